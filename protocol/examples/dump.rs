@@ -16,8 +16,7 @@ use tokio::net::UnixStream;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("usage: dump /nix/store/…-name")?;
-    let socket =
-        std::env::var("NIX_DAEMON_SOCKET_PATH").unwrap_or_else(|_| "/nix/var/nix/daemon-socket/socket".into());
+    let socket = std::env::var("NIX_DAEMON_SOCKET_PATH").unwrap_or_else(|_| "/nix/var/nix/daemon-socket/socket".into());
     let store = StoreDir::default();
     let path = store.parse(&path)?;
 

@@ -70,10 +70,7 @@ impl ClientError {
     /// connection cannot repeat anything.
     #[must_use]
     pub const fn is_before_reply(&self) -> bool {
-        matches!(
-            self,
-            Self::Dead | Self::Closed { reply_begun: false, .. } | Self::Io { reply_begun: false, .. }
-        )
+        matches!(self, Self::Dead | Self::Closed { reply_begun: false, .. } | Self::Io { reply_begun: false, .. })
     }
 }
 

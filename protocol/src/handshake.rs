@@ -211,14 +211,20 @@ const fn greeting(version: Version) -> Layout {
 fn put_set_options(out: &mut BytesMut) {
     const QUIET: u64 = 7;
     let keep_failed_to_max_silent_time = [0; 6];
-    let use_build_hook = 1;
+    let use_build_hook = [1];
+    let build_verbosity = [QUIET];
     let log_type_to_use_substitutes = [0; 4];
+    let no_overrides = [0];
     put_u64(out, SET_OPTIONS);
-    keep_failed_to_max_silent_time.iter().for_each(|value| put_u64(out, *value));
-    put_u64(out, use_build_hook);
-    put_u64(out, QUIET);
-    log_type_to_use_substitutes.iter().for_each(|value| put_u64(out, *value));
-    put_strings(out, std::iter::empty::<&[u8]>());
+    for option in [
+        &keep_failed_to_max_silent_time[..],
+        &use_build_hook,
+        &build_verbosity,
+        &log_type_to_use_substitutes,
+        &no_overrides,
+    ] {
+        option.iter().copied().for_each(|value| put_u64(out, value));
+    }
 }
 
 #[cfg(test)]

@@ -87,7 +87,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
                 Ok(Some(0)) => return Err(self.closed()),
                 Ok(Some(_)) => {
                     self.reply_begun = true;
-                    while let Some(message) = stderr.advance(&mut self.client.incoming).map_err(|e| self.malformed(e))? {
+                    while let Some(message) =
+                        stderr.advance(&mut self.client.incoming).map_err(|e| self.malformed(e))?
+                    {
                         match message {
                             Message::Log => {}
                             Message::Error(error) => return Err(ClientError::Daemon { during: self.during, error }),

@@ -100,8 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let Some(stream) = &mut self.stream else { return false };
         let mut byte = [0];
         let mut context = Context::from_waker(Waker::noop());
-        self.incoming.is_empty()
-            && Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+        self.incoming.is_empty() && Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
     }
 
     /// Sends one operation and reads its reply.

@@ -11,8 +11,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::exchange::{Exchange, is_disconnect};
 use super::Client;
+use super::exchange::{Exchange, is_disconnect};
 use crate::error::{ClientError, Step};
 use crate::nar::{Fed, Parser};
 use crate::operation::Opcode;
@@ -76,12 +76,12 @@ where
             return Poll::Ready(Ok(None));
         }
         loop {
-            let incoming = &mut self.client.incoming;
+            let client = &mut *self.client;
+            let incoming = &mut client.incoming;
             if self.in_error {
-                let error = error_after_tag(self.client.session.version, incoming);
-                match error.map_err(|error| ClientError::Malformed { during: DURING, error })? {
-                    Some(error) => return Poll::Ready(Err(ClientError::Daemon { during: DURING, error })),
-                    None => {}
+                let error = error_after_tag(client.session.version, incoming);
+                if let Some(error) = error.map_err(|error| ClientError::Malformed { during: DURING, error })? {
+                    return Poll::Ready(Err(ClientError::Daemon { during: DURING, error }));
                 }
             } else if !incoming.is_empty() {
                 match self.parser.feed(incoming, &mut |_| ())? {

@@ -4,6 +4,34 @@
 //! [`crate::client`]. NARs are not replies of this kind: see [`crate::client::NarStream`] and [`crate::client::Upload`].
 //! (Nix `src/libstore/worker-protocol.hh` for the numbers, `daemon.cc` for the layouts.)
 
+/// An operation whose only argument is a valid-looking path: most are.
+macro_rules! about_one_path {
+    ($(#[$doc:meta])* $name:ident -> $reply:ty, $layout:expr, $decode:expr) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name<'a>(pub &'a StorePath);
+
+        impl Operation for $name<'_> {
+            type Reply = $reply;
+            const OPCODE: Opcode = Opcode::$name;
+
+            fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), Unsupported> {
+                put_path(out, session, self.0);
+                Ok(())
+            }
+
+            fn layout(&self, _: &Session) -> Layout {
+                const { &[$layout] }
+            }
+
+            fn decode(&self, session: &Session, reader: &mut Reader<'_>) -> Result<$reply, DecodeError> {
+                let decode: fn(&Session, &mut Reader<'_>) -> Result<$reply, DecodeError> = $decode;
+                decode(session, reader)
+            }
+        }
+    };
+}
+
 mod query;
 mod realisation;
 mod roots;

@@ -14,47 +14,29 @@ use crate::wire::{
     DecodeError, Layout, MAX_ENTRIES, Problem, Reader, STRING, STRINGS, Shape, field, put_bool, put_bytes, put_strings,
 };
 
-/// Whether a path is valid.
-#[derive(Debug)]
-pub struct IsValidPath<'a>(pub &'a StorePath);
+about_one_path! {
+    /// Whether a path is valid.
+    IsValidPath -> bool, field("valid", Shape::U64), |_, reader| reader.bool("valid")
+}
 
-impl Operation for IsValidPath<'_> {
-    type Reply = bool;
-    const OPCODE: Opcode = Opcode::IsValidPath;
-
-    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), Unsupported> {
-        put_path(out, session, self.0);
-        Ok(())
-    }
-
-    fn layout(&self, _: &Session) -> Layout {
-        &[field("valid", Shape::U64)]
-    }
-
-    fn decode(&self, _: &Session, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
-        reader.bool("valid")
+about_one_path! {
+    /// What the daemon knows of a path; `None` if it is not valid.
+    QueryPathInfo -> Option<PathInfo>, field("valid", Shape::Flag(UNKEYED)), |session, reader| {
+        if reader.bool("valid")? { PathInfo::decode(reader, &session.store).map(Some) } else { Ok(None) }
     }
 }
 
-/// What the daemon knows of a path; `None` if it is not valid.
-#[derive(Debug)]
-pub struct QueryPathInfo<'a>(pub &'a StorePath);
-
-impl Operation for QueryPathInfo<'_> {
-    type Reply = Option<PathInfo>;
-    const OPCODE: Opcode = Opcode::QueryPathInfo;
-
-    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), Unsupported> {
-        put_path(out, session, self.0);
-        Ok(())
+about_one_path! {
+    /// The valid paths that refer to a path; none if it is unknown.
+    QueryReferrers -> Vec<StorePath>, field("referrers", STRINGS), |session, reader| {
+        paths(reader, &session.store, "referrers")
     }
+}
 
-    fn layout(&self, _: &Session) -> Layout {
-        &[field("valid", Shape::Flag(UNKEYED))]
-    }
-
-    fn decode(&self, session: &Session, reader: &mut Reader<'_>) -> Result<Option<PathInfo>, DecodeError> {
-        if reader.bool("valid")? { PathInfo::decode(reader, &session.store).map(Some) } else { Ok(None) }
+about_one_path! {
+    /// The valid derivations that have a path as an output; none if it is unknown.
+    QueryValidDerivers -> Vec<StorePath>, field("derivers", STRINGS), |session, reader| {
+        paths(reader, &session.store, "derivers")
     }
 }
 
@@ -72,7 +54,7 @@ impl Operation for QueryPathFromHashPart {
     }
 
     fn layout(&self, _: &Session) -> Layout {
-        &[field("path", STRING)]
+        const { &[field("path", STRING)] }
     }
 
     fn decode(&self, session: &Session, reader: &mut Reader<'_>) -> Result<Option<StorePath>, DecodeError> {
@@ -98,55 +80,11 @@ impl Operation for QueryValidPaths<'_> {
     }
 
     fn layout(&self, _: &Session) -> Layout {
-        &[field("valid paths", STRINGS)]
+        const { &[field("valid paths", STRINGS)] }
     }
 
     fn decode(&self, session: &Session, reader: &mut Reader<'_>) -> Result<Vec<StorePath>, DecodeError> {
         paths(reader, &session.store, "valid paths")
-    }
-}
-
-/// The valid paths that refer to a path; none if it is unknown.
-#[derive(Debug)]
-pub struct QueryReferrers<'a>(pub &'a StorePath);
-
-impl Operation for QueryReferrers<'_> {
-    type Reply = Vec<StorePath>;
-    const OPCODE: Opcode = Opcode::QueryReferrers;
-
-    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), Unsupported> {
-        put_path(out, session, self.0);
-        Ok(())
-    }
-
-    fn layout(&self, _: &Session) -> Layout {
-        &[field("referrers", STRINGS)]
-    }
-
-    fn decode(&self, session: &Session, reader: &mut Reader<'_>) -> Result<Vec<StorePath>, DecodeError> {
-        paths(reader, &session.store, "referrers")
-    }
-}
-
-/// The valid derivations that have a path as an output; none if it is unknown.
-#[derive(Debug)]
-pub struct QueryValidDerivers<'a>(pub &'a StorePath);
-
-impl Operation for QueryValidDerivers<'_> {
-    type Reply = Vec<StorePath>;
-    const OPCODE: Opcode = Opcode::QueryValidDerivers;
-
-    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), Unsupported> {
-        put_path(out, session, self.0);
-        Ok(())
-    }
-
-    fn layout(&self, _: &Session) -> Layout {
-        &[field("derivers", STRINGS)]
-    }
-
-    fn decode(&self, session: &Session, reader: &mut Reader<'_>) -> Result<Vec<StorePath>, DecodeError> {
-        paths(reader, &session.store, "derivers")
     }
 }
 
@@ -165,7 +103,7 @@ impl Operation for QueryAllValidPaths {
     }
 
     fn layout(&self, _: &Session) -> Layout {
-        &[field("all paths", STRINGS)]
+        const { &[field("all paths", STRINGS)] }
     }
 
     fn decode(&self, session: &Session, reader: &mut Reader<'_>) -> Result<Vec<StorePath>, DecodeError> {
@@ -189,7 +127,7 @@ impl Operation for QueryDerivationOutputMap<'_> {
 
     fn layout(&self, _: &Session) -> Layout {
         const OUTPUT: Layout = &[field("output name", STRING), field("output path", STRING)];
-        &[field("outputs", Shape::Repeat { max: MAX_ENTRIES, item: OUTPUT })]
+        const { &[field("outputs", Shape::Repeat { max: MAX_ENTRIES, item: OUTPUT })] }
     }
 
     fn decode(&self, session: &Session, reader: &mut Reader<'_>) -> Result<Self::Reply, DecodeError> {
@@ -264,13 +202,15 @@ impl Operation for QueryMissing<'_> {
     }
 
     fn layout(&self, _: &Session) -> Layout {
-        &[
-            field("will build", STRINGS),
-            field("will substitute", STRINGS),
-            field("unknown", STRINGS),
-            field("download size", Shape::U64),
-            field("nar size", Shape::U64),
-        ]
+        const {
+            &[
+                field("will build", STRINGS),
+                field("will substitute", STRINGS),
+                field("unknown", STRINGS),
+                field("download size", Shape::U64),
+                field("nar size", Shape::U64),
+            ]
+        }
     }
 
     fn decode(&self, session: &Session, reader: &mut Reader<'_>) -> Result<Missing, DecodeError> {

@@ -71,9 +71,9 @@ impl Operation for QueryRealisation<'_> {
         const KEYED: Layout = &[field("realisation path", STRING), field("realisation signatures", STRINGS)];
         const JSON: Shape = Shape::Repeat { max: MAX_REALISATIONS, item: &[field("realisation", TEXT)] };
         match Form::of(session) {
-            Form::Paths => &[field("realisation paths", STRINGS)],
-            Form::Json => &[field("realisations", JSON)],
-            Form::Keyed => &[field("realisation tag", Shape::Choice(&[(0, &[]), (1, KEYED)]))],
+            Form::Paths => const { &[field("realisation paths", STRINGS)] },
+            Form::Json => const { &[field("realisations", JSON)] },
+            Form::Keyed => const { &[field("realisation tag", Shape::Choice(&[(0, &[]), (1, KEYED)]))] },
         }
     }
 

@@ -8,51 +8,14 @@ use crate::path_info::path;
 use crate::store_path::StorePath;
 use crate::wire::{DecodeError, Layout, MAX_ENTRIES, Reader, STRING, Shape, TEXT, field};
 
-/// What operations without a result answer.
-const DONE: Layout = &[field("done", Shape::U64)];
-
-/// Keeps a path, valid or not, from the garbage collector until the *connection* ends.
-#[derive(Debug)]
-pub struct AddTempRoot<'a>(pub &'a StorePath);
-
-impl Operation for AddTempRoot<'_> {
-    type Reply = ();
-    const OPCODE: Opcode = Opcode::AddTempRoot;
-
-    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), Unsupported> {
-        put_path(out, session, self.0);
-        Ok(())
-    }
-
-    fn layout(&self, _: &Session) -> Layout {
-        DONE
-    }
-
-    fn decode(&self, _: &Session, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
-        reader.u64("done").map(drop)
-    }
+about_one_path! {
+    /// Keeps a path, valid or not, from the garbage collector until the *connection* ends.
+    AddTempRoot -> (), field("done", Shape::U64), |_, reader| reader.u64("done").map(drop)
 }
 
-/// Makes a path valid by substitution if it is not; may take as long as a download.
-#[derive(Debug)]
-pub struct EnsurePath<'a>(pub &'a StorePath);
-
-impl Operation for EnsurePath<'_> {
-    type Reply = ();
-    const OPCODE: Opcode = Opcode::EnsurePath;
-
-    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), Unsupported> {
-        put_path(out, session, self.0);
-        Ok(())
-    }
-
-    fn layout(&self, _: &Session) -> Layout {
-        DONE
-    }
-
-    fn decode(&self, _: &Session, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
-        reader.u64("done").map(drop)
-    }
+about_one_path! {
+    /// Makes a path valid by substitution if it is not; may take as long as a download.
+    EnsurePath -> (), field("done", Shape::U64), |_, reader| reader.u64("done").map(drop)
 }
 
 /// A root of the garbage collector.
@@ -78,7 +41,7 @@ impl Operation for FindRoots {
 
     fn layout(&self, _: &Session) -> Layout {
         const ROOT: Layout = &[field("root link", TEXT), field("root target", STRING)];
-        &[field("roots", Shape::Repeat { max: MAX_ENTRIES, item: ROOT })]
+        const { &[field("roots", Shape::Repeat { max: MAX_ENTRIES, item: ROOT })] }
     }
 
     fn decode(&self, session: &Session, reader: &mut Reader<'_>) -> Result<Vec<Root>, DecodeError> {
