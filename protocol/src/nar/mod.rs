@@ -22,8 +22,7 @@
 //! Hashing, compression and transport belong to the callers.
 //!
 //! Source: Nix's manual, "Nix Archive (NAR) format", and `src/libutil/archive.cc` of Nix 2.3 to
-//! 2.34. Nix's reader sets no limits on names, targets and nesting; those here are what a Linux
-//! file system can hold.
+//! 2.34. Nix sets no limits on names and targets; those here are what a Linux file system can hold.
 
 mod error;
 mod grammar;
@@ -44,7 +43,8 @@ pub use parser::{Fed, Parser};
 ///
 /// A path is at most 4095 bytes on Linux, of which the shortest store path takes 44, and each level
 /// takes two or more: 2025 levels. Nix reaches files by absolute paths, so nothing deeper gets into
-/// a store.
+/// a store. Late releases (2.34.8) stop at 64 levels, which is not taken over here: what an older
+/// daemon serves is valid, and its clients unpack it.
 pub const MAX_DEPTH: usize = 2048;
 
 /// What a NAR holds, in its order: the root first, each directory's entries sorted by name.

@@ -175,27 +175,12 @@ mod tests {
         let mut nar = BytesMut::new();
         node.encode(&mut nar);
         let mut expected = BytesMut::new();
-        for token in ["nix-archive-1", "(", "type", "directory"]
-            .into_iter()
-            .chain([
-                "entry",
-                "(",
-                "name",
-                "B",
-                "node",
-                "(",
-                "type",
-                "regular",
-                "executable",
-                "",
-                "contents",
-                "",
-                ")",
-                ")",
-            ])
-            .chain(["entry", "(", "name", "a", "node", "(", "type", "directory", ")", ")"])
-            .chain(["entry", "(", "name", "b", "node", "(", "type", "symlink", "target", "a", ")", ")", ")"])
-        {
+        // Two spaces stand around an empty token.
+        let tokens = "nix-archive-1 ( type directory \
+             entry ( name B node ( type regular executable  contents  ) ) \
+             entry ( name a node ( type directory ) ) \
+             entry ( name b node ( type symlink target a ) ) )";
+        for token in tokens.split(' ') {
             put(&mut expected, token.as_bytes());
         }
         assert_eq!(nar, expected);

@@ -9,7 +9,7 @@ use super::{Event, NarError};
 /// nix-daemon writes a NAR without a length in front, and when it cannot go on, an error frame in
 /// the middle. The frame starts with this tag (`STDERR_ERROR` in Nix's `worker-protocol.hh`) at a
 /// place where a length is due.
-const ERROR_TAG: u64 = 0x6378_7470;
+const ERROR_TAG: u64 = crate::stderr::ERROR;
 
 /// Every token starts with its length, and is filled up to a multiple of the same.
 const WORD: usize = 8;
