@@ -1,0 +1,133 @@
+//! Connections that are kept and reused: some for questions, others for NARs, each with its own bound, so that
+//! downloads never stand in the way of narinfos.
+//!
+//! A connection comes back into use only if its client says that it is in step and silent, and is neither old (a
+//! daemon process outlives the upgrade of its parent) nor was idle for long (each is a process on the host).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, WeakPool};
+use harmonia_protocol::StorePath;
+use harmonia_protocol::client::{Client, NarStream};
+use harmonia_protocol::error::Step as ClientStep;
+use harmonia_protocol::handshake::Session;
+use harmonia_protocol::operation::{Opcode, Operation};
+
+use super::dial::Dialer;
+use super::transport::Transport;
+use super::{Step, StoreError};
+
+/// How long a connection may be unused.
+const MAX_IDLE: Duration = Duration::from_secs(60);
+/// How long a connection may be kept in all.
+const MAX_AGE: Duration = Duration::from_secs(10 * 60);
+/// How often idle connections are looked through.
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// A client on loan from the pool.
+pub(super) type Loan = Object<Manager>;
+
+/// Makes and checks connections for deadpool.
+#[derive(Debug)]
+pub(super) struct Manager(Arc<Dialer>);
+
+impl managed::Manager for Manager {
+    type Type = Client<Transport>;
+    type Error = StoreError;
+
+    async fn create(&self) -> Result<Client<Transport>, StoreError> {
+        self.0.dial().await
+    }
+
+    async fn recycle(&self, client: &mut Client<Transport>, metrics: &Metrics) -> RecycleResult<StoreError> {
+        if client.is_idle() && is_fresh(*metrics) { Ok(()) } else { Err(RecycleError::message("out of use")) }
+    }
+}
+
+fn is_fresh(metrics: Metrics) -> bool {
+    metrics.age() < MAX_AGE && metrics.last_used() < MAX_IDLE
+}
+
+/// All connections to one daemon.
+#[derive(Debug)]
+pub(super) struct Pool {
+    questions: managed::Pool<Manager>,
+    nars: managed::Pool<Manager>,
+}
+
+impl Pool {
+    pub(super) fn new(dialer: &Arc<Dialer>, max_questions: usize, max_nars: usize) -> Self {
+        Self { questions: connections(dialer, max_questions), nars: connections(dialer, max_nars) }
+    }
+
+    /// Asks one question. If the connection turns out to be dead before a byte of the reply has come, the question is
+    /// asked once more on a fresh one: none of the operations of a cache does anything twice.
+    pub(super) async fn call<O: Operation>(&self, operation: &O) -> Result<O::Reply, StoreError> {
+        let step = Step::Daemon(ClientStep::Operation(O::OPCODE));
+        let ask = async || {
+            let mut client = loan(&self.questions).await?;
+            step.bound(client.call(operation)).await
+        };
+        retried(&self.questions, ask).await
+    }
+
+    /// Begins a NAR, retried in the same way.
+    pub(super) async fn nar(&self, path: &StorePath, size: u64) -> Result<NarStream<Loan, Transport>, StoreError> {
+        let step = Step::Daemon(ClientStep::Operation(Opcode::NarFromPath));
+        let open = async || {
+            let client = loan(&self.nars).await?;
+            step.bound(NarStream::open(client, path, size)).await
+        };
+        retried(&self.nars, open).await
+    }
+
+    pub(super) async fn session(&self) -> Result<Session, StoreError> {
+        Ok(loan(&self.questions).await?.session().clone())
+    }
+}
+
+async fn retried<T>(
+    pool: &managed::Pool<Manager>,
+    attempt: impl AsyncFn() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    match attempt().await {
+        Err(StoreError::Client { before_reply: true, .. }) => {
+            // Where one idle connection has died, the others have: the daemon was restarted.
+            pool.retain(|_, _| false);
+            attempt().await
+        }
+        result => result,
+    }
+}
+
+async fn loan(pool: &managed::Pool<Manager>) -> Result<Loan, StoreError> {
+    pool.get().await.map_err(|error| match error {
+        PoolError::Backend(error) => error,
+        PoolError::Timeout(_) | PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+            StoreError::Late(Step::FreeConnection)
+        }
+    })
+}
+
+fn connections(dialer: &Arc<Dialer>, max_size: usize) -> managed::Pool<Manager> {
+    let mut config = managed::PoolConfig::new(max_size);
+    config.timeouts.wait = Some(Step::FreeConnection.deadline());
+    // The last one used is used next: those that are not needed grow idle and are closed.
+    config.queue_mode = QueueMode::Lifo;
+    let builder = managed::Pool::builder(Manager(Arc::clone(dialer))).config(config.clone());
+    let builder = builder.runtime(deadpool::Runtime::Tokio1);
+    let pool = builder.build().unwrap_or_else(|_| managed::Pool::from_config_error(config));
+    tokio::spawn(sweep(pool.weak()));
+    pool
+}
+
+/// Closes connections that have been idle or kept for too long, for as long as the pool exists.
+async fn sweep(pool: WeakPool<Manager>) {
+    let mut interval = tokio::time::interval(SWEEP);
+    loop {
+        interval.tick().await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.retain(|_, metrics| is_fresh(metrics));
+    }
+}
