@@ -3,11 +3,13 @@
 //! Owns names and help texts of options and subcommands. Leaves what they mean beside file and environment to
 //! [`crate::config`], and doing it to `main`.
 
+#![expect(clippy::doc_markdown, reason = "the comments here are printed as help, where Markdown is noise")]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{BindAddress, DaemonAddress, DaemonCommand, Overrides, socket_path};
+use crate::config::{BindAddress, DaemonCommand, Overrides, socket_path};
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -49,10 +51,10 @@ pub struct Options {
     ///
     /// Without this, --daemon-command and their keys in the configuration it is where NIX_DAEMON_SOCKET_PATH says,
     /// else the default. Where the default does not exist and nix-daemon is on PATH, `nix-daemon --stdio` is started.
-    #[arg(long, value_name = "PATH", value_parser = socket_path, global = true, conflicts_with = "daemon_command")]
+    #[arg(long, value_name = "PATH", value_parser = socket_path, global = true)]
     daemon_socket: Option<PathBuf>,
 
-    /// Command that speaks the daemon's protocol on stdin and stdout, e.g. "ssh builder nix-daemon --stdio"
+    /// Instead of a socket, a command that speaks the daemon's protocol on stdin and stdout, e.g. "ssh builder nix-daemon --stdio"
     ///
     /// It is split at white space and run without a shell, once for each connection.
     #[arg(long, value_name = "COMMAND", global = true)]
@@ -63,9 +65,11 @@ impl Options {
     /// What wins over the configuration file.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
-        let socket = self.daemon_socket.clone().map(DaemonAddress::Socket);
-        let command = self.daemon_command.clone().map(DaemonAddress::Command);
-        Overrides { bind: self.bind.clone(), daemon: socket.or(command) }
+        Overrides {
+            bind: self.bind.clone(),
+            daemon_socket: self.daemon_socket.clone(),
+            daemon_command: self.daemon_command.clone(),
+        }
     }
 }
 
@@ -114,18 +118,12 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_or_a_command_overrides_the_daemon_but_not_both() {
-        let overrides = parse(&["--daemon-socket", "unix:///s"]).unwrap().options.overrides();
-        assert_eq!(overrides.daemon, Some(DaemonAddress::Socket("/s".into())));
-        let overrides = parse(&["--daemon-command", "nix-daemon --stdio"]).unwrap().options.overrides();
-        assert_eq!(overrides.daemon, Some(DaemonAddress::Command("nix-daemon --stdio".parse().unwrap())));
-        for arguments in [
-            ["--daemon-socket", "/s", "--daemon-command", "c", "check"],
-            ["check", "--daemon-socket", "/s", "--daemon-command", "c"],
-            ["--daemon-socket", "/s", "check", "--daemon-command", "c"],
-        ] {
-            assert_eq!(parse(&arguments).unwrap_err().kind(), ErrorKind::ArgumentConflict, "{arguments:?}");
-        }
+    fn options_become_overrides_on_both_sides_of_the_subcommand() {
+        let cli = parse(&["--daemon-socket", "unix:///s", "check", "--daemon-command", "c -d", "--bind", "[::]:1"]);
+        let Overrides { bind, daemon_socket, daemon_command } = cli.unwrap().options.overrides();
+        assert_eq!(bind.unwrap().to_string(), "[::]:1");
+        assert_eq!(daemon_socket, Some("/s".into()));
+        assert_eq!(daemon_command, Some("c -d".parse().unwrap()));
     }
 
     #[test]

@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn without_a_word_it_is_the_default_socket_or_else_the_program() {
-        let located = |environment| {
+        let located = |environment: &Environment| {
             let Daemon { address, chosen_by } = Daemon::locate(None, None, environment).unwrap();
             (address.to_string(), chosen_by)
         };

@@ -46,6 +46,9 @@ pub enum ConfigError {
         /// What is wrong there.
         problem: Problem,
     },
+    /// Two ways to reach the daemon, on the command line.
+    #[error("--daemon-socket and --daemon-command are both given\n  help: keep the one that reaches the daemon")]
+    TwoDaemonFlags,
     /// `NIX_DAEMON_SOCKET_PATH` holds something else than a socket's path.
     #[error("NIX_DAEMON_SOCKET_PATH: {0}")]
     DaemonSocketPath(DaemonAddressError),
@@ -89,7 +92,7 @@ pub enum Problem {
         /// The key that is not.
         absent: &'static str,
     },
-    /// Two ways to reach the daemon.
+    /// Two ways to reach the daemon, in the file.
     #[error("daemon_socket and daemon_command are both set\n  help: keep the one that reaches the daemon")]
     TwoDaemons,
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use harmonia_protocol::StoreDir;
 
 use super::file::File;
-use super::{BindAddress, ConfigError, Daemon, DaemonAddress, Problem};
+use super::{BindAddress, ConfigError, Daemon, DaemonAddress, DaemonCommand, Problem};
 
 /// Where nix-daemon listens unless it is told otherwise.
 const DEFAULT_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
@@ -66,8 +66,10 @@ impl Environment {
 pub struct Overrides {
     /// `--bind`.
     pub bind: Option<BindAddress>,
-    /// `--daemon-socket` or `--daemon-command`.
-    pub daemon: Option<DaemonAddress>,
+    /// `--daemon-socket`; not with the next one.
+    pub daemon_socket: Option<PathBuf>,
+    /// `--daemon-command`.
+    pub daemon_command: Option<DaemonCommand>,
 }
 
 /// The files of a TLS server, both in PEM.
@@ -141,7 +143,7 @@ impl Config {
         warnings: &mut Vec<String>,
     ) -> Result<Self, ConfigError> {
         let tls = tls(&mut file)?;
-        let daemon = daemon(&mut file, overrides.daemon, environment)?;
+        let daemon = daemon(&mut file, (overrides.daemon_socket, overrides.daemon_command), environment)?;
         let compression = file.enable_compression.unwrap_or(false).then(|| zstd(&file, warnings));
         let credentials_directory =
             environment.credentials_directory.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -186,14 +188,25 @@ fn tls(file: &mut File) -> Result<Option<Tls>, ConfigError> {
     }
 }
 
-fn daemon(file: &mut File, flag: Option<DaemonAddress>, environment: &Environment) -> Result<Daemon, ConfigError> {
-    let address = match (file.daemon_socket.take(), file.daemon_command.take()) {
-        (Some(path), None) => Some(DaemonAddress::Socket(path)),
-        (None, Some(command)) => Some(DaemonAddress::Command(command)),
-        (None, None) => None,
-        (Some(_), Some(_)) => return Err(file.error_at("daemon_command", Problem::TwoDaemons)),
-    };
-    Daemon::locate(flag, address, environment).map_err(ConfigError::DaemonSocketPath)
+fn daemon(
+    file: &mut File,
+    flags: (Option<PathBuf>, Option<DaemonCommand>),
+    environment: &Environment,
+) -> Result<Daemon, ConfigError> {
+    let flag = one_address(flags, || ConfigError::TwoDaemonFlags)?;
+    let keys = (file.daemon_socket.take(), file.daemon_command.take());
+    let key = one_address(keys, || file.error_at("daemon_command", Problem::TwoDaemons))?;
+    Daemon::locate(flag, key, environment).map_err(ConfigError::DaemonSocketPath)
+}
+
+fn one_address(
+    given: (Option<PathBuf>, Option<DaemonCommand>),
+    two: impl FnOnce() -> ConfigError,
+) -> Result<Option<DaemonAddress>, ConfigError> {
+    match given {
+        (Some(_), Some(_)) => Err(two()),
+        (socket, command) => Ok(socket.map(DaemonAddress::Socket).or(command.map(DaemonAddress::Command))),
+    }
 }
 
 fn zstd(file: &File, warnings: &mut Vec<String>) -> Zstd {

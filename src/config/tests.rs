@@ -196,10 +196,21 @@ fn the_window_is_never_larger_than_clients_accept() {
 #[test]
 fn the_command_line_wins_over_the_file() {
     let overrides =
-        Overrides { bind: Some("127.0.0.1:1".parse().unwrap()), daemon: Some(DaemonAddress::Socket("/flag".into())) };
+        Overrides { bind: Some("127.0.0.1:1".parse().unwrap()), daemon_socket: Some("/flag".into()), ..Overrides::default() };
     let (config, _) = load("bind = \"127.0.0.1:2\"\ndaemon_socket = \"/file\"", overrides, &environment()).unwrap();
     assert_eq!(config.bind.to_string(), "127.0.0.1:1");
     assert_eq!(config.daemon, Daemon { address: DaemonAddress::Socket("/flag".into()), chosen_by: ChosenBy::Flag });
+}
+
+#[test]
+fn two_daemons_on_the_command_line_are_an_error() {
+    let overrides = Overrides {
+        daemon_socket: Some("/s".into()),
+        daemon_command: Some("c".parse().unwrap()),
+        ..Overrides::default()
+    };
+    let error = load("", overrides, &environment()).unwrap_err().to_string();
+    assert!(error.starts_with("--daemon-socket and --daemon-command are both given\n  help: "), "{error}");
 }
 
 #[test]
