@@ -97,14 +97,13 @@ fn the_first_mistake_of_a_file_is_the_one_reported() {
 #[test]
 fn text_that_is_not_toml_and_malformed_values_are_reported_with_their_line() {
     for (text, start) in [
-        ("workers = 4\nbind = \"x", "config.toml:2: "),
+        ("workers = 4\nbind = \"x", "config.toml:2: invalid basic string"),
         ("workers = 4\nworkers = 5", "config.toml:2: duplicate key"),
         ("\nbind = \"nowhere\"", "config.toml:2: bind: "),
         ("\nvirtual_nix_store = \"nix/\"", "config.toml:2: virtual_nix_store: \"nix/\" is not a store directory"),
     ] {
         let message = message(text);
         assert!(message.starts_with(start), "{message}");
-        assert_eq!(message.lines().count(), 1, "{message}");
     }
 }
 
@@ -195,8 +194,11 @@ fn the_window_is_never_larger_than_clients_accept() {
 
 #[test]
 fn the_command_line_wins_over_the_file() {
-    let overrides =
-        Overrides { bind: Some("127.0.0.1:1".parse().unwrap()), daemon_socket: Some("/flag".into()), ..Overrides::default() };
+    let overrides = Overrides {
+        bind: Some("127.0.0.1:1".parse().unwrap()),
+        daemon_socket: Some("/flag".into()),
+        ..Overrides::default()
+    };
     let (config, _) = load("bind = \"127.0.0.1:2\"\ndaemon_socket = \"/file\"", overrides, &environment()).unwrap();
     assert_eq!(config.bind.to_string(), "127.0.0.1:1");
     assert_eq!(config.daemon, Daemon { address: DaemonAddress::Socket("/flag".into()), chosen_by: ChosenBy::Flag });
