@@ -40,8 +40,8 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct Options {
     /// Configuration file in TOML; config.example.toml lists every key
-    #[arg(long, value_name = "FILE", env = "CONFIG_FILE", hide_env = true, global = true)]
-    pub config: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
 
     /// Address to listen on: host:port, [IPv6]:port or unix:/path
     #[arg(long, value_name = "ADDRESS", global = true)]
@@ -49,23 +49,25 @@ pub struct Options {
 
     /// Socket of nix-daemon: a path, or unix://PATH [default: /nix/var/nix/daemon-socket/socket]
     ///
-    /// Without this, --daemon-command and their keys in the configuration it is where NIX_DAEMON_SOCKET_PATH says,
-    /// else the default. Where the default does not exist and nix-daemon is on PATH, `nix-daemon --stdio` is started.
+    /// The configuration wins over the default, and so does NIX_DAEMON_SOCKET_PATH. Where the default does not exist
+    /// and nix-daemon is on PATH, `nix-daemon --stdio` is started instead.
     #[arg(long, value_name = "PATH", value_parser = socket_path, global = true)]
     daemon_socket: Option<PathBuf>,
 
-    /// Instead of a socket, a command that speaks the daemon's protocol on stdin and stdout, e.g. "ssh builder nix-daemon --stdio"
+    /// Instead of a socket, a command that speaks the daemon's protocol on stdin and stdout
     ///
-    /// It is split at white space and run without a shell, once for each connection.
+    /// For example "ssh builder nix-daemon --stdio". It is split at white space and run without a shell, once for each
+    /// connection.
     #[arg(long, value_name = "COMMAND", global = true)]
     daemon_command: Option<DaemonCommand>,
 }
 
 impl Options {
-    /// What wins over the configuration file.
+    /// What wins over environment and configuration file, and which file that is.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
         Overrides {
+            config_file: self.config.clone(),
             bind: self.bind.clone(),
             daemon_socket: self.daemon_socket.clone(),
             daemon_command: self.daemon_command.clone(),
@@ -113,14 +115,15 @@ mod tests {
         for arguments in [["--config", "a.toml", "check"], ["check", "--config", "a.toml"]] {
             let cli = parse(&arguments).unwrap();
             assert_eq!(cli.command, Some(Command::Check));
-            assert_eq!(cli.options.config, Some("a.toml".into()));
+            assert_eq!(cli.options.overrides().config_file, Some("a.toml".into()));
         }
     }
 
     #[test]
     fn options_become_overrides_on_both_sides_of_the_subcommand() {
         let cli = parse(&["--daemon-socket", "unix:///s", "check", "--daemon-command", "c -d", "--bind", "[::]:1"]);
-        let Overrides { bind, daemon_socket, daemon_command } = cli.unwrap().options.overrides();
+        let Overrides { config_file, bind, daemon_socket, daemon_command } = cli.unwrap().options.overrides();
+        assert_eq!(config_file, None);
         assert_eq!(bind.unwrap().to_string(), "[::]:1");
         assert_eq!(daemon_socket, Some("/s".into()));
         assert_eq!(daemon_command, Some("c -d".parse().unwrap()));

@@ -6,7 +6,6 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -202,7 +201,7 @@ impl Daemon {
 
 /// Whether a directory of `PATH` holds an executable file of this name.
 fn on_path(program: &str, path: Option<&OsStr>) -> bool {
-    std::env::split_paths(path.unwrap_or_else(|| OsStr::from_bytes(b"")))
+    std::env::split_paths(path.unwrap_or_default())
         .filter(|directory| directory.is_absolute())
         .filter_map(|directory| directory.join(program).metadata().ok())
         .any(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
@@ -225,6 +224,7 @@ mod tests {
             std::fs::set_permissions(&program, std::fs::Permissions::from_mode(mode)).unwrap();
         }
         let environment = Environment {
+            config_file: None,
             sign_key_paths: None,
             nix_daemon_socket_path: None,
             credentials_directory: None,

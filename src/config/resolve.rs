@@ -32,9 +32,12 @@ const MAX_LEVEL_OF_SMALL_WINDOW: i32 = 19;
 /// Names of systemd credentials that are signing keys: `LoadCredential=sign-key-0:...`.
 const CREDENTIAL_PREFIX: &[u8] = b"sign-key";
 
-/// What the process was given besides flags and file, taken once, so that nothing else reads the environment.
+/// What the process was given besides flags and file, taken once, so that nothing else reads the environment. A
+/// variable that is empty counts as not set.
 #[derive(Debug, Clone)]
 pub struct Environment {
+    /// `CONFIG_FILE`: the configuration file, unless a flag names one.
+    pub config_file: Option<OsString>,
     /// `SIGN_KEY_PATHS`: files with signing keys, separated by white space.
     pub sign_key_paths: Option<OsString>,
     /// `NIX_DAEMON_SOCKET_PATH`: Nix's own variable for where its daemon listens.
@@ -52,6 +55,7 @@ impl Environment {
     #[must_use]
     pub fn capture() -> Self {
         Self {
+            config_file: std::env::var_os("CONFIG_FILE"),
             sign_key_paths: std::env::var_os("SIGN_KEY_PATHS"),
             nix_daemon_socket_path: std::env::var_os("NIX_DAEMON_SOCKET_PATH"),
             credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY"),
@@ -64,6 +68,8 @@ impl Environment {
 /// What the command line says; it wins over everything else.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
+    /// `--config`.
+    pub config_file: Option<PathBuf>,
     /// `--bind`.
     pub bind: Option<BindAddress>,
     /// `--daemon-socket`; not with the next one.
@@ -125,13 +131,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the file, if one is named, and puts flags and environment over it. The strings are warnings for the log.
-    pub fn load(
-        path: Option<&Path>,
-        overrides: Overrides,
-        environment: &Environment,
-    ) -> Result<(Self, Vec<String>), ConfigError> {
-        let (file, mut warnings) = path.map_or_else(|| Ok(Default::default()), File::read)?;
+    /// Reads the file, if a flag or the environment names one, and puts flags and environment over it. The strings are
+    /// warnings for the log.
+    pub fn load(overrides: Overrides, environment: &Environment) -> Result<(Self, Vec<String>), ConfigError> {
+        let variable = path_of(environment.config_file.as_deref());
+        let (file, mut warnings) = match overrides.config_file.as_deref().or(variable) {
+            Some(path) => File::read(path)?,
+            None => Default::default(),
+        };
         let config = Self::resolve(file, overrides, environment, &mut warnings)?;
         Ok((config, warnings))
     }
@@ -145,8 +152,7 @@ impl Config {
         let tls = tls(&mut file)?;
         let daemon = daemon(&mut file, (overrides.daemon_socket, overrides.daemon_command), environment)?;
         let compression = file.enable_compression.unwrap_or(false).then(|| zstd(&file, warnings));
-        let credentials_directory =
-            environment.credentials_directory.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from);
+        let credentials_directory = path_of(environment.credentials_directory.as_deref()).map(Path::to_owned);
         let sign_key_paths =
             sign_key_paths(&mut file, environment.sign_key_paths.as_deref(), credentials_directory.as_deref())?;
         let virtual_nix_store = file.virtual_nix_store.unwrap_or_default();
@@ -175,6 +181,11 @@ impl Config {
     pub const fn max_connections(&self) -> usize {
         self.workers * self.max_connection_rate
     }
+}
+
+/// A variable's path.
+fn path_of(variable: Option<&OsStr>) -> Option<&Path> {
+    variable.filter(|value| !value.is_empty()).map(Path::new)
 }
 
 fn tls(file: &mut File) -> Result<Option<Tls>, ConfigError> {

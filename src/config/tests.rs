@@ -1,7 +1,7 @@
 //! From text, flags and environment to a configuration or a message; and `config.example.toml` against the keys.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::file::{self, File};
@@ -9,6 +9,7 @@ use super::*;
 
 fn environment() -> Environment {
     Environment {
+        config_file: None,
         sign_key_paths: None,
         nix_daemon_socket_path: None,
         credentials_directory: None,
@@ -109,23 +110,32 @@ fn text_that_is_not_toml_and_malformed_values_are_reported_with_their_line() {
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    let path = Path::new("/nonexistent/harmonia.toml");
-    let error = Config::load(Some(path), Overrides::default(), &environment()).unwrap_err();
+    let overrides = Overrides { config_file: Some("/nonexistent/harmonia.toml".into()), ..Overrides::default() };
+    let error = Config::load(overrides, &environment()).unwrap_err();
     assert!(error.to_string().starts_with("cannot read /nonexistent/harmonia.toml: "), "{error}");
 }
 
 #[test]
-fn a_file_on_disk_is_read() {
+fn the_flag_names_the_file_or_else_the_environment_does() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("config.toml");
-    std::fs::write(&path, "workers = 7").unwrap();
-    let (config, _) = Config::load(Some(&path), Overrides::default(), &environment()).unwrap();
-    assert_eq!(config.workers, 7);
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (flag, variable) = (file("flag.toml", "workers = 7"), file("variable.toml", "workers = 8"));
+    let workers = |config_file, variable: &OsStr| {
+        let environment = Environment { config_file: Some(variable.to_owned()), ..environment() };
+        Config::load(Overrides { config_file, ..Overrides::default() }, &environment).unwrap().0.workers
+    };
+    assert_eq!(workers(Some(flag), variable.as_os_str()), 7);
+    assert_eq!(workers(None, variable.as_os_str()), 8);
+    assert_eq!(workers(None, OsStr::new("")), 4);
 }
 
 #[test]
 fn the_defaults_are_those_of_harmonias_readme() {
-    let (config, warnings) = Config::load(None, Overrides::default(), &environment()).unwrap();
+    let (config, warnings) = Config::load(Overrides::default(), &environment()).unwrap();
     assert_eq!(config.bind.to_string(), "[::]:5000");
     assert_eq!((config.workers, config.max_connection_rate, config.priority), (4, 256, 30));
     assert_eq!(config.max_connections(), 1024);
@@ -290,4 +300,17 @@ fn the_examples_values_are_the_defaults_unless_they_are_marked() {
 #[test]
 fn the_example_as_it_stands_changes_nothing() {
     assert_eq!(loaded(EXAMPLE), loaded(""));
+}
+
+#[test]
+fn every_part_of_a_file_loads_or_is_an_error_on_one_of_its_lines() {
+    let settings: Vec<_> = example_settings().into_iter().map(|(_, setting, _)| setting).collect();
+    let text = settings.join("\n");
+    for (end, _) in text.char_indices() {
+        match File::parse(Path::new("config.toml"), &text[..end]) {
+            Ok(_) => {}
+            Err(ConfigError::File { line, .. }) => assert!((1..=text[..end].split('\n').count()).contains(&line)),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
