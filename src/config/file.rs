@@ -57,9 +57,9 @@ enum Effect {
     /// Reads the value into the file's field.
     Set(fn(&mut File, &Value<'_>) -> Result<(), Mismatch>),
     /// Nothing here: a key of other servers or versions, accepted so that their files load, and why it has no effect.
-    None(&'static str),
+    Ignored(&'static str),
 }
-use Effect::{None as Ignored, Set};
+use Effect::{Ignored, Set};
 
 /// A key's name, with its table before a dot, and its effect.
 struct Key(&'static str, Effect);
