@@ -1,1 +1,6 @@
 //! x
+
+pub mod cli;
+pub mod config;
+pub mod signing;
+pub mod store;

@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use harmonia_protocol::StoreDir;
 use harmonia_protocol::client::Client;
 use harmonia_protocol::error::Step as ClientStep;
-use harmonia_protocol::StoreDir;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Semaphore;
 

@@ -26,7 +26,7 @@ pub enum StoreError {
         user: String,
     },
     /// A step took longer than it may.
-    #[error("the nix daemon is late: {0} took more than {} seconds", .0.deadline().as_secs())]
+    #[error("the nix daemon is late: {0} took more than {seconds} seconds", seconds = .0.deadline().as_secs())]
     Late(Step),
     /// The exchange with the daemon failed.
     #[error("{message}")]
@@ -48,7 +48,9 @@ pub enum StoreError {
     #[error("the nix daemon does not know the nar size of {0}\n  help: nix-store --repair-path records it")]
     UnknownSize(StorePath),
     /// A NAR of another size than its path info says.
-    #[error("the nar of {path} has {found} bytes where its path info says {expected}\n  help: nix-store --verify-path tells whether the store is damaged")]
+    #[error(
+        "the nar of {path} has {found} bytes where its path info says {expected}\n  help: nix-store --verify-path tells whether the store is damaged"
+    )]
     WrongSize {
         /// The path.
         path: StorePath,
@@ -58,7 +60,9 @@ pub enum StoreError {
         found: u64,
     },
     /// A NAR of another hash than its path info says.
-    #[error("the nar of {path} has {found} where its path info says {expected}\n  help: nix-store --verify-path tells whether the store is damaged")]
+    #[error(
+        "the nar of {path} has {found} where its path info says {expected}\n  help: nix-store --verify-path tells whether the store is damaged"
+    )]
     WrongHash {
         /// The path.
         path: StorePath,

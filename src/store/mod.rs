@@ -13,6 +13,7 @@ mod transport;
 
 use std::sync::Arc;
 
+use deadpool::managed::BuildError;
 use harmonia_protocol::handshake::Session;
 use harmonia_protocol::operation::{QueryPathFromHashPart, QueryPathInfo};
 use harmonia_protocol::path_info::PathInfo;
@@ -44,14 +45,15 @@ pub struct Store {
 
 impl Store {
     /// A store whose daemon is reached as `config` says; nothing is connected yet. Must be called in a runtime.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config) -> Result<Self, BuildError> {
         let directory = config.virtual_nix_store.clone();
         let dialer = Arc::new(Dialer::new(config.daemon.address.clone(), directory.clone()));
-        Self { directory, pool: Pool::new(&dialer, config.max_metadata_connections, config.max_nar_streams) }
+        let pool = Pool::new(&dialer, config.max_metadata_connections, config.max_nar_streams)?;
+        Ok(Self { directory, pool })
     }
 
     /// The logical store directory.
+    #[must_use]
     pub const fn directory(&self) -> &StoreDir {
         &self.directory
     }

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, WeakPool};
+use deadpool::managed::{
+    self, BuildError, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, WeakPool,
+};
 use harmonia_protocol::StorePath;
 use harmonia_protocol::client::{Client, NarStream};
 use harmonia_protocol::error::Step as ClientStep;
@@ -57,8 +59,8 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(dialer: &Arc<Dialer>, max_questions: usize, max_nars: usize) -> Self {
-        Self { questions: connections(dialer, max_questions), nars: connections(dialer, max_nars) }
+    pub(super) fn new(dialer: &Arc<Dialer>, max_questions: usize, max_nars: usize) -> Result<Self, BuildError> {
+        Ok(Self { questions: connections(dialer, max_questions)?, nars: connections(dialer, max_nars)? })
     }
 
     /// Asks one question. If the connection turns out to be dead before a byte of the reply has come, the question is
@@ -110,16 +112,15 @@ async fn loan(pool: &managed::Pool<Manager>) -> Result<Loan, StoreError> {
     })
 }
 
-fn connections(dialer: &Arc<Dialer>, max_size: usize) -> managed::Pool<Manager> {
+fn connections(dialer: &Arc<Dialer>, max_size: usize) -> Result<managed::Pool<Manager>, BuildError> {
     let mut config = managed::PoolConfig::new(max_size);
     config.timeouts.wait = Some(Step::FreeConnection.deadline());
     // The last one used is used next: those that are not needed grow idle and are closed.
     config.queue_mode = QueueMode::Lifo;
-    let builder = managed::Pool::builder(Manager(Arc::clone(dialer))).config(config.clone());
-    let builder = builder.runtime(deadpool::Runtime::Tokio1);
-    let pool = builder.build().unwrap_or_else(|_| managed::Pool::from_config_error(config));
+    let builder = managed::Pool::builder(Manager(Arc::clone(dialer))).config(config);
+    let pool = builder.runtime(deadpool::Runtime::Tokio1).build()?;
     tokio::spawn(sweep(pool.weak()));
-    pool
+    Ok(pool)
 }
 
 /// Closes connections that have been idle or kept for too long, for as long as the pool exists.

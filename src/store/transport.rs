@@ -13,7 +13,7 @@ use crate::config::DaemonAddress;
 
 /// A connection to a daemon. Dropping it closes the socket or kills the program.
 #[derive(Debug)]
-pub enum Transport {
+pub(super) enum Transport {
     /// The daemon's socket.
     Socket(UnixStream),
     /// A program that speaks the protocol; its standard error is ours.
@@ -23,7 +23,7 @@ pub enum Transport {
         /// What is read is its standard output.
         stdout: ChildStdout,
         /// Killed when it is dropped, and then reaped by the runtime.
-        _child: Child,
+        _child: Box<Child>,
     },
 }
 
@@ -40,7 +40,7 @@ impl Transport {
                     .kill_on_drop(true)
                     .spawn()?;
                 match (child.stdin.take(), child.stdout.take()) {
-                    (Some(stdin), Some(stdout)) => Ok(Self::Program { stdin, stdout, _child: child }),
+                    (Some(stdin), Some(stdout)) => Ok(Self::Program { stdin, stdout, _child: Box::new(child) }),
                     _ => Err(io::ErrorKind::BrokenPipe.into()),
                 }
             }
