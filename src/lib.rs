@@ -1,1 +1,5 @@
-//! x
+//! Nix binary cache server.
+
+pub mod config;
+pub mod http;
+pub mod net;

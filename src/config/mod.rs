@@ -1,0 +1,5 @@
+//! Configuration.
+
+mod bind;
+
+pub use bind::{BindAddress, BindAddressError};
