@@ -9,6 +9,8 @@
 //!   the framing sees from the length that it is done, while 416 is fatal to it;
 //! - a range that starts beyond the end, and `bytes=-0`: 416.
 
+use std::cmp::Ordering;
+
 use http_range_header::{SyntacticallyCorrectRange, parse_range_header};
 use hyper::header::{HeaderMap, HeaderValue, IF_RANGE, RANGE};
 
@@ -96,16 +98,14 @@ pub fn requested(range: Option<&HeaderValue>, total: u64) -> Requested {
         SyntacticallyCorrectRange::FromStart(first) => (first, u64::MAX),
         SyntacticallyCorrectRange::Indexed(first, last) => (first, last),
     };
-    if first > total {
-        Requested::Unsatisfiable
-    } else if first == total {
-        Requested::Whole
-    } else {
-        Requested::Part(Part {
+    match first.cmp(&total) {
+        Ordering::Greater => Requested::Unsatisfiable,
+        Ordering::Equal => Requested::Whole,
+        Ordering::Less => Requested::Part(Part {
             first,
             last: last.min(total - 1),
             total,
-        })
+        }),
     }
 }
 
