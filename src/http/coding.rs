@@ -1,14 +1,15 @@
 //! Content negotiation between zstd and no coding (RFC 9110, sections 12.4.2 and 12.5.3).
 //!
-//! Owns the reading of `Accept-Encoding`; which bodies have an encoded form is the handlers' to know.
+//! Owns the reading of `Accept-Encoding`; which bodies have an encoded form is the handlers' to
+//! know.
 //!
-//! zstd is taken when the client gives it a weight above zero, by name or by `*`, that is not below the
-//! weight which it gives `identity` by name. An `identity` that is not named has no weight to compare: the RFC
-//! calls it acceptable, not preferred.
+//! zstd is taken when the client gives it a weight above zero, by name or by `*`, that is not below
+//! the weight which it gives `identity` by name. An `identity` that is not named has no weight to
+//! compare: the RFC calls it acceptable, not preferred.
 //!
-//! Without the field every coding is acceptable to the RFC, yet the answer is plain: Nix up to 2.13 sends
-//! none and cannot decode. A field that leaves nothing acceptable is answered plain as well, which
-//! the RFC allows; 406 would be final to a client that can read the plain body.
+//! Without the field every coding is acceptable to the RFC, yet the answer is plain: Nix up to 2.13
+//! sends none and cannot decode. A field that leaves nothing acceptable is answered plain as well,
+//! which the RFC allows; 406 would be final to a client that can read the plain body.
 
 use hyper::header::{ACCEPT_ENCODING, HeaderMap};
 

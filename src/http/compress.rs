@@ -2,11 +2,13 @@
 //!
 //! Owns the encoder and where it runs; whether a body is encoded is `coding`'s question.
 //!
-//! - The output is a function of the settings, the length and the bytes, never of how the source cuts
-//!   them: the encoder is fed units of exactly [`UNIT`] bytes. The entity tag of the encoded form is strong, so it must be.
-//!   Another release of libzstd may write other bytes; [`version`] belongs into that tag.
-//! - The work is done on the blocking threads, one unit at a time. A client that does not read holds no
-//!   thread and no permit, only the memory of its body: the encoder, one unit of input that fills while another is encoded.
+//! - The output is a function of the settings, the length and the bytes, never of how the source
+//!   cuts them: the encoder is fed units of exactly 256 KiB. The entity tag of the encoded
+//!   form is strong, so it must be. Another release of libzstd may write other bytes; [`version`]
+//!   belongs into that tag.
+//! - The work is done on the blocking threads, one unit at a time. A client that does not read
+//!   holds no thread and no permit, only the memory of its body: the encoder, one unit of input
+//!   that fills while another is encoded.
 //! - A source that fails leaves the frame unfinished and passes its error on.
 
 use std::future::Future;
@@ -21,7 +23,8 @@ use hyper::body::{Body, Frame};
 use tokio::sync::Semaphore;
 use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
 
-/// Input that is encoded in one go: two blocks of zstd, about a millisecond at level 3 and a tenth of a second at 19.
+/// Input that is encoded in one go: two blocks of zstd, about a millisecond at level 3 and a tenth
+/// of a second at 19.
 const UNIT: usize = 256 * 1024;
 
 /// Least room in the output for a call of the encoder.
@@ -82,7 +85,8 @@ pub fn version() -> &'static str {
     zstd::zstd_safe::version_string()
 }
 
-/// Encodes a text that is wholly in memory as one frame, on the calling thread: for a few hundred kilobytes at the most.
+/// Encodes a text that is wholly in memory as one frame, on the calling thread: for a few hundred
+/// kilobytes at the most.
 pub fn compress_small(text: &[u8], settings: &ZstdSettings) -> io::Result<Vec<u8>> {
     let mut encoder = zstd::bulk::Compressor::new(settings.level)?;
     for parameter in settings.parameters() {
@@ -97,15 +101,16 @@ pub enum CompressError<E> {
     /// The body to encode failed.
     #[error(transparent)]
     Source(E),
-    /// The encoder failed, e.g. because the body had not the length that was given, or the server stops.
+    /// The encoder failed, e.g. because the body had not the length that was given, or the server
+    /// stops.
     #[error("cannot compress a body: {0}")]
     Encoder(io::Error),
 }
 
 /// The zstd encoding of the body `B`, itself a body.
 ///
-/// Polled within a tokio runtime. Dropping it gives up the work; a unit that is being encoded is finished
-/// unseen and gives its permit back then.
+/// Polled within a tokio runtime. Dropping it gives up the work; a unit that is being encoded is
+/// finished unseen and gives its permit back then.
 pub struct Compressed<B> {
     source: Source<B>,
     stage: Stage,
@@ -200,7 +205,8 @@ where
         let encoders = Arc::clone(&self.encoders);
         Stage::Busy(Box::pin(async move {
             let permit = encoders.acquire_owned().await.map_err(io::Error::other)?;
-            // The permit goes along: the bound holds even when nobody waits for the result any more.
+            // The permit goes along: the bound holds even when nobody waits for the result any
+            // more.
             let encode = move || {
                 let _permit = permit;
                 let encoder = match encoder {

@@ -1,12 +1,13 @@
 //! Byte ranges of a request (RFC 9110, sections 13.1.5 and 14).
 //!
 //! Owns the decision between the whole representation, one part of it and 416. The grammar is the
-//! crate `http_range_header`'s. A field that cannot be honoured is ignored, as section 14.2 allows, because a
-//! Nix client takes any other answer to its resume as final:
+//! crate `http_range_header`'s. A field that cannot be honoured is ignored, as section 14.2 allows,
+//! because a Nix client takes any other answer to its resume as final:
 //!
 //! - several ranges, another unit, a malformed or reversed range: the whole body;
-//! - a range that starts where the body ends: the whole body, since a client that has every byte but lost the end of
-//!   the framing sees from the length that it is done, while 416 is fatal to it;
+//! - a range that starts where the body ends: the whole body, since a client that has every byte
+//!   but lost the end of the framing sees from the length that it is done, while 416 is fatal to
+//!   it;
 //! - a range that starts beyond the end, and `bytes=-0`: 416.
 
 use std::cmp::Ordering;
@@ -62,9 +63,9 @@ pub fn unsatisfied_range(total: u64) -> String {
 
 /// The `Range` field of a request for the representation tagged `etag`, if it is to be honoured.
 ///
-/// `etag` is the strong tag with its quotes. An `If-Range` with another tag, a weak one or a date means
-/// that the client holds bytes of something else or cannot know: it gets the whole. So does a request
-/// that has either field twice.
+/// `etag` is the strong tag with its quotes. An `If-Range` with another tag, a weak one or a date
+/// means that the client holds bytes of something else or cannot know: it gets the whole. So does a
+/// request that has either field twice.
 #[must_use]
 pub fn honoured<'a>(headers: &'a HeaderMap, etag: &HeaderValue) -> Option<&'a HeaderValue> {
     let mut condition = headers.get_all(IF_RANGE).iter();

@@ -1,7 +1,7 @@
 //! The loop that accepts connections, and the drain that ends them.
 //!
-//! A connection is accepted only when there is room for it, so that what is too much waits in the kernel's queue and
-//! costs nothing. An error of accept never ends the loop.
+//! A connection is accepted only when there is room for it, so that what is too much waits in the
+//! kernel's queue and costs nothing. An error of accept never ends the loop.
 
 use std::collections::HashMap;
 use std::io;
@@ -31,8 +31,9 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Serves the connections of `listener` with `service` until `shutdown` is ready, then drains.
 ///
-/// The drain closes the listener, tells each connection to end after the responses that are in flight, waits for them as
-/// long as the limits say and cuts the rest. Dropping the future cuts every connection at once.
+/// The drain closes the listener, tells each connection to end after the responses that are in
+/// flight, waits for them as long as the limits say and cuts the rest. Dropping the future cuts
+/// every connection at once.
 pub async fn serve<S, R, B, F>(
     listener: Listener,
     tls: Option<TlsAcceptor>,

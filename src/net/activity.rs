@@ -1,9 +1,9 @@
 //! What a connection is doing, and until when it may.
 //!
-//! A connection is new (no request yet), busy (a request in flight, or bytes of a response that the socket
-//! does not take) or idle. Each has its deadline; progress moves the deadline of a busy one. Progress is a body's chunk taken by
-//! hyper or a full socket that takes bytes again. Bytes written are not: on HTTP/2 the pings are written while the client
-//! takes nothing of its responses.
+//! A connection is new (no request yet), busy (a request in flight, or bytes of a response that the
+//! socket does not take) or idle. Each has its deadline; progress moves the deadline of a busy one.
+//! Progress is a body's chunk taken by hyper or a full socket that takes bytes again. Bytes written
+//! are not: on HTTP/2 the pings are written while the client takes nothing of its responses.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

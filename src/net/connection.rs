@@ -1,7 +1,8 @@
 //! One connection, from the handshake to its end.
 //!
-//! HTTP/1.1 and HTTP/2 by prior knowledge or ALPN, told apart by their first bytes. The deadlines are looked at by
-//! a single timer, which asks the connection's [`Activity`] when it fires: nothing is armed or disarmed per request.
+//! HTTP/1.1 and HTTP/2 by prior knowledge or ALPN, told apart by their first bytes. The deadlines
+//! are looked at by a single timer, which asks the connection's [`Activity`] when it fires: nothing
+//! is armed or disarmed per request.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -59,7 +60,8 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Serves `socket` until its client leaves, a deadline passes or, once `drain` is true, nothing is in flight.
+    /// Serves `socket` until its client leaves, a deadline passes or, once `drain` is true, nothing
+    /// is in flight.
     ///
     /// Dropping it cuts the connection.
     pub(super) async fn connection(

@@ -1,16 +1,19 @@
 //! The bounds on connections, and the settings of hyper that enforce some of them.
 //!
-//! hyper's own `header_read_timeout` stays off. It runs from the moment when a response has left the program for
-//! hyper's buffer, so it counts the idle time between two requests as well as the time in which a client that reads slowly takes the
-//! end of its response: set for heads it cuts pooled connections, set for idleness it cuts slow readers. And it starts only after
-//! the version of HTTP is known, which a silent client never lets happen. `connection` keeps these deadlines instead.
+//! hyper's own `header_read_timeout` stays off. It runs from the moment when a response has left
+//! the program for hyper's buffer, so it counts the idle time between two requests as well as the
+//! time in which a client that reads slowly takes the end of its response: set for heads it cuts
+//! pooled connections, set for idleness it cuts slow readers. And it starts only after the version
+//! of HTTP is known, which a silent client never lets happen. `connection` keeps these deadlines
+//! instead.
 
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 
-/// Bytes of an HTTP/1 request head, and of a response that hyper keeps ahead of the socket. A Nix client sends under 1 KiB.
+/// Bytes of an HTTP/1 request head, and of a response that hyper keeps ahead of the socket. A Nix
+/// client sends under 1 KiB.
 const HEAD_BUFFER: usize = 64 * 1024;
 
 /// Bytes of an HTTP/2 header list, decoded (RFC 9113, section 6.5.2); hyper answers 431 above it.
@@ -22,13 +25,16 @@ const STREAMS: u32 = 128;
 /// Bytes of a response that one HTTP/2 stream keeps ahead of its connection.
 const STREAM_SEND_BUFFER: usize = 256 * 1024;
 
-/// Bytes of a request body that a client may send ahead: no request has one, so the least that RFC 9113, section 6.9.2 sets.
+/// Bytes of a request body that a client may send ahead: no request has one, so the least that RFC
+/// 9113, section 6.9.2 sets.
 const RECEIVE_WINDOW: u32 = 65_535;
 
-/// Streams which a client may open and reset before it is sent away (CVE-2023-44487): h2's own bound.
+/// Streams which a client may open and reset before it is sent away (CVE-2023-44487): h2's own
+/// bound.
 const PENDING_RESETS: usize = 20;
 
-/// Streams which may be reset for a client's errors before it is sent away (RUSTSEC-2024-0003): hyper's own bound.
+/// Streams which may be reset for a client's errors before it is sent away (RUSTSEC-2024-0003):
+/// hyper's own bound.
 const ERROR_RESETS: usize = 1024;
 
 /// How often an HTTP/2 connection is pinged, so that a middlebox on the way keeps it.
@@ -43,8 +49,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// From accept to the end of the first request's head.
     pub first_request: Duration,
-    /// Without a request in flight, the time that the next head takes to arrive included. An idle connection
-    /// is closed between one and two times this.
+    /// Without a request in flight, the time that the next head takes to arrive included. An idle
+    /// connection is closed between one and two times this.
     pub idle: Duration,
     /// With a response that the client does not take at all.
     pub stall: Duration,

@@ -1,7 +1,7 @@
 //! Listening sockets: bind, accept, and the address to tell.
 //!
-//! A Unix socket stays in the file system when the server ends, since it may be another server's by then; the next
-//! bind removes it if nobody answers.
+//! A Unix socket stays in the file system when the server ends, since it may be another server's by
+//! then; the next bind removes it if nobody answers.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -23,9 +23,10 @@ const BACKLOG: i32 = 1024;
 /// The name of a machine's own address is answered at once or not at all.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Silence after which TCP asks whether the peer is still there, and the time between two questions. With Linux's nine
-/// of them a vanished client is noticed within about 3 minutes. `TCP_USER_TIMEOUT` is not set: since Linux 5.11 it also
-/// cuts a client that is there but reads nothing, and unanswered data ends after `tcp_retries2`, some 15 minutes.
+/// Silence after which TCP asks whether the peer is still there, and the time between two
+/// questions. With Linux's nine of them a vanished client is noticed within about 3 minutes.
+/// `TCP_USER_TIMEOUT` is not set: since Linux 5.11 it also cuts a client that is there but reads
+/// nothing, and unanswered data ends after `tcp_retries2`, some 15 minutes.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
 
 /// Everybody may connect: what a Unix socket guards is decided by its directory.
@@ -100,8 +101,8 @@ pub(super) enum Socket {
 impl Listener {
     /// Binds `address` and listens.
     ///
-    /// Of the addresses of a name the first that can be bound is taken. `[::]` serves IPv4 as well. A Unix
-    /// socket that nobody answers on is replaced.
+    /// Of the addresses of a name the first that can be bound is taken. `[::]` serves IPv4 as well.
+    /// A Unix socket that nobody answers on is replaced.
     pub async fn bind(address: &BindAddress) -> Result<Self, BindError> {
         let bound = match address {
             BindAddress::Tcp(name) => {

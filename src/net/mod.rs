@@ -1,7 +1,8 @@
 //! Listening, connections and their ends.
 //!
-//! Owns the sockets, TLS, the number of connections, every deadline of a connection and the drain at the
-//! end. What a request means is [`crate::http`]'s: it is handed in as a function from request to response.
+//! Owns the sockets, TLS, the number of connections, every deadline of a connection and the drain
+//! at the end. What a request means is [`crate::http`]'s: it is handed in as a function from
+//! request to response.
 //!
 //! - [`listener`]: bind TCP or a Unix socket, accept;
 //! - [`tls`]: certificate and key from PEM files;

@@ -1,6 +1,7 @@
 //! TLS for the listener: certificate chain and key from PEM files.
 //!
-//! TLS 1.2 and 1.3 with ring, `h2` and `http/1.1` by ALPN (RFC 7301). The files are read once, at the start.
+//! TLS 1.2 and 1.3 with ring, `h2` and `http/1.1` by ALPN (RFC 7301). The files are read once, at
+//! the start.
 
 use std::fs;
 use std::io;

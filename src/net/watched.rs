@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::activity::{Activity, InFlight};
 use super::listener::Socket;
 
-/// A socket that reports when it takes bytes and when it does not. TLS, where there is any, goes on top.
+/// A socket that reports when it takes bytes and when it does not. TLS, where there is any, goes on
+/// top.
 pub(super) struct WatchedSocket {
     socket: Socket,
     activity: Arc<Activity>,
