@@ -1,7 +1,7 @@
 //! The address that the server listens on, as it is written in the configuration.
 //!
-//! Owns the syntax (`host:port`, `[::]:5000`, `unix:/path`) and nothing else: names are resolved and
-//! sockets are bound by [`crate::net`].
+//! Owns the syntax (`host:port`, `[::]:5000`, `unix:/path`) and nothing else: names are resolved
+//! and sockets are bound by [`crate::net`].
 
 use std::fmt;
 use std::net::SocketAddrV6;

@@ -1,0 +1,5 @@
+//! The HTTP layer.
+
+pub mod coding;
+pub mod compress;
+pub mod range;
