@@ -138,6 +138,13 @@ pub struct Daemon {
     pub chosen_by: ChosenBy,
 }
 
+/// The address, and in brackets why this one.
+impl fmt::Display for Daemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.address, self.chosen_by)
+    }
+}
+
 /// What decided where the daemon is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChosenBy {

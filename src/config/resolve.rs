@@ -99,6 +99,12 @@ pub struct Zstd {
     pub window_log: Option<u32>,
 }
 
+impl Default for Zstd {
+    fn default() -> Self {
+        Self { level: DEFAULT_ZSTD_LEVEL, long_distance_matching: false, window_log: None }
+    }
+}
+
 /// The configuration that the program runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {

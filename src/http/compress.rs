@@ -1,6 +1,7 @@
 //! zstd encoding of bodies, as a content coding (RFC 8878, RFC 9659).
 //!
-//! Owns the encoder and where it runs; whether a body is encoded is `coding`'s question.
+//! Owns the encoder and where it runs; whether a body is encoded is `coding`'s question, and that
+//! the settings keep to the window which RFC 9659 allows is the configuration's promise.
 //!
 //! - The output is a function of the settings, the length and the bytes, never of how the source
 //!   cuts them: the encoder is fed units of exactly 256 KiB. The entity tag of the encoded
@@ -18,6 +19,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use crate::config::Zstd;
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame};
 use tokio::sync::Semaphore;
@@ -30,48 +32,14 @@ const UNIT: usize = 256 * 1024;
 /// Least room in the output for a call of the encoder.
 const ROOM: usize = 16 * 1024;
 
-/// RFC 9659 lets no content coding use a window above 8 MiB.
-const MAX_WINDOW_LOG: u32 = 23;
-
-/// `ZSTD_WINDOWLOG_MIN` of zstd.h.
-const MIN_WINDOW_LOG: u32 = 10;
-
-/// The highest level whose own window keeps within [`MAX_WINDOW_LOG`].
-const LAST_LEVEL_WITHIN_WINDOW: i32 = 19;
-
-/// How to encode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ZstdSettings {
-    /// The level of zstd, 1 to 22; 0 is its default, less than 0 is faster than 1.
-    pub level: i32,
-    /// The window as a power of two; a content coding never uses more than 23.
-    pub window_log: Option<u32>,
-    /// Whether repetitions far apart in the window are looked for.
-    pub long_distance_matching: bool,
-}
-
-impl Default for ZstdSettings {
-    fn default() -> Self {
-        Self { level: 3, window_log: None, long_distance_matching: false }
-    }
-}
-
-impl ZstdSettings {
-    fn parameters(&self) -> impl Iterator<Item = CParameter> + use<> {
-        // Both make zstd choose a window of up to 128 MiB where none is set.
-        let window_grows = self.long_distance_matching || self.level > LAST_LEVEL_WITHIN_WINDOW;
-        let window = self
-            .window_log
-            .or(window_grows.then_some(MAX_WINDOW_LOG))
-            .map(|log| log.clamp(MIN_WINDOW_LOG, MAX_WINDOW_LOG));
-        [
-            Some(CParameter::CompressionLevel(self.level)),
-            window.map(CParameter::WindowLog),
-            self.long_distance_matching.then_some(CParameter::EnableLongDistanceMatching(true)),
-        ]
-        .into_iter()
-        .flatten()
-    }
+fn parameters(settings: &Zstd) -> impl Iterator<Item = CParameter> + use<> {
+    [
+        Some(CParameter::CompressionLevel(settings.level)),
+        settings.window_log.map(CParameter::WindowLog),
+        settings.long_distance_matching.then_some(CParameter::EnableLongDistanceMatching(true)),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The release of libzstd, e.g. `1.5.7`: with the settings it determines the encoded bytes.
@@ -82,9 +50,9 @@ pub fn version() -> &'static str {
 
 /// Encodes a text that is wholly in memory as one frame, on the calling thread: for a few hundred
 /// kilobytes at the most.
-pub fn compress_small(text: &[u8], settings: &ZstdSettings) -> io::Result<Vec<u8>> {
+pub fn compress_small(text: &[u8], settings: &Zstd) -> io::Result<Vec<u8>> {
     let mut encoder = zstd::bulk::Compressor::new(settings.level)?;
-    for parameter in settings.parameters() {
+    for parameter in parameters(settings) {
         encoder.set_parameter(parameter)?;
     }
     encoder.compress(text)
@@ -109,7 +77,7 @@ pub enum CompressError<E> {
 pub struct Compressed<B> {
     source: Source<B>,
     stage: Stage,
-    settings: ZstdSettings,
+    settings: Zstd,
     length: Option<u64>,
     encoders: Arc<Semaphore>,
 }
@@ -136,7 +104,7 @@ where
     /// Encodes `body`, of `length` bytes if that is known, which the frame then states.
     ///
     /// Each unit takes a permit of `encoders`, which bounds the threads that encode at one time.
-    pub fn new(body: B, length: Option<u64>, settings: ZstdSettings, encoders: Arc<Semaphore>) -> Self {
+    pub fn new(body: B, length: Option<u64>, settings: Zstd, encoders: Arc<Semaphore>) -> Self {
         Self {
             source: Source { body: Some(body), rest: Bytes::new(), unit: Vec::new() },
             stage: Stage::Idle(None),
@@ -221,9 +189,9 @@ where
     }
 }
 
-fn begin(settings: &ZstdSettings, length: Option<u64>) -> io::Result<Encoder<'static>> {
+fn begin(settings: &Zstd, length: Option<u64>) -> io::Result<Encoder<'static>> {
     let mut encoder = Encoder::new(settings.level)?;
-    for parameter in settings.parameters() {
+    for parameter in parameters(settings) {
         encoder.set_parameter(parameter)?;
     }
     encoder.set_pledged_src_size(length)?;

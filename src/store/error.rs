@@ -73,6 +73,13 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether a connection died before a byte of the reply had come.
+    pub(super) const fn is_before_reply(&self) -> bool {
+        matches!(self, Self::Client { before_reply: true, .. })
+    }
+}
+
 fn help(daemon: &DaemonAddress) -> &'static str {
     match daemon {
         DaemonAddress::Socket(_) => "is nix-daemon running? try: systemctl status nix-daemon.socket",

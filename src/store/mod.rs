@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use deadpool::managed::BuildError;
 use harmonia_protocol::handshake::Session;
-use harmonia_protocol::operation::{QueryPathFromHashPart, QueryPathInfo};
+use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart, QueryPathInfo};
 use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::{HashPart, StoreDir, StorePath};
 
@@ -74,6 +74,14 @@ impl Store {
             return Err(StoreError::UnknownSize(path));
         }
         Ok(Some(ValidPath { path, info }))
+    }
+
+    /// Some valid path, to see whether the daemon tells about paths; `None` if the store is empty.
+    pub async fn any_path(&self) -> Result<Option<ValidPath>, StoreError> {
+        match self.pool.call(&QueryAllValidPaths).await?.first() {
+            Some(path) => self.valid_path(path.hash_part()).await,
+            None => Ok(None),
+        }
     }
 
     /// Begins to read the NAR of a valid path.

@@ -66,22 +66,34 @@ impl Pool {
     /// Asks one question. If the connection turns out to be dead before a byte of the reply has come, the question is
     /// asked once more on a fresh one: none of the operations of a cache does anything twice.
     pub(super) async fn call<O: Operation>(&self, operation: &O) -> Result<O::Reply, StoreError> {
-        let step = Step::Daemon(ClientStep::Operation(O::OPCODE));
-        let ask = async || {
-            let mut client = loan(&self.questions).await?;
-            step.bound(client.call(operation)).await
-        };
-        retried(&self.questions, ask).await
+        match self.call_once(operation).await {
+            Err(error) if error.is_before_reply() => {
+                discard_idle(&self.questions);
+                self.call_once(operation).await
+            }
+            result => result,
+        }
+    }
+
+    async fn call_once<O: Operation>(&self, operation: &O) -> Result<O::Reply, StoreError> {
+        let mut client = loan(&self.questions).await?;
+        Step::Daemon(ClientStep::Operation(O::OPCODE)).bound(client.call(operation)).await
     }
 
     /// Begins a NAR, retried in the same way.
     pub(super) async fn nar(&self, path: &StorePath, size: u64) -> Result<NarStream<Loan, Transport>, StoreError> {
-        let step = Step::Daemon(ClientStep::Operation(Opcode::NarFromPath));
-        let open = async || {
-            let client = loan(&self.nars).await?;
-            step.bound(NarStream::open(client, path, size)).await
-        };
-        retried(&self.nars, open).await
+        match self.nar_once(path, size).await {
+            Err(error) if error.is_before_reply() => {
+                discard_idle(&self.nars);
+                self.nar_once(path, size).await
+            }
+            result => result,
+        }
+    }
+
+    async fn nar_once(&self, path: &StorePath, size: u64) -> Result<NarStream<Loan, Transport>, StoreError> {
+        let client = loan(&self.nars).await?;
+        Step::Daemon(ClientStep::Operation(Opcode::NarFromPath)).bound(NarStream::open(client, path, size)).await
     }
 
     pub(super) async fn session(&self) -> Result<Session, StoreError> {
@@ -89,18 +101,9 @@ impl Pool {
     }
 }
 
-async fn retried<T>(
-    pool: &managed::Pool<Manager>,
-    attempt: impl AsyncFn() -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    match attempt().await {
-        Err(StoreError::Client { before_reply: true, .. }) => {
-            // Where one idle connection has died, the others have: the daemon was restarted.
-            pool.retain(|_, _| false);
-            attempt().await
-        }
-        result => result,
-    }
+/// Where one idle connection has died, the others have: the daemon was restarted.
+fn discard_idle(pool: &managed::Pool<Manager>) {
+    pool.retain(|_, _| false);
 }
 
 async fn loan(pool: &managed::Pool<Manager>) -> Result<Loan, StoreError> {
