@@ -57,6 +57,8 @@ impl Prefix {
         let mut lines = vec![
             "build-users-group =".to_owned(),
             "sandbox = false".to_owned(),
+            // Nothing here has to survive a power failure.
+            "fsync-metadata = false".to_owned(),
         ];
         if release != Release::Nix2_3 {
             lines.push("experimental-features = nix-command".to_owned());
