@@ -1,1 +1,8 @@
-fn main() {}
+//! The integration tests: one binary, a module per endpoint or hazard, and `support` with what they stand on.
+//!
+//! They run the real program before real daemons and real clients; `tests/nix-releases get` fetches those.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod client_releases;
+mod daemon_releases;
+mod support;

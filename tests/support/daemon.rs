@@ -1,0 +1,133 @@
+//! A real nix-daemon of a release, on a private store with the content.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::content::Content;
+use super::prefix::{Outcome, Prefix};
+use super::release::Release;
+
+const SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
+/// A daemon listens within milliseconds; this is for a machine that is busy.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// What fits in `sun_path` with the NUL at its end.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// A running nix-daemon; killed with all of its children on drop, and at the end of the test binary.
+pub(crate) struct Daemon {
+    process: Child,
+    log: PathBuf,
+    content: Content,
+    // Last: the store goes when its daemon is gone.
+    prefix: Prefix,
+}
+
+impl Daemon {
+    /// The daemon of a release that all tests share, started when first asked for.
+    pub(crate) fn shared(release: Release) -> &'static Self {
+        static SHARED: [OnceLock<Daemon>; Release::ALL.len()] =
+            [const { OnceLock::new() }; Release::ALL.len()];
+        SHARED[release as usize].get_or_init(|| Self::start(release))
+    }
+
+    /// Fills a store and waits until a daemon on it accepts connections.
+    pub(crate) fn start(release: Release) -> Self {
+        let prefix = Prefix::new(release, &["substitute = false".to_owned()]);
+        let content = Content::populate(&prefix);
+        let log = prefix.on_host("/nix/daemon.log");
+        let process = prefix.serve(&["nix-daemon", "--daemon"], &log);
+        let mut daemon = Self {
+            process,
+            log,
+            content,
+            prefix,
+        };
+        daemon.wait_until_it_accepts();
+        daemon
+    }
+
+    fn wait_until_it_accepts(&mut self) {
+        let socket = self.socket();
+        let length = socket.as_os_str().len();
+        assert!(
+            length <= MAX_SOCKET_PATH,
+            "{} is too long\n  help: set TMPDIR to a shorter path",
+            socket.display()
+        );
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            match UnixStream::connect(&socket) {
+                Ok(_) => return,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::NotFound | ErrorKind::ConnectionRefused
+                    ) => {}
+                Err(error) => panic!("cannot connect to {}: {error}", socket.display()),
+            }
+            let ended = self.process.try_wait().unwrap();
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "the daemon of {} does not listen, {}:\n{}",
+                self.release(),
+                ended.map_or("yet".to_owned(), |status| status.to_string()),
+                fs::read_to_string(&self.log).unwrap()
+            );
+            // It tells nobody when it listens, so that it has to be asked.
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn release(&self) -> Release {
+        self.prefix.release()
+    }
+
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// The socket, as the host sees it.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.prefix.on_host(SOCKET)
+    }
+
+    /// Runs a program of the release on the daemon's store, past the daemon.
+    pub(crate) fn run(&self, command: &[&str]) -> Outcome {
+        self.prefix.run(command)
+    }
+
+    /// What `nix path-info --json` says of a path, as an object.
+    pub(crate) fn path_info(&self, path: &str) -> Value {
+        let command: &[&str] = match self.release() {
+            // It warns without, and says that this will be an error.
+            Release::Nix2_34 => &["nix", "path-info", "--json", "--json-format", "1", path],
+            _ => &["nix", "path-info", "--json", path],
+        };
+        match serde_json::from_slice(&self.run(command).stdout()).unwrap() {
+            // Up to some release a list of objects, later an object of them.
+            Value::Array(mut infos) => infos.remove(0),
+            Value::Object(mut infos) => infos.remove(path).unwrap(),
+            other => panic!("path-info of {} said {other}", self.release()),
+        }
+    }
+
+    /// The file that it logs to.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        self.process.wait().unwrap();
+    }
+}

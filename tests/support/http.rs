@@ -1,0 +1,212 @@
+//! An HTTP/1.1 client that sends exactly the bytes it is given and shows what came back, undecoded but for the framing.
+//!
+//! Real clients hide what the tests are about: they follow, retry, decode and normalise.
+
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// No answer takes this long; a test that hangs says nothing.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A client of one server: each request goes on a connection of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Http {
+    address: SocketAddr,
+}
+
+impl Http {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address }
+    }
+
+    /// GET; panics unless a complete response comes.
+    pub(crate) fn get(self, path: &str) -> Response {
+        self.get_with(path, &[])
+    }
+
+    /// GET with these headers besides `Host` and `Connection`; panics unless a complete response comes.
+    pub(crate) fn get_with(self, path: &str, headers: &[(&str, &str)]) -> Response {
+        self.ask("GET", path, headers)
+    }
+
+    /// HEAD; panics unless a response comes.
+    pub(crate) fn head(self, path: &str) -> Response {
+        self.ask("HEAD", path, &[])
+    }
+
+    /// Sends these bytes, and reads one response.
+    pub(crate) fn request(self, raw: &[u8]) -> io::Result<Response> {
+        let mut connection = Connection::open(self.address)?;
+        connection.send(raw)?;
+        connection.receive(raw.starts_with(b"HEAD "))
+    }
+
+    fn ask(self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
+        for (name, value) in [("Connection", "close")].iter().chain(headers) {
+            request.push_str(&[name, ": ", value, "\r\n"].concat());
+        }
+        request.push_str("\r\n");
+        let response = self
+            .request(request.as_bytes())
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        assert!(
+            response.complete,
+            "{method} {path}: the body ended after {} bytes",
+            response.body.len()
+        );
+        response
+    }
+}
+
+/// A connection, for what is about more than one request.
+pub(crate) struct Connection {
+    stream: BufReader<TcpStream>,
+}
+
+impl Connection {
+    pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
+    }
+
+    pub(crate) fn send(&mut self, raw: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(raw)
+    }
+
+    /// Reads the response to a request, which was a HEAD or not: one to HEAD has no body, whatever its headers say.
+    pub(crate) fn receive(&mut self, to_head: bool) -> io::Result<Response> {
+        let status_line = self.line()?;
+        let status = status_line
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3)?.parse().ok())
+            .ok_or_else(|| invalid(&status_line))?;
+        let mut response = Response {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+            complete: true,
+        };
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(':').ok_or_else(|| invalid(&line))?;
+            response
+                .headers
+                .push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        if !to_head && !matches!(status, 100..=199 | 204 | 304) {
+            response.complete = self.body(&mut response)?;
+        }
+        Ok(response)
+    }
+
+    /// Reads the body by its framing; whether it came to its end.
+    fn body(&mut self, response: &mut Response) -> io::Result<bool> {
+        if response
+            .header("transfer-encoding")
+            .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
+        {
+            return self.chunks(&mut response.body);
+        }
+        let Some(length) = response.header("content-length") else {
+            self.stream.read_to_end(&mut response.body)?;
+            return Ok(true);
+        };
+        let length = length.parse().map_err(|_| invalid(length))?;
+        self.exactly(length, &mut response.body)
+    }
+
+    fn chunks(&mut self, body: &mut Vec<u8>) -> io::Result<bool> {
+        loop {
+            let line = match self.line() {
+                Ok(line) => line,
+                Err(error) if is_cut(&error) => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            let size = u64::from_str_radix(line.trim(), 16).map_err(|_| invalid(&line))?;
+            if !self.exactly(size, body)? {
+                return Ok(false);
+            }
+            match self.line() {
+                Ok(end) if !end.is_empty() => return Err(invalid(&end)),
+                Ok(_) if size == 0 => return Ok(true),
+                Ok(_) => {}
+                Err(error) if is_cut(&error) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn exactly(&mut self, length: u64, body: &mut Vec<u8>) -> io::Result<bool> {
+        match self.stream.by_ref().take(length).read_to_end(body) {
+            Ok(read) => Ok(read as u64 == length),
+            Err(error) if is_cut(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A line without its CRLF, which must be there.
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = Vec::new();
+        if self.stream.read_until(b'\n', &mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let text = line
+            .strip_suffix(b"\r\n")
+            .ok_or_else(|| invalid(&String::from_utf8_lossy(&line)))?;
+        String::from_utf8(text.to_vec()).map_err(|_| invalid("not UTF-8"))
+    }
+}
+
+/// A response as it was sent.
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    /// In their order, names in lower case, values without the space around them.
+    pub(crate) headers: Vec<(String, String)>,
+    /// Without transfer coding; a content coding is not undone.
+    pub(crate) body: Vec<u8>,
+    /// False when the connection ended before the body did.
+    pub(crate) complete: bool,
+}
+
+impl Response {
+    /// The value of the only header of this name; panics when there are several.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self
+            .headers
+            .iter()
+            .filter(|(sent, _)| sent == name)
+            .map(|(_, value)| value.as_str());
+        let value = values.next();
+        assert_eq!(values.next(), None, "{name} came more than once");
+        value
+    }
+
+    /// The body, which must be UTF-8.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+fn is_cut(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+    )
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("not HTTP: {what:?}"))
+}
+
+#[cfg(test)]
+mod tests;

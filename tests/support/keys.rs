@@ -1,0 +1,48 @@
+//! Signing keys, made by Nix itself, one set per test run.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use super::prefix::Prefix;
+use super::release::Release;
+use super::scratch;
+
+/// What harmonia signs with.
+pub(crate) static OURS: LazyLock<Key> = LazyLock::new(|| Key::generate("harmonia.test-1"));
+/// What some paths were signed with before, as if they came from another cache.
+pub(crate) static FOREIGN: LazyLock<Key> = LazyLock::new(|| Key::generate("elsewhere.test-1"));
+
+/// A pair of keys in Nix's form.
+pub(crate) struct Key {
+    /// The name, which signatures begin with.
+    pub(crate) name: &'static str,
+    /// A file on the host.
+    pub(crate) secret: PathBuf,
+    /// The text of a public key: `name:base64`.
+    pub(crate) public: String,
+}
+
+impl Key {
+    fn generate(name: &'static str) -> Self {
+        let prefix = Prefix::new(Release::Nix2_26, &[]);
+        let _ = prefix
+            .run(&[
+                "nix-store",
+                "--generate-binary-cache-key",
+                name,
+                "/nix/etc/secret",
+                "/nix/etc/public",
+            ])
+            .stdout();
+        let secret = scratch::fresh_dir().join("secret");
+        // A copy keeps the mode, which is for the owner alone.
+        fs::copy(prefix.on_host("/nix/etc/secret"), &secret).unwrap();
+        let public = fs::read_to_string(prefix.on_host("/nix/etc/public")).unwrap();
+        Self {
+            name,
+            secret,
+            public: public.trim_end().to_owned(),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A private `/nix` for a release: store, database, configuration and home, with nothing shared but the programs.
+//!
+//! Every program runs in a mount namespace and a PID namespace of its own, changed into the root of its suite, with the
+//! prefix bound over `/nix` there. So all releases have the same logical store directory `/nix/store`, as real hosts do:
+//! paths, NARs and signatures can be compared, and any client can copy from any daemon. Changing the root, rather than
+//! running the suite's dynamic linker on the host, gives each release its own libraries without naming an architecture,
+//! and keeps the host's `/nix`, `/etc/nix` and users out of it. The network is the host's. Without root the same is done in
+//! a user namespace.
+//!
+//! What runs in the namespace is PID 1 or below it, so that killing `unshare` kills all of it; see [`Prefix::serve`] for
+//! what kills that.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use super::release::Release;
+use super::scratch;
+
+/// In seconds. The slowest command copies some hundred paths and takes less than ten.
+const COMMAND_TIMEOUT: &str = "180";
+
+/// `$0` is the root, `$1` the prefix, the rest the command.
+const ENTER: &str = r#"
+set -e
+mount --bind "$1" "$0/nix"
+mount --rbind /proc "$0/proc"
+mount --rbind /dev "$0/dev"
+shift
+set +e
+"#;
+/// Not by exec: as PID 1 the program would be immune to its own signals, abort among them.
+const RUN: &str = r#"chroot "$0" "$@"; exit "$?""#;
+/// Ends when either the command or standard input does, and with it everything in the PID namespace.
+const SERVE: &str = r#"
+exec 3<&0
+chroot "$0" "$@" </dev/null &
+cat <&3 >/dev/null &
+wait -n
+"#;
+
+/// A private `/nix`; removed on drop.
+pub(crate) struct Prefix {
+    release: Release,
+    dir: PathBuf,
+}
+
+impl Prefix {
+    /// An empty store, with these lines in its `nix.conf` besides those that every test needs.
+    pub(crate) fn new(release: Release, config: &[String]) -> Self {
+        let dir = scratch::fresh_dir();
+        for sub in ["store", "etc", "home", "tmp"] {
+            fs::create_dir(dir.join(sub)).unwrap();
+        }
+        let mut lines = vec![
+            "build-users-group =".to_owned(),
+            "sandbox = false".to_owned(),
+            // Nothing here has to survive a power failure.
+            "fsync-metadata = false".to_owned(),
+        ];
+        if release != Release::Nix2_3 {
+            lines.push("experimental-features = nix-command".to_owned());
+        }
+        lines.extend_from_slice(config);
+        fs::write(dir.join("etc/nix.conf"), lines.join("\n") + "\n").unwrap();
+        Self { release, dir }
+    }
+
+    pub(crate) fn release(&self) -> Release {
+        self.release
+    }
+
+    /// Where a path below `/nix` is on the host.
+    pub(crate) fn on_host(&self, path: &str) -> PathBuf {
+        let below = path
+            .strip_prefix("/nix/")
+            .expect("only paths below /nix are in a prefix");
+        self.dir.join(below)
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, command: &[&str]) -> Outcome {
+        self.run_with_input(command, Vec::new())
+    }
+
+    /// Runs a command to its end, with this on standard input.
+    pub(crate) fn run_with_input(&self, command: &[&str], input: Vec<u8>) -> Outcome {
+        let mut limited = Command::new("timeout");
+        limited.args(["--foreground", "--signal=KILL", COMMAND_TIMEOUT]);
+        let mut child = self
+            .enter(limited, RUN, command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cannot run timeout");
+        let mut stdin = child.stdin.take().unwrap();
+        // From another thread, since the command may write before it has read all; one that ends early breaks the pipe.
+        let writer = thread::spawn(move || stdin.write_all(&input));
+        let output = child.wait_with_output().unwrap();
+        let _ = writer.join();
+        Outcome {
+            command: format!("{} of {}", command.join(" "), self.release),
+            success: output.status.success(),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Starts a command that runs until the child's standard input is closed, be it by the end of the test binary: that
+    /// needs no signal, which would come at the end of the spawning thread already.
+    pub(crate) fn serve(&self, command: &[&str], log: &Path) -> Child {
+        let log = File::create(log).unwrap();
+        self.enter(Command::new("env"), SERVE, command)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("cannot run env")
+    }
+
+    fn enter(&self, mut outer: Command, script: &str, command: &[&str]) -> Command {
+        outer.arg("unshare");
+        if !rustix::process::geteuid().is_root() {
+            outer.arg("--map-root-user");
+        }
+        outer
+            .args(["--mount", "--pid", "--fork", "--kill-child", "bash", "-c"])
+            .arg(format!("{ENTER}{script}"))
+            .arg(self.release.root())
+            .arg(&self.dir)
+            .args(command)
+            .env_clear()
+            .envs([
+                ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+                ("HOME", "/nix/home"),
+                ("TMPDIR", "/nix/tmp"),
+                ("NIX_CONF_DIR", "/nix/etc"),
+                ("LC_ALL", "C.UTF-8"),
+            ]);
+        outer
+    }
+}
+
+impl Drop for Prefix {
+    fn drop(&mut self) {
+        scratch::remove(&self.dir);
+    }
+}
+
+/// What became of a command.
+#[must_use]
+pub(crate) struct Outcome {
+    command: String,
+    success: bool,
+    stdout: Vec<u8>,
+    stderr: String,
+}
+
+impl Outcome {
+    /// Standard output; panics when the command failed.
+    pub(crate) fn stdout(self) -> Vec<u8> {
+        assert!(self.success, "{} failed:\n{}", self.command, self.stderr);
+        self.stdout
+    }
+
+    /// Standard output as text without the last line feed; panics when the command failed.
+    pub(crate) fn text(self) -> String {
+        String::from_utf8(self.stdout())
+            .unwrap()
+            .trim_end()
+            .to_owned()
+    }
+
+    /// Whether it ended with zero.
+    pub(crate) fn succeeded(&self) -> bool {
+        self.success
+    }
+
+    /// Standard error; panics when the command did not fail.
+    pub(crate) fn failure(self) -> String {
+        assert!(
+            !self.success,
+            "{} should have failed:\n{}",
+            self.command, self.stderr
+        );
+        self.stderr
+    }
+}

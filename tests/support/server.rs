@@ -1,0 +1,161 @@
+//! The program under test, as users run it: its binary, a configuration file, a port of the kernel's choice.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use super::daemon::Daemon;
+use super::http::Http;
+use super::keys;
+use super::scratch;
+
+/// Far more than a start takes; it is for a machine that is busy.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Kills `$0` when standard input ends, which only the test binary holds.
+const WATCHDOG: &str = r#"cat >/dev/null; kill -KILL "$0""#;
+
+/// A running harmonia; killed on drop, and when the test binary ends without that.
+pub(crate) struct Harmonia {
+    program: Child,
+    watchdog: Child,
+    log: Arc<Log>,
+    daemon_log: Option<PathBuf>,
+    address: SocketAddr,
+}
+
+impl Harmonia {
+    /// Starts it before a daemon, signing with [`keys::OURS`].
+    pub(crate) fn before(daemon: &Daemon) -> Self {
+        let mut harmonia = Self::start(&format!(
+            "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\n",
+            daemon.socket().display(),
+            keys::OURS.secret.display()
+        ));
+        harmonia.daemon_log = Some(daemon.log().to_owned());
+        harmonia
+    }
+
+    /// Starts it with this configuration, TOML without `bind`, and waits until it says where it listens.
+    pub(crate) fn start(config: &str) -> Self {
+        let file = scratch::fresh_dir().join("config.toml");
+        // First, since what comes may end in a table.
+        fs::write(&file, format!("bind = \"127.0.0.1:0\"\n{config}")).unwrap();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_harmonia"))
+            .arg("--config")
+            .arg(file)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cannot run harmonia");
+        let watchdog = Command::new("bash")
+            .args(["-c", WATCHDOG])
+            .arg(program.id().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("cannot run bash");
+        let log = Log::read(program.stderr.take().unwrap());
+        // Owns the processes already: a panic from here on stops them.
+        let mut harmonia = Self {
+            program,
+            watchdog,
+            log,
+            daemon_log: None,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
+        harmonia.address = harmonia.log.address();
+        harmonia
+    }
+
+    /// The base URL, without a slash at its end.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A client of it.
+    pub(crate) fn http(&self) -> Http {
+        Http::new(self.address)
+    }
+}
+
+impl Drop for Harmonia {
+    fn drop(&mut self) {
+        // First the watchdog, so that it never kills a process that has the number afterwards.
+        for child in [&mut self.watchdog, &mut self.program] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if thread::panicking() {
+            eprintln!("harmonia logged:\n{}", self.log.state.lock().unwrap().text);
+            let daemon_log = self
+                .daemon_log
+                .as_ref()
+                .and_then(|file| fs::read(file).ok());
+            if let Some(log) = daemon_log {
+                eprintln!("its daemon logged:\n{}", String::from_utf8_lossy(&log));
+            }
+        }
+    }
+}
+
+/// Standard error, read by a thread until its end.
+struct Log {
+    state: Mutex<LogState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct LogState {
+    text: String,
+    ended: bool,
+}
+
+impl Log {
+    fn read(stderr: ChildStderr) -> Arc<Self> {
+        let log = Arc::new(Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let writer = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line);
+                let mut state = writer.state.lock().unwrap();
+                state.text.push_str(&line);
+                state.text.push('\n');
+                writer.changed.notify_all();
+            }
+            writer.state.lock().unwrap().ended = true;
+            writer.changed.notify_all();
+        });
+        log
+    }
+
+    /// The address of the line `listening on http://ADDRESS`; panics with the log when the program ends without it.
+    fn address(&self) -> SocketAddr {
+        let waiting = |state: &mut LogState| !state.ended && listening(&state.text).is_none();
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(self.state.lock().unwrap(), START_TIMEOUT, waiting)
+            .unwrap();
+        let address = listening(&state.text);
+        let text = state.text.clone();
+        drop(state);
+        address.unwrap_or_else(|| panic!("harmonia does not say where it listens:\n{text}"))
+    }
+}
+
+fn listening(log: &str) -> Option<SocketAddr> {
+    let (_, rest) = log.split_once("listening on http://")?;
+    let (line, _) = rest.split_once('\n')?;
+    line.split_whitespace().next()?.parse().ok()
+}
