@@ -12,4 +12,8 @@ pub(crate) mod keys;
 pub(crate) mod prefix;
 pub(crate) mod release;
 pub(crate) mod scratch;
+pub(crate) mod scripted_daemon;
+pub(crate) mod served;
 pub(crate) mod server;
+pub(crate) mod store_item;
+pub(crate) mod wire;
