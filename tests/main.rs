@@ -6,6 +6,11 @@
 mod cache_info;
 mod client_releases;
 mod daemon_releases;
+mod http2;
+mod nar;
 mod narinfo;
+mod ranges;
+mod resume;
 mod signatures;
 mod support;
+mod transport;
