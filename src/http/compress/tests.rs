@@ -6,6 +6,9 @@ use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::io::Read;
 
+/// RFC 9659: what a decoder of the content coding must be able to hold.
+const WINDOW_LOG_OF_CONTENT_CODINGS: u32 = 23;
+
 /// A body of given chunks, which is pending once before each.
 struct Chunks {
     chunks: VecDeque<Result<Bytes, &'static str>>,
@@ -73,7 +76,7 @@ where
 
 fn decoded(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut decoder = zstd::stream::read::Decoder::new(bytes)?;
-    decoder.window_log_max(MAX_WINDOW_LOG)?;
+    decoder.window_log_max(WINDOW_LOG_OF_CONTENT_CODINGS)?;
     let mut plain = Vec::new();
     decoder.read_to_end(&mut plain)?;
     Ok(plain)
