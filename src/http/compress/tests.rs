@@ -144,7 +144,7 @@ async fn a_length_that_is_known_is_stated_in_the_frame() {
 async fn the_window_never_exceeds_8_mib() {
     let plain = sample(UNIT + 1);
     for (level, window_log, long_distance_matching) in [(22, Some(23), false), (3, Some(23), true), (19, None, false)] {
-        let settings = Zstd { level, window_log, long_distance_matching };
+        let settings = Zstd { level, long_distance_matching, window_log };
         // Without a length the header states the window, which the decoder refuses above its bound.
         let body = Compressed::new(Full::new(plain.clone()), None, settings, permits(1));
         assert_eq!(decoded(&all(body).await.unwrap()).unwrap(), plain);
