@@ -107,7 +107,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub async fn call<O: Operation>(&mut self, operation: &O) -> Result<O::Reply, ClientError> {
         let during = Step::Operation(O::OPCODE);
         let mut exchange = Exchange::begin(self, during)?;
-        exchange.request(operation)?;
+        if let Err(unsupported) = exchange.request(operation) {
+            // Nothing has been sent.
+            exchange.finish();
+            return Err(unsupported.into());
+        }
         exchange.send().await?;
         match exchange.reply(operation).await? {
             Ok(reply) => {
@@ -140,7 +144,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 unanswered -= sizes[replies.len()];
                 replies.push(exchange.reply(&operations[replies.len()]).await?);
             }
-            let size = exchange.request(operation)?;
+            let size = match exchange.request(operation) {
+                Ok(size) => size,
+                Err(unsupported) => {
+                    let nothing_sent = sizes.is_empty();
+                    if nothing_sent {
+                        exchange.finish();
+                    }
+                    return Err(unsupported.into());
+                }
+            };
             sizes.push(size);
             unanswered += size;
         }
