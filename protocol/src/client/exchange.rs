@@ -34,6 +34,10 @@ pub(super) struct Exchange<'a, S> {
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
     pub(super) fn begin(client: &'a mut Client<S>, during: Step) -> Result<Self, ClientError> {
         let stream = client.stream.take().ok_or(ClientError::Dead)?;
+        // What came unasked, such as the repetition of a fatal error, would be taken for the reply.
+        if !client.incoming.is_empty() {
+            return Err(ClientError::Dead);
+        }
         client.outgoing.clear();
         Ok(Self { client, stream, during, reply_begun: false })
     }

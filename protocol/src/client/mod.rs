@@ -95,12 +95,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Whether another operation can be sent: the last one was carried through, and nothing has come since. A daemon
-    /// that has gone, or speaks unasked, is readable.
+    /// that has gone, or speaks unasked, is readable, and its connection is closed here.
     pub fn is_idle(&mut self) -> bool {
         let Some(stream) = &mut self.stream else { return false };
         let mut byte = [0];
         let mut context = Context::from_waker(Waker::noop());
-        self.incoming.is_empty() && Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+        let silent = Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending();
+        let idle = silent && self.incoming.is_empty();
+        if !idle {
+            self.stream = None;
+        }
+        idle
     }
 
     /// Sends one operation and reads its reply.
