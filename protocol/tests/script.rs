@@ -76,7 +76,7 @@ impl Script {
             put_strings(&mut rest, features.iter());
         }
         if version >= Version::DAEMON_RELEASE {
-            put_bytes(&mut rest, b"2.99");
+            put_bytes(&mut rest, b"2.34");
         }
         if version >= Version::TRUST {
             put_u64(&mut rest, 1);
