@@ -24,7 +24,8 @@ fn releases() -> Vec<Transcript> {
 /// The sections of the connection whose heading begins like this, without the heading.
 fn case<'a>(transcript: &'a Transcript, heading: &str) -> &'a [Section] {
     let is_heading = |section: &Section| section.name.starts_with("== ");
-    let start = transcript.sections.iter().position(|s| s.name.strip_prefix("== ").is_some_and(|n| n.starts_with(heading)));
+    let start =
+        transcript.sections.iter().position(|s| s.name.strip_prefix("== ").is_some_and(|n| n.starts_with(heading)));
     let rest = &transcript.sections[start.unwrap_or_else(|| panic!("{}: no {heading}", transcript.name)) + 1..];
     &rest[..rest.iter().position(is_heading).unwrap_or(rest.len())]
 }

@@ -9,7 +9,9 @@ use harmonia_protocol::{Client, ClientError, StoreDir};
 use proptest::prelude::*;
 
 use super::operations::{FIXED_F, HELLO, MISSING, PB_B, perform};
-use super::script::{DAEMON_MAGIC, LAST, NEXT, READ, Script, error_frame, greet, numbers, path, poll_once, run, string};
+use super::script::{
+    DAEMON_MAGIC, LAST, NEXT, READ, Script, error_frame, greet, numbers, path, poll_once, run, string,
+};
 use super::transcript::sessions;
 
 fn handshake_error(words: impl AsRef<[u8]>) -> HandshakeError {
@@ -162,7 +164,8 @@ fn frames_that_no_version_knows_are_refused() {
     assert_eq!(problem_of(&numbers(&[READ, 512])), Problem::Range(512));
     let activity = |tag| [numbers(&[0x5354_5254, 1, 2, 3]), string("text"), numbers(&[1, tag])].concat();
     assert_eq!(problem_of(&activity(2)), Problem::UnknownTag(2));
-    let position = [numbers(&[super::script::ERROR]), string("Error"), numbers(&[0]), string("e"), string("m")].concat();
+    let position =
+        [numbers(&[super::script::ERROR]), string("Error"), numbers(&[0]), string("e"), string("m")].concat();
     assert_eq!(problem_of(&[position, numbers(&[1])].concat()), Problem::UnknownTag(1));
 }
 

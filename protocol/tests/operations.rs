@@ -21,16 +21,11 @@ pub(crate) const FIXED_F: &str = "/nix/store/nsycnig0s3x6blqicd56bda6qhs5igik-fi
 pub(crate) const MISSING: &str = "/nix/store/00000000000000000000000000000000-missing";
 
 /// What belongs to the greeting, or has no bytes.
-pub(crate) const AROUND: [&str; 6] =
-    ["connect", "handshake", "feature", "post-handshake", "SetOptions", "closed"];
+pub(crate) const AROUND: [&str; 6] = ["connect", "handshake", "feature", "post-handshake", "SetOptions", "closed"];
 
 /// What the recording client asked, but this one never does.
-pub(crate) const NOT_SPOKEN: [&str; 4] = [
-    "QueryDerivationOutputNames",
-    "QueryDerivationOutputs",
-    "QuerySubstitutablePathInfos",
-    "QuerySubstitutablePaths",
-];
+pub(crate) const NOT_SPOKEN: [&str; 4] =
+    ["QueryDerivationOutputNames", "QueryDerivationOutputs", "QuerySubstitutablePathInfos", "QuerySubstitutablePaths"];
 
 /// What an operation answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +49,9 @@ impl Value {
             Self::Info(Some(info)) => info.registration_time = 0,
             Self::Paths(paths) => paths.sort(),
             Self::Roots(roots) => {
-                roots.iter_mut().for_each(|root| root.link.retain(|c| !c.is_ascii_digit()));
+                for root in roots.iter_mut() {
+                    root.link.retain(|c| !c.is_ascii_digit());
+                }
                 roots.sort_by(|a, b| a.target.cmp(&b.target));
             }
             _ => {}
@@ -86,9 +83,7 @@ pub(crate) async fn perform<S: AsyncRead + AsyncWrite + Unpin>(
         "QueryReferrers" => Value::Paths(client.query_referrers(&path(argument)).await?),
         "QueryValidDerivers" => Value::Paths(client.query_valid_derivers(&path(argument)).await?),
         "QueryAllValidPaths" => Value::Paths(client.query_all_valid_paths().await?),
-        "QueryValidPaths" => {
-            Value::Paths(client.query_valid_paths(&[path(HELLO), path(MISSING), path(TREE)]).await?)
-        }
+        "QueryValidPaths" => Value::Paths(client.query_valid_paths(&[path(HELLO), path(MISSING), path(TREE)]).await?),
         "QueryMissing" => {
             let out = Outputs::Named(vec![OutputName::new("out").unwrap()]);
             let built = DerivedPath::Built(path(PB_B_DRV), out);

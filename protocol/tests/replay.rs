@@ -119,7 +119,8 @@ fn every_release_is_asked_with_the_recorded_bytes_and_answers_the_same_values() 
                 continue;
             }
             let value = value.comparable();
-            let (first, expected) = seen.entry(name.clone()).or_insert_with(|| (transcript.name.clone(), value.clone()));
+            let (first, expected) =
+                seen.entry(name.clone()).or_insert_with(|| (transcript.name.clone(), value.clone()));
             assert_eq!(&value, expected, "{name}: {} differs from {first}", transcript.name);
         }
     }

@@ -115,6 +115,11 @@ impl Script {
         self
     }
 
+    /// Whether all has been said.
+    pub(crate) fn is_over(&self) -> bool {
+        self.turns.is_empty()
+    }
+
     pub(crate) fn record(&self) -> Arc<Mutex<Record>> {
         Arc::clone(&self.record)
     }
