@@ -184,6 +184,20 @@ fn a_daemon_that_logs_without_end_is_given_up_after_a_bounded_time_and_memory() 
 }
 
 #[test]
+fn a_greeting_of_log_lines_without_end_is_given_up_as_well() {
+    let line = [numbers(&[NEXT]), string(vec![b'x'; 100_000])].concat();
+    let version = numbers(&[DAEMON_MAGIC, Version::minor(32).to_wire()]);
+    let script = Script::new().answers(version).answers(line).without_end();
+    let record = script.record();
+    let outcome = run(Client::connect(script, StoreDir::default()));
+    let Err(ClientError::Handshake(HandshakeError::Malformed(error))) = outcome else { panic!("{outcome:?}") };
+    assert!(matches!(error.problem, Problem::MessageTooLarge(_)));
+    let record = record.lock().unwrap();
+    assert!(record.taken < 65 * 1024 * 1024, "{} bytes were read", record.taken);
+    assert!(record.room < 1024 * 1024, "{} bytes were held ready", record.room);
+}
+
+#[test]
 fn words_that_nobody_asked_for_are_never_taken_for_a_reply() {
     let reply = [numbers(&[LAST, 1]), numbers(&[LAST, 0])].concat();
     let script = || Script::greeting(Version::NEWEST, &[]).answers(&reply).answers(numbers(&[LAST, 1]));

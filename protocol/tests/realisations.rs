@@ -10,7 +10,7 @@ use harmonia_protocol::wire::Problem;
 use harmonia_protocol::{Client, ClientError};
 
 use super::operations::{PB_B, PB_B_DRV};
-use super::script::{LAST, Record, Script, error_frame, numbers, path, run, string};
+use super::script::{DAEMON_MAGIC, LAST, Record, Script, error_frame, numbers, path, run, string};
 
 const SIGNATURE: &str =
     "test-1:iOMKVFy1KYTNTe5Swo8f1vDaefwim7oZsWx2mJsoGLv4qw5KTC/QrVQARBirrhxBKG33jGzKVY5pEQ7jM3DUAg==";
@@ -82,6 +82,22 @@ fn an_output_in_the_form_of_the_other_sort_of_daemon_is_refused_without_a_byte()
         assert!(record.lock().unwrap().written.is_empty());
         assert!(client.is_idle());
         assert!(run(client.is_valid_path(&path(PB_B))).unwrap());
+    }
+}
+
+#[test]
+fn lix_is_not_asked_since_it_dropped_realisations() {
+    for (release, asks) in [("2.93.3", true), ("2.94.0", false), ("2.96.0-dev", false), ("2.18.1", true)] {
+        let greeting = [string(release), numbers(&[1, LAST, LAST])].concat();
+        let script = Script::new().answers(numbers(&[DAEMON_MAGIC, 0x123])).answers(greeting);
+        let (mut client, record) = script.answers(numbers(&[LAST, 0])).client(Version::NEWEST);
+        match run(client.query_realisation(&by_hash())) {
+            Ok(None) => assert!(asks, "{release}"),
+            Err(ClientError::Unsupported(_)) => assert!(!asks, "{release}"),
+            other => panic!("{release}: {other:?}"),
+        }
+        assert_eq!(record.lock().unwrap().written.is_empty(), !asks, "{release}");
+        assert!(client.is_idle());
     }
 }
 
