@@ -15,8 +15,8 @@ use super::transcript::{Section, sessions};
 static REPLIES: LazyLock<Vec<(Version, Section)>> = LazyLock::new(|| {
     let mut replies: Vec<(Version, Section)> = Vec::new();
     for transcript in sessions() {
-        let version = negotiated(&transcript);
-        for section in questions(&transcript).filter(|section| !is_unsupported(version, section.operation())) {
+        let version = negotiated(transcript);
+        for section in questions(transcript).filter(|section| !is_unsupported(version, section.operation())) {
             let same_layout = |seen: Version| {
                 [Version::STRUCTURED_ERRORS, Version::JSON_REALISATIONS].iter().all(|v| (seen < *v) == (version < *v))
             };

@@ -99,7 +99,7 @@ fn connect(transcript: &Transcript) -> Client<Script> {
 #[test]
 fn release_and_trust_are_what_the_recording_client_saw() {
     for transcript in sessions() {
-        let client = connect(&transcript);
+        let client = connect(transcript);
         let session = client.session();
         let release = session.release.as_ref().map_or("None".into(), |release| format!("'{release}'"));
         let trust = session.trusted.map_or("None", |trusted| if trusted { "1" } else { "2" });
@@ -112,7 +112,7 @@ fn release_and_trust_are_what_the_recording_client_saw() {
 fn every_release_is_asked_with_the_recorded_bytes_and_answers_the_same_values() {
     let mut seen: BTreeMap<String, (String, Value)> = BTreeMap::new();
     for transcript in sessions() {
-        for (name, answer) in replay(&transcript).1 {
+        for (name, answer) in replay(transcript).1 {
             // What lies in the stores beside the common paths differs by release.
             let Ok(value) = answer else { continue };
             if name == "QueryAllValidPaths" {
@@ -130,7 +130,7 @@ fn every_release_is_asked_with_the_recorded_bytes_and_answers_the_same_values() 
 #[test]
 fn the_answers_are_the_known_facts_about_the_paths() {
     for transcript in sessions() {
-        let (version, answers) = replay(&transcript);
+        let (version, answers) = replay(transcript);
         let value = |name: String| {
             answers.get(&name).unwrap_or_else(|| panic!("{name}")).clone().unwrap_or_else(|e| panic!("{name}: {e}"))
         };
@@ -191,7 +191,7 @@ fn the_answers_are_the_known_facts_about_the_paths() {
 #[test]
 fn path_infos_and_nars_prove_each_other() {
     for transcript in sessions() {
-        let (_, answers) = replay(&transcript);
+        let (_, answers) = replay(transcript);
         let value = |operation: &str, full: &str| answers[&format!("{operation} {full}")].clone().unwrap();
         let store = StoreDir::default();
 

@@ -1,6 +1,7 @@
 //! The recorded conversations: see `transcripts/README.md` for their format.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// One question and its answer, or a remark of the recording, which has no bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,11 +82,14 @@ pub(crate) fn all(prefix: &str) -> Vec<Transcript> {
 }
 
 /// The recordings of every read operation.
-pub(crate) fn sessions() -> Vec<Transcript> {
-    let mut sessions = all("nix-");
-    sessions.retain(|transcript| transcript.name.contains("-client1."));
-    assert_eq!(sessions.len(), 15, "a recording was lost or is not read");
-    sessions
+pub(crate) fn sessions() -> &'static [Transcript] {
+    static SESSIONS: LazyLock<Vec<Transcript>> = LazyLock::new(|| {
+        let mut sessions = all("nix-");
+        sessions.retain(|transcript| transcript.name.contains("-client1."));
+        assert_eq!(sessions.len(), 15, "a recording was lost or is not read");
+        sessions
+    });
+    &SESSIONS
 }
 
 #[test]
