@@ -1,15 +1,20 @@
 //! The recorded operations, by their names in the transcripts, as calls of the client.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 
 use harmonia_protocol::client::NarStream;
-use harmonia_protocol::operation::{DerivedPath, Missing, Outputs, Root};
+use harmonia_protocol::operation::{
+    DerivedPath, Missing, Operation, Outputs, QueryDerivationOutputMap, QueryMissing, QueryRealisation,
+    QueryValidPaths, Root,
+};
 use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::realisation::{DerivationOutput, OutputName, Realisation};
+use harmonia_protocol::version::Version;
 use harmonia_protocol::{Client, ClientError, StorePath};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::script::path;
+use super::script::{LAST, Script, error_frame, numbers, path, poll_once, run, string};
 
 pub(crate) const HELLO: &str = "/nix/store/lq7lf2dg0c05ibn8r201m1cgdcj5i60a-hello";
 pub(crate) const TREE: &str = "/nix/store/jqrwyiv5qjwayyrgk6zwczm7m8asmi38-tree";
@@ -145,4 +150,49 @@ fn no_operation_is_skipped_but_those_that_this_client_does_not_have() {
     let known: BTreeSet<String> =
         performed.iter().chain(&AROUND).chain(&NOT_SPOKEN).map(|name| (*name).to_owned()).collect();
     assert_eq!(recorded, known);
+}
+
+/// What a client of 1.`minor` writes for one operation, or nothing if it refuses.
+fn request<O: Operation>(minor: u8, operation: &O) -> Vec<u8> {
+    let version = Version::minor(minor);
+    let (mut client, record) = Script::greeting(version, &[]).answers(error_frame("enough")).client(version);
+    let outcome = poll_once(&mut pin!(client.call(operation)));
+    assert!(!matches!(outcome, Some(Ok(_))));
+    std::mem::take(&mut record.lock().unwrap().written)
+}
+
+#[test]
+fn requests_change_with_the_very_version_that_changed_them() {
+    let paths = [path(HELLO)];
+    let asked = [numbers(&[31, 1]), string(HELLO)].concat();
+    assert_eq!(request(26, &QueryValidPaths(&paths)), asked);
+    assert_eq!(request(27, &QueryValidPaths(&paths)), [asked, numbers(&[0])].concat());
+
+    let all = [DerivedPath::Built(path(PB_B_DRV), Outputs::All)];
+    let asked = |text: String| [numbers(&[40, 1]), string(text)].concat();
+    assert_eq!(request(29, &QueryMissing(&all)), asked(PB_B_DRV.into()));
+    assert_eq!(request(30, &QueryMissing(&all)), asked(format!("{PB_B_DRV}!*")));
+
+    let derivation = path(PB_B_DRV);
+    let asked = [numbers(&[41]), string(PB_B_DRV)].concat();
+    assert!(request(21, &QueryDerivationOutputMap(&derivation)).is_empty());
+    assert_eq!(request(22, &QueryDerivationOutputMap(&derivation)), asked);
+
+    let id = format!("sha256:{}!out", "0".repeat(64));
+    let output = DerivationOutput::Hashed(id.parse().unwrap());
+    assert!(request(26, &QueryRealisation(&output)).is_empty());
+    assert_eq!(request(27, &QueryRealisation(&output)), [numbers(&[43]), string(id)].concat());
+}
+
+#[test]
+fn realisations_are_paths_up_to_the_version_before_json() {
+    let output = DerivationOutput::Hashed(format!("sha256:{}!out", "0".repeat(64)).parse().unwrap());
+    let json = format!(r#"{{"outPath":"{}"}}"#, &PB_B[11..]);
+    for (minor, answer) in [(27, PB_B), (30, PB_B), (31, json.as_str()), (38, json.as_str())] {
+        let version = Version::minor(minor);
+        let reply = [numbers(&[LAST, 1]), string(answer)].concat();
+        let (mut client, _) = Script::greeting(version, &[]).answers(reply).client(version);
+        let realisation = run(client.query_realisation(&output)).unwrap();
+        assert_eq!(realisation.map(|found| found.path), Some(path(PB_B)), "1.{minor}");
+    }
 }
