@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::Client;
 use crate::error::{ClientError, Step};
-use crate::operation::Operation;
+use crate::operation::{Operation, Unsupported};
 use crate::stderr::{DaemonError, Message, StderrLoop};
 use crate::wire::{DecodeError, Problem, Reader, Scanner, put_u64};
 
@@ -34,6 +34,10 @@ pub(super) struct Exchange<'a, S> {
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
     pub(super) fn begin(client: &'a mut Client<S>, during: Step) -> Result<Self, ClientError> {
         let stream = client.stream.take().ok_or(ClientError::Dead)?;
+        // What came unasked, such as the repetition of a fatal error, would be taken for the reply.
+        if !client.incoming.is_empty() {
+            return Err(ClientError::Dead);
+        }
         client.outgoing.clear();
         Ok(Self { client, stream, during, reply_begun: false })
     }
@@ -52,12 +56,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         &mut self.client.outgoing
     }
 
-    /// Appends a request and returns its size in bytes.
-    pub(super) fn request<O: Operation>(&mut self, operation: &O) -> Result<usize, ClientError> {
+    /// Appends a request and returns its size in bytes; one that the daemon does not have leaves no bytes behind.
+    pub(super) fn request<O: Operation>(&mut self, operation: &O) -> Result<usize, Unsupported> {
         let before = self.client.outgoing.len();
         put_u64(&mut self.client.outgoing, O::OPCODE.to_wire());
-        operation.encode(&self.client.session, &mut self.client.outgoing)?;
-        Ok(self.client.outgoing.len() - before)
+        let encoded = operation.encode(&self.client.session, &mut self.client.outgoing);
+        if encoded.is_err() {
+            self.client.outgoing.truncate(before);
+        }
+        encoded.map(|()| self.client.outgoing.len() - before)
     }
 
     /// Writes all that has been appended.

@@ -56,8 +56,8 @@ where
         Ok(Self { client, stream, parser: Parser::new(nar_size), in_error: false })
     }
 
-    /// Waits for the next bytes; `None` after the last ones. Safe to drop between calls and while pending: nothing is
-    /// lost.
+    /// Waits for the next bytes; `None` after the last ones, [`ClientError::Dead`] after an error. Safe to drop between
+    /// calls and while pending: nothing is lost.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
         std::future::poll_fn(|context| self.poll_chunk(context)).await
     }
@@ -72,11 +72,12 @@ where
     }
 
     fn poll_inner(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
-        if self.parser.is_finished() {
-            return Poll::Ready(Ok(None));
-        }
         loop {
             let client = &mut *self.client;
+            let Some(stream) = &mut self.stream else {
+                // Only a good end has given the client its stream back.
+                return Poll::Ready(if client.stream.is_some() { Ok(None) } else { Err(ClientError::Dead) });
+            };
             let incoming = &mut client.incoming;
             if self.in_error {
                 let error = error_after_tag(client.session.version, incoming);
@@ -97,8 +98,6 @@ where
                     }
                 }
             }
-            let Some(stream) = &mut self.stream else { return Poll::Ready(Err(ClientError::Dead)) };
-            let incoming = &mut self.client.incoming;
             incoming.reserve(READ);
             let closed = ClientError::Closed { during: DURING, reply_begun: true };
             match ready!(pin!(stream.read_buf(incoming)).poll(context)) {
