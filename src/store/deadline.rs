@@ -11,8 +11,10 @@ use super::StoreError;
 /// A step with a deadline of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Waiting for a connection of the pool.
+    /// Waiting for a connection to ask a question on.
     FreeConnection,
+    /// Waiting for a connection to read a NAR on, which others may hold for as long as their clients take.
+    FreeNarStream,
     /// Connecting to the daemon's socket, with retries.
     Connect,
     /// An exchange with the daemon. SQLite may be busy for long, but not longer.
@@ -30,6 +32,9 @@ impl Step {
             Self::FreeConnection | Self::Daemon(ClientStep::Handshake) => 10,
             Self::Daemon(ClientStep::Operation(_)) => 30,
             Self::NarBytes => 60,
+            // Nix gives up a transfer that has been silent for 300 s; a 503 before that would use up one of its five
+            // attempts for nothing.
+            Self::FreeNarStream => 240,
         })
     }
 
@@ -49,6 +54,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FreeConnection => f.write_str("a free connection"),
+            Self::FreeNarStream => f.write_str("a free connection for a nar"),
             Self::Connect => f.write_str("connecting"),
             Self::Daemon(step) => step.fmt(f),
             Self::NarBytes => f.write_str("the next bytes of a nar"),

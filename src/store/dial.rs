@@ -2,15 +2,16 @@
 
 use std::io;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harmonia_protocol::StoreDir;
 use harmonia_protocol::client::Client;
 use harmonia_protocol::error::Step as ClientStep;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
-use super::transport::Transport;
+use super::transport::{LastWords, Transport};
 use super::{Step, StoreError};
 use crate::config::DaemonAddress;
 
@@ -58,18 +59,27 @@ impl Dialer {
     }
 
     async fn connect_and_greet(&self) -> Result<Client<Transport>, StoreError> {
-        let transport = self.connect().await?;
-        Step::Daemon(ClientStep::Handshake).bound(Client::connect(transport, self.directory.clone())).await
+        let (transport, last_words) = self.connect().await?;
+        let greeted = Client::connect(transport, self.directory.clone());
+        let result = Step::Daemon(ClientStep::Handshake).bound(greeted).await;
+        match (result, last_words) {
+            // A program says why it fails on its standard error, and then closes its output.
+            (Err(StoreError::Refused { .. }), Some(last_words)) => {
+                let reason = last_words.read().await;
+                Err(StoreError::Unreachable { daemon: self.address.clone(), reason })
+            }
+            (result, _) => result,
+        }
     }
 
     /// Tries until the deadline while the reasons are those of a daemon that is starting or swamped.
-    async fn connect(&self) -> Result<Transport, StoreError> {
+    async fn connect(&self) -> Result<(Transport, Option<LastWords>), StoreError> {
         let deadline = Instant::now() + Step::Connect.deadline();
         let mut pause = FIRST_PAUSE;
         loop {
-            let attempt = tokio::time::timeout_at(deadline.into(), Transport::open(&self.address)).await;
+            let attempt = tokio::time::timeout_at(deadline, Transport::open(&self.address)).await;
             let error = match attempt {
-                Ok(Ok(transport)) => return Ok(transport),
+                Ok(Ok(opened)) => return Ok(opened),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(StoreError::Late(Step::Connect)),
             };
@@ -101,4 +111,80 @@ fn jittered(pause: Duration) -> Duration {
     // Without randomness the pause is merely regular.
     let _ = SystemRandom::new().fill(&mut byte);
     pause + pause * u32::from(byte[0]) / 256
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+    use std::sync::Arc;
+
+    fn dialer(socket: &std::path::Path) -> Arc<Dialer> {
+        Arc::new(Dialer::new(DaemonAddress::Socket(socket.to_owned()), StoreDir::default()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_is_not_there_is_waited_for_until_the_deadline() {
+        let directory = tempfile::tempdir().unwrap();
+        let start = Instant::now();
+        let error = dialer(&directory.path().join("socket")).dial().await.unwrap_err();
+        assert!(matches!(&error, StoreError::Unreachable { reason, .. } if reason == "no such file or directory"));
+        assert!(error.to_string().contains("\n  help: is nix-daemon running?"));
+        assert!(start.elapsed() <= Step::Connect.deadline());
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_appears_meanwhile_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let dialer = dialer(&socket);
+        let connecting = tokio::spawn(async move { dialer.connect().await });
+        // The dial has begun when it has been polled once; its first attempts fail.
+        tokio::task::yield_now().await;
+        let _listener = UnixListener::bind(&socket).unwrap();
+        assert!(matches!(connecting.await.unwrap(), Ok((Transport::Socket(_), None))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_wait_behind_a_failed_dial_share_its_failure() {
+        let directory = tempfile::tempdir().unwrap();
+        let dialer = dialer(&directory.path().join("socket"));
+        let start = Instant::now();
+        let dials: Vec<_> = (0..10 * CONCURRENT_DIALS)
+            .map(|_| {
+                let dialer = Arc::clone(&dialer);
+                tokio::spawn(async move { dialer.dial().await.map(drop) })
+            })
+            .collect();
+        for dial in dials {
+            assert!(matches!(dial.await.unwrap(), Err(StoreError::Unreachable { .. })));
+        }
+        assert!(start.elapsed() <= Step::Connect.deadline());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_never_greets_is_late_with_the_handshake() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let error = dialer(&socket).dial().await.unwrap_err();
+        assert_eq!(error.to_string(), "the nix daemon is late: the handshake took more than 10 seconds");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_fails_at_once() {
+        let command = "/nonexistent/nix-daemon --stdio".parse().unwrap();
+        let dialer = Dialer::new(DaemonAddress::Command(command), StoreDir::default());
+        let error = dialer.dial().await.unwrap_err();
+        assert!(error.to_string().contains("help: does the program exist"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_fails_is_quoted() {
+        let words = ["sh", "-c", "echo warning >&2; echo 'host key \u{7} unknown' >&2"].map(str::to_owned);
+        let command = crate::config::DaemonCommand::from_words(words).unwrap();
+        let dialer = Dialer::new(DaemonAddress::Command(command), StoreDir::default());
+        let error = dialer.dial().await.unwrap_err();
+        assert!(matches!(&error, StoreError::Unreachable { reason, .. } if reason == "host key   unknown"), "{error}");
+    }
 }

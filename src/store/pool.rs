@@ -60,7 +60,10 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(dialer: &Arc<Dialer>, max_questions: usize, max_nars: usize) -> Result<Self, BuildError> {
-        Ok(Self { questions: connections(dialer, max_questions)?, nars: connections(dialer, max_nars)? })
+        Ok(Self {
+            questions: connections(dialer, max_questions, Step::FreeConnection)?,
+            nars: connections(dialer, max_nars, Step::FreeNarStream)?,
+        })
     }
 
     /// Asks one question. If the connection turns out to be dead before a byte of the reply has come, the question is
@@ -76,7 +79,7 @@ impl Pool {
     }
 
     async fn call_once<O: Operation>(&self, operation: &O) -> Result<O::Reply, StoreError> {
-        let mut client = loan(&self.questions).await?;
+        let mut client = loan(&self.questions, Step::FreeConnection).await?;
         Step::Daemon(ClientStep::Operation(O::OPCODE)).bound(client.call(operation)).await
     }
 
@@ -92,12 +95,12 @@ impl Pool {
     }
 
     async fn nar_once(&self, path: &StorePath, size: u64) -> Result<NarStream<Loan, Transport>, StoreError> {
-        let client = loan(&self.nars).await?;
+        let client = loan(&self.nars, Step::FreeNarStream).await?;
         Step::Daemon(ClientStep::Operation(Opcode::NarFromPath)).bound(NarStream::open(client, path, size)).await
     }
 
     pub(super) async fn session(&self) -> Result<Session, StoreError> {
-        Ok(loan(&self.questions).await?.session().clone())
+        Ok(loan(&self.questions, Step::FreeConnection).await?.session().clone())
     }
 }
 
@@ -106,18 +109,18 @@ fn discard_idle(pool: &managed::Pool<Manager>) {
     pool.retain(|_, _| false);
 }
 
-async fn loan(pool: &managed::Pool<Manager>) -> Result<Loan, StoreError> {
+async fn loan(pool: &managed::Pool<Manager>, wait: Step) -> Result<Loan, StoreError> {
     pool.get().await.map_err(|error| match error {
         PoolError::Backend(error) => error,
         PoolError::Timeout(_) | PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
-            StoreError::Late(Step::FreeConnection)
+            StoreError::Late(wait)
         }
     })
 }
 
-fn connections(dialer: &Arc<Dialer>, max_size: usize) -> Result<managed::Pool<Manager>, BuildError> {
+fn connections(dialer: &Arc<Dialer>, max_size: usize, wait: Step) -> Result<managed::Pool<Manager>, BuildError> {
     let mut config = managed::PoolConfig::new(max_size);
-    config.timeouts.wait = Some(Step::FreeConnection.deadline());
+    config.timeouts.wait = Some(wait.deadline());
     // The last one used is used next: those that are not needed grow idle and are closed.
     config.queue_mode = QueueMode::Lifo;
     let builder = managed::Pool::builder(Manager(Arc::clone(dialer))).config(config);
@@ -133,5 +136,24 @@ async fn sweep(pool: WeakPool<Manager>) {
         interval.tick().await;
         let Some(pool) = pool.upgrade() else { return };
         pool.retain(|_, metrics| is_fresh(metrics));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn metrics(age: Duration, idle: Duration) -> Metrics {
+        let before = |time| Instant::now().checked_sub(time).unwrap();
+        Metrics { created: before(age), recycled: Some(before(idle)), recycle_count: 1 }
+    }
+
+    #[test]
+    fn old_and_idle_connections_are_not_used_again() {
+        let second = Duration::from_secs(1);
+        assert!(is_fresh(metrics(MAX_AGE / 2, MAX_IDLE / 2)));
+        assert!(!is_fresh(metrics(MAX_AGE, second)));
+        assert!(!is_fresh(metrics(MAX_IDLE, MAX_IDLE)));
     }
 }

@@ -4,10 +4,12 @@ use std::io;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 
 use crate::config::DaemonAddress;
 
@@ -16,7 +18,7 @@ use crate::config::DaemonAddress;
 pub(super) enum Transport {
     /// The daemon's socket.
     Socket(UnixStream),
-    /// A program that speaks the protocol; its standard error is ours.
+    /// A program that speaks the protocol.
     Program {
         /// What is written is its standard input.
         stdin: ChildStdin,
@@ -29,21 +31,64 @@ pub(super) enum Transport {
 
 impl Transport {
     /// Connects to the socket or starts the program; one attempt.
-    pub(super) async fn open(address: &DaemonAddress) -> io::Result<Self> {
+    pub(super) async fn open(address: &DaemonAddress) -> io::Result<(Self, Option<LastWords>)> {
         match address {
-            DaemonAddress::Socket(path) => UnixStream::connect(path).await.map(Self::Socket),
+            DaemonAddress::Socket(path) => Ok((Self::Socket(UnixStream::connect(path).await?), None)),
             DaemonAddress::Command(command) => {
                 let mut child = Command::new(command.program())
                     .args(command.arguments())
                     .stdin(Stdio::piped())
                     .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
                     .kill_on_drop(true)
                     .spawn()?;
-                match (child.stdin.take(), child.stdout.take()) {
-                    (Some(stdin), Some(stdout)) => Ok(Self::Program { stdin, stdout, _child: Box::new(child) }),
+                match (child.stdin.take(), child.stdout.take(), child.stderr.take()) {
+                    (Some(stdin), Some(stdout), Some(stderr)) => {
+                        let program = Self::Program { stdin, stdout, _child: Box::new(child) };
+                        Ok((program, Some(LastWords::listen(stderr))))
+                    }
                     _ => Err(io::ErrorKind::BrokenPipe.into()),
                 }
             }
+        }
+    }
+}
+
+/// What a program writes to its standard error: warnings of each connection's process, of no use to an operator,
+/// until the program fails; then the last line is the reason.
+#[derive(Debug)]
+pub(super) struct LastWords(JoinHandle<String>);
+
+impl LastWords {
+    /// The longest line that is kept, in bytes; the rest of it counts as the next line.
+    const MAX_LINE: u64 = 1000;
+    /// How long a program may keep its standard error open after it has closed its output.
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    fn listen(stderr: ChildStderr) -> Self {
+        Self(tokio::spawn(async move {
+            let mut lines = BufReader::new(stderr);
+            let mut last = String::new();
+            loop {
+                let mut line = Vec::new();
+                match (&mut lines).take(Self::MAX_LINE).read_until(b'\n', &mut line).await {
+                    Ok(0) | Err(_) => return last,
+                    Ok(_) => {}
+                }
+                let line = String::from_utf8_lossy(&line).trim_end().replace(char::is_control, " ");
+                tracing::debug!("the nix daemon's program says: {line}");
+                if !line.is_empty() {
+                    last = line;
+                }
+            }
+        }))
+    }
+
+    /// The last line of a program that has closed its output.
+    pub(super) async fn read(self) -> String {
+        match tokio::time::timeout(Self::PATIENCE, self.0).await {
+            Ok(Ok(line)) if !line.is_empty() => line,
+            _ => "it ended without a greeting".to_owned(),
         }
     }
 }

@@ -80,6 +80,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     return Err(ClientError::ClosedBeforeGreeting);
                 }
                 Ok(0) => return Err(ClientError::Closed { during, reply_begun }),
+                Err(error) if exchange::is_disconnect(&error) => {
+                    return Err(ClientError::Closed { during, reply_begun });
+                }
                 Err(source) => return Err(ClientError::Io { during, reply_begun, source }),
                 Ok(_) => reply_begun = true,
             }
@@ -95,19 +98,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Whether another operation can be sent: the last one was carried through, and nothing has come since. A daemon
-    /// that has gone, or speaks unasked, is readable.
+    /// that has gone, or speaks unasked, is readable, and its connection is closed here.
     pub fn is_idle(&mut self) -> bool {
         let Some(stream) = &mut self.stream else { return false };
         let mut byte = [0];
         let mut context = Context::from_waker(Waker::noop());
-        self.incoming.is_empty() && Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+        let silent = Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending();
+        let idle = silent && self.incoming.is_empty();
+        if !idle {
+            self.stream = None;
+        }
+        idle
     }
 
     /// Sends one operation and reads its reply.
     pub async fn call<O: Operation>(&mut self, operation: &O) -> Result<O::Reply, ClientError> {
         let during = Step::Operation(O::OPCODE);
         let mut exchange = Exchange::begin(self, during)?;
-        exchange.request(operation)?;
+        if let Err(unsupported) = exchange.request(operation) {
+            // Nothing has been sent.
+            exchange.finish();
+            return Err(unsupported.into());
+        }
         exchange.send().await?;
         match exchange.reply(operation).await? {
             Ok(reply) => {
@@ -140,7 +152,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 unanswered -= sizes[replies.len()];
                 replies.push(exchange.reply(&operations[replies.len()]).await?);
             }
-            let size = exchange.request(operation)?;
+            let size = match exchange.request(operation) {
+                Ok(size) => size,
+                Err(unsupported) => {
+                    let nothing_sent = sizes.is_empty();
+                    if nothing_sent {
+                        exchange.finish();
+                    }
+                    return Err(unsupported.into());
+                }
+            };
             sizes.push(size);
             unanswered += size;
         }

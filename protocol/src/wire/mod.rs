@@ -9,7 +9,13 @@
 //!
 //! (Nix `src/libutil/serialise.cc`.)
 
+mod layout;
+mod reader;
+
 use bytes::{BufMut, BytesMut};
+
+pub use layout::{Field, Layout, STRING, STRINGS, Scanner, Shape, TEXT, field};
+pub use reader::Reader;
 
 use crate::hash::HashError;
 use crate::store_path::StorePathError;
@@ -20,8 +26,6 @@ pub const MAX_STRING: usize = 64 * 1024;
 pub const MAX_TEXT: usize = 1024 * 1024;
 /// The cap of a collection's count: some of the largest stores known hold a million paths.
 pub const MAX_ENTRIES: usize = 4 * 1024 * 1024;
-/// How many elements are reserved at most from a count that has been claimed but not seen.
-const MAX_RESERVED: usize = 64 * 1024;
 
 /// What is wrong with bytes of a peer, and in which field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +74,9 @@ pub enum Problem {
     /// Bytes left over after the last field.
     #[error("{0} bytes too many")]
     Trailing(usize),
+    /// Something that may not stand here.
+    #[error("it is out of place")]
+    OutOfPlace,
     /// Text that is not UTF-8.
     #[error("not UTF-8")]
     Utf8,
@@ -79,6 +86,9 @@ pub enum Problem {
     /// Text that is not a hash.
     #[error("{0}")]
     Hash(#[from] HashError),
+    /// Text that is not the name of an output.
+    #[error("not an output name")]
+    OutputName,
     /// Text that is not the JSON that is expected.
     #[error("not the expected JSON")]
     Json,
@@ -121,208 +131,9 @@ pub const fn padding(length: usize) -> usize {
     length.wrapping_neg() % 8
 }
 
-/// A message's fields in their order.
-pub type Layout = &'static [Field];
-
-/// One field of a message.
-#[derive(Debug)]
-pub struct Field {
-    /// What errors call it.
-    pub name: &'static str,
-    /// What its bytes look like.
-    pub shape: Shape,
-}
-
-/// What a field's bytes look like.
-#[derive(Debug)]
-pub enum Shape {
-    /// Eight bytes.
-    U64,
-    /// A padded string of at most `max` bytes.
-    Bytes {
-        /// The cap in bytes.
-        max: usize,
-    },
-    /// A count of at most `max`, and that many times the fields of `item`.
-    Repeat {
-        /// The cap on the count.
-        max: usize,
-        /// The fields of one element.
-        item: Layout,
-    },
-    /// A flag; unless it is zero, the fields follow.
-    Flag(Layout),
-    /// A tag, and the fields that follow that tag.
-    Choice(&'static [(u64, Layout)]),
-}
-
-/// A [`Field`] in one line.
-#[must_use]
-pub const fn field(name: &'static str, shape: Shape) -> Field {
-    Field { name, shape }
-}
-
-/// The shape of one path, signature, hash or content address.
-pub const STRING: Shape = Shape::Bytes { max: MAX_STRING };
-/// The shape of one log line, error text or JSON document.
-pub const TEXT: Shape = Shape::Bytes { max: MAX_TEXT };
-/// The shape of a set of strings.
-pub const STRINGS: Shape = Shape::Repeat { max: MAX_ENTRIES, item: &[field("element", STRING)] };
-
-/// A place in a layout: which field comes next, and how many more times the fields are repeated after this one.
-#[derive(Debug)]
-struct Level {
-    fields: Layout,
-    next: usize,
-    repeats: u64,
-}
-
-/// Finds where a message ends, over bytes that arrive in any pieces.
-#[derive(Debug)]
-pub struct Scanner {
-    levels: Vec<Level>,
-    scanned: usize,
-    limit: usize,
-}
-
-impl Scanner {
-    /// A scanner for `layout` that refuses a message of more than `limit` bytes in total.
-    #[must_use]
-    pub fn new(layout: Layout, limit: usize) -> Self {
-        Self { levels: vec![Level { fields: layout, next: 0, repeats: 0 }], scanned: 0, limit }
-    }
-
-    /// Looks at all bytes of the message so far (the same bytes as before, and perhaps more after them) and returns
-    /// the message's length once it is whole.
-    pub fn advance(&mut self, buffered: &[u8]) -> Result<Option<usize>, DecodeError> {
-        while let Some(level) = self.levels.last_mut() {
-            let Some(field) = level.fields.get(level.next) else {
-                if level.repeats == 0 {
-                    self.levels.pop();
-                } else {
-                    level.repeats -= 1;
-                    level.next = 0;
-                }
-                continue;
-            };
-            let Some((length, nested)) = measure(field, &buffered[self.scanned..])? else { return Ok(None) };
-            level.next += 1;
-            self.scanned += length;
-            if self.scanned > self.limit {
-                return Err(Problem::MessageTooLarge(self.limit).of(field.name));
-            }
-            self.levels.extend(nested);
-        }
-        Ok(Some(self.scanned))
-    }
-}
-
-/// The length of what stands at the start of `bytes`, and the fields nested behind it; `None` if it is not all there.
-fn measure(field: &Field, bytes: &[u8]) -> Result<Option<(usize, Option<Level>)>, DecodeError> {
-    let Some(word) = bytes.first_chunk::<8>() else { return Ok(None) };
-    let word = u64::from_le_bytes(*word);
-    let nest = |fields, repeats| Some(Level { fields, next: 0, repeats });
-    let nested = match &field.shape {
-        Shape::U64 => None,
-        Shape::Bytes { max } => {
-            let length = capped(word, *max).ok_or(Problem::TooLong { length: word, max: *max }.of(field.name))?;
-            let end = 8 + length + padding(length);
-            let Some(string) = bytes.get(8..end) else { return Ok(None) };
-            if string[length..].iter().any(|byte| *byte != 0) {
-                return Err(Problem::Padding.of(field.name));
-            }
-            return Ok(Some((end, None)));
-        }
-        Shape::Repeat { max, item } => {
-            capped(word, *max).ok_or(Problem::TooMany { count: word, max: *max }.of(field.name))?;
-            word.checked_sub(1).and_then(|repeats| nest(*item, repeats))
-        }
-        Shape::Flag(fields) => {
-            if word == 0 {
-                None
-            } else {
-                nest(*fields, 0)
-            }
-        }
-        Shape::Choice(choices) => {
-            let (_, fields) =
-                choices.iter().find(|(tag, _)| *tag == word).ok_or(Problem::UnknownTag(word).of(field.name))?;
-            nest(*fields, 0)
-        }
-    };
-    Ok(Some((8, nested)))
-}
-
+/// A claimed length or count, if it is within its cap.
 fn capped(value: u64, max: usize) -> Option<usize> {
     usize::try_from(value).ok().filter(|value| *value <= max)
-}
-
-/// Takes the fields of a whole message, one after the other.
-#[derive(Debug)]
-pub struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    /// Reads from the start of `message`.
-    #[must_use]
-    pub const fn new(message: &'a [u8]) -> Self {
-        Self { rest: message }
-    }
-
-    fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Problem::Truncated.of(field))?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    /// A number.
-    pub fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
-        let (word, rest) = self.rest.split_first_chunk::<8>().ok_or(Problem::Truncated.of(field))?;
-        self.rest = rest;
-        Ok(u64::from_le_bytes(*word))
-    }
-
-    /// A flag: zero is false, anything else is true.
-    pub fn bool(&mut self, field: &'static str) -> Result<bool, DecodeError> {
-        Ok(self.u64(field)? != 0)
-    }
-
-    /// A padded string of any bytes.
-    pub fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
-        let length = self.u64(field)?;
-        let length = capped(length, MAX_TEXT).ok_or(Problem::TooLong { length, max: MAX_TEXT }.of(field))?;
-        let bytes = self.take(length, field)?;
-        if self.take(padding(length), field)?.iter().any(|byte| *byte != 0) {
-            return Err(Problem::Padding.of(field));
-        }
-        Ok(bytes)
-    }
-
-    /// A padded string that must be UTF-8.
-    pub fn str(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
-        std::str::from_utf8(self.bytes(field)?).map_err(|_| Problem::Utf8.of(field))
-    }
-
-    /// A count, and that many elements decoded by `element`.
-    pub fn repeat<T>(
-        &mut self,
-        field: &'static str,
-        mut element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
-    ) -> Result<Vec<T>, DecodeError> {
-        let count = self.u64(field)?;
-        let count = capped(count, MAX_ENTRIES).ok_or(Problem::TooMany { count, max: MAX_ENTRIES }.of(field))?;
-        let mut elements = Vec::with_capacity(count.min(MAX_RESERVED).min(self.rest.len() / 8));
-        for _ in 0..count {
-            elements.push(element(self)?);
-        }
-        Ok(elements)
-    }
-
-    /// Checks that nothing is left.
-    pub fn finish(self) -> Result<(), DecodeError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Problem::Trailing(self.rest.len()).of("message")) }
-    }
 }
 
 #[cfg(test)]
