@@ -3,7 +3,9 @@
 //! They run the real program before real daemons and real clients; `tests/nix-releases get` fetches those.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod bad_input;
 mod cache_info;
+mod check;
 mod client_releases;
 mod compression;
 mod daemon_faults;
@@ -15,5 +17,6 @@ mod narinfo;
 mod ranges;
 mod resume;
 mod signatures;
+mod start;
 mod support;
 mod transport;
