@@ -8,6 +8,7 @@ mod cache_info;
 mod check;
 mod client_releases;
 mod compression;
+mod daemon_command;
 mod daemon_faults;
 mod daemon_releases;
 mod http2;
