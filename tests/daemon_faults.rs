@@ -141,14 +141,14 @@ fn s28_an_end_at_any_byte_of_a_reply_is_503() {
     item.references = vec![item.path.clone()];
     item.signatures = vec!["key:AAAA".to_owned()];
     let cut = Arc::new(AtomicUsize::new(0));
-    let replies: [(_, fn(&StoreItem) -> Wire); 2] = [
-        (Question::PathFromHashPart(String::new()), StoreItem::path_reply),
-        (Question::PathInfo(String::new()), StoreItem::info_reply),
+    let replies = [
+        (Question::PathFromHashPart(String::new()), item.path_reply()),
+        (Question::PathInfo(String::new()), item.info_reply()),
     ];
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
     for (to, reply) in replies {
-        let whole = reply(&item).done();
+        let whole = reply.done();
         let (length, good, at) = (whole.len(), item.clone(), Arc::clone(&cut));
         daemon.play(Script::answering(move |question| {
             let is_meant = std::mem::discriminant(question) == std::mem::discriminant(&to);

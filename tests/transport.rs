@@ -152,11 +152,11 @@ fn s54_requests_pipelined_after_errors_stay_in_step() {
         ("GET", "/nix-cache-info".to_owned(), "", 200),
     ];
     let mut connection = connection();
-    let mut all = String::new();
-    for (method, url, headers, _) in &requests {
-        all.push_str(&format!("{method} {url} HTTP/1.1\r\nHost: cache\r\n{headers}\r\n"));
-    }
-    connection.send(all.as_bytes()).unwrap();
+    let request = |(method, url, headers, _): &(&str, String, &str, u16)| {
+        format!("{method} {url} HTTP/1.1\r\nHost: cache\r\n{headers}\r\n")
+    };
+    let all: Vec<_> = requests.iter().map(request).collect();
+    connection.send(all.concat().as_bytes()).unwrap();
     for (method, url, _, status) in &requests {
         let response = connection.receive(*method == "HEAD").unwrap();
         assert_eq!(response.status, *status, "{method} {url}");

@@ -164,12 +164,8 @@ impl Stage {
     }
 
     fn converse(&self, stream: UnixStream) {
-        let closed = match self.play(stream) {
-            Ok(closed) => closed,
-            // It went while it was written to, or in the middle of a word.
-            Err(_) => true,
-        };
-        if closed {
+        // An error means that the client went while it was written to, or in the middle of a word.
+        if self.play(stream).unwrap_or(true) {
             self.record(|seen| seen.closed_by_client += 1);
         }
     }
