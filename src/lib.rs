@@ -1,1 +1,16 @@
-//! x
+//! harmonia: a Nix binary cache that learns everything from nix-daemon.
+//!
+//! Arrows point down only: `main` → [`net`] → [`http`] → [`store`], [`signing`] → `harmonia_protocol`; [`config`] is a
+//! leaf that all may read. `store` knows nothing of HTTP, `net` nothing of routes.
+
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod http;
+pub mod log;
+pub mod net;
+pub mod quickstart;
+pub mod serve;
+pub mod signing;
+pub mod store;

@@ -1,1 +1,43 @@
-fn main() {}
+//! The program: reads the command line and hands over.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use harmonia::cli::{Cli, Command};
+use harmonia::config::{Config, Environment};
+use harmonia::error::Error;
+use harmonia::{check, log, quickstart, serve};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log::start();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Error> {
+    let (mut config, warnings) = Config::load(cli.options.overrides(), &Environment::capture())?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.workers)
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::System { doing: "start the runtime", cause })?;
+    runtime.block_on(async {
+        match cli.command {
+            None => serve::run(&config).await,
+            Some(Command::Check) => check::run(&config).await,
+            Some(Command::Quickstart) => {
+                quickstart::prepare(&mut config)?;
+                serve::run(&config).await
+            }
+        }
+    })
+}

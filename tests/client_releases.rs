@@ -69,33 +69,20 @@ fn refuses_what_it_does_not_trust(client: Release, daemon: &Daemon, url: &str) {
     let distrusting = Client::new(client, url, &[&keys::FOREIGN]);
     let regular = content.path("regular");
     let reason = distrusting.copy(&[regular]).failure();
-    assert!(
-        reason.contains("signature"),
-        "copy failed for another reason: {reason}"
-    );
+    assert!(reason.contains("signature"), "copy failed for another reason: {reason}");
     let _ = distrusting.realise(&[regular]).failure();
     // Of several failures at once Nix may report that it was stopping already, so that this is not asked why.
     let many = content.path("many-references");
     let _ = distrusting.copy(&[many]).failure();
     assert!(!distrusting.has(regular) && !distrusting.has(many));
 
-    let accepted = [
-        "foreign-signature",
-        "fixed-recursive",
-        "text-with-reference",
-    ]
-    .map(|name| content.path(name));
+    let accepted = ["foreign-signature", "fixed-recursive", "text-with-reference"].map(|name| content.path(name));
     let _ = distrusting.copy(&accepted).stdout();
-    assert_eq!(
-        distrusting.verified_closure(&accepted),
-        closure(daemon, &accepted)
-    );
+    assert_eq!(distrusting.verified_closure(&accepted), closure(daemon, &accepted));
 }
 
 fn closure(daemon: &Daemon, paths: &[&str]) -> Vec<String> {
-    let closure = daemon
-        .run(&[&["nix-store", "--query", "--requisites"], paths].concat())
-        .text();
+    let closure = daemon.run(&[&["nix-store", "--query", "--requisites"], paths].concat()).text();
     let mut closure: Vec<_> = closure.lines().map(str::to_owned).collect();
     closure.sort_unstable();
     closure

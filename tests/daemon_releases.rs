@@ -43,15 +43,8 @@ fn all_releases_are_served_alike() {
         for (daemon, server) in daemons[1..].iter().zip(newer) {
             let release = daemon.release();
             assert_eq!(daemon.content().path(name), path, "{release}");
-            assert_eq!(
-                server.http().get(&narinfo_path).text(),
-                narinfo.text(),
-                "{name} of {release}"
-            );
-            assert!(
-                server.http().get(&nar_path).body == nar,
-                "the NAR of {name} of {release} differs"
-            );
+            assert_eq!(server.http().get(&narinfo_path).text(), narinfo.text(), "{name} of {release}");
+            assert!(server.http().get(&nar_path).body == nar, "the NAR of {name} of {release} differs");
         }
     }
 }
@@ -62,52 +55,29 @@ fn the_content_is_what_its_names_say() {
         let info = |name| daemon.path_info(daemon.content().path(name));
         let release = daemon.release();
         let version = daemon.run(&["nix-store", "--version"]).text();
-        assert!(
-            version.contains(&format!(") {}.", release.series())),
-            "{release} says {version}"
-        );
+        assert!(version.contains(&format!(") {}.", release.series())), "{release} says {version}");
 
         let unsigned = info("regular");
         assert!(
-            strings(&unsigned, "signatures").is_empty()
-                && unsigned.get("ca").is_none_or(Value::is_null),
+            strings(&unsigned, "signatures").is_empty() && unsigned.get("ca").is_none_or(Value::is_null),
             "{release}"
         );
-        assert!(
-            strings(&info("foreign-signature"), "signatures")[0].starts_with(keys::FOREIGN.name),
-            "{release}"
-        );
-        assert!(
-            info("with-deriver")["deriver"]
-                .as_str()
-                .unwrap()
-                .ends_with("-with-deriver.drv"),
-            "{release}"
-        );
-        assert_eq!(
-            strings(&info("many-references"), "references").len(),
-            MANY,
-            "{release}"
-        );
+        assert!(strings(&info("foreign-signature"), "signatures")[0].starts_with(keys::FOREIGN.name), "{release}");
+        assert!(info("with-deriver")["deriver"].as_str().unwrap().ends_with("-with-deriver.drv"), "{release}");
+        assert_eq!(strings(&info("many-references"), "references").len(), MANY, "{release}");
         assert_eq!(
             strings(&info("self-reference"), "references"),
             [daemon.content().path("self-reference")],
             "{release}"
         );
-        assert!(
-            info("large")["narSize"].as_u64().unwrap() > LARGE as u64,
-            "{release}"
-        );
+        assert!(info("large")["narSize"].as_u64().unwrap() > LARGE as u64, "{release}");
         for (name, prefix) in [
             ("fixed-recursive", "fixed:r:sha256:"),
             ("fixed-flat", "fixed:sha256:"),
             ("fixed-flat-sha1", "fixed:sha1:"),
             ("text-with-reference", "text:sha256:"),
         ] {
-            assert!(
-                info(name)["ca"].as_str().unwrap().starts_with(prefix),
-                "{name} of {release}"
-            );
+            assert!(info(name)["ca"].as_str().unwrap().starts_with(prefix), "{name} of {release}");
         }
     }
 }
@@ -117,18 +87,12 @@ fn is_served_as_it_is(release: Release) {
     let daemon = Daemon::shared(release);
     let harmonia = Harmonia::before(daemon);
     for (name, path) in daemon.content().iter() {
-        let response = harmonia
-            .http()
-            .get(&format!("/{}.narinfo", hash_part(path)));
+        let response = harmonia.http().get(&format!("/{}.narinfo", hash_part(path)));
         assert_eq!(response.status, 200, "{name}");
         let mut narinfo = Narinfo::parse(response.text());
 
-        let (own, ours): (Vec<_>, Vec<_>) = narinfo
-            .fields
-            .remove("Sig")
-            .unwrap()
-            .into_iter()
-            .partition(|sig| !sig.starts_with(keys::OURS.name));
+        let (own, ours): (Vec<_>, Vec<_>) =
+            narinfo.fields.remove("Sig").unwrap().into_iter().partition(|sig| !sig.starts_with(keys::OURS.name));
         assert_eq!(ours.len(), 1, "{name}");
         let info = daemon.path_info(path);
         assert_eq!(own, strings(&info, "signatures"), "{name}");
@@ -137,12 +101,7 @@ fn is_served_as_it_is(release: Release) {
         let nar = harmonia.http().get(&format!("/{}", narinfo.one("URL")));
         assert_eq!(nar.status, 200, "{name}");
         let dump = daemon.run(&["nix-store", "--dump", path]).stdout();
-        assert!(
-            nar.body == dump,
-            "the NAR of {name} differs: {} of {} bytes",
-            nar.body.len(),
-            dump.len()
-        );
+        assert!(nar.body == dump, "the NAR of {name} differs: {} of {} bytes", nar.body.len(), dump.len());
     }
 }
 
@@ -151,21 +110,11 @@ fn expected(daemon: &Daemon, path: &str, info: &Value) -> BTreeMap<String, Vec<S
     let base_name = |path: &str| path.strip_prefix("/nix/store/").unwrap().to_owned();
     // In the form of narinfo in every release; the JSON has SRI in later ones.
     let nar_hash = daemon.run(&["nix-store", "--query", "--hash", path]).text();
-    let mut references: Vec<_> = strings(info, "references")
-        .iter()
-        .map(|path| base_name(path))
-        .collect();
+    let mut references: Vec<_> = strings(info, "references").iter().map(|path| base_name(path)).collect();
     references.sort_unstable();
     let mut fields = vec![
         ("StorePath", path.to_owned()),
-        (
-            "URL",
-            format!(
-                "nar/{}-{}.nar",
-                hash_part(path),
-                nar_hash.strip_prefix("sha256:").unwrap()
-            ),
-        ),
+        ("URL", format!("nar/{}-{}.nar", hash_part(path), nar_hash.strip_prefix("sha256:").unwrap())),
         ("Compression", "none".to_owned()),
         ("NarHash", nar_hash),
         ("NarSize", info["narSize"].to_string()),
@@ -177,17 +126,12 @@ fn expected(daemon: &Daemon, path: &str, info: &Value) -> BTreeMap<String, Vec<S
     if let Some(address) = info["ca"].as_str() {
         fields.push(("CA", address.to_owned()));
     }
-    fields
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), vec![value]))
-        .collect()
+    fields.into_iter().map(|(name, value)| (name.to_owned(), vec![value])).collect()
 }
 
 /// An array of strings in an object; releases leave out what is empty.
 fn strings<'v>(object: &'v Value, key: &str) -> Vec<&'v str> {
-    object[key].as_array().map_or_else(Vec::new, |array| {
-        array.iter().map(|item| item.as_str().unwrap()).collect()
-    })
+    object[key].as_array().map_or_else(Vec::new, |array| array.iter().map(|item| item.as_str().unwrap()).collect())
 }
 
 /// The fields of a narinfo, taken literally: `Name: value` in lines, each ended by a line feed.
@@ -200,18 +144,13 @@ impl Narinfo {
         let mut fields = BTreeMap::<_, Vec<_>>::new();
         for line in text.strip_suffix('\n').unwrap().split('\n') {
             let (name, value) = line.split_once(": ").unwrap();
-            fields
-                .entry(name.to_owned())
-                .or_default()
-                .push(value.to_owned());
+            fields.entry(name.to_owned()).or_default().push(value.to_owned());
         }
         Self { fields }
     }
 
     fn one(&self, name: &str) -> &str {
-        let [value] = &*self.fields[name] else {
-            panic!("{name} came more than once")
-        };
+        let [value] = &*self.fields[name] else { panic!("{name} came more than once") };
         value
     }
 }

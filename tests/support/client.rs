@@ -19,37 +19,26 @@ impl Client {
             format!("trusted-public-keys = {}", keys.join(" ")),
             format!("substituters = {cache}"),
         ];
-        Self {
-            prefix: Prefix::new(release, &config),
-            cache: cache.to_owned(),
-        }
+        Self { prefix: Prefix::new(release, &config), cache: cache.to_owned() }
     }
 
     /// `nix copy` of the closures of these paths, from the cache to the store.
     pub(crate) fn copy(&self, paths: &[&str]) -> Outcome {
-        self.prefix
-            .run(&[&["nix", "copy", "--from", &self.cache], paths].concat())
+        self.prefix.run(&[&["nix", "copy", "--from", &self.cache], paths].concat())
     }
 
     /// `nix-store --realise`: substitutes the closures of these paths, as builds do.
     pub(crate) fn realise(&self, paths: &[&str]) -> Outcome {
-        self.prefix
-            .run(&[&["nix-store", "--realise"], paths].concat())
+        self.prefix.run(&[&["nix-store", "--realise"], paths].concat())
     }
 
     /// Reads the closures of these paths again and compares them with their hashes; gives the closures' paths, sorted.
     pub(crate) fn verified_closure(&self, paths: &[&str]) -> Vec<String> {
-        let closure = self
-            .prefix
-            .run(&[&["nix-store", "--query", "--requisites"], paths].concat())
-            .text();
+        let closure = self.prefix.run(&[&["nix-store", "--query", "--requisites"], paths].concat()).text();
         let mut closure: Vec<_> = closure.lines().map(str::to_owned).collect();
         closure.sort_unstable();
         let all: Vec<_> = closure.iter().map(String::as_str).collect();
-        let _ = self
-            .prefix
-            .run(&[&["nix-store", "--verify-path"], &*all].concat())
-            .stdout();
+        let _ = self.prefix.run(&[&["nix-store", "--verify-path"], &*all].concat()).stdout();
         closure
     }
 
@@ -60,9 +49,7 @@ impl Client {
 
     /// Whether the path is valid in the client's store.
     pub(crate) fn has(&self, path: &str) -> bool {
-        self.prefix
-            .run(&["nix-store", "--check-validity", path])
-            .succeeded()
+        self.prefix.run(&["nix-store", "--check-validity", path]).succeeded()
     }
 }
 

@@ -30,24 +30,10 @@ pub(crate) struct Content {
 impl Content {
     /// Puts the content into an empty store.
     pub(crate) fn populate(prefix: &Prefix) -> Self {
-        let mut plain = Plain {
-            prefix,
-            paths: BTreeMap::new(),
-            registration: String::new(),
-            next: 0,
-        };
+        let mut plain = Plain { prefix, paths: BTreeMap::new(), registration: String::new(), next: 0 };
         plain.add_all();
-        let Plain {
-            mut paths,
-            registration,
-            ..
-        } = plain;
-        let _ = prefix
-            .run_with_input(
-                &["nix-store", "--register-validity"],
-                registration.into_bytes(),
-            )
-            .stdout();
+        let Plain { mut paths, registration, .. } = plain;
+        let _ = prefix.run_with_input(&["nix-store", "--register-validity"], registration.into_bytes()).stdout();
         sign(prefix, &keys::FOREIGN, &paths["foreign-signature"]);
         add_content_addressed(prefix, &mut paths);
         Self { paths }
@@ -55,9 +41,7 @@ impl Content {
 
     /// The full store path of what has this name.
     pub(crate) fn path(&self, name: &str) -> &str {
-        self.paths
-            .get(name)
-            .unwrap_or_else(|| panic!("there is no {name} in the content"))
+        self.paths.get(name).unwrap_or_else(|| panic!("there is no {name} in the content"))
     }
 
     /// Names and full store paths of everything but the references of `many-references`.
@@ -151,37 +135,18 @@ impl Plain<'_> {
 
 /// One path for each form of content address, from the file `/nix/tmp/addressed`.
 fn add_content_addressed(prefix: &Prefix, paths: &mut BTreeMap<&'static str, String>) {
-    fs::write(
-        prefix.on_host("/nix/tmp/addressed"),
-        "found by what it holds\n",
-    )
-    .unwrap();
+    fs::write(prefix.on_host("/nix/tmp/addressed"), "found by what it holds\n").unwrap();
     let source = "/nix/tmp/addressed";
     let text = r#"builtins.toFile "text" "see ${builtins.toFile "other-text" "other"}""#;
-    let evaluate = [
-        "nix-instantiate",
-        "--eval",
-        "--read-write-mode",
-        "--expr",
-        text,
-    ];
+    let evaluate = ["nix-instantiate", "--eval", "--read-write-mode", "--expr", text];
     let commands: [(_, &[&str]); 4] = [
         ("fixed-recursive", &["nix-store", "--add", source]),
-        (
-            "fixed-flat",
-            &["nix-store", "--add-fixed", "sha256", source],
-        ),
-        (
-            "fixed-flat-sha1",
-            &["nix-store", "--add-fixed", "sha1", source],
-        ),
+        ("fixed-flat", &["nix-store", "--add-fixed", "sha256", source]),
+        ("fixed-flat-sha1", &["nix-store", "--add-fixed", "sha1", source]),
         ("text-with-reference", &evaluate),
     ];
     for (name, command) in commands {
-        paths.insert(
-            name,
-            prefix.run(command).text().trim_matches('"').to_owned(),
-        );
+        paths.insert(name, prefix.run(command).text().trim_matches('"').to_owned());
     }
 }
 
@@ -204,9 +169,7 @@ fn executable(file: &Path) {
 }
 
 fn deep_tree(dir: &Path) {
-    let bottom = (0..DEPTH).fold(dir.to_owned(), |dir, level| {
-        dir.join(format!("level-{level}"))
-    });
+    let bottom = (0..DEPTH).fold(dir.to_owned(), |dir, level| dir.join(format!("level-{level}")));
     fs::create_dir_all(&bottom).unwrap();
     fs::write(bottom.join("bottom"), "deep\n").unwrap();
 }

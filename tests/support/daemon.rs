@@ -33,8 +33,7 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// The daemon of a release that all tests share, started when first asked for.
     pub(crate) fn shared(release: Release) -> &'static Self {
-        static SHARED: [OnceLock<Daemon>; Release::ALL.len()] =
-            [const { OnceLock::new() }; Release::ALL.len()];
+        static SHARED: [OnceLock<Daemon>; Release::ALL.len()] = [const { OnceLock::new() }; Release::ALL.len()];
         SHARED[release as usize].get_or_init(|| Self::start(release))
     }
 
@@ -44,12 +43,7 @@ impl Daemon {
         let content = Content::populate(&prefix);
         let log = prefix.on_host("/nix/daemon.log");
         let process = prefix.serve(&["nix-daemon", "--daemon"], &log);
-        let mut daemon = Self {
-            process,
-            log,
-            content,
-            prefix,
-        };
+        let mut daemon = Self { process, log, content, prefix };
         daemon.wait_until_it_accepts();
         daemon
     }
@@ -57,20 +51,12 @@ impl Daemon {
     fn wait_until_it_accepts(&mut self) {
         let socket = self.socket();
         let length = socket.as_os_str().len();
-        assert!(
-            length <= MAX_SOCKET_PATH,
-            "{} is too long\n  help: set TMPDIR to a shorter path",
-            socket.display()
-        );
+        assert!(length <= MAX_SOCKET_PATH, "{} is too long\n  help: set TMPDIR to a shorter path", socket.display());
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             match UnixStream::connect(&socket) {
                 Ok(_) => return,
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::NotFound | ErrorKind::ConnectionRefused
-                    ) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
                 Err(error) => panic!("cannot connect to {}: {error}", socket.display()),
             }
             let ended = self.process.try_wait().unwrap();

@@ -48,14 +48,8 @@ impl Http {
             request.push_str(&[name, ": ", value, "\r\n"].concat());
         }
         request.push_str("\r\n");
-        let response = self
-            .request(request.as_bytes())
-            .unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-        assert!(
-            response.complete,
-            "{method} {path}: the body ended after {} bytes",
-            response.body.len()
-        );
+        let response = self.request(request.as_bytes()).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        assert!(response.complete, "{method} {path}: the body ended after {} bytes", response.body.len());
         response
     }
 }
@@ -71,9 +65,7 @@ impl Connection {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream: BufReader::new(stream),
-        })
+        Ok(Self { stream: BufReader::new(stream) })
     }
 
     pub(crate) fn send(&mut self, raw: &[u8]) -> io::Result<()> {
@@ -87,21 +79,14 @@ impl Connection {
             .strip_prefix("HTTP/1.1 ")
             .and_then(|rest| rest.get(..3)?.parse().ok())
             .ok_or_else(|| invalid(&status_line))?;
-        let mut response = Response {
-            status,
-            headers: Vec::new(),
-            body: Vec::new(),
-            complete: true,
-        };
+        let mut response = Response { status, headers: Vec::new(), body: Vec::new(), complete: true };
         loop {
             let line = self.line()?;
             if line.is_empty() {
                 break;
             }
             let (name, value) = line.split_once(':').ok_or_else(|| invalid(&line))?;
-            response
-                .headers
-                .push((name.to_ascii_lowercase(), value.trim().to_owned()));
+            response.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         if !to_head && !matches!(status, 100..=199 | 204 | 304) {
             response.complete = self.body(&mut response)?;
@@ -111,10 +96,7 @@ impl Connection {
 
     /// Reads the body by its framing; whether it came to its end.
     fn body(&mut self, response: &mut Response) -> io::Result<bool> {
-        if response
-            .header("transfer-encoding")
-            .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
-        {
+        if response.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
             return self.chunks(&mut response.body);
         }
         let Some(length) = response.header("content-length") else {
@@ -160,9 +142,7 @@ impl Connection {
         if self.stream.read_until(b'\n', &mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let text = line
-            .strip_suffix(b"\r\n")
-            .ok_or_else(|| invalid(&String::from_utf8_lossy(&line)))?;
+        let text = line.strip_suffix(b"\r\n").ok_or_else(|| invalid(&String::from_utf8_lossy(&line)))?;
         String::from_utf8(text.to_vec()).map_err(|_| invalid("not UTF-8"))
     }
 }
@@ -181,11 +161,7 @@ pub(crate) struct Response {
 impl Response {
     /// The value of the only header of this name; panics when there are several.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self
-            .headers
-            .iter()
-            .filter(|(sent, _)| sent == name)
-            .map(|(_, value)| value.as_str());
+        let mut values = self.headers.iter().filter(|(sent, _)| sent == name).map(|(_, value)| value.as_str());
         let value = values.next();
         assert_eq!(values.next(), None, "{name} came more than once");
         value
@@ -198,10 +174,7 @@ impl Response {
 }
 
 fn is_cut(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
-    )
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
 }
 
 fn invalid(what: &str) -> io::Error {

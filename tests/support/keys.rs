@@ -27,22 +27,12 @@ impl Key {
     fn generate(name: &'static str) -> Self {
         let prefix = Prefix::new(Release::Nix2_26, &[]);
         let _ = prefix
-            .run(&[
-                "nix-store",
-                "--generate-binary-cache-key",
-                name,
-                "/nix/etc/secret",
-                "/nix/etc/public",
-            ])
+            .run(&["nix-store", "--generate-binary-cache-key", name, "/nix/etc/secret", "/nix/etc/public"])
             .stdout();
         let secret = scratch::fresh_dir().join("secret");
         // A copy keeps the mode, which is for the owner alone.
         fs::copy(prefix.on_host("/nix/etc/secret"), &secret).unwrap();
         let public = fs::read_to_string(prefix.on_host("/nix/etc/public")).unwrap();
-        Self {
-            name,
-            secret,
-            public: public.trim_end().to_owned(),
-        }
+        Self { name, secret, public: public.trim_end().to_owned() }
     }
 }

@@ -74,9 +74,7 @@ impl Prefix {
 
     /// Where a path below `/nix` is on the host.
     pub(crate) fn on_host(&self, path: &str) -> PathBuf {
-        let below = path
-            .strip_prefix("/nix/")
-            .expect("only paths below /nix are in a prefix");
+        let below = path.strip_prefix("/nix/").expect("only paths below /nix are in a prefix");
         self.dir.join(below)
     }
 
@@ -168,10 +166,7 @@ impl Outcome {
 
     /// Standard output as text without the last line feed; panics when the command failed.
     pub(crate) fn text(self) -> String {
-        String::from_utf8(self.stdout())
-            .unwrap()
-            .trim_end()
-            .to_owned()
+        String::from_utf8(self.stdout()).unwrap().trim_end().to_owned()
     }
 
     /// Whether it ended with zero.
@@ -181,11 +176,7 @@ impl Outcome {
 
     /// Standard error; panics when the command did not fail.
     pub(crate) fn failure(self) -> String {
-        assert!(
-            !self.success,
-            "{} should have failed:\n{}",
-            self.command, self.stderr
-        );
+        assert!(!self.success, "{} should have failed:\n{}", self.command, self.stderr);
         self.stderr
     }
 }

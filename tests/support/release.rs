@@ -46,11 +46,7 @@ impl Release {
     /// Panics when it was not fetched: a test that skips itself proves nothing.
     pub(crate) fn root(self) -> PathBuf {
         let root = releases().join(self.suite());
-        assert!(
-            root.is_dir(),
-            "{self} is not at {}\n  help: run: tests/nix-releases get",
-            root.display()
-        );
+        assert!(root.is_dir(), "{self} is not at {}\n  help: run: tests/nix-releases get", root.display());
         root
     }
 }
@@ -63,11 +59,7 @@ impl fmt::Display for Release {
 
 /// The same choice as `tests/nix-releases` makes.
 fn releases() -> PathBuf {
-    let set = |name| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("NIX_RELEASES_DIR").unwrap_or_else(|| {
         set("XDG_CACHE_HOME")
             .or_else(|| set("HOME").map(|home| home.join(".cache")))

@@ -40,19 +40,13 @@ impl Scratch {
             .process_group(0)
             .spawn()
             .expect("cannot run bash");
-        Self {
-            dir,
-            next: AtomicUsize::new(0),
-            _remover: remover,
-        }
+        Self { dir, next: AtomicUsize::new(0), _remover: remover }
     }
 }
 
 /// A fresh empty directory, with a short path, removed at the end of the run.
 pub(crate) fn fresh_dir() -> PathBuf {
-    let dir = SCRATCH
-        .dir
-        .join(SCRATCH.next.fetch_add(1, Ordering::Relaxed).to_string());
+    let dir = SCRATCH.dir.join(SCRATCH.next.fetch_add(1, Ordering::Relaxed).to_string());
     fs::create_dir(&dir).unwrap();
     dir
 }
@@ -60,10 +54,6 @@ pub(crate) fn fresh_dir() -> PathBuf {
 /// Removes a directory earlier, with the read-only directories of a store in it.
 pub(crate) fn remove(dir: &Path) {
     let script = r#"chmod -R u+w "$0"; rm -rf "$0""#;
-    let status = Command::new("bash")
-        .args(["-c", script])
-        .arg(dir)
-        .status()
-        .expect("cannot run bash");
+    let status = Command::new("bash").args(["-c", script]).arg(dir).status().expect("cannot run bash");
     assert!(status.success(), "cannot remove {}", dir.display());
 }

@@ -65,13 +65,8 @@ impl Harmonia {
             .expect("cannot run bash");
         let log = Log::read(program.stderr.take().unwrap());
         // Owns the processes already: a panic from here on stops them.
-        let mut harmonia = Self {
-            program,
-            watchdog,
-            log,
-            daemon_log: None,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-        };
+        let mut harmonia =
+            Self { program, watchdog, log, daemon_log: None, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         harmonia.address = harmonia.log.address();
         harmonia
     }
@@ -96,10 +91,7 @@ impl Drop for Harmonia {
         }
         if thread::panicking() {
             eprintln!("harmonia logged:\n{}", self.log.state.lock().unwrap().text);
-            let daemon_log = self
-                .daemon_log
-                .as_ref()
-                .and_then(|file| fs::read(file).ok());
+            let daemon_log = self.daemon_log.as_ref().and_then(|file| fs::read(file).ok());
             if let Some(log) = daemon_log {
                 eprintln!("its daemon logged:\n{}", String::from_utf8_lossy(&log));
             }
@@ -121,10 +113,7 @@ struct LogState {
 
 impl Log {
     fn read(stderr: ChildStderr) -> Arc<Self> {
-        let log = Arc::new(Self {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        });
+        let log = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
         let writer = Arc::clone(&log);
         thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
@@ -143,10 +132,7 @@ impl Log {
     /// The address of the line `listening on http://ADDRESS`; panics with the log when the program ends without it.
     fn address(&self) -> SocketAddr {
         let waiting = |state: &mut LogState| !state.ended && listening(&state.text).is_none();
-        let (state, _) = self
-            .changed
-            .wait_timeout_while(self.state.lock().unwrap(), START_TIMEOUT, waiting)
-            .unwrap();
+        let (state, _) = self.changed.wait_timeout_while(self.state.lock().unwrap(), START_TIMEOUT, waiting).unwrap();
         let address = listening(&state.text);
         let text = state.text.clone();
         drop(state);

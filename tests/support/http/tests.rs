@@ -34,10 +34,7 @@ fn a_body_is_read_by_its_length_its_chunks_or_the_end_of_the_connection() {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\na\r\n0123456789\r\n0\r\n\r\n",
             "abc0123456789",
         ),
-        (
-            "HTTP/1.1 404 Not Found\r\nX-Name:  Value \r\n\r\nabc",
-            "abc",
-        ),
+        ("HTTP/1.1 404 Not Found\r\nX-Name:  Value \r\n\r\nabc", "abc"),
     ] {
         let (http, _) = scripted(vec![answer]);
         assert_eq!(http.get("/x").text(), body);
@@ -54,11 +51,7 @@ fn a_body_that_ends_early_is_told_from_a_complete_one() {
     ] {
         let (http, _) = scripted(vec![answer]);
         let response = http.request(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-        assert_eq!(
-            (response.status, response.complete),
-            (200, false),
-            "{answer}"
-        );
+        assert_eq!((response.status, response.complete), (200, false), "{answer}");
     }
 }
 
@@ -68,18 +61,9 @@ fn a_request_is_sent_as_it_is_and_a_head_has_no_body() {
     let (http, server) = scripted(vec![answer]);
     let response = http.head("/a/../b");
     assert_eq!(response.header("x-name"), Some("Value"));
-    assert_eq!(
-        (response.header("content-length"), response.body.len()),
-        (Some("3"), 0)
-    );
+    assert_eq!((response.header("content-length"), response.body.len()), (Some("3"), 0));
     let asked = server.join().unwrap();
-    assert_eq!(
-        asked,
-        format!(
-            "HEAD /a/../b HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n|",
-            http.address
-        )
-    );
+    assert_eq!(asked, format!("HEAD /a/../b HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n|", http.address));
 }
 
 #[test]
@@ -88,13 +72,8 @@ fn a_connection_carries_several_requests() {
     let (http, server) = scripted(vec![answer, answer]);
     let mut connection = Connection::open(http.address).unwrap();
     for path in ["/1", "/2"] {
-        connection
-            .send(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes())
-            .unwrap();
+        connection.send(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
         assert_eq!(connection.receive(false).unwrap().status, 204);
     }
-    assert_eq!(
-        server.join().unwrap(),
-        "GET /1 HTTP/1.1\r\n\r\n|GET /2 HTTP/1.1\r\n\r\n|"
-    );
+    assert_eq!(server.join().unwrap(), "GET /1 HTTP/1.1\r\n\r\n|GET /2 HTTP/1.1\r\n\r\n|");
 }

@@ -1,0 +1,189 @@
+//! One exchange: requests out, replies in, and the stream back to its client at the end.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::Client;
+use crate::error::{ClientError, Step};
+use crate::operation::{Operation, Unsupported};
+use crate::stderr::{DaemonError, Message, StderrLoop};
+use crate::wire::{DecodeError, Problem, Reader, Scanner, put_u64};
+
+/// How much is read at once while a reply is awaited. Most replies are some hundred bytes.
+const READ: usize = 16 * 1024;
+
+/// Whether the peer went away, in one of the ways that a close during a write or read shows.
+pub(super) fn is_disconnect(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+}
+
+/// The client's stream for the time of an exchange. Dropping it closes the connection.
+pub(super) struct Exchange<'a, S> {
+    client: &'a mut Client<S>,
+    stream: S,
+    during: Step,
+    reply_begun: bool,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
+    pub(super) fn begin(client: &'a mut Client<S>, during: Step) -> Result<Self, ClientError> {
+        let stream = client.stream.take().ok_or(ClientError::Dead)?;
+        // What came unasked, such as the repetition of a fatal error, would be taken for the reply.
+        if !client.incoming.is_empty() {
+            return Err(ClientError::Dead);
+        }
+        client.outgoing.clear();
+        Ok(Self { client, stream, during, reply_begun: false })
+    }
+
+    /// The exchange is over and in step: the client can be used again.
+    pub(super) fn finish(self) {
+        self.client.stream = Some(self.stream);
+    }
+
+    /// Gives the stream away, for a reply that outlives the exchange.
+    pub(super) fn into_stream(self) -> S {
+        self.stream
+    }
+
+    pub(super) fn outgoing(&mut self) -> &mut BytesMut {
+        &mut self.client.outgoing
+    }
+
+    /// Appends a request and returns its size in bytes; one that the daemon does not have leaves no bytes behind.
+    pub(super) fn request<O: Operation>(&mut self, operation: &O) -> Result<usize, Unsupported> {
+        let before = self.client.outgoing.len();
+        put_u64(&mut self.client.outgoing, O::OPCODE.to_wire());
+        let encoded = operation.encode(&self.client.session, &mut self.client.outgoing);
+        if encoded.is_err() {
+            self.client.outgoing.truncate(before);
+        }
+        encoded.map(|()| self.client.outgoing.len() - before)
+    }
+
+    /// Writes all that has been appended.
+    pub(super) async fn send(&mut self) -> Result<(), ClientError> {
+        let written = self.stream.write_all_buf(&mut self.client.outgoing).await;
+        let flushed = match written {
+            Ok(()) => self.stream.flush().await,
+            Err(error) => Err(error),
+        };
+        flushed.map_err(|source| self.broken(source))
+    }
+
+    /// Writes all that has been appended, and meanwhile takes what the daemon says, so that neither waits for the
+    /// other. A daemon that has nothing to do but to fail answers before the upload is over.
+    pub(super) async fn send_and_listen(&mut self, stderr: &mut StderrLoop) -> Result<(), ClientError> {
+        while self.client.outgoing.has_remaining() {
+            let progress = std::future::poll_fn(|context| {
+                let client = &mut *self.client;
+                if let Poll::Ready(written) = pin!(self.stream.write_buf(&mut client.outgoing)).poll(context) {
+                    return Poll::Ready(written.map(|_| None));
+                }
+                client.incoming.reserve(READ);
+                pin!(self.stream.read_buf(&mut client.incoming)).poll(context).map_ok(Some)
+            });
+            match progress.await {
+                Ok(None) => {}
+                Ok(Some(0)) => return Err(self.closed()),
+                Ok(Some(_)) => {
+                    self.reply_begun = true;
+                    while let Some(message) =
+                        stderr.advance(&mut self.client.incoming).map_err(|e| self.malformed(e))?
+                    {
+                        match message {
+                            Message::Log => {}
+                            Message::Error(error) => return Err(ClientError::Daemon { during: self.during, error }),
+                            // The result before the daemon has read its arguments.
+                            Message::Last => return Err(self.malformed(Problem::UnknownTag(0).of("upload result"))),
+                            Message::Read(wanted) => {
+                                return Err(self.malformed(Problem::Range(wanted).of("wanted bytes")));
+                            }
+                        }
+                    }
+                }
+                Err(source) => return Err(self.broken(source)),
+            }
+        }
+        self.stream.flush().await.map_err(|source| self.broken(source))
+    }
+
+    /// Reads messages up to one that is not a log line.
+    pub(super) async fn message(&mut self, stderr: &mut StderrLoop) -> Result<Message, ClientError> {
+        loop {
+            match stderr.advance(&mut self.client.incoming).map_err(|error| self.malformed(error))? {
+                None => self.fill().await?,
+                Some(Message::Log) => {}
+                Some(message) => return Ok(message),
+            }
+        }
+    }
+
+    /// Reads up to LAST; the inner error is the daemon's, in place of a result.
+    pub(super) async fn last(&mut self) -> Result<Result<(), DaemonError>, ClientError> {
+        let mut stderr = StderrLoop::new(self.client.session.version);
+        match self.message(&mut stderr).await? {
+            Message::Last => Ok(Ok(())),
+            Message::Error(error) => Ok(Err(error)),
+            Message::Read(wanted) => Err(self.malformed(Problem::Range(wanted).of("wanted bytes"))),
+            Message::Log => Err(self.malformed(Problem::UnknownTag(0).of("daemon message"))),
+        }
+    }
+
+    /// Reads one reply whole; the inner error is the daemon's.
+    pub(super) async fn reply<O: Operation>(
+        &mut self,
+        operation: &O,
+    ) -> Result<Result<O::Reply, DaemonError>, ClientError> {
+        if let Err(error) = self.last().await? {
+            return Ok(Err(error));
+        }
+        let mut scanner = Scanner::new(operation.layout(&self.client.session), O::MAX_REPLY);
+        loop {
+            let whole = scanner.advance(&self.client.incoming).map_err(|error| self.malformed(error))?;
+            let Some(length) = whole else {
+                self.fill().await?;
+                continue;
+            };
+            let mut reader = Reader::new(&self.client.incoming[..length]);
+            let reply = operation.decode(&self.client.session, &mut reader);
+            let reply = reply.and_then(|reply| reader.finish().map(|()| reply));
+            let reply = reply.map_err(|error| self.malformed(error))?;
+            self.client.incoming.advance(length);
+            return Ok(Ok(reply));
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), ClientError> {
+        self.client.incoming.reserve(READ);
+        match self.stream.read_buf(&mut self.client.incoming).await {
+            Ok(0) => Err(self.closed()),
+            Ok(_) => {
+                self.reply_begun = true;
+                Ok(())
+            }
+            Err(source) => Err(self.broken(source)),
+        }
+    }
+
+    fn malformed(&self, error: DecodeError) -> ClientError {
+        ClientError::Malformed { during: self.during, error }
+    }
+
+    const fn closed(&self) -> ClientError {
+        ClientError::Closed { during: self.during, reply_begun: self.reply_begun }
+    }
+
+    fn broken(&self, source: io::Error) -> ClientError {
+        if is_disconnect(&source) {
+            return self.closed();
+        }
+        ClientError::Io { during: self.during, reply_begun: self.reply_begun, source }
+    }
+}

@@ -1,0 +1,146 @@
+//! Adding paths to the daemon's store.
+//!
+//! From protocol 1.23 on the client sends the NAR in frames and must listen meanwhile; before, the daemon pulls it
+//! piece by piece. (Nix `src/libstore/remote-store.cc`, `addToStore`, `addMultipleToStore`.)
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use super::Client;
+use super::exchange::Exchange;
+use crate::error::{ClientError, Step};
+use crate::operation::{Opcode, Unsupported};
+use crate::path_info::PathInfo;
+use crate::stderr::{Message, StderrLoop};
+use crate::store_path::StorePath;
+use crate::version::Version;
+use crate::wire::{put_bool, put_bytes, put_u64};
+
+/// The size of a frame: the daemon buffers a whole one.
+const FRAME: usize = 64 * 1024;
+
+/// A path to add: what is known of it, and where its NAR is read from. The NAR must be as `info` says; the daemon
+/// checks.
+#[derive(Debug)]
+pub struct Upload<'a, R> {
+    /// The path.
+    pub path: &'a StorePath,
+    /// What is registered.
+    pub info: &'a PathInfo,
+    /// The NAR's bytes.
+    pub nar: R,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// Adds one path. Without `check_signatures` the daemon takes it unsigned, if it trusts this client.
+    pub async fn add_to_store_nar<R: AsyncRead + Unpin>(
+        &mut self,
+        mut upload: Upload<'_, R>,
+        check_signatures: bool,
+    ) -> Result<(), ClientError> {
+        let during = Step::Operation(Opcode::AddToStoreNar);
+        let session = self.session.clone();
+        let mut exchange = Exchange::begin(self, during)?;
+        let out = exchange.outgoing();
+        put_u64(out, Opcode::AddToStoreNar.to_wire());
+        put_bytes(out, session.store.full_path(upload.path).as_bytes());
+        upload.info.encode(&session.store, out);
+        let repair = false;
+        put_bool(out, repair);
+        put_bool(out, !check_signatures);
+        let mut stderr = StderrLoop::new(session.version);
+        if session.version >= Version::FRAMED_UPLOAD {
+            let mut frames = Frames { exchange: &mut exchange, stderr: &mut stderr };
+            frames.send_all(&mut upload.nar).await?;
+            frames.end().await?;
+        }
+        conclude(exchange, stderr, &mut upload.nar, during).await
+    }
+
+    /// Adds many paths in one operation (protocol 1.32 and later); each must come after those that it refers to.
+    pub async fn add_multiple_to_store<R: AsyncRead + Unpin>(
+        &mut self,
+        uploads: Vec<Upload<'_, R>>,
+        check_signatures: bool,
+    ) -> Result<(), ClientError> {
+        let opcode = Opcode::AddMultipleToStore;
+        let during = Step::Operation(opcode);
+        let session = self.session.clone();
+        if session.version < Version::ADD_MULTIPLE {
+            return Err(Unsupported { opcode, version: session.version }.into());
+        }
+        let mut exchange = Exchange::begin(self, during)?;
+        let out = exchange.outgoing();
+        put_u64(out, opcode.to_wire());
+        let repair = false;
+        put_bool(out, repair);
+        put_bool(out, !check_signatures);
+        let mut stderr = StderrLoop::new(session.version);
+        let mut frames = Frames { exchange: &mut exchange, stderr: &mut stderr };
+        let mut head = BytesMut::new();
+        put_u64(&mut head, uploads.len() as u64);
+        for mut upload in uploads {
+            put_bytes(&mut head, session.store.full_path(upload.path).as_bytes());
+            upload.info.encode(&session.store, &mut head);
+            frames.send_all(&mut &head.split()[..]).await?;
+            frames.send_all(&mut upload.nar).await?;
+        }
+        // The count alone, if there was no upload to send it with.
+        frames.send_all(&mut &head[..]).await?;
+        frames.end().await?;
+        conclude(exchange, stderr, &mut tokio::io::empty(), during).await
+    }
+}
+
+/// Answers the daemon's pulls, if it has any, up to its last word. Neither operation has a result.
+async fn conclude<S: AsyncRead + AsyncWrite + Unpin, R: AsyncRead + Unpin>(
+    mut exchange: Exchange<'_, S>,
+    mut stderr: StderrLoop,
+    nar: &mut R,
+    during: Step,
+) -> Result<(), ClientError> {
+    exchange.send().await?;
+    loop {
+        match exchange.message(&mut stderr).await? {
+            Message::Read(wanted) => {
+                let piece = usize::try_from(wanted).unwrap_or(FRAME).min(FRAME);
+                let mut bytes = vec![0; piece];
+                let length = nar.read(&mut bytes).await.map_err(ClientError::Source)?;
+                put_bytes(exchange.outgoing(), &bytes[..length]);
+                exchange.send().await?;
+            }
+            Message::Error(error) => return Err(ClientError::Daemon { during, error }),
+            Message::Last => {
+                exchange.finish();
+                return Ok(());
+            }
+            Message::Log => {}
+        }
+    }
+}
+
+/// Bytes in frames, ended by an empty one.
+struct Frames<'e, 'a, S> {
+    exchange: &'e mut Exchange<'a, S>,
+    stderr: &'e mut StderrLoop,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Frames<'_, '_, S> {
+    async fn send_all<R: AsyncRead + Unpin>(&mut self, source: &mut R) -> Result<(), ClientError> {
+        let mut frame = vec![0; FRAME];
+        loop {
+            let length = source.read(&mut frame).await.map_err(ClientError::Source)?;
+            if length == 0 {
+                return Ok(());
+            }
+            put_u64(self.exchange.outgoing(), length as u64);
+            self.exchange.outgoing().extend_from_slice(&frame[..length]);
+            self.exchange.send_and_listen(self.stderr).await?;
+        }
+    }
+
+    async fn end(&mut self) -> Result<(), ClientError> {
+        put_u64(self.exchange.outgoing(), 0);
+        self.exchange.send_and_listen(self.stderr).await
+    }
+}

@@ -1,0 +1,192 @@
+//! Which token may follow which in a NAR.
+//!
+//! Sees whole tokens only, one at a time; [`Parser`](super::Parser) cuts them out of the stream,
+//! counts offsets, and passes over the contents of files.
+
+use super::name::{check_name, check_target};
+use super::{Event, MAX_DEPTH, MAX_NAME, MAX_TARGET, NarError, Object};
+
+const MAGIC: &[u8] = b"nix-archive-1";
+
+/// What the next token must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    Magic,
+    Open,
+    Type,
+    Kind,
+    /// "contents", or "executable" before it.
+    Regular,
+    ExecutableValue,
+    Contents,
+    TargetKey,
+    Target,
+    /// The end of a file or symlink.
+    Close,
+    /// Another entry of the innermost directory, or its end.
+    Member,
+    EntryOpen,
+    NameKey,
+    Name,
+    NodeKey,
+    EntryClose,
+}
+
+impl Expect {
+    /// For messages: what should stand there.
+    fn wording(self) -> &'static str {
+        match self {
+            Expect::Magic => "\"nix-archive-1\"",
+            Expect::Open | Expect::EntryOpen => "\"(\"",
+            Expect::Type => "\"type\"",
+            Expect::Kind => "\"regular\", \"symlink\" or \"directory\"",
+            Expect::Regular => "\"executable\" or \"contents\"",
+            Expect::ExecutableValue => "the empty value of \"executable\"",
+            Expect::Contents => "\"contents\"",
+            Expect::TargetKey => "\"target\"",
+            Expect::Target => "a symlink's target",
+            Expect::Close | Expect::EntryClose => "\")\"",
+            Expect::Member => "\"entry\" or \")\"",
+            Expect::NameKey => "\"name\"",
+            Expect::Name => "an entry's name",
+            Expect::NodeKey => "\"node\"",
+        }
+    }
+}
+
+/// What comes after an accepted token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another token.
+    Token,
+    /// The length of a file's contents, to be told by [`Grammar::contents`], and the contents.
+    Contents,
+    /// Nothing: the NAR is complete.
+    End,
+}
+
+#[derive(Debug)]
+pub(super) struct Grammar {
+    expect: Expect,
+    executable: bool,
+    /// The names from the root to the latest entry, one after another. At each level this is the
+    /// entry whose object is being read or was read last, which the next name must sort after.
+    path: Vec<u8>,
+    /// For each open directory, where the name of its entry starts in `path`.
+    open: Vec<usize>,
+}
+
+impl Grammar {
+    pub(super) fn new() -> Self {
+        Self { expect: Expect::Magic, executable: false, path: Vec::new(), open: Vec::new() }
+    }
+
+    /// The longest token that may come next, in bytes.
+    pub(super) fn longest(&self) -> usize {
+        match self.expect {
+            Expect::Name => MAX_NAME,
+            Expect::Target => MAX_TARGET,
+            // The longest keyword.
+            _ => MAGIC.len(),
+        }
+    }
+
+    /// What the next token should be, for messages.
+    pub(super) fn wording(&self) -> &'static str {
+        self.expect.wording()
+    }
+
+    /// Takes the next token, which starts at `offset`.
+    pub(super) fn accept(
+        &mut self,
+        token: &[u8],
+        offset: u64,
+        visit: &mut impl FnMut(Event<'_>),
+    ) -> Result<Next, NarError> {
+        self.expect = match (self.expect, token) {
+            (Expect::Magic, MAGIC) | (Expect::NodeKey, b"node") => Expect::Open,
+            (Expect::Open, b"(") => Expect::Type,
+            (Expect::Type, b"type") => Expect::Kind,
+
+            (Expect::Kind, b"regular") => {
+                self.executable = false;
+                Expect::Regular
+            }
+            (Expect::Regular, b"executable") => Expect::ExecutableValue,
+            (Expect::ExecutableValue, b"") => {
+                self.executable = true;
+                Expect::Contents
+            }
+            (Expect::Regular | Expect::Contents, b"contents") => {
+                self.expect = Expect::Close;
+                return Ok(Next::Contents);
+            }
+
+            (Expect::Kind, b"symlink") => Expect::TargetKey,
+            (Expect::TargetKey, b"target") => Expect::Target,
+            (Expect::Target, target) => {
+                check_target(target).map_err(|reason| NarError::Target { offset, reason })?;
+                visit(self.object(Object::Symlink { target }));
+                Expect::Close
+            }
+
+            (Expect::Kind, b"directory") => {
+                if self.open.len() == MAX_DEPTH {
+                    return Err(NarError::TooDeep { offset });
+                }
+                visit(self.object(Object::Directory));
+                self.open.push(self.path.len());
+                Expect::Member
+            }
+            (Expect::Member, b"entry") => Expect::EntryOpen,
+            (Expect::EntryOpen, b"(") => Expect::NameKey,
+            (Expect::NameKey, b"name") => Expect::Name,
+            (Expect::Name, name) => {
+                self.rename(name, offset)?;
+                Expect::NodeKey
+            }
+            (Expect::EntryClose, b")") => Expect::Member,
+            (Expect::Member, b")") => {
+                if let Some(start) = self.open.pop() {
+                    self.path.truncate(start);
+                }
+                visit(Event::EndDirectory);
+                return Ok(self.closed());
+            }
+            (Expect::Close, b")") => return Ok(self.closed()),
+
+            (expect, _) => {
+                return Err(NarError::Keyword { offset, expected: expect.wording() });
+            }
+        };
+        Ok(Next::Token)
+    }
+
+    /// Takes the length of the contents of the file that is open, which start at `offset`.
+    pub(super) fn contents(&self, size: u64, offset: u64, visit: &mut impl FnMut(Event<'_>)) {
+        visit(self.object(Object::Regular { executable: self.executable, size, offset }));
+    }
+
+    /// Makes `name` the latest entry of the innermost directory.
+    fn rename(&mut self, name: &[u8], offset: u64) -> Result<(), NarError> {
+        check_name(name).map_err(|reason| NarError::Name { offset, reason })?;
+        let start = self.open.last().copied().unwrap_or_default();
+        if name <= &self.path[start..] {
+            return Err(NarError::Order { offset });
+        }
+        self.path.truncate(start);
+        self.path.extend_from_slice(name);
+        Ok(())
+    }
+
+    /// An object has ended: so has its entry, or the NAR if it was the root.
+    fn closed(&mut self) -> Next {
+        self.expect = Expect::EntryClose;
+        if self.open.is_empty() { Next::End } else { Next::Token }
+    }
+
+    fn object<'a>(&'a self, object: Object<'a>) -> Event<'a> {
+        let name = self.open.last().map(|&start| &self.path[start..]);
+        Event::Object { name, object }
+    }
+}

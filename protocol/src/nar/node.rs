@@ -1,0 +1,209 @@
+//! A file tree in memory, and the writer of NARs.
+
+use std::collections::{BTreeMap, btree_map};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::parser::parse;
+use super::{Event, Name, NarError, Object, Target};
+
+/// A file tree. What it can hold is what a NAR can say, but for directories nested deeper than
+/// [`MAX_DEPTH`](super::MAX_DEPTH). Reading, writing and dropping do not recurse; the derived
+/// traits do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    /// A file.
+    Regular {
+        /// Whether its mode has the execute bit.
+        executable: bool,
+        /// All of it.
+        contents: Bytes,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Where it points.
+        target: Target,
+    },
+    /// A directory. Its order is the NAR's.
+    Directory(BTreeMap<Name, Node>),
+}
+
+impl Node {
+    /// Appends the NAR of this tree to `nar`.
+    pub fn encode(&self, nar: &mut BytesMut) {
+        put(nar, b"nix-archive-1");
+        // Directories whose entries are being written. A stack of their own, for trees may be deep.
+        let mut open = Vec::new();
+        open.extend(self.put_start(nar));
+        while let Some(entries) = open.last_mut() {
+            if let Some((name, node)) = entries.next() {
+                for token in [&b"entry"[..], b"(", b"name", name.as_bytes(), b"node"] {
+                    put(nar, token);
+                }
+                match node.put_start(nar) {
+                    Some(entries) => open.push(entries),
+                    None => put(nar, b")"),
+                }
+            } else {
+                open.pop();
+                put(nar, b")");
+                if !open.is_empty() {
+                    put(nar, b")");
+                }
+            }
+        }
+    }
+
+    /// Reads a NAR that is in memory.
+    pub fn parse(nar: &[u8]) -> Result<Self, NarError> {
+        let mut root = None;
+        // Directories whose end has not come, with their names.
+        let mut open: Vec<(Option<Name>, BTreeMap<Name, Node>)> = Vec::new();
+        parse(nar, &mut |event| {
+            let (name, node) = match event {
+                Event::Object { name, object } => {
+                    let name = name.map(Name::checked);
+                    match object {
+                        Object::Regular { executable, size, offset } => {
+                            (name, Node::Regular { executable, contents: slice(nar, offset, size) })
+                        }
+                        Object::Symlink { target } => (name, Node::Symlink { target: Target::checked(target) }),
+                        Object::Directory => return open.push((name, BTreeMap::new())),
+                    }
+                }
+                Event::EndDirectory => match open.pop() {
+                    Some((name, entries)) => (name, Node::Directory(entries)),
+                    None => return,
+                },
+            };
+            match (name, open.last_mut()) {
+                (Some(name), Some((_, entries))) => {
+                    entries.insert(name, node);
+                }
+                _ => root = Some(node),
+            }
+        })?;
+        root.ok_or(NarError::Truncated)
+    }
+
+    /// Writes a file or symlink whole, and of a directory what comes before its entries, which are
+    /// returned.
+    fn put_start(&self, nar: &mut BytesMut) -> Option<btree_map::Iter<'_, Name, Node>> {
+        put(nar, b"(");
+        put(nar, b"type");
+        match self {
+            Node::Regular { executable, contents } => {
+                put(nar, b"regular");
+                if *executable {
+                    put(nar, b"executable");
+                    put(nar, b"");
+                }
+                put(nar, b"contents");
+                put(nar, contents);
+            }
+            Node::Symlink { target } => {
+                put(nar, b"symlink");
+                put(nar, b"target");
+                put(nar, target.as_bytes());
+            }
+            Node::Directory(entries) => {
+                put(nar, b"directory");
+                return Some(entries.iter());
+            }
+        }
+        put(nar, b")");
+        None
+    }
+}
+
+impl Drop for Node {
+    /// Takes the tree apart from the top, for the recursion of a derived drop needs more stack than
+    /// threads have.
+    fn drop(&mut self) {
+        let Node::Directory(entries) = self else {
+            return;
+        };
+        let mut rest: Vec<Node> = std::mem::take(entries).into_values().collect();
+        while let Some(mut node) = rest.pop() {
+            if let Node::Directory(entries) = &mut node {
+                rest.extend(std::mem::take(entries).into_values());
+            }
+        }
+    }
+}
+
+/// Writes one token.
+fn put(nar: &mut BytesMut, token: &[u8]) {
+    nar.put_u64_le(token.len() as u64);
+    nar.put_slice(token);
+    nar.put_bytes(0, token.len().wrapping_neg() % 8);
+}
+
+/// A file's contents. Events come before the contents have been read, so these may be cut short, in
+/// a NAR that is.
+fn slice(nar: &[u8], offset: u64, size: u64) -> Bytes {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(nar.len());
+    let end = usize::try_from(offset.saturating_add(size)).unwrap_or(usize::MAX).min(nar.len());
+    Bytes::copy_from_slice(&nar[start..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MAX_DEPTH;
+    use super::*;
+
+    #[test]
+    fn the_smallest_nar_is_written_by_the_book() {
+        let node = Node::Regular { executable: false, contents: Bytes::from_static(b"hi\n") };
+        let mut nar = BytesMut::new();
+        node.encode(&mut nar);
+        let expected = b"\x0d\0\0\0\0\0\0\0nix-archive-1\0\0\0\x01\0\0\0\0\0\0\0(\0\0\0\0\0\0\0\
+            \x04\0\0\0\0\0\0\0type\0\0\0\0\x07\0\0\0\0\0\0\0regular\0\x08\0\0\0\0\0\0\0contents\
+            \x03\0\0\0\0\0\0\0hi\n\0\0\0\0\0\x01\0\0\0\0\0\0\0)\0\0\0\0\0\0\0";
+        assert_eq!(nar, expected[..]);
+        assert_eq!(Node::parse(&nar), Ok(node));
+    }
+
+    #[test]
+    fn a_directory_is_written_with_its_entries_in_order() {
+        let name = |name: &[u8]| Name::new(name).unwrap();
+        let node = Node::Directory(BTreeMap::from([
+            (name(b"b"), Node::Symlink { target: Target::new(b"a").unwrap() }),
+            (name(b"a"), Node::Directory(BTreeMap::new())),
+            (name(b"B"), Node::Regular { executable: true, contents: Bytes::new() }),
+        ]));
+        let mut nar = BytesMut::new();
+        node.encode(&mut nar);
+        let mut expected = BytesMut::new();
+        // Two spaces stand around an empty token.
+        let tokens = "nix-archive-1 ( type directory \
+             entry ( name B node ( type regular executable  contents  ) ) \
+             entry ( name a node ( type directory ) ) \
+             entry ( name b node ( type symlink target a ) ) )";
+        for token in tokens.split(' ') {
+            put(&mut expected, token.as_bytes());
+        }
+        assert_eq!(nar, expected);
+        assert_eq!(Node::parse(&nar), Ok(node));
+    }
+
+    #[test]
+    fn the_deepest_tree_needs_little_stack() {
+        let work = || {
+            let mut node = Node::Directory(BTreeMap::new());
+            for _ in 1..MAX_DEPTH {
+                node = Node::Directory(BTreeMap::from([(Name::new(b"d").unwrap(), node)]));
+            }
+            let (mut nar, mut again) = (BytesMut::new(), BytesMut::new());
+            node.encode(&mut nar);
+            Node::parse(&nar).unwrap().encode(&mut again);
+            assert_eq!(nar, again);
+
+            let deeper = Node::Directory(BTreeMap::from([(Name::new(b"d").unwrap(), node)]));
+            again.clear();
+            deeper.encode(&mut again);
+            assert!(matches!(Node::parse(&again), Err(NarError::TooDeep { .. })));
+        };
+        std::thread::Builder::new().stack_size(128 << 10).spawn(work).unwrap().join().unwrap();
+    }
+}

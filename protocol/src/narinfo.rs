@@ -1,0 +1,302 @@
+//! narinfo: what a binary cache says of a path.
+//!
+//! Owns the text format, both ways. What is rendered satisfies the strictest readers known: every field at most once
+//! and in Nix's order, `References` with its space even when it is empty, one `Sig` line a key, and nothing that a
+//! reader could choke on. (Nix `src/libstore/nar-info.cc`; go-nix and snix refuse more than Nix does.)
+
+use std::fmt::{self, Write as _};
+
+use crate::content_address::ContentAddress;
+use crate::hash::{Hash, NarHash};
+use crate::path_info::PathInfo;
+use crate::signature::Signature;
+use crate::store_path::{StoreDir, StorePath};
+
+/// The longest text that is parsed, in bytes: half a million references.
+const MAX_NARINFO: usize = 32 * 1024 * 1024;
+
+/// How the NAR behind the URL is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the names are the format's own
+pub enum Compression {
+    None,
+    Zstd,
+    Xz,
+    Bzip2,
+    Gzip,
+    Brotli,
+}
+
+impl Compression {
+    const ALL: [Self; 6] = [Self::None, Self::Zstd, Self::Xz, Self::Bzip2, Self::Gzip, Self::Brotli];
+
+    /// The name in a narinfo, lower case: Nix 2.34 aborts over any other.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Zstd => "zstd",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+            Self::Gzip => "gzip",
+            Self::Brotli => "br",
+        }
+    }
+}
+
+/// The place of a NAR, relative to the cache: no leading slash, no query, no colon, no white space, since clients
+/// disagree about each of these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url(Box<str>);
+
+impl Url {
+    /// Checks a relative URL.
+    pub fn new(text: impl Into<Box<str>>) -> Result<Self, NarInfoError> {
+        let text = text.into();
+        let plain = |c: char| c.is_ascii_graphic() && !"?#:\\".contains(c);
+        if text.is_empty() || text.starts_with('/') || !text.chars().all(plain) {
+            return Err(NarInfoError::Field("URL"));
+        }
+        Ok(Self(text))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a text is not a narinfo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NarInfoError {
+    /// Too long to be one.
+    #[error("narinfo of more than {MAX_NARINFO} bytes")]
+    TooLong,
+    /// A line without `name: value`, or no line feed at the end.
+    #[error("narinfo line {0} is not \"name: value\"")]
+    Line(usize),
+    /// A field whose value is not of its form, or that stands there twice.
+    #[error("malformed narinfo field {0}")]
+    Field(&'static str),
+    /// A field that must be there.
+    #[error("narinfo without {0}")]
+    Missing(&'static str),
+}
+
+/// A narinfo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NarInfo {
+    /// The path.
+    pub path: StorePath,
+    /// Where its NAR is.
+    pub url: Url,
+    /// How the NAR there is compressed.
+    pub compression: Compression,
+    /// The hash of the file at the URL, if known.
+    pub file_hash: Option<Hash>,
+    /// The size of the file at the URL in bytes, if known.
+    pub file_size: Option<u64>,
+    /// The hash of the NAR.
+    pub nar_hash: NarHash,
+    /// The size of the NAR in bytes.
+    pub nar_size: u64,
+    /// What the path refers to, ascending.
+    pub references: Vec<StorePath>,
+    /// The derivation that built it, if known.
+    pub deriver: Option<StorePath>,
+    /// Signatures, one a key.
+    pub signatures: Vec<Signature>,
+    /// The content address, if the path follows from it.
+    pub content_address: Option<ContentAddress>,
+}
+
+impl NarInfo {
+    /// The narinfo of a path: the daemon's knowledge of it, less what clients choke on, and our own signatures.
+    ///
+    /// A content address from which the path does not follow is left out (Nix 2.8 to 2.34 crash over it), as is a
+    /// deriver that is no derivation. Of the signatures of one key our own is kept, else the first.
+    #[must_use]
+    pub fn of(
+        path: &StorePath,
+        info: &PathInfo,
+        store: &StoreDir,
+        url: Url,
+        compression: Compression,
+        own_signatures: Vec<Signature>,
+    ) -> Self {
+        let mut signatures = own_signatures;
+        for signature in &info.signatures {
+            if !signatures.iter().any(|kept| kept.key() == signature.key()) {
+                signatures.push(signature.clone());
+            }
+        }
+        let follows = |address: &&ContentAddress| address.names(path, &info.references, store);
+        Self {
+            path: path.clone(),
+            url,
+            compression,
+            file_hash: None,
+            file_size: None,
+            nar_hash: info.nar_hash,
+            nar_size: info.nar_size,
+            references: info.references.clone(),
+            deriver: info.deriver.clone().filter(StorePath::is_derivation),
+            signatures,
+            content_address: info.content_address.as_ref().filter(follows).cloned(),
+        }
+    }
+
+    /// The text, as files of a binary cache have it.
+    #[must_use]
+    pub fn render(&self, store: &StoreDir) -> String {
+        let mut text = String::with_capacity(512 + self.references.len() * 64);
+        let mut line = |name: &str, value: &dyn fmt::Display| {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{name}: {value}");
+        };
+        line("StorePath", &store.full_path(&self.path));
+        line("URL", &self.url.as_str());
+        line("Compression", &self.compression.name());
+        self.file_hash.iter().for_each(|hash| line("FileHash", hash));
+        self.file_size.iter().for_each(|size| line("FileSize", size));
+        line("NarHash", &self.nar_hash);
+        line("NarSize", &self.nar_size);
+        let references: Vec<&str> = self.references.iter().map(StorePath::base_name).collect();
+        line("References", &references.join(" "));
+        self.deriver.iter().for_each(|deriver| line("Deriver", deriver));
+        self.signatures.iter().for_each(|signature| line("Sig", signature));
+        self.content_address.iter().for_each(|address| line("CA", address));
+        text
+    }
+
+    /// Parses the text. Strict as the strictest clients are, but for unknown fields, which are passed over.
+    pub fn parse(text: &str, store: &StoreDir) -> Result<Self, NarInfoError> {
+        use NarInfoError::{Field, Missing};
+        if text.len() > MAX_NARINFO {
+            return Err(NarInfoError::TooLong);
+        }
+        let mut fields = Fields::default();
+        let lines = text.strip_suffix('\n').ok_or(NarInfoError::Line(0))?;
+        for (index, line) in lines.split('\n').enumerate() {
+            let (name, value) = line.split_once(": ").ok_or(NarInfoError::Line(index + 1))?;
+            fields.take(name, value, store)?;
+        }
+        Ok(Self {
+            path: fields.path.ok_or(Missing("StorePath"))?,
+            url: fields.url.ok_or(Missing("URL"))?,
+            compression: fields.compression.unwrap_or(Compression::Bzip2),
+            file_hash: fields.file_hash,
+            file_size: fields.file_size,
+            nar_hash: fields.nar_hash.ok_or(Missing("NarHash"))?,
+            nar_size: fields.nar_size.filter(|size| *size > 0).ok_or(Field("NarSize"))?,
+            references: fields.references.ok_or(Missing("References"))?,
+            deriver: fields.deriver,
+            signatures: fields.signatures,
+            content_address: fields.content_address,
+        })
+    }
+}
+
+/// The fields while they are gathered.
+#[derive(Default)]
+struct Fields {
+    path: Option<StorePath>,
+    url: Option<Url>,
+    compression: Option<Compression>,
+    file_hash: Option<Hash>,
+    file_size: Option<u64>,
+    nar_hash: Option<NarHash>,
+    nar_size: Option<u64>,
+    references: Option<Vec<StorePath>>,
+    deriver: Option<StorePath>,
+    signatures: Vec<Signature>,
+    content_address: Option<ContentAddress>,
+}
+
+impl Fields {
+    fn take(&mut self, name: &str, value: &str, store: &StoreDir) -> Result<(), NarInfoError> {
+        let references = |value: &str| -> Option<Vec<StorePath>> {
+            if value.is_empty() {
+                return Some(Vec::new());
+            }
+            value.split(' ').map(|name| StorePath::from_base_name(name).ok()).collect()
+        };
+        let compression = |value: &str| Compression::ALL.into_iter().find(|compression| compression.name() == value);
+        match name {
+            "StorePath" => once(&mut self.path, store.parse(value).ok(), "StorePath"),
+            "URL" => once(&mut self.url, Url::new(value).ok(), "URL"),
+            "Compression" => once(&mut self.compression, compression(value), "Compression"),
+            "FileHash" => once(&mut self.file_hash, Hash::parse(value).ok(), "FileHash"),
+            "FileSize" => once(&mut self.file_size, value.parse().ok(), "FileSize"),
+            "NarHash" => once(&mut self.nar_hash, NarHash::parse(value).ok(), "NarHash"),
+            "NarSize" => once(&mut self.nar_size, value.parse().ok(), "NarSize"),
+            "References" => once(&mut self.references, references(value), "References"),
+            "Deriver" => once(&mut self.deriver, StorePath::from_base_name(value).ok(), "Deriver"),
+            "CA" => once(&mut self.content_address, ContentAddress::parse(value), "CA"),
+            "Sig" => {
+                self.signatures.push(Signature::parse(value).map_err(|_| NarInfoError::Field("Sig"))?);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn once<T>(slot: &mut Option<T>, value: Option<T>, name: &'static str) -> Result<(), NarInfoError> {
+    if slot.is_some() || value.is_none() {
+        return Err(NarInfoError::Field(name));
+    }
+    *slot = value;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "StorePath: /nix/store/lq7lf2dg0c05ibn8r201m1cgdcj5i60a-hello
+URL: nar/lq7lf2dg0c05ibn8r201m1cgdcj5i60a-0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73.nar
+Compression: none
+NarHash: sha256:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73
+NarSize: 120
+References: 3dcxyc6w8pkhc4nhbdpkq7shq6jkp94j-pb-b lq7lf2dg0c05ibn8r201m1cgdcj5i60a-hello
+Deriver: ccblbgkvvrp8kk457x2sjlsxvf22bjlz-pb-b.drv
+CA: fixed:r:sha256:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73
+";
+
+    #[test]
+    fn what_is_rendered_parses_to_the_same() {
+        let store = StoreDir::default();
+        let parsed = NarInfo::parse(TEXT, &store).unwrap();
+        assert_eq!(parsed.render(&store), TEXT);
+    }
+
+    #[test]
+    fn no_references_are_a_line_with_a_space() {
+        let store = StoreDir::default();
+        let mut info = NarInfo::parse(TEXT, &store).unwrap();
+        info.references.clear();
+        assert!(info.render(&store).contains("\nReferences: \n"));
+        assert_eq!(NarInfo::parse(&info.render(&store), &store), Ok(info));
+    }
+
+    #[test]
+    fn what_strict_clients_refuse_is_refused() {
+        let store = StoreDir::default();
+        let cases: [(&str, &str, NarInfoError); 7] = [
+            ("References: 3", "References:  3", NarInfoError::Field("References")),
+            ("NarSize: 120", "NarSize: 0", NarInfoError::Field("NarSize")),
+            ("NarSize: 120", "NarSize: 120\nNarSize: 120", NarInfoError::Field("NarSize")),
+            ("Compression: none", "Compression: lzw", NarInfoError::Field("Compression")),
+            ("URL: nar", "URL: /nar", NarInfoError::Field("URL")),
+            ("\nCA: ", "\n\nCA: ", NarInfoError::Line(8)),
+            ("CA: ", "Sig: k:AAAA\nCA: ", NarInfoError::Field("Sig")),
+        ];
+        for (from, to, error) in cases {
+            assert_eq!(NarInfo::parse(&TEXT.replace(from, to), &store), Err(error), "{to}");
+        }
+        assert_eq!(NarInfo::parse(TEXT.trim_end(), &store), Err(NarInfoError::Line(0)));
+        assert!(NarInfo::parse(&TEXT.replace("CA:", "X-Later:"), &store).is_ok());
+    }
+}

@@ -1,0 +1,244 @@
+//! Ed25519 signatures and keys in Nix's textual form, `<key name>:<base64>`.
+//!
+//! Owns the format and the arithmetic (by `ring`); which keys a server signs with, and where their files are, is for
+//! its configuration. A [`Signature`] always has a non-empty name and 64 bytes: Nix 2.34 and later refuse a whole
+//! narinfo for one malformed `Sig` line. (Nix `src/libutil/signature/local-keys.cc`.)
+
+use std::fmt;
+
+use data_encoding::BASE64;
+use ring::rand::SystemRandom;
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+
+/// An Ed25519 signature's length in bytes.
+const SIGNATURE_LEN: usize = 64;
+/// An Ed25519 public key's length in bytes.
+const PUBLIC_LEN: usize = 32;
+/// A Nix secret key's length in bytes: the seed, then the public key (libsodium's form).
+const SECRET_LEN: usize = 64;
+/// The longest key name that is taken; real ones are host names.
+const MAX_KEY_NAME: usize = 255;
+
+/// Why a text is not a signature or a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// No colon, or nothing, white space, control characters or too much before it.
+    #[error("no key name before a colon")]
+    Name,
+    /// The part after the colon is not padded base64.
+    #[error("the part after the colon is not base64")]
+    Base64,
+    /// Decoded, but of another length.
+    #[error("{found} bytes where {expected} are required")]
+    Length {
+        /// What the kind of key or signature has.
+        expected: usize,
+        /// What was there.
+        found: usize,
+    },
+    /// The second half of a secret key is not the public key of its first half.
+    #[error("the public half does not belong to the secret half")]
+    Inconsistent,
+    /// The system's random number generator failed.
+    #[error("the system has no randomness to offer")]
+    Randomness,
+}
+
+/// The name of a key: what stands before the colon.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyName(Box<str>);
+
+impl KeyName {
+    /// Checks that the name is printable, not empty, and without a colon or white space.
+    pub fn new(name: &str) -> Result<Self, KeyError> {
+        let printable = |c: char| !c.is_whitespace() && !c.is_control() && c != ':';
+        if name.is_empty() || name.len() > MAX_KEY_NAME || !name.chars().all(printable) {
+            return Err(KeyError::Name);
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn split<const N: usize>(text: &str) -> Result<(KeyName, [u8; N]), KeyError> {
+    let (name, encoded) = text.split_once(':').ok_or(KeyError::Name)?;
+    let bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| KeyError::Base64)?;
+    let found = bytes.len();
+    let bytes = bytes.try_into().map_err(|_| KeyError::Length { expected: N, found })?;
+    Ok((KeyName::new(name)?, bytes))
+}
+
+/// A signature by a named key.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Signature {
+    key: KeyName,
+    bytes: [u8; SIGNATURE_LEN],
+}
+
+impl Signature {
+    /// Parses `<key name>:<base64 of 64 bytes>`.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let (key, bytes) = split(text)?;
+        Ok(Self { key, bytes })
+    }
+
+    /// The key that made it.
+    #[must_use]
+    pub const fn key(&self) -> &KeyName {
+        &self.key
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.key, BASE64.encode(&self.bytes))
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A key that signatures are checked with: what `trusted-public-keys` lists.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    name: KeyName,
+    bytes: [u8; PUBLIC_LEN],
+}
+
+impl PublicKey {
+    /// Parses `<key name>:<base64 of 32 bytes>`.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let (name, bytes) = split(text)?;
+        Ok(Self { name, bytes })
+    }
+
+    /// The key's name.
+    #[must_use]
+    pub const fn name(&self) -> &KeyName {
+        &self.name
+    }
+
+    /// Whether `signature` is of this key's name and holds over `message`.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &Signature) -> bool {
+        self.name == signature.key
+            && UnparsedPublicKey::new(&ED25519, &self.bytes).verify(message, &signature.bytes).is_ok()
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, BASE64.encode(&self.bytes))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A key that signs: what `nix-store --generate-binary-cache-key` writes. Its `Debug` shows the public part only.
+pub struct SecretKey {
+    public: PublicKey,
+    pair: Ed25519KeyPair,
+}
+
+impl SecretKey {
+    /// Parses `<key name>:<base64 of seed and public key, 64 bytes>`; both halves must belong together.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let (name, bytes) = split::<SECRET_LEN>(text)?;
+        let (seed, public) = bytes.split_at(SECRET_LEN - PUBLIC_LEN);
+        let pair = Ed25519KeyPair::from_seed_and_public_key(seed, public).map_err(|_| KeyError::Inconsistent)?;
+        Self::from_pair(name, pair)
+    }
+
+    /// A new random key, and its text in Nix's secret form: the only place where the secret leaves this type.
+    pub fn generate(name: KeyName) -> Result<(Self, String), KeyError> {
+        let seed: [u8; SECRET_LEN - PUBLIC_LEN] =
+            ring::rand::generate(&SystemRandom::new()).map_err(|_| KeyError::Randomness)?.expose();
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| KeyError::Inconsistent)?;
+        let mut both = seed.to_vec();
+        both.extend_from_slice(pair.public_key().as_ref());
+        let text = format!("{name}:{}", BASE64.encode(&both));
+        Ok((Self::from_pair(name, pair)?, text))
+    }
+
+    fn from_pair(name: KeyName, pair: Ed25519KeyPair) -> Result<Self, KeyError> {
+        let bytes = pair.public_key().as_ref().try_into().map_err(|_| KeyError::Inconsistent)?;
+        Ok(Self { public: PublicKey { name, bytes }, pair })
+    }
+
+    /// The public half.
+    #[must_use]
+    pub const fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Signs `message`; for a store path that is [`crate::path_info::PathInfo::fingerprint`].
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> Signature {
+        let mut bytes = [0; SIGNATURE_LEN];
+        bytes.copy_from_slice(self.pair.sign(message).as_ref());
+        Signature { key: self.public.name.clone(), bytes }
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretKey({})", self.public)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_of_a_new_key_verifies_with_its_public_key_only() {
+        let (key, text) = SecretKey::generate(KeyName::new("cache-1").unwrap()).unwrap();
+        let again = SecretKey::parse(&text).unwrap();
+        let signature = again.sign(b"message");
+        assert_eq!(Signature::parse(&signature.to_string()), Ok(signature.clone()));
+        assert!(key.public_key().verifies(b"message", &signature));
+        assert!(!key.public_key().verifies(b"massage", &signature));
+        let (other, _) = SecretKey::generate(KeyName::new("cache-1").unwrap()).unwrap();
+        assert!(!other.public_key().verifies(b"message", &signature));
+        assert_eq!(PublicKey::parse(&key.public_key().to_string()).as_ref(), Ok(key.public_key()));
+    }
+
+    #[test]
+    fn the_secret_is_not_in_debug_output() {
+        let (key, text) = SecretKey::generate(KeyName::new("k").unwrap()).unwrap();
+        assert!(!format!("{key:?}").contains(&text[2..40]));
+    }
+
+    #[test]
+    fn each_malformed_key_says_what_is_wrong() {
+        let (key, secret) = SecretKey::generate(KeyName::new("k").unwrap()).unwrap();
+        let public = key.public_key().to_string();
+        assert_eq!(SecretKey::parse(&public).unwrap_err(), KeyError::Length { expected: 64, found: 32 });
+        assert_eq!(PublicKey::parse(&secret).unwrap_err(), KeyError::Length { expected: 32, found: 64 });
+        assert_eq!(Signature::parse("k:").unwrap_err(), KeyError::Length { expected: 64, found: 0 });
+        assert_eq!(Signature::parse("k").unwrap_err(), KeyError::Name);
+        assert_eq!(Signature::parse(&secret[1..]).unwrap_err(), KeyError::Name);
+        assert_eq!(Signature::parse("k:not base64!").unwrap_err(), KeyError::Base64);
+        let wrong_half = format!("k:{}", BASE64.encode(&[7; 64]));
+        assert_eq!(SecretKey::parse(&wrong_half).unwrap_err(), KeyError::Inconsistent);
+        assert_eq!(KeyName::new("a\nb"), Err(KeyError::Name));
+    }
+}

@@ -1,0 +1,291 @@
+//! The daemon's messages before each result: log lines and activities, up to LAST or ERROR.
+//!
+//! Owns their layouts and the error that a daemon reports. Sans-io: bytes are pushed in, messages come out. Messages
+//! are bounded each and in total, so a daemon that only logs cannot hold a request for ever.
+//! (Nix `src/libstore/worker-protocol-connection.cc`, `processStderr`.)
+
+use bytes::{Buf, BytesMut};
+
+use crate::version::Version;
+use crate::wire::{DecodeError, Field, Layout, Problem, Reader, STRING, Scanner, Shape, TEXT, field};
+
+const LAST: u64 = 0x616c_7473;
+/// The tag of an error; also found where a NAR token's length should be, see [`crate::nar`].
+pub const ERROR: u64 = 0x6378_7470;
+const NEXT: u64 = 0x6f6c_6d67;
+const START_ACTIVITY: u64 = 0x5354_5254;
+const STOP_ACTIVITY: u64 = 0x5354_4f50;
+const RESULT: u64 = 0x5253_4c54;
+const READ: u64 = 0x6461_7461;
+
+/// The cap of one message in bytes: an error with all of its traces.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+/// The cap of all messages before one result, in bytes. A chatty daemon sends some hundred bytes a request.
+const MAX_TOTAL: usize = 64 * 1024 * 1024;
+/// How much of an error's text is kept, in characters: logs want a line, not a page.
+const MAX_ERROR_TEXT: usize = 2000;
+
+/// The number of fields of an activity: real ones have up to four.
+const MAX_ACTIVITY_FIELDS: usize = 64;
+const ACTIVITY_FIELDS: Shape = Shape::Repeat {
+    max: MAX_ACTIVITY_FIELDS,
+    item: &[field(
+        "activity field",
+        Shape::Choice(&[(0, &[field("number", Shape::U64)]), (1, &[field("text", TEXT)])]),
+    )],
+};
+const START: Layout = &[
+    field("activity id", Shape::U64),
+    field("activity level", Shape::U64),
+    field("activity type", Shape::U64),
+    field("activity text", TEXT),
+    field("activity fields", ACTIVITY_FIELDS),
+    field("parent activity", Shape::U64),
+];
+const STOP: Layout = &[field("activity id", Shape::U64)];
+const ACTIVITY_RESULT: Layout =
+    &[field("activity id", Shape::U64), field("result type", Shape::U64), field("result fields", ACTIVITY_FIELDS)];
+/// `havePos` is always 0; anything else is an error by the choice having no such tag.
+const NO_POSITION: Shape = Shape::Choice(&[(0, &[])]);
+/// Nix prints some dozen traces at most.
+const MAX_TRACES: usize = 10_000;
+const STRUCTURED_ERROR: Layout = &[
+    field("error type", STRING),
+    field("error level", Shape::U64),
+    field("error name", STRING),
+    field("error message", TEXT),
+    field("error position", NO_POSITION),
+    field(
+        "error traces",
+        Shape::Repeat { max: MAX_TRACES, item: &[field("trace position", NO_POSITION), field("trace hint", TEXT)] },
+    ),
+];
+const PLAIN_ERROR: Layout = &[field("error message", TEXT), field("error status", Shape::U64)];
+
+const LOG_LINE: Layout = &[field("log line", TEXT)];
+const WANTED: Layout = &[field("wanted bytes", Shape::U64)];
+
+const fn message_layout(error: Layout) -> [(u64, Layout); 7] {
+    [
+        (LAST, &[]),
+        (ERROR, error),
+        (NEXT, LOG_LINE),
+        (START_ACTIVITY, START),
+        (STOP_ACTIVITY, STOP),
+        (RESULT, ACTIVITY_RESULT),
+        (READ, WANTED),
+    ]
+}
+static STRUCTURED: [(u64, Layout); 7] = message_layout(STRUCTURED_ERROR);
+static PLAIN: [(u64, Layout); 7] = message_layout(PLAIN_ERROR);
+static STRUCTURED_MESSAGE: [Field; 1] = [field("daemon message", Shape::Choice(&STRUCTURED))];
+static PLAIN_MESSAGE: [Field; 1] = [field("daemon message", Shape::Choice(&PLAIN))];
+
+const fn is_structured(version: Version) -> bool {
+    version.to_wire() >= Version::STRUCTURED_ERRORS.to_wire()
+}
+
+/// What a daemon says went wrong: its text, without colours and control characters, cut to a length fit for a log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct DaemonError {
+    message: String,
+}
+
+impl DaemonError {
+    /// The text. There is no machine-readable code; see the operation that failed.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    fn decode(version: Version, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        if is_structured(version) {
+            reader.bytes("error type")?;
+            reader.u64("error level")?;
+            reader.bytes("error name")?;
+        }
+        Ok(Self { message: printable(reader.bytes("error message")?) })
+    }
+}
+
+/// Text of a peer made fit for a log line: no escape sequences, no control characters, bounded.
+fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut characters = text.chars();
+    let mut clean = String::new();
+    while let Some(character) = characters.next() {
+        if character == '\u{1b}' {
+            // A colour, `ESC [ … m`: everything up to its final letter.
+            characters.find(char::is_ascii_alphabetic);
+        } else if character.is_control() {
+            clean.push(' ');
+        } else {
+            clean.push(character);
+        }
+        if clean.len() > MAX_ERROR_TEXT {
+            clean.push('…');
+            break;
+        }
+    }
+    clean.trim().trim_start_matches("error:").trim_start().to_owned()
+}
+
+/// A message that matters to the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// The result follows.
+    Last,
+    /// The operation failed; no result follows.
+    Error(DaemonError),
+    /// The daemon wants up to so many bytes of the upload (protocol 1.22 and below).
+    Read(u64),
+    /// A log line or activity, of no use to a cache.
+    Log,
+}
+
+/// Reads the messages before one result.
+#[derive(Debug)]
+pub struct StderrLoop {
+    version: Version,
+    scanner: Scanner,
+    total: usize,
+}
+
+impl StderrLoop {
+    /// For a connection that has negotiated `version`.
+    #[must_use]
+    pub fn new(version: Version) -> Self {
+        Self { version, scanner: Self::scanner(version), total: 0 }
+    }
+
+    fn scanner(version: Version) -> Scanner {
+        Scanner::new(if is_structured(version) { &STRUCTURED_MESSAGE } else { &PLAIN_MESSAGE }, MAX_MESSAGE)
+    }
+
+    /// Takes the next message off the front of `incoming`, or nothing while it is not whole.
+    pub fn advance(&mut self, incoming: &mut BytesMut) -> Result<Option<Message>, DecodeError> {
+        let Some(length) = self.scanner.advance(incoming)? else { return Ok(None) };
+        self.total += length;
+        if self.total > MAX_TOTAL {
+            return Err(Problem::MessageTooLarge(MAX_TOTAL).of("daemon messages"));
+        }
+        let mut reader = Reader::new(&incoming[..length]);
+        let message = match reader.u64("daemon message")? {
+            LAST => Message::Last,
+            ERROR => Message::Error(DaemonError::decode(self.version, &mut reader)?),
+            READ => Message::Read(reader.u64("wanted bytes")?),
+            _ => Message::Log,
+        };
+        incoming.advance(length);
+        self.scanner = Self::scanner(self.version);
+        Ok(Some(message))
+    }
+}
+
+/// Decodes an error whose tag stood inside a NAR: `payload` begins right after the tag. Nothing while it is not whole.
+pub fn error_after_tag(version: Version, payload: &[u8]) -> Result<Option<DaemonError>, DecodeError> {
+    let layout = if is_structured(version) { STRUCTURED_ERROR } else { PLAIN_ERROR };
+    match Scanner::new(layout, MAX_MESSAGE).advance(payload)? {
+        Some(length) => DaemonError::decode(version, &mut Reader::new(&payload[..length])).map(Some),
+        None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{put_bytes, put_u64};
+
+    fn activity(out: &mut BytesMut) {
+        for number in [START_ACTIVITY, 9, 6, 0] {
+            put_u64(out, number);
+        }
+        put_bytes(out, b"querying");
+        put_u64(out, 2);
+        put_u64(out, 0);
+        put_u64(out, 17);
+        put_u64(out, 1);
+        put_bytes(out, b"text");
+        put_u64(out, 0);
+        for number in [RESULT, 9, 105, 0, STOP_ACTIVITY, 9] {
+            put_u64(out, number);
+        }
+    }
+
+    fn error(out: &mut BytesMut, message: &[u8]) {
+        put_u64(out, ERROR);
+        put_bytes(out, b"Error");
+        put_u64(out, 0);
+        put_bytes(out, b"Error");
+        put_bytes(out, message);
+        put_u64(out, 0);
+        put_u64(out, 1);
+        put_u64(out, 0);
+        put_bytes(out, b"while doing it");
+    }
+
+    fn drain(version: Version, bytes: &[u8]) -> Result<Vec<Message>, DecodeError> {
+        let mut incoming = BytesMut::from(bytes);
+        let mut stderr = StderrLoop::new(version);
+        let mut messages = Vec::new();
+        while let Some(message) = stderr.advance(&mut incoming)? {
+            messages.push(message);
+        }
+        assert!(incoming.is_empty());
+        Ok(messages)
+    }
+
+    #[test]
+    fn every_kind_of_message_is_passed_over_up_to_the_error() {
+        let mut out = BytesMut::new();
+        put_u64(&mut out, NEXT);
+        put_bytes(&mut out, b"warning\n");
+        activity(&mut out);
+        error(&mut out, b"\x1b[31;1merror:\x1b[0m path '\x1b[35;1m/nix/x\x1b[0m' is\nnot valid");
+        let last = Message::Error(DaemonError { message: "path '/nix/x' is not valid".into() });
+        assert_eq!(
+            drain(Version::NEWEST, &out),
+            Ok(vec![Message::Log, Message::Log, Message::Log, Message::Log, last])
+        );
+    }
+
+    #[test]
+    fn old_daemons_errors_are_a_text_and_a_status() {
+        let mut out = BytesMut::new();
+        put_u64(&mut out, ERROR);
+        put_bytes(&mut out, b"no");
+        put_u64(&mut out, 1);
+        assert_eq!(drain(Version::OLDEST, &out), Ok(vec![Message::Error(DaemonError { message: "no".into() })]));
+        assert_eq!(error_after_tag(Version::OLDEST, &out[8..]).unwrap().unwrap().message(), "no");
+        assert_eq!(error_after_tag(Version::OLDEST, &out[8..out.len() - 1]), Ok(None));
+    }
+
+    #[test]
+    fn unknown_messages_positions_and_field_tags_are_errors() {
+        for bytes in [&[0x16u64 | (0x6461_7400 << 8)][..], &[0], &[u64::MAX], &[RESULT, 1, 2, 1, 2]] {
+            let mut out = BytesMut::new();
+            for number in bytes {
+                put_u64(&mut out, *number);
+            }
+            assert!(StderrLoop::new(Version::NEWEST).advance(&mut out).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn endless_logging_is_cut_off() {
+        let mut line = BytesMut::new();
+        put_u64(&mut line, NEXT);
+        put_bytes(&mut line, &vec![b'x'; 1024 * 1024]);
+        let mut stderr = StderrLoop::new(Version::NEWEST);
+        let outcome = (0..100).find_map(|_| stderr.advance(&mut line.clone()).err());
+        assert_eq!(outcome, Some(Problem::MessageTooLarge(MAX_TOTAL).of("daemon messages")));
+    }
+
+    #[test]
+    fn hostile_error_text_cannot_forge_log_lines() {
+        let text = printable(b"a\r\n2026 INFO forged \x1b]0;title\x07\x00 \xff end");
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+        assert!(printable(&vec![b'x'; 1_000_000]).len() < 3000);
+    }
+}

@@ -1,0 +1,250 @@
+//! Store directories, store paths and their hash parts.
+//!
+//! Owns the grammar: `<store dir>/<32 nix32 characters>-<name>`. A [`StorePath`] is kept without its store directory,
+//! because narinfos, realisations and some operations name only the base name; [`StoreDir`] joins and splits.
+//! (Nix `src/libstore/path.cc`; the name rules are those of 2.34 with older releases' leniency, see
+//! [`StorePath::from_base_name`].)
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::nix32;
+
+/// The longest name after the hash part and its dash (Nix `StorePath::MaxPathLen`, 211 since 2.0).
+const MAX_NAME: usize = 211;
+
+/// Why a text is not a store path, or not one of this store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StorePathError {
+    /// The path does not start with the store directory and a slash.
+    #[error("not in the store directory")]
+    OutsideStore,
+    /// The first 32 characters are not nix32, or fewer.
+    #[error("malformed hash part")]
+    HashPart,
+    /// No dash after the hash part, or a name that is empty, too long or has a character outside of Nix's set.
+    #[error("malformed name")]
+    Name,
+}
+
+/// The first 32 characters of a store path's base name: what narinfo requests name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HashPart([u8; Self::LEN]);
+
+impl HashPart {
+    /// Its length in characters: 160 bits in base 32.
+    pub const LEN: usize = 32;
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // The constructor admits ASCII only.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl FromStr for HashPart {
+    type Err = StorePathError;
+
+    fn from_str(text: &str) -> Result<Self, StorePathError> {
+        let characters: [u8; Self::LEN] = text.as_bytes().try_into().map_err(|_| StorePathError::HashPart)?;
+        if !characters.iter().copied().all(nix32::is_digit) {
+            return Err(StorePathError::HashPart);
+        }
+        Ok(Self(characters))
+    }
+}
+
+impl fmt::Display for HashPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for HashPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A store path without its store directory: `<hash part>-<name>`. Orders bytewise, as references are sorted.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StorePath(Box<str>);
+
+impl StorePath {
+    /// Parses a base name.
+    ///
+    /// Names that only recent releases allow (a leading dot) or only old ones (`.-x`) are both taken, since a cache
+    /// serves what its daemon holds; `.` and `..` never are.
+    pub fn from_base_name(text: &str) -> Result<Self, StorePathError> {
+        let hash_part = text.get(..HashPart::LEN).ok_or(StorePathError::HashPart)?;
+        HashPart::from_str(hash_part)?;
+        let name = text[HashPart::LEN..].strip_prefix('-').ok_or(StorePathError::Name)?;
+        let of_the_set = |c: u8| c.is_ascii_alphanumeric() || b"+-._?=".contains(&c);
+        if name.is_empty() || name.len() > MAX_NAME || name == "." || name == ".." || !name.bytes().all(of_the_set) {
+            return Err(StorePathError::Name);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// `<hash part>-<name>`.
+    #[must_use]
+    pub fn base_name(&self) -> &str {
+        &self.0
+    }
+
+    /// What a narinfo request names.
+    #[must_use]
+    pub fn hash_part(&self) -> HashPart {
+        let mut characters = [0; HashPart::LEN];
+        characters.copy_from_slice(&self.0.as_bytes()[..HashPart::LEN]);
+        HashPart(characters)
+    }
+
+    /// The part after the hash part and its dash.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0[HashPart::LEN + 1..]
+    }
+
+    /// Whether the name ends in `.drv`, as every deriver's does.
+    #[must_use]
+    pub fn is_derivation(&self) -> bool {
+        self.0.ends_with(".drv")
+    }
+}
+
+impl fmt::Display for StorePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for StorePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The logical store directory, `/nix/store` unless configured otherwise: absolute, without a slash at its end.
+///
+/// The protocol never transmits it; client and daemon must be configured alike.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct StoreDir(Box<str>);
+
+/// A store directory that is not absolute, ends in a slash, has empty, `.` or `..` segments, or control characters.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a store directory: it must be an absolute path without `.`, `..` or a slash at its end")]
+pub struct InvalidStoreDir(String);
+
+impl StoreDir {
+    /// Checks and takes an absolute directory.
+    pub fn new(directory: impl Into<String>) -> Result<Self, InvalidStoreDir> {
+        let directory = directory.into();
+        let segment_ok = |s: &str| !s.is_empty() && s != "." && s != ".." && !s.contains(char::is_control);
+        match directory.strip_prefix('/') {
+            Some(rest) if rest.split('/').all(segment_ok) => Ok(Self(directory.into())),
+            _ => Err(InvalidStoreDir(directory)),
+        }
+    }
+
+    /// The directory's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The full path: directory, slash, base name.
+    #[must_use]
+    pub fn full_path(&self, path: &StorePath) -> String {
+        format!("{}/{path}", self.0)
+    }
+
+    /// Parses a full path of this store, as daemons send them.
+    pub fn parse(&self, full: &str) -> Result<StorePath, StorePathError> {
+        let base = full.strip_prefix(&*self.0).and_then(|rest| rest.strip_prefix('/'));
+        StorePath::from_base_name(base.ok_or(StorePathError::OutsideStore)?)
+    }
+}
+
+impl Default for StoreDir {
+    fn default() -> Self {
+        Self("/nix/store".into())
+    }
+}
+
+impl fmt::Display for StoreDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for StoreDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HELLO: &str = "lq7lf2dg0c05ibn8r201m1cgdcj5i60a-hello";
+
+    #[test]
+    fn a_full_path_splits_and_joins() {
+        let store = StoreDir::default();
+        let path = store.parse(&format!("/nix/store/{HELLO}")).unwrap();
+        assert_eq!((path.hash_part().as_str(), path.name()), (&HELLO[..32], "hello"));
+        assert_eq!(store.full_path(&path), format!("/nix/store/{HELLO}"));
+    }
+
+    #[test]
+    fn what_nix_would_refuse_is_refused() {
+        let store = StoreDir::default();
+        let hash = &HELLO[..32];
+        for (bad, error) in [
+            (String::new(), StorePathError::OutsideStore),
+            ("/nix/store".into(), StorePathError::OutsideStore),
+            (format!("/nix/storex/{HELLO}"), StorePathError::OutsideStore),
+            (format!("/nix/store//{HELLO}"), StorePathError::HashPart),
+            ("/nix/store/short-name".into(), StorePathError::HashPart),
+            (format!("/nix/store/{}-hello", hash.to_uppercase()), StorePathError::HashPart),
+            (format!("/nix/store/{}-hello", "e".repeat(32)), StorePathError::HashPart),
+            (format!("/nix/store/{hash}"), StorePathError::Name),
+            (format!("/nix/store/{hash}-"), StorePathError::Name),
+            (format!("/nix/store/{hash}-.."), StorePathError::Name),
+            (format!("/nix/store/{hash}-a/b"), StorePathError::Name),
+            (format!("/nix/store/{hash}-ä"), StorePathError::Name),
+            (format!("/nix/store/{hash}-{}", "x".repeat(212)), StorePathError::Name),
+        ] {
+            assert_eq!(store.parse(&bad), Err(error), "{bad}");
+        }
+        assert!(store.parse(&format!("/nix/store/{hash}-{}", "x".repeat(211))).is_ok());
+        assert!(store.parse(&format!("/nix/store/{hash}-.dot+?=_")).is_ok());
+    }
+
+    #[test]
+    fn a_store_directory_has_one_spelling() {
+        for bad in ["", "nix/store", "/", "/nix/store/", "/nix//store", "/nix/../store", "/nix/st\nore"] {
+            assert!(StoreDir::new(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(StoreDir::new("/nix/store"), Ok(StoreDir::default()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_and_what_parses_is_unchanged(text in "\\PC{0,80}") {
+            if let Ok(path) = StorePath::from_base_name(&text) {
+                prop_assert_eq!(path.base_name(), text);
+            }
+        }
+
+        #[test]
+        fn every_legal_base_name_parses(text in "[0-9a-df-np-sv-z]{32}-[0-9a-zA-Z+_?=-][0-9a-zA-Z+._?=-]{0,210}") {
+            let path = StorePath::from_base_name(&text).unwrap();
+            prop_assert_eq!(path.base_name(), text);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! `harmonia check`: would it serve?
+
+#![allow(clippy::print_stdout, reason = "the findings are this command's output, not its log")]
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::net::tls;
+use crate::signing::SigningKeys;
+use crate::store::Store;
+
+/// Looks at configuration, keys, certificate and daemon, in the order in which serving needs them, and prints what it
+/// finds. The first thing that would keep it from serving is the error.
+pub async fn run(config: &Config) -> Result<(), Error> {
+    println!("configuration: ok, would listen on {}", config.bind);
+
+    let (keys, warnings) = SigningKeys::load(&config.sign_key_paths, config.credentials_directory.as_deref())?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    match keys.public_keys().count() {
+        0 => println!("signing keys: none, narinfos would not be signed"),
+        _ => keys.public_keys().for_each(|key| println!("signing key: ok, {key}")),
+    }
+    if let Some(files) = &config.tls {
+        tls::acceptor(&files.cert, &files.key)?;
+        println!("tls: ok, {}", files.cert.display());
+    }
+
+    let store = Store::new(config)?;
+    let session = store.session().await?;
+    let trust = match session.trusted {
+        Some(true) => "trusts us, which a cache does not need",
+        Some(false) => "does not trust us, as it should be",
+        None => "does not say whether it trusts us",
+    };
+    let release = session.release.as_deref().unwrap_or("of a release before 2.7");
+    println!("nix daemon: ok, {}: nix {release}, protocol {}, {trust}", config.daemon, session.version);
+
+    match store.any_path().await? {
+        Some(valid) => {
+            let path = store.directory().full_path(&valid.path);
+            println!("path info: ok, {path} has a nar of {} bytes", valid.info.nar_size);
+        }
+        None => println!("path info: the store {} is empty", store.directory()),
+    }
+    Ok(())
+}

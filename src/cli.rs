@@ -1,0 +1,144 @@
+//! The command line: what can be asked of the program, and how it explains itself.
+//!
+//! Owns names and help texts of options and subcommands. Leaves what they mean beside file and environment to
+//! [`crate::config`], and doing it to `main`.
+
+#![expect(clippy::doc_markdown, reason = "the comments here are printed as help, where Markdown is noise")]
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{BindAddress, DaemonCommand, Overrides, socket_path};
+
+const ENVIRONMENT: &str = "\
+Environment:
+  CONFIG_FILE             Configuration file, as --config
+  SIGN_KEY_PATHS          Files with secret keys, separated by spaces, besides those of the configuration
+  CREDENTIALS_DIRECTORY   Set by systemd; credentials whose names start with `sign-key` are secret keys too
+  NIX_DAEMON_SOCKET_PATH  The daemon's socket, where neither an option nor the configuration names a daemon
+  RUST_LOG                What is logged, e.g. `error` or `info,harmonia=debug` [default: info]
+
+Options win over the environment, the environment over the configuration file.";
+
+/// Serve the local Nix store over HTTP as a signed binary cache.
+///
+/// Everything is learnt from nix-daemon: no database is opened, and no privileges are needed. Without a subcommand
+/// harmonia serves until it is told to stop.
+#[derive(Debug, Parser)]
+#[command(name = "harmonia", version, after_help = ENVIRONMENT)]
+pub struct Cli {
+    /// Options that every subcommand has too.
+    #[command(flatten)]
+    pub options: Options,
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Where the configuration is, and what wins over it.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Configuration file in TOML; config.example.toml lists every key
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+
+    /// Address to listen on: host:port, [IPv6]:port or unix:/path
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    bind: Option<BindAddress>,
+
+    /// Socket of nix-daemon: a path, or unix://PATH [default: /nix/var/nix/daemon-socket/socket]
+    ///
+    /// The configuration wins over the default, and so does NIX_DAEMON_SOCKET_PATH. Where the default does not exist
+    /// and nix-daemon is on PATH, `nix-daemon --stdio` is started instead.
+    #[arg(long, value_name = "PATH", value_parser = socket_path, global = true)]
+    daemon_socket: Option<PathBuf>,
+
+    /// Instead of a socket, a command that speaks the daemon's protocol on stdin and stdout
+    ///
+    /// For example "ssh builder nix-daemon --stdio". It is split at white space and run without a shell, once for each
+    /// connection.
+    #[arg(long, value_name = "COMMAND", global = true)]
+    daemon_command: Option<DaemonCommand>,
+}
+
+impl Options {
+    /// What wins over environment and configuration file, and which file that is.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            config_file: self.config.clone(),
+            bind: self.bind.clone(),
+            daemon_socket: self.daemon_socket.clone(),
+            daemon_command: self.daemon_command.clone(),
+        }
+    }
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Check configuration, signing keys and daemon, and exit
+    ///
+    /// Reads the configuration and every key, connects to the daemon and asks it about a path. Prints what was found;
+    /// the exit status is 0 if harmonia would serve with it, else a code of sysexits.h.
+    Check,
+    /// Serve now, signed with a key of its own that is made on first use
+    ///
+    /// For trying it out: needs no configuration, and prints what to type on another machine to use this cache.
+    Quickstart,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["harmonia"], arguments].concat())
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_subcommand_it_serves() {
+        assert_eq!(parse(&[]).unwrap().command, None);
+    }
+
+    #[test]
+    fn options_stand_before_or_after_the_subcommand() {
+        for arguments in [["--config", "a.toml", "check"], ["check", "--config", "a.toml"]] {
+            let cli = parse(&arguments).unwrap();
+            assert_eq!(cli.command, Some(Command::Check));
+            assert_eq!(cli.options.overrides().config_file, Some("a.toml".into()));
+        }
+    }
+
+    #[test]
+    fn options_become_overrides_on_both_sides_of_the_subcommand() {
+        let cli = parse(&["--daemon-socket", "unix:///s", "check", "--daemon-command", "c -d", "--bind", "[::]:1"]);
+        let Overrides { config_file, bind, daemon_socket, daemon_command } = cli.unwrap().options.overrides();
+        assert_eq!(config_file, None);
+        assert_eq!(bind.unwrap().to_string(), "[::]:1");
+        assert_eq!(daemon_socket, Some("/s".into()));
+        assert_eq!(daemon_command, Some("c -d".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_malformed_value_is_refused_with_its_reason() {
+        for (arguments, reason) in [
+            (["--daemon-socket", "ssh://builder"], "is not a Unix socket"),
+            (["--daemon-command", "a; b"], "without a shell"),
+        ] {
+            let error = parse(&arguments).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ValueValidation);
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+        assert_eq!(parse(&["--bind", "nowhere"]).unwrap_err().kind(), ErrorKind::ValueValidation);
+    }
+}

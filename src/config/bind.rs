@@ -1,0 +1,178 @@
+//! The address that the server listens on, as it is written in the configuration.
+//!
+//! Owns the syntax (`host:port`, `[::]:5000`, `unix:/path`) and nothing else: names are resolved
+//! and sockets are bound by [`crate::net`].
+
+use std::fmt;
+use std::net::SocketAddrV6;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// `sun_path` of unix(7) holds 108 bytes and ends in a NUL.
+const MAX_UNIX_PATH: usize = 107;
+
+/// The longest DNS name in text form (RFC 1035, section 2.3.4).
+const MAX_HOST: usize = 253;
+
+/// Where the server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BindAddress {
+    /// `host:port`; an IPv6 address stands in brackets. Port 0 lets the kernel choose.
+    Tcp(String),
+    /// The absolute path of a Unix socket, at most 107 bytes.
+    Unix(PathBuf),
+}
+
+/// Why a text is not a [`BindAddress`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BindAddressError {
+    /// A TCP address without a port, or with one that is not a number up to 65535.
+    #[error(
+        "bind address \"{0}\" has no valid port\n  help: write host:port, e.g. \"127.0.0.1:5000\" or \"[::]:5000\""
+    )]
+    Port(String),
+    /// A TCP address whose host is empty or has characters that no host has.
+    #[error(
+        "bind address \"{0}\" has no valid host\n  help: every interface is \"[::]:5000\", this machine alone is \"127.0.0.1:5000\""
+    )]
+    Host(String),
+    /// Several colons and no brackets.
+    #[error(
+        "bind address \"{0}\" has an IPv6 address without brackets\n  help: write \"[ADDRESS]:PORT\", e.g. \"[::1]:5000\""
+    )]
+    Brackets(String),
+    /// A Unix socket whose path is relative.
+    #[error(
+        "bind address \"{0}\" has a relative path\n  help: write an absolute one, e.g. \"unix:/run/harmonia/socket\""
+    )]
+    Relative(String),
+    /// A Unix socket whose path does not fit the kernel's address.
+    #[error(
+        "bind address \"{0}\" has a path of more than {MAX_UNIX_PATH} bytes\n  help: the kernel takes no longer one; choose a shorter directory"
+    )]
+    TooLong(String),
+}
+
+impl FromStr for BindAddress {
+    type Err = BindAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("unix:") {
+            Some(path) => unix(text, Path::new(path)),
+            None => tcp(text),
+        }
+    }
+}
+
+fn unix(text: &str, path: &Path) -> Result<BindAddress, BindAddressError> {
+    if !path.is_absolute() {
+        return Err(BindAddressError::Relative(text.to_owned()));
+    }
+    if path.as_os_str().as_bytes().len() > MAX_UNIX_PATH {
+        return Err(BindAddressError::TooLong(text.to_owned()));
+    }
+    Ok(BindAddress::Unix(path.to_owned()))
+}
+
+fn tcp(text: &str) -> Result<BindAddress, BindAddressError> {
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| BindAddressError::Port(text.to_owned()))?;
+    // `u16::from_str` takes a plus sign.
+    if port.starts_with('+') || port.parse::<u16>().is_err() {
+        return Err(BindAddressError::Port(text.to_owned()));
+    }
+    if host.starts_with('[') {
+        // The parser of socket addresses knows zones too, by number: `[fe80::1%2]:5000`.
+        return match text.parse::<SocketAddrV6>() {
+            Ok(_) => Ok(BindAddress::Tcp(text.to_owned())),
+            Err(_) => Err(BindAddressError::Host(text.to_owned())),
+        };
+    }
+    if host.contains(':') {
+        return Err(BindAddressError::Brackets(text.to_owned()));
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    if host.is_empty() || host.len() > MAX_HOST || !host.bytes().all(plain) {
+        return Err(BindAddressError::Host(text.to_owned()));
+    }
+    Ok(BindAddress::Tcp(text.to_owned()))
+}
+
+impl fmt::Display for BindAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => f.write_str(address),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Result<BindAddress, BindAddressError> {
+        text.parse()
+    }
+
+    #[test]
+    fn addresses_of_either_kind_are_taken_and_shown_as_written() {
+        for text in
+            ["127.0.0.1:5000", "0.0.0.0:0", "[::]:5000", "[fe80::1%2]:80", "localhost:65535", "cache.example.org:80"]
+        {
+            let address = parse(text).unwrap();
+            assert_eq!(address, BindAddress::Tcp(text.to_owned()));
+            assert_eq!(address.to_string(), text);
+        }
+        let unix = parse("unix:/run/harmonia/socket").unwrap();
+        assert_eq!(unix, BindAddress::Unix("/run/harmonia/socket".into()));
+        assert_eq!(unix.to_string(), "unix:/run/harmonia/socket");
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        let text = |text: &str| text.to_owned();
+        for (bad, error) in [
+            ("", BindAddressError::Port(text(""))),
+            ("localhost", BindAddressError::Port(text("localhost"))),
+            ("host:http", BindAddressError::Port(text("host:http"))),
+            ("host:65536", BindAddressError::Port(text("host:65536"))),
+            ("host:+80", BindAddressError::Port(text("host:+80"))),
+            ("host:", BindAddressError::Port(text("host:"))),
+            (":5000", BindAddressError::Host(text(":5000"))),
+            ("a b:5000", BindAddressError::Host(text("a b:5000"))),
+            ("[nonsense]:5000", BindAddressError::Host(text("[nonsense]:5000"))),
+            ("::1:5000", BindAddressError::Brackets(text("::1:5000"))),
+            ("unix:", BindAddressError::Relative(text("unix:"))),
+            ("unix:run/socket", BindAddressError::Relative(text("unix:run/socket"))),
+        ] {
+            assert_eq!(parse(bad), Err(error), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_error_has_a_help_line() {
+        for bad in ["x", ":1", "::1:5", "unix:x"] {
+            let message = parse(bad).unwrap_err().to_string();
+            assert!(message.contains("\n  help: "), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_unix_path_may_have_107_bytes_and_no_more() {
+        let path = format!("unix:/{}", "x".repeat(106));
+        assert!(parse(&path).is_ok());
+        let longer = format!("{path}x");
+        assert_eq!(parse(&longer), Err(BindAddressError::TooLong(longer)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_reads_back_as_itself(text in "(unix:/?|\\[|)[a-z0-9:.\\]/ ]{0,20}:?[0-9]{0,6}") {
+            if let Ok(address) = parse(&text) {
+                prop_assert_eq!(parse(&address.to_string()), Ok(address));
+            }
+        }
+    }
+}

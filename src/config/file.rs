@@ -1,0 +1,186 @@
+//! What a configuration file says: every key optional, each value of the right type and in range.
+//!
+//! Owns the keys. [`KEYS`] is the only list of them: reading goes through it, so a key that is not in it cannot be
+//! read and one that is in it cannot be unknown. Leaves defaults and what keys mean together to `resolve`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use harmonia_protocol::StoreDir;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::daemon::socket_path;
+use super::value::{Mismatch, Value};
+use super::{BindAddress, ConfigError, DaemonCommand, Problem};
+
+/// Workers, streams and connections each cost a thread or a descriptor; more than this is a slip of the hand.
+const COUNT: RangeInclusive<i64> = 1..=1024;
+/// Per worker, and only a bound on what may be open at once.
+const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
+/// Nix reads the number with `stoi`, and a client that cannot refuses the whole cache.
+const PRIORITY: RangeInclusive<i64> = 0..=i32::MAX as i64;
+/// What the library takes (`ZSTD_WINDOWLOG_MIN`, `ZSTD_WINDOWLOG_MAX`); `resolve` narrows it to what clients take.
+const WINDOW_LOG: RangeInclusive<i64> = 10..=31;
+
+/// The keys of one file. Names are those of [`KEYS`], with `_` for the dot.
+#[derive(Debug, Default)]
+pub(super) struct File {
+    pub(super) bind: Option<BindAddress>,
+    pub(super) workers: Option<usize>,
+    pub(super) max_connection_rate: Option<usize>,
+    pub(super) max_metadata_connections: Option<usize>,
+    pub(super) max_nar_streams: Option<usize>,
+    pub(super) priority: Option<u32>,
+    pub(super) enable_compression: Option<bool>,
+    pub(super) zstd_level: Option<i32>,
+    pub(super) zstd_long_distance_matching: Option<bool>,
+    pub(super) zstd_window_log: Option<u32>,
+    pub(super) virtual_nix_store: Option<StoreDir>,
+    pub(super) real_nix_store: Option<PathBuf>,
+    pub(super) daemon_socket: Option<PathBuf>,
+    pub(super) daemon_command: Option<DaemonCommand>,
+    pub(super) sign_key_path: Option<PathBuf>,
+    pub(super) sign_key_paths: Vec<PathBuf>,
+    pub(super) tls_cert_path: Option<PathBuf>,
+    pub(super) tls_key_path: Option<PathBuf>,
+    /// The file, as it was named.
+    path: PathBuf,
+    /// The keys that are there and the line of each.
+    lines: BTreeMap<&'static str, usize>,
+}
+
+/// What a key does.
+enum Effect {
+    /// Reads the value into the file's field.
+    Set(fn(&mut File, &Value<'_>) -> Result<(), Mismatch>),
+    /// Nothing here: a key of other servers or versions, accepted so that their files load, and why it has no effect.
+    Ignored(&'static str),
+}
+use Effect::{Ignored, Set};
+
+/// A key's name, with its table before a dot, and its effect.
+struct Key(&'static str, Effect);
+
+/// Every key.
+const KEYS: &[Key] = &[
+    Key("bind", Set(|f, v| v.parsed(str::parse).map(|a| f.bind = Some(a)))),
+    Key("workers", Set(|f, v| v.integer(COUNT).map(|n| f.workers = Some(n)))),
+    Key("max_connection_rate", Set(|f, v| v.integer(CONNECTIONS).map(|n| f.max_connection_rate = Some(n)))),
+    Key("max_metadata_connections", Set(|f, v| v.integer(COUNT).map(|n| f.max_metadata_connections = Some(n)))),
+    Key("max_nar_streams", Set(|f, v| v.integer(COUNT).map(|n| f.max_nar_streams = Some(n)))),
+    Key("priority", Set(|f, v| v.integer(PRIORITY).map(|n| f.priority = Some(n)))),
+    Key("enable_compression", Set(|f, v| v.boolean().map(|b| f.enable_compression = Some(b)))),
+    Key("zstd.level", Set(|f, v| v.integer(zstd_levels()).map(|n| f.zstd_level = Some(n)))),
+    Key("zstd.long_distance_matching", Set(|f, v| v.boolean().map(|b| f.zstd_long_distance_matching = Some(b)))),
+    Key("zstd.window_log", Set(|f, v| v.integer(WINDOW_LOG).map(|n| f.zstd_window_log = Some(n)))),
+    Key("virtual_nix_store", Set(|f, v| v.parsed(StoreDir::new).map(|d| f.virtual_nix_store = Some(d)))),
+    Key("real_nix_store", Set(|f, v| v.path().map(|p| f.real_nix_store = Some(p)))),
+    Key("daemon_socket", Set(|f, v| v.parsed(socket_path).map(|p| f.daemon_socket = Some(p)))),
+    Key("daemon_command", Set(|f, v| v.command().map(|c| f.daemon_command = Some(c)))),
+    Key("sign_key_path", Set(|f, v| v.path().map(|p| f.sign_key_path = Some(p)))),
+    Key("sign_key_paths", Set(|f, v| v.paths().map(|p| f.sign_key_paths = p))),
+    Key("tls_cert_path", Set(|f, v| v.path().map(|p| f.tls_cert_path = Some(p)))),
+    Key("tls_key_path", Set(|f, v| v.path().map(|p| f.tls_key_path = Some(p)))),
+    Key("nix_db_path", Ignored("this server asks nix-daemon and never opens the database")),
+    Key("max_connections", Ignored("the bound on connections is workers times max_connection_rate")),
+    Key("zstd.max_ldm_encoders_per_worker", Ignored("the number of encoders is bounded by max_nar_streams")),
+];
+
+/// The name of every key.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|Key(name, _)| *name)
+}
+
+fn zstd_levels() -> RangeInclusive<i64> {
+    let levels = zstd::compression_level_range();
+    i64::from(*levels.start())..=i64::from(*levels.end())
+}
+
+impl File {
+    /// Reads the file at `path`.
+    pub(super) fn read(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
+        Self::parse(path, &text)
+    }
+
+    /// Parses `text`; `path` is for messages. The strings are warnings, each with its line.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<(Self, Vec<String>), ConfigError> {
+        let mut file = Self { path: path.to_owned(), ..Self::default() };
+        let document = DeTable::parse(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            // The parser puts what it expected on a line of its own.
+            file.error(line(text, at), Problem::Syntax(error.message().replace('\n', ", ")))
+        })?;
+        let mut entries = Vec::new();
+        flatten("", document.get_ref(), &mut entries);
+        entries.sort_by_key(|entry| entry.at);
+        let mut warnings = Vec::new();
+        for Entry { name, at, value } in entries {
+            let Some(Key(key, effect)) = KEYS.iter().find(|Key(key, _)| *key == name) else {
+                let problem = match table_of(&name) {
+                    Some(table) => Problem::Value { key: table, reason: Value(value).mismatch("a table").reason },
+                    None => Problem::UnknownKey { suggestion: nearest(&name), key: name },
+                };
+                return Err(file.error(line(text, at), problem));
+            };
+            file.lines.insert(key, line(text, at));
+            match effect {
+                Set(set) => set(&mut file, &Value(value))
+                    .map_err(|Mismatch { at, reason }| file.error(line(text, at), Problem::Value { key, reason }))?,
+                Ignored(why) => warnings.push(file.warning(key, format_args!("has no effect: {why}"))),
+            }
+        }
+        Ok((file, warnings))
+    }
+
+    /// An error about a key that is there.
+    pub(super) fn error_at(&self, key: &str, problem: Problem) -> ConfigError {
+        self.error(self.lines.get(key).copied().unwrap_or(1), problem)
+    }
+
+    /// A warning about a key that is there.
+    pub(super) fn warning(&self, key: &str, text: impl fmt::Display) -> String {
+        format!("{}:{}: {key} {text}", self.path.display(), self.lines.get(key).copied().unwrap_or(1))
+    }
+
+    fn error(&self, line: usize, problem: Problem) -> ConfigError {
+        ConfigError::File { path: self.path.clone(), line, problem }
+    }
+}
+
+/// A key as the file has it.
+struct Entry<'a> {
+    name: String,
+    at: usize,
+    value: &'a Spanned<DeValue<'a>>,
+}
+
+/// All entries of `table`, and of the tables in it that are known, under their dotted names.
+fn flatten<'a>(prefix: &str, table: &'a DeTable<'a>, entries: &mut Vec<Entry<'a>>) {
+    for (key, value) in table {
+        let name = format!("{prefix}{}", key.get_ref());
+        match value.get_ref() {
+            DeValue::Table(inner) if table_of(&name).is_some() => flatten(&format!("{name}."), inner, entries),
+            _ => entries.push(Entry { name, at: key.span().start, value }),
+        }
+    }
+}
+
+/// The known table of this name.
+fn table_of(name: &str) -> Option<&'static str> {
+    names().filter_map(|key| key.split_once('.')).map(|(table, _)| table).find(|table| *table == name)
+}
+
+/// The known key that looks most like `name`: a third of it may be wrong.
+fn nearest(name: &str) -> Option<&'static str> {
+    let (distance, key) = names().map(|key| (strsim::damerau_levenshtein(name, key), key)).min()?;
+    (distance <= key.len() / 3).then_some(key)
+}
+
+/// The line of a byte offset, counted from one.
+fn line(text: &str, at: usize) -> usize {
+    1 + text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count()
+}

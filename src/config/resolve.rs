@@ -1,0 +1,280 @@
+//! What the program uses: defaults filled in, contradictions refused, flags and environment applied.
+//!
+//! Owns the defaults. A [`Config`] that exists is usable: TLS is a certificate and a key or neither, there is one
+//! daemon, and the compression window is one that every client of the content coding can hold.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use harmonia_protocol::StoreDir;
+
+use super::file::File;
+use super::{BindAddress, ConfigError, Daemon, DaemonAddress, DaemonCommand, Problem};
+
+/// Where nix-daemon listens unless it is told otherwise.
+const DEFAULT_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
+/// Where to listen: all addresses, IPv6 and IPv4.
+const DEFAULT_BIND: &str = "[::]:5000";
+const DEFAULT_WORKERS: usize = 4;
+const DEFAULT_MAX_CONNECTION_RATE: usize = 256;
+const DEFAULT_MAX_METADATA_CONNECTIONS: usize = 8;
+const DEFAULT_MAX_NAR_STREAMS: usize = 16;
+/// Before cache.nixos.org, which says 40.
+const DEFAULT_PRIORITY: u32 = 30;
+/// zstd's own default, and the highest level at which one thread still keeps up with a gigabit link (118 MB/s): on
+/// 100 MB of a shared library level 3 took 2.4:1 at 170 MB/s, level 5 took 2.6:1 at 54 MB/s.
+const DEFAULT_ZSTD_LEVEL: i32 = 3;
+/// RFC 9659: a sender of `Content-Encoding: zstd` uses a window of at most 8 MiB.
+const MAX_WINDOW_LOG: u32 = 23;
+/// The highest level whose own window is not larger than that.
+const MAX_LEVEL_OF_SMALL_WINDOW: i32 = 19;
+/// Names of systemd credentials that are signing keys: `LoadCredential=sign-key-0:...`.
+const CREDENTIAL_PREFIX: &[u8] = b"sign-key";
+
+/// What the process was given besides flags and file, taken once, so that nothing else reads the environment. A
+/// variable that is empty counts as not set.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// `CONFIG_FILE`: the configuration file, unless a flag names one.
+    pub config_file: Option<OsString>,
+    /// `SIGN_KEY_PATHS`: files with signing keys, separated by white space.
+    pub sign_key_paths: Option<OsString>,
+    /// `NIX_DAEMON_SOCKET_PATH`: Nix's own variable for where its daemon listens.
+    pub nix_daemon_socket_path: Option<OsString>,
+    /// `CREDENTIALS_DIRECTORY`: where systemd puts what a unit's `LoadCredential=` names.
+    pub credentials_directory: Option<OsString>,
+    /// `PATH`, to find nix-daemon.
+    pub path: Option<OsString>,
+    /// Where nix-daemon listens by default: not a variable, but as much a fact about the machine.
+    pub default_socket: PathBuf,
+}
+
+impl Environment {
+    /// The environment of this process.
+    #[must_use]
+    pub fn capture() -> Self {
+        Self {
+            config_file: std::env::var_os("CONFIG_FILE"),
+            sign_key_paths: std::env::var_os("SIGN_KEY_PATHS"),
+            nix_daemon_socket_path: std::env::var_os("NIX_DAEMON_SOCKET_PATH"),
+            credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY"),
+            path: std::env::var_os("PATH"),
+            default_socket: PathBuf::from(DEFAULT_SOCKET),
+        }
+    }
+}
+
+/// What the command line says; it wins over everything else.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--config`.
+    pub config_file: Option<PathBuf>,
+    /// `--bind`.
+    pub bind: Option<BindAddress>,
+    /// `--daemon-socket`; not with the next one.
+    pub daemon_socket: Option<PathBuf>,
+    /// `--daemon-command`.
+    pub daemon_command: Option<DaemonCommand>,
+}
+
+/// The files of a TLS server, both in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, with the chain after it.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// How bodies are compressed for clients that accept zstd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Zstd {
+    /// The library's level: higher is smaller and slower, negative is fastest.
+    pub level: i32,
+    /// Look for repetitions in the whole window; costs memory and time per encoder.
+    pub long_distance_matching: bool,
+    /// Binary logarithm of the window in bytes, 10 to 23; `None` leaves it to the level, which then is one that stays
+    /// within 23.
+    pub window_log: Option<u32>,
+}
+
+impl Default for Zstd {
+    fn default() -> Self {
+        Self { level: DEFAULT_ZSTD_LEVEL, long_distance_matching: false, window_log: None }
+    }
+}
+
+/// The configuration that the program runs with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen.
+    pub bind: BindAddress,
+    /// Threads that serve requests.
+    pub workers: usize,
+    /// Concurrent connections per worker.
+    pub max_connection_rate: usize,
+    /// Connections to the daemon for questions about paths.
+    pub max_metadata_connections: usize,
+    /// Connections to the daemon that dump a NAR, apart from those for questions.
+    pub max_nar_streams: usize,
+    /// What `/nix-cache-info` says; lower is asked first.
+    pub priority: u32,
+    /// How to compress transparently; `None` does not.
+    pub compression: Option<Zstd>,
+    /// The store directory that clients see.
+    pub virtual_nix_store: StoreDir,
+    /// Where that directory is on this machine.
+    pub real_nix_store: PathBuf,
+    /// How to reach nix-daemon.
+    pub daemon: Daemon,
+    /// Files with signing keys: of the configuration file, of `SIGN_KEY_PATHS`, then credentials; each once.
+    pub sign_key_paths: Vec<PathBuf>,
+    /// systemd's credentials; files below it are protected by the directory, not by their mode.
+    pub credentials_directory: Option<PathBuf>,
+    /// Serve https with these; `None` serves http.
+    pub tls: Option<Tls>,
+}
+
+impl Config {
+    /// Reads the file, if a flag or the environment names one, and puts flags and environment over it. The strings are
+    /// warnings for the log.
+    pub fn load(overrides: Overrides, environment: &Environment) -> Result<(Self, Vec<String>), ConfigError> {
+        let variable = path_of(environment.config_file.as_deref());
+        let (file, mut warnings) = match overrides.config_file.as_deref().or(variable) {
+            Some(path) => File::read(path)?,
+            None => Default::default(),
+        };
+        let config = Self::resolve(file, overrides, environment, &mut warnings)?;
+        Ok((config, warnings))
+    }
+
+    pub(super) fn resolve(
+        mut file: File,
+        overrides: Overrides,
+        environment: &Environment,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, ConfigError> {
+        let tls = tls(&mut file)?;
+        let daemon = daemon(&mut file, (overrides.daemon_socket, overrides.daemon_command), environment)?;
+        let compression = file.enable_compression.unwrap_or(false).then(|| zstd(&file, warnings));
+        let credentials_directory = path_of(environment.credentials_directory.as_deref()).map(Path::to_owned);
+        let sign_key_paths =
+            sign_key_paths(&mut file, environment.sign_key_paths.as_deref(), credentials_directory.as_deref())?;
+        let virtual_nix_store = file.virtual_nix_store.unwrap_or_default();
+        Ok(Self {
+            bind: match overrides.bind.or(file.bind) {
+                Some(bind) => bind,
+                None => BindAddress::Tcp(DEFAULT_BIND.to_owned()),
+            },
+            workers: file.workers.unwrap_or(DEFAULT_WORKERS),
+            max_connection_rate: file.max_connection_rate.unwrap_or(DEFAULT_MAX_CONNECTION_RATE),
+            max_metadata_connections: file.max_metadata_connections.unwrap_or(DEFAULT_MAX_METADATA_CONNECTIONS),
+            max_nar_streams: file.max_nar_streams.unwrap_or(DEFAULT_MAX_NAR_STREAMS),
+            priority: file.priority.unwrap_or(DEFAULT_PRIORITY),
+            compression,
+            real_nix_store: file.real_nix_store.unwrap_or_else(|| PathBuf::from(virtual_nix_store.as_str())),
+            virtual_nix_store,
+            daemon,
+            sign_key_paths,
+            credentials_directory,
+            tls,
+        })
+    }
+
+    /// How many connections may be open at once.
+    #[must_use]
+    pub const fn max_connections(&self) -> usize {
+        self.workers * self.max_connection_rate
+    }
+}
+
+/// A variable's path.
+fn path_of(variable: Option<&OsStr>) -> Option<&Path> {
+    variable.filter(|value| !value.is_empty()).map(Path::new)
+}
+
+fn tls(file: &mut File) -> Result<Option<Tls>, ConfigError> {
+    const CERT: &str = "tls_cert_path";
+    const KEY: &str = "tls_key_path";
+    match (file.tls_cert_path.take(), file.tls_key_path.take()) {
+        (Some(cert), Some(key)) => Ok(Some(Tls { cert, key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(file.error_at(CERT, Problem::HalfTls { present: CERT, absent: KEY })),
+        (None, Some(_)) => Err(file.error_at(KEY, Problem::HalfTls { present: KEY, absent: CERT })),
+    }
+}
+
+fn daemon(
+    file: &mut File,
+    flags: (Option<PathBuf>, Option<DaemonCommand>),
+    environment: &Environment,
+) -> Result<Daemon, ConfigError> {
+    let flag = one_address(flags, || ConfigError::TwoDaemonFlags)?;
+    let keys = (file.daemon_socket.take(), file.daemon_command.take());
+    let key = one_address(keys, || file.error_at("daemon_command", Problem::TwoDaemons))?;
+    Daemon::locate(flag, key, environment).map_err(ConfigError::DaemonSocketPath)
+}
+
+fn one_address(
+    given: (Option<PathBuf>, Option<DaemonCommand>),
+    two: impl FnOnce() -> ConfigError,
+) -> Result<Option<DaemonAddress>, ConfigError> {
+    match given {
+        (Some(_), Some(_)) => Err(two()),
+        (socket, command) => Ok(socket.map(DaemonAddress::Socket).or(command.map(DaemonAddress::Command))),
+    }
+}
+
+fn zstd(file: &File, warnings: &mut Vec<String>) -> Zstd {
+    let level = file.zstd_level.unwrap_or(DEFAULT_ZSTD_LEVEL);
+    let long_distance_matching = file.zstd_long_distance_matching.unwrap_or(false);
+    let window_log = match file.zstd_window_log {
+        Some(log) if log > MAX_WINDOW_LOG => {
+            let text = format!("{log} is lowered to {MAX_WINDOW_LOG}: clients need not accept a larger window");
+            warnings.push(file.warning("zstd.window_log", text));
+            Some(MAX_WINDOW_LOG)
+        }
+        // The library's windows are larger for the highest levels, and 128 MiB for long distance matching.
+        None if level > MAX_LEVEL_OF_SMALL_WINDOW || long_distance_matching => Some(MAX_WINDOW_LOG),
+        log => log,
+    };
+    Zstd { level, long_distance_matching, window_log }
+}
+
+fn sign_key_paths(
+    file: &mut File,
+    variable: Option<&OsStr>,
+    credentials: Option<&Path>,
+) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut all = Vec::from_iter(file.sign_key_path.take());
+    all.append(&mut file.sign_key_paths);
+    let words = variable.unwrap_or_default().as_bytes().split(u8::is_ascii_whitespace);
+    all.extend(words.filter(|word| !word.is_empty()).map(|word| PathBuf::from(OsStr::from_bytes(word))));
+    if let Some(directory) = credentials {
+        all.extend(
+            credential_keys(directory)
+                .map_err(|cause| ConfigError::Credentials { path: directory.to_owned(), cause })?,
+        );
+    }
+    let mut once: Vec<PathBuf> = Vec::new();
+    for path in all {
+        if !once.contains(&path) {
+            once.push(path);
+        }
+    }
+    Ok(once)
+}
+
+/// The signing keys among the credentials, in the order of their names.
+fn credential_keys(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut keys = Vec::new();
+    for entry in directory.read_dir()? {
+        let entry = entry?;
+        if entry.file_name().as_bytes().starts_with(CREDENTIAL_PREFIX) {
+            keys.push(entry.path());
+        }
+    }
+    keys.sort();
+    Ok(keys)
+}

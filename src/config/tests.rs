@@ -1,0 +1,316 @@
+//! From text, flags and environment to a configuration or a message; and `config.example.toml` against the keys.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use super::file::{self, File};
+use super::*;
+
+fn environment() -> Environment {
+    Environment {
+        config_file: None,
+        sign_key_paths: None,
+        nix_daemon_socket_path: None,
+        credentials_directory: None,
+        path: None,
+        default_socket: PathBuf::from("/nix/var/nix/daemon-socket/socket"),
+    }
+}
+
+fn load(text: &str, overrides: Overrides, environment: &Environment) -> Result<(Config, Vec<String>), ConfigError> {
+    let (file, mut warnings) = File::parse(Path::new("config.toml"), text)?;
+    let config = Config::resolve(file, overrides, environment, &mut warnings)?;
+    Ok((config, warnings))
+}
+
+fn loaded(text: &str) -> (Config, Vec<String>) {
+    load(text, Overrides::default(), &environment()).unwrap()
+}
+
+fn message(text: &str) -> String {
+    load(text, Overrides::default(), &environment()).unwrap_err().to_string()
+}
+
+#[test]
+fn each_mistake_is_reported_with_its_line_its_key_and_what_to_do() {
+    for (text, expected) in [
+        ("# a\n\nworker = 4", "config.toml:3: unknown key \"worker\"\n  help: did you mean \"workers\"?"),
+        ("\n[zstd]\nlevle = 3", "config.toml:3: unknown key \"zstd.levle\"\n  help: did you mean \"zstd.level\"?"),
+        ("colour = 1", "config.toml:1: unknown key \"colour\"\n  help: config.example.toml lists every key"),
+        (
+            "[compression]\nlevel = 1",
+            "config.toml:1: unknown key \"compression\"\n  help: config.example.toml lists every key",
+        ),
+        ("zstd = 3", "config.toml:1: zstd: expected a table, found 3"),
+        ("workers = \"four\"", "config.toml:1: workers: expected an integer from 1 to 1024, found \"four\""),
+        ("workers = 0", "config.toml:1: workers: expected an integer from 1 to 1024, found 0"),
+        ("workers = 1025", "config.toml:1: workers: expected an integer from 1 to 1024, found 1025"),
+        ("[workers]", "config.toml:1: workers: expected an integer from 1 to 1024, found a table"),
+        ("priority = -1", "config.toml:1: priority: expected an integer from 0 to 2147483647, found -1"),
+        (
+            "priority = 99999999999999999999999",
+            "config.toml:1: priority: expected an integer from 0 to 2147483647, found 99999999999999999999999",
+        ),
+        ("zstd.level = 23", "config.toml:1: zstd.level: expected an integer from -131072 to 22, found 23"),
+        ("zstd.window_log = 32", "config.toml:1: zstd.window_log: expected an integer from 10 to 31, found 32"),
+        ("enable_compression = 1", "config.toml:1: enable_compression: expected true or false, found 1"),
+        ("real_nix_store = \"\"", "config.toml:1: real_nix_store: expected a path, found \"\""),
+        ("sign_key_paths = \"/k\"", "config.toml:1: sign_key_paths: expected an array of paths, found \"/k\""),
+        ("sign_key_paths = [\n\"/k\",\n2,\n]", "config.toml:3: sign_key_paths: expected a string, found 2"),
+        ("daemon_command = 2.5", "config.toml:1: daemon_command: expected a command or an array of strings, found 2.5"),
+        ("daemon_command = []", "config.toml:1: daemon_command: the daemon's command is empty"),
+        (
+            "daemon_command = \"a | b\"",
+            "config.toml:1: daemon_command: the daemon's command contains |, but it is split at white space and run \
+             without a shell\n  help: write daemon_command in the configuration file as an array of strings, or name a \
+             script",
+        ),
+        (
+            "daemon_socket = \"ssh://builder\"",
+            "config.toml:1: daemon_socket: \"ssh://builder\" is not a Unix socket\n  help: for a daemon elsewhere use a \
+             command such as `ssh HOST nix-daemon --stdio`",
+        ),
+        (
+            "daemon_socket = \"/s\"\n\ndaemon_command = \"c\"",
+            "config.toml:3: daemon_socket and daemon_command are both set\n  help: keep the one that reaches the daemon",
+        ),
+        (
+            "\ntls_cert_path = \"/c\"",
+            "config.toml:2: tls_cert_path is set without tls_key_path\n  help: set both to serve https, neither to serve \
+             http",
+        ),
+        (
+            "tls_key_path = \"/k\"",
+            "config.toml:1: tls_key_path is set without tls_cert_path\n  help: set both to serve https, neither to serve \
+             http",
+        ),
+    ] {
+        assert_eq!(message(text), expected);
+    }
+}
+
+#[test]
+fn the_first_mistake_of_a_file_is_the_one_reported() {
+    assert!(message("workers = 0\nbindd = \"x\"").starts_with("config.toml:1: workers"));
+}
+
+#[test]
+fn text_that_is_not_toml_and_malformed_values_are_reported_with_their_line() {
+    for (text, start) in [
+        ("workers = 4\nbind = \"x", "config.toml:2: invalid basic string"),
+        ("workers = 4\nworkers = 5", "config.toml:2: duplicate key"),
+        ("\nbind = \"nowhere\"", "config.toml:2: bind: "),
+        ("\nvirtual_nix_store = \"nix/\"", "config.toml:2: virtual_nix_store: \"nix/\" is not a store directory"),
+    ] {
+        let message = message(text);
+        assert!(message.starts_with(start), "{message}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let overrides = Overrides { config_file: Some("/nonexistent/harmonia.toml".into()), ..Overrides::default() };
+    let error = Config::load(overrides, &environment()).unwrap_err();
+    assert!(error.to_string().starts_with("cannot read /nonexistent/harmonia.toml: "), "{error}");
+}
+
+#[test]
+fn the_flag_names_the_file_or_else_the_environment_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (flag, variable) = (file("flag.toml", "workers = 7"), file("variable.toml", "workers = 8"));
+    let workers = |config_file, variable: &OsStr| {
+        let environment = Environment { config_file: Some(variable.to_owned()), ..environment() };
+        Config::load(Overrides { config_file, ..Overrides::default() }, &environment).unwrap().0.workers
+    };
+    assert_eq!(workers(Some(flag), variable.as_os_str()), 7);
+    assert_eq!(workers(None, variable.as_os_str()), 8);
+    assert_eq!(workers(None, OsStr::new("")), 4);
+}
+
+#[test]
+fn the_defaults_are_those_of_harmonias_readme() {
+    let (config, warnings) = Config::load(Overrides::default(), &environment()).unwrap();
+    assert_eq!(config.bind.to_string(), "[::]:5000");
+    assert_eq!((config.workers, config.max_connection_rate, config.priority), (4, 256, 30));
+    assert_eq!(config.max_connections(), 1024);
+    assert_eq!(config.compression, None);
+    assert_eq!(config.virtual_nix_store.as_str(), "/nix/store");
+    assert_eq!(config.real_nix_store, Path::new("/nix/store"));
+    assert_eq!((config.sign_key_paths, config.tls), (vec![], None));
+    assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_file_written_for_harmonia_loads_with_one_warning_per_key_without_effect() {
+    let (config, warnings) = loaded(
+        r#"
+bind = "unix:/run/harmonia/socket"
+workers = 4
+max_connection_rate = 256
+max_connections = 25000
+priority = 30
+enable_compression = true
+virtual_nix_store = "/nix/store"
+real_nix_store = "/guest/nix/store"
+nix_db_path = "/nix/var/nix/db/db.sqlite"
+sign_key_path = "/run/secrets/old.secret"
+sign_key_paths = [ "/run/secrets/cache.secret" ]
+tls_cert_path = "/path/to/cert.pem"
+tls_key_path = "/path/to/key.pem"
+
+[zstd]
+level = 9
+long_distance_matching = true
+window_log = 27
+max_ldm_encoders_per_worker = 2
+"#,
+    );
+    assert_eq!(config.bind, BindAddress::Unix("/run/harmonia/socket".into()));
+    assert_eq!(config.real_nix_store, Path::new("/guest/nix/store"));
+    assert_eq!(config.sign_key_paths, ["/run/secrets/old.secret", "/run/secrets/cache.secret"].map(PathBuf::from));
+    assert_eq!(config.tls, Some(Tls { cert: "/path/to/cert.pem".into(), key: "/path/to/key.pem".into() }));
+    assert_eq!(config.compression, Some(Zstd { level: 9, long_distance_matching: true, window_log: Some(23) }));
+    assert_eq!(
+        warnings,
+        [
+            "config.toml:5: max_connections has no effect: the bound on connections is workers times max_connection_rate",
+            "config.toml:10: nix_db_path has no effect: this server asks nix-daemon and never opens the database",
+            "config.toml:20: zstd.max_ldm_encoders_per_worker has no effect: the number of encoders is bounded by \
+             max_nar_streams",
+            "config.toml:19: zstd.window_log 27 is lowered to 23: clients need not accept a larger window",
+        ]
+    );
+}
+
+#[test]
+fn the_window_is_never_larger_than_clients_accept() {
+    for (zstd, window_log) in [
+        ("level = 19", None),
+        ("level = 20", Some(23)),
+        ("level = 22\nwindow_log = 20", Some(20)),
+        ("long_distance_matching = true", Some(23)),
+        ("window_log = 23", Some(23)),
+    ] {
+        let (config, warnings) = loaded(&format!("enable_compression = true\n[zstd]\n{zstd}"));
+        assert_eq!((config.compression.unwrap().window_log, warnings.len()), (window_log, 0), "{zstd}");
+    }
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let overrides = Overrides {
+        bind: Some("127.0.0.1:1".parse().unwrap()),
+        daemon_socket: Some("/flag".into()),
+        ..Overrides::default()
+    };
+    let (config, _) = load("bind = \"127.0.0.1:2\"\ndaemon_socket = \"/file\"", overrides, &environment()).unwrap();
+    assert_eq!(config.bind.to_string(), "127.0.0.1:1");
+    assert_eq!(config.daemon, Daemon { address: DaemonAddress::Socket("/flag".into()), chosen_by: ChosenBy::Flag });
+}
+
+#[test]
+fn two_daemons_on_the_command_line_are_an_error() {
+    let overrides = Overrides {
+        daemon_socket: Some("/s".into()),
+        daemon_command: Some("c".parse().unwrap()),
+        ..Overrides::default()
+    };
+    let error = load("", overrides, &environment()).unwrap_err().to_string();
+    assert!(error.starts_with("--daemon-socket and --daemon-command are both given\n  help: "), "{error}");
+}
+
+#[test]
+fn signing_keys_of_file_environment_and_credentials_add_up_without_duplicates() {
+    let credentials = tempfile::tempdir().unwrap();
+    for name in ["sign-key-1", "sign-key-0", "tls-key"] {
+        std::fs::write(credentials.path().join(name), "").unwrap();
+    }
+    let zero = credentials.path().join("sign-key-0");
+    let environment = Environment {
+        sign_key_paths: Some(OsString::from(format!(" /b  {}\n", zero.display()))),
+        credentials_directory: Some(credentials.path().into()),
+        ..environment()
+    };
+    let (config, _) = load("sign_key_paths = [\"/a\", \"/b\"]", Overrides::default(), &environment).unwrap();
+    assert_eq!(
+        config.sign_key_paths,
+        [PathBuf::from("/a"), PathBuf::from("/b"), zero, credentials.path().join("sign-key-1")]
+    );
+    assert_eq!(config.credentials_directory.as_deref(), Some(credentials.path()));
+}
+
+#[test]
+fn credentials_that_cannot_be_listed_are_an_error_that_names_the_directory() {
+    let environment = Environment { credentials_directory: Some("/nonexistent".into()), ..environment() };
+    let error = load("", Overrides::default(), &environment).unwrap_err().to_string();
+    assert!(error.starts_with("cannot list /nonexistent (CREDENTIALS_DIRECTORY): "), "{error}");
+}
+
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+/// The example's lines that set a key: its dotted name, the setting, and whether it is a default.
+fn example_settings() -> Vec<(String, String, bool)> {
+    let mut table = String::new();
+    let mut settings = Vec::new();
+    for line in EXAMPLE.lines() {
+        if let Some(header) = line.strip_prefix('[') {
+            table = format!("{}.", header.trim_end_matches(']'));
+        } else if let Some(setting) = line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' ')) {
+            let (key, _) = setting.split_once(" = ").unwrap();
+            settings.push((format!("{table}{key}"), format!("{table}{setting}"), !setting.ends_with("# example")));
+        }
+    }
+    settings
+}
+
+#[test]
+fn the_example_lists_exactly_the_keys_there_are() {
+    let settings = example_settings();
+    let listed: BTreeSet<_> = settings.iter().map(|(key, ..)| key.as_str()).collect();
+    assert_eq!(listed, file::names().collect());
+    assert_eq!(listed.len(), settings.len(), "a key is listed twice");
+}
+
+#[test]
+fn the_examples_values_are_the_defaults_unless_they_are_marked() {
+    let by_default = |text: &str| {
+        let (mut config, warnings) =
+            loaded(&format!("{text}\n{}", if text.starts_with("enable_") { "" } else { "enable_compression = true" }));
+        config.daemon.chosen_by = ChosenBy::Default;
+        (config, warnings)
+    };
+    let (compressed, none) = (by_default(""), loaded(""));
+    for (key, setting, is_default) in example_settings() {
+        let with = match key.as_str() {
+            "tls_cert_path" => by_default(&format!("{setting}\ntls_key_path = \"k\"")),
+            "tls_key_path" => by_default(&format!("{setting}\ntls_cert_path = \"c\"")),
+            _ => by_default(&setting),
+        };
+        let without = if key == "enable_compression" { &none } else { &compressed };
+        assert_eq!(with == *without, is_default, "{setting}");
+    }
+}
+
+#[test]
+fn the_example_as_it_stands_changes_nothing() {
+    assert_eq!(loaded(EXAMPLE), loaded(""));
+}
+
+#[test]
+fn every_part_of_a_file_loads_or_is_an_error_on_one_of_its_lines() {
+    let settings: Vec<_> = example_settings().into_iter().map(|(_, setting, _)| setting).collect();
+    let text = settings.join("\n");
+    for (end, _) in text.char_indices() {
+        match File::parse(Path::new("config.toml"), &text[..end]) {
+            Ok(_) => {}
+            Err(ConfigError::File { line, .. }) => assert!((1..=text[..end].split('\n').count()).contains(&line)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! One value of a configuration file, read as what its key takes.
+//!
+//! Owns the words for a value that is of another type, out of range or malformed. Leaves which key takes what to `file`.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::DaemonCommand;
+
+/// A value that is not what its key takes.
+pub(super) struct Mismatch {
+    /// The byte at which the value starts.
+    pub(super) at: usize,
+    /// What was expected and found, or what is malformed.
+    pub(super) reason: String,
+}
+
+/// A value to be read.
+pub(super) struct Value<'a>(pub(super) &'a Spanned<DeValue<'a>>);
+
+impl Value<'_> {
+    pub(super) fn mismatch(&self, expected: &str) -> Mismatch {
+        let found = match self.0.get_ref() {
+            DeValue::String(text) => format!("{text:?}"),
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.to_string(),
+            DeValue::Boolean(boolean) => boolean.to_string(),
+            DeValue::Datetime(time) => time.to_string(),
+            DeValue::Array(_) => "an array".to_owned(),
+            DeValue::Table(_) => "a table".to_owned(),
+        };
+        self.malformed(format_args!("expected {expected}, found {found}"))
+    }
+
+    fn malformed(&self, reason: impl fmt::Display) -> Mismatch {
+        Mismatch { at: self.0.span().start, reason: reason.to_string() }
+    }
+
+    pub(super) fn integer<T: TryFrom<i64>>(&self, range: RangeInclusive<i64>) -> Result<T, Mismatch> {
+        self.0
+            .get_ref()
+            .as_integer()
+            .and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok())
+            .filter(|number| range.contains(number))
+            .and_then(|number| number.try_into().ok())
+            .ok_or_else(|| self.mismatch(&format!("an integer from {} to {}", range.start(), range.end())))
+    }
+
+    pub(super) fn boolean(&self) -> Result<bool, Mismatch> {
+        self.0.get_ref().as_bool().ok_or_else(|| self.mismatch("true or false"))
+    }
+
+    fn string(&self) -> Result<&str, Mismatch> {
+        self.0.get_ref().as_str().ok_or_else(|| self.mismatch("a string"))
+    }
+
+    pub(super) fn path(&self) -> Result<PathBuf, Mismatch> {
+        match self.string()? {
+            "" => Err(self.mismatch("a path")),
+            path => Ok(path.into()),
+        }
+    }
+
+    /// A string that `parse` takes.
+    pub(super) fn parsed<'s, T, E: fmt::Display>(
+        &'s self,
+        parse: impl FnOnce(&'s str) -> Result<T, E>,
+    ) -> Result<T, Mismatch> {
+        parse(self.string()?).map_err(|cause| self.malformed(cause))
+    }
+
+    pub(super) fn paths(&self) -> Result<Vec<PathBuf>, Mismatch> {
+        self.elements("an array of paths")?.map(|element| element.path()).collect()
+    }
+
+    fn elements(&self, expected: &str) -> Result<impl Iterator<Item = Value<'_>>, Mismatch> {
+        let array = self.0.get_ref().as_array().ok_or_else(|| self.mismatch(expected))?;
+        Ok(array.iter().map(Value))
+    }
+
+    /// A string, split at white space, or an array of strings.
+    pub(super) fn command(&self) -> Result<DaemonCommand, Mismatch> {
+        if self.0.get_ref().is_str() {
+            return self.parsed(str::parse);
+        }
+        let words = self.elements("a command or an array of strings")?.map(|word| word.string().map(str::to_owned));
+        DaemonCommand::from_words(words.collect::<Result<Vec<_>, _>>()?).map_err(|cause| self.malformed(cause))
+    }
+}

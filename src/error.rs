@@ -1,0 +1,69 @@
+//! Why the program ends, and with which status.
+
+use crate::config::ConfigError;
+use crate::net::BindError;
+use crate::net::tls::TlsError;
+use crate::signing::SigningKeyError;
+use crate::store::StoreError;
+
+/// Why the program cannot do what it was asked to. The message has its help line where there is something to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration does not hold.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A signing key cannot be used.
+    #[error(transparent)]
+    SigningKey(#[from] SigningKeyError),
+    /// Certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The daemon cannot be asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The pool of connections cannot be set up.
+    #[error("cannot set up the pool of connections: {0}")]
+    Pool(#[from] deadpool::managed::BuildError),
+    /// There is no place for a file that is to be made.
+    #[error("no directory for the signing key: {0}\n  help: set HOME, or name a key with sign_key_paths")]
+    NoStateDirectory(String),
+    /// The system refuses something basic.
+    #[error("cannot {doing}: {cause}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// The system's reason.
+        cause: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The exit status: a code of sysexits.h, so that a unit or a script can tell what to do.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        const UNAVAILABLE: u8 = 69;
+        const OS_ERROR: u8 = 71;
+        const CANNOT_CREATE: u8 = 73;
+        const PROTOCOL: u8 = 76;
+        const NO_PERMISSION: u8 = 77;
+        const CONFIG: u8 = 78;
+        match self {
+            Self::Config(_) | Self::SigningKey(_) | Self::Tls(_) => CONFIG,
+            Self::Bind(_) => UNAVAILABLE,
+            Self::NoStateDirectory(_) => CANNOT_CREATE,
+            Self::System { .. } | Self::Pool(_) => OS_ERROR,
+            Self::Store(error) => match error {
+                StoreError::Unreachable { .. } | StoreError::Late(_) => UNAVAILABLE,
+                StoreError::Refused { .. } => NO_PERMISSION,
+                StoreError::Client { .. }
+                | StoreError::AnotherPath { .. }
+                | StoreError::UnknownSize(_)
+                | StoreError::WrongSize { .. }
+                | StoreError::WrongHash { .. } => PROTOCOL,
+            },
+        }
+    }
+}

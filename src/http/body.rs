@@ -1,0 +1,126 @@
+//! Bodies of responses: short ones in memory, and NARs as they come from the daemon.
+//!
+//! A [`NarBody`] knows its length and ends in an error, never cleanly, when the NAR fails: hyper then closes the
+//! connection short of the announced length (or without a last chunk), or resets the HTTP/2 stream, and every client
+//! sees that as a failure that it can retry.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+
+use super::compress::{CompressError, Compressed};
+use super::range::Part;
+use crate::store::{Nar, StoreError};
+
+/// Why a body ended early. The client learns only that it did.
+pub type BodyError = CompressError<StoreError>;
+
+/// The body of a response.
+pub enum Body {
+    /// Bytes in memory, taken at once.
+    Bytes(Bytes),
+    /// A NAR, or a part of one.
+    Nar(Box<NarBody>),
+    /// A NAR, encoded as it passes.
+    Compressed(Box<Compressed<NarBody>>),
+}
+
+impl Body {
+    /// No bytes.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self::Bytes(Bytes::new())
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Nar(nar) => Pin::new(&mut **nar).poll_frame(context).map_err(CompressError::Source),
+            Self::Compressed(nar) => Pin::new(&mut **nar).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Bytes(bytes) => bytes.is_empty(),
+            Self::Nar(nar) => nar.is_end_stream(),
+            Self::Compressed(nar) => nar.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Nar(nar) => nar.size_hint(),
+            Self::Compressed(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// A NAR, or a part of one, from the daemon's dump.
+pub struct NarBody {
+    nar: Nar,
+    /// Bytes before the part that are still to be passed over.
+    skip: u64,
+    /// Bytes of the part that are still to be sent.
+    remaining: u64,
+}
+
+impl NarBody {
+    /// All of a NAR of `length` bytes.
+    #[must_use]
+    pub const fn whole(nar: Nar, length: u64) -> Self {
+        Self { nar, skip: 0, remaining: length }
+    }
+
+    /// The part. The daemon's dump is read from its start; a part that reaches the end is proven as the whole is.
+    #[must_use]
+    pub fn part(nar: Nar, part: &Part) -> Self {
+        Self { nar, skip: part.first(), remaining: part.len() }
+    }
+}
+
+impl HttpBody for NarBody {
+    type Data = Bytes;
+    type Error = StoreError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StoreError>>> {
+        let this = self.get_mut();
+        while this.remaining > 0 {
+            let mut bytes = match ready!(this.nar.poll_chunk(context)) {
+                Ok(Some(bytes)) => bytes,
+                // The store's NAR ends only when all of its bytes have come.
+                Ok(None) => return Poll::Ready(None),
+                Err(error) => {
+                    tracing::error!(path = %this.nar.path(), "nar aborted: {error}");
+                    return Poll::Ready(Some(Err(error)));
+                }
+            };
+            let skipped = this.skip.min(bytes.len() as u64);
+            this.skip -= skipped;
+            bytes.advance(usize::try_from(skipped).unwrap_or(bytes.len()));
+            if !bytes.is_empty() {
+                bytes.truncate(usize::try_from(this.remaining).unwrap_or(usize::MAX));
+                this.remaining -= bytes.len() as u64;
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.remaining == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining)
+    }
+}

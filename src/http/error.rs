@@ -1,0 +1,51 @@
+//! From errors to statuses.
+
+use harmonia_protocol::narinfo::NarInfoError;
+use tracing::Level;
+
+use crate::store::StoreError;
+
+/// Why a handler has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerError {
+    /// The store cannot say.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A narinfo that would not be one.
+    #[error("cannot render a narinfo: {0}")]
+    NarInfo(#[from] NarInfoError),
+}
+
+/// Which kind of trouble an error is: what the log counts as one event while it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Trouble {
+    /// No connection to the daemon.
+    Unreachable,
+    /// The daemon does not serve this user.
+    Refused,
+    /// The daemon does not answer in time.
+    Late,
+    /// The daemon answers wrongly, or with an error.
+    Daemon,
+    /// Something about one path.
+    Path,
+}
+
+impl HandlerError {
+    /// Every one of these is answered 503, since none says that a path is not valid; they differ in the log.
+    #[must_use]
+    pub const fn trouble(&self) -> (Trouble, Level) {
+        match self {
+            Self::Store(error) => match error {
+                StoreError::Unreachable { .. } => (Trouble::Unreachable, Level::ERROR),
+                StoreError::Refused { .. } => (Trouble::Refused, Level::ERROR),
+                StoreError::Late(_) => (Trouble::Late, Level::WARN),
+                StoreError::Client { .. } | StoreError::AnotherPath { .. } => (Trouble::Daemon, Level::ERROR),
+                StoreError::UnknownSize(_) | StoreError::WrongSize { .. } | StoreError::WrongHash { .. } => {
+                    (Trouble::Path, Level::ERROR)
+                }
+            },
+            Self::NarInfo(_) => (Trouble::Path, Level::ERROR),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The endpoints, one file each.
+
+pub(super) mod cache_info;
+pub(super) mod nar;
+pub(super) mod narinfo;

@@ -1,0 +1,144 @@
+//! Responses: the headers that all of them have, and how long proxies may keep them.
+
+use bytes::Bytes;
+use harmonia_protocol::HashPart;
+use hyper::header::{
+    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
+    HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY,
+};
+use hyper::{Response, StatusCode};
+
+use super::body::Body;
+use super::coding::Coding;
+
+/// What a response leaves with.
+pub type Reply = Response<Body>;
+
+/// How long a response may be kept (RFC 9111).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// The bytes under this URL never change.
+    Forever,
+    /// Paths get deleted, signatures added.
+    AnHour,
+    /// A miss today is a hit tomorrow.
+    Not,
+}
+
+impl Keep {
+    const fn value(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Forever => "public, max-age=31536000, immutable",
+            Self::AnHour => "public, max-age=3600",
+            Self::Not => "no-store",
+        })
+    }
+}
+
+/// How long a client should wait before it asks a daemon again that could not answer.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
+
+/// A response of `status`.
+///
+/// `Accept-Ranges` is on every one, errors included: Nix resumes a cut download only if the *latest* answer had it.
+#[must_use]
+pub fn reply(status: StatusCode, keep: Keep, body: Body) -> Reply {
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(CACHE_CONTROL, keep.value());
+    reply
+}
+
+/// Sets a header.
+pub fn set(reply: &mut Reply, name: HeaderName, value: HeaderValue) {
+    reply.headers_mut().insert(name, value);
+}
+
+/// Sets a header to a number.
+pub fn set_length(reply: &mut Reply, length: u64) {
+    set(reply, CONTENT_LENGTH, HeaderValue::from(length));
+}
+
+/// Marks the coding of a body. None is never marked: Nix 2.3 to 2.33 fail over `identity`.
+pub fn set_coding(reply: &mut Reply, coding: Coding) {
+    if coding == Coding::Zstd {
+        set(reply, CONTENT_ENCODING, HeaderValue::from_static("zstd"));
+    }
+}
+
+/// Says that the body depends on what the client accepts.
+pub fn set_vary(reply: &mut Reply) {
+    set(reply, VARY, HeaderValue::from_static("accept-encoding"));
+}
+
+/// A text in memory.
+#[must_use]
+pub fn text(status: StatusCode, keep: Keep, kind: &'static str, body: Bytes) -> Reply {
+    let length = body.len() as u64;
+    let mut reply = reply(status, keep, Body::Bytes(body));
+    set(&mut reply, CONTENT_TYPE, HeaderValue::from_static(kind));
+    set_length(&mut reply, length);
+    reply
+}
+
+/// A strong entity tag (RFC 9110, section 8.8.3). `text` must be of its characters.
+#[must_use]
+pub fn etag(text: &str) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{text}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+}
+
+/// The entity tag of a path's NAR: the URL fixes the bytes, so the hash part is enough beside the coding.
+#[must_use]
+pub fn nar_etag(hash: HashPart, nar_hash: &str, coding: Option<&str>) -> HeaderValue {
+    match coding {
+        None => etag(&format!("{hash}-{nar_hash}")),
+        Some(coding) => etag(&format!("{hash}-{nar_hash}-{coding}")),
+    }
+}
+
+/// Whether the client says that it has what `tag` names (RFC 9110, section 13.1.2).
+#[must_use]
+pub fn is_held(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let same = |held: &str| held == "*" || held.strip_prefix("W/").unwrap_or(held).as_bytes() == tag.as_bytes();
+    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|held| same(held.trim()))
+}
+
+/// 304 with the headers that a 200 would have had to identify it.
+#[must_use]
+pub fn not_modified(keep: Keep, tag: HeaderValue) -> Reply {
+    let mut reply = reply(StatusCode::NOT_MODIFIED, keep, Body::empty());
+    set(&mut reply, ETAG, tag);
+    reply
+}
+
+/// A client's mistake: the status phrase, plain and short, for people with curl.
+#[must_use]
+pub fn refusal(status: StatusCode) -> Reply {
+    let phrase = status.canonical_reason().unwrap_or("error");
+    text(status, Keep::Not, "text/plain; charset=utf-8", Bytes::from(format!("{phrase}\n")))
+}
+
+/// 405: only reading is possible.
+#[must_use]
+pub fn method_not_allowed() -> Reply {
+    let mut reply = refusal(StatusCode::METHOD_NOT_ALLOWED);
+    set(&mut reply, ALLOW, ALLOWED_METHODS);
+    reply
+}
+
+/// 503: we cannot say now. Without a body, because Nix up to 2.33 decodes the answer to its next attempt as it
+/// decoded this one's; the request's id leads to the log.
+#[must_use]
+pub fn unavailable(request_id: &str) -> Reply {
+    let mut reply = reply(StatusCode::SERVICE_UNAVAILABLE, Keep::Not, Body::empty());
+    set_length(&mut reply, 0);
+    set(&mut reply, RETRY_AFTER, RETRY_AFTER_SECONDS);
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        set(&mut reply, HeaderName::from_static("x-request-id"), id);
+    }
+    reply
+}

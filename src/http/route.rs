@@ -1,0 +1,171 @@
+//! From a request's target to what is asked for.
+//!
+//! Owns the URL grammar, old and new. A route that exists is well-formed: a handler gets a `HashPart`, never a string.
+//! Everything else is [`Route::Unknown`] and never reaches the daemon. Percent-encoding is decoded within each
+//! segment, `+` stays a plus, `//` is `/`, and a segment that would be another path after decoding is unknown.
+
+use std::borrow::Cow;
+
+use harmonia_protocol::HashPart;
+use harmonia_protocol::hash::NarHash;
+use harmonia_protocol::narinfo::{NarInfoError, Url};
+use hyper::Uri;
+use percent_encoding::percent_decode_str;
+
+/// Segments that are looked at; no route has more than two.
+const MAX_SEGMENTS: usize = 16;
+/// Query parameters that are looked at; no route has more than one.
+const MAX_PARAMETERS: usize = 16;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// `/nix-cache-info`
+    CacheInfo,
+    /// `/<hash>.narinfo`, in Nix's format, or with `?json` as JSON.
+    NarInfo {
+        /// Whose.
+        hash: HashPart,
+        /// Whether JSON is asked for.
+        json: bool,
+    },
+    /// `/nar/<hash>-<nar hash>.nar`, which narinfos name; or `/nar/<nar hash>.nar?hash=<hash>`, which harmonia's did:
+    /// such URLs stay in the databases of clients for 30 days.
+    Nar {
+        /// Whose.
+        hash: HashPart,
+        /// Which NAR: if the path has another by now, there is none.
+        nar_hash: NarHash,
+    },
+    /// Nothing that is here.
+    Unknown,
+}
+
+impl Route {
+    /// Parses a request's target.
+    #[must_use]
+    pub fn parse(uri: &Uri) -> Self {
+        Self::known(uri).unwrap_or(Self::Unknown)
+    }
+
+    fn known(uri: &Uri) -> Option<Self> {
+        let segments = segments(uri.path())?;
+        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+        match segments[..] {
+            ["nix-cache-info"] => Some(Self::CacheInfo),
+            [file] => {
+                let hash = file.strip_suffix(".narinfo")?.parse().ok()?;
+                Some(Self::NarInfo { hash, json: parameters(uri).any(|(name, _)| name == "json") })
+            }
+            ["nar", file] => {
+                let name = file.strip_suffix(".nar")?;
+                let (hash, nar_hash) = match name.split_once('-') {
+                    Some((hash, nar_hash)) => (hash.parse().ok()?, nar_hash),
+                    None => (parameters(uri).find(|(name, _)| name == "hash")?.1.parse().ok()?, name),
+                };
+                Some(Self::Nar { hash, nar_hash: NarHash::from_nix32(nar_hash)? })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The URL that a narinfo names for its NAR: no query, since clients treat those differently.
+pub fn nar_url(hash: HashPart, nar_hash: &NarHash) -> Result<Url, NarInfoError> {
+    Url::new(format!("nar/{hash}-{}.nar", nar_hash.to_nix32()))
+}
+
+fn segments(path: &str) -> Option<Vec<Cow<'_, str>>> {
+    let mut segments = Vec::new();
+    for raw in path.split('/').filter(|segment| !segment.is_empty()) {
+        let segment = percent_decode_str(raw).decode_utf8().ok()?;
+        let is_other_path = segment == "." || segment == ".." || segment.contains(['/', '\\', '\0']);
+        if is_other_path || segments.len() == MAX_SEGMENTS {
+            return None;
+        }
+        segments.push(segment);
+    }
+    Some(segments)
+}
+
+fn parameters(uri: &Uri) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let decode = |text| percent_decode_str(text).decode_utf8_lossy();
+    uri.query().into_iter().flat_map(|query| query.split('&')).take(MAX_PARAMETERS).map(move |parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        (decode(name), decode(value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HASH: &str = "lq7lf2dg0c05ibn8r201m1cgdcj5i60a";
+    const NAR_HASH: &str = "0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73";
+
+    fn parse(target: &str) -> Route {
+        Route::parse(&target.parse().unwrap())
+    }
+
+    fn nar() -> Route {
+        Route::Nar { hash: HASH.parse().unwrap(), nar_hash: NarHash::from_nix32(NAR_HASH).unwrap() }
+    }
+
+    #[test]
+    fn every_form_of_a_nar_url_is_the_same_route() {
+        for target in [
+            format!("/nar/{HASH}-{NAR_HASH}.nar"),
+            format!("//nar///{HASH}-{NAR_HASH}.nar?x=1"),
+            format!("/nar/{NAR_HASH}.nar?hash={HASH}"),
+            format!("/nar/{NAR_HASH}.nar?a=b&hash={HASH}&c"),
+            format!("/%6ear/{NAR_HASH}%2Enar?h%61sh={HASH}"),
+        ] {
+            assert_eq!(parse(&target), nar(), "{target}");
+        }
+        let url = nar_url(HASH.parse().unwrap(), &NarHash::from_nix32(NAR_HASH).unwrap()).unwrap();
+        assert_eq!(parse(&format!("/{}", url.as_str())), nar());
+    }
+
+    #[test]
+    fn narinfos_are_asked_for_by_hash_part() {
+        let hash = HASH.parse().unwrap();
+        assert_eq!(parse(&format!("/{HASH}.narinfo")), Route::NarInfo { hash, json: false });
+        assert_eq!(parse(&format!("/{HASH}.narinfo?json")), Route::NarInfo { hash, json: true });
+        assert_eq!(parse(&format!("/{HASH}.narinfo?a=1&json=1")), Route::NarInfo { hash, json: true });
+        assert_eq!(parse("/nix-cache-info"), Route::CacheInfo);
+    }
+
+    #[test]
+    fn what_is_malformed_is_unknown() {
+        for target in [
+            "/".to_owned(),
+            "/nix-cache-info/".to_owned() + "x",
+            format!("/{}.narinfo", &HASH[1..]),
+            format!("/{HASH}0.narinfo"),
+            format!("/{}.narinfo", "0".repeat(52)),
+            format!("/{}.narinfo", HASH.to_uppercase()),
+            format!("/{}.narinfo", "e".repeat(32)),
+            format!("/{HASH}.narinfo%00"),
+            format!("/..%2f{HASH}.narinfo"),
+            format!("/../{HASH}.narinfo"),
+            format!("/x/%2e%2e/{HASH}.narinfo"),
+            format!("/nar/{NAR_HASH}.nar"),
+            format!("/nar/{NAR_HASH}.nar?hash={HASH}0"),
+            format!("/nar/{HASH}-{HASH}.nar"),
+            format!("/nar/{HASH}-z{}.nar", &NAR_HASH[1..]),
+            "/".repeat(1000) + &"x/".repeat(1000),
+        ] {
+            assert_eq!(parse(&target), Route::Unknown, "{target}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_target_panics(target in "/[ -~]{0,120}") {
+            if let Ok(uri) = target.parse::<Uri>() {
+                let _ = Route::parse(&uri);
+            }
+        }
+    }
+}

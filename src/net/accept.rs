@@ -1,0 +1,162 @@
+//! The loop that accepts connections, and the drain that ends them.
+//!
+//! A connection is accepted only when there is room for it, so that what is too much waits in the
+//! kernel's queue and costs nothing. An error of accept never ends the loop.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
+use hyper::{Request, Response};
+use rustix::io::Errno;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::BoxError;
+use super::connection::Server;
+use super::limits::Limits;
+use super::listener::{Listener, Socket};
+
+/// Time for a shortage of files or memory to pass; far below any client's connect timeout of 5 s.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// At most one line of the log per kind of error in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Serves the connections of `listener` with `service` until `shutdown` is ready, then drains.
+///
+/// The drain closes the listener, tells each connection to end after the responses that are in
+/// flight, waits for them as long as the limits say and cuts the rest. Dropping the future cuts
+/// every connection at once.
+pub async fn serve<S, R, B, F>(listener: Listener, tls: Option<TlsAcceptor>, limits: Limits, service: S, shutdown: F)
+where
+    S: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
+    R: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+    F: Future<Output = ()>,
+{
+    let room = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+    let server = Arc::new(Server { tls, limits, http: limits.builder(), service });
+    let (drain, draining) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut errors = AcceptErrors::default();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = async {
+            // Nothing closes the semaphore, so there is always a permit in the end.
+            let permit = Arc::clone(&room).acquire_owned().await.ok();
+            (permit, errors.survive(&listener).await)
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.as_mut() => break,
+            Some(ended) = connections.join_next() => report(ended),
+            (permit, socket) = accepted => {
+                let (server, draining) = (Arc::clone(&server), draining.clone());
+                connections.spawn(async move {
+                    let _permit = permit;
+                    if let Err(error) = server.connection(socket, draining).await {
+                        tracing::debug!(%error, "connection ended");
+                    }
+                });
+            }
+        }
+    }
+    drop(listener);
+    drain.send_replace(true);
+    let ended = async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    };
+    if timeout(limits.drain, ended).await.is_err() {
+        tracing::warn!(connections = connections.len(), "stopping with responses unfinished after {:?}", limits.drain);
+        connections.shutdown().await;
+    }
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection's task failed");
+    }
+}
+
+/// When each kind of error was last written to the log.
+#[derive(Default)]
+struct AcceptErrors(HashMap<Option<Errno>, Instant>);
+
+impl AcceptErrors {
+    /// The next connection of `listener`, whatever errors come before it. Cancel safe.
+    async fn survive(&mut self, listener: &Listener) -> Socket {
+        loop {
+            let error = match listener.accept().await {
+                Ok(socket) => return socket,
+                Err(error) => error,
+            };
+            let kind = Errno::from_io_error(&error);
+            if self.is_news(kind, Instant::now()) {
+                let help = help(kind);
+                tracing::warn!("cannot accept a connection: {error}{help}");
+            }
+            if is_shortage(&error) {
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    fn is_news(&mut self, kind: Option<Errno>, now: Instant) -> bool {
+        let last = self.0.get(&kind);
+        let news = last.is_none_or(|last| now.duration_since(*last) >= LOG_INTERVAL);
+        if news {
+            self.0.insert(kind, now);
+        }
+        news
+    }
+}
+
+/// Whether an error of accept will come again at once, rather than being that of one connection.
+fn is_shortage(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+fn help(kind: Option<Errno>) -> &'static str {
+    match kind {
+        Some(Errno::MFILE) => {
+            "\n  help: raise the limit of open files (LimitNOFILE= in the unit) or lower max_connection_rate"
+        }
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_error_is_logged_once_in_a_while() {
+        let mut errors = AcceptErrors::default();
+        let now = Instant::now();
+        assert!(errors.is_news(Some(Errno::MFILE), now));
+        assert!(!errors.is_news(Some(Errno::MFILE), now + LOG_INTERVAL / 2));
+        assert!(errors.is_news(Some(Errno::CONNABORTED), now));
+        assert!(errors.is_news(Some(Errno::MFILE), now + LOG_INTERVAL));
+    }
+
+    #[test]
+    fn only_a_shortage_is_waited_for() {
+        assert!(is_shortage(&Errno::MFILE.into()));
+        assert!(is_shortage(&Errno::NOBUFS.into()));
+        assert!(!is_shortage(&Errno::CONNABORTED.into()));
+        assert!(!is_shortage(&Errno::INTR.into()));
+    }
+}

@@ -1,0 +1,30 @@
+//! Listening, connections and their ends.
+//!
+//! Owns the sockets, TLS, the number of connections, every deadline of a connection and the drain
+//! at the end. What a request means is [`crate::http`]'s: it is handed in as a function from
+//! request to response.
+//!
+//! - [`listener`]: bind TCP or a Unix socket, accept;
+//! - [`tls`]: certificate and key from PEM files;
+//! - [`limits`]: the bounds, and what of them hyper enforces;
+//! - `activity` and `watched`: what a connection is doing, seen at its socket and at its bodies;
+//! - `connection`: one connection from handshake to end;
+//! - `accept`: the loop over all of them, and the drain.
+
+mod accept;
+mod activity;
+mod connection;
+pub mod limits;
+pub mod listener;
+pub mod tls;
+mod watched;
+
+#[cfg(test)]
+mod tests;
+
+pub use accept::serve;
+pub use limits::Limits;
+pub use listener::{BindError, Listener};
+
+/// The error of a body, as hyper takes it.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;

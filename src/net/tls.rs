@@ -1,0 +1,133 @@
+//! TLS for the listener: certificate chain and key from PEM files.
+//!
+//! TLS 1.2 and 1.3 with ring, `h2` and `http/1.1` by ALPN (RFC 7301). The files are read once, at
+//! the start.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, ServerConfig};
+
+/// Why TLS cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {cause}\n  help: the user that harmonia runs as must be able to read it", .path.display())]
+    Read {
+        /// The certificate or key file.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// A file is not PEM.
+    #[error("cannot read {}: not valid PEM: {cause}\n  help: a DER file is converted by openssl x509 -inform der or openssl pkey -inform der", .path.display())]
+    Pem {
+        /// The certificate or key file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: io::Error,
+    },
+    /// The certificate file has no certificate.
+    #[error("no certificate in {}\n  help: tls_cert_path names the PEM file with the server's certificate, then its issuers", .0.display())]
+    NoCertificate(PathBuf),
+    /// The key file has no key that can be used.
+    #[error("no private key in {}\n  help: tls_key_path names an unencrypted PEM file (PKCS #8, PKCS #1 or SEC 1); one with a passphrase is decrypted by openssl pkey", .0.display())]
+    NoKey(PathBuf),
+    /// The certificate and the key are refused, e.g. because they do not belong together.
+    #[error("cannot use certificate {} with key {}: {cause}\n  help: the certificate must be X.509 version 3 and be the first in its file, the key must be its own", .certificate.display(), .key.display())]
+    Refused {
+        /// The certificate file.
+        certificate: PathBuf,
+        /// The key file.
+        key: PathBuf,
+        /// Why not.
+        cause: rustls::Error,
+    },
+}
+
+/// Reads the chain in the file `certificate` and its `key`.
+pub fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
+    let (chain, private) = load(certificate, key)?;
+    let refused = |cause| TlsError::Refused { certificate: certificate.to_owned(), key: key.to_owned(), cause };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(refused)?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(refused)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// All that is known of PEM: the one place that `rustls_pemfile` is used in.
+fn load(certificate: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let read = |path: &Path| fs::read(path).map_err(|cause| TlsError::Read { path: path.to_owned(), cause });
+    let not_pem = |path: &Path| {
+        let path = path.to_owned();
+        |cause| TlsError::Pem { path, cause }
+    };
+    let chain = rustls_pemfile::certs(&mut read(certificate)?.as_slice())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(not_pem(certificate))?;
+    if chain.is_empty() {
+        return Err(TlsError::NoCertificate(certificate.to_owned()));
+    }
+    let private = rustls_pemfile::private_key(&mut read(key)?.as_slice())
+        .map_err(not_pem(key))?
+        .ok_or_else(|| TlsError::NoKey(key.to_owned()))?;
+    Ok((chain, private))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The error for these contents of the two files.
+    fn refused(certificate: &str, key: &str) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
+        fs::write(&paths[0], certificate).unwrap();
+        fs::write(&paths[1], key).unwrap();
+        let Err(error) = acceptor(&paths[0], &paths[1]) else {
+            panic!("accepted");
+        };
+        let message = error.to_string();
+        assert!(message.contains("\n  help: "), "{message}");
+        message
+    }
+
+    #[test]
+    fn each_mistake_names_its_file() {
+        let one = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (one.cert.pem(), one.signing_key.serialize_pem());
+        let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        for (certificate, key, message, file) in [
+            ("", &*key, "no certificate in ", "cert.pem"),
+            (&*key, &*key, "no certificate in ", "cert.pem"),
+            (&*certificate, "", "no private key in ", "key.pem"),
+            (&*certificate, &*certificate, "no private key in ", "key.pem"),
+            (&*certificate, &*encrypted, "no private key in ", "key.pem"),
+            ("-----BEGIN CERTIFICATE-----\n", &*key, "cannot read ", "cert.pem"),
+            (&*certificate, &*other.signing_key.serialize_pem(), "cannot use certificate ", "key.pem"),
+        ] {
+            let error = refused(certificate, key);
+            assert!(error.starts_with(message), "{error}");
+            assert!(error.contains(file), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_missing_is_named() {
+        let Err(error) = acceptor(Path::new("/nonexistent/cert.pem"), Path::new("key.pem")) else {
+            panic!("accepted");
+        };
+        let message = error.to_string();
+        assert!(message.starts_with("cannot read /nonexistent/cert.pem: "), "{message}");
+    }
+}

@@ -1,0 +1,63 @@
+//! How long each step may take, and its name when it took longer.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use harmonia_protocol::error::Step as ClientStep;
+
+use super::StoreError;
+
+/// A step with a deadline of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Waiting for a connection to ask a question on.
+    FreeConnection,
+    /// Waiting for a connection to read a NAR on, which others may hold for as long as their clients take.
+    FreeNarStream,
+    /// Connecting to the daemon's socket, with retries.
+    Connect,
+    /// An exchange with the daemon. SQLite may be busy for long, but not longer.
+    Daemon(ClientStep),
+    /// Waiting for the next bytes of a NAR, while the client wants them.
+    NarBytes,
+}
+
+impl Step {
+    /// How long the step may take. There is none for a whole NAR.
+    #[must_use]
+    pub const fn deadline(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Connect => 5,
+            Self::FreeConnection | Self::Daemon(ClientStep::Handshake) => 10,
+            Self::Daemon(ClientStep::Operation(_)) => 30,
+            Self::NarBytes => 60,
+            // Nix gives up a transfer that has been silent for 300 s; a 503 before that would use up one of its five
+            // attempts for nothing.
+            Self::FreeNarStream => 240,
+        })
+    }
+
+    /// Gives `work` the step's time.
+    pub(super) async fn bound<T, E: Into<StoreError>>(
+        self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.deadline(), work).await {
+            Ok(result) => result.map_err(Into::into),
+            Err(_) => Err(StoreError::Late(self)),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FreeConnection => f.write_str("a free connection"),
+            Self::FreeNarStream => f.write_str("a free connection for a nar"),
+            Self::Connect => f.write_str("connecting"),
+            Self::Daemon(step) => step.fmt(f),
+            Self::NarBytes => f.write_str("the next bytes of a nar"),
+        }
+    }
+}

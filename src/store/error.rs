@@ -1,0 +1,109 @@
+//! Why the store cannot say, or cannot deliver.
+
+use harmonia_protocol::hash::NarHash;
+use harmonia_protocol::{ClientError, HashPart, StorePath};
+
+use super::Step;
+use crate::config::DaemonAddress;
+
+/// Why there is no answer about the store. Never means that a path is not valid.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// No connection.
+    #[error("cannot reach the nix daemon at {daemon}: {reason}\n  help: {}", help(.daemon))]
+    Unreachable {
+        /// Where it should be.
+        daemon: DaemonAddress,
+        /// The system's reason.
+        reason: String,
+    },
+    /// The daemon hung up on us without a word, as it does on users that it does not serve.
+    #[error(
+        "the nix daemon closed the connection before its greeting\n  help: is user {user} in allowed-users of nix.conf?"
+    )]
+    Refused {
+        /// Who we are to the daemon.
+        user: String,
+    },
+    /// A step took longer than it may.
+    #[error("the nix daemon is late: {0} took more than {seconds} seconds", seconds = .0.deadline().as_secs())]
+    Late(Step),
+    /// The exchange with the daemon failed.
+    #[error("{message}")]
+    Client {
+        /// What happened, with a help line where there is something to do.
+        message: String,
+        /// Whether nothing of a reply had come, so that a read can be tried once more.
+        before_reply: bool,
+    },
+    /// The daemon answered with a path that was not asked for.
+    #[error("the nix daemon answered {answered} to a question about {asked}")]
+    AnotherPath {
+        /// What was asked for.
+        asked: HashPart,
+        /// What it said.
+        answered: StorePath,
+    },
+    /// A path of an ancient store whose size was never recorded.
+    #[error("the nix daemon does not know the nar size of {0}\n  help: nix-store --repair-path records it")]
+    UnknownSize(StorePath),
+    /// A NAR of another size than its path info says.
+    #[error(
+        "the nar of {path} has {found} bytes where its path info says {expected}\n  help: nix-store --verify-path tells whether the store is damaged"
+    )]
+    WrongSize {
+        /// The path.
+        path: StorePath,
+        /// The size of the path info, in bytes.
+        expected: u64,
+        /// The bytes that came.
+        found: u64,
+    },
+    /// A NAR of another hash than its path info says.
+    #[error(
+        "the nar of {path} has {found} where its path info says {expected}\n  help: nix-store --verify-path tells whether the store is damaged"
+    )]
+    WrongHash {
+        /// The path.
+        path: StorePath,
+        /// The hash of the path info.
+        expected: NarHash,
+        /// The hash of the bytes that came.
+        found: NarHash,
+    },
+}
+
+impl StoreError {
+    /// Whether a connection died before a byte of the reply had come.
+    pub(super) const fn is_before_reply(&self) -> bool {
+        matches!(self, Self::Client { before_reply: true, .. })
+    }
+}
+
+fn help(daemon: &DaemonAddress) -> &'static str {
+    match daemon {
+        DaemonAddress::Socket(_) => "is nix-daemon running? try: systemctl status nix-daemon.socket",
+        DaemonAddress::Command(_) => "does the program exist, and may this user run it?",
+    }
+}
+
+impl From<ClientError> for StoreError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::ClosedBeforeGreeting => Self::Refused { user: own_user() },
+            error => Self::Client { before_reply: error.is_before_reply(), message: error.to_string() },
+        }
+    }
+}
+
+/// Our name as the daemon sees it: by effective user id, in quotes, or the bare id where /etc/passwd has no name.
+fn own_user() -> String {
+    let id = rustix::process::geteuid().as_raw().to_string();
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == id).then(|| format!("\"{name}\""))
+    });
+    name.unwrap_or(id)
+}

@@ -1,0 +1,92 @@
+//! The store as the handlers see it: valid paths, and their NARs.
+//!
+//! Everything here comes from nix-daemon over pooled connections; this module never opens Nix's database and never
+//! speaks HTTP. Its promise: `Ok(None)` only if the daemon itself said that a path is not valid, and a [`Nar`] that
+//! ends well has exactly the size and the hash of its path info.
+
+mod deadline;
+mod dial;
+mod error;
+mod nar;
+mod pool;
+mod transport;
+
+use std::sync::Arc;
+
+use deadpool::managed::BuildError;
+use harmonia_protocol::handshake::Session;
+use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart, QueryPathInfo};
+use harmonia_protocol::path_info::PathInfo;
+use harmonia_protocol::{HashPart, StoreDir, StorePath};
+
+pub use deadline::Step;
+pub use error::StoreError;
+pub use nar::Nar;
+
+use crate::config::Config;
+use dial::Dialer;
+use pool::Pool;
+
+/// A path that the daemon has just called valid, and what it knows of it.
+#[derive(Debug)]
+pub struct ValidPath {
+    /// The path.
+    pub path: StorePath,
+    /// What the daemon knows of it. The NAR's size is not 0.
+    pub info: PathInfo,
+}
+
+/// The store of one daemon.
+#[derive(Debug)]
+pub struct Store {
+    directory: StoreDir,
+    pool: Pool,
+}
+
+impl Store {
+    /// A store whose daemon is reached as `config` says; nothing is connected yet. Must be called in a runtime.
+    pub fn new(config: &Config) -> Result<Self, BuildError> {
+        let directory = config.virtual_nix_store.clone();
+        let dialer = Arc::new(Dialer::new(config.daemon.address.clone(), directory.clone()));
+        let pool = Pool::new(&dialer, config.max_metadata_connections, config.max_nar_streams)?;
+        Ok(Self { directory, pool })
+    }
+
+    /// The logical store directory.
+    #[must_use]
+    pub const fn directory(&self) -> &StoreDir {
+        &self.directory
+    }
+
+    /// Connects, if there is no idle connection, and returns what was agreed on with the daemon.
+    pub async fn session(&self) -> Result<Session, StoreError> {
+        self.pool.session().await
+    }
+
+    /// The valid path that has this hash part; `None` if the daemon says that there is none.
+    pub async fn valid_path(&self, hash: HashPart) -> Result<Option<ValidPath>, StoreError> {
+        let Some(path) = self.pool.call(&QueryPathFromHashPart(hash)).await? else { return Ok(None) };
+        if path.hash_part() != hash {
+            return Err(StoreError::AnotherPath { asked: hash, answered: path });
+        }
+        let Some(info) = self.pool.call(&QueryPathInfo(&path)).await? else { return Ok(None) };
+        if info.nar_size == 0 {
+            return Err(StoreError::UnknownSize(path));
+        }
+        Ok(Some(ValidPath { path, info }))
+    }
+
+    /// Some valid path, to see whether the daemon tells about paths; `None` if the store is empty.
+    pub async fn any_path(&self) -> Result<Option<ValidPath>, StoreError> {
+        match self.pool.call(&QueryAllValidPaths).await?.first() {
+            Some(path) => self.valid_path(path.hash_part()).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Begins to read the NAR of a valid path.
+    pub async fn nar(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
+        let stream = self.pool.nar(&valid.path, valid.info.nar_size).await?;
+        Ok(Nar::new(stream, valid))
+    }
+}

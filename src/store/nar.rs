@@ -1,0 +1,128 @@
+//! A NAR that cannot lie: it ends well only if its size and hash are those of its path info.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use harmonia_protocol::StorePath;
+use harmonia_protocol::client::NarStream;
+use harmonia_protocol::hash::NarHash;
+use ring::digest;
+use tokio::time::Sleep;
+
+use super::pool::Loan;
+use super::transport::Transport;
+use super::{Step, StoreError, ValidPath};
+
+/// The bytes of a valid path's NAR, hashed and counted as they pass.
+///
+/// The last piece is withheld until size and hash are proven, so whoever passes the bytes on has not passed on a
+/// complete NAR before. Dropping it closes its connection to the daemon, unless the NAR has been read to its end.
+#[derive(Debug)]
+pub struct Nar {
+    stream: NarStream<Loan, Transport>,
+    path: StorePath,
+    expected: NarHash,
+    size: u64,
+    hasher: Option<Hasher>,
+    /// The piece that is handed on when the next one has come or all is proven.
+    held: Option<Bytes>,
+    /// Runs while the daemon owes us bytes.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl Nar {
+    pub(super) fn new(stream: NarStream<Loan, Transport>, valid: &ValidPath) -> Self {
+        Self {
+            stream,
+            path: valid.path.clone(),
+            expected: valid.info.nar_hash,
+            size: valid.info.nar_size,
+            hasher: Some(Hasher::new()),
+            held: None,
+            patience: None,
+        }
+    }
+
+    /// The path whose NAR it is.
+    pub const fn path(&self) -> &StorePath {
+        &self.path
+    }
+
+    /// The next bytes; nothing after the last ones. After an error there is nothing more to be had.
+    pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StoreError>> {
+        loop {
+            let Some(hasher) = &mut self.hasher else { return Poll::Ready(Ok(self.held.take())) };
+            match self.stream.poll_chunk(context) {
+                Poll::Pending => {
+                    let step = Step::NarBytes;
+                    let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(step.deadline())));
+                    ready!(patience.as_mut().poll(context));
+                    return Poll::Ready(Err(StoreError::Late(step)));
+                }
+                Poll::Ready(chunk) => match chunk? {
+                    Some(bytes) => {
+                        self.patience = None;
+                        hasher.update(&bytes);
+                        if let Some(before) = self.held.replace(bytes) {
+                            return Poll::Ready(Ok(Some(before)));
+                        }
+                    }
+                    None => self.prove()?,
+                },
+            }
+        }
+    }
+
+    /// Waits for the next bytes, as [`Nar::poll_chunk`].
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
+        std::future::poll_fn(|context| self.poll_chunk(context)).await
+    }
+
+    fn prove(&mut self) -> Result<(), StoreError> {
+        let Some(hasher) = self.hasher.take() else { return Ok(()) };
+        let (found, size) = hasher.finish();
+        let path = self.path.clone();
+        let verdict = if size != self.size {
+            Err(StoreError::WrongSize { path, expected: self.size, found: size })
+        } else if found != self.expected {
+            Err(StoreError::WrongHash { path, expected: self.expected, found })
+        } else {
+            Ok(())
+        };
+        if verdict.is_err() {
+            self.held = None;
+        }
+        verdict
+    }
+}
+
+/// SHA-256 and length of what has passed.
+struct Hasher {
+    sha256: digest::Context,
+    size: u64,
+}
+
+impl Hasher {
+    fn new() -> Self {
+        Self { sha256: digest::Context::new(&digest::SHA256), size: 0 }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        self.size += bytes.len() as u64;
+    }
+
+    fn finish(self) -> (NarHash, u64) {
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(self.sha256.finish().as_ref());
+        (NarHash::from_digest(sha256), self.size)
+    }
+}
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hasher({} bytes)", self.size)
+    }
+}

@@ -1,0 +1,159 @@
+//! Connections that are kept and reused: some for questions, others for NARs, each with its own bound, so that
+//! downloads never stand in the way of narinfos.
+//!
+//! A connection comes back into use only if its client says that it is in step and silent, and is neither old (a
+//! daemon process outlives the upgrade of its parent) nor was idle for long (each is a process on the host).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool::managed::{
+    self, BuildError, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, WeakPool,
+};
+use harmonia_protocol::StorePath;
+use harmonia_protocol::client::{Client, NarStream};
+use harmonia_protocol::error::Step as ClientStep;
+use harmonia_protocol::handshake::Session;
+use harmonia_protocol::operation::{Opcode, Operation};
+
+use super::dial::Dialer;
+use super::transport::Transport;
+use super::{Step, StoreError};
+
+/// How long a connection may be unused.
+const MAX_IDLE: Duration = Duration::from_secs(60);
+/// How long a connection may be kept in all.
+const MAX_AGE: Duration = Duration::from_secs(10 * 60);
+/// How often idle connections are looked through.
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// A client on loan from the pool.
+pub(super) type Loan = Object<Manager>;
+
+/// Makes and checks connections for deadpool.
+#[derive(Debug)]
+pub(super) struct Manager(Arc<Dialer>);
+
+impl managed::Manager for Manager {
+    type Type = Client<Transport>;
+    type Error = StoreError;
+
+    async fn create(&self) -> Result<Client<Transport>, StoreError> {
+        self.0.dial().await
+    }
+
+    async fn recycle(&self, client: &mut Client<Transport>, metrics: &Metrics) -> RecycleResult<StoreError> {
+        if client.is_idle() && is_fresh(*metrics) { Ok(()) } else { Err(RecycleError::message("out of use")) }
+    }
+}
+
+fn is_fresh(metrics: Metrics) -> bool {
+    metrics.age() < MAX_AGE && metrics.last_used() < MAX_IDLE
+}
+
+/// All connections to one daemon.
+#[derive(Debug)]
+pub(super) struct Pool {
+    questions: managed::Pool<Manager>,
+    nars: managed::Pool<Manager>,
+}
+
+impl Pool {
+    pub(super) fn new(dialer: &Arc<Dialer>, max_questions: usize, max_nars: usize) -> Result<Self, BuildError> {
+        Ok(Self {
+            questions: connections(dialer, max_questions, Step::FreeConnection)?,
+            nars: connections(dialer, max_nars, Step::FreeNarStream)?,
+        })
+    }
+
+    /// Asks one question. If the connection turns out to be dead before a byte of the reply has come, the question is
+    /// asked once more on a fresh one: none of the operations of a cache does anything twice.
+    pub(super) async fn call<O: Operation>(&self, operation: &O) -> Result<O::Reply, StoreError> {
+        match self.call_once(operation).await {
+            Err(error) if error.is_before_reply() => {
+                discard_idle(&self.questions);
+                self.call_once(operation).await
+            }
+            result => result,
+        }
+    }
+
+    async fn call_once<O: Operation>(&self, operation: &O) -> Result<O::Reply, StoreError> {
+        let mut client = loan(&self.questions, Step::FreeConnection).await?;
+        Step::Daemon(ClientStep::Operation(O::OPCODE)).bound(client.call(operation)).await
+    }
+
+    /// Begins a NAR, retried in the same way.
+    pub(super) async fn nar(&self, path: &StorePath, size: u64) -> Result<NarStream<Loan, Transport>, StoreError> {
+        match self.nar_once(path, size).await {
+            Err(error) if error.is_before_reply() => {
+                discard_idle(&self.nars);
+                self.nar_once(path, size).await
+            }
+            result => result,
+        }
+    }
+
+    async fn nar_once(&self, path: &StorePath, size: u64) -> Result<NarStream<Loan, Transport>, StoreError> {
+        let client = loan(&self.nars, Step::FreeNarStream).await?;
+        Step::Daemon(ClientStep::Operation(Opcode::NarFromPath)).bound(NarStream::open(client, path, size)).await
+    }
+
+    pub(super) async fn session(&self) -> Result<Session, StoreError> {
+        Ok(loan(&self.questions, Step::FreeConnection).await?.session().clone())
+    }
+}
+
+/// Where one idle connection has died, the others have: the daemon was restarted.
+fn discard_idle(pool: &managed::Pool<Manager>) {
+    pool.retain(|_, _| false);
+}
+
+async fn loan(pool: &managed::Pool<Manager>, wait: Step) -> Result<Loan, StoreError> {
+    pool.get().await.map_err(|error| match error {
+        PoolError::Backend(error) => error,
+        PoolError::Timeout(_) | PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+            StoreError::Late(wait)
+        }
+    })
+}
+
+fn connections(dialer: &Arc<Dialer>, max_size: usize, wait: Step) -> Result<managed::Pool<Manager>, BuildError> {
+    let mut config = managed::PoolConfig::new(max_size);
+    config.timeouts.wait = Some(wait.deadline());
+    // The last one used is used next: those that are not needed grow idle and are closed.
+    config.queue_mode = QueueMode::Lifo;
+    let builder = managed::Pool::builder(Manager(Arc::clone(dialer))).config(config);
+    let pool = builder.runtime(deadpool::Runtime::Tokio1).build()?;
+    tokio::spawn(sweep(pool.weak()));
+    Ok(pool)
+}
+
+/// Closes connections that have been idle or kept for too long, for as long as the pool exists.
+async fn sweep(pool: WeakPool<Manager>) {
+    let mut interval = tokio::time::interval(SWEEP);
+    loop {
+        interval.tick().await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.retain(|_, metrics| is_fresh(metrics));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn metrics(age: Duration, idle: Duration) -> Metrics {
+        let before = |time| Instant::now().checked_sub(time).unwrap();
+        Metrics { created: before(age), recycled: Some(before(idle)), recycle_count: 1 }
+    }
+
+    #[test]
+    fn old_and_idle_connections_are_not_used_again() {
+        let second = Duration::from_secs(1);
+        assert!(is_fresh(metrics(MAX_AGE - second, MAX_IDLE - second)));
+        assert!(!is_fresh(metrics(MAX_AGE, second)));
+        assert!(!is_fresh(metrics(MAX_IDLE, MAX_IDLE)));
+    }
+}
