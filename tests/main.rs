@@ -3,6 +3,14 @@
 //! They run the real program before real daemons and real clients; `tests/nix-releases get` fetches those.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod cache_info;
 mod client_releases;
 mod daemon_releases;
+mod http2;
+mod nar;
+mod narinfo;
+mod ranges;
+mod resume;
+mod signatures;
 mod support;
+mod transport;

@@ -6,7 +6,7 @@
 
 use bytes::{Buf, BytesMut};
 
-use crate::stderr::{DaemonError, Message, StderrLoop};
+use crate::stderr::{DaemonError, Message, StderrLoop, printable};
 use crate::store_path::StoreDir;
 use crate::version::{Feature, UnsupportedVersion, Version};
 use crate::wire::{DecodeError, Layout, Problem, Reader, STRING, Scanner, Shape, field, put_strings, put_u64};
@@ -19,7 +19,7 @@ const SET_OPTIONS: u64 = 19;
 const MAX_GREETING: usize = 1024 * 1024;
 /// The cap of the daemon's features. Determinate Nix, the longest known, lists eight.
 const MAX_FEATURES: usize = 1024;
-/// The cap of what is kept of the release's name, in characters.
+/// How much of the release's name is kept, in bytes.
 const MAX_RELEASE: usize = 64;
 
 const MAGIC_AND_VERSION: Layout = &[field("daemon magic", Shape::U64), field("daemon version", Shape::U64)];
@@ -149,7 +149,7 @@ impl Handshake {
                         *stderr = StderrLoop::new(session.version);
                     }
                     Some(Message::Error(error)) => return Err(HandshakeError::Refused(error)),
-                    Some(Message::Read(wanted)) => return Err(Problem::Range(wanted).of("wanted bytes").into()),
+                    Some(Message::Read(_)) => return Err(Problem::OutOfPlace.of("request for upload").into()),
                     Some(Message::Log) => {}
                 },
                 State::Over => return Ok(None),
@@ -181,9 +181,13 @@ impl Handshake {
             2 => Some(false),
             value => return Err(Problem::Range(value).of("trust")),
         };
-        let printable =
-            |bytes| String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).take(MAX_RELEASE).collect();
-        Ok(Session { store: self.store.clone(), version, release: release.map(printable), trusted, features })
+        Ok(Session {
+            store: self.store.clone(),
+            version,
+            release: release.map(|bytes| printable(bytes, MAX_RELEASE)),
+            trusted,
+            features,
+        })
     }
 }
 

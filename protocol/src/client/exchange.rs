@@ -17,6 +17,9 @@ use crate::wire::{DecodeError, Problem, Reader, Scanner, put_u64};
 /// How much is read at once while a reply is awaited. Most replies are some hundred bytes.
 const READ: usize = 16 * 1024;
 
+/// How much of a buffer that a large reply needed stays with a client.
+const KEPT_BUFFER: usize = 256 * 1024;
+
 /// Whether the peer went away, in one of the ways that a close during a write or read shows.
 pub(super) fn is_disconnect(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
@@ -44,6 +47,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
 
     /// The exchange is over and in step: the client can be used again.
     pub(super) fn finish(self) {
+        if self.client.incoming.capacity() > KEPT_BUFFER {
+            self.client.incoming = BytesMut::new();
+        }
         self.client.stream = Some(self.stream);
     }
 
@@ -74,7 +80,23 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
             Ok(()) => self.stream.flush().await,
             Err(error) => Err(error),
         };
-        flushed.map_err(|source| self.broken(source))
+        match flushed {
+            Ok(()) => Ok(()),
+            Err(source) => {
+                let mut stderr = StderrLoop::new(self.client.session.version);
+                Err(self.unwritable(source, &mut stderr).await)
+            }
+        }
+    }
+
+    /// Why the daemon takes no more: it may have said so before it closed its side.
+    async fn unwritable(&mut self, source: io::Error, stderr: &mut StderrLoop) -> ClientError {
+        let begun = self.reply_begun;
+        if let Ok(Message::Error(error)) = self.message(stderr).await {
+            return ClientError::Daemon { during: self.during, error };
+        }
+        self.reply_begun = begun;
+        self.broken(source)
     }
 
     /// Writes all that has been appended, and meanwhile takes what the daemon says, so that neither waits for the
@@ -84,7 +106,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
             let progress = std::future::poll_fn(|context| {
                 let client = &mut *self.client;
                 if let Poll::Ready(written) = pin!(self.stream.write_buf(&mut client.outgoing)).poll(context) {
-                    return Poll::Ready(written.map(|_| None));
+                    let written =
+                        written.and_then(|n| if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(None) });
+                    return Poll::Ready(written);
                 }
                 client.incoming.reserve(READ);
                 pin!(self.stream.read_buf(&mut client.incoming)).poll(context).map_ok(Some)
@@ -97,21 +121,19 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
                     while let Some(message) =
                         stderr.advance(&mut self.client.incoming).map_err(|e| self.malformed(e))?
                     {
-                        match message {
-                            Message::Log => {}
-                            Message::Error(error) => return Err(ClientError::Daemon { during: self.during, error }),
-                            // The result before the daemon has read its arguments.
-                            Message::Last => return Err(self.malformed(Problem::UnknownTag(0).of("upload result"))),
-                            Message::Read(wanted) => {
-                                return Err(self.malformed(Problem::Range(wanted).of("wanted bytes")));
-                            }
+                        // Not even LAST may come before the daemon has read its arguments.
+                        if message != Message::Log {
+                            return Err(self.unexpected(message));
                         }
                     }
                 }
-                Err(source) => return Err(self.broken(source)),
+                Err(source) => return Err(self.unwritable(source, stderr).await),
             }
         }
-        self.stream.flush().await.map_err(|source| self.broken(source))
+        match self.stream.flush().await {
+            Ok(()) => Ok(()),
+            Err(source) => Err(self.unwritable(source, stderr).await),
+        }
     }
 
     /// Reads messages up to one that is not a log line.
@@ -131,8 +153,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         match self.message(&mut stderr).await? {
             Message::Last => Ok(Ok(())),
             Message::Error(error) => Ok(Err(error)),
-            Message::Read(wanted) => Err(self.malformed(Problem::Range(wanted).of("wanted bytes"))),
-            Message::Log => Err(self.malformed(Problem::UnknownTag(0).of("daemon message"))),
+            message => Err(self.unexpected(message)),
+        }
+    }
+
+    /// The daemon's error, or the error that a message is where it stands.
+    pub(super) fn unexpected(&self, message: Message) -> ClientError {
+        match message {
+            Message::Error(error) => ClientError::Daemon { during: self.during, error },
+            Message::Read(_) => self.malformed(Problem::OutOfPlace.of("request for upload")),
+            Message::Last | Message::Log => self.malformed(Problem::OutOfPlace.of("daemon message")),
         }
     }
 

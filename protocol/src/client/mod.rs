@@ -80,6 +80,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     return Err(ClientError::ClosedBeforeGreeting);
                 }
                 Ok(0) => return Err(ClientError::Closed { during, reply_begun }),
+                Err(error) if exchange::is_disconnect(&error) => {
+                    return Err(ClientError::Closed { during, reply_begun });
+                }
                 Err(source) => return Err(ClientError::Io { during, reply_begun, source }),
                 Ok(_) => reply_begun = true,
             }

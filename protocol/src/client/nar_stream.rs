@@ -43,9 +43,11 @@ where
     C: DerefMut<Target = Client<S>>,
 {
     /// Asks for the NAR of `path`, which must be known to be valid: Nix up to 2.32 and Lix dump whatever lies on disk
-    /// under that name. A NAR of more than `nar_size` bytes is an error as soon as a length in it says so; pass
-    /// `u64::MAX` if the size is not known.
+    /// under that name. A NAR of more than `nar_size` bytes is an error as soon as a length in it says so; 0 means, as
+    /// in a path info, that the size is not known. Up to seven bytes of an error frame may be handed on before the
+    /// error: only size and hash prove a NAR.
     pub async fn open(mut client: C, path: &StorePath, nar_size: u64) -> Result<Self, ClientError> {
+        let limit = if nar_size == 0 { u64::MAX } else { nar_size };
         let full_path = client.session.store.full_path(path);
         let mut exchange = Exchange::begin(&mut *client, DURING)?;
         put_u64(exchange.outgoing(), Opcode::NarFromPath.to_wire());
@@ -53,7 +55,7 @@ where
         exchange.send().await?;
         exchange.last().await?.map_err(|error| ClientError::Daemon { during: DURING, error })?;
         let stream = Some(exchange.into_stream());
-        Ok(Self { client, stream, parser: Parser::new(nar_size), in_error: false })
+        Ok(Self { client, stream, parser: Parser::new(limit), in_error: false })
     }
 
     /// Waits for the next bytes; `None` after the last ones, [`ClientError::Dead`] after an error. Safe to drop between

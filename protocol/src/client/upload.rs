@@ -49,12 +49,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         put_bool(out, repair);
         put_bool(out, !check_signatures);
         let mut stderr = StderrLoop::new(session.version);
-        if session.version >= Version::FRAMED_UPLOAD {
-            let mut frames = Frames { exchange: &mut exchange, stderr: &mut stderr };
-            frames.send_all(&mut upload.nar).await?;
-            frames.end().await?;
+        if session.version < Version::FRAMED_UPLOAD {
+            exchange.send().await?;
+            return pulled(exchange, stderr, &mut upload.nar).await;
         }
-        conclude(exchange, stderr, &mut upload.nar, during).await
+        let mut frames = Frames { exchange: &mut exchange, stderr: &mut stderr };
+        frames.send_all(&mut upload.nar).await?;
+        frames.end().await?;
+        conclude(exchange, stderr).await
     }
 
     /// Adds many paths in one operation (protocol 1.32 and later); each must come after those that it refers to.
@@ -88,33 +90,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         // The count alone, if there was no upload to send it with.
         frames.send_all(&mut &head[..]).await?;
         frames.end().await?;
-        conclude(exchange, stderr, &mut tokio::io::empty(), during).await
+        conclude(exchange, stderr).await
     }
 }
 
-/// Answers the daemon's pulls, if it has any, up to its last word. Neither operation has a result.
-async fn conclude<S: AsyncRead + AsyncWrite + Unpin, R: AsyncRead + Unpin>(
+/// Reads the daemon's last word. Neither operation has a result.
+async fn conclude<S: AsyncRead + AsyncWrite + Unpin>(
+    mut exchange: Exchange<'_, S>,
+    mut stderr: StderrLoop,
+) -> Result<(), ClientError> {
+    match exchange.message(&mut stderr).await? {
+        Message::Last => {
+            exchange.finish();
+            Ok(())
+        }
+        message => Err(exchange.unexpected(message)),
+    }
+}
+
+/// Gives the daemon the pieces that it asks for. A daemon that asks beyond the end has not found the end of the NAR.
+async fn pulled<S: AsyncRead + AsyncWrite + Unpin, R: AsyncRead + Unpin>(
     mut exchange: Exchange<'_, S>,
     mut stderr: StderrLoop,
     nar: &mut R,
-    during: Step,
 ) -> Result<(), ClientError> {
-    exchange.send().await?;
+    let mut piece = vec![0; FRAME];
+    let mut ended = false;
     loop {
         match exchange.message(&mut stderr).await? {
-            Message::Read(wanted) => {
-                let piece = usize::try_from(wanted).unwrap_or(FRAME).min(FRAME);
-                let mut bytes = vec![0; piece];
-                let length = nar.read(&mut bytes).await.map_err(ClientError::Source)?;
-                put_bytes(exchange.outgoing(), &bytes[..length]);
+            Message::Read(wanted) if !ended => {
+                let wanted = usize::try_from(wanted).unwrap_or(FRAME).min(FRAME);
+                let length = nar.read(&mut piece[..wanted]).await.map_err(ClientError::Source)?;
+                ended = length == 0;
+                put_bytes(exchange.outgoing(), &piece[..length]);
                 exchange.send().await?;
             }
-            Message::Error(error) => return Err(ClientError::Daemon { during, error }),
             Message::Last => {
                 exchange.finish();
                 return Ok(());
             }
-            Message::Log => {}
+            message => return Err(exchange.unexpected(message)),
         }
     }
 }

@@ -132,7 +132,8 @@ impl Operation for QueryDerivationOutputMap<'_> {
 
     fn decode(&self, session: &Session, reader: &mut Reader<'_>) -> Result<Self::Reply, DecodeError> {
         let outputs = reader.repeat("outputs", |reader| {
-            let name = OutputName::new(reader.str("output name")?).map_err(|_| Problem::Utf8.of("output name"))?;
+            let name =
+                OutputName::new(reader.str("output name")?).map_err(|_| Problem::OutputName.of("output name"))?;
             Ok((name, optional_path(reader, &session.store, "output path")?))
         })?;
         Ok(outputs.into_iter().collect())

@@ -74,6 +74,9 @@ pub enum Problem {
     /// Bytes left over after the last field.
     #[error("{0} bytes too many")]
     Trailing(usize),
+    /// Something that may not stand here.
+    #[error("it is out of place")]
+    OutOfPlace,
     /// Text that is not UTF-8.
     #[error("not UTF-8")]
     Utf8,
@@ -83,6 +86,9 @@ pub enum Problem {
     /// Text that is not a hash.
     #[error("{0}")]
     Hash(#[from] HashError),
+    /// Text that is not the name of an output.
+    #[error("not an output name")]
+    OutputName,
     /// Text that is not the JSON that is expected.
     #[error("not the expected JSON")]
     Json,
