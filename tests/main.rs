@@ -5,9 +5,12 @@
 
 mod cache_info;
 mod client_releases;
+mod compression;
+mod daemon_faults;
 mod daemon_releases;
 mod http2;
 mod nar;
+mod nar_faults;
 mod narinfo;
 mod ranges;
 mod resume;
