@@ -50,9 +50,9 @@ fn copies_what_it_trusts(client: Release, daemon: Release) {
     let closure = closure(daemon, &all);
 
     // The way of `nix copy`, and the way of builds.
-    let copying = Client::new(client, &url, &[&keys::OURS]);
+    let copying = Client::new(client, url, &[&keys::OURS]);
     let _ = copying.copy(&all).stdout();
-    let building = Client::new(client, &url, &[&keys::OURS]);
+    let building = Client::new(client, url, &[&keys::OURS]);
     let _ = building.realise(&all).stdout();
     for client in [copying, building] {
         assert_eq!(client.verified_closure(&all), closure);
@@ -61,7 +61,7 @@ fn copies_what_it_trusts(client: Release, daemon: Release) {
         }
     }
 
-    refuses_what_it_does_not_trust(client, daemon, &url);
+    refuses_what_it_does_not_trust(client, daemon, url);
 }
 
 /// Only the key of another cache is trusted: what that one signed is taken, and what proves itself, but nothing else.

@@ -4,6 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod architecture;
+mod cache_info;
 mod client_releases;
 mod daemon_releases;
+mod http2;
+mod nar;
+mod narinfo;
+mod ranges;
+mod resume;
+mod signatures;
 mod support;
+mod transport;

@@ -16,8 +16,8 @@ mod trouble;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::header::{ETAG, HeaderMap};
-use hyper::{Method, Request, StatusCode};
+use hyper::header::{CONNECTION, ETAG, EXPECT, HeaderMap, HeaderValue};
+use hyper::{Method, Request, StatusCode, Version};
 use ring::digest::{SHA256, digest};
 use tokio::sync::Semaphore;
 
@@ -85,7 +85,12 @@ impl App {
     pub async fn respond<B>(&self, request: Request<B>) -> Reply {
         let (head, _) = request.into_parts();
         if head.method != Method::GET && head.method != Method::HEAD {
-            return response::method_not_allowed();
+            let mut reply = response::method_not_allowed();
+            // Whether the body still comes is now the client's choice, so what comes next could be either.
+            if head.version == Version::HTTP_11 && head.headers.contains_key(EXPECT) {
+                response::set(&mut reply, CONNECTION, HeaderValue::from_static("close"));
+            }
+            return reply;
         }
         let reply = match self.route(&head.method, &head.headers, Route::parse(&head.uri)).await {
             Ok(reply) => reply,

@@ -35,6 +35,20 @@ impl Http {
         self.ask("HEAD", path, &[])
     }
 
+    /// GET whose answer must break off; gives what came of the body. Even the head may be lost, when the break comes
+    /// before it is written.
+    pub(crate) fn get_broken(self, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+        match self.request(self.head_of("GET", path, headers).as_bytes()) {
+            Ok(response) if response.complete => panic!("{path}: {} with a complete body", response.status),
+            Ok(response) => {
+                assert!(matches!(response.status, 200 | 206), "{path}: {}", response.status);
+                response.body
+            }
+            Err(error) if is_cut(&error) => Vec::new(),
+            Err(error) => panic!("{path}: {error}"),
+        }
+    }
+
     /// Sends these bytes, and reads one response.
     pub(crate) fn request(self, raw: &[u8]) -> io::Result<Response> {
         let mut connection = Connection::open(self.address)?;
@@ -42,12 +56,16 @@ impl Http {
         connection.receive(raw.starts_with(b"HEAD "))
     }
 
-    fn ask(self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+    fn head_of(self, method: &str, path: &str, headers: &[(&str, &str)]) -> String {
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
         for (name, value) in [("Connection", "close")].iter().chain(headers) {
             request.push_str(&[name, ": ", value, "\r\n"].concat());
         }
-        request.push_str("\r\n");
+        request + "\r\n"
+    }
+
+    fn ask(self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+        let request = self.head_of(method, path, headers);
         let response = self.request(request.as_bytes()).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
         assert!(response.complete, "{method} {path}: the body ended after {} bytes", response.body.len());
         response

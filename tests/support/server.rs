@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -25,7 +25,8 @@ pub(crate) struct Harmonia {
     watchdog: Child,
     log: Arc<Log>,
     daemon_log: Option<PathBuf>,
-    address: SocketAddr,
+    /// What it says that it listens on.
+    url: String,
 }
 
 impl Harmonia {
@@ -45,16 +46,21 @@ impl Harmonia {
         let file = scratch::fresh_dir().join("config.toml");
         // First, since what comes may end in a table.
         fs::write(&file, format!("bind = \"127.0.0.1:0\"\n{config}")).unwrap();
-        let mut program = Command::new(env!("CARGO_BIN_EXE_harmonia"))
-            .arg("--config")
-            .arg(file)
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("cannot run harmonia");
+        let mut program = Self::program();
+        program.arg("--config").arg(file);
+        Self::launch(program)
+    }
+
+    /// The program, with nothing in its environment but the search path.
+    pub(crate) fn program() -> Command {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_harmonia"));
+        program.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null()).stdout(Stdio::null());
+        program
+    }
+
+    /// Starts the program as it is told to, and waits until it says where it listens.
+    pub(crate) fn launch(mut program: Command) -> Self {
+        let mut program = program.stderr(Stdio::piped()).spawn().expect("cannot run harmonia");
         let watchdog = Command::new("bash")
             .args(["-c", WATCHDOG])
             .arg(program.id().to_string())
@@ -66,19 +72,45 @@ impl Harmonia {
         let log = Log::read(program.stderr.take().unwrap());
         // Owns the processes already: a panic from here on stops them.
         let mut harmonia =
-            Self { program, watchdog, log, daemon_log: None, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        harmonia.address = harmonia.log.address();
+            Self { program, watchdog, log, daemon_log: None, url: String::new() };
+        harmonia.url = harmonia.log.url();
         harmonia
     }
 
+    /// Waits until the log has a line with this text, and returns that line.
+    pub(crate) fn logged(&self, text: &str) -> String {
+        self.log.line(text)
+    }
+
+    /// All that it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.state.lock().unwrap().text.clone()
+    }
+
+    /// Sends it SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let id = rustix::process::Pid::from_child(&self.program);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Waits for its end by itself.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.program.wait().unwrap()
+    }
+
     /// The base URL, without a slash at its end.
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The address that it listens on, if that is one of TCP.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.url.split_once("://").expect("not an address of TCP").1.parse().unwrap()
     }
 
     /// A client of it.
     pub(crate) fn http(&self) -> Http {
-        Http::new(self.address)
+        Http::new(self.address())
     }
 }
 
@@ -129,19 +161,19 @@ impl Log {
         log
     }
 
-    /// The address of the line `listening on http://ADDRESS`; panics with the log when the program ends without it.
-    fn address(&self) -> SocketAddr {
-        let waiting = |state: &mut LogState| !state.ended && listening(&state.text).is_none();
+    /// What the line `listening on URL` says; panics with the log when the program ends without it.
+    fn url(&self) -> String {
+        let line = self.line("listening on ");
+        line.split_once("listening on ").unwrap().1.to_owned()
+    }
+
+    /// The first line with this text, once it has come; panics with the log when none comes.
+    fn line(&self, wanted: &str) -> String {
+        let find = |log: &str| log.lines().find(|line| line.contains(wanted)).map(str::to_owned);
+        let waiting = |state: &mut LogState| !state.ended && find(&state.text).is_none();
         let (state, _) = self.changed.wait_timeout_while(self.state.lock().unwrap(), START_TIMEOUT, waiting).unwrap();
-        let address = listening(&state.text);
         let text = state.text.clone();
         drop(state);
-        address.unwrap_or_else(|| panic!("harmonia does not say where it listens:\n{text}"))
+        find(&text).unwrap_or_else(|| panic!("harmonia does not say {wanted:?}:\n{text}"))
     }
-}
-
-fn listening(log: &str) -> Option<SocketAddr> {
-    let (_, rest) = log.split_once("listening on http://")?;
-    let (line, _) = rest.split_once('\n')?;
-    line.split_whitespace().next()?.parse().ok()
 }

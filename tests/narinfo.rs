@@ -1,0 +1,156 @@
+//! `/<hash>.narinfo` as text: statements 9 to 20, 25, 30 and 31 of the conformance list, on all content of a real store.
+
+use harmonia_protocol::StoreDir;
+use harmonia_protocol::narinfo::NarInfo;
+
+use crate::support::content::{MANY, hash_part};
+use crate::support::served::{self, fields, value, values};
+
+/// The narinfos of all content, with the names and paths.
+fn all() -> Vec<(&'static str, &'static str, String)> {
+    served::content().iter().map(|(name, path)| (name, path, served::narinfo(name))).collect()
+}
+
+fn is_nix32(text: &str) -> bool {
+    text.bytes().all(|byte| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&byte))
+}
+
+#[test]
+fn s09_a_narinfo_ends_in_one_line_feed_and_has_neither_cr_nor_blank_lines_nor_bom() {
+    for (name, _, text) in all() {
+        assert!(text.ends_with('\n') && !text.ends_with("\n\n"), "{name}");
+        assert!(text.starts_with("StorePath: "), "{name}");
+        assert!(!text.contains('\r') && !text.contains("\n\n"), "{name}");
+    }
+}
+
+#[test]
+fn s10_fields_come_in_nixs_order_and_there_are_no_others() {
+    let order = [
+        "StorePath", "URL", "Compression", "NarHash", "NarSize", "References", "Deriver", "Sig", "CA",
+    ];
+    for (name, _, text) in all() {
+        let places: Vec<_> = fields(&text)
+            .iter()
+            .map(|(field, _)| order.iter().position(|known| known == field).unwrap_or_else(|| panic!("{field}")))
+            .collect();
+        assert!(places.is_sorted(), "{name}:\n{text}");
+        let mut once = places;
+        once.retain(|place| order[*place] != "Sig");
+        let count = once.len();
+        once.dedup();
+        assert_eq!(once.len(), count, "a field twice in {name}:\n{text}");
+    }
+}
+
+#[test]
+fn s11_empty_references_keep_the_space() {
+    assert!(served::narinfo("regular").contains("\nReferences: \n"));
+}
+
+#[test]
+fn s12_references_are_sorted_base_names_with_single_spaces_and_the_path_itself() {
+    for (name, path, text) in all() {
+        let references = value(&text, "References");
+        if references.is_empty() {
+            continue;
+        }
+        let references: Vec<_> = references.split(' ').collect();
+        assert!(references.is_sorted_by(|a, b| a.as_bytes() < b.as_bytes()), "{name}");
+        for reference in &references {
+            assert!(is_nix32(&reference[..32]) && &reference[32..33] == "-", "{reference:?} of {name}");
+        }
+        match name {
+            "self-reference" => assert_eq!(references, [path.strip_prefix("/nix/store/").unwrap()]),
+            "many-references" => assert_eq!(references.len(), MANY),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn s13_a_deriver_is_a_base_name_of_a_derivation_and_absent_if_unknown() {
+    for (name, _, text) in all() {
+        match (name, &values(&text, "Deriver")[..]) {
+            ("with-deriver", [deriver]) => {
+                assert!(deriver.ends_with("-with-deriver.drv") && is_nix32(&deriver[..32]), "{deriver}");
+            }
+            (name, derivers) => assert!(name != "with-deriver" && derivers.is_empty(), "{name}: {derivers:?}"),
+        }
+    }
+}
+
+#[test]
+fn s14_the_nar_hash_is_sha256_in_nix32() {
+    for (name, _, text) in all() {
+        let hash = value(&text, "NarHash").strip_prefix("sha256:").unwrap();
+        assert!(hash.len() == 52 && is_nix32(hash), "{name}: {hash}");
+    }
+}
+
+#[test]
+fn s15_the_nar_size_is_the_number_of_bytes_that_are_sent() {
+    for (name, _, text) in all() {
+        let size: usize = value(&text, "NarSize").parse().unwrap();
+        let nar = served::http().get(&format!("/{}", value(&text, "URL")));
+        assert!(size > 0 && nar.body.len() == size, "{name}: {} of {size} bytes", nar.body.len());
+    }
+}
+
+#[test]
+fn s16_no_file_hash_or_file_size_beside_compression_none() {
+    for (name, _, text) in all() {
+        assert!(values(&text, "FileHash").is_empty() && values(&text, "FileSize").is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn s18_the_compression_is_always_named() {
+    for (name, _, text) in all() {
+        assert_eq!(value(&text, "Compression"), "none", "{name}");
+    }
+}
+
+#[test]
+fn s19_the_url_is_relative_without_query_or_colon_and_ends_as_the_compression_says() {
+    for (name, _, text) in all() {
+        let url = value(&text, "URL");
+        assert!(!url.starts_with('/') && !url.contains(['?', ':', '#', '%', ' ']), "{name}: {url}");
+        assert!(url.strip_suffix(".nar").is_some_and(|stem| !stem.contains('.')), "{name}: {url}");
+    }
+}
+
+#[test]
+fn s20_the_url_comes_before_any_long_line() {
+    let text = served::narinfo("many-references");
+    let (before, after) = text.split_once("\nURL: ").unwrap();
+    assert!(before.lines().all(|line| line.len() <= 1024));
+    assert!(after.lines().any(|line| line.len() > 1024), "the content has no long line");
+}
+
+#[test]
+fn s25_the_hash_part_of_the_path_is_the_one_asked_for() {
+    for (name, path, text) in all() {
+        assert_eq!(value(&text, "StorePath"), path, "{name}");
+        assert!(served::narinfo_url(name).contains(hash_part(value(&text, "StorePath"))));
+    }
+}
+
+#[test]
+fn s30_two_requests_give_the_same_bytes() {
+    for (name, _, text) in all() {
+        assert_eq!(served::narinfo(name), text, "{name}");
+    }
+}
+
+/// Our parser refuses what go-nix and nix-compat refuse, but for unknown fields, which statement 10 excludes.
+#[test]
+fn s31_the_strictest_parsers_take_every_narinfo() {
+    let store = StoreDir::default();
+    for (name, path, text) in all() {
+        assert!(!text.lines().any(|line| line.matches(": ").count() > 1), "{name}: a separator within a value");
+        let parsed = NarInfo::parse(&text, &store).unwrap_or_else(|error| panic!("{name}: {error}\n{text}"));
+        assert_eq!(store.full_path(&parsed.path), path);
+        assert_eq!(parsed.render(&store), text, "{name}");
+    }
+}

@@ -1,0 +1,130 @@
+//! Signatures and content addresses in narinfos: statements 21 to 24 of the conformance list, and the deriver of 13.
+
+use ring::signature::{ED25519, UnparsedPublicKey};
+
+use crate::support::keys::{self, Key};
+use crate::support::scripted_daemon::ScriptedDaemon;
+use crate::support::served::{self, value, values};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+
+/// Whether the key signed what the narinfo says, by the definition of the fingerprint.
+fn verifies(key: &Key, signature: &str, narinfo: &str) -> bool {
+    let base64 = |text: &str| data_encoding::BASE64.decode(text.as_bytes()).unwrap();
+    let (name, public) = key.public.split_once(':').unwrap();
+    let (signer, signature) = signature.split_once(':').unwrap();
+    let references: Vec<_> = value(narinfo, "References")
+        .split(' ')
+        .filter(|name| !name.is_empty())
+        .map(|name| format!("/nix/store/{name}"))
+        .collect();
+    let fingerprint = format!(
+        "1;{};{};{};{}",
+        value(narinfo, "StorePath"),
+        value(narinfo, "NarHash"),
+        value(narinfo, "NarSize"),
+        references.join(",")
+    );
+    signer == name
+        && UnparsedPublicKey::new(&ED25519, base64(public)).verify(fingerprint.as_bytes(), &base64(signature)).is_ok()
+}
+
+/// `^[^:]+:[A-Za-z0-9+/]{86}==$`
+fn is_well_formed(signature: &str) -> bool {
+    let Some((name, encoded)) = signature.split_once(':') else { return false };
+    let digits = encoded.strip_suffix("==").unwrap_or_default();
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
+    !name.is_empty() && digits.len() == 86 && digits.bytes().all(is_digit)
+}
+
+/// A server that signs, before a daemon that has this.
+fn signing(item: &StoreItem) -> (ScriptedDaemon, Harmonia) {
+    let daemon = ScriptedDaemon::start(item.script());
+    let config = format!("{}sign_key_paths = [\"{}\"]\n", daemon.config(), keys::OURS.secret.display());
+    let harmonia = Harmonia::start(&config);
+    (daemon, harmonia)
+}
+
+fn narinfo_of(item: &StoreItem) -> String {
+    let (_daemon, harmonia) = signing(item);
+    harmonia.http().get(&item.narinfo_url()).text().to_owned()
+}
+
+fn made_up_signature(name: &str, byte: u8) -> String {
+    format!("{name}:{}", data_encoding::BASE64.encode(&[byte; 64]))
+}
+
+#[test]
+fn s21_signatures_that_are_not_well_formed_are_dropped() {
+    let good = made_up_signature("cache.example.org-1", 7);
+    let encoded = good.split_once(':').unwrap().1;
+    let mut item = StoreItem::file(b"signed");
+    item.signatures = vec![
+        "corrupt".to_owned(),
+        String::new(),
+        format!(":{encoded}"),
+        "name:".to_owned(),
+        format!("short:{}", &encoded[4..]),
+        format!("long:{}", data_encoding::BASE64.encode(&[1; 65])),
+        format!("unpadded:{}", encoded.trim_end_matches('=')),
+        format!("line\nSig: {good}"),
+        good.clone(),
+    ];
+    let text = narinfo_of(&item);
+    let signatures = values(&text, "Sig");
+    assert!(signatures.iter().all(|signature| is_well_formed(signature)), "{text}");
+    let daemons: Vec<_> = signatures.iter().filter(|signature| !signature.starts_with(keys::OURS.name)).collect();
+    assert_eq!(daemons, [&&*good], "{text}");
+}
+
+#[test]
+fn s22_our_signature_verifies_for_no_reference_itself_300_of_them_and_odd_names() {
+    for name in ["regular", "self-reference", "many-references", "odd-name"] {
+        let text = served::narinfo(name);
+        let ours = values(&text, "Sig");
+        assert!(ours.iter().any(|signature| verifies(&keys::OURS, signature, &text)), "{name}:\n{text}");
+        let altered = text.replacen("\nNarSize: ", "\nNarSize: 1", 1);
+        assert!(!ours.iter().any(|signature| verifies(&keys::OURS, signature, &altered)), "{name}");
+    }
+}
+
+#[test]
+fn s23_the_daemons_signatures_are_kept_and_each_key_signs_once() {
+    let text = served::narinfo("foreign-signature");
+    let signatures = values(&text, "Sig");
+    assert_eq!(signatures.len(), 2, "{text}");
+    for key in [&*keys::OURS, &*keys::FOREIGN] {
+        assert!(signatures.iter().any(|signature| verifies(key, signature, &text)), "{text}");
+    }
+
+    let mut item = StoreItem::file(b"signed before");
+    let others = made_up_signature("other-1", 1);
+    item.signatures = vec![others.clone(), made_up_signature(keys::OURS.name, 2), made_up_signature("other-1", 3)];
+    let text = narinfo_of(&item);
+    let signatures = values(&text, "Sig");
+    assert_eq!(signatures.len(), 2, "{text}");
+    assert!(signatures.contains(&&*others) && signatures.iter().any(|it| verifies(&keys::OURS, it, &text)), "{text}");
+}
+
+#[test]
+fn s24_a_content_address_is_told_only_if_the_path_follows_from_it() {
+    for name in ["fixed-recursive", "fixed-flat", "fixed-flat-sha1", "text-with-reference"] {
+        let text = served::narinfo(name);
+        assert_eq!(values(&text, "CA").len(), 1, "{text}");
+    }
+    let true_of_another = value(&served::narinfo("fixed-recursive"), "CA").to_owned();
+    for address in [&*true_of_another, "fixed:r:sha256:", "text:md5:x", "unheard-of"] {
+        let mut item = StoreItem::file(b"addressed");
+        item.content_address = address.to_owned();
+        let text = narinfo_of(&item);
+        assert!(text.starts_with("StorePath: ") && values(&text, "CA").is_empty(), "{address}:\n{text}");
+    }
+}
+
+#[test]
+fn s13_a_deriver_that_is_no_derivation_is_not_told() {
+    let mut item = StoreItem::file(b"derived");
+    item.deriver = item.path.clone();
+    let text = narinfo_of(&item);
+    assert!(text.starts_with("StorePath: ") && values(&text, "Deriver").is_empty(), "{text}");
+}

@@ -1,0 +1,245 @@
+//! A daemon that says what a test tells it to: a listener whose connections play a script.
+//!
+//! It greets as Nix 2.34 does, then answers each question with the script's bytes, which may be any.
+
+use std::fs;
+use std::io::{self, BufReader, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use super::scratch;
+use super::wire::{LAST, Wire};
+
+/// No event takes this long; a test that hangs says nothing.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const VERSION: u64 = 0x126;
+
+/// What a connection is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// The path that has this hash part.
+    PathFromHashPart(String),
+    /// The info of this full path.
+    PathInfo(String),
+    /// The NAR of this full path.
+    Nar(String),
+}
+
+/// What it answers, and whether it hangs up then.
+pub(crate) struct Answer {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) hang_up: bool,
+}
+
+impl From<Wire> for Answer {
+    fn from(wire: Wire) -> Self {
+        Self { bytes: wire.done(), hang_up: false }
+    }
+}
+
+impl Answer {
+    /// The bytes, and the end of the connection after them.
+    pub(crate) fn then_hang_up(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { bytes: bytes.into(), hang_up: true }
+    }
+}
+
+/// How to greet and to answer.
+pub(crate) struct Script {
+    greeting: Answer,
+    answer: Box<dyn Fn(&Question) -> Answer + Send + Sync>,
+}
+
+impl Script {
+    /// Greets well, and answers so.
+    pub(crate) fn answering(answer: impl Fn(&Question) -> Answer + Send + Sync + 'static) -> Self {
+        Self { greeting: greeting().into(), answer: Box::new(answer) }
+    }
+
+    /// Answers nothing after this greeting.
+    pub(crate) fn greeting(greeting: Answer) -> Self {
+        Self { greeting, answer: Box::new(|question| panic!("{question:?} after a bad greeting")) }
+    }
+}
+
+/// All that Nix 2.34 says before the first question.
+pub(crate) fn greeting() -> Wire {
+    let (features, not_trusted) = (0, 2);
+    Wire::new()
+        .number(0x6478_696f)
+        .number(VERSION)
+        .number(features)
+        .string("2.34.8-scripted")
+        .number(not_trusted)
+        .number(LAST)
+        // Of SetOptions.
+        .number(LAST)
+}
+
+/// A daemon at a socket; the socket goes away on drop, connections end with their clients.
+pub(crate) struct ScriptedDaemon {
+    socket: PathBuf,
+    stage: Arc<Stage>,
+}
+
+struct Stage {
+    script: Mutex<Arc<Script>>,
+    seen: Mutex<Seen>,
+    changed: Condvar,
+}
+
+/// What has happened so far.
+#[derive(Clone, Default)]
+pub(crate) struct Seen {
+    /// Connections that were accepted.
+    pub(crate) connections: usize,
+    /// Connections that their client has closed.
+    pub(crate) closed_by_client: usize,
+    /// What was asked, on all connections.
+    pub(crate) asked: Vec<Question>,
+}
+
+impl ScriptedDaemon {
+    pub(crate) fn start(script: Script) -> Self {
+        let socket = scratch::fresh_dir().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let stage = Arc::new(Stage {
+            script: Mutex::new(Arc::new(script)),
+            seen: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let accepting = Arc::clone(&stage);
+        // Ends with the test binary: a thread in accept costs nothing.
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                accepting.record(|seen| seen.connections += 1);
+                let stage = Arc::clone(&accepting);
+                thread::spawn(move || stage.converse(stream));
+            }
+        });
+        Self { socket, stage }
+    }
+
+    /// The part of a configuration that names it.
+    pub(crate) fn config(&self) -> String {
+        format!("daemon_socket = \"{}\"\n", self.socket.display())
+    }
+
+    /// Plays this script from the next connection or answer on.
+    pub(crate) fn play(&self, script: Script) {
+        *self.stage.script.lock().unwrap() = Arc::new(script);
+    }
+
+    /// What has happened so far.
+    pub(crate) fn seen(&self) -> Seen {
+        self.stage.seen.lock().unwrap().clone()
+    }
+
+    /// Waits until this holds; panics when it does not come to it.
+    pub(crate) fn wait_until(&self, holds: impl Fn(&Seen) -> bool) {
+        let seen = self.stage.seen.lock().unwrap();
+        let (seen, _) = self.stage.changed.wait_timeout_while(seen, TIMEOUT, |seen| !holds(seen)).unwrap();
+        assert!(holds(&seen), "it never happened; asked: {:?}", seen.asked);
+    }
+}
+
+impl Drop for ScriptedDaemon {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+impl Stage {
+    fn record(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen.lock().unwrap());
+        self.changed.notify_all();
+    }
+
+    fn script(&self) -> Arc<Script> {
+        Arc::clone(&self.script.lock().unwrap())
+    }
+
+    fn converse(&self, stream: UnixStream) {
+        let closed = match self.play(stream) {
+            Ok(closed) => closed,
+            // It went while it was written to, or in the middle of a word.
+            Err(_) => true,
+        };
+        if closed {
+            self.record(|seen| seen.closed_by_client += 1);
+        }
+    }
+
+    /// Plays to the end; whether it was the client that closed.
+    fn play(&self, mut stream: UnixStream) -> io::Result<bool> {
+        let script = self.script();
+        stream.write_all(&script.greeting.bytes)?;
+        if script.greeting.hang_up {
+            return Ok(false);
+        }
+        let mut incoming = Incoming(BufReader::new(stream.try_clone()?));
+        incoming.greeting()?;
+        while let Some(question) = incoming.question()? {
+            self.record(|seen| seen.asked.push(question.clone()));
+            let answer = (self.script().answer)(&question);
+            stream.write_all(&answer.bytes)?;
+            if answer.hang_up {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The client's half.
+struct Incoming(BufReader<UnixStream>);
+
+impl Incoming {
+    fn number(&mut self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        self.0.read_exact(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn string(&mut self) -> io::Result<String> {
+        let length = usize::try_from(self.number()?).unwrap();
+        assert!(length < 4096, "a client's string of {length} bytes");
+        let mut bytes = vec![0; length.next_multiple_of(8)];
+        self.0.read_exact(&mut bytes)?;
+        assert!(bytes.drain(length..).all(|byte| byte == 0), "a client's padding is not zero");
+        Ok(String::from_utf8(bytes).unwrap())
+    }
+
+    /// Magic, version, features, two obsolete numbers, and SetOptions.
+    fn greeting(&mut self) -> io::Result<()> {
+        assert_eq!((self.number()?, self.number()?), (0x6e69_7863, VERSION));
+        for _ in 0..self.number()? {
+            self.string()?;
+        }
+        assert_eq!((self.number()?, self.number()?, self.number()?), (0, 0, 19));
+        for _ in 0..12 {
+            self.number()?;
+        }
+        assert_eq!(self.number()?, 0, "overrides");
+        Ok(())
+    }
+
+    /// Nothing when the client has closed.
+    fn question(&mut self) -> io::Result<Option<Question>> {
+        let opcode = match self.number() {
+            Ok(opcode) => opcode,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let about = self.string()?;
+        Ok(Some(match opcode {
+            29 => Question::PathFromHashPart(about),
+            26 => Question::PathInfo(about),
+            38 => Question::Nar(about),
+            other => panic!("opcode {other}"),
+        }))
+    }
+}

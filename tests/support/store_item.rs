@@ -1,0 +1,119 @@
+//! One path as a scripted daemon knows it: its info field by field, each of which a test can get wrong, and its NAR.
+
+use ring::digest::{SHA256, digest};
+
+use super::scripted_daemon::{Answer, Question, Script};
+use super::wire::{LAST, Wire};
+
+/// A path, its info and its NAR; truthful as it is made.
+#[derive(Clone)]
+pub(crate) struct StoreItem {
+    pub(crate) path: String,
+    pub(crate) deriver: String,
+    /// In hexadecimal.
+    pub(crate) nar_hash: String,
+    pub(crate) references: Vec<String>,
+    pub(crate) nar_size: u64,
+    pub(crate) signatures: Vec<String>,
+    pub(crate) content_address: String,
+    pub(crate) nar: Vec<u8>,
+}
+
+impl StoreItem {
+    /// A file of these contents.
+    pub(crate) fn file(contents: &[u8]) -> Self {
+        let nar = Wire::new()
+            .string("nix-archive-1")
+            .string("(")
+            .string("type")
+            .string("regular")
+            .string("contents")
+            .string(contents)
+            .string(")")
+            .done();
+        Self {
+            path: "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-scripted".to_owned(),
+            deriver: String::new(),
+            nar_hash: data_encoding::HEXLOWER.encode(digest(&SHA256, &nar).as_ref()),
+            references: Vec::new(),
+            nar_size: nar.len() as u64,
+            signatures: Vec::new(),
+            content_address: String::new(),
+            nar,
+        }
+    }
+
+    /// A file of this many bytes, none of them zero: a hole in it would show.
+    pub(crate) fn file_of(size: usize) -> Self {
+        let contents: Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).unwrap() + 1).collect();
+        Self::file(&contents)
+    }
+
+    pub(crate) fn hash_part(&self) -> &str {
+        super::content::hash_part(&self.path)
+    }
+
+    pub(crate) fn narinfo_url(&self) -> String {
+        format!("/{}.narinfo", self.hash_part())
+    }
+
+    /// The URL of the NAR, by the hash of the info.
+    pub(crate) fn nar_url(&self) -> String {
+        let hash = data_encoding::HEXLOWER.decode(self.nar_hash.as_bytes()).unwrap();
+        format!("/nar/{}-{}.nar", self.hash_part(), harmonia_protocol::nix32::encode(&hash))
+    }
+
+    /// The reply to a question about its hash part.
+    pub(crate) fn path_reply(&self) -> Wire {
+        Wire::new().number(LAST).string(&self.path)
+    }
+
+    /// The reply to a question about its info.
+    pub(crate) fn info_reply(&self) -> Wire {
+        let (valid, registration_time, ultimate) = (1, 1_700_000_000, 0);
+        Wire::new()
+            .number(LAST)
+            .number(valid)
+            .string(&self.deriver)
+            .string(&self.nar_hash)
+            .strings(&self.references)
+            .number(registration_time)
+            .number(self.nar_size)
+            .number(ultimate)
+            .strings(&self.signatures)
+            .string(&self.content_address)
+    }
+
+    /// The reply to a request for its NAR.
+    pub(crate) fn nar_reply(&self) -> Wire {
+        Wire::new().number(LAST).raw(&self.nar)
+    }
+
+    /// What a daemon that has it, and nothing else, answers.
+    pub(crate) fn answer(&self, question: &Question) -> Answer {
+        match question {
+            Question::PathFromHashPart(hash) if hash == self.hash_part() => self.path_reply(),
+            Question::PathFromHashPart(_) => Wire::new().number(LAST).string(""),
+            Question::PathInfo(path) if *path == self.path => self.info_reply(),
+            Question::PathInfo(_) => Wire::new().number(LAST).number(0),
+            Question::Nar(path) if *path == self.path => self.nar_reply(),
+            Question::Nar(_) => Wire::new().number(LAST).error("no such path"),
+        }
+        .into()
+    }
+
+    /// The script of such a daemon.
+    pub(crate) fn script(&self) -> Script {
+        let item = self.clone();
+        Script::answering(move |question| item.answer(question))
+    }
+
+    /// The same, but for the reply to a request for the NAR.
+    pub(crate) fn script_with_nar(&self, reply: impl Fn() -> Answer + Send + Sync + 'static) -> Script {
+        let item = self.clone();
+        Script::answering(move |question| match question {
+            Question::Nar(_) => reply(),
+            _ => item.answer(question),
+        })
+    }
+}

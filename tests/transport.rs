@@ -1,0 +1,233 @@
+//! Methods, headers and connections of every endpoint: statements 4 to 8, 29, 32, 53, 54, 61 to 63 and 65 of the
+//! conformance list. The deadlines of 52 and 53 are minutes; `net::activity` proves them against its clock.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::thread;
+
+use crate::support::http::{Connection, Response};
+use crate::support::served::{self, http, nar_url, narinfo_url};
+
+const MISSING: &str = "/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz.narinfo";
+
+/// A URL of each endpoint and of each kind of 404.
+fn urls() -> Vec<String> {
+    vec![
+        "/nix-cache-info".to_owned(),
+        narinfo_url("regular"),
+        narinfo_url("many-references"),
+        narinfo_url("regular") + "?json",
+        nar_url("executable"),
+        MISSING.to_owned(),
+        "/".to_owned(),
+        "/nowhere".to_owned(),
+    ]
+}
+
+fn connection() -> Connection {
+    Connection::open(served::server().address()).unwrap()
+}
+
+#[test]
+fn s04_put_is_refused_everywhere_and_the_connection_stays_in_step_or_closes() {
+    for url in urls() {
+        for expect in ["", "Expect: 100-continue\r\n"] {
+            let mut connection = connection();
+            let put = format!("PUT {url} HTTP/1.1\r\nHost: cache\r\nContent-Length: 4\r\n{expect}\r\n");
+            connection.send(put.as_bytes()).unwrap();
+            if expect.is_empty() {
+                connection.send(b"body").unwrap();
+            }
+            let response = connection.receive(false).unwrap();
+            assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD")), "{url}");
+            // Who waited for leave to send a body may send it or not: only a close leaves no doubt.
+            assert_eq!(response.header("connection"), (!expect.is_empty()).then_some("close"), "{url}");
+            let next = connection
+                .send(b"GET /nix-cache-info HTTP/1.1\r\nHost: cache\r\n\r\n")
+                .and_then(|()| connection.receive(false));
+            if let Ok(next) = next {
+                assert!(next.text().starts_with("StoreDir: "), "{url} {expect}: {} {:?}", next.status, next.headers);
+            }
+        }
+    }
+}
+
+#[test]
+fn s05_head_has_the_status_and_headers_of_get_and_no_body() {
+    let comparable = |response: &Response| {
+        let mut headers = response.headers.clone();
+        headers.retain(|(name, _)| name != "date");
+        (response.status, headers)
+    };
+    for url in urls() {
+        let (get, head) = (http().get(&url), http().head(&url));
+        assert_eq!(comparable(&get), comparable(&head), "{url}");
+        assert_eq!(head.header("content-length"), Some(&*get.body.len().to_string()), "{url}");
+        // Nothing follows the head: what comes next is the next answer.
+        let mut connection = connection();
+        let both = format!("HEAD {url} HTTP/1.1\r\nHost: c\r\n\r\nGET /nix-cache-info HTTP/1.1\r\nHost: c\r\n\r\n");
+        connection.send(both.as_bytes()).unwrap();
+        connection.receive(true).unwrap();
+        assert!(connection.receive(false).unwrap().text().starts_with("StoreDir: "), "{url}");
+    }
+}
+
+#[test]
+fn s06_other_methods_are_405_with_allow_and_get_and_head_never_are() {
+    for url in urls() {
+        for method in ["POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"] {
+            let response = http().request(format!("{method} {url} HTTP/1.1\r\nHost: c\r\n\r\n").as_bytes()).unwrap();
+            assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD")), "{method} {url}");
+        }
+        assert!(http().get(&url).status != 405 && http().head(&url).status != 405, "{url}");
+    }
+}
+
+#[test]
+fn s07_s08_nothing_is_coded_by_default_nor_ever_marked_as_not_coded() {
+    for url in urls() {
+        for accepted in [None, Some("identity"), Some("deflate, bzip2, xz, x-gzip"), Some("zstd, br, gzip, deflate")] {
+            let headers: Vec<_> = accepted.map(|value| ("Accept-Encoding", value)).into_iter().collect();
+            let response = http().get_with(&url, &headers);
+            assert_eq!(response.header("content-encoding"), None, "{url}");
+        }
+    }
+}
+
+#[test]
+fn s29_many_requests_at_once_are_never_answered_429() {
+    let narinfos = ["regular", "symlink", "odd-name", "many-references"].map(narinfo_url);
+    thread::scope(|scope| {
+        for client in 0..40 {
+            let narinfos = &narinfos;
+            scope.spawn(move || {
+                for turn in 0..5 {
+                    assert_eq!(http().get(&narinfos[(client + turn) % narinfos.len()]).status, 200);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn s32_head_and_body_of_a_narinfo_leave_in_one_write() {
+    let mut stream = TcpStream::connect(served::server().address()).unwrap();
+    let request = format!("GET {} HTTP/1.1\r\nHost: cache\r\n\r\n", narinfo_url("regular"));
+    let text = served::narinfo("regular");
+    // The first time and on the reused connection, where Nagle's algorithm would hold a second write back.
+    for _ in 0..3 {
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut bytes = [0; 16 * 1024];
+        let read = stream.read(&mut bytes).unwrap();
+        let answer = std::str::from_utf8(&bytes[..read]).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(&text), "{answer}");
+    }
+}
+
+#[test]
+fn s53_a_client_has_at_least_25_connections() {
+    let mut connections: Vec<_> = (0..30).map(|_| connection()).collect();
+    let request = format!("GET {} HTTP/1.1\r\nHost: cache\r\n\r\n", narinfo_url("regular"));
+    for _ in 0..2 {
+        for connection in &mut connections {
+            connection.send(request.as_bytes()).unwrap();
+        }
+        for connection in &mut connections {
+            assert_eq!(connection.receive(false).unwrap().status, 200);
+        }
+    }
+}
+
+#[test]
+fn s54_requests_pipelined_after_errors_stay_in_step() {
+    let nar = nar_url("executable");
+    let requests = [
+        ("GET", MISSING.to_owned(), "", 404),
+        ("GET", narinfo_url("regular"), "", 200),
+        ("GET", nar.clone(), "Range: bytes=99999999-\r\n", 416),
+        ("HEAD", nar.clone(), "", 200),
+        ("POST", nar.clone(), "", 405),
+        ("GET", nar.clone(), "Range: bytes=8-15\r\n", 206),
+        ("GET", "/../nowhere".to_owned(), "", 404),
+        ("GET", "/nix-cache-info".to_owned(), "", 200),
+    ];
+    let mut connection = connection();
+    let mut all = String::new();
+    for (method, url, headers, _) in &requests {
+        all.push_str(&format!("{method} {url} HTTP/1.1\r\nHost: cache\r\n{headers}\r\n"));
+    }
+    connection.send(all.as_bytes()).unwrap();
+    for (method, url, _, status) in &requests {
+        let response = connection.receive(*method == "HEAD").unwrap();
+        assert_eq!(response.status, *status, "{method} {url}");
+        match (*status, &**url) {
+            (206, _) => assert_eq!(response.body, b"nix-arch"),
+            (200, "/nix-cache-info") => assert!(response.text().starts_with("StoreDir: ")),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn s61_two_slashes_are_one_and_no_body_has_an_absolute_url() {
+    for url in urls() {
+        let doubled = url.replace('/', "//");
+        let (once, twice) = (http().get(&url), http().get(&doubled));
+        assert_eq!((once.status, &once.body), (twice.status, &twice.body), "{doubled}");
+        assert!(!String::from_utf8_lossy(&once.body).contains("://"), "{url}");
+    }
+}
+
+#[test]
+fn s62_paths_that_would_leave_the_endpoints_are_4xx() {
+    let regular = narinfo_url("regular");
+    let regular = regular.trim_start_matches('/');
+    let long = format!("/{}", "a".repeat(60_000));
+    for url in [
+        &*format!("/../{regular}"),
+        &format!("/./{regular}"),
+        &format!("/nar/../{regular}"),
+        &format!("/%2e%2e/{regular}"),
+        &format!("/x%2f{regular}"),
+        &format!("/%2f{regular}"),
+        &format!("/{regular}%00"),
+        &format!("/{regular}%2f"),
+        "/%ff%fe.narinfo",
+        "/etc/passwd",
+        "/../../etc/passwd",
+        &long,
+    ] {
+        let status = http().get(url).status;
+        assert!((400..500).contains(&status), "{url}: {status}");
+    }
+}
+
+#[test]
+fn s63_proxies_keep_nars_for_ever_narinfos_an_hour_and_errors_not_at_all() {
+    for (url, expected) in [
+        (nar_url("regular"), "public, max-age=31536000, immutable"),
+        (narinfo_url("regular"), "public, max-age=3600"),
+        ("/nix-cache-info".to_owned(), "public, max-age=3600"),
+        (MISSING.to_owned(), "no-store"),
+        ("/nowhere".to_owned(), "no-store"),
+    ] {
+        assert_eq!(http().get(&url).header("cache-control"), Some(expected), "{url}");
+    }
+}
+
+#[test]
+fn s26_s65_bodies_of_errors_are_plain_short_and_without_paths() {
+    let range = [("Range", "bytes=99999999-"), ("Accept-Encoding", "zstd")];
+    let put = format!("PUT {} HTTP/1.1\r\nHost: c\r\nContent-Length: 0\r\n\r\n", nar_url("regular"));
+    for (status, response) in [
+        (404, http().get_with(MISSING, &range)),
+        (404, http().get_with("/nowhere", &range)),
+        (416, http().get_with(&nar_url("regular"), &range)),
+        (405, http().request(put.as_bytes()).unwrap()),
+    ] {
+        assert_eq!(response.status, status);
+        assert_eq!(response.header("content-encoding"), None);
+        assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
+        assert!(response.body.len() < 200 && !response.text().contains('/'), "{}", response.text());
+    }
+}
