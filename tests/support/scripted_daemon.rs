@@ -106,11 +106,8 @@ impl ScriptedDaemon {
     pub(crate) fn start(script: Script) -> Self {
         let socket = scratch::fresh_dir().join("socket");
         let listener = UnixListener::bind(&socket).unwrap();
-        let stage = Arc::new(Stage {
-            script: Mutex::new(Arc::new(script)),
-            seen: Mutex::default(),
-            changed: Condvar::new(),
-        });
+        let stage =
+            Arc::new(Stage { script: Mutex::new(Arc::new(script)), seen: Mutex::default(), changed: Condvar::new() });
         let accepting = Arc::clone(&stage);
         // Ends with the test binary: a thread in accept costs nothing.
         thread::spawn(move || {
