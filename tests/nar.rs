@@ -113,8 +113,7 @@ fn s51_the_head_of_a_huge_nar_comes_before_the_nar() {
     let mut item = StoreItem::file(b"a beginning");
     item.nar_size = 10 << 30;
     let beginning = item.nar[..1].to_vec();
-    let daemon =
-        ScriptedDaemon::start(item.script_with_nar(move || Wire::new().number(LAST).raw(&beginning).into()));
+    let daemon = ScriptedDaemon::start(item.script_with_nar(move || Wire::new().number(LAST).raw(&beginning).into()));
     let harmonia = Harmonia::start(&daemon.config());
     let mut stream = TcpStream::connect(harmonia.address()).unwrap();
     let request = format!("GET {} HTTP/1.1\r\nHost: cache\r\n\r\n", item.nar_url());

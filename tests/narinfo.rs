@@ -26,9 +26,7 @@ fn s09_a_narinfo_ends_in_one_line_feed_and_has_neither_cr_nor_blank_lines_nor_bo
 
 #[test]
 fn s10_fields_come_in_nixs_order_and_there_are_no_others() {
-    let order = [
-        "StorePath", "URL", "Compression", "NarHash", "NarSize", "References", "Deriver", "Sig", "CA",
-    ];
+    let order = ["StorePath", "URL", "Compression", "NarHash", "NarSize", "References", "Deriver", "Sig", "CA"];
     for (name, _, text) in all() {
         let places: Vec<_> = fields(&text)
             .iter()

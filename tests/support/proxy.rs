@@ -35,11 +35,8 @@ impl Proxy {
     pub(crate) fn new(upstream: SocketAddr, faults: &[Fault]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let plan = Arc::new(Plan {
-            upstream,
-            faults: Mutex::new(faults.iter().copied().collect()),
-            ranges: Mutex::default(),
-        });
+        let plan =
+            Arc::new(Plan { upstream, faults: Mutex::new(faults.iter().copied().collect()), ranges: Mutex::default() });
         let accepting = Arc::clone(&plan);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {

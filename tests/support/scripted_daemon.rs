@@ -110,11 +110,8 @@ impl ScriptedDaemon {
     /// Starts it at a socket that does not exist yet.
     pub(crate) fn start_at(socket: PathBuf, script: Script) -> Self {
         let listener = UnixListener::bind(&socket).unwrap();
-        let stage = Arc::new(Stage {
-            script: Mutex::new(Arc::new(script)),
-            seen: Mutex::default(),
-            changed: Condvar::new(),
-        });
+        let stage =
+            Arc::new(Stage { script: Mutex::new(Arc::new(script)), seen: Mutex::default(), changed: Condvar::new() });
         let accepting = Arc::clone(&stage);
         // Ends with the test binary: a thread in accept costs nothing.
         thread::spawn(move || {

@@ -71,8 +71,7 @@ impl Harmonia {
             .expect("cannot run bash");
         let log = Log::read(program.stderr.take().unwrap());
         // Owns the processes already: a panic from here on stops them.
-        let mut harmonia =
-            Self { program, watchdog, log, daemon_log: None, url: String::new() };
+        let mut harmonia = Self { program, watchdog, log, daemon_log: None, url: String::new() };
         harmonia.url = harmonia.log.url();
         harmonia
     }
