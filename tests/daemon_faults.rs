@@ -5,9 +5,9 @@
 
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -141,8 +141,10 @@ fn s28_an_end_at_any_byte_of_a_reply_is_503() {
     item.references = vec![item.path.clone()];
     item.signatures = vec!["key:AAAA".to_owned()];
     let cut = Arc::new(AtomicUsize::new(0));
-    let replies: [(_, fn(&StoreItem) -> Wire); 2] =
-        [(Question::PathFromHashPart(String::new()), StoreItem::path_reply), (Question::PathInfo(String::new()), StoreItem::info_reply)];
+    let replies: [(_, fn(&StoreItem) -> Wire); 2] = [
+        (Question::PathFromHashPart(String::new()), StoreItem::path_reply),
+        (Question::PathInfo(String::new()), StoreItem::info_reply),
+    ];
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
     for (to, reply) in replies {

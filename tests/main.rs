@@ -4,9 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod architecture;
+mod bad_input;
 mod cache_info;
+mod check;
 mod client_releases;
 mod compression;
+mod daemon_command;
 mod daemon_faults;
 mod daemon_releases;
 mod http2;
@@ -16,5 +19,6 @@ mod narinfo;
 mod ranges;
 mod resume;
 mod signatures;
+mod start;
 mod support;
 mod transport;
