@@ -4,14 +4,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod architecture;
+mod bad_input;
 mod cache_info;
+mod check;
 mod client_releases;
+mod compression;
+mod daemon_command;
+mod daemon_faults;
 mod daemon_releases;
 mod http2;
 mod nar;
+mod nar_faults;
 mod narinfo;
 mod ranges;
 mod resume;
 mod signatures;
+mod start;
 mod support;
 mod transport;

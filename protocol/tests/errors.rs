@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use harmonia_protocol::handshake::HandshakeError;
 use harmonia_protocol::version::Version;
 use harmonia_protocol::{Client, ClientError, StoreDir};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -148,12 +149,16 @@ fn a_daemon_that_aborts_has_closed_before_its_reply() {
 }
 
 /// A connection that the daemon has closed before the client wrote.
+#[derive(Debug)]
 struct Refused {
+    /// What it said before.
+    said: &'static [u8],
     write: Option<io::ErrorKind>,
 }
 
 impl AsyncRead for Refused {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        into.put_slice(std::mem::take(&mut self.said));
         Poll::Ready(Ok(()))
     }
 }
@@ -178,8 +183,20 @@ fn a_user_who_is_not_allowed_sees_the_connection_closed_before_the_greeting() {
     assert!(auth.sections.iter().any(|section| section.name.starts_with("send -> BrokenPipe")));
     assert!(auth.sections.iter().any(|section| section.name == "recv -> EOF, 0 bytes"));
     for write in [Some(io::ErrorKind::BrokenPipe), Some(io::ErrorKind::ConnectionReset), None] {
-        let outcome = run(Client::connect(Refused { write }, StoreDir::default()));
+        let outcome = run(Client::connect(Refused { said: b"", write }, StoreDir::default()));
         assert!(matches!(outcome, Err(ClientError::ClosedBeforeGreeting)), "{write:?}");
+    }
+}
+
+#[test]
+fn what_a_peer_said_before_it_closed_is_read_though_nothing_can_be_written() {
+    for write in [Some(io::ErrorKind::BrokenPipe), Some(io::ErrorKind::ConnectionReset), None] {
+        let outcome = run(Client::connect(Refused { said: b"SSH-2.0-OpenSSH", write }, StoreDir::default()));
+        let magic = u64::from_le_bytes(*b"SSH-2.0-");
+        assert!(
+            matches!(outcome, Err(ClientError::Handshake(HandshakeError::Magic(found))) if found == magic),
+            "{write:?}: {outcome:?}"
+        );
     }
 }
 

@@ -85,6 +85,11 @@ impl Daemon {
         self.prefix.on_host(SOCKET)
     }
 
+    /// A program on the host that speaks the protocol on its standard input and output, for the same store.
+    pub(crate) fn stdio_command(&self) -> PathBuf {
+        self.prefix.script(&["nix-daemon", "--stdio"])
+    }
+
     /// Runs a program of the release on the daemon's store, past the daemon.
     pub(crate) fn run(&self, command: &[&str]) -> Outcome {
         self.prefix.run(command)

@@ -10,8 +10,10 @@
 //! What runs in the namespace is PID 1 or below it, so that killing `unshare` kills all of it; see [`Prefix::serve`] for
 //! what kills that.
 
-use std::fs::{self, File};
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -117,6 +119,19 @@ impl Prefix {
             .stderr(log)
             .spawn()
             .expect("cannot run env")
+    }
+
+    /// A script on the host that becomes this command, on its own standard input and output.
+    pub(crate) fn script(&self, command: &[&str]) -> PathBuf {
+        let entering = self.enter(Command::new("env"), RUN, command);
+        let quoted = |word: &OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''"));
+        let variables = entering.get_envs().filter_map(|(name, value)| Some(quoted(&[name, value?].join(OsStr::new("=")))));
+        let words = entering.get_args().map(quoted);
+        let line: Vec<_> = ["exec env -i".to_owned()].into_iter().chain(variables).chain(words).collect();
+        let path = scratch::fresh_dir().join("script");
+        fs::write(&path, format!("#!/bin/sh\n{}\n", line.join(" "))).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        path
     }
 
     fn enter(&self, mut outer: Command, script: &str, command: &[&str]) -> Command {

@@ -104,7 +104,11 @@ pub(crate) struct Seen {
 
 impl ScriptedDaemon {
     pub(crate) fn start(script: Script) -> Self {
-        let socket = scratch::fresh_dir().join("socket");
+        Self::start_at(scratch::fresh_dir().join("socket"), script)
+    }
+
+    /// Starts it at a socket that does not exist yet.
+    pub(crate) fn start_at(socket: PathBuf, script: Script) -> Self {
         let listener = UnixListener::bind(&socket).unwrap();
         let stage =
             Arc::new(Stage { script: Mutex::new(Arc::new(script)), seen: Mutex::default(), changed: Condvar::new() });

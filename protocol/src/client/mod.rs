@@ -65,14 +65,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let mut incoming = BytesMut::new();
         let mut reply_begun = false;
         loop {
-            // A daemon that refuses its peer closes at once: the write may fail before the read does.
+            // A daemon that refuses its peer closes at once: the write may fail while what it said can still be read.
             let written = async {
                 stream.write_all_buf(&mut outgoing).await?;
                 stream.flush().await
             };
             let read = match written.await {
-                Ok(()) => stream.read_buf(&mut incoming).await,
-                Err(error) => Err(error),
+                Err(error) if !exchange::is_disconnect(&error) => Err(error),
+                _ => stream.read_buf(&mut incoming).await,
             };
             match read {
                 Ok(0) if !reply_begun => return Err(ClientError::ClosedBeforeGreeting),

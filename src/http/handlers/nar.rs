@@ -30,10 +30,8 @@ pub(in crate::http) async fn respond(
         return Ok(refusal(StatusCode::NOT_FOUND));
     }
     let wanted = Wanted::of(app, method, headers, &valid);
-    if is_held(headers, &wanted.tag) {
-        return Ok(not_modified(Keep::Forever, wanted.tag));
-    }
     let mut reply = match wanted.representation {
+        _ if is_held(headers, &wanted.tag) => not_modified(Keep::Forever, wanted.tag.clone()),
         Representation::Unsatisfiable => unsatisfiable(valid.info.nar_size),
         ref representation if *method == Method::HEAD => head(representation, valid.info.nar_size),
         representation => {
@@ -41,7 +39,7 @@ pub(in crate::http) async fn respond(
             body(app, representation, nar, valid.info.nar_size)
         }
     };
-    if reply.status() != StatusCode::RANGE_NOT_SATISFIABLE {
+    if reply.status().is_success() {
         set(&mut reply, CONTENT_TYPE, HeaderValue::from_static("application/x-nix-nar"));
         set(&mut reply, ETAG, wanted.tag);
     }

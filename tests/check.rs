@@ -1,0 +1,104 @@
+//! How the program ends when it cannot serve: `harmonia check`, and starts that fail.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::support::daemon::Daemon;
+use crate::support::keys;
+use crate::support::release::Release;
+use crate::support::scratch;
+use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::wire::Wire;
+
+const OK: i32 = 0;
+const UNAVAILABLE: i32 = 69;
+const PROTOCOL: i32 = 76;
+const NO_PERMISSION: i32 = 77;
+const CONFIG: i32 = 78;
+
+struct Ended {
+    code: Option<i32>,
+    output: String,
+    log: String,
+}
+
+/// Runs the program with this configuration file to its end.
+fn run(config: &str, arguments: &[&str]) -> Ended {
+    let file = scratch::fresh_dir().join("config.toml");
+    fs::write(&file, config).unwrap();
+    let mut program = Harmonia::program();
+    let ended = program.arg("--config").arg(file).args(arguments).stdout(std::process::Stdio::piped()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ended { code: ended.status.code(), output: text(ended.stdout), log: text(ended.stderr) }
+}
+
+fn key_file(text: &str) -> PathBuf {
+    let path = scratch::fresh_dir().join("key");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn a_check_of_all_that_is_needed_says_what_it_found() {
+    let daemon = Daemon::shared(Release::Nix2_34);
+    let ended =
+        run(&format!("daemon_socket = {:?}\nsign_key_paths = [{:?}]\n", daemon.socket(), keys::OURS.secret), &["check"]);
+    assert_eq!(ended.code, Some(OK), "{}", ended.log);
+    for line in [
+        "configuration: ok, would listen on [::]:5000\n",
+        &format!("signing key: ok, {}\n", keys::OURS.public),
+        "nix 2.34.",
+        "protocol 1.38",
+        "path info: ok, /nix/store/",
+    ] {
+        assert!(ended.output.contains(line), "{line} is not in:\n{}", ended.output);
+    }
+}
+
+#[test]
+fn a_check_exits_with_what_would_keep_it_from_serving() {
+    let scripted = |greeting| ScriptedDaemon::start(Script::greeting(greeting));
+    let refusing = scripted(Answer::then_hang_up([]));
+    let foreign = scripted(Answer::then_hang_up("SSH-2.0-OpenSSH_9.2\r\n"));
+    let guix = scripted(Wire::new().number(0x6478_696f).number(0x163).into());
+    let public = key_file(&keys::OURS.public);
+    let short = key_file("name:AAAA");
+    for (config, code, reason) in [
+        ("daemon_socket = \"/nonexistent/socket\"\n", UNAVAILABLE, "cannot reach the nix daemon at /nonexistent/socket"),
+        ("daemon_command = \"/nonexistent/daemon\"\n", UNAVAILABLE, "/nonexistent/daemon"),
+        (&refusing.config(), NO_PERMISSION, "in allowed-users of nix.conf?"),
+        (&foreign.config(), PROTOCOL, "is no nix daemon"),
+        (&guix.config(), PROTOCOL, "guix"),
+        ("bind = 5\n", CONFIG, "config.toml:1: bind: "),
+        ("\n\nworkers = 0\n", CONFIG, "config.toml:3: workers: "),
+        (&format!("sign_key_paths = [{public:?}]\n"), CONFIG, "public"),
+        (&format!("sign_key_paths = [{short:?}]\n"), CONFIG, "help: "),
+        ("sign_key_paths = [\"/nonexistent/key\"]\n", CONFIG, "/nonexistent/key"),
+        ("tls_cert_path = \"/x\"\n", CONFIG, "tls_cert_path is set without tls_key_path"),
+        ("tls_cert_path = \"/x\"\ntls_key_path = \"/y\"\n", CONFIG, "/x"),
+    ] {
+        let ended = run(config, &["check"]);
+        assert_eq!(ended.code, Some(code), "{config}: {}", ended.log);
+        assert!(ended.log.contains(" ERROR ") && ended.log.contains(reason), "{config}: {}", ended.log);
+    }
+}
+
+#[test]
+fn an_unknown_key_is_an_error_with_its_line_and_a_suggestion() {
+    let config = "# comment\nworker = 4\n";
+    for arguments in [&[][..], &["check"]] {
+        let ended = run(config, arguments);
+        assert_eq!((ended.code, &*ended.output), (Some(CONFIG), ""));
+        assert!(ended.log.contains("config.toml:2: unknown key \"worker\"\n  help: did you mean \"workers\"?\n"));
+    }
+}
+
+#[test]
+fn an_address_in_use_is_an_error_that_names_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let ended = run(&format!("bind = \"{address}\"\n"), &[]);
+    assert_eq!(ended.code, Some(UNAVAILABLE), "{}", ended.log);
+    assert!(ended.log.contains(&address.to_string()) && ended.log.contains("help: "), "{}", ended.log);
+}

@@ -1,0 +1,35 @@
+//! A program in place of the daemon's socket: `nix-daemon --stdio` of real releases.
+
+use crate::support::daemon::Daemon;
+use crate::support::keys;
+use crate::support::release::Release;
+use crate::support::served::{self, value};
+use crate::support::server::Harmonia;
+
+#[test]
+fn nix_daemon_on_pipes_serves_the_same_narinfos_and_nars() {
+    for release in [Release::Nix2_3, Release::Nix2_34] {
+        let command = Daemon::shared(release).stdio_command();
+        let harmonia = Harmonia::start(&format!(
+            "daemon_command = [{command:?}]\nsign_key_paths = [{:?}]\n",
+            keys::OURS.secret
+        ));
+        let greeting = harmonia.logged("nix daemon at ");
+        assert!(greeting.contains(&command.display().to_string()), "{greeting}");
+        for name in ["regular", "many-references", "odd-entries", "large"] {
+            let narinfo = harmonia.http().get(&served::narinfo_url(name));
+            assert_eq!(narinfo.text(), served::narinfo(name), "{name} of {release}");
+            let url = format!("/{}", value(narinfo.text(), "URL"));
+            let (nar, expected) = (harmonia.http().get(&url), served::http().get(&url));
+            assert!(nar.status == 200 && nar.body == expected.body, "{name} of {release}");
+        }
+        let missing = harmonia.http().get("/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz.narinfo");
+        assert_eq!(missing.status, 404);
+    }
+}
+
+#[test]
+fn a_program_that_ends_at_once_is_503() {
+    let harmonia = Harmonia::start("daemon_command = [\"/bin/false\"]\n");
+    assert_eq!(harmonia.http().get(&served::narinfo_url("regular")).status, 503);
+}

@@ -1,0 +1,94 @@
+//! NARs that a daemon does not deliver as promised: no client ever gets a complete one.
+
+use std::sync::Arc;
+
+use crate::support::scripted_daemon::{Answer, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+use crate::support::wire::{LAST, Wire};
+
+const SIZE: usize = 200_000;
+const SECRET: &str = "cannot open '/nix/store/secret'";
+
+/// A case: what the daemon knows, what it sends, and what the log says of it.
+struct Fault {
+    case: &'static str,
+    item: StoreItem,
+    sends: Answer,
+    reason: &'static str,
+}
+
+/// A directory up to where its second entry would begin.
+fn half_a_directory() -> Wire {
+    let entry = ["entry", "(", "name", "a", "node", "(", "type", "regular", "contents"];
+    let start = ["nix-archive-1", "(", "type", "directory"].iter().chain(&entry);
+    let file = start.fold(Wire::new(), Wire::string).string(vec![b'x'; SIZE / 2]);
+    file.string(")").string(")")
+}
+
+fn faults() -> Vec<Fault> {
+    let good = StoreItem::file_of(SIZE);
+    let last = || Wire::new().number(LAST);
+    let sending = |wire: Wire| Answer::from(last().raw(&wire.done()));
+    let claiming = |change: fn(&mut StoreItem)| {
+        let mut item = good.clone();
+        change(&mut item);
+        item
+    };
+    let half = &good.nar[..SIZE / 2];
+    let fault = |case, item: &StoreItem, sends, reason| Fault { case, item: item.clone(), sends, reason };
+    vec![
+        fault("ends in the middle", &good, Answer::then_hang_up(last().raw(half).done()), "closed the connection"),
+        fault("ends before its first byte", &good, Answer::then_hang_up(last().done()), "closed the connection"),
+        fault("an error in place of it", &good, sending(Wire::new().error(SECRET)), SECRET),
+        fault("an error in the middle", &good, sending(half_a_directory().error(SECRET)), SECRET),
+        fault("is none", &good, sending(Wire::new().string("nix-archive-2")), "the nix daemon's nar is malformed"),
+        fault("is longer", &claiming(|it| it.nar_size -= 8), good.nar_reply().into(), "goes past the nar's size"),
+        fault("is much longer", &claiming(|it| it.nar_size = 128), good.nar_reply().into(), "goes past the nar's size"),
+        fault("is shorter", &claiming(|it| it.nar_size += 8), good.nar_reply().into(), "where its path info says"),
+        fault("is another", &claiming(|it| it.nar_hash = "ab".repeat(32)), good.nar_reply().into(), "where its path"),
+    ]
+}
+
+#[test]
+fn s46_a_nar_that_is_not_as_promised_is_broken_off_and_the_server_goes_on() {
+    for Fault { case, item, sends, reason } in faults() {
+        let sends = Arc::new(sends);
+        let reply = move || Answer { bytes: sends.bytes.clone(), hang_up: sends.hang_up };
+        let daemon = ScriptedDaemon::start(item.script_with_nar(reply));
+        let harmonia = Harmonia::start(&format!("{}enable_compression = true\n", daemon.config()));
+        for headers in [&[][..], &[("Range", "bytes=1-")], &[("Accept-Encoding", "zstd")]] {
+            let body = harmonia.http().get_broken(&item.nar_url(), headers);
+            assert!(body.len() < item.nar.len(), "{case}: {headers:?}");
+            assert!(!body.windows(SECRET.len()).any(|bytes| bytes == SECRET.as_bytes()), "{case}: {headers:?}");
+        }
+        let line = harmonia.logged("nar aborted");
+        assert!(line.contains(reason) && line.contains("-scripted"), "{case}: {line}");
+
+        let good = StoreItem::file(b"as promised");
+        daemon.play(good.script());
+        assert_eq!(harmonia.http().get(&good.nar_url()).body, good.nar, "after: {case}");
+    }
+}
+
+/// A small NAR comes in one piece, so that holding back the last piece is holding back all.
+#[test]
+fn nothing_of_a_small_nar_with_the_wrong_hash_is_sent() {
+    let mut item = StoreItem::file(b"small");
+    item.nar_hash = "cd".repeat(32);
+    let daemon = ScriptedDaemon::start(item.script());
+    let harmonia = Harmonia::start(&daemon.config());
+    assert_eq!(harmonia.http().get_broken(&item.nar_url(), &[]), b"");
+}
+
+#[test]
+fn a_head_request_needs_no_nar() {
+    let item = StoreItem::file(b"only asked about");
+    let daemon = ScriptedDaemon::start(item.script_with_nar(|| Answer::then_hang_up([])));
+    let harmonia = Harmonia::start(&daemon.config());
+    let response = harmonia.http().head(&item.nar_url());
+    assert_eq!(response.header("content-length"), Some(&*item.nar.len().to_string()));
+    let held = response.header("etag").unwrap();
+    assert_eq!(harmonia.http().get_with(&item.nar_url(), &[("If-None-Match", held)]).status, 304);
+    assert_eq!(harmonia.http().get(&item.nar_url()).status, 503, "it does need it for a GET");
+}

@@ -1,0 +1,172 @@
+//! What an operator sees of a start and an end, and where the configuration comes from.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::support::daemon::Daemon;
+use crate::support::http::Connection;
+use crate::support::keys;
+use crate::support::release::Release;
+use crate::support::scratch;
+use crate::support::scripted_daemon::ScriptedDaemon;
+use crate::support::served;
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+
+/// A configuration file with this text.
+fn file(text: &str) -> PathBuf {
+    let path = scratch::fresh_dir().join("harmonia.toml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn program(config: &Path) -> Command {
+    let mut program = Harmonia::program();
+    program.arg("--config").arg(config);
+    program
+}
+
+#[test]
+fn the_log_of_a_start_says_where_it_listens_what_it_serves_and_what_clients_need() {
+    let harmonia = Harmonia::before(Daemon::shared(Release::Nix2_34));
+    let public = &keys::OURS.public;
+    let daemon = harmonia.logged("nix daemon at ");
+    assert!(daemon.contains("nix 2.34.") && daemon.contains("protocol 1.38"), "{daemon}");
+    for line in [
+        format!(" INFO listening on {}", harmonia.url()),
+        format!(" INFO signing with {public}"),
+        format!(" nix.conf: extra-substituters = {}", harmonia.url()),
+        format!(" nix.conf: extra-trusted-public-keys = {public}"),
+    ] {
+        assert!(harmonia.logged(&line).ends_with(&line), "{line}");
+    }
+    assert!(!harmonia.log().contains(" WARN ") && !harmonia.log().contains(" ERROR "), "{}", harmonia.log());
+}
+
+#[test]
+fn a_start_without_a_key_or_with_a_key_that_others_can_read_is_warned_of() {
+    let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
+    Harmonia::start(&daemon.config()).logged(" WARN narinfos are not signed");
+
+    let readable = scratch::fresh_dir().join("secret");
+    fs::copy(&keys::OURS.secret, &readable).unwrap();
+    fs::set_permissions(&readable, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let harmonia = Harmonia::start(&format!("{}sign_key_paths = [{readable:?}]\n", daemon.config()));
+    assert!(harmonia.logged(" WARN ").contains(&readable.display().to_string()));
+}
+
+#[test]
+fn a_file_written_for_harmonia_works_unchanged_with_one_warning() {
+    let daemon = Daemon::shared(Release::Nix2_34);
+    let config = file(&format!(
+        "bind = \"127.0.0.1:0\"\nworkers = 4\nmax_connection_rate = 256\npriority = 30\nenable_compression = true\n\
+         virtual_nix_store = \"/nix/store\"\nreal_nix_store = \"/guest/nix/store\"\n\
+         nix_db_path = \"/nix/var/nix/db/db.sqlite\"\nsign_key_paths = [ {:?} ]\n\n[zstd]\nlevel = 5\n",
+        keys::OURS.secret
+    ));
+    let mut harmonia = program(&config);
+    harmonia.env("NIX_DAEMON_SOCKET_PATH", daemon.socket());
+    let harmonia = Harmonia::launch(harmonia);
+    assert_eq!(harmonia.http().get(&served::narinfo_url("regular")).text(), served::narinfo("regular"));
+    let log = harmonia.log();
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("nix_db_path has no effect"), "{log}");
+}
+
+#[test]
+fn the_environment_names_configuration_keys_and_daemon() {
+    let config = file("bind = \"127.0.0.1:0\"\npriority = 7\n");
+    let mut program = Harmonia::program();
+    program
+        .env("CONFIG_FILE", config)
+        .env("SIGN_KEY_PATHS", format!("{} {}", keys::OURS.secret.display(), keys::FOREIGN.secret.display()))
+        .env("NIX_DAEMON_SOCKET_PATH", Daemon::shared(Release::Nix2_34).socket());
+    let harmonia = Harmonia::launch(program);
+    assert_eq!(served::value(harmonia.http().get("/nix-cache-info").text(), "Priority"), "7");
+    let narinfo = harmonia.http().get(&served::narinfo_url("regular"));
+    let signers: Vec<_> = served::values(narinfo.text(), "Sig").iter().map(|sig| sig.split(':').next()).collect();
+    assert_eq!(signers, [Some(keys::OURS.name), Some(keys::FOREIGN.name)]);
+}
+
+#[test]
+fn a_signal_to_stop_lets_a_download_finish_and_exits_with_0() {
+    let mut harmonia = Harmonia::before(Daemon::shared(Release::Nix2_34));
+    let mut idle = Connection::open(harmonia.address()).unwrap();
+    idle.send(b"GET /nix-cache-info HTTP/1.1\r\nHost: c\r\n\r\n").unwrap();
+    assert_eq!(idle.receive(false).unwrap().status, 200);
+
+    let mut running = TcpStream::connect(harmonia.address()).unwrap();
+    let nar = served::nar_url("large");
+    running.write_all(format!("GET {nar} HTTP/1.1\r\nHost: c\r\n\r\n").as_bytes()).unwrap();
+    let mut beginning = [0; 4096];
+    running.read_exact(&mut beginning).unwrap();
+    harmonia.terminate();
+    harmonia.logged("stopping");
+    let mut rest = Vec::new();
+    running.read_to_end(&mut rest).unwrap();
+    let expected = served::http().get(&nar).body;
+    let head = beginning.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+    assert_eq!(beginning.len() - head + rest.len(), expected.len());
+    assert!(beginning[head..] == expected[..4096 - head] && rest == expected[4096 - head..]);
+    assert!(idle.receive(false).is_err());
+    assert_eq!(harmonia.ended().code(), Some(0));
+    harmonia.logged("stopped");
+}
+
+#[test]
+fn a_unix_socket_serves_and_is_taken_over_from_a_server_that_was_killed() {
+    let socket = scratch::fresh_dir().join("http");
+    let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
+    let config = file(&format!("bind = \"unix:{}\"\n{}", socket.display(), daemon.config()));
+    for _ in 0..2 {
+        let harmonia = Harmonia::launch(program(&config));
+        assert_eq!(harmonia.url(), format!("unix:{}", socket.display()));
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.write_all(b"GET /nix-cache-info HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\r\n\r\nStoreDir: "), "{answer}");
+        // The drop kills it, so that the socket stays.
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_and_its_key_make_it_serve_https_alone() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let dir = scratch::fresh_dir();
+    let (certificate, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    fs::write(&certificate, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
+    let harmonia = Harmonia::start(&format!(
+        "{}tls_cert_path = {certificate:?}\ntls_key_path = {key:?}\n",
+        daemon.config()
+    ));
+    assert!(harmonia.url().starts_with("https://"), "{}", harmonia.url());
+    harmonia.logged(&format!("extra-substituters = {}", harmonia.url()));
+
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect(harmonia.address()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    stream.write_all(b"GET /nix-cache-info HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    // Without the closing alert the end would be an error.
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\r\n\r\nStoreDir: "), "{answer}");
+
+    let plain = harmonia.http().request(b"GET /nix-cache-info HTTP/1.1\r\nHost: c\r\n\r\n");
+    assert!(plain.is_err());
+}
