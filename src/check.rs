@@ -26,6 +26,12 @@ pub async fn run(config: &Config) -> Result<(), Error> {
         println!("tls: ok, {}", files.cert.display());
     }
 
+    let files = config.real_nix_store.display();
+    match std::fs::read_dir(&config.real_nix_store) {
+        Ok(_) => println!("store files: visible in {files}"),
+        Err(cause) => println!("store files: not visible in {files} ({cause}), which nothing needs yet"),
+    }
+
     let store = Store::new(config)?;
     let session = store.session().await?;
     let trust = match session.trusted {

@@ -32,11 +32,11 @@ fn run(cli: &Cli) -> Result<(), Error> {
         .map_err(|cause| Error::System { doing: "start the runtime", cause })?;
     runtime.block_on(async {
         match cli.command {
-            None => serve::run(&config).await,
+            None => serve::run(&config, false).await,
             Some(Command::Check) => check::run(&config).await,
             Some(Command::Quickstart) => {
                 quickstart::prepare(&mut config)?;
-                serve::run(&config).await
+                serve::run(&config, true).await
             }
         }
     })

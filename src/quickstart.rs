@@ -1,4 +1,6 @@
-//! `harmonia quickstart`: a signed cache without any preparation.
+//! `harmonia quickstart`: a signed cache without any preparation, and what to type to use it.
+
+#![allow(clippy::print_stdout, reason = "the guide is this command's output, not its log")]
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +8,8 @@ use harmonia_protocol::signature::KeyName;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::signing;
+use crate::signing::{self, SigningKeys};
+use crate::store::Store;
 
 /// Sees to it that there is a key: where none is configured, one of this machine's name is made on first use and kept
 /// in the user's state directory.
@@ -24,6 +27,54 @@ pub fn prepare(config: &mut Config) -> Result<(), Error> {
     }
     config.sign_key_paths.push(path);
     Ok(())
+}
+
+/// What a newcomer types on another machine.
+#[derive(Debug)]
+pub struct Guide {
+    url: String,
+    keys: String,
+}
+
+impl Guide {
+    /// A guide to the cache at `url` that signs with `keys`.
+    #[must_use]
+    pub fn new(url: String, keys: &SigningKeys) -> Self {
+        let keys: Vec<_> = keys.public_keys().map(ToString::to_string).collect();
+        Self { url, keys: keys.join(" ") }
+    }
+
+    /// Prints it, with a path of the store to try it on.
+    pub async fn print(&self, store: &Store) {
+        let path = match store.any_path().await {
+            Ok(Some(valid)) => store.directory().full_path(&valid.path),
+            Ok(None) => {
+                println!("\nThe store is empty. From another shell here, put something in:\n\n  nix-store --add FILE");
+                "PATH".to_owned()
+            }
+            Err(error) => return tracing::error!("{error}"),
+        };
+        println!("{}", self.text(&path));
+    }
+
+    fn text(&self, path: &str) -> String {
+        let Self { url, keys } = self;
+        format!(
+            "
+On another machine with Nix, as root or a trusted user, copy a path from here:
+
+  nix --extra-experimental-features nix-command copy --from {url} \\
+    --option extra-trusted-public-keys '{keys}' {path}
+
+or have it use this cache for everything, by two lines in its nix.conf:
+
+  extra-substituters = {url}
+  extra-trusted-public-keys = {keys}
+
+Where that machine does not know the name in the URL, write an address of this one.
+"
+        )
+    }
 }
 
 /// Where this user's programs keep their state (XDG base directories, systemd's `StateDirectory=`), made if need be.

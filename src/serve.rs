@@ -9,13 +9,15 @@ use crate::config::{BindAddress, Config};
 use crate::error::Error;
 use crate::http::App;
 use crate::net::{self, Limits, Listener, tls};
+use crate::quickstart::Guide;
 use crate::signing::SigningKeys;
 use crate::store::Store;
 
 /// Serves until SIGTERM or SIGINT, then lets running responses finish.
 ///
-/// A daemon that is not there is no reason not to start: requests are answered 503 until it is.
-pub async fn run(config: &Config) -> Result<(), Error> {
+/// A daemon that is not there is no reason not to start: requests are answered 503 until it is. With `guide` a
+/// newcomer is told what to type.
+pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
     let (keys, warnings) = SigningKeys::load(&config.sign_key_paths, config.credentials_directory.as_deref())?;
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -24,10 +26,13 @@ pub async fn run(config: &Config) -> Result<(), Error> {
     let store = Store::new(config)?;
     let stop = stop_signal().map_err(|cause| Error::System { doing: "listen to signals", cause })?;
     let listener = Listener::bind(&config.bind).await?;
-    announce(config, &listener.local_url(acceptor.is_some()), &keys);
+    let url = public_url(&listener.local_url(acceptor.is_some()));
+    announce(config, &listener.local_url(acceptor.is_some()), &url, &keys);
+    // Nix has no URL for a cache on a Unix socket.
+    let guide = (guide && matches!(config.bind, BindAddress::Tcp(_))).then(|| Guide::new(url, &keys));
 
     let app = Arc::new(App::new(config, store, keys));
-    tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string()));
+    tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
     let limits = Limits { max_connections: config.max_connections(), ..Limits::default() };
     let service = move |request| {
         let app = Arc::clone(&app);
@@ -51,7 +56,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 }
 
 /// What an operator wants to see, and a client has to be told.
-fn announce(config: &Config, local_url: &str, keys: &SigningKeys) {
+fn announce(config: &Config, local_url: &str, public_url: &str, keys: &SigningKeys) {
     tracing::info!("listening on {local_url}");
     let keys: Vec<String> = keys.public_keys().map(ToString::to_string).collect();
     if keys.is_empty() {
@@ -63,7 +68,7 @@ fn announce(config: &Config, local_url: &str, keys: &SigningKeys) {
         tracing::info!("signing with {key}");
     }
     if let BindAddress::Tcp(_) = config.bind {
-        tracing::info!("for clients, in nix.conf: extra-substituters = {}", public_url(local_url));
+        tracing::info!("for clients, in nix.conf: extra-substituters = {public_url}");
         if !keys.is_empty() {
             tracing::info!("for clients, in nix.conf: extra-trusted-public-keys = {}", keys.join(" "));
         }
@@ -77,11 +82,14 @@ fn public_url(local_url: &str) -> String {
 }
 
 /// Tells which daemon this is, or why there is none.
-async fn greet_daemon(app: Arc<App>, daemon: String) {
+async fn greet_daemon(app: Arc<App>, daemon: String, guide: Option<Guide>) {
     match app.store().session().await {
         Ok(session) => {
             let release = session.release.as_deref().map(|release| format!("nix {release}, ")).unwrap_or_default();
             tracing::info!("nix daemon at {daemon}: {release}protocol {}", session.version);
+            if let Some(guide) = guide {
+                guide.print(app.store()).await;
+            }
         }
         Err(error) => tracing::error!("{error}"),
     }

@@ -1,6 +1,6 @@
 //! Hashes as Nix writes them: `sha256:<nix32>`, `sha256:<hex>`, `sha256:<base64>` and SRI `sha256-<base64>`.
 //!
-//! Owns parsing and rendering. A [`Hash`] always has the length of its algorithm's digest; a [`NarHash`] is always
+//! Owns parsing and rendering. A `Hash` always has the length of its algorithm's digest; a [`NarHash`] is always
 //! SHA-256, the only algorithm that the worker protocol and narinfo signatures know for NARs. (Nix
 //! `src/libutil/hash.cc`.)
 

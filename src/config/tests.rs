@@ -314,3 +314,17 @@ fn every_part_of_a_file_loads_or_is_an_error_on_one_of_its_lines() {
         }
     }
 }
+
+#[test]
+fn the_readme_lists_the_keys_and_defaults_of_the_example() {
+    let rows = include_str!("../../README.md").lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let listed: BTreeSet<_> = rows.filter(|(key, _)| file::names().any(|name| name == *key)).collect();
+    let example: Vec<_> = example_settings();
+    assert_eq!(listed.len(), example.len());
+    for (key, setting, is_default) in example {
+        let value = setting.split_once(" = ").unwrap().1;
+        let default = if is_default { format!("`{value}`") } else { "none".to_owned() };
+        let row = listed.iter().find(|(listed, _)| *listed == key);
+        assert!(row.is_some_and(|(_, rest)| rest.starts_with(&format!("{default} | "))), "{key}: {default}");
+    }
+}

@@ -9,6 +9,8 @@ mod dial;
 mod error;
 mod nar;
 mod pool;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::sync::Arc;

@@ -42,13 +42,18 @@ impl Client {
         closure
     }
 
-    /// `nix-store --query --hash`: the NAR hash, as registered.
-    pub(crate) fn nar_hash(&self, path: &str) -> String {
-        self.prefix.run(&["nix-store", "--query", "--hash", path]).text()
+    /// `nix-store --query --hash`: the NAR hashes, as registered, in lines.
+    pub(crate) fn nar_hashes(&self, paths: &[&str]) -> String {
+        self.prefix.run(&nar_hashes(paths)).text()
     }
 
     /// Whether the path is valid in the client's store.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.prefix.run(&["nix-store", "--check-validity", path]).succeeded()
     }
+}
+
+/// The command that prints the NAR hash of each path, in their order, in a line.
+pub(crate) fn nar_hashes<'p>(paths: &[&'p str]) -> Vec<&'p str> {
+    [&["nix-store", "--query", "--hash"], paths].concat()
 }

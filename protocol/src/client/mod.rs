@@ -87,6 +87,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Ok(_) => reply_begun = true,
             }
             if let Some(session) = handshake.advance(&mut incoming, &mut outgoing)? {
+                // Nothing is left to say, unless to a daemon that has answered before it was told.
+                let written = stream.write_all_buf(&mut outgoing).await;
+                written.map_err(|source| ClientError::Io { during, reply_begun, source })?;
                 return Ok(Self { stream: Some(stream), session, incoming, outgoing });
             }
         }

@@ -21,7 +21,7 @@ use crate::store_path::StorePath;
 use crate::wire::{Problem, put_bytes, put_u64};
 
 /// How much is read at once. The daemon writes file contents in pieces of 64 KiB.
-const READ: usize = 64 * 1024;
+const READ: usize = 256 * 1024;
 const DURING: Step = Step::Operation(Opcode::NarFromPath);
 
 /// The bytes of one NAR from the daemon, exactly as long as the NAR is.

@@ -1,0 +1,131 @@
+//! Deadlines and retries, against a daemon of a few lines and a clock that is not waited for.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use harmonia_protocol::error::Step as ClientStep;
+use harmonia_protocol::operation::Opcode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::*;
+use crate::config::{Environment, Overrides};
+
+const LAST: u64 = 0x616c_7473;
+/// A whole greeting of Nix 2.3: magic, protocol 1.21, the ends of two message loops.
+const GREETING: [u64; 4] = [0x6478_696f, 0x115, LAST, LAST];
+/// Magic, version, two obsolete numbers, and SetOptions.
+const GREETED: usize = 4 * 8 + 14 * 8;
+const HASH: &str = "lq7lf2dg0c05ibn8r201m1cgdcj5i60a";
+
+fn bytes(numbers: &[u64]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// A store whose daemon plays `connection` with each connection that has been greeted, and their count.
+fn store<F>(connection: impl Fn(usize, UnixStream) -> F + Send + 'static) -> (tempfile::TempDir, Store)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    tokio::spawn(async move {
+        let count = AtomicUsize::new(0);
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.write_all(&bytes(&GREETING)).await.unwrap();
+            stream.read_exact(&mut [0; GREETED]).await.unwrap();
+            tokio::spawn(connection(count.fetch_add(1, Ordering::Relaxed), stream));
+        }
+    });
+    let overrides = Overrides { daemon_socket: Some(socket), ..Overrides::default() };
+    let environment = Environment {
+        config_file: None,
+        sign_key_paths: None,
+        nix_daemon_socket_path: None,
+        credentials_directory: None,
+        path: None,
+        default_socket: "/nonexistent".into(),
+    };
+    let (config, _) = Config::load(overrides, &environment).unwrap();
+    (directory, Store::new(&config).unwrap())
+}
+
+/// Reads until the peer closes.
+async fn listen(mut stream: UnixStream) {
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_does_not_answer_is_late_with_that_operation() {
+    let (_directory, store) = store(|_, stream| listen(stream));
+    let error = store.valid_path(HASH.parse().unwrap()).await.unwrap_err();
+    let step = Step::Daemon(ClientStep::Operation(Opcode::QueryPathFromHashPart));
+    assert!(matches!(error, StoreError::Late(late) if late == step), "{error}");
+}
+
+#[tokio::test]
+async fn a_question_on_a_dead_connection_is_asked_once_more_on_a_fresh_one() {
+    let (_directory, store) = store(|count, mut stream| async move {
+        if count == 0 {
+            // Dead, but not before it has been asked: what a restarted daemon's connections are like.
+            stream.read_exact(&mut [0; 8]).await.unwrap();
+            return;
+        }
+        stream.write_all(&bytes(&[LAST, 0])).await.unwrap();
+        listen(stream).await;
+    });
+    assert!(store.valid_path(HASH.parse().unwrap()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_question_is_not_asked_a_third_time() {
+    let (_directory, store) = store(|_, mut stream| async move {
+        stream.read_exact(&mut [0; 8]).await.unwrap();
+    });
+    let error = store.valid_path(HASH.parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Client { before_reply: true, .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nar_whose_bytes_stay_away_is_late() {
+    let (_directory, store) = store(|_, mut stream| async move {
+        stream.write_all(&bytes(&[LAST, 13])).await.unwrap();
+        listen(stream).await;
+    });
+    let path = StorePath::from_base_name(&format!("{HASH}-hello")).unwrap();
+    let mut stream = store.pool.nar(&path, 120).await.unwrap();
+    assert!(stream.chunk().await.unwrap().is_some());
+    let info = PathInfo {
+        deriver: None,
+        nar_hash: harmonia_protocol::hash::NarHash::from_digest([0; 32]),
+        references: Vec::new(),
+        registration_time: 0,
+        nar_size: 120,
+        ultimate: false,
+        signatures: Vec::new(),
+        content_address: None,
+    };
+    let mut nar = Nar::new(stream, &ValidPath { path, info });
+    assert!(matches!(nar.chunk().await, Err(StoreError::Late(Step::NarBytes))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_questions_than_connections_wait_for_their_turn_and_no_longer() {
+    let (_directory, store) = store(|_, stream| listen(stream));
+    let store = Arc::new(store);
+    let questions: Vec<_> = (0..20)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.valid_path(HASH.parse().unwrap()).await })
+        })
+        .collect();
+    let mut refused = 0;
+    for question in questions {
+        if matches!(question.await.unwrap(), Err(StoreError::Late(Step::FreeConnection))) {
+            refused += 1;
+        }
+    }
+    // Eight connections by default, none of which ever answers.
+    assert_eq!(refused, 12);
+}

@@ -1,0 +1,178 @@
+//! The arrows between modules and what a tree of this kind must not hold, kept by reading the sources.
+//!
+//! `docs/architecture.md` has the reasons. A new module or a new arrow is entered here, in sight of the others.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const MAX_LINES: usize = 400;
+
+/// Which modules of the program each of them may name. Further ones are the top: they put the others together.
+const ARROWS: [(&str, &[&str]); 6] = [
+    ("config", &[]),
+    ("log", &[]),
+    ("signing", &[]),
+    ("store", &["config"]),
+    ("http", &["config", "signing", "store"]),
+    ("net", &["config"]),
+];
+const TOP: [&str; 7] = ["check", "cli", "error", "lib", "main", "quickstart", "serve"];
+
+/// Which modules of the program may name a package.
+const PACKAGES: [(&str, &[&str]); 8] = [
+    ("clap", &["cli", "main"]),
+    ("deadpool", &["error", "store"]),
+    ("hyper", &["http", "net"]),
+    ("hyper_util", &["net"]),
+    ("rustls_pemfile", &["net"]),
+    ("tokio_rustls", &["net"]),
+    ("toml", &["config"]),
+    ("tracing_subscriber", &["log"]),
+];
+
+/// What only the client of the protocol may name: everything else there is without I/O.
+const IO: [&str; 6] = ["tokio::", "std::env::", "std::fs::", "std::net::", "std::process::", "std::os::unix::net::"];
+
+#[test]
+fn modules_name_only_what_lies_below_them() {
+    let arrows = BTreeMap::from(ARROWS);
+    for source in sources("src") {
+        let module = module(&source);
+        let Some(below) = arrows.get(module.as_str()) else {
+            assert!(TOP.contains(&module.as_str()), "{module} has no place in the architecture");
+            continue;
+        };
+        for named in paths_in(&code(&source), "crate::") {
+            // `use crate::{a, b}` would hide the names from this test.
+            assert!(
+                named == module || below.contains(&named.as_str()),
+                "{} names crate::{named}, which is not below {module}",
+                source.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn packages_are_named_only_by_the_modules_that_own_their_subject() {
+    for source in sources("src") {
+        let (module, code) = (module(&source), code(&source));
+        for (package, owners) in PACKAGES {
+            assert!(
+                owners.contains(&module.as_str()) || !names(&code, &format!("{package}::")),
+                "{} names {package}, which belongs to {owners:?}",
+                source.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_protocol_does_no_io_but_in_its_client() {
+    let client = root().join("protocol/src/client");
+    for source in sources("protocol/src").into_iter().filter(|source| !source.starts_with(&client)) {
+        let code = code(&source);
+        for io in IO {
+            assert!(!names(&code, io), "{} names {io}", source.display());
+        }
+    }
+}
+
+#[test]
+fn no_source_is_longer_than_a_reader_can_keep_in_mind() {
+    for source in ["src", "protocol", "tests"].into_iter().flat_map(sources) {
+        let lines = fs::read_to_string(&source).unwrap().lines().count();
+        assert!(lines <= MAX_LINES, "{} has {lines} lines", source.display());
+    }
+}
+
+#[test]
+fn dependencies_come_from_one_registry() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let sources: Vec<_> = lock.lines().filter(|line| line.starts_with("source = ")).collect();
+    assert!(sources.len() > 1);
+    for source in &sources {
+        assert!(source.starts_with("source = \"registry+") && source == &sources[0], "{source}");
+    }
+}
+
+#[test]
+fn no_file_names_the_home_of_whoever_wrote_it() {
+    // Put together here, so that this file does not hold them.
+    let homes = ["home", "Users", "root"].map(|directory| format!("/{directory}/"));
+    let mut files = Vec::new();
+    walk(&root(), &mut files);
+    for file in files {
+        let bytes = fs::read(&file).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        for home in &homes {
+            assert!(!text.contains(home.as_str()), "{} names {home}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_reader_of_sources_sees_code_and_not_comments() {
+    let text =
+        "// crate::a::B\nuse crate::b::C; // crate::c\n    /// [`crate::d`]\nlet e = crate::e::f(sub_crate::g);\n";
+    let code = without_comments(text);
+    assert_eq!(paths_in(&code, "crate::"), ["b", "e"]);
+    assert!(names(&code, "crate::") && !names("sub_crate::g", "crate::") && !names("crates::g", "crate::"));
+    assert_eq!(paths_in("use crate::{a, b};", "crate::"), [""]);
+    assert_eq!(module(&root().join("src/http/route.rs")), "http");
+    assert_eq!(module(&root().join("src/signing.rs")), "signing");
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The module of the program that a file of `src` belongs to.
+fn module(source: &Path) -> String {
+    let below = source.strip_prefix(root().join("src")).unwrap();
+    let first = Path::new(below.components().next().unwrap().as_os_str());
+    first.file_stem().unwrap().to_str().unwrap().to_owned()
+}
+
+/// The Rust sources below a directory.
+fn sources(directory: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    walk(&root().join(directory), &mut files);
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    assert!(!files.is_empty(), "there are no sources in {directory}");
+    files
+}
+
+/// All files below a directory but those that git or cargo made.
+fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let made = [".git", "target"].iter().any(|name| path == root().join(name));
+        if path.is_symlink() || made {
+            continue;
+        }
+        if path.is_dir() { walk(&path, files) } else { files.push(path) }
+    }
+}
+
+fn code(source: &Path) -> String {
+    without_comments(&fs::read_to_string(source).unwrap())
+}
+
+/// Cuts each line at `//`, in a string too, which loses nothing that is looked for here.
+fn without_comments(text: &str) -> String {
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// What follows each `prefix` that begins a path, up to the end of the word.
+fn paths_in(code: &str, prefix: &str) -> Vec<String> {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    let begins = |at: usize| !code[..at].ends_with(word);
+    let found = code.match_indices(prefix).filter(|(at, _)| begins(*at));
+    found.map(|(at, _)| code[at + prefix.len()..].chars().take_while(|c| word(*c)).collect()).collect()
+}
+
+fn names(code: &str, prefix: &str) -> bool {
+    !paths_in(code, prefix).is_empty()
+}
