@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "the guide is this command's output, not its log")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use harmonia_protocol::signature::KeyName;
 
@@ -84,10 +84,7 @@ fn state_directory() -> Result<PathBuf, Error> {
         .or_else(|| variable("XDG_STATE_HOME").map(|state| state.join("harmonia")))
         .or_else(|| variable("HOME").map(|home| home.join(".local/state/harmonia")))
         .ok_or_else(|| Error::NoStateDirectory("neither STATE_DIRECTORY, XDG_STATE_HOME nor HOME is set".into()))?;
-    make(&directory).map_err(|cause| Error::NoStateDirectory(format!("{}: {cause}", directory.display())))?;
+    std::fs::create_dir_all(&directory)
+        .map_err(|cause| Error::NoStateDirectory(format!("{}: {cause}", directory.display())))?;
     Ok(directory)
-}
-
-fn make(directory: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(directory)
 }
