@@ -148,10 +148,8 @@ async fn a_certificate_and_its_key_make_it_serve_https_alone() {
     fs::write(&certificate, made.cert.pem()).unwrap();
     fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
-    let harmonia = Harmonia::start(&format!(
-        "{}tls_cert_path = {certificate:?}\ntls_key_path = {key:?}\n",
-        daemon.config()
-    ));
+    let harmonia =
+        Harmonia::start(&format!("{}tls_cert_path = {certificate:?}\ntls_key_path = {key:?}\n", daemon.config()));
     assert!(harmonia.url().starts_with("https://"), "{}", harmonia.url());
     harmonia.logged(&format!("extra-substituters = {}", harmonia.url()));
 
