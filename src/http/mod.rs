@@ -110,6 +110,7 @@ impl App {
                     None => response::refusal(StatusCode::NOT_FOUND),
                 })
             }
+            Route::Listing { hash } => handlers::listing::respond(self, headers, hash).await,
             Route::Nar { hash, nar_hash } => handlers::nar::respond(self, method, headers, hash, nar_hash).await,
             Route::Unknown => Ok(response::refusal(StatusCode::NOT_FOUND)),
         }

@@ -29,6 +29,11 @@ pub enum Route {
         /// Whether JSON is asked for.
         json: bool,
     },
+    /// `/<hash>.ls`: what is in the NAR.
+    Listing {
+        /// Whose.
+        hash: HashPart,
+    },
     /// `/nar/<hash>-<nar hash>.nar`, which narinfos name; or `/nar/<nar hash>.nar?hash=<hash>`, which harmonia's did:
     /// such URLs stay in the databases of clients for 30 days.
     Nar {
@@ -53,10 +58,14 @@ impl Route {
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         match segments[..] {
             ["nix-cache-info"] => Some(Self::CacheInfo),
-            [file] => {
-                let hash = file.strip_suffix(".narinfo")?.parse().ok()?;
-                Some(Self::NarInfo { hash, json: parameters(uri).any(|(name, _)| name == "json") })
-            }
+            [file] => match file.split_once('.')? {
+                (hash, "narinfo") => {
+                    let json = parameters(uri).any(|(name, _)| name == "json");
+                    Some(Self::NarInfo { hash: hash.parse().ok()?, json })
+                }
+                (hash, "ls") => Some(Self::Listing { hash: hash.parse().ok()? }),
+                _ => None,
+            },
             ["nar", file] => {
                 let name = file.strip_suffix(".nar")?;
                 let (hash, nar_hash) = match name.split_once('-') {
@@ -134,6 +143,7 @@ mod tests {
         assert_eq!(parse(&format!("/{HASH}.narinfo?json")), Route::NarInfo { hash, json: true });
         assert_eq!(parse(&format!("/{HASH}.narinfo?a=1&json=1")), Route::NarInfo { hash, json: true });
         assert_eq!(parse("/nix-cache-info"), Route::CacheInfo);
+        assert_eq!(parse(&format!("/{HASH}.ls")), Route::Listing { hash });
     }
 
     #[test]
@@ -147,6 +157,8 @@ mod tests {
             format!("/{}.narinfo", HASH.to_uppercase()),
             format!("/{}.narinfo", "e".repeat(32)),
             format!("/{HASH}.narinfo%00"),
+            format!("/{HASH}.narinfo.ls"),
+            format!("/{}.ls", &HASH[1..]),
             format!("/..%2f{HASH}.narinfo"),
             format!("/../{HASH}.narinfo"),
             format!("/x/%2e%2e/{HASH}.narinfo"),

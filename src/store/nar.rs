@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use harmonia_protocol::StorePath;
 use harmonia_protocol::client::NarStream;
 use harmonia_protocol::hash::NarHash;
+use harmonia_protocol::nar::{Event, Layout, LayoutBuilder, NarError};
+use harmonia_protocol::{ClientError, StorePath};
 use ring::digest;
 use tokio::time::Sleep;
 
@@ -52,9 +53,17 @@ impl Nar {
 
     /// The next bytes; nothing after the last ones. After an error there is nothing more to be had.
     pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StoreError>> {
+        self.poll_visiting(context, &mut |_| ())
+    }
+
+    fn poll_visiting(
+        &mut self,
+        context: &mut Context<'_>,
+        visit: &mut impl FnMut(Event<'_>),
+    ) -> Poll<Result<Option<Bytes>, StoreError>> {
         loop {
             let Some(hasher) = &mut self.hasher else { return Poll::Ready(Ok(self.held.take())) };
-            match self.stream.poll_chunk(context) {
+            match self.stream.poll_visiting(context, visit) {
                 Poll::Pending => {
                     let step = Step::NarBytes;
                     let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(step.deadline())));
@@ -78,6 +87,19 @@ impl Nar {
     /// Waits for the next bytes, as [`Nar::poll_chunk`].
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         std::future::poll_fn(|context| self.poll_chunk(context)).await
+    }
+
+    /// Reads a NAR of which nothing has been read to its proven end, and indexes it; `None` if it has more in it than
+    /// an index holds.
+    pub async fn layout(&mut self) -> Result<Option<Layout>, StoreError> {
+        let mut builder = LayoutBuilder::new();
+        let mut visit = |event: Event<'_>| builder.push(event);
+        while std::future::poll_fn(|context| self.poll_visiting(context, &mut visit)).await?.is_some() {}
+        match builder.finish() {
+            Ok(layout) => Ok(Some(layout)),
+            Err(NarError::TooManyEntries) => Ok(None),
+            Err(error) => Err(ClientError::from(error).into()),
+        }
     }
 
     fn prove(&mut self) -> Result<(), StoreError> {

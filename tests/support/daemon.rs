@@ -85,6 +85,11 @@ impl Daemon {
         self.prefix.on_host(SOCKET)
     }
 
+    /// Where a path below `/nix` is on the host.
+    pub(crate) fn on_host(&self, path: &str) -> PathBuf {
+        self.prefix.on_host(path)
+    }
+
     /// A program on the host that speaks the protocol on its standard input and output, for the same store.
     pub(crate) fn stdio_command(&self) -> PathBuf {
         self.prefix.script(&["nix-daemon", "--stdio"])

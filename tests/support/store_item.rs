@@ -22,15 +22,21 @@ pub(crate) struct StoreItem {
 impl StoreItem {
     /// A file of these contents.
     pub(crate) fn file(contents: &[u8]) -> Self {
-        let nar = Wire::new()
-            .string("nix-archive-1")
-            .string("(")
-            .string("type")
-            .string("regular")
-            .string("contents")
-            .string(contents)
-            .string(")")
-            .done();
+        Self::with_nar(
+            Wire::new()
+                .string("nix-archive-1")
+                .string("(")
+                .string("type")
+                .string("regular")
+                .string("contents")
+                .string(contents)
+                .string(")")
+                .done(),
+        )
+    }
+
+    /// Whatever has this NAR.
+    pub(crate) fn with_nar(nar: Vec<u8>) -> Self {
         Self {
             path: "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-scripted".to_owned(),
             deriver: String::new(),

@@ -34,6 +34,11 @@ impl Wire {
         strings.iter().fold(self.number(strings.len() as u64), Self::string)
     }
 
+    /// Each of them, without their number.
+    pub(crate) fn strings_of(self, strings: &[&str]) -> Self {
+        strings.iter().fold(self, Self::string)
+    }
+
     /// Bytes as they are.
     pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
         self.0.extend(bytes);

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use super::Client;
 use super::exchange::{Exchange, is_disconnect};
 use crate::error::{ClientError, Step};
-use crate::nar::{Fed, Parser};
+use crate::nar::{Event, Fed, Parser};
 use crate::operation::Opcode;
 use crate::stderr::error_after_tag;
 use crate::store_path::StorePath;
@@ -66,14 +66,27 @@ where
 
     /// The same for a hand-written future.
     pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
-        let chunk = ready!(self.poll_inner(context));
+        self.poll_visiting(context, &mut |_| ())
+    }
+
+    /// The same, and calls `visit` for what the bytes hold: what the daemon says, not yet proven by size and hash.
+    pub fn poll_visiting(
+        &mut self,
+        context: &mut Context<'_>,
+        visit: &mut impl FnMut(Event<'_>),
+    ) -> Poll<Result<Option<Bytes>, ClientError>> {
+        let chunk = ready!(self.poll_inner(context, visit));
         if chunk.is_err() {
             self.stream = None;
         }
         Poll::Ready(chunk)
     }
 
-    fn poll_inner(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
+    fn poll_inner(
+        &mut self,
+        context: &mut Context<'_>,
+        visit: &mut impl FnMut(Event<'_>),
+    ) -> Poll<Result<Option<Bytes>, ClientError>> {
         loop {
             let client = &mut *self.client;
             let Some(stream) = &mut self.stream else {
@@ -87,7 +100,7 @@ where
                     return Poll::Ready(Err(ClientError::Daemon { during: DURING, error }));
                 }
             } else if !incoming.is_empty() {
-                match self.parser.feed(incoming, &mut |_| ())? {
+                match self.parser.feed(incoming, visit)? {
                     Fed::More => return Poll::Ready(Ok(Some(incoming.split().freeze()))),
                     Fed::Finished { consumed } => {
                         let last = incoming.split_to(consumed).freeze();

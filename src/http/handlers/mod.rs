@@ -1,5 +1,6 @@
 //! The endpoints, one file each.
 
 pub(super) mod cache_info;
+pub(super) mod listing;
 pub(super) mod nar;
 pub(super) mod narinfo;
