@@ -3,3 +3,5 @@
 pub(super) mod cache_info;
 pub(super) mod nar;
 pub(super) mod narinfo;
+pub(super) mod public_keys;
+pub(super) mod ready;
