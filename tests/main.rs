@@ -21,5 +21,6 @@ mod ranges;
 mod resume;
 mod signatures;
 mod start;
+mod status;
 mod support;
 mod transport;

@@ -34,6 +34,8 @@ pub struct HashPart([u8; Self::LEN]);
 impl HashPart {
     /// Its length in characters: 160 bits in base 32.
     pub const LEN: usize = 32;
+    /// The hash part that nothing hashes to but by chance: a question about it costs the daemon one look at its index.
+    pub const ZERO: Self = Self([b'0'; Self::LEN]);
 
     /// The text.
     #[must_use]

@@ -31,6 +31,19 @@ pub enum Trouble {
     Path,
 }
 
+impl Trouble {
+    /// What a stranger may know of it: no path, no address, no word of the system.
+    #[must_use]
+    pub const fn phrase(self) -> &'static str {
+        match self {
+            Self::Unreachable => "the nix daemon is unreachable",
+            Self::Refused => "the nix daemon refuses this user",
+            Self::Late => "the nix daemon does not answer in time",
+            Self::Daemon | Self::Path => "the nix daemon answers wrongly",
+        }
+    }
+}
+
 impl HandlerError {
     /// Every one of these is answered 503, since none says that a path is not valid; they differ in the log.
     #[must_use]

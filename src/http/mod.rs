@@ -36,6 +36,9 @@ use crate::store::Store;
 /// A text that fits into one packet gains nothing from being smaller.
 const LEAST_TEXT: usize = 1400;
 
+/// What this program is.
+const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+
 /// What all requests share.
 #[derive(Debug)]
 pub struct App {
@@ -112,6 +115,13 @@ impl App {
             }
             Route::Listing { hash } => handlers::listing::respond(self, headers, hash).await,
             Route::Nar { hash, nar_hash } => handlers::nar::respond(self, method, headers, hash, nar_hash).await,
+            Route::Version => Ok(response::plain(VERSION)),
+            Route::Health => Ok(response::plain("ok")),
+            Route::Ready => Ok(handlers::ready::respond(self).await),
+            Route::PublicKeys => Ok(match handlers::public_keys::render(&self.keys) {
+                Some(text) => self.text(headers, Keep::AnHour, response::PLAIN_TEXT, text),
+                None => response::refusal(StatusCode::NOT_FOUND),
+            }),
             Route::Unknown => Ok(response::refusal(StatusCode::NOT_FOUND)),
         }
     }

@@ -37,6 +37,8 @@ impl Keep {
 
 /// How long a client should wait before it asks a daemon again that could not answer.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+/// What browsers show and do not offer to save.
+pub const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
 
 /// A response of `status`.
@@ -118,8 +120,17 @@ pub fn not_modified(keep: Keep, tag: HeaderValue) -> Reply {
 /// A client's mistake: the status phrase, plain and short, for people with curl.
 #[must_use]
 pub fn refusal(status: StatusCode) -> Reply {
-    let phrase = status.canonical_reason().unwrap_or("error");
-    text(status, Keep::Not, "text/plain; charset=utf-8", Bytes::from(format!("{phrase}\n")))
+    line(status, status.canonical_reason().unwrap_or("error"))
+}
+
+/// A line about this moment.
+#[must_use]
+pub fn plain(phrase: &str) -> Reply {
+    line(StatusCode::OK, phrase)
+}
+
+fn line(status: StatusCode, phrase: &str) -> Reply {
+    text(status, Keep::Not, PLAIN_TEXT, Bytes::from(format!("{phrase}\n")))
 }
 
 /// 405: only reading is possible.
@@ -136,9 +147,21 @@ pub fn method_not_allowed() -> Reply {
 pub fn unavailable(request_id: &str) -> Reply {
     let mut reply = reply(StatusCode::SERVICE_UNAVAILABLE, Keep::Not, Body::empty());
     set_length(&mut reply, 0);
-    set(&mut reply, RETRY_AFTER, RETRY_AFTER_SECONDS);
-    if let Ok(id) = HeaderValue::from_str(request_id) {
-        set(&mut reply, HeaderName::from_static("x-request-id"), id);
-    }
+    set_retry(&mut reply, request_id);
     reply
+}
+
+/// 503 with a phrase that says why, where those who ask are no Nix.
+#[must_use]
+pub fn not_ready(phrase: &str, request_id: &str) -> Reply {
+    let mut reply = line(StatusCode::SERVICE_UNAVAILABLE, phrase);
+    set_retry(&mut reply, request_id);
+    reply
+}
+
+fn set_retry(reply: &mut Reply, request_id: &str) {
+    set(reply, RETRY_AFTER, RETRY_AFTER_SECONDS);
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        set(reply, HeaderName::from_static("x-request-id"), id);
+    }
 }

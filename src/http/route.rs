@@ -22,6 +22,14 @@ const MAX_PARAMETERS: usize = 16;
 pub enum Route {
     /// `/nix-cache-info`
     CacheInfo,
+    /// `/version`
+    Version,
+    /// `/health`: is this program alive?
+    Health,
+    /// `/ready`: does the daemon answer?
+    Ready,
+    /// `/pubkey`: what clients list in `trusted-public-keys`.
+    PublicKeys,
     /// `/<hash>.narinfo`, in Nix's format, or with `?json` as JSON.
     NarInfo {
         /// Whose.
@@ -58,6 +66,10 @@ impl Route {
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         match segments[..] {
             ["nix-cache-info"] => Some(Self::CacheInfo),
+            ["version"] => Some(Self::Version),
+            ["health"] => Some(Self::Health),
+            ["ready"] => Some(Self::Ready),
+            ["pubkey"] => Some(Self::PublicKeys),
             [file] => match file.split_once('.')? {
                 (hash, "narinfo") => {
                     let json = parameters(uri).any(|(name, _)| name == "json");
@@ -144,6 +156,16 @@ mod tests {
         assert_eq!(parse(&format!("/{HASH}.narinfo?a=1&json=1")), Route::NarInfo { hash, json: true });
         assert_eq!(parse("/nix-cache-info"), Route::CacheInfo);
         assert_eq!(parse(&format!("/{HASH}.ls")), Route::Listing { hash });
+    }
+
+    #[test]
+    fn the_state_of_the_server_is_asked_for_by_one_segment() {
+        assert_eq!(parse("/version"), Route::Version);
+        assert_eq!(parse("/health?from=probe"), Route::Health);
+        assert_eq!(parse("//ready/"), Route::Ready);
+        assert_eq!(parse("/pubkey"), Route::PublicKeys);
+        assert_eq!(parse("/Health"), Route::Unknown);
+        assert_eq!(parse("/health/ready"), Route::Unknown);
     }
 
     #[test]

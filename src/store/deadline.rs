@@ -21,6 +21,8 @@ pub enum Step {
     Daemon(ClientStep),
     /// Waiting for the next bytes of a NAR, while the client wants them.
     NarBytes,
+    /// Finding out whether the daemon answers, all steps together.
+    Readiness,
 }
 
 impl Step {
@@ -28,6 +30,8 @@ impl Step {
     #[must_use]
     pub const fn deadline(self) -> Duration {
         Duration::from_secs(match self {
+            // Those who ask have a deadline too, and learn nothing when it passes first.
+            Self::Readiness => 3,
             Self::Connect => 5,
             Self::FreeConnection | Self::Daemon(ClientStep::Handshake) => 10,
             Self::Daemon(ClientStep::Operation(_)) => 30,
@@ -57,6 +61,7 @@ impl fmt::Display for Step {
             Self::FreeNarStream => f.write_str("a free connection for a nar"),
             Self::Connect => f.write_str("connecting"),
             Self::Daemon(step) => step.fmt(f),
+            Self::Readiness => f.write_str("an answer"),
             Self::NarBytes => f.write_str("the next bytes of a nar"),
         }
     }

@@ -1,7 +1,7 @@
 //! Connecting to the daemon: bounded in number and time, patient with a daemon that is just starting.
 
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use harmonia_protocol::StoreDir;
@@ -29,11 +29,14 @@ pub(super) struct Dialer {
     permits: Semaphore,
     /// When the last attempt failed, and how.
     last_failure: Mutex<Option<(Instant, StoreError)>>,
+    /// Why the last attempt to connect failed, within a dial too.
+    trouble: Mutex<Option<StoreError>>,
 }
 
 impl Dialer {
     pub(super) fn new(address: DaemonAddress, directory: StoreDir) -> Self {
-        Self { address, directory, permits: Semaphore::new(CONCURRENT_DIALS), last_failure: Mutex::new(None) }
+        let permits = Semaphore::new(CONCURRENT_DIALS);
+        Self { address, directory, permits, last_failure: Mutex::default(), trouble: Mutex::default() }
     }
 
     /// Connects and greets. Those who wait behind a dial that fails share its failure, so that a daemon that is down
@@ -46,15 +49,19 @@ impl Dialer {
         }
         let result = self.connect_and_greet().await;
         if let Err(error) = &result {
-            *self.last_failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                Some((Instant::now(), error.clone()));
+            *locked(&self.last_failure) = Some((Instant::now(), error.clone()));
         }
         drop(permit);
         result
     }
 
+    /// Why the last attempt to connect failed; none if it did not.
+    pub(super) fn trouble(&self) -> Option<StoreError> {
+        locked(&self.trouble).clone()
+    }
+
     fn failure_since(&self, since: Instant) -> Option<StoreError> {
-        let last = self.last_failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let last = locked(&self.last_failure);
         last.as_ref().filter(|(at, _)| *at >= since).map(|(_, error)| error.clone())
     }
 
@@ -79,12 +86,17 @@ impl Dialer {
         loop {
             let attempt = tokio::time::timeout_at(deadline, Transport::open(&self.address)).await;
             let error = match attempt {
-                Ok(Ok(opened)) => return Ok(opened),
+                Ok(Ok(opened)) => {
+                    *locked(&self.trouble) = None;
+                    return Ok(opened);
+                }
                 Ok(Err(error)) => error,
                 Err(_) => return Err(StoreError::Late(Step::Connect)),
             };
+            let failure = StoreError::Unreachable { daemon: self.address.clone(), reason: reason(&error) };
+            *locked(&self.trouble) = Some(failure.clone());
             if !self.is_passing(&error) || Instant::now() + pause * 2 >= deadline {
-                return Err(StoreError::Unreachable { daemon: self.address.clone(), reason: reason(&error) });
+                return Err(failure);
             }
             tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(LAST_PAUSE);
@@ -97,6 +109,10 @@ impl Dialer {
         matches!(self.address, DaemonAddress::Socket(_))
             && matches!(error.kind(), ConnectionRefused | NotFound | WouldBlock)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn reason(error: &io::Error) -> String {

@@ -65,6 +65,19 @@ impl Store {
         self.pool.session().await
     }
 
+    /// Whether the daemon answers questions, found out by one that costs it next to nothing. Tells sooner than other
+    /// questions that it does not.
+    pub async fn answers(&self) -> Result<(), StoreError> {
+        let question = self.pool.call(&QueryPathFromHashPart(HashPart::ZERO));
+        match Step::Readiness.bound(question).await {
+            // The daemon has not been late yet if there was none.
+            Err(StoreError::Late(Step::Readiness)) => {
+                Err(self.pool.trouble().unwrap_or(StoreError::Late(Step::Readiness)))
+            }
+            result => result.map(drop),
+        }
+    }
+
     /// The valid path that has this hash part; `None` if the daemon says that there is none.
     pub async fn valid_path(&self, hash: HashPart) -> Result<Option<ValidPath>, StoreError> {
         let Some(path) = self.pool.call(&QueryPathFromHashPart(hash)).await? else { return Ok(None) };

@@ -54,6 +54,7 @@ fn is_fresh(metrics: Metrics) -> bool {
 /// All connections to one daemon.
 #[derive(Debug)]
 pub(super) struct Pool {
+    dialer: Arc<Dialer>,
     questions: managed::Pool<Manager>,
     nars: managed::Pool<Manager>,
 }
@@ -61,6 +62,7 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(dialer: &Arc<Dialer>, max_questions: usize, max_nars: usize) -> Result<Self, BuildError> {
         Ok(Self {
+            dialer: Arc::clone(dialer),
             questions: connections(dialer, max_questions, Step::FreeConnection)?,
             nars: connections(dialer, max_nars, Step::FreeNarStream)?,
         })
@@ -97,6 +99,11 @@ impl Pool {
     async fn nar_once(&self, path: &StorePath, size: u64) -> Result<NarStream<Loan, Transport>, StoreError> {
         let client = loan(&self.nars, Step::FreeNarStream).await?;
         Step::Daemon(ClientStep::Operation(Opcode::NarFromPath)).bound(NarStream::open(client, path, size)).await
+    }
+
+    /// Why no connection can be made, if the last attempt failed; it may be one of several before a dial gives up.
+    pub(super) fn trouble(&self) -> Option<StoreError> {
+        self.dialer.trouble()
     }
 
     pub(super) async fn session(&self) -> Result<Session, StoreError> {

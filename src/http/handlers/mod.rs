@@ -4,3 +4,5 @@ pub(super) mod cache_info;
 pub(super) mod listing;
 pub(super) mod nar;
 pub(super) mod narinfo;
+pub(super) mod public_keys;
+pub(super) mod ready;

@@ -1,0 +1,13 @@
+//! `/ready`: whether a request for a path would be answered now, for load balancers and for people.
+
+use super::super::App;
+use super::super::error::HandlerError;
+use super::super::response::{Reply, not_ready, plain};
+
+/// 200 if the daemon answers a question; else 503 with a phrase that says why, and the details in the log.
+pub(in crate::http) async fn respond(app: &App) -> Reply {
+    match app.store.answers().await.map_err(HandlerError::from) {
+        Ok(()) => plain("ready"),
+        Err(error) => not_ready(error.trouble().0.phrase(), &app.troubles.report("/ready", &error)),
+    }
+}
