@@ -1,9 +1,9 @@
 //! Serving: everything put together, from start to the signal to stop.
 
-use std::io;
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::config::{BindAddress, Config};
 use crate::error::Error;
@@ -13,7 +13,7 @@ use crate::quickstart::Guide;
 use crate::signing::SigningKeys;
 use crate::store::Store;
 
-/// Serves until SIGTERM or SIGINT, then lets running responses finish.
+/// Serves until SIGTERM or SIGINT, then lets running responses finish, unless the signal comes again.
 ///
 /// A daemon that is not there is no reason not to start: requests are answered 503 until it is. With `guide` a
 /// newcomer is told what to type.
@@ -24,8 +24,8 @@ pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
     }
     let acceptor = config.tls.as_ref().map(|tls| tls::acceptor(&tls.cert, &tls.key)).transpose()?;
     let store = Store::new(config)?;
-    let stop = stop_signal().map_err(|cause| Error::System { doing: "listen to signals", cause })?;
-    let listener = Listener::bind(&config.bind).await?;
+    let stop = StopSignals::new().map_err(|cause| Error::System { doing: "listen to signals", cause })?;
+    let listener = Listener::bind(&config.bind, config.unix_socket_mode).await?;
     let url = public_url(&listener.local_url(acceptor.is_some()));
     announce(config, &listener.local_url(acceptor.is_some()), &url, &keys);
     // Nix has no URL for a cache on a Unix socket.
@@ -33,26 +33,51 @@ pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
 
     let app = Arc::new(App::new(config, store, keys));
     tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
-    let limits = Limits { max_connections: config.max_connections(), ..Limits::default() };
+    let limits =
+        Limits { max_connections: config.max_connections(), drain: config.shutdown_timeout, ..Limits::default() };
     let service = move |request| {
         let app = Arc::clone(&app);
         async move { app.respond(request).await }
     };
-    net::serve(listener, acceptor, limits, service, stop).await;
+    let (stop_serving, stopping) = oneshot::channel();
+    let shutdown = async {
+        // A sender that is gone means the same.
+        let _ = stopping.await;
+    };
+    tokio::select! {
+        () = net::serve(vec![listener], acceptor, limits, service, shutdown) => {}
+        () = stop.twice(stop_serving) => tracing::warn!("stopping at once, with responses unfinished"),
+    }
     tracing::info!("stopped");
     Ok(())
 }
 
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// The signals that ask for the end.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
+    }
+
+    /// Passes the first signal on, and is ready at the second.
+    async fn twice(mut self, first: oneshot::Sender<()>) {
+        self.next().await;
         tracing::info!("stopping");
-    })
+        // Nobody waits for it when serving has ended by itself.
+        let _ = first.send(());
+        self.next().await;
+    }
 }
 
 /// What an operator wants to see, and a client has to be told.

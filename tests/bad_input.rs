@@ -56,7 +56,9 @@ fn s27_malformed_hashes_are_404_without_a_word_to_the_daemon() {
             assert_eq!(harmonia.http().get(&url).status, 404, "{url}");
         }
     }
-    for url in [&*format!("/{HASH}"), &format!("/{HASH}.narinfo.narinfo"), &format!("/nar/{HASH}.nar"), "/nar/", "/.narinfo"] {
+    for url in
+        [&*format!("/{HASH}"), &format!("/{HASH}.narinfo.narinfo"), &format!("/nar/{HASH}.nar"), "/nar/", "/.narinfo"]
+    {
         assert_eq!(harmonia.http().get(url).status, 404, "{url}");
     }
     assert_eq!(daemon.seen().asked, []);

@@ -28,7 +28,8 @@ fn run(config: &str, arguments: &[&str]) -> Ended {
     let file = scratch::fresh_dir().join("config.toml");
     fs::write(&file, config).unwrap();
     let mut program = Harmonia::program();
-    let ended = program.arg("--config").arg(file).args(arguments).stdout(std::process::Stdio::piped()).output().unwrap();
+    let ended =
+        program.arg("--config").arg(file).args(arguments).stdout(std::process::Stdio::piped()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { code: ended.status.code(), output: text(ended.stdout), log: text(ended.stderr) }
 }
@@ -42,8 +43,10 @@ fn key_file(text: &str) -> PathBuf {
 #[test]
 fn a_check_of_all_that_is_needed_says_what_it_found() {
     let daemon = Daemon::shared(Release::Nix2_34);
-    let ended =
-        run(&format!("daemon_socket = {:?}\nsign_key_paths = [{:?}]\n", daemon.socket(), keys::OURS.secret), &["check"]);
+    let ended = run(
+        &format!("daemon_socket = {:?}\nsign_key_paths = [{:?}]\n", daemon.socket(), keys::OURS.secret),
+        &["check"],
+    );
     assert_eq!(ended.code, Some(OK), "{}", ended.log);
     for line in [
         "configuration: ok, would listen on [::]:5000\n",
@@ -65,7 +68,11 @@ fn a_check_exits_with_what_would_keep_it_from_serving() {
     let public = key_file(&keys::OURS.public);
     let short = key_file("name:AAAA");
     for (config, code, reason) in [
-        ("daemon_socket = \"/nonexistent/socket\"\n", UNAVAILABLE, "cannot reach the nix daemon at /nonexistent/socket"),
+        (
+            "daemon_socket = \"/nonexistent/socket\"\n",
+            UNAVAILABLE,
+            "cannot reach the nix daemon at /nonexistent/socket",
+        ),
         ("daemon_command = \"/nonexistent/daemon\"\n", UNAVAILABLE, "/nonexistent/daemon"),
         (&refusing.config(), NO_PERMISSION, "in allowed-users of nix.conf?"),
         (&foreign.config(), PROTOCOL, "is no nix daemon"),

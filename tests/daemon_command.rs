@@ -10,10 +10,8 @@ use crate::support::server::Harmonia;
 fn nix_daemon_on_pipes_serves_the_same_narinfos_and_nars() {
     for release in [Release::Nix2_3, Release::Nix2_34] {
         let command = Daemon::shared(release).stdio_command();
-        let harmonia = Harmonia::start(&format!(
-            "daemon_command = [{command:?}]\nsign_key_paths = [{:?}]\n",
-            keys::OURS.secret
-        ));
+        let harmonia =
+            Harmonia::start(&format!("daemon_command = [{command:?}]\nsign_key_paths = [{:?}]\n", keys::OURS.secret));
         let greeting = harmonia.logged("nix daemon at ");
         assert!(greeting.contains(&command.display().to_string()), "{greeting}");
         for name in ["regular", "many-references", "odd-entries", "large"] {

@@ -125,7 +125,8 @@ impl Prefix {
     pub(crate) fn script(&self, command: &[&str]) -> PathBuf {
         let entering = self.enter(Command::new("env"), RUN, command);
         let quoted = |word: &OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''"));
-        let variables = entering.get_envs().filter_map(|(name, value)| Some(quoted(&[name, value?].join(OsStr::new("=")))));
+        let variables =
+            entering.get_envs().filter_map(|(name, value)| Some(quoted(&[name, value?].join(OsStr::new("=")))));
         let words = entering.get_args().map(quoted);
         let line: Vec<_> = ["exec env -i".to_owned()].into_iter().chain(variables).chain(words).collect();
         let path = scratch::fresh_dir().join("script");
