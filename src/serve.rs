@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::config::{BindAddress, Config};
+use crate::config::Config;
 use crate::error::Error;
 use crate::http::App;
 use crate::net::{self, Limits, Listener, tls};
@@ -25,11 +25,9 @@ pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
     let acceptor = config.tls.as_ref().map(|tls| tls::acceptor(&tls.cert, &tls.key)).transpose()?;
     let store = Store::new(config)?;
     let stop = StopSignals::new().map_err(|cause| Error::System { doing: "listen to signals", cause })?;
-    let listener = Listener::bind(&config.bind, config.unix_socket_mode).await?;
-    let url = public_url(&listener.local_url(acceptor.is_some()));
-    announce(config, &listener.local_url(acceptor.is_some()), &url, &keys);
-    // Nix has no URL for a cache on a Unix socket.
-    let guide = (guide && matches!(config.bind, BindAddress::Tcp(_))).then(|| Guide::new(url, &keys));
+    let listeners = listen(config).await?;
+    let url = announce(&listeners, acceptor.is_some(), &keys);
+    let guide = url.filter(|_| guide).map(|url| Guide::new(url, &keys));
 
     let app = Arc::new(App::new(config, store, keys));
     tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
@@ -45,7 +43,7 @@ pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
         let _ = stopping.await;
     };
     tokio::select! {
-        () = net::serve(vec![listener], acceptor, limits, service, shutdown) => {}
+        () = net::serve(listeners, acceptor, limits, service, shutdown) => {}
         () = stop.twice(stop_serving) => tracing::warn!("stopping at once, with responses unfinished"),
     }
     tracing::info!("stopped");
@@ -80,9 +78,22 @@ impl StopSignals {
     }
 }
 
-/// What an operator wants to see, and a client has to be told.
-fn announce(config: &Config, local_url: &str, public_url: &str, keys: &SigningKeys) {
-    tracing::info!("listening on {local_url}");
+/// The sockets that the service manager passed on, or else the one that is configured.
+async fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
+    let inherited = net::inherited()?;
+    if inherited.is_empty() {
+        return Ok(vec![Listener::bind(&config.bind, config.unix_socket_mode).await?]);
+    }
+    tracing::info!("using the sockets of the service manager, not bind = \"{}\"", config.bind);
+    Ok(inherited)
+}
+
+/// Tells what an operator wants to see, and a client has to be told. The result is the URL for clients: Nix has none
+/// for a cache on a Unix socket.
+fn announce(listeners: &[Listener], tls: bool, keys: &SigningKeys) -> Option<String> {
+    for listener in listeners {
+        tracing::info!("listening on {}", listener.local_url(tls));
+    }
     let keys: Vec<String> = keys.public_keys().map(ToString::to_string).collect();
     if keys.is_empty() {
         tracing::warn!(
@@ -92,12 +103,12 @@ fn announce(config: &Config, local_url: &str, public_url: &str, keys: &SigningKe
     for key in &keys {
         tracing::info!("signing with {key}");
     }
-    if let BindAddress::Tcp(_) = config.bind {
-        tracing::info!("for clients, in nix.conf: extra-substituters = {public_url}");
-        if !keys.is_empty() {
-            tracing::info!("for clients, in nix.conf: extra-trusted-public-keys = {}", keys.join(" "));
-        }
+    let url = public_url(&listeners.iter().find(|listener| listener.is_tcp())?.local_url(tls));
+    tracing::info!("for clients, in nix.conf: extra-substituters = {url}");
+    if !keys.is_empty() {
+        tracing::info!("for clients, in nix.conf: extra-trusted-public-keys = {}", keys.join(" "));
     }
+    Some(url)
 }
 
 /// The URL by which other machines reach us: where we listen on every address, by this machine's name.

@@ -19,6 +19,7 @@ mod narinfo;
 mod ranges;
 mod resume;
 mod signatures;
+mod socket_activation;
 mod start;
 mod support;
 mod transport;

@@ -1,4 +1,5 @@
-//! Listening sockets: bind, accept, and the address to tell.
+//! Listening sockets: bind, accept, and the address to tell. Those that come bound are
+//! [`inherited`](super::inherited)'s.
 //!
 //! The file of a Unix socket is removed when its listener is dropped, unless it is another server's by
 //! then. One that a killed server left is removed by the next bind if nobody answers on it.
@@ -75,17 +76,19 @@ fn help(cause: &io::Error) -> &'static str {
 
 /// A bound socket that connections are accepted from.
 #[derive(Debug)]
-pub struct Listener(Bound);
+pub struct Listener(pub(super) Bound);
 
 #[derive(Debug)]
-enum Bound {
+pub(super) enum Bound {
     Tcp(TcpListener, SocketAddr),
     Unix(UnixListener, SocketFile),
+    /// A Unix socket whose file is not ours.
+    Inherited(UnixListener, PathBuf),
 }
 
 /// The file of a bound Unix socket, removed on drop if it is still this one.
 #[derive(Debug)]
-struct SocketFile {
+pub(super) struct SocketFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
@@ -138,6 +141,12 @@ impl Listener {
         bound.map(Self).map_err(|cause| BindError::Bind { address: address.clone(), cause })
     }
 
+    /// Whether it is reached over the network.
+    #[must_use]
+    pub const fn is_tcp(&self) -> bool {
+        matches!(self.0, Bound::Tcp(..))
+    }
+
     /// The address that is listened on, with the port that the kernel chose if it was left to it:
     /// `http://127.0.0.1:5000`, `https://` with `tls`, `unix:/path`.
     #[must_use]
@@ -145,7 +154,7 @@ impl Listener {
         match &self.0 {
             Bound::Tcp(_, address) if tls => format!("https://{address}"),
             Bound::Tcp(_, address) => format!("http://{address}"),
-            Bound::Unix(_, file) => format!("unix:{}", file.path.display()),
+            Bound::Unix(_, SocketFile { path, .. }) | Bound::Inherited(_, path) => format!("unix:{}", path.display()),
         }
     }
 
@@ -153,7 +162,9 @@ impl Listener {
     pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Socket>> {
         Poll::Ready(match &self.0 {
             Bound::Tcp(listener, _) => ready!(listener.poll_accept(cx)).map(|(socket, _)| Socket::Tcp(socket)),
-            Bound::Unix(listener, _) => ready!(listener.poll_accept(cx)).map(|(socket, _)| Socket::Unix(socket)),
+            Bound::Unix(listener, _) | Bound::Inherited(listener, _) => {
+                ready!(listener.poll_accept(cx)).map(|(socket, _)| Socket::Unix(socket))
+            }
         })
     }
 }
@@ -195,15 +206,19 @@ fn tcp_listener(mut address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit both from this one.
-    socket.set_tcp_nodelay(true)?;
-    let (time, interval) = KEEPALIVE;
-    let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval);
-    socket.set_tcp_keepalive(&keepalive)?;
+    tune(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     TcpListener::from_std(socket.into())
+}
+
+/// Sets what accepted sockets inherit from this one.
+pub(super) fn tune(socket: &socket2::Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let (time, interval) = KEEPALIVE;
+    let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval);
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Removes a socket that nobody answers on; anything else at `path` is an error.
