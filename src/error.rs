@@ -1,8 +1,8 @@
 //! Why the program ends, and with which status.
 
 use crate::config::ConfigError;
-use crate::net::BindError;
 use crate::net::tls::TlsError;
+use crate::net::{BindError, InheritError};
 use crate::signing::SigningKeyError;
 use crate::store::StoreError;
 
@@ -21,6 +21,9 @@ pub enum Error {
     /// The address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// What the service manager passed on cannot be listened on.
+    #[error(transparent)]
+    Inherit(#[from] InheritError),
     /// The daemon cannot be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -52,7 +55,7 @@ impl Error {
         const CONFIG: u8 = 78;
         match self {
             Self::Config(_) | Self::SigningKey(_) | Self::Tls(_) => CONFIG,
-            Self::Bind(_) => UNAVAILABLE,
+            Self::Bind(_) | Self::Inherit(_) => UNAVAILABLE,
             Self::NoStateDirectory(_) => CANNOT_CREATE,
             Self::System { .. } | Self::Pool(_) => OS_ERROR,
             Self::Store(error) => match error {

@@ -1,11 +1,11 @@
 //! Serving: everything put together, from start to the signal to stop.
 
-use std::io;
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
-use crate::config::{BindAddress, Config};
+use crate::config::Config;
 use crate::error::Error;
 use crate::http::App;
 use crate::net::{self, Limits, Listener, tls};
@@ -13,7 +13,7 @@ use crate::quickstart::Guide;
 use crate::signing::SigningKeys;
 use crate::store::Store;
 
-/// Serves until SIGTERM or SIGINT, then lets running responses finish.
+/// Serves until SIGTERM or SIGINT, then lets running responses finish, unless the signal comes again.
 ///
 /// A daemon that is not there is no reason not to start: requests are answered 503 until it is. With `guide` a
 /// newcomer is told what to type.
@@ -24,40 +24,76 @@ pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
     }
     let acceptor = config.tls.as_ref().map(|tls| tls::acceptor(&tls.cert, &tls.key)).transpose()?;
     let store = Store::new(config)?;
-    let stop = stop_signal().map_err(|cause| Error::System { doing: "listen to signals", cause })?;
-    let listener = Listener::bind(&config.bind).await?;
-    let url = public_url(&listener.local_url(acceptor.is_some()));
-    announce(config, &listener.local_url(acceptor.is_some()), &url, &keys);
-    // Nix has no URL for a cache on a Unix socket.
-    let guide = (guide && matches!(config.bind, BindAddress::Tcp(_))).then(|| Guide::new(url, &keys));
+    let stop = StopSignals::new().map_err(|cause| Error::System { doing: "listen to signals", cause })?;
+    let listeners = listen(config).await?;
+    let url = announce(&listeners, acceptor.is_some(), &keys);
+    let guide = url.filter(|_| guide).map(|url| Guide::new(url, &keys));
 
     let app = Arc::new(App::new(config, store, keys));
     tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
-    let limits = Limits { max_connections: config.max_connections(), ..Limits::default() };
+    let limits =
+        Limits { max_connections: config.max_connections(), drain: config.shutdown_timeout, ..Limits::default() };
     let service = move |request| {
         let app = Arc::clone(&app);
         async move { app.respond(request).await }
     };
-    net::serve(listener, acceptor, limits, service, stop).await;
+    let (stop_serving, stopping) = oneshot::channel();
+    let shutdown = async {
+        // A sender that is gone means the same.
+        let _ = stopping.await;
+    };
+    tokio::select! {
+        () = net::serve(listeners, acceptor, limits, service, shutdown) => {}
+        () = stop.twice(stop_serving) => tracing::warn!("stopping at once, with responses unfinished"),
+    }
     tracing::info!("stopped");
     Ok(())
 }
 
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping");
-    })
+/// The signals that ask for the end.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-/// What an operator wants to see, and a client has to be told.
-fn announce(config: &Config, local_url: &str, public_url: &str, keys: &SigningKeys) {
-    tracing::info!("listening on {local_url}");
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Passes the first signal on, and is ready at the second.
+    async fn twice(mut self, first: oneshot::Sender<()>) {
+        self.next().await;
+        tracing::info!("stopping");
+        // Nobody waits for it when serving has ended by itself.
+        let _ = first.send(());
+        self.next().await;
+    }
+}
+
+/// The sockets that the service manager passed on, or else the one that is configured.
+async fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
+    let inherited = net::inherited()?;
+    if inherited.is_empty() {
+        return Ok(vec![Listener::bind(&config.bind, config.unix_socket_mode).await?]);
+    }
+    tracing::info!("using the sockets of the service manager, not bind = \"{}\"", config.bind);
+    Ok(inherited)
+}
+
+/// Tells what an operator wants to see, and a client has to be told. The result is the URL for clients: Nix has none
+/// for a cache on a Unix socket.
+fn announce(listeners: &[Listener], tls: bool, keys: &SigningKeys) -> Option<String> {
+    for listener in listeners {
+        tracing::info!("listening on {}", listener.local_url(tls));
+    }
     let keys: Vec<String> = keys.public_keys().map(ToString::to_string).collect();
     if keys.is_empty() {
         tracing::warn!(
@@ -67,12 +103,12 @@ fn announce(config: &Config, local_url: &str, public_url: &str, keys: &SigningKe
     for key in &keys {
         tracing::info!("signing with {key}");
     }
-    if let BindAddress::Tcp(_) = config.bind {
-        tracing::info!("for clients, in nix.conf: extra-substituters = {public_url}");
-        if !keys.is_empty() {
-            tracing::info!("for clients, in nix.conf: extra-trusted-public-keys = {}", keys.join(" "));
-        }
+    let url = public_url(&listeners.iter().find(|listener| listener.is_tcp())?.local_url(tls));
+    tracing::info!("for clients, in nix.conf: extra-substituters = {url}");
+    if !keys.is_empty() {
+        tracing::info!("for clients, in nix.conf: extra-trusted-public-keys = {}", keys.join(" "));
     }
+    Some(url)
 }
 
 /// The URL by which other machines reach us: where we listen on every address, by this machine's name.

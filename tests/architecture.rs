@@ -20,12 +20,13 @@ const ARROWS: [(&str, &[&str]); 6] = [
 const TOP: [&str; 7] = ["check", "cli", "error", "lib", "main", "quickstart", "serve"];
 
 /// Which modules of the program may name a package.
-const PACKAGES: [(&str, &[&str]); 8] = [
+const PACKAGES: [(&str, &[&str]); 9] = [
     ("clap", &["cli", "main"]),
     ("deadpool", &["error", "store"]),
     ("hyper", &["http", "net"]),
     ("hyper_util", &["net"]),
     ("rustls_pemfile", &["net"]),
+    ("sd_notify", &["net"]),
     ("tokio_rustls", &["net"]),
     ("toml", &["config"]),
     ("tracing_subscriber", &["log"]),

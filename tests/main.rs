@@ -20,6 +20,7 @@ mod narinfo;
 mod ranges;
 mod resume;
 mod signatures;
+mod socket_activation;
 mod start;
 mod status;
 mod support;

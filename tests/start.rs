@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -121,6 +122,39 @@ fn a_signal_to_stop_lets_a_download_finish_and_exits_with_0() {
     assert!(idle.receive(false).is_err());
     assert_eq!(harmonia.ended().code(), Some(0));
     harmonia.logged("stopped");
+}
+
+#[test]
+fn what_does_not_finish_in_time_or_before_a_second_signal_is_cut_and_the_status_is_0() {
+    // More than the buffers of both sockets hold, for a client that does not read.
+    let large = StoreItem::file_of(32 * 1024 * 1024);
+    let daemon = ScriptedDaemon::start(large.script());
+    for (timeout, cut) in [(0, "stopping with responses unfinished"), (86_400, "stopping at once")] {
+        let mut harmonia = Harmonia::start(&format!("{}shutdown_timeout = {timeout}\n", daemon.config()));
+        let mut running = TcpStream::connect(harmonia.address()).unwrap();
+        running.write_all(format!("GET {} HTTP/1.1\r\nHost: c\r\n\r\n", large.nar_url()).as_bytes()).unwrap();
+        running.read_exact(&mut [0; 1]).unwrap();
+        harmonia.terminate();
+        harmonia.logged("stopping");
+        if timeout > 0 {
+            harmonia.terminate();
+        }
+        harmonia.logged(cut);
+        assert_eq!(harmonia.ended().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_unix_socket_has_its_mode_and_goes_with_the_server() {
+    let socket = scratch::fresh_dir().join("http");
+    let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
+    let config =
+        file(&format!("bind = \"unix:{}\"\nunix_socket_mode = \"0660\"\n{}", socket.display(), daemon.config()));
+    let mut harmonia = Harmonia::launch(program(&config));
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o7777, 0o660);
+    harmonia.terminate();
+    assert_eq!(harmonia.ended().code(), Some(0));
+    assert!(!socket.exists());
 }
 
 #[test]

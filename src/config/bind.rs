@@ -1,7 +1,7 @@
 //! The address that the server listens on, as it is written in the configuration.
 //!
-//! Owns the syntax (`host:port`, `[::]:5000`, `unix:/path`) and nothing else: names are resolved
-//! and sockets are bound by [`crate::net`].
+//! Owns the syntax (`host:port`, `[::]:5000`, `unix:/path`, the mode of a Unix socket) and nothing
+//! else: names are resolved and sockets are bound by [`crate::net`].
 
 use std::fmt;
 use std::net::SocketAddrV6;
@@ -14,6 +14,43 @@ const MAX_UNIX_PATH: usize = 107;
 
 /// The longest DNS name in text form (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 253;
+
+/// Who may connect to a Unix socket: its permission bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketMode(u32);
+
+impl SocketMode {
+    /// The permission bits, at most 0o777.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for SocketMode {
+    /// Everybody may connect: what the socket guards is decided by its directory.
+    fn default() -> Self {
+        Self(0o666)
+    }
+}
+
+/// A text is not a [`SocketMode`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("\"{0}\" is not a mode\n  help: write three octal digits after a zero, e.g. \"0660\" for owner and group")]
+pub struct SocketModeError(String);
+
+impl FromStr for SocketMode {
+    type Err = SocketModeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.strip_prefix('0').unwrap_or(text);
+        match u32::from_str_radix(digits, 8) {
+            // `from_str_radix` takes a plus sign.
+            Ok(bits) if digits.len() == 3 && !digits.starts_with('+') => Ok(Self(bits)),
+            _ => Err(SocketModeError(text.to_owned())),
+        }
+    }
+}
 
 /// Where the server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,6 +202,17 @@ mod tests {
         assert!(parse(&path).is_ok());
         let longer = format!("{path}x");
         assert_eq!(parse(&longer), Err(BindAddressError::TooLong(longer)));
+    }
+
+    #[test]
+    fn a_mode_is_three_octal_digits() {
+        for (text, bits) in [("0660", 0o660), ("600", 0o600), ("0777", 0o777), ("0000", 0)] {
+            assert_eq!(text.parse::<SocketMode>().unwrap().bits(), bits);
+        }
+        for text in ["", "0", "66", "0668", "01777", "0o660", "+660", "+66", "-660", "rw-rw----"] {
+            let error = text.parse::<SocketMode>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("\"{text}\" is not a mode\n  help: ")), "{error}");
+        }
     }
 
     proptest! {

@@ -14,12 +14,14 @@ use toml::de::{DeTable, DeValue};
 
 use super::daemon::socket_path;
 use super::value::{Mismatch, Value};
-use super::{BindAddress, ConfigError, DaemonCommand, Problem};
+use super::{BindAddress, ConfigError, DaemonCommand, Problem, SocketMode};
 
 /// Workers, streams and connections each cost a thread or a descriptor; more than this is a slip of the hand.
 const COUNT: RangeInclusive<i64> = 1..=1024;
 /// Per worker, and only a bound on what may be open at once.
 const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
+/// In seconds: up to a day, more than any download takes.
+const TIMEOUT: RangeInclusive<i64> = 0..=86_400;
 /// Nix reads the number with `stoi`, and a client that cannot refuses the whole cache.
 const PRIORITY: RangeInclusive<i64> = 0..=i32::MAX as i64;
 /// What the library takes (`ZSTD_WINDOWLOG_MIN`, `ZSTD_WINDOWLOG_MAX`); `resolve` narrows it to what clients take.
@@ -29,6 +31,8 @@ const WINDOW_LOG: RangeInclusive<i64> = 10..=31;
 #[derive(Debug, Default)]
 pub(super) struct File {
     pub(super) bind: Option<BindAddress>,
+    pub(super) unix_socket_mode: Option<SocketMode>,
+    pub(super) shutdown_timeout: Option<u64>,
     pub(super) workers: Option<usize>,
     pub(super) max_connection_rate: Option<usize>,
     pub(super) max_metadata_connections: Option<usize>,
@@ -67,6 +71,8 @@ struct Key(&'static str, Effect);
 /// Every key.
 const KEYS: &[Key] = &[
     Key("bind", Set(|f, v| v.parsed(str::parse).map(|a| f.bind = Some(a)))),
+    Key("unix_socket_mode", Set(|f, v| v.parsed(str::parse).map(|m| f.unix_socket_mode = Some(m)))),
+    Key("shutdown_timeout", Set(|f, v| v.integer(TIMEOUT).map(|n| f.shutdown_timeout = Some(n)))),
     Key("workers", Set(|f, v| v.integer(COUNT).map(|n| f.workers = Some(n)))),
     Key("max_connection_rate", Set(|f, v| v.integer(CONNECTIONS).map(|n| f.max_connection_rate = Some(n)))),
     Key("max_metadata_connections", Set(|f, v| v.integer(COUNT).map(|n| f.max_metadata_connections = Some(n)))),

@@ -20,7 +20,7 @@ mod value;
 use std::io;
 use std::path::PathBuf;
 
-pub use bind::BindAddress;
+pub use bind::{BindAddress, SocketMode};
 pub use daemon::{ChosenBy, Daemon, DaemonAddress, DaemonAddressError, DaemonCommand, socket_path};
 pub use resolve::{Config, Environment, Overrides, Tls, Zstd};
 

@@ -6,16 +6,19 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use harmonia_protocol::StoreDir;
 
 use super::file::File;
-use super::{BindAddress, ConfigError, Daemon, DaemonAddress, DaemonCommand, Problem};
+use super::{BindAddress, ConfigError, Daemon, DaemonAddress, DaemonCommand, Problem, SocketMode};
 
 /// Where nix-daemon listens unless it is told otherwise.
 const DEFAULT_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
 /// Where to listen: all addresses, IPv6 and IPv4.
 const DEFAULT_BIND: &str = "[::]:5000";
+/// In seconds; a third of what systemd waits before it kills.
+const DEFAULT_SHUTDOWN_TIMEOUT: u64 = 30;
 const DEFAULT_WORKERS: usize = 4;
 const DEFAULT_MAX_CONNECTION_RATE: usize = 256;
 const DEFAULT_MAX_METADATA_CONNECTIONS: usize = 8;
@@ -110,6 +113,10 @@ impl Default for Zstd {
 pub struct Config {
     /// Where to listen.
     pub bind: BindAddress,
+    /// Who may connect, where that is a Unix socket.
+    pub unix_socket_mode: SocketMode,
+    /// How long responses that are in flight may take after the signal to stop.
+    pub shutdown_timeout: Duration,
     /// Threads that serve requests.
     pub workers: usize,
     /// Concurrent connections per worker.
@@ -167,6 +174,8 @@ impl Config {
                 Some(bind) => bind,
                 None => BindAddress::Tcp(DEFAULT_BIND.to_owned()),
             },
+            unix_socket_mode: file.unix_socket_mode.unwrap_or_default(),
+            shutdown_timeout: Duration::from_secs(file.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT)),
             workers: file.workers.unwrap_or(DEFAULT_WORKERS),
             max_connection_rate: file.max_connection_rate.unwrap_or(DEFAULT_MAX_CONNECTION_RATE),
             max_metadata_connections: file.max_metadata_connections.unwrap_or(DEFAULT_MAX_METADATA_CONNECTIONS),

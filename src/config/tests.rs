@@ -46,6 +46,13 @@ fn each_mistake_is_reported_with_its_line_its_key_and_what_to_do() {
         ("workers = \"four\"", "config.toml:1: workers: expected an integer from 1 to 1024, found \"four\""),
         ("workers = 0", "config.toml:1: workers: expected an integer from 1 to 1024, found 0"),
         ("workers = 1025", "config.toml:1: workers: expected an integer from 1 to 1024, found 1025"),
+        ("shutdown_timeout = -1", "config.toml:1: shutdown_timeout: expected an integer from 0 to 86400, found -1"),
+        ("unix_socket_mode = 660", "config.toml:1: unix_socket_mode: expected a string, found 660"),
+        (
+            "unix_socket_mode = \"rw\"",
+            "config.toml:1: unix_socket_mode: \"rw\" is not a mode\n  help: write three octal digits after a zero, e.g. \
+             \"0660\" for owner and group",
+        ),
         ("[workers]", "config.toml:1: workers: expected an integer from 1 to 1024, found a table"),
         ("priority = -1", "config.toml:1: priority: expected an integer from 0 to 2147483647, found -1"),
         (

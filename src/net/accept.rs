@@ -4,9 +4,11 @@
 //! kernel's queue and costs nothing. An error of accept never ends the loop.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,13 +31,18 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// At most one line of the log per kind of error in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Serves the connections of `listener` with `service` until `shutdown` is ready, then drains.
+/// Serves the connections of all `listeners` with `service` until `shutdown` is ready, then drains.
 ///
-/// The drain closes the listener, tells each connection to end after the responses that are in
+/// The limits hold for all of them together. The drain closes the listeners, tells each connection to end after the responses that are in
 /// flight, waits for them as long as the limits say and cuts the rest. Dropping the future cuts
 /// every connection at once.
-pub async fn serve<S, R, B, F>(listener: Listener, tls: Option<TlsAcceptor>, limits: Limits, service: S, shutdown: F)
-where
+pub async fn serve<S, R, B, F>(
+    listeners: Vec<Listener>,
+    tls: Option<TlsAcceptor>,
+    limits: Limits,
+    service: S,
+    shutdown: F,
+) where
     S: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
     R: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -46,13 +53,14 @@ where
     let server = Arc::new(Server { tls, limits, http: limits.builder(), service });
     let (drain, draining) = watch::channel(false);
     let mut connections = JoinSet::new();
+    let mut listeners = Turns { listeners, next: 0 };
     let mut errors = AcceptErrors::default();
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = async {
             // Nothing closes the semaphore, so there is always a permit in the end.
             let permit = Arc::clone(&room).acquire_owned().await.ok();
-            (permit, errors.survive(&listener).await)
+            (permit, errors.survive(&mut listeners).await)
         };
         tokio::select! {
             biased;
@@ -69,7 +77,7 @@ where
             }
         }
     }
-    drop(listener);
+    drop(listeners);
     drain.send_replace(true);
     let ended = async {
         while let Some(ended) = connections.join_next().await {
@@ -88,15 +96,39 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
+/// Listeners that are accepted from in turn, so that a busy one does not hide the others.
+struct Turns {
+    listeners: Vec<Listener>,
+    /// The one that is asked first.
+    next: usize,
+}
+
+impl Turns {
+    /// The next connection of any of them. Cancel safe.
+    async fn accept(&mut self) -> io::Result<Socket> {
+        poll_fn(|cx| {
+            for turn in 0..self.listeners.len() {
+                let index = (self.next + turn) % self.listeners.len();
+                if let Poll::Ready(accepted) = self.listeners[index].poll_accept(cx) {
+                    self.next = index + 1;
+                    return Poll::Ready(accepted);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
 /// When each kind of error was last written to the log.
 #[derive(Default)]
 struct AcceptErrors(HashMap<Option<Errno>, Instant>);
 
 impl AcceptErrors {
-    /// The next connection of `listener`, whatever errors come before it. Cancel safe.
-    async fn survive(&mut self, listener: &Listener) -> Socket {
+    /// The next connection of `listeners`, whatever errors come before it. Cancel safe.
+    async fn survive(&mut self, listeners: &mut Turns) -> Socket {
         loop {
-            let error = match listener.accept().await {
+            let error = match listeners.accept().await {
                 Ok(socket) => return socket,
                 Err(error) => error,
             };

@@ -45,7 +45,7 @@ pub(super) enum ConnectionError {
     Http(BoxError),
 }
 
-/// What the connections of one listener have in common.
+/// What all connections have in common.
 pub(super) struct Server<S> {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) limits: Limits,

@@ -40,7 +40,7 @@ const ERROR_RESETS: usize = 1024;
 /// How often an HTTP/2 connection is pinged, so that a middlebox on the way keeps it.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Bounds on the connections of one listener.
+/// Bounds on the connections of all listeners together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at one time; further ones wait in the kernel's queue.
@@ -68,8 +68,7 @@ impl Default for Limits {
             idle: Duration::from_secs(150),
             // Nix may pause a download for minutes while it unpacks another.
             stall: Duration::from_secs(30 * 60),
-            // Under systemd's 90 s to the kill.
-            drain: Duration::from_secs(60),
+            drain: Duration::from_secs(30),
         }
     }
 }

@@ -1,13 +1,15 @@
-//! Listening sockets: bind, accept, and the address to tell.
+//! Listening sockets: bind, accept, and the address to tell. Those that come bound are
+//! [`inherited`](super::inherited)'s.
 //!
-//! A Unix socket stays in the file system when the server ends, since it may be another server's by
-//! then; the next bind removes it if nobody answers.
+//! The file of a Unix socket is removed when its listener is dropped, unless it is another server's by
+//! then. One that a killed server left is removed by the next bind if nobody answers on it.
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -15,7 +17,7 @@ use socket2::{Domain, Protocol, SockAddr, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, lookup_host};
 use tokio::time::timeout;
 
-use crate::config::BindAddress;
+use crate::config::{BindAddress, SocketMode};
 
 /// Connections that the kernel keeps for us; it lowers this to `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
@@ -28,9 +30,6 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// `TCP_USER_TIMEOUT` is not set: since Linux 5.11 it also cuts a client that is there but reads
 /// nothing, and unanswered data ends after `tcp_retries2`, some 15 minutes.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
-
-/// Everybody may connect: what a Unix socket guards is decided by its directory.
-const UNIX_MODE: u32 = 0o666;
 
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -77,12 +76,42 @@ fn help(cause: &io::Error) -> &'static str {
 
 /// A bound socket that connections are accepted from.
 #[derive(Debug)]
-pub struct Listener(Bound);
+pub struct Listener(pub(super) Bound);
 
 #[derive(Debug)]
-enum Bound {
+pub(super) enum Bound {
     Tcp(TcpListener, SocketAddr),
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, SocketFile),
+    /// A Unix socket whose file is not ours.
+    Inherited(UnixListener, PathBuf),
+}
+
+/// The file of a bound Unix socket, removed on drop if it is still this one.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+            // One that cannot be removed is stale, and the next bind's business.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// An accepted connection.
@@ -93,11 +122,11 @@ pub(super) enum Socket {
 }
 
 impl Listener {
-    /// Binds `address` and listens.
+    /// Binds `address` and listens; a Unix socket gets `mode`.
     ///
     /// Of the addresses of a name the first that can be bound is taken. `[::]` serves IPv4 as well.
     /// A Unix socket that nobody answers on is replaced.
-    pub async fn bind(address: &BindAddress) -> Result<Self, BindError> {
+    pub async fn bind(address: &BindAddress, mode: SocketMode) -> Result<Self, BindError> {
         let bound = match address {
             BindAddress::Tcp(name) => {
                 let candidates =
@@ -106,10 +135,16 @@ impl Listener {
             }
             BindAddress::Unix(path) => {
                 make_way(path).await?;
-                unix(path)
+                unix(path, mode)
             }
         };
         bound.map(Self).map_err(|cause| BindError::Bind { address: address.clone(), cause })
+    }
+
+    /// Whether it is reached over the network.
+    #[must_use]
+    pub const fn is_tcp(&self) -> bool {
+        matches!(self.0, Bound::Tcp(..))
     }
 
     /// The address that is listened on, with the port that the kernel chose if it was left to it:
@@ -119,16 +154,18 @@ impl Listener {
         match &self.0 {
             Bound::Tcp(_, address) if tls => format!("https://{address}"),
             Bound::Tcp(_, address) => format!("http://{address}"),
-            Bound::Unix(_, path) => format!("unix:{}", path.display()),
+            Bound::Unix(_, SocketFile { path, .. }) | Bound::Inherited(_, path) => format!("unix:{}", path.display()),
         }
     }
 
-    /// The next connection. Cancel safe.
-    pub(super) async fn accept(&self) -> io::Result<Socket> {
-        match &self.0 {
-            Bound::Tcp(listener, _) => Ok(Socket::Tcp(listener.accept().await?.0)),
-            Bound::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0)),
-        }
+    /// The next connection, or a promise to wake the task that asked last.
+    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Socket>> {
+        Poll::Ready(match &self.0 {
+            Bound::Tcp(listener, _) => ready!(listener.poll_accept(cx)).map(|(socket, _)| Socket::Tcp(socket)),
+            Bound::Unix(listener, _) | Bound::Inherited(listener, _) => {
+                ready!(listener.poll_accept(cx)).map(|(socket, _)| Socket::Unix(socket))
+            }
+        })
     }
 }
 
@@ -169,15 +206,19 @@ fn tcp_listener(mut address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit both from this one.
-    socket.set_tcp_nodelay(true)?;
-    let (time, interval) = KEEPALIVE;
-    let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval);
-    socket.set_tcp_keepalive(&keepalive)?;
+    tune(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     TcpListener::from_std(socket.into())
+}
+
+/// Sets what accepted sockets inherit from this one.
+pub(super) fn tune(socket: &socket2::Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let (time, interval) = KEEPALIVE;
+    let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval);
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Removes a socket that nobody answers on; anything else at `path` is an error.
@@ -200,14 +241,15 @@ async fn make_way(path: &Path) -> Result<(), BindError> {
     }
 }
 
-fn unix(path: &Path) -> io::Result<Bound> {
+fn unix(path: &Path, mode: SocketMode) -> io::Result<Bound> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    fs::set_permissions(path, Permissions::from_mode(UNIX_MODE))?;
+    let file = SocketFile::at(path)?;
+    fs::set_permissions(path, Permissions::from_mode(mode.bits()))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     let listener = UnixListener::from_std(socket.into())?;
-    Ok(Bound::Unix(listener, path.to_owned()))
+    Ok(Bound::Unix(listener, file))
 }
 
 #[cfg(test)]
@@ -222,9 +264,17 @@ mod tests {
         BindAddress::Unix(path.to_owned())
     }
 
+    async fn bind(address: &BindAddress) -> Result<Listener, BindError> {
+        Listener::bind(address, SocketMode::default()).await
+    }
+
+    async fn accept(listener: &Listener) -> io::Result<Socket> {
+        std::future::poll_fn(|cx| listener.poll_accept(cx)).await
+    }
+
     #[tokio::test]
     async fn port_0_is_replaced_by_the_one_that_the_kernel_chose() {
-        let listener = Listener::bind(&address("127.0.0.1:0")).await.unwrap();
+        let listener = bind(&address("127.0.0.1:0")).await.unwrap();
         let url = listener.local_url(false);
         let port = url.strip_prefix("http://127.0.0.1:").unwrap();
         assert_ne!(port.parse::<u16>().unwrap(), 0);
@@ -233,22 +283,22 @@ mod tests {
 
     #[tokio::test]
     async fn every_interface_serves_ipv4_too() {
-        let listener = Listener::bind(&address("[::]:0")).await.unwrap();
+        let listener = bind(&address("[::]:0")).await.unwrap();
         let Bound::Tcp(_, bound) = &listener.0 else {
             panic!("not TCP");
         };
         let client = TcpStream::connect((Ipv4Addr::LOCALHOST, bound.port()));
-        let (client, accepted) = tokio::join!(client, listener.accept());
+        let (client, accepted) = tokio::join!(client, accept(&listener));
         assert!(client.is_ok() && accepted.is_ok());
     }
 
     #[tokio::test]
     async fn accepted_connections_have_no_delay_and_are_kept_alive() {
-        let listener = Listener::bind(&address("127.0.0.1:0")).await.unwrap();
+        let listener = bind(&address("127.0.0.1:0")).await.unwrap();
         let Bound::Tcp(_, bound) = &listener.0 else {
             panic!("not TCP");
         };
-        let (_client, accepted) = tokio::join!(TcpStream::connect(bound), listener.accept());
+        let (_client, accepted) = tokio::join!(TcpStream::connect(bound), accept(&listener));
         let Socket::Tcp(accepted) = accepted.unwrap() else {
             panic!("not TCP");
         };
@@ -260,44 +310,63 @@ mod tests {
 
     #[tokio::test]
     async fn names_are_resolved() {
-        let listener = Listener::bind(&address("localhost:0")).await;
+        let listener = bind(&address("localhost:0")).await;
         assert!(listener.is_ok());
     }
 
     #[tokio::test]
     async fn a_port_that_is_taken_is_an_error_with_help() {
-        let first = Listener::bind(&address("127.0.0.1:0")).await.unwrap();
+        let first = bind(&address("127.0.0.1:0")).await.unwrap();
         let taken = first.local_url(false).replace("http://", "");
-        let error = Listener::bind(&address(&taken)).await.unwrap_err();
+        let error = bind(&address(&taken)).await.unwrap_err();
         let message = error.to_string();
         assert!(message.starts_with(&format!("cannot listen on {taken}: ")), "{message}");
         assert!(message.contains("\n  help: another server"), "{message}");
     }
 
+    /// A Unix socket as a killed server leaves it.
+    fn stale(path: &Path) {
+        drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+    }
+
     #[tokio::test]
-    async fn a_stale_unix_socket_is_replaced_and_open_to_everybody() {
+    async fn a_stale_unix_socket_is_replaced_and_open_to_those_it_is_for() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        drop(Listener::bind(&unix_address(&path)).await.unwrap());
+        for mode in [SocketMode::default(), "0660".parse().unwrap()] {
+            stale(&path);
+            let listener = Listener::bind(&unix_address(&path), mode).await.unwrap();
+            assert_eq!(listener.local_url(true), format!("unix:{}", path.display()));
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode.bits());
+            let (client, accepted) = tokio::join!(UnixStream::connect(&path), accept(&listener));
+            assert!(client.is_ok() && accepted.is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_file_of_a_unix_socket_goes_with_its_listener_unless_it_is_anothers() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        drop(bind(&unix_address(&path)).await.unwrap());
+        assert!(!path.exists());
+        let listener = bind(&unix_address(&path)).await.unwrap();
+        // The old one keeps its inode until then, so that the new one has another.
+        fs::rename(&path, directory.path().join("old")).unwrap();
+        stale(&path);
+        drop(listener);
         assert!(path.exists());
-        let listener = Listener::bind(&unix_address(&path)).await.unwrap();
-        assert_eq!(listener.local_url(true), format!("unix:{}", path.display()));
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, UNIX_MODE);
-        let (client, accepted) = tokio::join!(UnixStream::connect(&path), listener.accept());
-        assert!(client.is_ok() && accepted.is_ok());
     }
 
     #[tokio::test]
     async fn a_unix_socket_that_somebody_answers_on_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let first = Listener::bind(&unix_address(&path)).await.unwrap();
-        let second = Listener::bind(&unix_address(&path)).await;
+        let first = bind(&unix_address(&path)).await.unwrap();
+        let second = bind(&unix_address(&path)).await;
         assert!(matches!(second, Err(BindError::InUse(_))));
         // The probe waits in the queue; the next one is a client.
-        first.accept().await.unwrap();
-        let (client, accepted) = tokio::join!(UnixStream::connect(&path), first.accept());
+        accept(&first).await.unwrap();
+        let (client, accepted) = tokio::join!(UnixStream::connect(&path), accept(&first));
         assert!(client.is_ok() && accepted.is_ok());
     }
 
@@ -306,7 +375,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("data");
         fs::write(&path, "precious").unwrap();
-        let error = Listener::bind(&unix_address(&path)).await.unwrap_err();
+        let error = bind(&unix_address(&path)).await.unwrap_err();
         assert!(matches!(error, BindError::NotASocket(_)));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
@@ -315,7 +384,7 @@ mod tests {
     async fn a_missing_directory_is_named_with_help() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("missing/socket");
-        let error = Listener::bind(&unix_address(&path)).await.unwrap_err();
+        let error = bind(&unix_address(&path)).await.unwrap_err();
         let message = error.to_string();
         assert!(message.contains("\n  help: create the directory"), "{message}");
     }

@@ -5,6 +5,7 @@
 //! request to response.
 //!
 //! - [`listener`]: bind TCP or a Unix socket, accept;
+//! - [`inherited`](mod@inherited): listeners that a service manager passed on;
 //! - [`tls`]: certificate and key from PEM files;
 //! - [`limits`]: the bounds, and what of them hyper enforces;
 //! - `activity` and `watched`: what a connection is doing, seen at its socket and at its bodies;
@@ -14,6 +15,7 @@
 mod accept;
 mod activity;
 mod connection;
+pub mod inherited;
 pub mod limits;
 pub mod listener;
 pub mod tls;
@@ -23,6 +25,7 @@ mod watched;
 mod tests;
 
 pub use accept::serve;
+pub use inherited::{InheritError, inherited};
 pub use limits::Limits;
 pub use listener::{BindError, Listener};
 

@@ -23,7 +23,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
-use crate::config::BindAddress;
+use crate::config::{BindAddress, SocketMode};
 
 mod deadlines;
 
@@ -43,13 +43,13 @@ impl Running {
         R: Future<Output = Response<TestBody>> + Send + 'static,
     {
         let address = BindAddress::Tcp("127.0.0.1:0".to_owned());
-        let listener = Listener::bind(&address).await.unwrap();
+        let listener = Listener::bind(&address, SocketMode::default()).await.unwrap();
         let address = listener.local_url(false).replace("http://", "");
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             stopped.await.ok();
         };
-        let serving = tokio::spawn(serve(listener, tls, limits, service, shutdown));
+        let serving = tokio::spawn(serve(vec![listener], tls, limits, service, shutdown));
         Self { address, stop, serving }
     }
 
@@ -130,13 +130,46 @@ async fn a_unix_socket_serves_as_well() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let address = BindAddress::Unix(path.clone());
-    let listener = Listener::bind(&address).await.unwrap();
+    let listener = Listener::bind(&address, SocketMode::default()).await.unwrap();
     let never = std::future::pending();
-    let serving = serve(listener, None, Limits::default(), echo, never);
+    let serving = serve(vec![listener], None, Limits::default(), echo, never);
     let serving = tokio::spawn(serving);
     let mut client = UnixStream::connect(&path).await.unwrap();
     client.write_all(get("/unix").as_bytes()).await.unwrap();
     read_until(&mut client, "/unix").await;
+    serving.abort();
+}
+
+#[tokio::test]
+async fn several_listeners_are_served_in_turn_under_one_bound() {
+    const LISTENERS: usize = 3;
+    let mut listeners = Vec::new();
+    for _ in 0..LISTENERS {
+        let address = BindAddress::Tcp("127.0.0.1:0".to_owned());
+        listeners.push(Listener::bind(&address, SocketMode::default()).await.unwrap());
+    }
+    let urls: Vec<_> = listeners.iter().map(|listener| listener.local_url(false)).collect();
+    let addresses = urls.iter().map(|url| url.strip_prefix("http://").unwrap());
+    let mut clients = Vec::new();
+    // Two for each listener wait before any is accepted, with room for one each.
+    for address in addresses.clone().chain(addresses) {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(get("/turn").as_bytes()).await.unwrap();
+        clients.push(client);
+    }
+    let limits = Limits { max_connections: LISTENERS, ..Limits::default() };
+    let serving = tokio::spawn(serve(listeners, None, limits, echo, std::future::pending()));
+    let mut second = clients.split_off(LISTENERS);
+    for client in &mut clients {
+        read_until(client, "/turn").await;
+    }
+    for client in &second {
+        assert_eq!(client.try_read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+    drop(clients);
+    for client in &mut second {
+        read_until(client, "/turn").await;
+    }
     serving.abort();
 }
 
