@@ -69,7 +69,7 @@ fn s46_a_source_that_fails_in_the_middle_breaks_the_connection() {
     );
     for (config, headers) in [("", &[][..]), ("enable_compression = true\n", &[("Accept-Encoding", "zstd")])] {
         let harmonia = Harmonia::start(&format!("{}{config}", daemon.config()));
-        let body = harmonia.http().get_broken(&item.nar_url(), headers);
+        let body = harmonia.http().get_failing(&item.nar_url(), headers);
         assert!(!config.is_empty() || item.nar.starts_with(&body));
         let line = harmonia.logged("nar aborted");
         assert!(line.contains("0123456789abcdfghijklmnpqrsvwxyz-scripted"), "{line}");

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::header::{CONNECTION, ETAG, EXPECT, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Version};
 use ring::digest::{SHA256, digest};
 use tokio::sync::Semaphore;
@@ -95,7 +96,7 @@ impl App {
             }
             return reply;
         }
-        let reply = match self.route(&head.method, &head.headers, Route::parse(&head.uri)).await {
+        let reply = match self.route(&head, Route::parse(&head.uri)).await {
             Ok(reply) => reply,
             Err(error) => response::unavailable(&self.troubles.report(head.uri.path(), &error)),
         };
@@ -103,7 +104,8 @@ impl App {
         if head.method == Method::HEAD { reply.map(|_| Body::empty()) } else { reply }
     }
 
-    async fn route(&self, method: &Method, headers: &HeaderMap, route: Route) -> Result<Reply, HandlerError> {
+    async fn route(&self, head: &Parts, route: Route) -> Result<Reply, HandlerError> {
+        let headers = &head.headers;
         match route {
             Route::CacheInfo => Ok(self.text(headers, Keep::AnHour, "text/x-nix-cache-info", self.cache_info.clone())),
             Route::NarInfo { hash, json } => {
@@ -113,8 +115,9 @@ impl App {
                     None => response::refusal(StatusCode::NOT_FOUND),
                 })
             }
-            Route::Listing { hash } => handlers::listing::respond(self, headers, hash).await,
-            Route::Nar { hash, nar_hash } => handlers::nar::respond(self, method, headers, hash, nar_hash).await,
+            // Boxed: what holds a NAR is large, and most requests are for narinfos.
+            Route::Listing { hash } => Box::pin(handlers::listing::respond(self, headers, hash)).await,
+            Route::Nar { hash, nar_hash } => Box::pin(handlers::nar::respond(self, head, hash, nar_hash)).await,
             Route::Version => Ok(response::plain(VERSION)),
             Route::Health => Ok(response::plain("ok")),
             Route::Ready => Ok(handlers::ready::respond(self).await),

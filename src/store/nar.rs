@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use harmonia_protocol::client::NarStream;
@@ -15,6 +16,9 @@ use tokio::time::Sleep;
 use super::pool::Loan;
 use super::transport::Transport;
 use super::{Step, StoreError, ValidPath};
+
+/// How long a response waits for the first bytes of its NAR: clients want a head within a second.
+const LONGEST_BEGINNING: Duration = Duration::from_millis(500);
 
 /// The bytes of a valid path's NAR, hashed and counted as they pass.
 ///
@@ -61,27 +65,49 @@ impl Nar {
         context: &mut Context<'_>,
         visit: &mut impl FnMut(Event<'_>),
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
-        loop {
-            let Some(hasher) = &mut self.hasher else { return Poll::Ready(Ok(self.held.take())) };
-            match self.stream.poll_visiting(context, visit) {
-                Poll::Pending => {
-                    let step = Step::NarBytes;
-                    let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(step.deadline())));
-                    ready!(patience.as_mut().poll(context));
-                    return Poll::Ready(Err(StoreError::Late(step)));
-                }
-                Poll::Ready(chunk) => match chunk? {
-                    Some(bytes) => {
-                        self.patience = None;
-                        hasher.update(&bytes);
-                        if let Some(before) = self.held.replace(bytes) {
-                            return Poll::Ready(Ok(Some(before)));
-                        }
-                    }
-                    None => self.prove()?,
-                },
+        while self.hasher.is_some() {
+            if let Some(before) = ready!(self.poll_advance(context, visit))? {
+                return Poll::Ready(Ok(Some(before)));
             }
         }
+        Poll::Ready(Ok(self.held.take()))
+    }
+
+    /// Takes one piece more from the daemon, or proves the NAR at its end. The result is the piece that was held before.
+    fn poll_advance(
+        &mut self,
+        context: &mut Context<'_>,
+        visit: &mut impl FnMut(Event<'_>),
+    ) -> Poll<Result<Option<Bytes>, StoreError>> {
+        let Some(hasher) = &mut self.hasher else { return Poll::Ready(Ok(None)) };
+        match self.stream.poll_visiting(context, visit) {
+            Poll::Pending => {
+                let step = Step::NarBytes;
+                let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(step.deadline())));
+                ready!(patience.as_mut().poll(context));
+                Poll::Ready(Err(StoreError::Late(step)))
+            }
+            Poll::Ready(chunk) => match chunk? {
+                Some(bytes) => {
+                    self.patience = None;
+                    hasher.update(&bytes);
+                    Poll::Ready(Ok(self.held.replace(bytes)))
+                }
+                None => Poll::Ready(self.prove().map(|()| None)),
+            },
+        }
+    }
+
+    /// Waits until the daemon has begun, or has proven a NAR of one piece, but not for long: what goes wrong up to then
+    /// can still be said in the head of a response, and later only by breaking its body.
+    pub async fn begin(&mut self) -> Result<(), StoreError> {
+        let begun = std::future::poll_fn(|context| {
+            while self.hasher.is_some() && (self.held.is_none() || self.stream.is_finished()) {
+                ready!(self.poll_advance(context, &mut |_| ()))?;
+            }
+            Poll::Ready(Ok(()))
+        });
+        tokio::time::timeout(LONGEST_BEGINNING, begun).await.unwrap_or(Ok(()))
     }
 
     /// Waits for the next bytes, as [`Nar::poll_chunk`].

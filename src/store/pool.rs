@@ -39,7 +39,8 @@ impl managed::Manager for Manager {
     type Error = StoreError;
 
     async fn create(&self) -> Result<Client<Transport>, StoreError> {
-        self.0.dial().await
+        // Boxed: dialling is rare, and its state would lie in the future of every request.
+        Box::pin(self.0.dial()).await
     }
 
     async fn recycle(&self, client: &mut Client<Transport>, metrics: &Metrics) -> RecycleResult<StoreError> {

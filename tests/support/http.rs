@@ -35,10 +35,11 @@ impl Http {
         self.ask("HEAD", path, &[])
     }
 
-    /// GET whose answer must break off; gives what came of the body. Even the head may be lost, when the break comes
-    /// before it is written.
-    pub(crate) fn get_broken(self, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+    /// GET of what cannot be had: a 503, or an answer that breaks off. Gives what came of the body. Even the head may be
+    /// lost, when the break comes before it is written.
+    pub(crate) fn get_failing(self, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
         match self.request(self.head_of("GET", path, headers).as_bytes()) {
+            Ok(response) if response.status == 503 => response.body,
             Ok(response) if response.complete => panic!("{path}: {} with a complete body", response.status),
             Ok(response) => {
                 assert!(matches!(response.status, 200 | 206), "{path}: {}", response.status);
@@ -47,6 +48,15 @@ impl Http {
             Err(error) if is_cut(&error) => Vec::new(),
             Err(error) => panic!("{path}: {error}"),
         }
+    }
+
+    /// Sends these bytes, and reads to the end of the connection.
+    pub(crate) fn exchange(self, raw: &[u8]) -> Vec<u8> {
+        let mut connection = Connection::open(self.address).unwrap();
+        connection.send(raw).unwrap();
+        let mut answer = Vec::new();
+        connection.stream.read_to_end(&mut answer).unwrap();
+        answer
     }
 
     /// Sends these bytes, and reads one response.

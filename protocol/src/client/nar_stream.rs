@@ -82,6 +82,11 @@ where
         Poll::Ready(chunk)
     }
 
+    /// Whether the last bytes have been taken.
+    pub fn is_finished(&self) -> bool {
+        self.parser.is_finished()
+    }
+
     fn poll_inner(
         &mut self,
         context: &mut Context<'_>,

@@ -2,8 +2,9 @@
 
 use harmonia_protocol::HashPart;
 use harmonia_protocol::hash::NarHash;
-use hyper::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, RANGE};
-use hyper::{Method, StatusCode};
+use hyper::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, RANGE};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode, Version};
 
 use super::super::App;
 use super::super::body::{Body, NarBody};
@@ -19,8 +20,7 @@ use crate::store::ValidPath;
 /// Answers a request for the NAR `nar_hash` of the path with this hash part.
 pub(in crate::http) async fn respond(
     app: &App,
-    method: &Method,
-    headers: &HeaderMap,
+    request: &Parts,
     hash: HashPart,
     nar_hash: NarHash,
 ) -> Result<Reply, HandlerError> {
@@ -29,13 +29,14 @@ pub(in crate::http) async fn respond(
         // Rebuilt since that URL was given out: other bytes.
         return Ok(refusal(StatusCode::NOT_FOUND));
     }
-    let wanted = Wanted::of(app, method, headers, &valid);
+    let wanted = Wanted::of(app, request, &valid);
     let mut reply = match wanted.representation {
-        _ if is_held(headers, &wanted.tag) => not_modified(Keep::Forever, wanted.tag.clone()),
+        _ if is_held(&request.headers, &wanted.tag) => not_modified(Keep::Forever, wanted.tag.clone()),
         Representation::Unsatisfiable => unsatisfiable(valid.info.nar_size),
-        ref representation if *method == Method::HEAD => head(representation, valid.info.nar_size),
+        ref representation if request.method == Method::HEAD => head(representation, valid.info.nar_size),
         representation => {
-            let nar = app.store.nar(&valid).await?;
+            let mut nar = app.store.nar(&valid).await?;
+            nar.begin().await?;
             body(app, representation, nar, valid.info.nar_size)
         }
     };
@@ -64,11 +65,13 @@ struct Wanted {
 impl Wanted {
     /// A request with a `Range` never gets a coding, whatever becomes of the range: it is a client that resumes the
     /// plain bytes, and Nix 2.14 to 2.33 send `Accept-Encoding` along. `Range` means nothing to HEAD (RFC 9110,
-    /// section 14.2).
-    fn of(app: &App, method: &Method, headers: &HeaderMap, valid: &ValidPath) -> Self {
+    /// section 14.2). Nor does HTTP/1.0, nginx's default to its upstreams: the length of an encoded NAR is not known,
+    /// and without one or chunks the end of a NAR that was cut looks like any other.
+    fn of(app: &App, request: &Parts, valid: &ValidPath) -> Self {
+        let headers = &request.headers;
         let (hash, nar_hash) = (valid.path.hash_part(), valid.info.nar_hash.to_nix32());
         let plain = nar_etag(hash, &nar_hash, None);
-        if headers.contains_key(RANGE) && *method == Method::GET {
+        if headers.contains_key(RANGE) && request.method == Method::GET {
             let representation = match requested(honoured(headers, &plain), valid.info.nar_size) {
                 Requested::Whole => Representation::Whole(Coding::Identity),
                 Requested::Part(part) => Representation::Part(part),
@@ -77,7 +80,7 @@ impl Wanted {
             return Self { representation, tag: plain };
         }
         match &app.compression {
-            Some(compression) if negotiated(headers) == Coding::Zstd => Self {
+            Some(compression) if request.version > Version::HTTP_10 && negotiated(headers) == Coding::Zstd => Self {
                 representation: Representation::Whole(Coding::Zstd),
                 tag: nar_etag(hash, &nar_hash, Some(&compression.tag)),
             },
