@@ -22,7 +22,7 @@ pub async fn run(config: &Config) -> Result<(), Error> {
         _ => keys.public_keys().for_each(|key| println!("signing key: ok, {key}")),
     }
     if let Some(files) = &config.tls {
-        tls::acceptor(&files.cert, &files.key)?;
+        tls::Identity::load(files.cert.clone(), files.key.clone())?;
         println!("tls: ok, {}", files.cert.display());
     }
 

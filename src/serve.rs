@@ -8,8 +8,11 @@ use tokio::sync::oneshot;
 use crate::config::Config;
 use crate::error::Error;
 use crate::http::App;
-use crate::net::{self, Limits, Listener, tls};
+use crate::net::tls::Identity;
+use crate::net::{self, Limits, Listener};
+use crate::notify;
 use crate::quickstart::Guide;
+use crate::reload::Reload;
 use crate::signing::SigningKeys;
 use crate::store::Store;
 
@@ -22,15 +25,27 @@ pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let acceptor = config.tls.as_ref().map(|tls| tls::acceptor(&tls.cert, &tls.key)).transpose()?;
+    let identity = config.tls.as_ref().map(|tls| Identity::load(tls.cert.clone(), tls.key.clone())).transpose()?;
+    let acceptor = identity.as_ref().map(Identity::acceptor).transpose()?;
     let store = Store::new(config)?;
-    let stop = StopSignals::new().map_err(|cause| Error::System { doing: "listen to signals", cause })?;
+    let no_signals = |cause| Error::System { doing: "listen to signals", cause };
+    let stop = StopSignals::new().map_err(no_signals)?;
+    let hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
     let listeners = listen(config).await?;
     let url = announce(&listeners, acceptor.is_some(), &keys);
     let guide = url.filter(|_| guide).map(|url| Guide::new(url, &keys));
 
     let app = Arc::new(App::new(config, store, keys));
     tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
+    let reload = Reload {
+        identity,
+        app: Arc::clone(&app),
+        sign_key_paths: config.sign_key_paths.clone(),
+        credentials_directory: config.credentials_directory.clone(),
+    };
+    tokio::spawn(reload.at_each(hangup));
+    tokio::spawn(notify::watchdog(Arc::clone(&app)));
+    notify::ready();
     let limits =
         Limits { max_connections: config.max_connections(), drain: config.shutdown_timeout, ..Limits::default() };
     let service = move |request| {
@@ -72,6 +87,7 @@ impl StopSignals {
     async fn twice(mut self, first: oneshot::Sender<()>) {
         self.next().await;
         tracing::info!("stopping");
+        notify::stopping();
         // Nobody waits for it when serving has ended by itself.
         let _ = first.send(());
         self.next().await;

@@ -17,16 +17,17 @@ const ARROWS: [(&str, &[&str]); 6] = [
     ("http", &["config", "signing", "store"]),
     ("net", &["config"]),
 ];
-const TOP: [&str; 7] = ["check", "cli", "error", "lib", "main", "quickstart", "serve"];
+const TOP: [&str; 9] = ["check", "cli", "error", "lib", "main", "notify", "quickstart", "reload", "serve"];
 
 /// Which modules of the program may name a package.
-const PACKAGES: [(&str, &[&str]); 9] = [
+const PACKAGES: [(&str, &[&str]); 10] = [
+    ("arc_swap", &["http", "net"]),
     ("clap", &["cli", "main"]),
     ("deadpool", &["error", "store"]),
-    ("hyper", &["http", "net"]),
+    ("hyper", &["http", "net", "notify"]),
     ("hyper_util", &["net"]),
     ("rustls_pemfile", &["net"]),
-    ("sd_notify", &["net"]),
+    ("sd_notify", &["net", "notify"]),
     ("tokio_rustls", &["net"]),
     ("toml", &["config"]),
     ("tracing_subscriber", &["log"]),

@@ -15,6 +15,7 @@ mod trouble;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::header::{CONNECTION, ETAG, EXPECT, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
@@ -44,7 +45,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSI
 #[derive(Debug)]
 pub struct App {
     store: Store,
-    keys: SigningKeys,
+    keys: ArcSwap<SigningKeys>,
     compression: Option<Compression>,
     cache_info: Bytes,
     troubles: TroubleLog,
@@ -76,13 +77,18 @@ impl App {
     pub fn new(config: &Config, store: Store, keys: SigningKeys) -> Self {
         let cache_info = handlers::cache_info::render(store.directory(), config.priority);
         let compression = config.compression.map(Compression::new);
-        Self { store, keys, compression, cache_info, troubles: TroubleLog::default() }
+        Self { store, keys: ArcSwap::from_pointee(keys), compression, cache_info, troubles: TroubleLog::default() }
     }
 
     /// The store that is served.
     #[must_use]
     pub const fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Signs with these from now on.
+    pub fn replace_keys(&self, keys: SigningKeys) {
+        self.keys.store(Arc::new(keys));
     }
 
     /// Answers a request. A request's body is never read: there is nothing to send here.

@@ -33,9 +33,9 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Serves the connections of all `listeners` with `service` until `shutdown` is ready, then drains.
 ///
-/// The limits hold for all of them together. The drain closes the listeners, tells each connection to end after the responses that are in
-/// flight, waits for them as long as the limits say and cuts the rest. Dropping the future cuts
-/// every connection at once.
+/// The limits hold for all of them together. The drain closes the listeners, tells each connection to
+/// end after the responses that are in flight, waits for them as long as the limits say and cuts the
+/// rest. Dropping the future cuts every connection at once.
 pub async fn serve<S, R, B, F>(
     listeners: Vec<Listener>,
     tls: Option<TlsAcceptor>,

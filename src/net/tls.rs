@@ -1,16 +1,19 @@
 //! TLS for the listener: certificate chain and key from PEM files.
 //!
-//! TLS 1.2 and 1.3 with ring, `h2` and `http/1.1` by ALPN (RFC 7301). The files are read once, at
-//! the start.
+//! TLS 1.2 and 1.3 with ring, `h2` and `http/1.1` by ALPN (RFC 7301). The files are read at the start
+//! and whenever [`Identity::reload`] is called; connections keep what they began with.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
 
 /// Why TLS cannot be offered.
@@ -50,18 +53,53 @@ pub enum TlsError {
     },
 }
 
-/// Reads the chain in the file `certificate` and its `key`.
-pub fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
+/// Who the server is: a certificate and its key, which can be replaced while it runs.
+#[derive(Debug)]
+pub struct Identity {
+    certificate: PathBuf,
+    key: PathBuf,
+    current: ArcSwap<CertifiedKey>,
+}
+
+impl Identity {
+    /// Reads the chain in the file `certificate` and its `key`.
+    pub fn load(certificate: PathBuf, key: PathBuf) -> Result<Arc<Self>, TlsError> {
+        let current = ArcSwap::from_pointee(read(&certificate, &key)?);
+        Ok(Arc::new(Self { certificate, key, current }))
+    }
+
+    /// Reads both files again. On an error what was read before stays in use.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.current.store(Arc::new(read(&self.certificate, &self.key)?));
+        Ok(())
+    }
+
+    /// What shakes hands by this identity.
+    pub fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|cause| refused(&self.certificate, &self.key, cause))?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(self) as _);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+impl ResolvesServerCert for Identity {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+fn refused(certificate: &Path, key: &Path, cause: rustls::Error) -> TlsError {
+    TlsError::Refused { certificate: certificate.to_owned(), key: key.to_owned(), cause }
+}
+
+/// A certificate with the key that belongs to it.
+fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let (chain, private) = load(certificate, key)?;
-    let refused = |cause| TlsError::Refused { certificate: certificate.to_owned(), key: key.to_owned(), cause };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(refused)?
-        .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .map_err(refused)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(|cause| refused(certificate, key, cause))
 }
 
 /// All that is known of PEM: the one place that `rustls_pemfile` is used in.
@@ -93,9 +131,8 @@ mod tests {
         let paths = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
         fs::write(&paths[0], certificate).unwrap();
         fs::write(&paths[1], key).unwrap();
-        let Err(error) = acceptor(&paths[0], &paths[1]) else {
-            panic!("accepted");
-        };
+        let [certificate, key] = paths;
+        let error = Identity::load(certificate, key).unwrap_err();
         let message = error.to_string();
         assert!(message.contains("\n  help: "), "{message}");
         message
@@ -124,9 +161,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_missing_is_named() {
-        let Err(error) = acceptor(Path::new("/nonexistent/cert.pem"), Path::new("key.pem")) else {
-            panic!("accepted");
-        };
+        let error = Identity::load("/nonexistent/cert.pem".into(), "key.pem".into()).unwrap_err();
         let message = error.to_string();
         assert!(message.starts_with("cannot read /nonexistent/cert.pem: "), "{message}");
     }

@@ -9,6 +9,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::daemon::Daemon;
 use super::http::Http;
 use super::keys;
@@ -86,10 +88,28 @@ impl Harmonia {
         self.log.state.lock().unwrap().text.clone()
     }
 
+    /// Waits until the log has this many lines with this text.
+    pub(crate) fn logged_times(&self, text: &str, times: usize) {
+        self.log.nth_line(text, times - 1);
+    }
+
     /// Sends it SIGTERM.
     pub(crate) fn terminate(&self) {
-        let id = rustix::process::Pid::from_child(&self.program);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends it SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    /// Stops it where it is, to be killed on drop.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.program), signal).unwrap();
     }
 
     /// Waits for its end by itself.
@@ -168,7 +188,12 @@ impl Log {
 
     /// The first line with this text, once it has come; panics with the log when none comes.
     fn line(&self, wanted: &str) -> String {
-        let find = |log: &str| log.lines().find(|line| line.contains(wanted)).map(str::to_owned);
+        self.nth_line(wanted, 0)
+    }
+
+    /// The line with this text that `nth` others precede.
+    fn nth_line(&self, wanted: &str, nth: usize) -> String {
+        let find = |log: &str| log.lines().filter(|line| line.contains(wanted)).nth(nth).map(str::to_owned);
         let waiting = |state: &mut LogState| !state.ended && find(&state.text).is_none();
         let (state, _) = self.changed.wait_timeout_while(self.state.lock().unwrap(), START_TIMEOUT, waiting).unwrap();
         let text = state.text.clone();

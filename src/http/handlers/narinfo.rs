@@ -23,7 +23,7 @@ fn narinfo(app: &App, valid: &ValidPath) -> Result<NarInfo, NarInfoError> {
     let ValidPath { path, info } = valid;
     let store = app.store.directory();
     let url = nar_url(path.hash_part(), &info.nar_hash)?;
-    let signatures = app.keys.sign(&info.fingerprint(path, store));
+    let signatures = app.keys.load().sign(&info.fingerprint(path, store));
     Ok(NarInfo::of(path, info, store, url, Compression::None, signatures))
 }
 

@@ -203,7 +203,7 @@ fn tls(protocol: &str) -> (TlsAcceptor, TlsConnector) {
     let [certificate, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let acceptor = tls::acceptor(&certificate, &key).unwrap();
+    let acceptor = tls::Identity::load(certificate, key).unwrap().acceptor().unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let ring = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
