@@ -127,7 +127,7 @@ impl App {
             Route::Version => Ok(response::plain(VERSION)),
             Route::Health => Ok(response::plain("ok")),
             Route::Ready => Ok(handlers::ready::respond(self).await),
-            Route::PublicKeys => Ok(match handlers::public_keys::render(&self.keys) {
+            Route::PublicKeys => Ok(match handlers::public_keys::render(&self.keys.load()) {
                 Some(text) => self.text(headers, Keep::AnHour, response::PLAIN_TEXT, text),
                 None => response::refusal(StatusCode::NOT_FOUND),
             }),
