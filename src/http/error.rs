@@ -29,6 +29,8 @@ pub enum Trouble {
     Daemon,
     /// Something about one path.
     Path,
+    /// Files that cannot be read here.
+    Files,
 }
 
 impl HandlerError {
@@ -41,6 +43,7 @@ impl HandlerError {
                 StoreError::Refused { .. } => (Trouble::Refused, Level::ERROR),
                 StoreError::Late(_) => (Trouble::Late, Level::WARN),
                 StoreError::Client { .. } | StoreError::AnotherPath { .. } => (Trouble::Daemon, Level::ERROR),
+                StoreError::File { .. } => (Trouble::Files, Level::ERROR),
                 StoreError::UnknownSize(_) | StoreError::WrongSize { .. } | StoreError::WrongHash { .. } => {
                     (Trouble::Path, Level::ERROR)
                 }
