@@ -61,6 +61,7 @@ impl Error {
             Self::Store(error) => match error {
                 StoreError::Unreachable { .. } | StoreError::Late(_) => UNAVAILABLE,
                 StoreError::Refused { .. } => NO_PERMISSION,
+                StoreError::File { .. } => OS_ERROR,
                 StoreError::Client { .. }
                 | StoreError::AnotherPath { .. }
                 | StoreError::UnknownSize(_)

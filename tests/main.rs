@@ -5,6 +5,7 @@
 
 mod architecture;
 mod bad_input;
+mod build_log;
 mod cache_info;
 mod check;
 mod client_releases;

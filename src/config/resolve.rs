@@ -15,6 +15,8 @@ use super::{BindAddress, ConfigError, Daemon, DaemonAddress, DaemonCommand, Prob
 
 /// Where nix-daemon listens unless it is told otherwise.
 const DEFAULT_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
+/// Where nix-daemon leaves the logs of builds (`NIX_LOG_DIR`).
+const DEFAULT_LOG_DIR: &str = "/nix/var/log/nix";
 /// Where to listen: all addresses, IPv6 and IPv4.
 const DEFAULT_BIND: &str = "[::]:5000";
 /// In seconds; a third of what systemd waits before it kills.
@@ -133,6 +135,8 @@ pub struct Config {
     pub virtual_nix_store: StoreDir,
     /// Where that directory is on this machine.
     pub real_nix_store: PathBuf,
+    /// Where the logs of builds are on this machine, in `drvs` below it.
+    pub log_dir: PathBuf,
     /// How to reach nix-daemon.
     pub daemon: Daemon,
     /// Files with signing keys: of the configuration file, of `SIGN_KEY_PATHS`, then credentials; each once.
@@ -184,6 +188,7 @@ impl Config {
             compression,
             real_nix_store: file.real_nix_store.unwrap_or_else(|| PathBuf::from(virtual_nix_store.as_str())),
             virtual_nix_store,
+            log_dir: file.log_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_LOG_DIR)),
             daemon,
             sign_key_paths,
             credentials_directory,

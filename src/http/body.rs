@@ -1,4 +1,4 @@
-//! Bodies of responses: short ones in memory, and NARs as they come from the daemon.
+//! Bodies of responses: short ones in memory, files, and NARs as they come from the daemon.
 //!
 //! A [`NarBody`] knows its length and ends in an error, never cleanly, when the NAR fails: hyper then closes the
 //! connection short of the announced length (or without a last chunk), or resets the HTTP/2 stream, and every client
@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use super::compress::{CompressError, Compressed};
+use super::file_body::FileBody;
 use super::range::Part;
 use crate::store::{Nar, StoreError};
 
@@ -25,6 +26,8 @@ pub enum Body {
     Nar(Box<NarBody>),
     /// A NAR, encoded as it passes.
     Compressed(Box<Compressed<NarBody>>),
+    /// A file.
+    File(Box<FileBody>),
 }
 
 impl Body {
@@ -45,6 +48,7 @@ impl HttpBody for Body {
             Self::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Nar(nar) => Pin::new(&mut **nar).poll_frame(context).map_err(CompressError::Source),
             Self::Compressed(nar) => Pin::new(&mut **nar).poll_frame(context),
+            Self::File(file) => Pin::new(&mut **file).poll_frame(context).map_err(CompressError::Source),
         }
     }
 
@@ -53,6 +57,7 @@ impl HttpBody for Body {
             Self::Bytes(bytes) => bytes.is_empty(),
             Self::Nar(nar) => nar.is_end_stream(),
             Self::Compressed(nar) => nar.is_end_stream(),
+            Self::File(file) => file.is_end_stream(),
         }
     }
 
@@ -61,6 +66,7 @@ impl HttpBody for Body {
             Self::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Nar(nar) => nar.size_hint(),
             Self::Compressed(_) => SizeHint::default(),
+            Self::File(file) => file.size_hint(),
         }
     }
 }

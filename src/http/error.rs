@@ -29,6 +29,8 @@ pub enum Trouble {
     Daemon,
     /// Something about one path.
     Path,
+    /// Files that cannot be read here.
+    Files,
 }
 
 impl Trouble {
@@ -40,6 +42,7 @@ impl Trouble {
             Self::Refused => "the nix daemon refuses this user",
             Self::Late => "the nix daemon does not answer in time",
             Self::Daemon | Self::Path => "the nix daemon answers wrongly",
+            Self::Files => "a file cannot be read here",
         }
     }
 }
@@ -54,6 +57,7 @@ impl HandlerError {
                 StoreError::Refused { .. } => (Trouble::Refused, Level::ERROR),
                 StoreError::Late(_) => (Trouble::Late, Level::WARN),
                 StoreError::Client { .. } | StoreError::AnotherPath { .. } => (Trouble::Daemon, Level::ERROR),
+                StoreError::File { .. } => (Trouble::Files, Level::ERROR),
                 StoreError::UnknownSize(_) | StoreError::WrongSize { .. } | StoreError::WrongHash { .. } => {
                     (Trouble::Path, Level::ERROR)
                 }

@@ -7,6 +7,7 @@ pub mod body;
 pub mod coding;
 pub mod compress;
 pub mod error;
+pub mod file_body;
 mod handlers;
 pub mod range;
 pub mod response;
@@ -48,7 +49,27 @@ pub struct App {
     keys: ArcSwap<SigningKeys>,
     compression: Option<Compression>,
     cache_info: Bytes,
+    files: Files,
     troubles: TroubleLog,
+}
+
+/// Bounds on what is done with files at one time.
+#[derive(Debug)]
+struct Files {
+    /// Pieces that are read: threads that wait for the disk.
+    reads: Arc<Semaphore>,
+    /// Files that are decoded: up to 8 MiB of memory each.
+    decoders: Arc<Semaphore>,
+}
+
+impl Files {
+    const READS: usize = 16;
+    const DECODERS: usize = 32;
+
+    fn new() -> Self {
+        let permits = |count| Arc::new(Semaphore::new(count));
+        Self { reads: permits(Self::READS), decoders: permits(Self::DECODERS) }
+    }
 }
 
 /// How bodies are encoded for clients that accept it.
@@ -77,7 +98,8 @@ impl App {
     pub fn new(config: &Config, store: Store, keys: SigningKeys) -> Self {
         let cache_info = handlers::cache_info::render(store.directory(), config.priority);
         let compression = config.compression.map(Compression::new);
-        Self { store, keys: ArcSwap::from_pointee(keys), compression, cache_info, troubles: TroubleLog::default() }
+        let (files, troubles) = (Files::new(), TroubleLog::default());
+        Self { store, keys: ArcSwap::from_pointee(keys), compression, cache_info, files, troubles }
     }
 
     /// The store that is served.
@@ -131,6 +153,7 @@ impl App {
                 Some(text) => self.text(headers, Keep::AnHour, response::PLAIN_TEXT, text),
                 None => response::refusal(StatusCode::NOT_FOUND),
             }),
+            Route::BuildLog { hash } => Box::pin(handlers::build_log::respond(self, &head.method, headers, hash)).await,
             Route::Unknown => Ok(response::refusal(StatusCode::NOT_FOUND)),
         }
     }

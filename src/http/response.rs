@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use harmonia_protocol::HashPart;
 use hyper::header::{
-    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
-    HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY,
+    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 
 use super::body::Body;
 use super::coding::Coding;
+use super::range::unsatisfied_range;
 
 /// What a response leaves with.
 pub type Reply = Response<Body>;
@@ -21,6 +22,8 @@ pub enum Keep {
     Forever,
     /// Paths get deleted, signatures added.
     AnHour,
+    /// It may change at any time, which its entity tag shows.
+    WhileCurrent,
     /// A miss today is a hit tomorrow.
     Not,
 }
@@ -30,6 +33,7 @@ impl Keep {
         HeaderValue::from_static(match self {
             Self::Forever => "public, max-age=31536000, immutable",
             Self::AnHour => "public, max-age=3600",
+            Self::WhileCurrent => "public, no-cache",
             Self::Not => "no-store",
         })
     }
@@ -74,6 +78,11 @@ pub fn set_coding(reply: &mut Reply, coding: Coding) {
 /// Says that the body depends on what the client accepts.
 pub fn set_vary(reply: &mut Reply) {
     set(reply, VARY, HeaderValue::from_static("accept-encoding"));
+}
+
+/// Keeps browsers from taking the body for anything else than its type says.
+pub fn set_nosniff(reply: &mut Reply) {
+    set(reply, X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
 /// A text in memory.
@@ -131,6 +140,16 @@ pub fn plain(phrase: &str) -> Reply {
 
 fn line(status: StatusCode, phrase: &str) -> Reply {
     text(status, Keep::Not, PLAIN_TEXT, Bytes::from(format!("{phrase}\n")))
+}
+
+/// 416, for a representation of `size` bytes.
+#[must_use]
+pub fn unsatisfiable(size: u64) -> Reply {
+    let mut reply = refusal(StatusCode::RANGE_NOT_SATISFIABLE);
+    if let Ok(range) = HeaderValue::from_str(&unsatisfied_range(size)) {
+        set(&mut reply, CONTENT_RANGE, range);
+    }
+    reply
 }
 
 /// 405: only reading is possible.

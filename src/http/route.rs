@@ -6,9 +6,9 @@
 
 use std::borrow::Cow;
 
-use harmonia_protocol::HashPart;
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::narinfo::{NarInfoError, Url};
+use harmonia_protocol::{HashPart, StorePath};
 use hyper::Uri;
 use percent_encoding::percent_decode_str;
 
@@ -50,6 +50,11 @@ pub enum Route {
         /// Which NAR: if the path has another by now, there is none.
         nar_hash: NarHash,
     },
+    /// `/log/<hash>-<name>`, of a derivation or an output, or `/log/<hash>`.
+    BuildLog {
+        /// Whose. The name says nothing more, and some releases of Nix send only a part of it.
+        hash: HashPart,
+    },
     /// Nothing that is here.
     Unknown,
 }
@@ -86,8 +91,19 @@ impl Route {
                 };
                 Some(Self::Nar { hash, nar_hash: NarHash::from_nix32(nar_hash)? })
             }
+            ["log", name] => Some(Self::BuildLog { hash: of_name(name)? }),
             _ => None,
         }
+    }
+}
+
+/// The hash part of a base name, or what is left of one: up to 2.31 Nix sends a `?` in a name as it is, which ends the
+/// path. After a `!` comes the name of an output.
+fn of_name(name: &str) -> Option<HashPart> {
+    let (name, _) = name.split_once('!').unwrap_or((name, ""));
+    match name.strip_suffix('-').unwrap_or(name).parse() {
+        Ok(hash) => Some(hash),
+        Err(_) => StorePath::from_base_name(name).ok().map(|path| path.hash_part()),
     }
 }
 
@@ -166,6 +182,19 @@ mod tests {
         assert_eq!(parse("/pubkey"), Route::PublicKeys);
         assert_eq!(parse("/Health"), Route::Unknown);
         assert_eq!(parse("/health/ready"), Route::Unknown);
+    }
+
+    #[test]
+    fn s57_a_log_is_asked_for_by_hash_however_the_name_is_sent() {
+        let log = Route::BuildLog { hash: HASH.parse().unwrap() };
+        for name in
+            ["", "-", "-a+b=c.drv", "-a%2Bb%3Dc.drv", "-?a.drv", "-a?b=c.drv", "-a.drv!out", "-a.drv%21out", "-out"]
+        {
+            assert_eq!(parse(&format!("/log/{HASH}{name}")), log, "{name}");
+        }
+        for name in ["x", "--/x", "-a%2fb.drv", "-a/../b.drv", "-a%20b.drv", "-a%00.drv", "a!b"] {
+            assert_eq!(parse(&format!("/log/{HASH}{name}")), Route::Unknown, "{name}");
+        }
     }
 
     #[test]

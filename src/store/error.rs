@@ -1,5 +1,8 @@
 //! Why the store cannot say, or cannot deliver.
 
+use std::io;
+use std::path::{Path, PathBuf};
+
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::{ClientError, HashPart, StorePath};
 
@@ -44,6 +47,14 @@ pub enum StoreError {
         /// What it said.
         answered: StorePath,
     },
+    /// A file of Nix's that cannot be read.
+    #[error("cannot read {path}: {reason}", path = .path.display())]
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// The system's reason, or the decoder's.
+        reason: String,
+    },
     /// A path of an ancient store whose size was never recorded.
     #[error("the nix daemon does not know the nar size of {0}\n  help: nix-store --repair-path records it")]
     UnknownSize(StorePath),
@@ -74,6 +85,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What went wrong at `path`.
+    pub(crate) fn file(path: &Path, cause: &io::Error) -> Self {
+        Self::File { path: path.to_owned(), reason: cause.to_string() }
+    }
+
     /// Whether a connection died before a byte of the reply had come.
     pub(super) const fn is_before_reply(&self) -> bool {
         matches!(self, Self::Client { before_reply: true, .. })

@@ -1,18 +1,21 @@
-//! The store as the handlers see it: valid paths, and their NARs.
+//! The store as the handlers see it: valid paths, their NARs, and the logs of builds.
 //!
-//! Everything here comes from nix-daemon over pooled connections; this module never opens Nix's database and never
+//! Everything but the logs comes from nix-daemon over pooled connections; this module never opens Nix's database and never
 //! speaks HTTP. Its promise: `Ok(None)` only if the daemon itself said that a path is not valid, and a [`Nar`] that
 //! ends well has exactly the size and the hash of its path info.
 
+mod build_log;
 mod deadline;
 mod dial;
 mod error;
 mod nar;
 mod pool;
+mod regular_file;
 #[cfg(test)]
 mod tests;
 mod transport;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use deadpool::managed::BuildError;
@@ -21,9 +24,11 @@ use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart, Qu
 use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::{HashPart, StoreDir, StorePath};
 
+pub use build_log::{BuildLog, LogForm};
 pub use deadline::Step;
 pub use error::StoreError;
 pub use nar::Nar;
+pub use regular_file::RegularFile;
 
 use crate::config::Config;
 use dial::Dialer;
@@ -42,6 +47,7 @@ pub struct ValidPath {
 #[derive(Debug)]
 pub struct Store {
     directory: StoreDir,
+    log_dir: PathBuf,
     pool: Pool,
 }
 
@@ -51,7 +57,7 @@ impl Store {
         let directory = config.virtual_nix_store.clone();
         let dialer = Arc::new(Dialer::new(config.daemon.address.clone(), directory.clone()));
         let pool = Pool::new(&dialer, config.max_metadata_connections, config.max_nar_streams)?;
-        Ok(Self { directory, pool })
+        Ok(Self { directory, log_dir: config.log_dir.clone(), pool })
     }
 
     /// The logical store directory.
@@ -95,6 +101,18 @@ impl Store {
     pub async fn any_path(&self) -> Result<Option<ValidPath>, StoreError> {
         match self.pool.call(&QueryAllValidPaths).await?.first() {
             Some(path) => self.valid_path(path.hash_part()).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The log of the derivation with this hash part, or of the build of the output that has it.
+    pub async fn build_log(&self, hash: HashPart) -> Result<Option<BuildLog>, StoreError> {
+        let find = |derivation| tokio::task::block_in_place(|| build_log::find(&self.log_dir, derivation));
+        if let Some(log) = find(hash)? {
+            return Ok(Some(log));
+        }
+        match self.valid_path(hash).await?.and_then(|valid| valid.info.deriver) {
+            Some(deriver) => find(deriver.hash_part()),
             None => Ok(None),
         }
     }

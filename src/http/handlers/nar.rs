@@ -11,9 +11,9 @@ use super::super::body::{Body, NarBody};
 use super::super::coding::{Coding, negotiated};
 use super::super::compress::Compressed;
 use super::super::error::HandlerError;
-use super::super::range::{Part, Requested, honoured, requested, unsatisfied_range};
+use super::super::range::{Part, Requested, honoured, requested};
 use super::super::response::{
-    Keep, Reply, is_held, nar_etag, not_modified, refusal, reply, set, set_coding, set_length, set_vary,
+    Keep, Reply, is_held, nar_etag, not_modified, refusal, reply, set, set_coding, set_length, set_vary, unsatisfiable,
 };
 use crate::store::ValidPath;
 
@@ -87,14 +87,6 @@ impl Wanted {
             _ => Self { representation: Representation::Whole(Coding::Identity), tag: plain },
         }
     }
-}
-
-fn unsatisfiable(size: u64) -> Reply {
-    let mut reply = refusal(StatusCode::RANGE_NOT_SATISFIABLE);
-    if let Ok(range) = HeaderValue::from_str(&unsatisfied_range(size)) {
-        set(&mut reply, CONTENT_RANGE, range);
-    }
-    reply
 }
 
 fn head(representation: &Representation, size: u64) -> Reply {

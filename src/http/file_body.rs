@@ -1,0 +1,124 @@
+//! Bodies that are read from files, as they lie there or decoded.
+//!
+//! The work is done on the blocking threads, one piece at a time, and only when the client wants the piece. A file that
+//! cannot be read to its announced end, and an encoded one that is cut short, end in an error, never cleanly.
+
+use std::future::Future;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::store::StoreError;
+
+/// Bytes that are read at once.
+const PIECE: u64 = 128 * 1024;
+
+type Source = Box<dyn Read + Send>;
+type Work = Pin<Box<dyn Future<Output = io::Result<(Source, Vec<u8>)>> + Send>>;
+
+/// The bytes of a file.
+pub struct FileBody {
+    stage: Stage,
+    path: PathBuf,
+    /// Bytes to come, unless that is unknown.
+    remaining: Option<u64>,
+    reads: Arc<Semaphore>,
+    /// Held until the body is gone.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+enum Stage {
+    Idle(Source),
+    Busy(Work),
+    Done,
+}
+
+impl FileBody {
+    /// The next `length` bytes of `source`, which is the file at `path`; each piece takes a permit of `reads`.
+    pub fn plain(source: impl Read + Send + 'static, path: PathBuf, length: u64, reads: Arc<Semaphore>) -> Self {
+        Self { stage: Stage::Idle(Box::new(source)), path, remaining: Some(length), reads, _place: None }
+    }
+
+    /// All that `decoder` makes of the file at `path`. `place` bounds how many are decoded at one time.
+    pub fn decoded(
+        decoder: impl Read + Send + 'static,
+        path: PathBuf,
+        reads: Arc<Semaphore>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { stage: Stage::Idle(Box::new(decoder)), path, remaining: None, reads, _place: Some(place) }
+    }
+
+    fn read(&self, source: Source) -> Work {
+        let reads = Arc::clone(&self.reads);
+        let wanted = self.remaining.map_or(PIECE, |remaining| remaining.min(PIECE));
+        Box::pin(async move {
+            let permit = reads.acquire_owned().await.map_err(io::Error::other)?;
+            let read = move || {
+                let _permit = permit;
+                let mut piece = Vec::new();
+                let mut limited = source.take(wanted);
+                limited.read_to_end(&mut piece)?;
+                Ok((limited.into_inner(), piece))
+            };
+            tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+        })
+    }
+
+    fn failed(&mut self, cause: &io::Error) -> Poll<Option<Result<Frame<Bytes>, StoreError>>> {
+        self.stage = Stage::Done;
+        let error = StoreError::file(&self.path, cause);
+        tracing::error!("body aborted: {error}");
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Body for FileBody {
+    type Data = Bytes;
+    type Error = StoreError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StoreError>>> {
+        let this = self.get_mut();
+        loop {
+            match std::mem::replace(&mut this.stage, Stage::Done) {
+                Stage::Done => return Poll::Ready(None),
+                Stage::Idle(_) if this.remaining == Some(0) => return Poll::Ready(None),
+                Stage::Idle(source) => this.stage = Stage::Busy(this.read(source)),
+                Stage::Busy(mut work) => {
+                    let result = work.as_mut().poll(context);
+                    if result.is_pending() {
+                        this.stage = Stage::Busy(work);
+                    }
+                    return match (ready!(result), &mut this.remaining) {
+                        (Err(cause), _) => this.failed(&cause),
+                        (Ok((_, piece)), None) if piece.is_empty() => Poll::Ready(None),
+                        (Ok((_, piece)), Some(_)) if piece.is_empty() => {
+                            this.failed(&io::ErrorKind::UnexpectedEof.into())
+                        }
+                        (Ok((source, piece)), remaining) => {
+                            if let Some(remaining) = remaining {
+                                *remaining -= piece.len() as u64;
+                            }
+                            this.stage = Stage::Idle(source);
+                            Poll::Ready(Some(Ok(Frame::data(piece.into()))))
+                        }
+                    };
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.stage, Stage::Done) || self.remaining == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
