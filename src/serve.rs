@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::{BindAddress, Config};
 use crate::error::Error;
 use crate::http::App;
+use crate::metrics::Metrics;
 use crate::net::{self, Limits, Listener, tls};
 use crate::quickstart::Guide;
 use crate::signing::SigningKeys;
@@ -23,7 +24,8 @@ pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
         tracing::warn!("{warning}");
     }
     let acceptor = config.tls.as_ref().map(|tls| tls::acceptor(&tls.cert, &tls.key)).transpose()?;
-    let store = Store::new(config)?;
+    let metrics = Arc::new(Metrics::default());
+    let store = Store::new(config, &metrics)?;
     let stop = stop_signal().map_err(|cause| Error::System { doing: "listen to signals", cause })?;
     let listener = Listener::bind(&config.bind).await?;
     let url = public_url(&listener.local_url(acceptor.is_some()));
@@ -31,7 +33,7 @@ pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
     // Nix has no URL for a cache on a Unix socket.
     let guide = (guide && matches!(config.bind, BindAddress::Tcp(_))).then(|| Guide::new(url, &keys));
 
-    let app = Arc::new(App::new(config, store, keys));
+    let app = Arc::new(App::new(config, store, keys, metrics));
     tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
     let limits = Limits { max_connections: config.max_connections(), ..Limits::default() };
     let service = move |request| {

@@ -3,6 +3,7 @@
 //! Owns what the endpoints say and by which headers. Knows nothing of sockets (that is `net`) nor of how the store is
 //! asked. Source of the rules: RFC 9110, and what releases of Nix from 2.3 to 2.34 were seen to require.
 
+pub mod account;
 pub mod body;
 pub mod coding;
 pub mod compress;
@@ -17,10 +18,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::header::{CONNECTION, ETAG, EXPECT, HeaderMap, HeaderValue};
-use hyper::{Method, Request, StatusCode, Version};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode, Version};
 use ring::digest::{SHA256, digest};
 use tokio::sync::Semaphore;
 
+use account::{Account, CountedBody};
 use body::Body;
 use coding::{Coding, negotiated};
 use compress::compress_small;
@@ -30,6 +33,7 @@ use route::Route;
 use trouble::TroubleLog;
 
 use crate::config::{Config, Zstd};
+use crate::metrics::Metrics;
 use crate::signing::SigningKeys;
 use crate::store::Store;
 
@@ -46,6 +50,7 @@ pub struct App {
     keys: SigningKeys,
     compression: Option<Compression>,
     cache_info: Bytes,
+    metrics: Arc<Metrics>,
     troubles: TroubleLog,
 }
 
@@ -72,10 +77,10 @@ impl Compression {
 impl App {
     /// Everything that handlers need.
     #[must_use]
-    pub fn new(config: &Config, store: Store, keys: SigningKeys) -> Self {
+    pub fn new(config: &Config, store: Store, keys: SigningKeys, metrics: Arc<Metrics>) -> Self {
         let cache_info = handlers::cache_info::render(store.directory(), config.priority);
         let compression = config.compression.map(Compression::new);
-        Self { store, keys, compression, cache_info, troubles: TroubleLog::default() }
+        Self { store, keys, compression, cache_info, metrics, troubles: TroubleLog::default() }
     }
 
     /// The store that is served.
@@ -85,8 +90,14 @@ impl App {
     }
 
     /// Answers a request. A request's body is never read: there is nothing to send here.
-    pub async fn respond<B>(&self, request: Request<B>) -> Reply {
+    pub async fn respond<B>(&self, request: Request<B>) -> Response<CountedBody> {
         let (head, _) = request.into_parts();
+        let route = Route::parse(&head.uri);
+        let account = Account::open(&self.metrics, &head.method, &route);
+        account.answered(self.answer(&head, route).await)
+    }
+
+    async fn answer(&self, head: &Parts, route: Route) -> Reply {
         if head.method != Method::GET && head.method != Method::HEAD {
             let mut reply = response::method_not_allowed();
             // Whether the body still comes is now the client's choice, so what comes next could be either.
@@ -95,7 +106,7 @@ impl App {
             }
             return reply;
         }
-        let reply = match self.route(&head.method, &head.headers, Route::parse(&head.uri)).await {
+        let reply = match self.route(&head.method, &head.headers, route).await {
             Ok(reply) => reply,
             Err(error) => response::unavailable(&self.troubles.report(head.uri.path(), &error)),
         };
@@ -117,6 +128,7 @@ impl App {
             Route::Version => Ok(response::plain(VERSION)),
             Route::Health => Ok(response::plain("ok")),
             Route::Ready => Ok(handlers::ready::respond(self).await),
+            Route::Metrics => Ok(handlers::metrics::respond(self)),
             Route::PublicKeys => Ok(match handlers::public_keys::render(&self.keys) {
                 Some(text) => self.text(headers, Keep::AnHour, response::PLAIN_TEXT, text),
                 None => response::refusal(StatusCode::NOT_FOUND),

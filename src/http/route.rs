@@ -28,6 +28,8 @@ pub enum Route {
     Health,
     /// `/ready`: does the daemon answer?
     Ready,
+    /// `/metrics`
+    Metrics,
     /// `/pubkey`: what clients list in `trusted-public-keys`.
     PublicKeys,
     /// `/<hash>.narinfo`, in Nix's format, or with `?json` as JSON.
@@ -56,6 +58,22 @@ impl Route {
         Self::known(uri).unwrap_or(Self::Unknown)
     }
 
+    /// What metrics call it: the same for every target of the route, so that no client can make a name.
+    #[must_use]
+    pub const fn template(&self) -> &'static str {
+        match self {
+            Self::CacheInfo => "/nix-cache-info",
+            Self::Version => "/version",
+            Self::Health => "/health",
+            Self::Ready => "/ready",
+            Self::Metrics => "/metrics",
+            Self::PublicKeys => "/pubkey",
+            Self::NarInfo { .. } => "/{hash}.narinfo",
+            Self::Nar { .. } => "/nar/{nar}",
+            Self::Unknown => "unknown",
+        }
+    }
+
     fn known(uri: &Uri) -> Option<Self> {
         let segments = segments(uri.path())?;
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
@@ -64,6 +82,7 @@ impl Route {
             ["version"] => Some(Self::Version),
             ["health"] => Some(Self::Health),
             ["ready"] => Some(Self::Ready),
+            ["metrics"] => Some(Self::Metrics),
             ["pubkey"] => Some(Self::PublicKeys),
             [file] => {
                 let hash = file.strip_suffix(".narinfo")?.parse().ok()?;
@@ -153,6 +172,7 @@ mod tests {
         assert_eq!(parse("/version"), Route::Version);
         assert_eq!(parse("/health?from=probe"), Route::Health);
         assert_eq!(parse("//ready/"), Route::Ready);
+        assert_eq!(parse("/metrics"), Route::Metrics);
         assert_eq!(parse("/pubkey"), Route::PublicKeys);
         assert_eq!(parse("/Health"), Route::Unknown);
         assert_eq!(parse("/health/ready"), Route::Unknown);
