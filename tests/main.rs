@@ -13,6 +13,7 @@ mod daemon_command;
 mod daemon_faults;
 mod daemon_releases;
 mod http2;
+mod landing_page;
 mod metrics;
 mod nar;
 mod nar_faults;

@@ -9,6 +9,8 @@ pub mod coding;
 pub mod compress;
 pub mod error;
 mod handlers;
+mod html;
+mod origin;
 pub mod range;
 pub mod response;
 pub mod route;
@@ -28,6 +30,7 @@ use body::Body;
 use coding::{Coding, negotiated};
 use compress::compress_small;
 use error::HandlerError;
+use handlers::landing_page::LandingPage;
 use response::{Keep, Reply};
 use route::Route;
 use trouble::TroubleLog;
@@ -50,6 +53,7 @@ pub struct App {
     keys: SigningKeys,
     compression: Option<Compression>,
     cache_info: Bytes,
+    landing_page: LandingPage,
     metrics: Arc<Metrics>,
     troubles: TroubleLog,
 }
@@ -79,8 +83,9 @@ impl App {
     #[must_use]
     pub fn new(config: &Config, store: Store, keys: SigningKeys, metrics: Arc<Metrics>) -> Self {
         let cache_info = handlers::cache_info::render(store.directory(), config.priority);
+        let landing_page = LandingPage::new(config, &store, &keys);
         let compression = config.compression.map(Compression::new);
-        Self { store, keys, compression, cache_info, metrics, troubles: TroubleLog::default() }
+        Self { store, keys, compression, cache_info, landing_page, metrics, troubles: TroubleLog::default() }
     }
 
     /// The store that is served.
@@ -106,7 +111,7 @@ impl App {
             }
             return reply;
         }
-        let reply = match self.route(&head.method, &head.headers, route).await {
+        let reply = match self.route(head, route).await {
             Ok(reply) => reply,
             Err(error) => response::unavailable(&self.troubles.report(head.uri.path(), &error)),
         };
@@ -114,8 +119,10 @@ impl App {
         if head.method == Method::HEAD { reply.map(|_| Body::empty()) } else { reply }
     }
 
-    async fn route(&self, method: &Method, headers: &HeaderMap, route: Route) -> Result<Reply, HandlerError> {
+    async fn route(&self, head: &Parts, route: Route) -> Result<Reply, HandlerError> {
+        let Parts { method, headers, .. } = head;
         match route {
+            Route::LandingPage => Ok(handlers::landing_page::respond(self, head)),
             Route::CacheInfo => Ok(self.text(headers, Keep::AnHour, "text/x-nix-cache-info", self.cache_info.clone())),
             Route::NarInfo { hash, json } => {
                 let kind = if json { "application/json" } else { "text/x-nix-narinfo" };

@@ -20,6 +20,8 @@ const MAX_PARAMETERS: usize = 16;
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
+    /// `/`
+    LandingPage,
     /// `/nix-cache-info`
     CacheInfo,
     /// `/version`
@@ -62,6 +64,7 @@ impl Route {
     #[must_use]
     pub const fn template(&self) -> &'static str {
         match self {
+            Self::LandingPage => "/",
             Self::CacheInfo => "/nix-cache-info",
             Self::Version => "/version",
             Self::Health => "/health",
@@ -78,6 +81,7 @@ impl Route {
         let segments = segments(uri.path())?;
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         match segments[..] {
+            [] => Some(Self::LandingPage),
             ["nix-cache-info"] => Some(Self::CacheInfo),
             ["version"] => Some(Self::Version),
             ["health"] => Some(Self::Health),
@@ -169,6 +173,9 @@ mod tests {
 
     #[test]
     fn the_state_of_the_server_is_asked_for_by_one_segment() {
+        assert_eq!(parse("/"), Route::LandingPage);
+        assert_eq!(parse("//?x"), Route::LandingPage);
+        assert_eq!(parse("/%2f"), Route::Unknown);
         assert_eq!(parse("/version"), Route::Version);
         assert_eq!(parse("/health?from=probe"), Route::Health);
         assert_eq!(parse("//ready/"), Route::Ready);
@@ -181,7 +188,6 @@ mod tests {
     #[test]
     fn what_is_malformed_is_unknown() {
         for target in [
-            "/".to_owned(),
             "/nix-cache-info/".to_owned() + "x",
             format!("/{}.narinfo", &HASH[1..]),
             format!("/{HASH}0.narinfo"),

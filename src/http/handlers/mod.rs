@@ -1,6 +1,7 @@
 //! The endpoints, one file each.
 
 pub(super) mod cache_info;
+pub(super) mod landing_page;
 pub(super) mod metrics;
 pub(super) mod nar;
 pub(super) mod narinfo;
