@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, reason = "the findings are this command's output, not its log")]
 
+use std::sync::Arc;
+
 use crate::config::Config;
 use crate::error::Error;
 use crate::net::tls;
@@ -32,7 +34,7 @@ pub async fn run(config: &Config) -> Result<(), Error> {
         Err(cause) => println!("store files: not visible in {files} ({cause}), which nothing needs yet"),
     }
 
-    let store = Store::new(config)?;
+    let store = Store::new(config, &Arc::default())?;
     let session = store.session().await?;
     let trust = match session.trusted {
         Some(true) => "trusts us, which a cache does not need",

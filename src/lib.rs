@@ -1,7 +1,7 @@
 //! harmonia: a Nix binary cache that learns everything from nix-daemon.
 //!
-//! Arrows point down only: `main` → [`net`] → [`http`] → [`store`], [`signing`] → `harmonia_protocol`; [`config`] is a
-//! leaf that all may read. `store` knows nothing of HTTP, `net` nothing of routes.
+//! Arrows point down only: `main` → [`net`] → [`http`] → [`store`], [`signing`] → `harmonia_protocol`; [`config`]
+//! and [`metrics`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
 
 pub mod check;
 pub mod cli;
@@ -9,6 +9,7 @@ pub mod config;
 pub mod error;
 pub mod http;
 pub mod log;
+pub mod metrics;
 pub mod net;
 pub mod notify;
 pub mod quickstart;

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::config::Config;
 use crate::error::Error;
 use crate::http::App;
+use crate::metrics::Metrics;
 use crate::net::tls::Identity;
 use crate::net::{self, Limits, Listener};
 use crate::notify;
@@ -27,7 +28,8 @@ pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
     }
     let identity = config.tls.as_ref().map(|tls| Identity::load(tls.cert.clone(), tls.key.clone())).transpose()?;
     let acceptor = identity.as_ref().map(Identity::acceptor).transpose()?;
-    let store = Store::new(config)?;
+    let metrics = Arc::new(Metrics::default());
+    let store = Store::new(config, &metrics)?;
     let no_signals = |cause| Error::System { doing: "listen to signals", cause };
     let stop = StopSignals::new().map_err(no_signals)?;
     let hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
@@ -35,7 +37,7 @@ pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
     let url = announce(&listeners, acceptor.is_some(), &keys);
     let guide = url.filter(|_| guide).map(|url| Guide::new(url, &keys));
 
-    let app = Arc::new(App::new(config, store, keys));
+    let app = Arc::new(App::new(config, store, keys, metrics));
     tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
     let reload = Reload {
         identity,

@@ -9,23 +9,25 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Which modules of the program each of them may name. Further ones are the top: they put the others together.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("config", &[]),
     ("log", &[]),
+    ("metrics", &[]),
     ("signing", &[]),
-    ("store", &["config"]),
-    ("http", &["config", "signing", "store"]),
+    ("store", &["config", "metrics"]),
+    ("http", &["config", "metrics", "signing", "store"]),
     ("net", &["config"]),
 ];
 const TOP: [&str; 9] = ["check", "cli", "error", "lib", "main", "notify", "quickstart", "reload", "serve"];
 
 /// Which modules of the program may name a package.
-const PACKAGES: [(&str, &[&str]); 10] = [
+const PACKAGES: [(&str, &[&str]); 11] = [
     ("arc_swap", &["http", "net"]),
     ("clap", &["cli", "main"]),
     ("deadpool", &["error", "store"]),
     ("hyper", &["http", "net", "notify"]),
     ("hyper_util", &["net"]),
+    ("prometheus_client", &["metrics"]),
     ("rustls_pemfile", &["net"]),
     ("sd_notify", &["net", "notify"]),
     ("tokio_rustls", &["net"]),

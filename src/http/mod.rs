@@ -3,12 +3,15 @@
 //! Owns what the endpoints say and by which headers. Knows nothing of sockets (that is `net`) nor of how the store is
 //! asked. Source of the rules: RFC 9110, and what releases of Nix from 2.3 to 2.34 were seen to require.
 
+pub mod account;
 pub mod body;
 pub mod coding;
 pub mod compress;
 pub mod error;
 pub mod file_body;
 mod handlers;
+mod html;
+mod origin;
 pub mod range;
 pub mod response;
 pub mod route;
@@ -20,19 +23,22 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::header::{CONNECTION, ETAG, EXPECT, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use ring::digest::{SHA256, digest};
 use tokio::sync::Semaphore;
 
+use account::{Account, CountedBody};
 use body::Body;
 use coding::{Coding, negotiated};
 use compress::compress_small;
 use error::HandlerError;
+use handlers::landing_page::LandingPage;
 use response::{Keep, Reply};
 use route::Route;
 use trouble::TroubleLog;
 
 use crate::config::{Config, Zstd};
+use crate::metrics::Metrics;
 use crate::signing::SigningKeys;
 use crate::store::Store;
 
@@ -50,6 +56,8 @@ pub struct App {
     compression: Option<Compression>,
     cache_info: Bytes,
     files: Files,
+    landing_page: LandingPage,
+    metrics: Arc<Metrics>,
     troubles: TroubleLog,
 }
 
@@ -95,11 +103,21 @@ impl Compression {
 impl App {
     /// Everything that handlers need.
     #[must_use]
-    pub fn new(config: &Config, store: Store, keys: SigningKeys) -> Self {
+    pub fn new(config: &Config, store: Store, keys: SigningKeys, metrics: Arc<Metrics>) -> Self {
         let cache_info = handlers::cache_info::render(store.directory(), config.priority);
+        let landing_page = LandingPage::new(config, &store, &keys);
         let compression = config.compression.map(Compression::new);
         let (files, troubles) = (Files::new(), TroubleLog::default());
-        Self { store, keys: ArcSwap::from_pointee(keys), compression, cache_info, files, troubles }
+        Self {
+            store,
+            keys: ArcSwap::from_pointee(keys),
+            compression,
+            cache_info,
+            files,
+            landing_page,
+            metrics,
+            troubles,
+        }
     }
 
     /// The store that is served.
@@ -114,8 +132,14 @@ impl App {
     }
 
     /// Answers a request. A request's body is never read: there is nothing to send here.
-    pub async fn respond<B>(&self, request: Request<B>) -> Reply {
+    pub async fn respond<B>(&self, request: Request<B>) -> Response<CountedBody> {
         let (head, _) = request.into_parts();
+        let route = Route::parse(&head.uri);
+        let account = Account::open(&self.metrics, &head.method, &route);
+        account.answered(self.answer(&head, route).await)
+    }
+
+    async fn answer(&self, head: &Parts, route: Route) -> Reply {
         if head.method != Method::GET && head.method != Method::HEAD {
             let mut reply = response::method_not_allowed();
             // Whether the body still comes is now the client's choice, so what comes next could be either.
@@ -124,7 +148,7 @@ impl App {
             }
             return reply;
         }
-        let reply = match self.route(&head, Route::parse(&head.uri)).await {
+        let reply = match self.route(head, route).await {
             Ok(reply) => reply,
             Err(error) => response::unavailable(&self.troubles.report(head.uri.path(), &error)),
         };
@@ -133,8 +157,9 @@ impl App {
     }
 
     async fn route(&self, head: &Parts, route: Route) -> Result<Reply, HandlerError> {
-        let headers = &head.headers;
+        let Parts { method, headers, .. } = head;
         match route {
+            Route::LandingPage => Ok(handlers::landing_page::respond(self, head)),
             Route::CacheInfo => Ok(self.text(headers, Keep::AnHour, "text/x-nix-cache-info", self.cache_info.clone())),
             Route::NarInfo { hash, json } => {
                 let kind = if json { "application/json" } else { "text/x-nix-narinfo" };
@@ -149,11 +174,12 @@ impl App {
             Route::Version => Ok(response::plain(VERSION)),
             Route::Health => Ok(response::plain("ok")),
             Route::Ready => Ok(handlers::ready::respond(self).await),
+            Route::Metrics => Ok(handlers::metrics::respond(self)),
             Route::PublicKeys => Ok(match handlers::public_keys::render(&self.keys.load()) {
                 Some(text) => self.text(headers, Keep::AnHour, response::PLAIN_TEXT, text),
                 None => response::refusal(StatusCode::NOT_FOUND),
             }),
-            Route::BuildLog { hash } => Box::pin(handlers::build_log::respond(self, &head.method, headers, hash)).await,
+            Route::BuildLog { hash } => Box::pin(handlers::build_log::respond(self, method, headers, hash)).await,
             Route::Unknown => Ok(response::refusal(StatusCode::NOT_FOUND)),
         }
     }

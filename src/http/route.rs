@@ -20,6 +20,8 @@ const MAX_PARAMETERS: usize = 16;
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
+    /// `/`
+    LandingPage,
     /// `/nix-cache-info`
     CacheInfo,
     /// `/version`
@@ -28,6 +30,8 @@ pub enum Route {
     Health,
     /// `/ready`: does the daemon answer?
     Ready,
+    /// `/metrics`
+    Metrics,
     /// `/pubkey`: what clients list in `trusted-public-keys`.
     PublicKeys,
     /// `/<hash>.narinfo`, in Nix's format, or with `?json` as JSON.
@@ -66,14 +70,35 @@ impl Route {
         Self::known(uri).unwrap_or(Self::Unknown)
     }
 
+    /// What metrics call it: the same for every target of the route, so that no client can make a name.
+    #[must_use]
+    pub const fn template(&self) -> &'static str {
+        match self {
+            Self::LandingPage => "/",
+            Self::CacheInfo => "/nix-cache-info",
+            Self::Version => "/version",
+            Self::Health => "/health",
+            Self::Ready => "/ready",
+            Self::Metrics => "/metrics",
+            Self::PublicKeys => "/pubkey",
+            Self::NarInfo { .. } => "/{hash}.narinfo",
+            Self::Listing { .. } => "/{hash}.ls",
+            Self::Nar { .. } => "/nar/{nar}",
+            Self::BuildLog { .. } => "/log/{drv}",
+            Self::Unknown => "unknown",
+        }
+    }
+
     fn known(uri: &Uri) -> Option<Self> {
         let segments = segments(uri.path())?;
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         match segments[..] {
+            [] => Some(Self::LandingPage),
             ["nix-cache-info"] => Some(Self::CacheInfo),
             ["version"] => Some(Self::Version),
             ["health"] => Some(Self::Health),
             ["ready"] => Some(Self::Ready),
+            ["metrics"] => Some(Self::Metrics),
             ["pubkey"] => Some(Self::PublicKeys),
             [file] => match file.split_once('.')? {
                 (hash, "narinfo") => {
@@ -176,9 +201,13 @@ mod tests {
 
     #[test]
     fn the_state_of_the_server_is_asked_for_by_one_segment() {
+        assert_eq!(parse("/"), Route::LandingPage);
+        assert_eq!(parse("//?x"), Route::LandingPage);
+        assert_eq!(parse("/%2f"), Route::Unknown);
         assert_eq!(parse("/version"), Route::Version);
         assert_eq!(parse("/health?from=probe"), Route::Health);
         assert_eq!(parse("//ready/"), Route::Ready);
+        assert_eq!(parse("/metrics"), Route::Metrics);
         assert_eq!(parse("/pubkey"), Route::PublicKeys);
         assert_eq!(parse("/Health"), Route::Unknown);
         assert_eq!(parse("/health/ready"), Route::Unknown);
@@ -200,7 +229,6 @@ mod tests {
     #[test]
     fn what_is_malformed_is_unknown() {
         for target in [
-            "/".to_owned(),
             "/nix-cache-info/".to_owned() + "x",
             format!("/{}.narinfo", &HASH[1..]),
             format!("/{HASH}0.narinfo"),

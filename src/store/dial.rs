@@ -1,7 +1,7 @@
 //! Connecting to the daemon: bounded in number and time, patient with a daemon that is just starting.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use harmonia_protocol::StoreDir;
@@ -11,9 +11,11 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::error::outcome;
 use super::transport::{LastWords, Transport};
 use super::{Step, StoreError};
 use crate::config::DaemonAddress;
+use crate::metrics::Metrics;
 
 /// Daemons up to 2.8 have a listen backlog of 5, and a non-blocking connect fails when it is full.
 const CONCURRENT_DIALS: usize = 4;
@@ -26,6 +28,7 @@ const LAST_PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Dialer {
     address: DaemonAddress,
     directory: StoreDir,
+    metrics: Arc<Metrics>,
     permits: Semaphore,
     /// When the last attempt failed, and how.
     last_failure: Mutex<Option<(Instant, StoreError)>>,
@@ -34,9 +37,9 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    pub(super) fn new(address: DaemonAddress, directory: StoreDir) -> Self {
+    pub(super) fn new(address: DaemonAddress, directory: StoreDir, metrics: Arc<Metrics>) -> Self {
         let permits = Semaphore::new(CONCURRENT_DIALS);
-        Self { address, directory, permits, last_failure: Mutex::default(), trouble: Mutex::default() }
+        Self { address, directory, metrics, permits, last_failure: Mutex::default(), trouble: Mutex::default() }
     }
 
     /// Connects and greets. Those who wait behind a dial that fails share its failure, so that a daemon that is down
@@ -48,6 +51,7 @@ impl Dialer {
             return Err(failure);
         }
         let result = self.connect_and_greet().await;
+        self.metrics.dial(outcome(&result));
         if let Err(error) = &result {
             *locked(&self.last_failure) = Some((Instant::now(), error.clone()));
         }
@@ -133,10 +137,9 @@ fn jittered(pause: Duration) -> Duration {
 mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
-    use std::sync::Arc;
 
     fn dialer(socket: &std::path::Path) -> Arc<Dialer> {
-        Arc::new(Dialer::new(DaemonAddress::Socket(socket.to_owned()), StoreDir::default()))
+        Arc::new(Dialer::new(DaemonAddress::Socket(socket.to_owned()), StoreDir::default(), Arc::default()))
     }
 
     #[tokio::test(start_paused = true)]
@@ -190,7 +193,7 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_is_not_there_fails_at_once() {
         let command = "/nonexistent/nix-daemon --stdio".parse().unwrap();
-        let dialer = Dialer::new(DaemonAddress::Command(command), StoreDir::default());
+        let dialer = Dialer::new(DaemonAddress::Command(command), StoreDir::default(), Arc::default());
         let error = dialer.dial().await.unwrap_err();
         assert!(error.to_string().contains("help: does the program exist"), "{error}");
     }
@@ -199,7 +202,7 @@ mod tests {
     async fn a_program_that_fails_is_quoted() {
         let words = ["sh", "-c", "echo warning >&2; echo 'host key \u{7} unknown' >&2"].map(str::to_owned);
         let command = crate::config::DaemonCommand::from_words(words).unwrap();
-        let dialer = Dialer::new(DaemonAddress::Command(command), StoreDir::default());
+        let dialer = Dialer::new(DaemonAddress::Command(command), StoreDir::default(), Arc::default());
         let error = dialer.dial().await.unwrap_err();
         assert!(matches!(&error, StoreError::Unreachable { reason, .. } if reason == "host key   unknown"), "{error}");
     }

@@ -8,6 +8,7 @@ use harmonia_protocol::{ClientError, HashPart, StorePath};
 
 use super::Step;
 use crate::config::DaemonAddress;
+use crate::metrics::Outcome;
 
 /// Why there is no answer about the store. Never means that a path is not valid.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -93,6 +94,15 @@ impl StoreError {
     /// Whether a connection died before a byte of the reply had come.
     pub(super) const fn is_before_reply(&self) -> bool {
         matches!(self, Self::Client { before_reply: true, .. })
+    }
+}
+
+/// What metrics call a result.
+pub(super) const fn outcome<T>(result: &Result<T, StoreError>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Ok,
+        Err(StoreError::Late(_)) => Outcome::Late,
+        Err(_) => Outcome::Error,
     }
 }
 

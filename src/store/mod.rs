@@ -31,6 +31,7 @@ pub use nar::Nar;
 pub use regular_file::RegularFile;
 
 use crate::config::Config;
+use crate::metrics::Metrics;
 use dial::Dialer;
 use pool::Pool;
 
@@ -53,10 +54,10 @@ pub struct Store {
 
 impl Store {
     /// A store whose daemon is reached as `config` says; nothing is connected yet. Must be called in a runtime.
-    pub fn new(config: &Config) -> Result<Self, BuildError> {
+    pub fn new(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, BuildError> {
         let directory = config.virtual_nix_store.clone();
-        let dialer = Arc::new(Dialer::new(config.daemon.address.clone(), directory.clone()));
-        let pool = Pool::new(&dialer, config.max_metadata_connections, config.max_nar_streams)?;
+        let dialer = Arc::new(Dialer::new(config.daemon.address.clone(), directory.clone(), Arc::clone(metrics)));
+        let pool = Pool::new(&dialer, config.max_metadata_connections, config.max_nar_streams, Arc::clone(metrics))?;
         Ok(Self { directory, log_dir: config.log_dir.clone(), pool })
     }
 
@@ -69,6 +70,11 @@ impl Store {
     /// Connects, if there is no idle connection, and returns what was agreed on with the daemon.
     pub async fn session(&self) -> Result<Session, StoreError> {
         self.pool.session().await
+    }
+
+    /// Brings the metrics of the pools up to date.
+    pub fn record_pools(&self) {
+        self.pool.record();
     }
 
     /// Whether the daemon answers questions, found out by one that costs it next to nothing. Tells sooner than other

@@ -17,8 +17,10 @@ use harmonia_protocol::handshake::Session;
 use harmonia_protocol::operation::{Opcode, Operation};
 
 use super::dial::Dialer;
+use super::error::outcome;
 use super::transport::Transport;
 use super::{Step, StoreError};
+use crate::metrics::{self, Occupancy, PoolName};
 
 /// How long a connection may be unused.
 const MAX_IDLE: Duration = Duration::from_secs(60);
@@ -58,14 +60,21 @@ pub(super) struct Pool {
     dialer: Arc<Dialer>,
     questions: managed::Pool<Manager>,
     nars: managed::Pool<Manager>,
+    metrics: Arc<metrics::Metrics>,
 }
 
 impl Pool {
-    pub(super) fn new(dialer: &Arc<Dialer>, max_questions: usize, max_nars: usize) -> Result<Self, BuildError> {
+    pub(super) fn new(
+        dialer: &Arc<Dialer>,
+        max_questions: usize,
+        max_nars: usize,
+        metrics: Arc<metrics::Metrics>,
+    ) -> Result<Self, BuildError> {
         Ok(Self {
             dialer: Arc::clone(dialer),
             questions: connections(dialer, max_questions, Step::FreeConnection)?,
             nars: connections(dialer, max_nars, Step::FreeNarStream)?,
+            metrics,
         })
     }
 
@@ -83,7 +92,9 @@ impl Pool {
 
     async fn call_once<O: Operation>(&self, operation: &O) -> Result<O::Reply, StoreError> {
         let mut client = loan(&self.questions, Step::FreeConnection).await?;
-        Step::Daemon(ClientStep::Operation(O::OPCODE)).bound(client.call(operation)).await
+        let result = Step::Daemon(ClientStep::Operation(O::OPCODE)).bound(client.call(operation)).await;
+        self.metrics.operation(O::OPCODE, outcome(&result));
+        result
     }
 
     /// Begins a NAR, retried in the same way.
@@ -99,7 +110,19 @@ impl Pool {
 
     async fn nar_once(&self, path: &StorePath, size: u64) -> Result<NarStream<Loan, Transport>, StoreError> {
         let client = loan(&self.nars, Step::FreeNarStream).await?;
-        Step::Daemon(ClientStep::Operation(Opcode::NarFromPath)).bound(NarStream::open(client, path, size)).await
+        let opened = NarStream::open(client, path, size);
+        let result = Step::Daemon(ClientStep::Operation(Opcode::NarFromPath)).bound(opened).await;
+        self.metrics.operation(Opcode::NarFromPath, outcome(&result));
+        result
+    }
+
+    /// Enters how the pools are used now.
+    pub(super) fn record(&self) {
+        for (name, pool) in [(PoolName::Questions, &self.questions), (PoolName::Nars, &self.nars)] {
+            let deadpool::Status { max_size, size, available, waiting } = pool.status();
+            let in_use = size.saturating_sub(available);
+            self.metrics.pool(name, Occupancy { max_size, size, in_use, waiting });
+        }
     }
 
     /// Why no connection can be made, if the last attempt failed; it may be one of several before a dial gives up.

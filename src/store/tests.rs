@@ -47,7 +47,7 @@ where
         default_socket: "/nonexistent".into(),
     };
     let (config, _) = Config::load(overrides, &environment).unwrap();
-    (directory, Store::new(&config).unwrap())
+    (directory, Store::new(&config, &Arc::new(Metrics::default())).unwrap())
 }
 
 /// Reads until the peer closes.

@@ -54,7 +54,7 @@ use crate::wire::{DecodeError, Layout, Reader, put_bytes};
 const MAX_REPLY: usize = 64 * 1024 * 1024;
 
 /// The number by which the daemon knows an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u64)]
 #[allow(missing_docs)] // the names are the protocol's own
 pub enum Opcode {

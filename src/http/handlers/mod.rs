@@ -3,7 +3,9 @@
 pub(super) mod build_log;
 pub(super) mod cache_info;
 mod file;
+pub(super) mod landing_page;
 pub(super) mod listing;
+pub(super) mod metrics;
 pub(super) mod nar;
 pub(super) mod narinfo;
 pub(super) mod public_keys;

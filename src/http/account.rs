@@ -1,0 +1,97 @@
+//! What a request comes to: its place in the metrics, from its head to the end of its response.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::{Method, Response};
+
+use super::body::{Body, BodyError};
+use super::response::Reply;
+use super::route::Route;
+use crate::metrics::{self, AbortedBy, InFlight, Metrics};
+
+/// A request that has not been answered yet.
+pub(super) struct Account {
+    metrics: Arc<Metrics>,
+    in_flight: InFlight,
+    began: Instant,
+    method: metrics::Method,
+    path: &'static str,
+}
+
+impl Account {
+    pub(super) fn open(metrics: &Arc<Metrics>, method: &Method, route: &Route) -> Self {
+        let method = match *method {
+            Method::GET => metrics::Method::Get,
+            Method::HEAD => metrics::Method::Head,
+            _ => metrics::Method::Other,
+        };
+        let in_flight = metrics.request();
+        Self { metrics: Arc::clone(metrics), in_flight, began: Instant::now(), method, path: route.template() }
+    }
+
+    /// Enters the response, whose body enters itself as it is sent.
+    pub(super) fn answered(self, reply: Reply) -> Response<CountedBody> {
+        self.metrics.answered(self.method, self.path, reply.status().as_u16(), self.began.elapsed());
+        let sent = self.metrics.sent(self.path);
+        reply.map(|body| CountedBody {
+            body,
+            sent,
+            metrics: self.metrics,
+            has_ended: false,
+            _in_flight: self.in_flight,
+        })
+    }
+}
+
+/// A body that counts its bytes, and what becomes of it.
+pub struct CountedBody {
+    body: Body,
+    sent: metrics::Bytes,
+    metrics: Arc<Metrics>,
+    has_ended: bool,
+    _in_flight: InFlight,
+}
+
+impl HttpBody for CountedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        match &frame {
+            Some(Ok(frame)) => self.sent.add(frame.data_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Some(Err(_)) => {
+                self.has_ended = true;
+                self.metrics.aborted(AbortedBy::Server);
+            }
+            None => self.has_ended = true,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for CountedBody {
+    /// hyper does not ask again after the last byte that was announced, nor drops a body before that unless its client
+    /// is gone.
+    fn drop(&mut self) {
+        if !self.has_ended && !self.body.is_end_stream() {
+            self.metrics.aborted(AbortedBy::Client);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! `/metrics`: what is counted, for Prometheus.
+
+use hyper::StatusCode;
+
+use super::super::App;
+use super::super::response::{Keep, Reply, text};
+use crate::metrics::CONTENT_TYPE;
+
+/// All metrics as they are now.
+pub(in crate::http) fn respond(app: &App) -> Reply {
+    app.store.record_pools();
+    text(StatusCode::OK, Keep::Not, CONTENT_TYPE, app.metrics.render().into())
+}

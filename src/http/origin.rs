@@ -1,0 +1,130 @@
+//! The URL by which a client reached us, to be shown to people.
+//!
+//! `Host` and what a proxy says in `X-Forwarded-Host` and `X-Forwarded-Proto` are any client's words. They are taken
+//! only as a host name or address with a port, and as one of two schemes; everything else counts as not said.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use hyper::Uri;
+use hyper::header::{HOST, HeaderMap};
+use hyper::http::uri::Authority;
+
+/// The longest name of a host (RFC 1035, section 2.3.4).
+const MAX_NAME: usize = 253;
+/// The longest part of such a name between dots.
+const MAX_LABEL: usize = 63;
+
+/// `scheme://host[:port]` without a slash at its end; nothing where no valid host was named.
+pub(super) fn origin(headers: &HeaderMap, uri: &Uri, is_https: bool) -> Option<String> {
+    let forwarded = first(headers, "x-forwarded-host").filter(|text| is_host_and_port(text));
+    // HTTP/2 has the authority in the target.
+    let own = uri.authority().map(Authority::as_str).or_else(|| headers.get(HOST)?.to_str().ok());
+    let host = forwarded.or_else(|| own.filter(|text| is_host_and_port(text)))?;
+    let scheme = match first(headers, "x-forwarded-proto") {
+        Some("https") => "https",
+        Some("http") => "http",
+        _ if is_https => "https",
+        _ => "http",
+    };
+    Some(format!("{scheme}://{host}"))
+}
+
+/// What the first of several proxies said, which is the one that the client reached.
+fn first<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()?.split(',').next().map(str::trim)
+}
+
+/// A name of letters, digits, dashes, underscores and dots, an IPv4 address, or an IPv6 address in brackets; with or
+/// without a port.
+fn is_host_and_port(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_port = port.is_none_or(|port| digits(port) && port.parse::<u16>().is_ok_and(|port| port > 0));
+    is_port && is_host(host)
+}
+
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address.parse::<Ipv6Addr>().is_ok();
+    }
+    let is_label = |label: &str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (1..=MAX_LABEL).contains(&label.len()) && label.bytes().all(known)
+    };
+    host.parse::<Ipv4Addr>().is_ok() || (host.len() <= MAX_NAME && host.split('.').all(is_label))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+    use proptest::prelude::*;
+
+    fn of(headers: &[(&'static str, &str)]) -> Option<String> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, HeaderValue::from_str(value).ok()?);
+        }
+        origin(&map, &"/".parse().unwrap(), false)
+    }
+
+    #[test]
+    fn hosts_are_names_and_addresses_with_or_without_a_port() {
+        for host in ["cache", "cache.example.org:5000", "192.0.2.7:80", "[2001:db8::7]:5000", "[::1]", "my_host-1"] {
+            assert_eq!(of(&[("host", host)]), Some(format!("http://{host}")));
+        }
+        for host in [
+            "",
+            "<b>",
+            "cache\"",
+            "user@cache",
+            "cache/path",
+            "cache:",
+            "cache:0",
+            "cache:70000",
+            "cache:+1",
+            "a..b",
+            "[::1",
+            "::1",
+            "[x]",
+            "c c",
+            "c;c",
+            "${c}",
+            "c'c",
+            "c:1:2",
+        ] {
+            assert_eq!(of(&[("host", host)]), None, "{host}");
+        }
+        assert_eq!(of(&[("host", &"a".repeat(64))]), None);
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn a_proxy_is_believed_where_it_makes_sense() {
+        let own = ("host", "127.0.0.1:5000");
+        let forwarded = |host, proto| of(&[own, ("x-forwarded-host", host), ("x-forwarded-proto", proto)]).unwrap();
+        assert_eq!(forwarded("cache.example.org", "https"), "https://cache.example.org");
+        assert_eq!(forwarded("a.example, b.example", "https, http"), "https://a.example");
+        assert_eq!(forwarded("<script>", "javascript"), "http://127.0.0.1:5000");
+        assert_eq!(forwarded("", ""), "http://127.0.0.1:5000");
+    }
+
+    #[test]
+    fn the_scheme_is_ours_and_the_authority_of_http2_comes_first() {
+        let uri = "https://cache.example.org/".parse().unwrap();
+        let origin = origin(&HeaderMap::new(), &uri, true);
+        assert_eq!(origin.as_deref(), Some("https://cache.example.org"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_puts_markup_into_the_url(host in "[ -~]{0,30}", forwarded in "[ -~]{0,30}", proto in "[ -~]{0,9}") {
+            let found = of(&[("host", &host), ("x-forwarded-host", &forwarded), ("x-forwarded-proto", &proto)]);
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/[]".contains(c);
+            prop_assert!(found.is_none_or(|url| url.chars().all(plain)));
+        }
+    }
+}

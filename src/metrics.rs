@@ -1,0 +1,337 @@
+//! What is counted, and its text for Prometheus (OpenMetrics 1.0).
+//!
+//! Owns names, labels and buckets; that the counted things happen is for `http` and `store`, which are handed one
+//! [`Metrics`] each. Every label is of a type that this program makes the values of, so no client can add a series:
+//! paths are the templates of routes, methods are three, statuses are our own.
+
+use std::time::Duration;
+
+use harmonia_protocol::operation::Opcode;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// What the text is, for `Content-Type`.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// In seconds: from an answer out of memory to one that waited for the daemon. Dashboards made for other versions of
+/// harmonia ask for this range.
+const BUCKETS: [f64; 13] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+
+/// A request's method. What is not answered is one, however it is spelt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the names are HTTP's own
+pub enum Method {
+    Get,
+    Head,
+    Other,
+}
+
+impl Method {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// How a question to the daemon, or an attempt to connect, came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it should.
+    Ok,
+    /// With an error of the daemon, or of the connection to it.
+    Error,
+    /// Not in time.
+    Late,
+}
+
+impl Outcome {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Late => "late",
+        }
+    }
+}
+
+/// Whose fault the early end of a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AbortedBy {
+    /// It went away, or took nothing for too long.
+    Client,
+    /// The daemon's NAR failed.
+    Server,
+}
+
+impl AbortedBy {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// One of the pools of connections to the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolName {
+    /// For questions about paths.
+    Questions,
+    /// For NARs.
+    Nars,
+}
+
+impl PoolName {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Questions => "questions",
+            Self::Nars => "nars",
+        }
+    }
+}
+
+/// How a pool is used at some moment, in connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Occupancy {
+    /// That there may be.
+    pub max_size: usize,
+    /// That there are.
+    pub size: usize,
+    /// That are lent.
+    pub in_use: usize,
+    /// That are waited for.
+    pub waiting: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    path: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PathLabel {
+    path: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AbortedLabel {
+    by: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    op: Op,
+    result: &'static str,
+}
+
+/// An operation by the name that the protocol gives it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Op(Opcode);
+
+impl EncodeLabelValue for Op {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        std::fmt::Write::write_fmt(encoder, format_args!("{:?}", self.0))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PoolLabel {
+    pool: &'static str,
+}
+
+/// A number of bytes that grows. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Bytes(Counter);
+
+impl Bytes {
+    /// Adds to it.
+    pub fn add(&self, bytes: u64) {
+        self.0.inc_by(bytes);
+    }
+}
+
+/// Counts as one until it is dropped.
+#[derive(Debug)]
+pub struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<PathLabel, Histogram>,
+    sent: Family<PathLabel, Counter>,
+    aborted: Family<AbortedLabel, Counter>,
+    in_flight: Gauge,
+    operations: Family<OperationLabels, Counter>,
+    dials: Family<ResultLabel, Counter>,
+    max_sizes: Family<PoolLabel, Gauge>,
+    sizes: Family<PoolLabel, Gauge>,
+    in_use: Family<PoolLabel, Gauge>,
+    waiting: Family<PoolLabel, Gauge>,
+}
+
+impl Default for Metrics {
+    /// The names, with nothing counted. `_total` is added to those of counters.
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("harmonia");
+        let r = &mut registry;
+        let requests = Family::default();
+        r.register("http_requests", "Requests answered", requests.clone());
+        let durations = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
+        let help = "Seconds from a request's head to its response's head";
+        r.register("http_request_duration_seconds", help, durations.clone());
+        let sent = Family::default();
+        r.register("http_response_bytes", "Bytes of response bodies sent, as encoded", sent.clone());
+        let aborted = Family::default();
+        r.register("http_bodies_aborted", "Response bodies that ended early", aborted.clone());
+        let in_flight = Gauge::default();
+        r.register("http_requests_in_flight", "Requests whose response has not ended", in_flight.clone());
+        let operations = Family::default();
+        let help = "Questions to nix-daemon; a nar counts when it begins";
+        r.register("daemon_operations", help, operations.clone());
+        let dials = Family::default();
+        r.register("daemon_dials", "Attempts to make a connection to nix-daemon", dials.clone());
+        let mut pool = |name, help| {
+            let family = Family::default();
+            registry.register(name, help, Family::clone(&family));
+            family
+        };
+        let max_sizes = pool("daemon_pool_max_size", "Connections to nix-daemon that there may be");
+        let sizes = pool("daemon_pool_size", "Connections to nix-daemon that there are");
+        let in_use = pool("daemon_pool_in_use", "Connections to nix-daemon that are in use");
+        let waiting = pool("daemon_pool_waiting", "Requests that wait for a connection to nix-daemon");
+        // Series that begin at 0 show their first event as one.
+        for by in [AbortedBy::Client, AbortedBy::Server] {
+            aborted.get_or_create_owned(&AbortedLabel { by: by.label() });
+        }
+        for result in [Outcome::Ok, Outcome::Error, Outcome::Late] {
+            dials.get_or_create_owned(&ResultLabel { result: result.label() });
+        }
+        Self {
+            registry,
+            requests,
+            durations,
+            sent,
+            aborted,
+            in_flight,
+            operations,
+            dials,
+            max_sizes,
+            sizes,
+            in_use,
+            waiting,
+        }
+    }
+}
+
+impl Metrics {
+    /// A request has come; it is in flight until the value is dropped.
+    #[must_use]
+    pub fn request(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// The head of its response is ready. `path` is the template of its route.
+    pub fn answered(&self, method: Method, path: &'static str, status: u16, took: Duration) {
+        self.requests.get_or_create(&RequestLabels { method: method.label(), path, status }).inc();
+        self.durations.get_or_create(&PathLabel { path }).observe(took.as_secs_f64());
+    }
+
+    /// Where the bytes of bodies under `path`, the template of a route, are counted.
+    #[must_use]
+    pub fn sent(&self, path: &'static str) -> Bytes {
+        Bytes(self.sent.get_or_create_owned(&PathLabel { path }))
+    }
+
+    /// A body has ended early.
+    pub fn aborted(&self, by: AbortedBy) {
+        self.aborted.get_or_create(&AbortedLabel { by: by.label() }).inc();
+    }
+
+    /// The daemon has been asked.
+    pub fn operation(&self, op: Opcode, result: Outcome) {
+        self.operations.get_or_create(&OperationLabels { op: Op(op), result: result.label() }).inc();
+    }
+
+    /// A connection to the daemon has been made, or could not be.
+    pub fn dial(&self, result: Outcome) {
+        self.dials.get_or_create(&ResultLabel { result: result.label() }).inc();
+    }
+
+    /// How a pool is used now.
+    pub fn pool(&self, pool: PoolName, now: Occupancy) {
+        let gauges = [
+            (&self.max_sizes, now.max_size),
+            (&self.sizes, now.size),
+            (&self.in_use, now.in_use),
+            (&self.waiting, now.waiting),
+        ];
+        for (gauge, value) in gauges {
+            gauge.get_or_create(&PoolLabel { pool: pool.label() }).set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Everything as [`CONTENT_TYPE`].
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_labels_are_those_that_dashboards_ask_for() {
+        let metrics = Metrics::default();
+        metrics.answered(Method::Get, "/{hash}.narinfo", 200, Duration::from_micros(200));
+        metrics.operation(Opcode::QueryPathInfo, Outcome::Late);
+        metrics.sent("/nar/{nar}").add(7);
+        let flying = metrics.request();
+        let text = metrics.render();
+        for line in [
+            r#"harmonia_http_requests_total{method="GET",path="/{hash}.narinfo",status="200"} 1"#,
+            r#"harmonia_http_request_duration_seconds_bucket{le="0.0001",path="/{hash}.narinfo"} 0"#,
+            r#"harmonia_http_request_duration_seconds_bucket{le="0.00025",path="/{hash}.narinfo"} 1"#,
+            r#"harmonia_http_request_duration_seconds_bucket{le="1.0",path="/{hash}.narinfo"} 1"#,
+            r#"harmonia_http_request_duration_seconds_count{path="/{hash}.narinfo"} 1"#,
+            r#"harmonia_http_response_bytes_total{path="/nar/{nar}"} 7"#,
+            r#"harmonia_http_bodies_aborted_total{by="server"} 0"#,
+            r#"harmonia_daemon_operations_total{op="QueryPathInfo",result="late"} 1"#,
+            r#"harmonia_daemon_dials_total{result="error"} 0"#,
+            "harmonia_http_requests_in_flight 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+        drop(flying);
+        assert!(metrics.render().contains("harmonia_http_requests_in_flight 0\n"));
+    }
+}

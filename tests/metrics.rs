@@ -1,0 +1,187 @@
+//! `/metrics`, and the dashboard that is drawn from it.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::net::TcpStream;
+
+use crate::support::http::Http;
+use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+use crate::support::wire::Wire;
+
+/// More than all buffers between the server and a client that does not read.
+const MUCH: usize = 64 << 20;
+
+fn metrics(http: Http) -> String {
+    http.get("/metrics").text().to_owned()
+}
+
+/// The value of the series that is written like this; nothing if there is none.
+fn value(metrics: &str, series: &str) -> Option<f64> {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map(|value| value.parse().unwrap())
+}
+
+/// The series that are there, without values.
+fn series(metrics: &str) -> BTreeSet<&str> {
+    metrics.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').unwrap().0).collect()
+}
+
+/// Asks until a series has this value; panics when it does not come to it.
+fn await_value(http: Http, wanted: &str, expected: f64) {
+    let last = (0..3000).find_map(|_| {
+        let text = metrics(http);
+        (value(&text, wanted) == Some(expected)).then_some(text)
+    });
+    assert!(last.is_some(), "{wanted} is never {expected}:\n{}", metrics(http));
+}
+
+fn item_and_server() -> (StoreItem, ScriptedDaemon, Harmonia) {
+    let item = StoreItem::file(b"counted");
+    let daemon = ScriptedDaemon::start(item.script());
+    let harmonia = Harmonia::start(&daemon.config());
+    (item, daemon, harmonia)
+}
+
+#[test]
+fn metrics_are_openmetrics_of_this_moment() {
+    let (_, _daemon, harmonia) = item_and_server();
+    let response = harmonia.http().get("/metrics");
+    assert_eq!(response.status, 200);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(response.header("content-type"), Some(kind));
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    assert!(response.text().ends_with("\n# EOF\n"));
+    // The one that asks is there itself, before its answer.
+    assert_eq!(value(response.text(), "harmonia_http_requests_in_flight"), Some(1.0));
+}
+
+#[test]
+fn requests_bytes_and_operations_are_counted() {
+    let (item, _daemon, harmonia) = item_and_server();
+    let http = harmonia.http();
+    let narinfo = http.get(&item.narinfo_url()).body.len();
+    assert_eq!(http.get(&item.nar_url()).body, item.nar);
+    assert_eq!(http.head(&item.nar_url()).status, 200);
+    assert_eq!(http.get_with(&item.nar_url(), &[("Range", "bytes=0-9")]).body.len(), 10);
+    let _ = http.request(b"DELETE /nix-cache-info HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n").unwrap();
+    let text = metrics(http);
+    #[allow(clippy::cast_precision_loss)]
+    let (narinfo, nar) = (narinfo as f64, item.nar.len() as f64);
+    for (series, expected) in [
+        (r#"harmonia_http_requests_total{method="GET",path="/{hash}.narinfo",status="200"}"#, 1.0),
+        (r#"harmonia_http_requests_total{method="GET",path="/nar/{nar}",status="200"}"#, 1.0),
+        (r#"harmonia_http_requests_total{method="HEAD",path="/nar/{nar}",status="200"}"#, 1.0),
+        (r#"harmonia_http_requests_total{method="GET",path="/nar/{nar}",status="206"}"#, 1.0),
+        (r#"harmonia_http_requests_total{method="other",path="/nix-cache-info",status="405"}"#, 1.0),
+        (r#"harmonia_http_request_duration_seconds_count{path="/nar/{nar}"}"#, 3.0),
+        (r#"harmonia_http_response_bytes_total{path="/{hash}.narinfo"}"#, narinfo),
+        (r#"harmonia_http_response_bytes_total{path="/nar/{nar}"}"#, nar + 10.0),
+        (r#"harmonia_daemon_operations_total{op="QueryPathInfo",result="ok"}"#, 4.0),
+        (r#"harmonia_daemon_operations_total{op="NarFromPath",result="ok"}"#, 2.0),
+        (r#"harmonia_daemon_pool_max_size{pool="questions"}"#, 8.0),
+        (r#"harmonia_daemon_pool_max_size{pool="nars"}"#, 16.0),
+        (r#"harmonia_daemon_pool_in_use{pool="questions"}"#, 0.0),
+        (r#"harmonia_daemon_pool_waiting{pool="nars"}"#, 0.0),
+        (r#"harmonia_http_bodies_aborted_total{by="server"}"#, 0.0),
+    ] {
+        assert_eq!(value(&text, series), Some(expected), "{series} in\n{text}");
+    }
+    assert!(value(&text, r#"harmonia_daemon_dials_total{result="ok"}"#) >= Some(2.0));
+    assert!(value(&text, r#"harmonia_daemon_pool_size{pool="nars"}"#) >= Some(1.0));
+}
+
+#[test]
+fn a_nar_that_fails_and_a_client_that_leaves_are_told_apart() {
+    let item = StoreItem::file_of(MUCH);
+    let good = item.clone();
+    let daemon = ScriptedDaemon::start(item.script());
+    let harmonia = Harmonia::start(&daemon.config());
+    let http = harmonia.http();
+
+    let mut stream = TcpStream::connect(harmonia.address()).unwrap();
+    let request = format!("GET {} HTTP/1.1\r\nHost: c\r\n\r\n", item.nar_url());
+    std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 1024]).unwrap();
+    let running = metrics(http);
+    assert_eq!(value(&running, "harmonia_http_requests_in_flight"), Some(2.0), "{running}");
+    assert_eq!(value(&running, r#"harmonia_daemon_pool_in_use{pool="nars"}"#), Some(1.0), "{running}");
+    drop(stream);
+    await_value(http, r#"harmonia_http_bodies_aborted_total{by="client"}"#, 1.0);
+    await_value(http, "harmonia_http_requests_in_flight", 1.0);
+
+    daemon.play(Script::answering(move |question| match question {
+        Question::Nar(_) => Answer::then_hang_up(&good.answer(question).bytes[..MUCH / 2]),
+        _ => good.answer(question),
+    }));
+    let _ = http.get_failing(&item.nar_url(), &[]);
+    await_value(http, r#"harmonia_http_bodies_aborted_total{by="server"}"#, 1.0);
+    await_value(http, r#"harmonia_http_bodies_aborted_total{by="client"}"#, 1.0);
+}
+
+#[test]
+fn a_daemon_that_errs_or_is_not_there_is_counted() {
+    let item = StoreItem::file(b"");
+    let daemon = ScriptedDaemon::start(Script::answering(|_| Wire::new().error("no").into()));
+    let harmonia = Harmonia::start(&daemon.config());
+    let http = harmonia.http();
+    assert_eq!(http.get(&item.narinfo_url()).status, 503);
+    let text = metrics(http);
+    let failed = r#"harmonia_daemon_operations_total{op="QueryPathFromHashPart",result="error"}"#;
+    assert_eq!(value(&text, failed), Some(1.0), "{text}");
+
+    let refusing = ScriptedDaemon::start(Script::greeting(Answer::then_hang_up([])));
+    let harmonia = Harmonia::start(&refusing.config());
+    assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 503);
+    let text = metrics(harmonia.http());
+    assert!(value(&text, r#"harmonia_daemon_dials_total{result="error"}"#) >= Some(1.0), "{text}");
+    assert_eq!(value(&text, r#"harmonia_daemon_dials_total{result="ok"}"#), Some(0.0), "{text}");
+}
+
+#[test]
+fn a_client_makes_no_label() {
+    let (_, _daemon, harmonia) = item_and_server();
+    let http = harmonia.http();
+    let ask = |target: &str, method: &str| {
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: evil\"}}1\r\nConnection: close\r\n\r\n");
+        http.request(request.as_bytes()).unwrap().status
+    };
+    let _ = (http.get("/first"), metrics(http));
+    let before = metrics(http);
+    for n in 0..200 {
+        assert_eq!(http.get(&format!("/unknown-{n}")).status, 404);
+        assert_eq!(http.get(&format!("/{n}/%22%7d%0a{n}")).status, 404);
+        assert_eq!(ask(&format!("/made-{n}"), "GET"), 404);
+    }
+    let after = metrics(http);
+    assert_eq!(series(&after), series(&before));
+    assert_eq!((ask("/x", "MADEUP"), ask("/x", "GETGET")), (405, 405));
+    let text = metrics(http);
+    let seen = r#"harmonia_http_requests_total{method="other",path="unknown",status="405"}"#;
+    assert_eq!(value(&text, seen), Some(2.0), "{text}");
+    assert!(!text.contains("MADEUP"), "{text}");
+}
+
+#[test]
+fn every_name_of_the_dashboard_is_a_metric() {
+    let (item, _daemon, harmonia) = item_and_server();
+    let http = harmonia.http();
+    assert_eq!(http.get(&item.nar_url()).status, 200);
+    let _ = metrics(http);
+    let text = metrics(http);
+    let names: BTreeSet<_> = series(&text).into_iter().map(|series| series.split('{').next().unwrap()).collect();
+
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/grafana-dashboard.json");
+    let dashboard = std::fs::read_to_string(file).unwrap();
+    let _: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    let words = dashboard.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let used: BTreeSet<_> = words.filter(|word| word.starts_with("harmonia_")).collect();
+    let unknown: Vec<_> = used.difference(&names).collect();
+    assert!(unknown.is_empty(), "{unknown:?} in the dashboard, but not in\n{text}");
+    // And what is counted is shown: each metric, be it by one of its series.
+    for kind in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let metric = kind.split(' ').next().unwrap();
+        assert!(used.iter().any(|name| name.starts_with(metric)), "{metric} is not in the dashboard");
+    }
+}
