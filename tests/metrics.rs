@@ -41,6 +41,8 @@ fn item_and_server() -> (StoreItem, ScriptedDaemon, Harmonia) {
     let item = StoreItem::file(b"counted");
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
+    // It asks the daemon who it is when it starts, on a connection that would be in use.
+    harmonia.logged("nix daemon at");
     (item, daemon, harmonia)
 }
 
@@ -118,6 +120,27 @@ fn a_nar_that_fails_and_a_client_that_leaves_are_told_apart() {
     let _ = http.get_failing(&item.nar_url(), &[]);
     await_value(http, r#"harmonia_http_bodies_aborted_total{by="server"}"#, 1.0);
     await_value(http, r#"harmonia_http_bodies_aborted_total{by="client"}"#, 1.0);
+}
+
+#[test]
+fn a_complete_body_is_not_aborted_however_it_is_sent() {
+    let item = StoreItem::file_of(1 << 20);
+    let daemon = ScriptedDaemon::start(item.script());
+    let harmonia = Harmonia::start(&format!("{}enable_compression = true\n", daemon.config()));
+    let http = harmonia.http();
+    let encoded = http.get_with(&item.nar_url(), &[("Accept-Encoding", "zstd")]);
+    assert_eq!(encoded.header("content-encoding"), Some("zstd"));
+    let plain = http.get(&item.nar_url());
+    let head = http.head(&item.nar_url());
+    assert!(plain.status == 200 && head.status == 200 && http.get("/nothing").status == 404);
+    await_value(http, "harmonia_http_requests_in_flight", 1.0);
+    let text = metrics(http);
+    #[allow(clippy::cast_precision_loss)]
+    let sent = (encoded.body.len() + plain.body.len()) as f64;
+    assert_eq!(value(&text, r#"harmonia_http_response_bytes_total{path="/nar/{nar}"}"#), Some(sent));
+    for by in ["client", "server"] {
+        assert_eq!(value(&text, &format!("harmonia_http_bodies_aborted_total{{by=\"{by}\"}}")), Some(0.0), "{text}");
+    }
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl App {
     #[must_use]
     pub fn new(config: &Config, store: Store, keys: SigningKeys, metrics: Arc<Metrics>) -> Self {
         let cache_info = handlers::cache_info::render(store.directory(), config.priority);
-        let landing_page = LandingPage::new(config, &store, &keys);
+        let landing_page = LandingPage::new(config, &store);
         let compression = config.compression.map(Compression::new);
         let (files, troubles) = (Files::new(), TroubleLog::default());
         Self {

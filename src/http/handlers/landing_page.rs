@@ -14,7 +14,6 @@ use super::super::origin::origin;
 use super::super::response::{Keep, Reply, set, text};
 use super::super::{App, VERSION};
 use crate::config::Config;
-use crate::signing::SigningKeys;
 use crate::store::Store;
 
 const STYLE: &str = include_str!("landing_page.css");
@@ -27,13 +26,12 @@ pub(in crate::http) struct LandingPage {
     is_https: bool,
     priority: u32,
     store: String,
-    keys: Vec<String>,
     policy: HeaderValue,
 }
 
 impl LandingPage {
     /// A page about this cache; the URL in it follows with each request.
-    pub(in crate::http) fn new(config: &Config, store: &Store, keys: &SigningKeys) -> Self {
+    pub(in crate::http) fn new(config: &Config, store: &Store) -> Self {
         let style = data_encoding::BASE64.encode(digest(&SHA256, STYLE.as_bytes()).as_ref());
         let policy = format!(
             "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -42,19 +40,19 @@ impl LandingPage {
             is_https: config.tls.is_some(),
             priority: config.priority,
             store: store.directory().to_string(),
-            keys: keys.public_keys().map(ToString::to_string).collect(),
             policy: HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'")),
         }
     }
 
-    fn render(&self, url: &str) -> String {
+    fn render(&self, url: &str, keys: &[String]) -> String {
         let mut page = String::with_capacity(2 * STYLE.len());
         // Writing to a string cannot fail.
-        let _ = self.write(&mut page, url);
+        let _ = self.write(&mut page, url, keys);
         page
     }
 
-    fn write(&self, page: &mut String, url: &str) -> std::fmt::Result {
+    /// Links are relative: a proxy may have this cache below a path.
+    fn write(&self, page: &mut String, url: &str, keys: &[String]) -> std::fmt::Result {
         write!(
             page,
             "<!doctype html>
@@ -74,9 +72,9 @@ Click a box to select its text.</p>
 ",
             url = escape(url)
         )?;
-        section(page, "nix.conf", "For <code>/etc/nix/nix.conf</code> of any machine with Nix:", &self.nix_conf(url))?;
-        section(page, "NixOS", "The same as a module of a NixOS configuration:", &self.nixos_module(url))?;
-        self.write_keys(page)?;
+        section(page, "nix.conf", "For <code>/etc/nix/nix.conf</code> of any machine with Nix:", &nix_conf(url, keys))?;
+        section(page, "NixOS", "The same as a module of a NixOS configuration:", &nixos_module(url, keys))?;
+        write_keys(page, keys)?;
         write!(
             page,
             "<section>
@@ -89,47 +87,15 @@ Click a box to select its text.</p>
 </section>
 </main>
 <footer>
-<a href=\"/nix-cache-info\">nix-cache-info</a> {pubkey}<a href=\"/ready\">ready</a> <a href=\"/metrics\">metrics</a>
+<a href=\"nix-cache-info\">nix-cache-info</a> {pubkey}<a href=\"ready\">ready</a> <a href=\"metrics\">metrics</a>
 </footer>
 </body>
 </html>
 ",
             store = escape(&self.store),
             priority = self.priority,
-            pubkey = if self.keys.is_empty() { "" } else { "<a href=\"/pubkey\">pubkey</a> " },
+            pubkey = if keys.is_empty() { "" } else { "<a href=\"pubkey\">pubkey</a> " },
         )
-    }
-
-    fn write_keys(&self, page: &mut String) -> std::fmt::Result {
-        let text = match self.keys.len() {
-            0 => {
-                "This cache signs nothing itself. Clients take from it what is signed by keys that they trust already."
-            }
-            1 => "Everything from here is signed with the secret half of this key:",
-            _ => "Everything from here is signed with the secret halves of these keys; one of them is enough:",
-        };
-        write!(page, "<section>\n<h2>Public keys</h2>\n<p>{text}</p>\n")?;
-        for key in &self.keys {
-            writeln!(page, "<pre><code>{}</code></pre>", escape(key))?;
-        }
-        page.write_str("</section>\n")
-    }
-
-    fn nix_conf(&self, url: &str) -> String {
-        let mut text = format!("extra-substituters = {url}");
-        if !self.keys.is_empty() {
-            let _ = write!(text, "\nextra-trusted-public-keys = {}", self.keys.join(" "));
-        }
-        text
-    }
-
-    fn nixos_module(&self, url: &str) -> String {
-        let mut text = String::from("{\n  nix.settings = {\n");
-        nix_list(&mut text, "substituters", &[url.to_owned()]);
-        if !self.keys.is_empty() {
-            nix_list(&mut text, "trusted-public-keys", &self.keys);
-        }
-        text + "  };\n}"
     }
 }
 
@@ -137,13 +103,44 @@ Click a box to select its text.</p>
 pub(in crate::http) fn respond(app: &App, parts: &Parts) -> Reply {
     let page = &app.landing_page;
     let url = origin(&parts.headers, &parts.uri, page.is_https);
-    let body = page.render(url.as_deref().unwrap_or(UNKNOWN_ORIGIN));
+    let keys: Vec<String> = app.keys.load().public_keys().map(ToString::to_string).collect();
+    let body = page.render(url.as_deref().unwrap_or(UNKNOWN_ORIGIN), &keys);
     // The URL comes from headers that a shared cache in front does not tell requests apart by.
     let mut reply = text(StatusCode::OK, Keep::Not, "text/html; charset=utf-8", body.into());
     set(&mut reply, CONTENT_SECURITY_POLICY, page.policy.clone());
     set(&mut reply, X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     set(&mut reply, REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     reply
+}
+
+fn write_keys(page: &mut String, keys: &[String]) -> std::fmt::Result {
+    let text = match keys.len() {
+        0 => "This cache signs nothing itself. Clients take from it what is signed by keys that they trust already.",
+        1 => "Everything from here is signed with the secret half of this key:",
+        _ => "Everything from here is signed with the secret halves of these keys; one of them is enough:",
+    };
+    write!(page, "<section>\n<h2>Public keys</h2>\n<p>{text}</p>\n")?;
+    for key in keys {
+        writeln!(page, "<pre><code>{}</code></pre>", escape(key))?;
+    }
+    page.write_str("</section>\n")
+}
+
+fn nix_conf(url: &str, keys: &[String]) -> String {
+    let mut text = format!("extra-substituters = {url}");
+    if !keys.is_empty() {
+        let _ = write!(text, "\nextra-trusted-public-keys = {}", keys.join(" "));
+    }
+    text
+}
+
+fn nixos_module(url: &str, keys: &[String]) -> String {
+    let mut text = String::from("{\n  nix.settings = {\n");
+    nix_list(&mut text, "substituters", &[url.to_owned()]);
+    if !keys.is_empty() {
+        nix_list(&mut text, "trusted-public-keys", keys);
+    }
+    text + "  };\n}"
 }
 
 fn section(page: &mut String, title: &str, lead: &str, code: &str) -> std::fmt::Result {
@@ -166,27 +163,27 @@ fn nix_string(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn page(keys: &[&str]) -> LandingPage {
-        LandingPage {
+    fn page(keys: &[String]) -> String {
+        let page = LandingPage {
             is_https: false,
             priority: 30,
             store: "/nix/store".to_owned(),
-            keys: keys.iter().map(ToString::to_string).collect(),
             policy: HeaderValue::from_static(""),
-        }
+        };
+        page.render("http://cache", keys)
     }
 
     #[test]
     fn what_a_key_is_called_is_never_markup_nor_nix() {
-        let odd = page(&["<b>\"${x}\\-1:AAAA"]);
-        let html = odd.render("http://cache");
+        let odd = ["<b>\"${x}\\-1:AAAA".to_owned()];
+        let html = page(&odd);
         assert!(!html.contains("<b>"), "{html}");
-        assert!(odd.nixos_module("http://cache").contains(r#""<b>\"\${x}\\-1:AAAA""#));
+        assert!(nixos_module("http://cache", &odd).contains(r#""<b>\"\${x}\\-1:AAAA""#));
     }
 
     #[test]
     fn without_keys_there_is_nothing_to_trust() {
-        let html = page(&[]).render("http://cache");
-        assert!(html.contains("signs nothing") && !html.contains("trusted-public-keys") && !html.contains("/pubkey"));
+        let html = page(&[]);
+        assert!(html.contains("signs nothing") && !html.contains("trusted-public-keys") && !html.contains("pubkey"));
     }
 }
