@@ -20,6 +20,7 @@ mod nar_faults;
 mod narinfo;
 mod ranges;
 mod resume;
+mod serve_path;
 mod signatures;
 mod start;
 mod support;

@@ -6,8 +6,10 @@
 pub mod body;
 pub mod coding;
 pub mod compress;
+mod directory_page;
 pub mod error;
 pub mod file_body;
+mod files;
 mod handlers;
 pub mod range;
 pub mod response;
@@ -26,6 +28,7 @@ use body::Body;
 use coding::{Coding, negotiated};
 use compress::compress_small;
 use error::HandlerError;
+use files::Files;
 use response::{Keep, Reply};
 use route::Route;
 use trouble::TroubleLog;
@@ -46,25 +49,6 @@ pub struct App {
     cache_info: Bytes,
     files: Files,
     troubles: TroubleLog,
-}
-
-/// Bounds on what is done with files at one time.
-#[derive(Debug)]
-struct Files {
-    /// Pieces that are read: threads that wait for the disk.
-    reads: Arc<Semaphore>,
-    /// Files that are decoded: up to 8 MiB of memory each.
-    decoders: Arc<Semaphore>,
-}
-
-impl Files {
-    const READS: usize = 16;
-    const DECODERS: usize = 32;
-
-    fn new() -> Self {
-        let permits = |count| Arc::new(Semaphore::new(count));
-        Self { reads: permits(Self::READS), decoders: permits(Self::DECODERS) }
-    }
 }
 
 /// How bodies are encoded for clients that accept it.
@@ -135,6 +119,7 @@ impl App {
             Route::Listing { hash } => handlers::listing::respond(self, headers, hash).await,
             Route::Nar { hash, nar_hash } => handlers::nar::respond(self, method, headers, hash, nar_hash).await,
             Route::BuildLog { hash } => handlers::build_log::respond(self, method, headers, hash).await,
+            Route::Serve(place) => handlers::serve::respond(self, method, headers, &place).await,
             Route::Unknown => Ok(response::refusal(StatusCode::NOT_FOUND)),
         }
     }

@@ -6,3 +6,4 @@ mod file;
 pub(super) mod listing;
 pub(super) mod nar;
 pub(super) mod narinfo;
+pub(super) mod serve;
