@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use bzip2::Compression;
 use bzip2::write::BzEncoder;
 
+use crate::support::client::Client;
+use crate::support::daemon::Daemon;
 use crate::support::http::{Http, Response};
+use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Question, ScriptedDaemon};
 use crate::support::server::Harmonia;
@@ -107,6 +110,23 @@ fn an_outputs_log_is_its_derivers() {
     assert_eq!(logs.get(output).text(), TEXT);
     fs::remove_dir_all(logs.dir.join("drvs")).unwrap();
     assert_eq!(logs.get(output).status, 404);
+}
+
+#[test]
+fn every_clients_nix_log_prints_it() {
+    let daemon = Daemon::shared(Release::Nix2_34);
+    let dir = scratch::fresh_dir();
+    let path = daemon.content().path("with-deriver");
+    let deriver = daemon.path_info(path)["deriver"].as_str().unwrap().to_owned();
+    let (start, rest) = deriver.strip_prefix("/nix/store/").unwrap().split_at(2);
+    fs::create_dir_all(dir.join("drvs").join(start)).unwrap();
+    fs::write(dir.join("drvs").join(start).join(format!("{rest}.bz2")), bzip2(TEXT.as_bytes())).unwrap();
+    let socket = daemon.socket();
+    let harmonia = Harmonia::start(&format!("daemon_socket = {socket:?}\nlog_dir = {dir:?}\n"));
+    for release in Release::ALL {
+        let client = Client::new(release, harmonia.url(), &[]);
+        assert_eq!(client.log(path).text(), TEXT.trim_end(), "{release}");
+    }
 }
 
 #[test]

@@ -26,7 +26,9 @@ fn parsed(response: &Response) -> Value {
 fn nixs_own(daemon: &Daemon, name: &str) -> Value {
     let path = served::content().path(name);
     let cache = format!("file:///nix/tmp/cache-{name}");
-    let _ = daemon.run(&["nix", "copy", "--to", &format!("{cache}?write-nar-listing=true"), path]).stdout();
+    let _ = daemon
+        .run(&["nix", "copy", "--to", &format!("{cache}?write-nar-listing=true&compression=none"), path])
+        .stdout();
     let file = daemon.on_host(&format!("{}/{}.ls", &cache["file://".len()..], hash_part(path)));
     serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
 }

@@ -24,6 +24,7 @@ mod notify;
 mod ranges;
 mod reload;
 mod resume;
+mod serve_path;
 mod signatures;
 mod socket_activation;
 mod start;

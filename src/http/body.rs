@@ -36,6 +36,27 @@ impl Body {
     pub const fn empty() -> Self {
         Self::Bytes(Bytes::new())
     }
+
+    /// The same; a text in memory keeps `place` until it has been sent. That bounds how many large ones there are, for
+    /// their readers may be slow.
+    #[must_use]
+    pub fn holding(self, place: impl Send + 'static) -> Self {
+        match self {
+            Self::Bytes(text) => Self::Bytes(Bytes::from_owner(Held { text, _place: place })),
+            other => other,
+        }
+    }
+}
+
+struct Held<P> {
+    text: Bytes,
+    _place: P,
+}
+
+impl<P> AsRef<[u8]> for Held<P> {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
 }
 
 impl HttpBody for Body {

@@ -48,8 +48,8 @@ pub fn version() -> &'static str {
     zstd::zstd_safe::version_string()
 }
 
-/// Encodes a text that is wholly in memory as one frame, on the calling thread: for a few hundred
-/// kilobytes at the most.
+/// Encodes a text that is wholly in memory as one frame, on the calling thread, which for more
+/// than a few hundred kilobytes must be one that may block.
 pub fn compress_small(text: &[u8], settings: &Zstd) -> io::Result<Vec<u8>> {
     let mut encoder = zstd::bulk::Compressor::new(settings.level)?;
     for parameter in parameters(settings) {

@@ -12,8 +12,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
+use super::files::Slot;
 use crate::store::StoreError;
 
 /// Bytes that are read at once.
@@ -29,8 +30,8 @@ pub struct FileBody {
     /// Bytes to come, unless that is unknown.
     remaining: Option<u64>,
     reads: Arc<Semaphore>,
-    /// Held until the body is gone.
-    _place: Option<OwnedSemaphorePermit>,
+    /// Kept until the body is gone.
+    _slots: Vec<Slot>,
 }
 
 enum Stage {
@@ -40,19 +41,16 @@ enum Stage {
 }
 
 impl FileBody {
-    /// The next `length` bytes of `source`, which is the file at `path`; each piece takes a permit of `reads`.
-    pub fn plain(source: impl Read + Send + 'static, path: PathBuf, length: u64, reads: Arc<Semaphore>) -> Self {
-        Self { stage: Stage::Idle(Box::new(source)), path, remaining: Some(length), reads, _place: None }
-    }
-
-    /// All that `decoder` makes of the file at `path`. `place` bounds how many are decoded at one time.
-    pub fn decoded(
-        decoder: impl Read + Send + 'static,
+    /// The next `length` bytes of `source`, or all that it has: the file at `path`, or what a decoder makes of that. Each
+    /// piece takes a permit of `reads`; `slots` are kept until the body is gone.
+    pub fn new(
+        source: impl Read + Send + 'static,
         path: PathBuf,
+        length: Option<u64>,
         reads: Arc<Semaphore>,
-        place: OwnedSemaphorePermit,
+        slots: Vec<Slot>,
     ) -> Self {
-        Self { stage: Stage::Idle(Box::new(decoder)), path, remaining: None, reads, _place: Some(place) }
+        Self { stage: Stage::Idle(Box::new(source)), path, remaining: length, reads, _slots: slots }
     }
 
     fn read(&self, source: Source) -> Work {

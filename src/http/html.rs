@@ -1,30 +1,21 @@
 //! Text in HTML, so that it is never markup.
 
-use std::fmt;
-
-/// `text` as the content of an element or of a quoted attribute.
-pub(in crate::http) fn escape(text: &str) -> impl fmt::Display {
-    Escaped(text)
-}
-
-struct Escaped<'t>(&'t str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
-        while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
-            f.write_str(&rest[..at])?;
-            f.write_str(match rest.as_bytes()[at] {
-                b'&' => "&amp;",
-                b'<' => "&lt;",
-                b'>' => "&gt;",
-                b'"' => "&quot;",
-                _ => "&#39;",
-            })?;
-            rest = &rest[at + 1..];
+/// Text as HTML that shows it, between tags or in a quoted attribute. Control characters, which have no picture, become
+/// the replacement character.
+pub(super) fn escape(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            c if c.is_control() => html.push(char::REPLACEMENT_CHARACTER),
+            c => html.push(c),
         }
-        f.write_str(rest)
     }
+    html
 }
 
 #[cfg(test)]
@@ -34,14 +25,14 @@ mod tests {
 
     #[test]
     fn markup_becomes_text() {
-        let text = escape("<a href='x' title=\"y\">R&amp;D é</a>").to_string();
+        let text = escape("<a href='x' title=\"y\">R&amp;D é</a>");
         assert_eq!(text, "&lt;a href=&#39;x&#39; title=&quot;y&quot;&gt;R&amp;amp;D é&lt;/a&gt;");
     }
 
     proptest! {
         #[test]
         fn what_was_escaped_holds_no_markup_and_can_be_read_back(text in "\\PC*") {
-            let escaped = escape(&text).to_string();
+            let escaped = escape(&text);
             prop_assert!(!escaped.contains(['<', '>', '"', '\'']));
             let entities = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
             let back = entities.iter().fold(escaped, |text, (entity, plain)| text.replace(entity, plain));

@@ -7,8 +7,10 @@ pub mod account;
 pub mod body;
 pub mod coding;
 pub mod compress;
+mod directory_page;
 pub mod error;
 pub mod file_body;
+mod files;
 mod handlers;
 mod html;
 mod origin;
@@ -32,6 +34,7 @@ use body::Body;
 use coding::{Coding, negotiated};
 use compress::compress_small;
 use error::HandlerError;
+use files::Files;
 use handlers::landing_page::LandingPage;
 use response::{Keep, Reply};
 use route::Route;
@@ -59,25 +62,6 @@ pub struct App {
     landing_page: LandingPage,
     metrics: Arc<Metrics>,
     troubles: TroubleLog,
-}
-
-/// Bounds on what is done with files at one time.
-#[derive(Debug)]
-struct Files {
-    /// Pieces that are read: threads that wait for the disk.
-    reads: Arc<Semaphore>,
-    /// Files that are decoded: up to 8 MiB of memory each.
-    decoders: Arc<Semaphore>,
-}
-
-impl Files {
-    const READS: usize = 16;
-    const DECODERS: usize = 32;
-
-    fn new() -> Self {
-        let permits = |count| Arc::new(Semaphore::new(count));
-        Self { reads: permits(Self::READS), decoders: permits(Self::DECODERS) }
-    }
 }
 
 /// How bodies are encoded for clients that accept it.
@@ -180,6 +164,7 @@ impl App {
                 None => response::refusal(StatusCode::NOT_FOUND),
             }),
             Route::BuildLog { hash } => Box::pin(handlers::build_log::respond(self, method, headers, hash)).await,
+            Route::Serve(place) => Box::pin(handlers::serve::respond(self, method, headers, &place)).await,
             Route::Unknown => Ok(response::refusal(StatusCode::NOT_FOUND)),
         }
     }

@@ -7,12 +7,13 @@
 use std::borrow::Cow;
 
 use harmonia_protocol::hash::NarHash;
+use harmonia_protocol::nar::{MAX_DEPTH, Name};
 use harmonia_protocol::narinfo::{NarInfoError, Url};
 use harmonia_protocol::{HashPart, StorePath};
 use hyper::Uri;
 use percent_encoding::percent_decode_str;
 
-/// Segments that are looked at; no route has more than two.
+/// Segments that are looked at; no route has more than two, but for [`Place`].
 const MAX_SEGMENTS: usize = 16;
 /// Query parameters that are looked at; no route has more than one.
 const MAX_PARAMETERS: usize = 16;
@@ -59,8 +60,32 @@ pub enum Route {
         /// Whose. The name says nothing more, and some releases of Nix send only a part of it.
         hash: HashPart,
     },
+    /// `/serve/<hash>[/path]`
+    Serve(Place),
     /// Nothing that is here.
     Unknown,
+}
+
+/// A place in a store path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Of the path.
+    pub hash: HashPart,
+    /// From its root down.
+    pub names: Vec<Name>,
+    /// Whether the URL ends in a slash, as those of directories do.
+    pub slash: bool,
+}
+
+impl Place {
+    /// From what follows `/serve/`: names are bytes, as in a NAR, and may hold whatever a name may.
+    fn parse(path: &str) -> Option<Self> {
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        let hash = segments.next()?.parse().ok()?;
+        let name = |segment| Name::new(&percent_decode_str(segment).collect::<Vec<_>>()).ok();
+        let names = segments.map(name).take(MAX_DEPTH + 1).collect::<Option<Vec<_>>>()?;
+        (names.len() <= MAX_DEPTH).then_some(Self { hash, names, slash: path.ends_with('/') })
+    }
 }
 
 impl Route {
@@ -85,11 +110,15 @@ impl Route {
             Self::Listing { .. } => "/{hash}.ls",
             Self::Nar { .. } => "/nar/{nar}",
             Self::BuildLog { .. } => "/log/{drv}",
+            Self::Serve(_) => "/serve/{path}",
             Self::Unknown => "unknown",
         }
     }
 
     fn known(uri: &Uri) -> Option<Self> {
+        if let Some(path) = uri.path().trim_start_matches('/').strip_prefix("serve/") {
+            return Place::parse(path).map(Self::Serve);
+        }
         let segments = segments(uri.path())?;
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         match segments[..] {
@@ -223,6 +252,32 @@ mod tests {
         }
         for name in ["x", "--/x", "-a%2fb.drv", "-a/../b.drv", "-a%20b.drv", "-a%00.drv", "a!b"] {
             assert_eq!(parse(&format!("/log/{HASH}{name}")), Route::Unknown, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_place_in_a_path_is_its_names_as_bytes_and_whether_there_is_a_slash() {
+        let place = |names: &[&[u8]], slash| {
+            let names = names.iter().map(|name| Name::new(name).unwrap()).collect();
+            Route::Serve(Place { hash: HASH.parse().unwrap(), names, slash })
+        };
+        for (target, route) in [
+            ("", place(&[], false)),
+            ("/", place(&[], true)),
+            ("/bin//sh?x", place(&[b"bin", b"sh"], false)),
+            ("/%e9%5c/a%25+b/", place(&[b"\xe9\\", b"a%+b"], true)),
+        ] {
+            assert_eq!(parse(&format!("//serve//{HASH}{target}")), route, "{target}");
+        }
+        for target in
+            ["/..", "/%2e%2e/x", "/a/./b", "/a%2fb", "/%00", "x", &format!("/{}", "x".repeat(256)), &"/x".repeat(2049)]
+        {
+            assert_eq!(parse(&format!("/serve/{HASH}{target}")), Route::Unknown, "{target}");
+        }
+        for target in
+            ["/serve".to_owned(), "/serve/".to_owned(), format!("/serve/{NAR_HASH}/"), format!("/serve/../{HASH}")]
+        {
+            assert_eq!(parse(&target), Route::Unknown, "{target}");
         }
     }
 

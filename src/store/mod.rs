@@ -1,6 +1,6 @@
-//! The store as the handlers see it: valid paths, their NARs, and the logs of builds.
+//! The store as the handlers see it: valid paths, their NARs and files, and the logs of builds.
 //!
-//! Everything but the logs comes from nix-daemon over pooled connections; this module never opens Nix's database and never
+//! Everything but files and logs comes from nix-daemon over pooled connections; this module never opens Nix's database and never
 //! speaks HTTP. Its promise: `Ok(None)` only if the daemon itself said that a path is not valid, and a [`Nar`] that
 //! ends well has exactly the size and the hash of its path info.
 
@@ -14,26 +14,34 @@ mod regular_file;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod tree;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use deadpool::managed::BuildError;
 use harmonia_protocol::handshake::Session;
+use harmonia_protocol::hash::NarHash;
+use harmonia_protocol::nar::Name;
 use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart, QueryPathInfo};
 use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::{HashPart, StoreDir, StorePath};
+use tokio::sync::Semaphore;
 
 pub use build_log::{BuildLog, LogForm};
 pub use deadline::Step;
 pub use error::StoreError;
 pub use nar::Nar;
 pub use regular_file::RegularFile;
+pub use tree::{Directory, Entry, EntryKind, Found, FoundObject};
 
 use crate::config::Config;
 use crate::metrics::Metrics;
 use dial::Dialer;
 use pool::Pool;
+
+/// They take microseconds, unless the disk is slow.
+const WALKS: usize = 4;
 
 /// A path that the daemon has just called valid, and what it knows of it.
 #[derive(Debug)]
@@ -48,8 +56,11 @@ pub struct ValidPath {
 #[derive(Debug)]
 pub struct Store {
     directory: StoreDir,
+    real_directory: PathBuf,
     log_dir: PathBuf,
     pool: Pool,
+    /// Ways through the store's files that are looked for at one time, up to 128 descriptors each.
+    walks: Semaphore,
 }
 
 impl Store {
@@ -58,7 +69,8 @@ impl Store {
         let directory = config.virtual_nix_store.clone();
         let dialer = Arc::new(Dialer::new(config.daemon.address.clone(), directory.clone(), Arc::clone(metrics)));
         let pool = Pool::new(&dialer, config.max_metadata_connections, config.max_nar_streams, Arc::clone(metrics))?;
-        Ok(Self { directory, log_dir: config.log_dir.clone(), pool })
+        let (real_directory, log_dir) = (config.real_nix_store.clone(), config.log_dir.clone());
+        Ok(Self { directory, real_directory, log_dir, pool, walks: Semaphore::new(WALKS) })
     }
 
     /// The logical store directory.
@@ -109,6 +121,23 @@ impl Store {
             Some(path) => self.valid_path(path.hash_part()).await,
             None => Ok(None),
         }
+    }
+
+    /// The file or directory that `names` lead to from a valid path, where the store is visible here, and the hash of
+    /// the NAR that it is in; `None` if they lead nowhere, out of the store, or to a path that is not valid.
+    pub async fn find(&self, valid: &ValidPath, names: &[Name]) -> Result<Option<(Found, NarHash)>, StoreError> {
+        let look = || tree::find(&self.directory, &self.real_directory, &valid.path, names);
+        let found = {
+            // It is never closed.
+            let _walk = self.walks.acquire().await;
+            tokio::task::block_in_place(look)?
+        };
+        let Some(found) = found else { return Ok(None) };
+        if found.store_path == valid.path {
+            return Ok(Some((found, valid.info.nar_hash)));
+        }
+        let other = self.valid_path(found.store_path.hash_part()).await?;
+        Ok(other.filter(|other| other.path == found.store_path).map(|other| (found, other.info.nar_hash)))
     }
 
     /// The log of the derivation with this hash part, or of the build of the output that has it.

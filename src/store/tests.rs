@@ -98,7 +98,7 @@ async fn a_nar_whose_bytes_stay_away_is_late() {
     assert!(stream.chunk().await.unwrap().is_some());
     let info = PathInfo {
         deriver: None,
-        nar_hash: harmonia_protocol::hash::NarHash::from_digest([0; 32]),
+        nar_hash: NarHash::from_digest([0; 32]),
         references: Vec::new(),
         registration_time: 0,
         nar_size: 120,

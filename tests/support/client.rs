@@ -32,6 +32,11 @@ impl Client {
         self.prefix.run(&[&["nix-store", "--realise"], paths].concat())
     }
 
+    /// `nix log`: the log of the build of a path that only the cache has.
+    pub(crate) fn log(&self, path: &str) -> Outcome {
+        self.prefix.run(&["nix", "log", path])
+    }
+
     /// Reads the closures of these paths again and compares them with their hashes; gives the closures' paths, sorted.
     pub(crate) fn verified_closure(&self, paths: &[&str]) -> Vec<String> {
         let closure = self.prefix.run(&[&["nix-store", "--query", "--requisites"], paths].concat()).text();

@@ -12,6 +12,7 @@ use super::super::App;
 use super::super::body::Body;
 use super::super::error::HandlerError;
 use super::super::file_body::FileBody;
+use super::super::files::Slot;
 use super::super::response::{Keep, Reply, etag, is_held, not_modified, refusal, reply, set, set_nosniff};
 use super::file;
 use crate::store::{BuildLog, LogForm, RegularFile, StoreError};
@@ -26,15 +27,16 @@ pub(in crate::http) async fn respond(
     headers: &HeaderMap,
     hash: HashPart,
 ) -> Result<Reply, HandlerError> {
+    let slot = app.files.open().await;
     let Some(BuildLog { file, form }) = app.store.build_log(hash).await? else {
         return Ok(refusal(StatusCode::NOT_FOUND));
     };
     let mut reply = match form {
         LogForm::Plain => {
             let tag = etag(file.version());
-            file::respond(app, method, headers, file, tag, Keep::WhileCurrent)?
+            file::respond(app, method, headers, file, tag, Keep::WhileCurrent, slot)?
         }
-        form => decoded(app, method, headers, file, form).await?,
+        form => decoded(app, method, headers, file, form, slot).await?,
     };
     if reply.status().is_success() {
         set(&mut reply, CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -50,30 +52,35 @@ async fn decoded(
     headers: &HeaderMap,
     file: RegularFile,
     form: LogForm,
+    slot: Slot,
 ) -> Result<Reply, HandlerError> {
     let tag = etag(&format!("{}-text", file.version()));
     if is_held(headers, &tag) {
         return Ok(not_modified(Keep::WhileCurrent, tag));
     }
-    let body =
-        if *method == Method::HEAD { Body::empty() } else { Body::File(Box::new(decode(app, file, form).await?)) };
+    let body = if *method == Method::HEAD {
+        Body::empty()
+    } else {
+        Body::File(Box::new(decode(app, file, form, slot).await?))
+    };
     let mut reply = reply(StatusCode::OK, Keep::WhileCurrent, body);
     set(&mut reply, ETAG, tag);
     Ok(reply)
 }
 
-async fn decode(app: &App, file: RegularFile, form: LogForm) -> Result<FileBody, StoreError> {
+async fn decode(app: &App, file: RegularFile, form: LogForm, slot: Slot) -> Result<FileBody, StoreError> {
     let path = file.path().to_owned();
     let failed = |cause| StoreError::file(&path, &cause);
-    let place =
-        app.files.decoders.clone().acquire_owned().await.map_err(|closed| failed(std::io::Error::other(closed)))?;
-    let reads = app.files.reads.clone();
+    let slots = vec![slot, app.files.large().await];
+    let reads = app.files.reads().clone();
     Ok(match form {
         LogForm::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::new(file.into_file()).map_err(failed)?;
             decoder.window_log_max(MAX_WINDOW_LOG).map_err(failed)?;
-            FileBody::decoded(decoder, path, reads, place)
+            FileBody::new(decoder, path, None, reads, slots)
         }
-        LogForm::Plain | LogForm::Bzip2 => FileBody::decoded(MultiBzDecoder::new(file.into_file()), path, reads, place),
+        LogForm::Plain | LogForm::Bzip2 => {
+            FileBody::new(MultiBzDecoder::new(file.into_file()), path, None, reads, slots)
+        }
     })
 }

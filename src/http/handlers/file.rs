@@ -9,12 +9,14 @@ use super::super::App;
 use super::super::body::Body;
 use super::super::error::HandlerError;
 use super::super::file_body::FileBody;
+use super::super::files::Slot;
 use super::super::range::{Requested, honoured, requested};
 use super::super::response::{Keep, Reply, is_held, not_modified, reply, set, set_length, unsatisfiable};
 use crate::store::{RegularFile, StoreError};
 
 /// Answers with a file whose bytes `tag` names, or with what the conditions and the range of the request ask instead.
-/// The caller adds the type.
+/// The caller adds the type. `slot` is kept
+/// until the body is gone.
 pub(super) fn respond(
     app: &App,
     method: &Method,
@@ -22,6 +24,7 @@ pub(super) fn respond(
     file: RegularFile,
     tag: HeaderValue,
     keep: Keep,
+    slot: Slot,
 ) -> Result<Reply, HandlerError> {
     if is_held(headers, &tag) {
         return Ok(not_modified(keep, tag));
@@ -33,7 +36,7 @@ pub(super) fn respond(
         Requested::Whole => (0, size, None),
         Requested::Part(part) => (part.first(), part.len(), HeaderValue::from_str(&part.content_range()).ok()),
     };
-    let body = if *method == Method::HEAD { Body::empty() } else { body(app, file, first, length)? };
+    let body = if *method == Method::HEAD { Body::empty() } else { body(app, file, first, length, slot)? };
     let status = if content_range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     let mut reply = reply(status, keep, body);
     if let Some(range) = content_range {
@@ -44,10 +47,10 @@ pub(super) fn respond(
     Ok(reply)
 }
 
-fn body(app: &App, file: RegularFile, first: u64, length: u64) -> Result<Body, HandlerError> {
+fn body(app: &App, file: RegularFile, first: u64, length: u64, slot: Slot) -> Result<Body, HandlerError> {
     let path = file.path().to_owned();
     let mut file = file.into_file();
     let found = file.seek(SeekFrom::Start(first));
     found.map_err(|cause: io::Error| StoreError::file(&path, &cause))?;
-    Ok(Body::File(Box::new(FileBody::plain(file, path, length, app.files.reads.clone()))))
+    Ok(Body::File(Box::new(FileBody::new(file, path, Some(length), app.files.reads().clone(), vec![slot]))))
 }

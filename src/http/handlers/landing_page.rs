@@ -144,7 +144,7 @@ fn nixos_module(url: &str, keys: &[String]) -> String {
 }
 
 fn section(page: &mut String, title: &str, lead: &str, code: &str) -> std::fmt::Result {
-    let code = escape(code);
+    let code = code.lines().map(escape).collect::<Vec<_>>().join("\n");
     write!(page, "<section>\n<h2>{title}</h2>\n<p>{lead}</p>\n<pre><code>{code}</code></pre>\n</section>\n")
 }
 

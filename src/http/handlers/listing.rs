@@ -10,17 +10,14 @@
 
 use std::io::{self, Write as _};
 
-use bytes::Bytes;
 use harmonia_protocol::HashPart;
 use harmonia_protocol::nar::{Event, Layout, Object};
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 
 use super::super::App;
-use super::super::body::Body;
 use super::super::error::HandlerError;
 use super::super::response::{Keep, Reply, refusal};
-use crate::store::Nar;
 
 /// Answers a request for the listing of the path with this hash part.
 pub(in crate::http) async fn respond(app: &App, headers: &HeaderMap, hash: HashPart) -> Result<Reply, HandlerError> {
@@ -33,23 +30,8 @@ pub(in crate::http) async fn respond(app: &App, headers: &HeaderMap, hash: HashP
         Some(app.text(headers, Keep::AnHour, "application/json", text.into()))
     });
     let Some(reply) = reply else { return Ok(refusal(StatusCode::NOT_FOUND)) };
-    Ok(reply.map(|body| match body {
-        Body::Bytes(text) => Body::Bytes(Bytes::from_owner(Held { text, _nar: nar })),
-        other => other,
-    }))
-}
-
-/// A text that keeps its place among the NARs that are read at one time until it has been sent: large ones take tens
-/// of megabytes, and their readers may be slow.
-struct Held {
-    text: Bytes,
-    _nar: Nar,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.text
-    }
+    // Its connection is the place that the text keeps among the NARs which are read at one time.
+    Ok(reply.map(|body| body.holding(nar)))
 }
 
 /// The listing; `None` if a name or a target is not UTF-8.

@@ -10,3 +10,4 @@ pub(super) mod nar;
 pub(super) mod narinfo;
 pub(super) mod public_keys;
 pub(super) mod ready;
+pub(super) mod serve;

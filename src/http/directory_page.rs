@@ -1,0 +1,211 @@
+//! The page that shows a directory of a store path.
+//!
+//! Plain HTML for browsers with and without graphics: no script, no external resource, links that are all relative.
+//! Names are anybody's bytes: what is shown goes through [`escape`] and cannot become markup, what is linked is
+//! percent-encoded and cannot become another scheme or path.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+
+use harmonia_protocol::nar::Name;
+use harmonia_protocol::{StoreDir, StorePath};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+use super::html::escape;
+use crate::store::{Entry, EntryKind};
+
+/// What is encoded in a link: all but the characters that RFC 3986, section 2.3 calls unreserved.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+const STYLE: &str = "\
+:root{color-scheme:light dark}\
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:1rem auto;padding:0 1rem;overflow-wrap:anywhere}\
+h1{font-size:1.1rem}\
+table{border-collapse:collapse;width:100%}\
+th,td{text-align:left;padding:.1rem .5rem .1rem 0;border-bottom:1px solid #8884;vertical-align:top}\
+th+th,td+td{text-align:right;white-space:nowrap}";
+
+/// Which directory is shown.
+pub(super) struct Place<'a> {
+    /// The store directory, as clients see it.
+    pub(super) store: &'a StoreDir,
+    /// The store path that was asked for.
+    pub(super) path: &'a StorePath,
+    /// The names below it.
+    pub(super) names: &'a [Name],
+}
+
+/// The page; `more` says that the directory has further entries than these.
+pub(super) fn render(place: &Place<'_>, entries: &[Entry], more: bool) -> String {
+    let mut title = place.store.full_path(place.path);
+    for name in place.names {
+        title.push('/');
+        title.push_str(&String::from_utf8_lossy(name.as_bytes()));
+    }
+    let title = escape(&title);
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
+         </head>\n<body>\n<h1>"
+    );
+    crumbs(&mut page, place);
+    page.push_str("</h1>\n<table>\n<tr><th>Name</th><th>Size</th></tr>\n");
+    if !place.names.is_empty() {
+        page.push_str("<tr><td><a href=\"../\">..</a></td><td></td></tr>\n");
+    }
+    for entry in entries {
+        row(&mut page, entry);
+    }
+    page.push_str("</table>\n");
+    if more {
+        // Writing to a string cannot fail.
+        let _ = writeln!(page, "<p>Only {} of its entries are shown.</p>", entries.len());
+    }
+    page.push_str("</body>\n</html>\n");
+    page
+}
+
+/// The way to the directory; each part but the last is a link up.
+fn crumbs(page: &mut String, place: &Place<'_>) {
+    let _ = write!(page, "{}/", escape(place.store.as_str()));
+    let names = place.names.iter().map(|name| String::from_utf8_lossy(name.as_bytes()));
+    let parts = std::iter::once(place.path.base_name().into()).chain(names);
+    for (part, up) in parts.zip((0..=place.names.len()).rev()) {
+        let part = escape(&part);
+        let _ = match up {
+            0 => write!(page, "<bdi>{part}</bdi>"),
+            up => write!(page, "<a href=\"{}\"><bdi>{part}</bdi></a>/", "../".repeat(up)),
+        };
+    }
+}
+
+fn row(page: &mut String, Entry { name, kind }: &Entry) {
+    let text = escape(&name.to_string_lossy());
+    let href = href(name);
+    let _ = match kind {
+        EntryKind::Directory => writeln!(page, "<tr><td><a href=\"{href}/\"><bdi>{text}</bdi>/</a></td><td></td></tr>"),
+        EntryKind::File(bytes) => {
+            let size = size(*bytes);
+            writeln!(page, "<tr><td><a href=\"{href}\"><bdi>{text}</bdi></a></td><td>{size}</td></tr>")
+        }
+        EntryKind::Symlink(target) => {
+            let target = escape(&target.to_string_lossy());
+            writeln!(
+                page,
+                "<tr><td><a href=\"{href}\"><bdi>{text}</bdi></a> &rarr; <bdi>{target}</bdi></td><td></td></tr>"
+            )
+        }
+        EntryKind::Other => writeln!(page, "<tr><td><bdi>{text}</bdi></td><td></td></tr>"),
+    };
+}
+
+/// A reference to an entry from the page of its directory. It begins with a dot, since a name may have a colon.
+fn href(name: &OsStr) -> String {
+    format!("./{}", encoded(name.as_bytes()))
+}
+
+/// A name as a segment of a URL.
+pub(super) fn encoded(name: &[u8]) -> String {
+    percent_encode(name, ENCODED).to_string()
+}
+
+/// A number of bytes for people: three digits and a little.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut rest = bytes;
+    let mut unit = None;
+    let mut tenths = 0;
+    for name in UNITS {
+        if rest < 1024 {
+            break;
+        }
+        tenths = rest % 1024 * 10 / 1024;
+        rest /= 1024;
+        unit = Some(name);
+    }
+    match unit {
+        None => format!("{rest} B"),
+        Some(unit) => format!("{rest}.{tenths} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn page(names: &[&[u8]], entries: &[Entry], more: bool) -> String {
+        let names: Vec<_> = names.iter().map(|name| Name::new(name).unwrap()).collect();
+        let path = StorePath::from_base_name("lq7lf2dg0c05ibn8r201m1cgdcj5i60a-hello").unwrap();
+        render(&Place { store: &StoreDir::default(), path: &path, names: &names }, entries, more)
+    }
+
+    fn entry(name: &[u8], kind: EntryKind) -> Entry {
+        Entry { name: OsStr::from_bytes(name).to_owned(), kind }
+    }
+
+    #[test]
+    fn breadcrumbs_lead_up_and_stop_at_the_store_path() {
+        let root = page(&[], &[], false);
+        assert!(root.contains("<h1>/nix/store/<bdi>lq7lf2dg0c05ibn8r201m1cgdcj5i60a-hello</bdi></h1>"), "{root}");
+        assert!(!root.contains("href"), "{root}");
+        let below = page(&[b"share", b"man"], &[], false);
+        let path = "<a href=\"../../\"><bdi>lq7lf2dg0c05ibn8r201m1cgdcj5i60a-hello</bdi></a>";
+        let crumbs = format!("<h1>/nix/store/{path}/<a href=\"../\"><bdi>share</bdi></a>/<bdi>man</bdi></h1>");
+        assert!(below.contains(&crumbs), "{below}");
+    }
+
+    #[test]
+    fn each_kind_of_entry_has_its_row() {
+        let page = page(
+            &[],
+            &[
+                entry(b"bin", EntryKind::Directory),
+                entry(b"a b:c%", EntryKind::File(1536)),
+                entry(b"latin-1 \xe9", EntryKind::Symlink("<x>".into())),
+                entry(b"fifo", EntryKind::Other),
+            ],
+            true,
+        );
+        for row in [
+            "<tr><td><a href=\"./bin/\"><bdi>bin</bdi>/</a></td><td></td></tr>",
+            "<tr><td><a href=\"./a%20b%3Ac%25\"><bdi>a b:c%</bdi></a></td><td>1.5 KiB</td></tr>",
+            "<a href=\"./latin-1%20%E9\"><bdi>latin-1 \u{fffd}</bdi></a> &rarr; <bdi>&lt;x&gt;</bdi>",
+            "<tr><td><bdi>fifo</bdi></td><td></td></tr>",
+            "<p>Only 4 of its entries are shown.</p>",
+        ] {
+            assert!(page.contains(row), "{row} is not in {page}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_rounded_down_to_a_tenth() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1024 * 1024 - 1, "1023.9 KiB"),
+            (5 << 30, "5.0 GiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_becomes_markup_or_another_url(name in prop::collection::vec(1_u8..=255, 1..40), link: bool) {
+            let kind = if link { EntryKind::Symlink(OsStr::from_bytes(&name).to_owned()) } else { EntryKind::File(1) };
+            let plain = if link { EntryKind::Symlink("x".into()) } else { EntryKind::File(1) };
+            let (odd, known) = (page(&[], &[entry(&name, kind)], false), page(&[], &[entry(b"x", plain)], false));
+            for c in ['<', '>', '"', '\''] {
+                prop_assert_eq!(odd.matches(c).count(), known.matches(c).count());
+            }
+            let href = odd.split("href=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+            let segment = href.strip_prefix("./").unwrap();
+            prop_assert!(segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte)));
+            prop_assert_eq!(percent_encoding::percent_decode_str(segment).collect::<Vec<_>>(), name);
+        }
+    }
+}

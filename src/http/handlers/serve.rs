@@ -1,0 +1,155 @@
+//! `/serve/…`: the files of a valid path, for browsers, where the store is visible here.
+//!
+//! What is in a path is anybody's who may build, and it is served from the cache's own origin. So every response says
+//! that its type is what it says, and puts documents into a sandbox of their own (CSP): no script runs, no form is sent,
+//! nothing is loaded from elsewhere, and no other site may frame it.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use harmonia_protocol::hash::NarHash;
+use harmonia_protocol::nar::Name;
+use hyper::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use hyper::{Method, StatusCode};
+use ring::digest::{SHA256, digest};
+
+use super::super::App;
+use super::super::body::Body;
+use super::super::directory_page::{self, encoded};
+use super::super::error::HandlerError;
+use super::super::response::{Keep, Reply, etag, refusal, reply, set, set_length, set_nosniff};
+use super::super::route::Place;
+use super::file;
+use crate::store::{Directory, Found, FoundObject, StoreError, ValidPath};
+
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "sandbox allow-downloads; default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+const INDEX: &[u8] = b"index.html";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// Answers a request for what is at this place.
+pub(in crate::http) async fn respond(
+    app: &App,
+    method: &Method,
+    headers: &HeaderMap,
+    place: &Place,
+) -> Result<Reply, HandlerError> {
+    let mut reply = match app.store.valid_path(place.hash).await? {
+        Some(valid) => at(app, method, headers, place, &valid).await?,
+        None => refusal(StatusCode::NOT_FOUND),
+    };
+    set_nosniff(&mut reply);
+    set(&mut reply, CONTENT_SECURITY_POLICY, POLICY);
+    Ok(reply)
+}
+
+async fn at(
+    app: &App,
+    method: &Method,
+    headers: &HeaderMap,
+    place: &Place,
+    valid: &ValidPath,
+) -> Result<Reply, HandlerError> {
+    let slot = app.files.open().await;
+    let Some((Found { below, object, .. }, nar_hash)) = app.store.find(valid, &place.names).await? else {
+        return Ok(refusal(StatusCode::NOT_FOUND));
+    };
+    match object {
+        FoundObject::File(_) if place.slash => Ok(refusal(StatusCode::NOT_FOUND)),
+        FoundObject::File(file) => {
+            let name = place.names.last().map_or(valid.path.name().as_bytes(), Name::as_bytes);
+            let reply = file::respond(app, method, headers, file, tag(&nar_hash, &below), Keep::AnHour, slot)?;
+            Ok(typed(reply, &content_type(name)))
+        }
+        FoundObject::Directory(_) if !place.slash => Ok(slash_redirect(place)),
+        FoundObject::Directory(directory) => {
+            let index: Vec<_> = place.names.iter().cloned().chain(Name::new(INDEX)).collect();
+            match app.store.find(valid, &index).await? {
+                Some((Found { below, object: FoundObject::File(file), .. }, nar_hash)) => {
+                    let reply = file::respond(app, method, headers, file, tag(&nar_hash, &below), Keep::AnHour, slot)?;
+                    Ok(typed(reply, HTML))
+                }
+                _ => page(app, headers, place, valid, &directory).await,
+            }
+        }
+    }
+}
+
+/// Our page of the directory.
+async fn page(
+    app: &App,
+    headers: &HeaderMap,
+    place: &Place,
+    valid: &ValidPath,
+    directory: &Directory,
+) -> Result<Reply, HandlerError> {
+    let slot = app.files.large().await;
+    let page = directory_page::Place { store: app.store.directory(), path: &valid.path, names: &place.names };
+    let reply = tokio::task::block_in_place(|| {
+        let (entries, more) = directory.entries()?;
+        let text = directory_page::render(&page, &entries, more).into();
+        Ok::<_, StoreError>(app.text(headers, Keep::AnHour, HTML, text))
+    })?;
+    Ok(reply.map(|body| body.holding(slot)))
+}
+
+/// To the same place with a slash, so that relative links in its page are right. Relative itself: proxies may have put
+/// the cache anywhere.
+fn slash_redirect(place: &Place) -> Reply {
+    let last = place.names.last().map_or_else(|| place.hash.to_string(), |name| encoded(name.as_bytes()));
+    let mut reply = reply(StatusCode::MOVED_PERMANENTLY, Keep::AnHour, Body::empty());
+    set_length(&mut reply, 0);
+    if let Ok(location) = HeaderValue::from_str(&format!("./{last}/")) {
+        set(&mut reply, LOCATION, location);
+    }
+    reply
+}
+
+/// The NAR and the place in it fix a file's bytes.
+fn tag(nar_hash: &NarHash, below: &Path) -> HeaderValue {
+    let text = [nar_hash.to_nix32().as_bytes(), b"/", below.as_os_str().as_bytes()].concat();
+    etag(&data_encoding::HEXLOWER.encode(&digest(&SHA256, &text).as_ref()[..16]))
+}
+
+fn typed(mut reply: Reply, kind: &str) -> Reply {
+    if reply.status().is_success() {
+        if let Ok(kind) = HeaderValue::from_str(kind) {
+            set(&mut reply, CONTENT_TYPE, kind);
+        }
+    }
+    reply
+}
+
+/// By the extension of a name. Texts of Unix are UTF-8.
+fn content_type(name: &[u8]) -> String {
+    let extension = name.rsplit(|byte| *byte == b'.').next().and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let guess = extension.filter(|it| it.len() < name.len()).and_then(|it| mime_guess::from_ext(it).first_raw());
+    match guess {
+        Some(kind) if kind.starts_with("text/") => format!("{kind}; charset=utf-8"),
+        Some(kind) => kind.to_owned(),
+        None => "application/octet-stream".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_follow_the_extension_and_texts_are_utf_8() {
+        for (name, kind) in [
+            (&b"index.html"[..], HTML),
+            (b"a.TXT", "text/plain; charset=utf-8"),
+            (b"style.css", "text/css; charset=utf-8"),
+            (b"logo.svg", "image/svg+xml"),
+            (b"x.tar.gz", "application/gzip"),
+            (b"html", "application/octet-stream"),
+            (b"a.unknown-extension", "application/octet-stream"),
+            (b"a.\xff", "application/octet-stream"),
+        ] {
+            assert_eq!(content_type(name), kind, "{}", name.escape_ascii());
+        }
+    }
+}
