@@ -66,9 +66,8 @@ fn render(layout: &Layout) -> Option<Vec<u8>> {
 fn node(json: &mut Vec<u8>, object: Object<'_>) -> Option<()> {
     match object {
         Object::Regular { executable, size, offset } => {
-            let fields =
-                format_args!(r#"{{"executable":{executable},"narOffset":{offset},"size":{size},"type":"regular"}}"#);
-            json.write_fmt(fields).ok()
+            let (start, end) = (r#"{"executable":"#, r#","type":"regular"}"#);
+            write!(json, r#"{start}{executable},"narOffset":{offset},"size":{size}{end}"#).ok()
         }
         Object::Symlink { target } => {
             json.extend_from_slice(b"{\"target\":");
