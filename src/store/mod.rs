@@ -1,8 +1,8 @@
 //! The store as the handlers see it: valid paths, their NARs and files, and the logs of builds.
 //!
-//! Everything but files and logs comes from nix-daemon over pooled connections; this module never opens Nix's database and never
-//! speaks HTTP. Its promise: `Ok(None)` only if the daemon itself said that a path is not valid, and a [`Nar`] that
-//! ends well has exactly the size and the hash of its path info.
+//! Everything but files and logs comes from nix-daemon over pooled connections; this module never opens Nix's database
+//! and never speaks HTTP. Its promise: a path is `Ok(None)` only if the daemon itself said that it is not valid, and a
+//! [`Nar`] that ends well has exactly the size and the hash of its path info.
 
 mod build_log;
 mod deadline;
