@@ -1,5 +1,5 @@
 //! Listening sockets: bind, accept, and the address to tell. Those that come bound are
-//! [`inherited`](super::inherited)'s.
+//! [`inherited`](mod@super::inherited)'s.
 //!
 //! The file of a Unix socket is removed when its listener is dropped, unless it is another server's by
 //! then. One that a killed server left is removed by the next bind if nobody answers on it.

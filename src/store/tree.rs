@@ -229,7 +229,7 @@ fn stat(directory: &OwnedFd, name: &OsStr) -> Result<Option<Stat>, Errno> {
 }
 
 impl Directory {
-    /// Its entries by name, at most [a number of them](MAX_SHOWN), and whether there are more. Blocks on the disk.
+    /// Its entries by name, at most 50,000 of them, and whether there are more. Blocks on the disk.
     pub fn entries(&self) -> Result<(Vec<Entry>, bool), StoreError> {
         self.read().map_err(|errno| StoreError::file(&self.path, &errno.into()))
     }
