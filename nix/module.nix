@@ -38,7 +38,7 @@ in
     package = mkOption {
       type = types.package;
       default = pkgs.callPackage ./package.nix { };
-      defaultText = lib.literalExpression "the package of this module's source";
+      defaultText = lib.literalMD "harmonia, of the same source as this module";
       description = "The package that has the program.";
     };
 

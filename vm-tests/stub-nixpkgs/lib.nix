@@ -20,7 +20,7 @@ let
         default = false;
         inherit description;
       };
-    literalExpression = text: { inherit text; };
+    literalMD = text: { inherit text; };
 
     genAttrs =
       names: f:
