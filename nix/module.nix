@@ -73,7 +73,8 @@ in
               default = "[::]:5000";
               example = "unix:/run/harmonia/http";
               description = ''
-                Where the socket unit listens: `ADDRESS:PORT`, `[IPV6-ADDRESS]:PORT` or `unix:/PATH`.
+                Where the socket unit listens: `ADDRESS:PORT`, `[IPV6-ADDRESS]:PORT` or `unix:/PATH`. NixOS leaves a
+                running socket as it is, so after a change: `systemctl restart harmonia.socket`.
               '';
             };
             unix_socket_mode = mkOption {

@@ -12,6 +12,7 @@
         signKeyPaths = [ "/var/lib/cache-key/secret" ];
       };
       networking.firewall.allowedTCPPorts = [ 5000 ];
+      virtualisation.writableStore = true;
       nix.settings = {
         # The module adds its user.
         allowed-users = [ "root" ];
@@ -39,6 +40,7 @@
     { pkgs, ... }:
     {
       environment.systemPackages = [ pkgs.curl ];
+      virtualisation.writableStore = true;
       nix.settings = {
         experimental-features = [ "nix-command" ];
         require-sigs = true;

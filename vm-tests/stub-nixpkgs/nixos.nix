@@ -49,6 +49,7 @@ in
       listenStreams = strings;
       socketConfig = section;
     };
+    virtualisation.writableStore = option types.bool false;
     users.groups = unit { };
     users.users = unit {
       isSystemUser = option types.bool false;
