@@ -89,7 +89,7 @@ in
             };
             workers = unlessNull (types.ints.between 1 1024) "Threads that serve requests.";
             max_connection_rate = unlessNull (types.ints.between 1 1000000) "Connections open at once, per worker.";
-            priority = unlessNull (types.ints.between 0 2147483647) "Priority; clients ask the cache with the lowest first.";
+            priority = unlessNull (types.ints.between 0 2147483647) "Clients ask the cache with the lowest first.";
             enable_compression = unlessNull types.bool "Whether downloads are compressed for clients that accept it.";
             tls_cert_path = unlessNull types.str "Certificate with its chain, PEM, readable for the user harmonia.";
             tls_key_path = unlessNull types.str "Its private key, PEM, readable for the user harmonia.";
@@ -179,7 +179,9 @@ in
         ExecStart = lib.getExe package;
         # Certificate and keys are read again.
         ExecReload = "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID";
-        LoadCredential = lib.imap1 (n: path: "sign-key-${toString n}:${escape (toString path)}") cfg.signKeyPaths;
+        LoadCredential = lib.imap1 (
+          n: path: "sign-key-${toString n}:${escape (toString path)}"
+        ) cfg.signKeyPaths;
         Restart = "on-failure";
         RestartSec = 1;
         WatchdogSec = 30;

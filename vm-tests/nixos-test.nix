@@ -1,4 +1,5 @@
-# Two NixOS machines: one serves its store, the other copies from it with signatures required. `nix flake check` runs it.
+# Two NixOS machines: one serves its store, the other copies from it with signatures required. `nix flake check` runs
+# it.
 { lib, ... }:
 {
   name = "harmonia";

@@ -6,7 +6,7 @@
   outputs =
     { self }:
     let
-      lib = import ./lib.nix { inherit packagesOf; };
+      lib = import ./lib.nix { inherit packagesOf present; };
       present = path: if builtins.pathExists path then path else throw "${toString path} does not exist";
       derivation =
         system: name: attributes:

@@ -1,8 +1,7 @@
 # What is used of nixpkgs' lib.
-{ packagesOf }:
+{ packagesOf, present }:
 let
   modules = import ./modules.nix;
-  present = path: if builtins.pathExists path then path else throw "${toString path} does not exist";
   lib = {
     inherit (modules)
       evalModules
@@ -11,7 +10,7 @@ let
       mkOption
       types
       ;
-    inherit (builtins) all any filter replaceStrings;
+    inherit (builtins) any replaceStrings;
 
     mkEnableOption =
       description:

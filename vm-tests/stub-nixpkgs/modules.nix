@@ -1,5 +1,5 @@
-# A small evaluator of modules: imports, disabledModules, nested options, mkIf, mkForce, merging by type, freeform types.
-# What is undeclared is refused, as is a key of a module, an option or a type that is not known here.
+# A small evaluator of modules: imports, disabledModules, nested options, mkIf, mkForce, merging by type, freeform
+# types. What is undeclared is refused, as is a key of a module or of an option that is not known here.
 let
   inherit (builtins) attrNames concatMap isAttrs;
   isKind = kind: value: isAttrs value && value._type or null == kind;
@@ -66,9 +66,12 @@ let
         ) opened;
       others = builtins.foldl' (all: definition: all // removeAttrs definition.value (attrNames options)) { } opened;
       declared = builtins.mapAttrs (
-        name: option: (if isKind "option" option then mergeOption else mergeTreeIn) (path ++ [ name ]) option (below name)
+        name: option:
+        let
+          merge = if isKind "option" option then mergeOption else path: options: mergeTree path options null;
+        in
+        merge (path ++ [ name ]) option (below name)
       ) options;
-      mergeTreeIn = path: options: mergeTree path options null;
     in
     if others == { } then
       declared
@@ -77,9 +80,7 @@ let
     else
       builtins.mapAttrs (
         name: _:
-        (mergeOption (path ++ [ name ]) {
-          type = freeform.elementOf;
-        }) (below name)
+        mergeOption (path ++ [ name ]) { type = freeform.elementOf; } (below name)
       ) others
       // declared;
 
@@ -149,7 +150,7 @@ let
       );
     in
     {
-      inherit config options;
+      inherit config;
     };
 in
 {
