@@ -6,54 +6,25 @@
   outputs =
     { self, nixpkgs }:
     let
-      inherit (nixpkgs) lib;
-      forAllSystems = lib.genAttrs [
+      forAllSystems = nixpkgs.lib.genAttrs [
         "x86_64-linux"
         "aarch64-linux"
       ];
       pkgsFor = system: nixpkgs.legacyPackages.${system};
-      manifest = builtins.fromTOML (builtins.readFile ./Cargo.toml);
-
-      package =
-        { lib, rustPlatform }:
-        rustPlatform.buildRustPackage {
-          pname = manifest.package.name;
-          inherit (manifest.workspace.package) version;
-          # What the build and its tests read: an edit of anything else rebuilds nothing.
-          src = lib.fileset.toSource {
-            root = ./.;
-            fileset = lib.fileset.unions [
-              ./Cargo.toml
-              ./Cargo.lock
-              ./.clippy.toml
-              ./.rustfmt.toml
-              ./README.md
-              ./config.example.toml
-              ./protocol
-              ./src
-              ./tests
-            ];
-          };
-          cargoLock.lockFile = ./Cargo.lock;
-          # The integration tests run Debian's packages of Nix in mount namespaces, which a build sandbox has not.
-          cargoTestFlags = [
-            "--workspace"
-            "--lib"
-            "--bins"
-          ];
-          meta = {
-            inherit (manifest.package) description;
-            license = lib.licenses.mit;
-            mainProgram = "harmonia";
-            platforms = lib.platforms.linux;
-          };
-        };
     in
     {
       packages = forAllSystems (system: rec {
-        harmonia = (pkgsFor system).callPackage package { };
+        harmonia = (pkgsFor system).callPackage ./nix/package.nix { };
         default = harmonia;
       });
+
+      overlays.default = final: prev: { harmonia = final.callPackage ./nix/package.nix { }; };
+
+      # Imported here, for Nix 2.8 takes no bare path.
+      nixosModules = rec {
+        harmonia = import ./nix/module.nix;
+        default = harmonia;
+      };
 
       devShells = forAllSystems (
         system:
@@ -72,9 +43,10 @@
         }
       );
 
-      # The package's own check phase runs the unit tests.
       checks = forAllSystems (system: {
+        # The package's own check phase runs the unit tests.
         package = self.packages.${system}.default;
+        nixos = (pkgsFor system).testers.runNixOSTest ./vm-tests/nixos-test.nix;
       });
     };
 }

@@ -1,0 +1,252 @@
+# NixOS module: the service and its socket, equal in effect to packaging/systemd, which vm-tests/module-eval.nix checks.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+  package = config.services.harmonia.package;
+  cfg = config.services.harmonia.cache;
+  inherit (cfg) settings;
+
+  toml = pkgs.formats.toml { };
+  # TOML has no null.
+  configFile = toml.generate "harmonia.toml" (lib.filterAttrs (_: value: value != null) settings);
+
+  # In a unit a percent sign begins a specifier.
+  escape = lib.replaceStrings [ "%" ] [ "%%" ];
+
+  isUnix = lib.hasPrefix "unix:" settings.bind;
+  # systemd resolves no names.
+  bindAddress = "unix:/.+|([0-9]+\\.){3}[0-9]+:[0-9]+|\\[[0-9a-fA-F:.]+(%[0-9]+)?]:[0-9]+";
+
+  unlessNull =
+    type: description:
+    mkOption {
+      type = types.nullOr type;
+      default = null;
+      inherit description;
+    };
+in
+{
+  # The module of this name that comes with NixOS declares the same options.
+  disabledModules = [ "services/networking/harmonia.nix" ];
+
+  options.services.harmonia = {
+    package = mkOption {
+      type = types.package;
+      default = pkgs.callPackage ./package.nix { };
+      defaultText = lib.literalMD "harmonia, of the same source as this module";
+      description = "The package that has the program.";
+    };
+
+    cache = {
+      enable = lib.mkEnableOption "harmonia, which serves the Nix store of this machine as a binary cache";
+
+      signKeyPaths = mkOption {
+        type = types.listOf types.path;
+        default = [ ];
+        example = [ "/var/lib/secrets/cache.secret" ];
+        description = ''
+          Files with secret keys; each signs every narinfo. systemd reads them as root and hands copies to the service,
+          so the service has to be restarted after a change.
+        '';
+      };
+
+      settings = mkOption {
+        description = ''
+          The configuration file. Its keys are in config.example.toml; the program refuses any other. A key that is
+          null here is left out.
+        '';
+        default = { };
+        example = {
+          bind = "127.0.0.1:5000";
+          priority = 50;
+        };
+        type = types.submodule {
+          freeformType = toml.type;
+          options = {
+            bind = mkOption {
+              type = types.str;
+              default = "[::]:5000";
+              example = "unix:/run/harmonia/http";
+              description = ''
+                Where the socket unit listens: `ADDRESS:PORT`, `[IPV6-ADDRESS]:PORT` or `unix:/PATH`. NixOS leaves a
+                running socket as it is, so after a change: `systemctl restart harmonia.socket`.
+              '';
+            };
+            unix_socket_mode = mkOption {
+              type = types.strMatching "0?[0-7]{3}";
+              default = "0666";
+              description = "Permissions of a Unix socket, in octal.";
+            };
+            shutdown_timeout = mkOption {
+              type = types.ints.between 0 86400;
+              default = 30;
+              description = "Seconds that running downloads have when the service is stopped.";
+            };
+            workers = unlessNull (types.ints.between 1 1024) "Threads that serve requests.";
+            max_connection_rate = unlessNull (types.ints.between 1 1000000) "Connections open at once, per worker.";
+            priority = unlessNull (types.ints.between 0 2147483647) "Clients ask the cache with the lowest first.";
+            enable_compression = unlessNull types.bool "Whether downloads are compressed for clients that accept it.";
+            tls_cert_path = unlessNull types.str "Certificate with its chain, PEM, readable for the user harmonia.";
+            tls_key_path = unlessNull types.str "Its private key, PEM, readable for the user harmonia.";
+          };
+        };
+      };
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = (settings.tls_cert_path == null) == (settings.tls_key_path == null);
+        message = "services.harmonia.cache.settings: tls_cert_path and tls_key_path need each other";
+      }
+      {
+        assertion = !(settings ? sign_key_path || settings ? sign_key_paths);
+        message = ''
+          services.harmonia.cache.settings: the service cannot read the files of sign_key_path and sign_key_paths;
+          name them in services.harmonia.cache.signKeyPaths
+        '';
+      }
+      {
+        assertion = !lib.any (path: lib.hasPrefix "${builtins.storeDir}/" (toString path)) cfg.signKeyPaths;
+        message = ''
+          services.harmonia.cache.signKeyPaths: a file in the Nix store is not secret, this cache would serve it;
+          write the path outside the store as a string
+        '';
+      }
+      {
+        assertion = builtins.match bindAddress settings.bind != null;
+        message = ''
+          services.harmonia.cache.settings.bind: "${settings.bind}" is not ADDRESS:PORT, [IPV6-ADDRESS]:PORT or
+          unix:/PATH; systemd listens and takes no host names
+        '';
+      }
+    ];
+
+    # Static, not DynamicUser: nix-daemon looks the name up for allowed-users.
+    users.users.harmonia = {
+      isSystemUser = true;
+      group = "harmonia";
+      description = "Nix binary cache";
+    };
+    users.groups.harmonia = { };
+    nix.settings.extra-allowed-users = [ "harmonia" ];
+
+    systemd.sockets.harmonia = {
+      description = "Sockets of the Nix binary cache harmonia";
+      wantedBy = [ "sockets.target" ];
+      listenStreams = [ (escape (lib.removePrefix "unix:" settings.bind)) ];
+      socketConfig = {
+        Backlog = 4096;
+      }
+      // (
+        if isUnix then
+          { SocketMode = settings.unix_socket_mode; }
+        else
+          {
+            BindIPv6Only = "both";
+            # An address that is not up yet at boot would otherwise fail the socket for good.
+            FreeBind = true;
+            NoDelay = true;
+          }
+      );
+    };
+
+    systemd.services.harmonia = {
+      description = "Nix binary cache harmonia";
+      requires = [ "harmonia.socket" ];
+      wants = [ "nix-daemon.socket" ];
+      after = [
+        "harmonia.socket"
+        "nix-daemon.socket"
+        "network.target"
+      ];
+      # The first request would start it too; so what is wrong shows when a configuration is activated.
+      wantedBy = [ "multi-user.target" ];
+      # A service that gave up would take its socket with it, and connections would be refused for good.
+      startLimitIntervalSec = 0;
+      # Restarted, not stopped and started, so that connections wait in the socket.
+      stopIfChanged = false;
+      environment.CONFIG_FILE = configFile;
+
+      serviceConfig = {
+        Type = "notify";
+        ExecStart = lib.getExe package;
+        # Certificate and keys are read again.
+        ExecReload = "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID";
+        LoadCredential = lib.imap1 (
+          n: path: "sign-key-${toString n}:${escape (toString path)}"
+        ) cfg.signKeyPaths;
+        Restart = "on-failure";
+        RestartSec = 1;
+        WatchdogSec = 30;
+        TimeoutStopSec = settings.shutdown_timeout + 30;
+
+        User = "harmonia";
+        Group = "harmonia";
+        UMask = "0077";
+        NoNewPrivileges = true;
+        CapabilityBoundingSet = "";
+        AmbientCapabilities = "";
+
+        # What it sees: the store to read, the daemon's socket, its configuration.
+        ProtectSystem = "strict";
+        ProtectHome = true;
+        InaccessiblePaths = [
+          "-/nix/var/nix/db"
+          "-/nix/var/nix/profiles/per-user"
+        ];
+        PrivateTmp = true;
+        PrivateDevices = true;
+        PrivateMounts = true;
+        PrivateUsers = true;
+        DevicePolicy = "closed";
+        ProtectProc = "invisible";
+        ProcSubset = "pid";
+        ProtectClock = true;
+        ProtectControlGroups = true;
+        ProtectHostname = true;
+        ProtectKernelLogs = true;
+        ProtectKernelModules = true;
+        ProtectKernelTunables = true;
+        RemoveIPC = true;
+        KeyringMode = "private";
+
+        # What it reaches: the daemon's socket and systemd's. Access lists go to the socket unit.
+        PrivateNetwork = true;
+        RestrictAddressFamilies = "AF_UNIX";
+        IPAddressDeny = "any";
+        SocketBindDeny = "any";
+
+        # What it calls.
+        SystemCallArchitectures = "native";
+        SystemCallFilter = [
+          "@system-service"
+          "~@privileged @resources"
+        ];
+        SystemCallErrorNumber = "EPERM";
+        MemoryDenyWriteExecute = true;
+        LockPersonality = true;
+        RestrictNamespaces = true;
+        RestrictRealtime = true;
+        RestrictSUIDSGID = true;
+
+        # What it may use: builds on the same machine come first.
+        LimitNOFILE = 65536;
+        LimitCORE = 0;
+        TasksMax = 256;
+        MemoryHigh = "1G";
+        MemoryMax = "2G";
+        OOMPolicy = "continue";
+        OOMScoreAdjust = 200;
+        CPUWeight = 50;
+        IOWeight = 50;
+      };
+    };
+  };
+}

@@ -1,0 +1,37 @@
+# The program, as a function for callPackage.
+{ lib, rustPlatform }:
+let
+  manifest = builtins.fromTOML (builtins.readFile ../Cargo.toml);
+in
+rustPlatform.buildRustPackage {
+  pname = manifest.package.name;
+  inherit (manifest.workspace.package) version;
+  # What the build and its tests read: an edit of anything else rebuilds nothing.
+  src = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.unions [
+      ../Cargo.toml
+      ../Cargo.lock
+      ../.clippy.toml
+      ../.rustfmt.toml
+      ../README.md
+      ../config.example.toml
+      ../protocol
+      ../src
+      ../tests
+    ];
+  };
+  cargoLock.lockFile = ../Cargo.lock;
+  # The integration tests run Debian's packages of Nix in mount namespaces, which a build sandbox has not.
+  cargoTestFlags = [
+    "--workspace"
+    "--lib"
+    "--bins"
+  ];
+  meta = {
+    inherit (manifest.package) description;
+    license = lib.licenses.mit;
+    mainProgram = "harmonia";
+    platforms = lib.platforms.linux;
+  };
+}

@@ -1,0 +1,227 @@
+# What the NixOS module makes of a configuration: true, or an error that says which statement does not hold.
+#
+#   nix-instantiate --eval --strict --argstr system x86_64-linux vm-tests/module-eval.nix
+#
+# The units are compared with those of packaging/systemd, line by line.
+{
+  nixpkgs ? (import ./stub-nixpkgs/flake.nix).outputs { self = null; },
+  system,
+}:
+let
+  inherit (nixpkgs) lib;
+  inherit (builtins) filter isString match;
+
+  machine =
+    harmonia:
+    lib.nixosSystem {
+      inherit system;
+      modules = [
+        (import ../nix/module.nix)
+        { services.harmonia = harmonia; }
+      ];
+    };
+  enabled = cache: machine { cache = cache // { enable = true; }; };
+  serviceOf = cache: (enabled cache).config.systemd.services.harmonia;
+  socketOf = cache: (enabled cache).config.systemd.sockets.harmonia;
+  configOf = cache: (serviceOf cache).environment.CONFIG_FILE.settings;
+
+  # Whether it can be evaluated with all that is in it, assertions among that.
+  taken = harmonia: (builtins.tryEval (builtins.seq (machine harmonia).toplevel.drvPath true)).success;
+  settingsTaken = settings: taken { cache = { enable = true; inherit settings; }; };
+  messagesOf =
+    cache:
+    map (item: item.message) (filter (item: !item.assertion) (enabled cache).config.assertions);
+  # The only assertion that fails speaks of this.
+  refusedFor =
+    text: cache:
+    let
+      messages = messagesOf cache;
+    in
+    builtins.length messages == 1 && match "(.|\n)*${text}(.|\n)*" (builtins.head messages) != null;
+
+  # A unit as it is written: what each key of a section is set to, in words, over all its lines.
+  words = text: filter (word: isString word && word != "") (builtins.split "[ \t]+" text);
+  written =
+    file: section:
+    let
+      lines = filter isString (builtins.split "\n" (builtins.readFile file));
+      read =
+        state: line:
+        let
+          header = match "\\[(.*)]" line;
+          entry = match "([A-Za-z0-9]+)=(.*)" line;
+        in
+        if header != null then
+          state // { here = builtins.head header == section; }
+        else if entry != null && state.here then
+          let
+            key = builtins.head entry;
+          in
+          state
+          // {
+            found = state.found // {
+              ${key} = state.found.${key} or [ ] ++ words (builtins.elemAt entry 1);
+            };
+          }
+        else
+          state;
+    in
+    (builtins.foldl' read { here = false; found = { }; } lines).found;
+  # The same of an evaluated section.
+  evaluated = builtins.mapAttrs (
+    key: value:
+    let
+      text = one: if builtins.isBool one then (if one then "yes" else "no") else toString one;
+    in
+    builtins.concatMap (one: words (text one)) (if builtins.isList value then value else [ value ])
+  );
+
+  service = ../packaging/systemd/harmonia.service;
+  socket = ../packaging/systemd/harmonia.socket;
+  plain = serviceOf { };
+  plainSocket = socketOf { };
+  programs = [
+    "ExecStart"
+    "ExecReload"
+  ];
+  withKeys = {
+    signKeyPaths = [
+      "/run/keys/one"
+      "/run/keys/100%"
+    ];
+  };
+  off = machine { };
+
+  statements = {
+    "a machine with the service evaluates" = taken { cache.enable = true; };
+    "without enable there is nothing" =
+      off.config.systemd.services == { }
+      && off.config.systemd.sockets == { }
+      && off.config.users.users == { }
+      && off.config.nix.settings.extra-allowed-users == [ ];
+
+    "the service is that of packaging/systemd" =
+      evaluated (removeAttrs plain.serviceConfig (programs ++ [ "LoadCredential" ]))
+      == removeAttrs (written service "Service") programs;
+    "its dependencies are that of packaging/systemd" =
+      {
+        Requires = plain.requires;
+        Wants = plain.wants;
+        After = plain.after;
+        StartLimitIntervalSec = [ (toString plain.startLimitIntervalSec) ];
+      } == removeAttrs (written service "Unit") [ "Description" "Documentation" ];
+    "the socket is that of packaging/systemd" =
+      evaluated (plainSocket.socketConfig // { ListenStream = plainSocket.listenStreams; })
+      == written socket "Socket";
+    "both start at boot as those of packaging/systemd" =
+      plain.wantedBy == (written service "Install").WantedBy
+      && plainSocket.wantedBy == (written socket "Install").WantedBy;
+    "the program is that of the package" =
+      match ".*-harmonia-[0-9.]+/bin/harmonia" plain.serviceConfig.ExecStart != null;
+    "another package is run" =
+      let
+        other = derivation { name = "other"; builder = "/bin/false"; inherit system; } // { meta.mainProgram = "it"; };
+        chosen = machine { package = other; cache.enable = true; };
+      in
+      chosen.config.systemd.services.harmonia.serviceConfig.ExecStart == "${other}/bin/it";
+    "a reload is SIGHUP" = match "/.*/bin/kill -HUP \\$MAINPID" plain.serviceConfig.ExecReload != null;
+    "a restart leaves the socket" = !plain.stopIfChanged;
+
+    "the user is static and let in" =
+      let
+        inherit (enabled { }) config;
+      in
+      config.users.users.harmonia.isSystemUser
+      && config.users.groups ? ${config.users.users.harmonia.group}
+      && config.nix.settings.extra-allowed-users == [ "harmonia" ];
+
+    "without keys there are no credentials" = plain.serviceConfig.LoadCredential == [ ];
+    "each key is a credential" =
+      (serviceOf withKeys).serviceConfig.LoadCredential == [
+        "sign-key-1:/run/keys/one"
+        "sign-key-2:/run/keys/100%%"
+      ];
+    "a key in the store is refused" = refusedFor "signKeyPaths" {
+      signKeyPaths = [ "${builtins.storeDir}/0123-secret" ];
+    };
+    "a key of the settings is refused" =
+      refusedFor "sign_key_paths" { settings.sign_key_paths = [ "/run/keys/one" ]; }
+      && refusedFor "sign_key_paths" { settings.sign_key_path = "/run/keys/one"; };
+    "a relative key is refused" = !taken { cache = { enable = true; signKeyPaths = [ "secret" ]; }; };
+
+    "the file has what is set, and no null" =
+      configOf {
+        settings = {
+          priority = 50;
+          zstd.level = 7;
+          daemon_command = [ "nix-daemon" "--stdio" ];
+        };
+      } == {
+        bind = "[::]:5000";
+        unix_socket_mode = "0666";
+        shutdown_timeout = 30;
+        priority = 50;
+        zstd.level = 7;
+        daemon_command = [ "nix-daemon" "--stdio" ];
+      };
+    "time to stop follows the downloads" =
+      (serviceOf { settings.shutdown_timeout = 300; }).serviceConfig.TimeoutStopSec == 330;
+
+    "the socket listens where bind says" =
+      map (bind: (socketOf { settings = { inherit bind; }; }).listenStreams) [
+        "127.0.0.1:80"
+        "[fe80::1%2]:80"
+        "unix:/run/harmonia/http"
+      ] == [
+        [ "127.0.0.1:80" ]
+        [ "[fe80::1%%2]:80" ]
+        [ "/run/harmonia/http" ]
+      ];
+    "a Unix socket has its mode and nothing of TCP" =
+      (socketOf { settings = { bind = "unix:/run/http"; unix_socket_mode = "0660"; }; }).socketConfig == {
+        Backlog = 4096;
+        SocketMode = "0660";
+      };
+    "what systemd cannot listen on is refused" =
+      builtins.all (bind: refusedFor "systemd listens" { settings = { inherit bind; }; }) [
+        "localhost:5000"
+        "5000"
+        "::1:5000"
+        "unix:relative"
+        "[::]:port"
+      ];
+
+    "certificate and key need each other" =
+      refusedFor "tls_key_path" { settings.tls_cert_path = "/run/cert"; }
+      && refusedFor "tls_cert_path" { settings.tls_key_path = "/run/key"; }
+      && settingsTaken { tls_cert_path = "/run/cert"; tls_key_path = "/run/key"; };
+
+    "unknown options are refused" =
+      !taken { enabled = true; }
+      && !taken { cache.enabled = true; }
+      && !taken { cache = { enable = true; signKeyPath = "/run/keys/one"; }; };
+    "values of a wrong type are refused" =
+      !taken { cache.enable = "yes"; }
+      && !taken { cache = { enable = true; signKeyPaths = "/run/keys/one"; }; }
+      && !taken { package = "harmonia"; cache.enable = true; }
+      && !builtins.any settingsTaken [
+        { bind = 5000; }
+        { workers = 0; }
+        { workers = "4"; }
+        { priority = -1; }
+        { max_connection_rate = 1.5; }
+        { enable_compression = "true"; }
+        { unix_socket_mode = "rw"; }
+        { unix_socket_mode = 438; }
+        { shutdown_timeout = 86401; }
+        { tls_cert_path = /cert; tls_key_path = "/run/key"; }
+        { zstd.level = x: x; }
+        { other = x: x; }
+      ];
+  };
+  unmet = filter (statement: !statements.${statement}) (builtins.attrNames statements);
+in
+if unmet == [ ] then
+  true
+else
+  throw "does not hold: ${builtins.concatStringsSep "; " unmet}"

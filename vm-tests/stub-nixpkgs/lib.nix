@@ -1,0 +1,92 @@
+# What is used of nixpkgs' lib.
+{ packagesOf, present }:
+let
+  modules = import ./modules.nix;
+  lib = {
+    inherit (modules)
+      evalModules
+      mkForce
+      mkIf
+      mkOption
+      types
+      ;
+    inherit (builtins) any replaceStrings;
+
+    mkEnableOption =
+      description:
+      modules.mkOption {
+        type = modules.types.bool;
+        default = false;
+        inherit description;
+      };
+    literalMD = text: { inherit text; };
+
+    genAttrs =
+      names: f:
+      builtins.listToAttrs (
+        map (name: {
+          inherit name;
+          value = f name;
+        }) names
+      );
+    filterAttrs =
+      keep: set:
+      removeAttrs set (builtins.filter (name: !keep name set.${name}) (builtins.attrNames set));
+    imap1 = f: list: builtins.genList (n: f (n + 1) (builtins.elemAt list n)) (builtins.length list);
+    hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
+    removePrefix =
+      prefix: text:
+      if lib.hasPrefix prefix text then
+        builtins.substring (builtins.stringLength prefix) (builtins.stringLength text) text
+      else
+        text;
+    getExe = package: lib.getExe' package package.meta.mainProgram;
+    getExe' = package: name: "${package}/bin/${name}";
+
+    licenses.mit.spdxId = "MIT";
+    platforms.linux = [
+      "x86_64-linux"
+      "aarch64-linux"
+    ];
+    fileset = {
+      unions = map present;
+      toSource = { root, fileset }: builtins.deepSeq fileset root;
+    };
+
+    # A machine, with the module that NixOS has for another harmonia.
+    nixosSystem =
+      { system, modules }:
+      let
+        pkgs = packagesOf system;
+        evaluated = lib.evalModules {
+          arguments = { inherit lib pkgs; };
+          modules = [
+            (import ./nixos.nix { inherit lib pkgs; })
+            {
+              key = "services/networking/harmonia.nix";
+              options.services.harmonia.package = lib.mkOption {
+                type = lib.types.package;
+                default = pkgs.nix;
+              };
+            }
+          ]
+          ++ modules;
+        };
+        failed = builtins.filter (item: !item.assertion) evaluated.config.assertions;
+      in
+      {
+        inherit (evaluated) config;
+        # Everything of it, if its assertions hold.
+        toplevel =
+          if failed == [ ] then
+            builtins.deepSeq evaluated.config (derivation {
+              name = "nixos-system";
+              builder = "/bin/false";
+              inherit system;
+            })
+          else
+            throw "Failed assertions:\n${builtins.concatStringsSep "\n" (map (item: "- ${item.message}") failed)}";
+      };
+  };
+in
+lib
