@@ -20,6 +20,7 @@ mod metrics;
 mod nar;
 mod nar_faults;
 mod narinfo;
+mod nginx;
 mod notify;
 mod ranges;
 mod reload;
