@@ -32,3 +32,4 @@ mod start;
 mod status;
 mod support;
 mod transport;
+mod varnish;
