@@ -119,7 +119,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn reason(error: &io::Error) -> String {
+/// The system's reason in our words.
+pub(super) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     // "Connection refused (os error 111)" reads better without the number.
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()

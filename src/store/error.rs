@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use harmonia_protocol::hash::NarHash;
+use harmonia_protocol::store_path::StorePathError;
+use harmonia_protocol::wire::{DecodeError, Problem};
 use harmonia_protocol::{ClientError, HashPart, StorePath};
 
 use super::Step;
@@ -14,7 +16,7 @@ use crate::metrics::Outcome;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// No connection.
-    #[error("cannot reach the nix daemon at {daemon}: {reason}\n  help: {}", help(.daemon))]
+    #[error("cannot reach the nix daemon at {daemon}: {reason}\n  help: {}", help(.daemon, .reason))]
     Unreachable {
         /// Where it should be.
         daemon: DaemonAddress,
@@ -106,18 +108,33 @@ pub(super) const fn outcome<T>(result: &Result<T, StoreError>) -> Outcome {
     }
 }
 
-fn help(daemon: &DaemonAddress) -> &'static str {
+fn help(daemon: &DaemonAddress, reason: &str) -> &'static str {
     match daemon {
+        DaemonAddress::Socket(_) if reason == PERMISSION_DENIED => {
+            "may this user enter the socket's directory? on Debian only the group nix-users may"
+        }
         DaemonAddress::Socket(_) => "is nix-daemon running? try: systemctl status nix-daemon.socket",
         DaemonAddress::Command(_) => "does the program exist, and may this user run it?",
     }
 }
 
+/// EACCES as `dial` words it.
+const PERMISSION_DENIED: &str = "permission denied";
+
 impl From<ClientError> for StoreError {
     fn from(error: ClientError) -> Self {
+        let message = error.to_string();
         match error {
             ClientError::ClosedBeforeGreeting => Self::Refused { user: own_user() },
-            error => Self::Client { before_reply: error.is_before_reply(), message: error.to_string() },
+            // The protocol does not tell where the daemon's store is.
+            ClientError::Malformed {
+                error: DecodeError { problem: Problem::StorePath(StorePathError::OutsideStore), .. },
+                ..
+            } => {
+                let message = format!("{message}\n  help: is virtual_nix_store the store directory of this daemon?");
+                Self::Client { message, before_reply: false }
+            }
+            error => Self::Client { before_reply: error.is_before_reply(), message },
         }
     }
 }

@@ -129,3 +129,26 @@ async fn more_questions_than_connections_wait_for_their_turn_and_no_longer() {
     // Eight connections by default, none of which ever answers.
     assert_eq!(refused, 12);
 }
+
+#[tokio::test]
+async fn a_daemon_of_another_store_directory_is_told_from_a_broken_one() {
+    let (_directory, store) = store(|_, mut stream| async move {
+        // 42 bytes of a path in /guest, padded to 48.
+        let path = format!("/guest/{HASH}-hi\0\0\0\0\0\0\0");
+        stream.write_all(&[&bytes(&[LAST, 42])[..], &path.as_bytes()[..48]].concat()).await.unwrap();
+        listen(stream).await;
+    });
+    let error = store.valid_path(HASH.parse().unwrap()).await.unwrap_err().to_string();
+    assert!(error.contains("not in the store directory\n  help: is virtual_nix_store"), "{error}");
+}
+
+#[test]
+fn a_socket_that_may_not_be_reached_is_told_from_a_daemon_that_is_down() {
+    let help = |reason: &str| {
+        let daemon = crate::config::DaemonAddress::Socket("/s".into());
+        StoreError::Unreachable { daemon, reason: reason.into() }.to_string()
+    };
+    let denied = std::io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error());
+    assert!(help(&dial::reason(&denied)).contains("nix-users"));
+    assert!(help("connection refused").contains("is nix-daemon running?"));
+}
