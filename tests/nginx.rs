@@ -7,17 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use crate::support::client::Client;
-use crate::support::content::hash_part;
 use crate::support::daemon::Daemon;
-use crate::support::http::{Http, Response};
 use crate::support::keys;
+use crate::support::proxied::{self, Chain, Proxy};
 use crate::support::release::Release;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
-use crate::support::wire::{LAST, Wire};
 
 /// What nginx needs besides the file that is tested. As root its workers stay root, since the scratch directory is closed
 /// to others; without root the line is ignored.
@@ -26,8 +22,6 @@ const AROUND: &str = "daemon off;\nuser root;\npid @/pid;\nerror_log @/error.log
     scgi_temp_path @/scgi;\ninclude @/harmonia.conf;\n}\n";
 /// Stops nginx with its workers when standard input ends, which only the test binary holds.
 const WATCHDOG: &str = r#"cat >/dev/null; kill -TERM "$0""#;
-/// More than any buffer of nginx.
-const LARGE: usize = 3_000_000;
 
 /// A running nginx; stopped on drop, and when the test binary ends.
 struct Nginx {
@@ -39,7 +33,7 @@ struct Nginx {
 
 impl Nginx {
     /// Starts it before `upstream`, an address as nginx writes it, with an empty cache.
-    fn before(upstream: &str) -> Self {
+    fn before_address(upstream: &str) -> Self {
         let dir = scratch::fresh_dir();
         // The kernel's choice of port, handed to nginx as one nginx hands its sockets to the next: clients may come
         // before it is there.
@@ -78,9 +72,15 @@ impl Nginx {
             .expect("cannot run bash");
         Self { program, watchdog, address, log: dir.join("error.log") }
     }
+}
 
-    fn http(&self) -> Http {
-        Http::new(self.address)
+impl Proxy for Nginx {
+    fn before(upstream: SocketAddr) -> Self {
+        Self::before_address(&upstream.to_string())
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
@@ -95,126 +95,35 @@ impl Drop for Nginx {
     }
 }
 
-/// nginx, harmonia, and a daemon that plays a script.
-struct Chain {
-    nginx: Nginx,
-    daemon: ScriptedDaemon,
-    _harmonia: Harmonia,
-}
-
-impl Chain {
-    fn before(script: Script) -> Self {
-        let daemon = ScriptedDaemon::start(script);
-        let harmonia = Harmonia::start(&format!("{}enable_compression = true\n", daemon.config()));
-        let nginx = Nginx::before(&harmonia.address().to_string());
-        Self { nginx, daemon, _harmonia: harmonia }
-    }
-
-    /// How often the daemon was asked for a NAR.
-    fn nars_read(&self) -> usize {
-        self.daemon.seen().asked.iter().filter(|question| matches!(question, Question::Nar(_))).count()
-    }
-}
-
-fn cache_status(response: &Response) -> &str {
-    response.header("x-cache-status").expect("no X-Cache-Status")
-}
-
-/// The same for every client, which accepts what it likes.
-const ZSTD: (&str, &str) = ("Accept-Encoding", "zstd, gzip");
-
 #[test]
 fn the_second_request_for_a_narinfo_and_for_a_nar_is_answered_from_the_cache_of_nginx() {
-    let item = StoreItem::file_of(LARGE);
-    let chain = Chain::before(item.script());
-    let http = chain.nginx.http();
-    for url in [item.narinfo_url(), item.nar_url()] {
-        let first = http.get_with(&url, &[ZSTD]);
-        assert_eq!((first.status, cache_status(&first)), (200, "MISS"), "{url}");
-        let asked = chain.daemon.seen().asked.len();
-        let second = http.get(&url);
-        assert_eq!((second.status, cache_status(&second)), (200, "HIT"), "{url}");
-        assert_eq!(chain.daemon.seen().asked.len(), asked, "{url}");
-        assert!(first.body == second.body, "{url}");
-        for response in [first, second] {
-            for header in ["content-length", "etag", "cache-control"] {
-                assert!(response.header(header).is_some(), "{url}: no {header}");
-            }
-            assert_eq!(response.header("accept-ranges"), Some("bytes"), "{url}");
-            assert_eq!(response.header("content-encoding"), None, "{url}");
-        }
-    }
-    assert!(http.get(&item.nar_url()).body == item.nar);
+    proxied::keeps_narinfos_and_nars::<Nginx>();
 }
 
 #[test]
 fn ranges_pass_nginx_with_accept_ranges_whether_the_nar_is_in_its_cache_or_not() {
-    let item = StoreItem::file_of(LARGE);
-    let chain = Chain::before(item.script());
-    let first = LARGE / 2;
-    for status in ["MISS", "HIT"] {
-        let response = chain.nginx.http().get_with(&item.nar_url(), &[ZSTD, ("Range", &format!("bytes={first}-"))]);
-        assert_eq!((response.status, cache_status(&response)), (206, status));
-        let expected = format!("bytes {first}-{}/{}", item.nar.len() - 1, item.nar.len());
-        assert_eq!(response.header("content-range"), Some(&*expected), "{status}");
-        assert_eq!(response.header("accept-ranges"), Some("bytes"), "{status}");
-        assert!(response.body == item.nar[first..], "{status}");
-    }
+    proxied::passes_ranges::<Nginx>();
 }
 
 #[test]
 fn a_head_of_a_nar_through_nginx_reads_none() {
-    let item = StoreItem::file_of(LARGE);
-    let chain = Chain::before(item.script());
-    let response = chain.nginx.http().head(&item.nar_url());
-    assert_eq!(response.header("content-length"), Some(&*item.nar.len().to_string()));
-    assert_eq!(chain.nars_read(), 0);
+    proxied::reads_no_nar_for_a_head::<Nginx>();
 }
 
 #[test]
 fn nginx_keeps_no_404_nor_503() {
-    let item = StoreItem::file(b"comes later");
-    let nothing = Script::answering(|question| match question {
-        Question::PathFromHashPart(_) => Wire::new().number(LAST).string("").into(),
-        other => panic!("{other:?}"),
-    });
-    let chain = Chain::before(nothing);
-    let http = chain.nginx.http();
-    let urls = [item.narinfo_url(), item.nar_url()];
-    for url in &urls {
-        assert_eq!(http.get(url).status, 404, "{url}");
-    }
-    chain.daemon.play(Script::answering(|_| Answer::then_hang_up([])));
-    for url in &urls {
-        let response = http.get_with(url, &[("Range", "bytes=1-")]);
-        assert_eq!((response.status, response.header("accept-ranges")), (503, Some("bytes")), "{url}");
-    }
-    chain.daemon.play(item.script());
-    for url in &urls {
-        assert_eq!(http.get(url).status, 200, "{url}");
-    }
+    proxied::keeps_no_404_nor_503::<Nginx>();
 }
 
 #[test]
 fn a_nar_that_was_cut_is_neither_whole_nor_kept_behind_nginx() {
-    let item = StoreItem::file_of(LARGE);
-    let half = item.nar[..LARGE / 2].to_vec();
-    let cut = move || Answer::then_hang_up(Wire::new().number(LAST).raw(&half).done());
-    let chain = Chain::before(item.script_with_nar(cut));
-    let http = chain.nginx.http();
-    let body = http.get_failing(&item.nar_url(), &[]);
-    assert!(body.len() < item.nar.len());
-
-    chain.daemon.play(item.script());
-    let response = http.get(&item.nar_url());
-    assert_eq!((response.status, cache_status(&response)), (200, "MISS"));
-    assert!(response.body == item.nar);
+    proxied::keeps_no_nar_that_was_cut::<Nginx>();
 }
 
 #[test]
 fn the_landing_page_names_the_host_that_nginx_was_asked_for_and_metrics_are_not_shown() {
-    let chain = Chain::before(StoreItem::file(b"").script());
-    let http = chain.nginx.http();
+    let chain = Chain::<Nginx>::before(StoreItem::file(b"").script());
+    let http = chain.proxy.http();
     for host in ["one.example", "two.example:8080"] {
         let raw = format!("GET / HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Host: evil.example\r\n\r\n");
         let page = http.request(raw.as_bytes()).unwrap();
@@ -238,18 +147,6 @@ fn nix_copies_a_closure_through_nginx_before_a_unix_socket() {
     let mut program = Harmonia::program();
     program.arg("--config").arg(config);
     let _harmonia = Harmonia::launch(program);
-    let nginx = Nginx::before(&format!("unix:{}", socket.display()));
-
-    let paths = ["many-references", "large"].map(|name| daemon.content().path(name));
-    let mut closure = Vec::new();
-    for _ in 0..2 {
-        let client = Client::new(Release::Nix2_34, &format!("http://{}", nginx.address), &[&keys::OURS]);
-        let _ = client.copy(&paths).stdout();
-        closure = client.verified_closure(&paths);
-        assert!(paths.iter().all(|path| closure.iter().any(|copied| copied == path)), "{closure:?}");
-    }
-    for path in closure {
-        let response = nginx.http().get(&format!("/{}.narinfo", hash_part(&path)));
-        assert_eq!(cache_status(&response), "HIT", "{path}");
-    }
+    let nginx = Nginx::before_address(&format!("unix:{}", socket.display()));
+    proxied::copies_a_closure(&nginx, daemon);
 }

@@ -2,25 +2,18 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::client::Client;
-use crate::support::content::hash_part;
 use crate::support::daemon::Daemon;
-use crate::support::http::{Http, Response};
-use crate::support::keys;
+use crate::support::proxied::{self, Chain, Proxy};
 use crate::support::release::Release;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
-use crate::support::wire::{LAST, Wire};
 
 /// Stops the process of the file when standard input ends, which only the test binary holds.
 const WATCHDOG: &str = r#"cat >/dev/null; kill -TERM "$(cat "$0")""#;
-/// More than any buffer of Varnish.
-const LARGE: usize = 3_000_000;
 
 /// A running varnishd; stopped on drop, and when the test binary ends.
 struct Varnish {
@@ -28,8 +21,7 @@ struct Varnish {
     address: SocketAddr,
 }
 
-impl Varnish {
-    /// Starts it before `upstream`, with an empty cache.
+impl Proxy for Varnish {
     fn before(upstream: SocketAddr) -> Self {
         let dir = scratch::fresh_dir();
         let written = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/varnish.vcl")).unwrap();
@@ -50,7 +42,13 @@ impl Varnish {
         Self { watchdog, address: format!("{host}:{port}").parse().unwrap() }
     }
 
-    fn watchdog(pid: &PathBuf) -> Child {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Varnish {
+    fn watchdog(pid: &Path) -> Child {
         Command::new("bash")
             .args(["-c", WATCHDOG])
             .arg(pid)
@@ -59,10 +57,6 @@ impl Varnish {
             .stderr(Stdio::null())
             .spawn()
             .expect("cannot run bash")
-    }
-
-    fn http(&self) -> Http {
-        Http::new(self.address)
     }
 }
 
@@ -81,107 +75,35 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Varnish, harmonia, and a daemon that plays a script.
-struct Chain {
-    varnish: Varnish,
-    daemon: ScriptedDaemon,
-    harmonia: Harmonia,
-}
-
-impl Chain {
-    fn before(script: Script) -> Self {
-        let daemon = ScriptedDaemon::start(script);
-        let harmonia = Harmonia::start(&format!("{}enable_compression = true\n", daemon.config()));
-        let varnish = Varnish::before(harmonia.address());
-        Self { varnish, daemon, harmonia }
-    }
-}
-
-fn cache_status(response: &Response) -> &str {
-    response.header("x-cache-status").expect("no X-Cache-Status")
-}
-
-/// What clients accept makes no difference.
-const ZSTD: (&str, &str) = ("Accept-Encoding", "zstd, gzip");
-
 #[test]
 fn the_second_request_for_a_narinfo_and_for_a_nar_is_answered_from_the_cache_of_varnish() {
-    let item = StoreItem::file_of(LARGE);
-    let chain = Chain::before(item.script());
-    let http = chain.varnish.http();
-    for url in [item.narinfo_url(), item.nar_url()] {
-        let first = http.get_with(&url, &[ZSTD]);
-        assert_eq!((first.status, cache_status(&first)), (200, "MISS"), "{url}");
-        let asked = chain.daemon.seen().asked.len();
-        let second = http.get(&url);
-        assert_eq!((second.status, cache_status(&second)), (200, "HIT"), "{url}");
-        assert_eq!(chain.daemon.seen().asked.len(), asked, "{url}");
-        assert!(first.body == second.body, "{url}");
-        for response in [first, second] {
-            for header in ["content-length", "etag", "cache-control"] {
-                assert!(response.header(header).is_some(), "{url}: no {header}");
-            }
-            assert_eq!(response.header("accept-ranges"), Some("bytes"), "{url}");
-            assert_eq!(response.header("content-encoding"), None, "{url}");
-        }
-    }
-    assert!(http.get(&item.nar_url()).body == item.nar);
-    assert_eq!(http.get("/metrics").status, 404);
+    proxied::keeps_narinfos_and_nars::<Varnish>();
 }
 
 #[test]
 fn ranges_pass_varnish_with_accept_ranges_whether_the_nar_is_in_its_cache_or_not() {
-    let item = StoreItem::file_of(LARGE);
-    let chain = Chain::before(item.script());
-    let first = LARGE / 2;
-    for status in ["MISS", "HIT"] {
-        let range = format!("bytes={first}-");
-        let response = chain.varnish.http().get_with(&item.nar_url(), &[ZSTD, ("Range", &range)]);
-        assert_eq!((response.status, cache_status(&response)), (206, status));
-        let expected = format!("bytes {first}-{}/{}", item.nar.len() - 1, item.nar.len());
-        assert_eq!(response.header("content-range"), Some(&*expected), "{status}");
-        assert_eq!(response.header("accept-ranges"), Some("bytes"), "{status}");
-        assert!(response.body == item.nar[first..], "{status}");
-    }
+    proxied::passes_ranges::<Varnish>();
 }
 
 #[test]
 fn a_head_of_a_nar_through_varnish_reads_none() {
-    let item = StoreItem::file_of(LARGE);
-    let chain = Chain::before(item.script());
-    let response = chain.varnish.http().head(&item.nar_url());
-    assert_eq!(response.header("content-length"), Some(&*item.nar.len().to_string()));
-    assert!(!chain.daemon.seen().asked.iter().any(|question| matches!(question, Question::Nar(_))));
+    proxied::reads_no_nar_for_a_head::<Varnish>();
 }
 
 #[test]
 fn varnish_keeps_no_404_nor_503() {
-    let item = StoreItem::file(b"comes later");
-    let nothing = Script::answering(|question| match question {
-        Question::PathFromHashPart(_) => Wire::new().number(LAST).string("").into(),
-        other => panic!("{other:?}"),
-    });
-    let chain = Chain::before(nothing);
-    let http = chain.varnish.http();
-    let urls = [item.narinfo_url(), item.nar_url()];
-    for url in &urls {
-        assert_eq!(http.get(url).status, 404, "{url}");
-    }
-    chain.daemon.play(Script::answering(|_| Answer::then_hang_up([])));
-    for url in &urls {
-        let response = http.get_with(url, &[("Range", "bytes=1-")]);
-        assert_eq!((response.status, response.header("accept-ranges")), (503, Some("bytes")), "{url}");
-    }
-    chain.daemon.play(item.script());
-    for url in &urls {
-        assert_eq!(http.get(url).status, 200, "{url}");
-    }
+    proxied::keeps_no_404_nor_503::<Varnish>();
+}
+
+#[test]
+fn a_nar_that_was_cut_is_neither_whole_nor_kept_behind_varnish() {
+    proxied::keeps_no_nar_that_was_cut::<Varnish>();
 }
 
 #[test]
 fn without_harmonia_varnish_says_503_so_that_downloads_are_resumed_later() {
     let item = StoreItem::file(b"not now");
-    let Chain { varnish, daemon: _daemon, harmonia } = Chain::before(item.script());
+    let Chain { proxy: varnish, daemon: _daemon, harmonia } = Chain::<Varnish>::before(item.script());
     drop(harmonia);
     let response = varnish.http().get_with(&item.nar_url(), &[("Range", "bytes=1-")]);
     assert_eq!((response.status, response.header("accept-ranges")), (503, Some("bytes")));
@@ -189,36 +111,15 @@ fn without_harmonia_varnish_says_503_so_that_downloads_are_resumed_later() {
 }
 
 #[test]
-fn a_nar_that_was_cut_is_neither_whole_nor_kept_behind_varnish() {
-    let item = StoreItem::file_of(LARGE);
-    let half = item.nar[..LARGE / 2].to_vec();
-    let cut = move || Answer::then_hang_up(Wire::new().number(LAST).raw(&half).done());
-    let chain = Chain::before(item.script_with_nar(cut));
-    let http = chain.varnish.http();
-    let body = http.get_failing(&item.nar_url(), &[]);
-    assert!(body.len() < item.nar.len());
-
-    chain.daemon.play(item.script());
-    let response = http.get(&item.nar_url());
-    assert_eq!((response.status, cache_status(&response)), (200, "MISS"));
-    assert!(response.body == item.nar);
-}
-
-#[test]
 fn nix_copies_a_closure_through_varnish() {
     let daemon = Daemon::shared(Release::Nix2_34);
     let harmonia = Harmonia::before(daemon);
     let varnish = Varnish::before(harmonia.address());
-    let paths = ["many-references", "large"].map(|name| daemon.content().path(name));
-    let mut closure = Vec::new();
-    for _ in 0..2 {
-        let client = Client::new(Release::Nix2_34, &format!("http://{}", varnish.address), &[&keys::OURS]);
-        let _ = client.copy(&paths).stdout();
-        closure = client.verified_closure(&paths);
-        assert!(paths.iter().all(|path| closure.iter().any(|copied| copied == path)), "{closure:?}");
-    }
-    for path in closure {
-        let response = varnish.http().get(&format!("/{}.narinfo", hash_part(&path)));
-        assert_eq!(cache_status(&response), "HIT", "{path}");
-    }
+    proxied::copies_a_closure(&varnish, daemon);
+}
+
+#[test]
+fn metrics_are_not_shown_through_varnish() {
+    let chain = Chain::<Varnish>::before(StoreItem::file(b"").script());
+    assert_eq!(chain.proxy.http().get("/metrics").status, 404);
 }

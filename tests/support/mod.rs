@@ -10,6 +10,7 @@ pub(crate) mod daemon;
 pub(crate) mod http;
 pub(crate) mod keys;
 pub(crate) mod prefix;
+pub(crate) mod proxied;
 pub(crate) mod proxy;
 pub(crate) mod release;
 pub(crate) mod scratch;
