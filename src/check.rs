@@ -15,10 +15,7 @@ use crate::store::Store;
 pub async fn run(config: &Config) -> Result<(), Error> {
     println!("configuration: ok, would listen on {}", config.bind);
 
-    let (keys, warnings) = SigningKeys::load(&config.sign_key_paths, config.credentials_directory.as_deref())?;
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    let keys = SigningKeys::load_and_warn(&config.sign_key_paths, config.credentials_directory.as_deref())?;
     match keys.public_keys().count() {
         0 => println!("signing keys: none, narinfos would not be signed"),
         _ => keys.public_keys().for_each(|key| println!("signing key: ok, {key}")),
@@ -31,7 +28,7 @@ pub async fn run(config: &Config) -> Result<(), Error> {
     let files = config.real_nix_store.display();
     match std::fs::read_dir(&config.real_nix_store) {
         Ok(_) => println!("store files: visible in {files}"),
-        Err(cause) => println!("store files: not visible in {files} ({cause}), which nothing needs yet"),
+        Err(cause) => println!("store files: not visible in {files} ({cause}), which only /serve needs"),
     }
 
     let store = Store::new(config, &Arc::default())?;

@@ -40,8 +40,7 @@ impl Guide {
     /// A guide to the cache at `url` that signs with `keys`.
     #[must_use]
     pub fn new(url: String, keys: &SigningKeys) -> Self {
-        let keys: Vec<_> = keys.public_keys().map(ToString::to_string).collect();
-        Self { url, keys: keys.join(" ") }
+        Self { url, keys: keys.trusted_public_keys() }
     }
 
     /// Prints it, with a path of the store to try it on.

@@ -36,11 +36,8 @@ impl Reload {
                     Err(error) => tracing::error!("the certificate in use stays: {error}"),
                 }
             }
-            match SigningKeys::load(&self.sign_key_paths, self.credentials_directory.as_deref()) {
-                Ok((keys, warnings)) => {
-                    for warning in warnings {
-                        tracing::warn!("{warning}");
-                    }
+            match SigningKeys::load_and_warn(&self.sign_key_paths, self.credentials_directory.as_deref()) {
+                Ok(keys) => {
                     tracing::info!("reloaded the signing keys: {}", names(&keys));
                     self.app.replace_keys(keys);
                 }
@@ -52,6 +49,6 @@ impl Reload {
 }
 
 fn names(keys: &SigningKeys) -> String {
-    let names: Vec<_> = keys.public_keys().map(ToString::to_string).collect();
-    if names.is_empty() { "none".to_owned() } else { names.join(" ") }
+    let names = keys.trusted_public_keys();
+    if names.is_empty() { "none".to_owned() } else { names }
 }

@@ -22,10 +22,7 @@ use crate::store::Store;
 /// A daemon that is not there is no reason not to start: requests are answered 503 until it is. With `guide` a
 /// newcomer is told what to type.
 pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
-    let (keys, warnings) = SigningKeys::load(&config.sign_key_paths, config.credentials_directory.as_deref())?;
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    let keys = SigningKeys::load_and_warn(&config.sign_key_paths, config.credentials_directory.as_deref())?;
     let identity = config.tls.as_ref().map(|tls| Identity::load(tls.cert.clone(), tls.key.clone())).transpose()?;
     let acceptor = identity.as_ref().map(Identity::acceptor).transpose()?;
     let metrics = Arc::new(Metrics::default());
@@ -112,19 +109,19 @@ fn announce(listeners: &[Listener], tls: bool, keys: &SigningKeys) -> Option<Str
     for listener in listeners {
         tracing::info!("listening on {}", listener.local_url(tls));
     }
-    let keys: Vec<String> = keys.public_keys().map(ToString::to_string).collect();
-    if keys.is_empty() {
+    let trusted = keys.trusted_public_keys();
+    if trusted.is_empty() {
         tracing::warn!(
             "narinfos are not signed: no key is configured\n  help: nix-store --generate-binary-cache-key makes one for sign_key_paths"
         );
     }
-    for key in &keys {
+    for key in keys.public_keys() {
         tracing::info!("signing with {key}");
     }
     let url = public_url(&listeners.iter().find(|listener| listener.is_tcp())?.local_url(tls));
     tracing::info!("for clients, in nix.conf: extra-substituters = {url}");
-    if !keys.is_empty() {
-        tracing::info!("for clients, in nix.conf: extra-trusted-public-keys = {}", keys.join(" "));
+    if !trusted.is_empty() {
+        tracing::info!("for clients, in nix.conf: extra-trusted-public-keys = {trusted}");
     }
     Some(url)
 }

@@ -108,6 +108,15 @@ impl SigningKeys {
         Ok((Self(keys), warnings))
     }
 
+    /// The same, with the warnings in the log.
+    pub fn load_and_warn(paths: &[PathBuf], credentials: Option<&Path>) -> Result<Self, SigningKeyError> {
+        let (keys, warnings) = Self::load(paths, credentials)?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(keys)
+    }
+
     /// Each key's signature of a path info's fingerprint.
     #[must_use]
     pub fn sign(&self, fingerprint: &str) -> Vec<Signature> {
@@ -117,6 +126,12 @@ impl SigningKeys {
     /// What clients list in `trusted-public-keys`, in the same order.
     pub fn public_keys(&self) -> impl Iterator<Item = &PublicKey> {
         self.0.iter().map(SecretKey::public_key)
+    }
+
+    /// The same as the value of that setting; empty without keys.
+    #[must_use]
+    pub fn trusted_public_keys(&self) -> String {
+        self.public_keys().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     }
 }
 

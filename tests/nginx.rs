@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread;
 
 use crate::support::daemon::Daemon;
@@ -14,14 +14,13 @@ use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
+use crate::support::watchdog;
 
 /// What nginx needs besides the file that is tested. As root its workers stay root, since the scratch directory is closed
 /// to others; without root the line is ignored.
 const AROUND: &str = "daemon off;\nuser root;\npid @/pid;\nerror_log @/error.log;\nevents {}\nhttp {\naccess_log off;\n\
     client_body_temp_path @/body;\nproxy_temp_path @/proxy;\nfastcgi_temp_path @/fastcgi;\nuwsgi_temp_path @/uwsgi;\n\
     scgi_temp_path @/scgi;\ninclude @/harmonia.conf;\n}\n";
-/// Stops nginx with its workers when standard input ends, which only the test binary holds.
-const WATCHDOG: &str = r#"cat >/dev/null; kill -TERM "$0""#;
 
 /// A running nginx; stopped on drop, and when the test binary ends.
 struct Nginx {
@@ -62,14 +61,7 @@ impl Nginx {
             .stdin(OwnedFd::from(listener))
             .spawn()
             .expect("cannot run sh");
-        let watchdog = Command::new("bash")
-            .args(["-c", WATCHDOG])
-            .arg(program.id().to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("cannot run bash");
+        let watchdog = watchdog::at_the_end(r#"kill -TERM "$0""#, program.id().to_string());
         Self { program, watchdog, address, log: dir.join("error.log") }
     }
 }

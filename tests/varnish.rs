@@ -11,9 +11,7 @@ use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
-
-/// Stops the process of the file when standard input ends, which only the test binary holds.
-const WATCHDOG: &str = r#"cat >/dev/null; kill -TERM "$(cat "$0")""#;
+use crate::support::watchdog;
 
 /// A running varnishd; stopped on drop, and when the test binary ends.
 struct Varnish {
@@ -36,7 +34,7 @@ impl Proxy for Varnish {
             .arg(&pid)
             .arg("-f")
             .arg(&vcl));
-        let watchdog = Self::watchdog(&pid);
+        let watchdog = watchdog::at_the_end(r#"kill -TERM "$(cat "$0")""#, &pid);
         let listens = run(Command::new("varnishadm").arg("-n").arg(&dir).arg("debug.listen_address"));
         let [_, host, port] = listens.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{listens}") };
         Self { watchdog, address: format!("{host}:{port}").parse().unwrap() }
@@ -44,19 +42,6 @@ impl Proxy for Varnish {
 
     fn address(&self) -> SocketAddr {
         self.address
-    }
-}
-
-impl Varnish {
-    fn watchdog(pid: &Path) -> Child {
-        Command::new("bash")
-            .args(["-c", WATCHDOG])
-            .arg(pid)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("cannot run bash")
     }
 }
 

@@ -18,4 +18,5 @@ pub(crate) mod scripted_daemon;
 pub(crate) mod served;
 pub(crate) mod server;
 pub(crate) mod store_item;
+pub(crate) mod watchdog;
 pub(crate) mod wire;

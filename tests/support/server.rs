@@ -15,11 +15,10 @@ use super::daemon::Daemon;
 use super::http::Http;
 use super::keys;
 use super::scratch;
+use super::watchdog;
 
 /// Far more than a start takes; it is for a machine that is busy.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Kills `$0` when standard input ends, which only the test binary holds.
-const WATCHDOG: &str = r#"cat >/dev/null; kill -KILL "$0""#;
 
 /// A running harmonia; killed on drop, and when the test binary ends without that.
 pub(crate) struct Harmonia {
@@ -63,14 +62,7 @@ impl Harmonia {
     /// Starts the program as it is told to, and waits until it says where it listens.
     pub(crate) fn launch(mut program: Command) -> Self {
         let mut program = program.stderr(Stdio::piped()).spawn().expect("cannot run harmonia");
-        let watchdog = Command::new("bash")
-            .args(["-c", WATCHDOG])
-            .arg(program.id().to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("cannot run bash");
+        let watchdog = watchdog::at_the_end(r#"kill -KILL "$0""#, program.id().to_string());
         let log = Log::read(program.stderr.take().unwrap());
         // Owns the processes already: a panic from here on stops them.
         let mut harmonia = Self { program, watchdog, log, daemon_log: None, url: String::new() };
