@@ -14,13 +14,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::daemon::socket_path;
 use super::value::{Mismatch, Value};
-use super::{BindAddress, ConfigError, DaemonCommand, Problem, SocketMode};
+use super::{BindAddress, ByteSize, ConfigError, DaemonCommand, Problem, SocketMode};
 
 /// Workers, streams and connections each cost a thread or a descriptor; more than this is a slip of the hand.
 const COUNT: RangeInclusive<i64> = 1..=1024;
 /// Per worker, and only a bound on what may be open at once.
 const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
-/// In seconds: up to a day, more than any download takes.
+/// In seconds: up to a day, more than any download takes, and than anybody waits for a signature to show.
 const TIMEOUT: RangeInclusive<i64> = 0..=86_400;
 /// Nix reads the number with `stoi`, and a client that cannot refuses the whole cache.
 const PRIORITY: RangeInclusive<i64> = 0..=i32::MAX as i64;
@@ -42,6 +42,8 @@ pub(super) struct File {
     pub(super) zstd_level: Option<i32>,
     pub(super) zstd_long_distance_matching: Option<bool>,
     pub(super) zstd_window_log: Option<u32>,
+    pub(super) narinfo_cache_max_size: Option<ByteSize>,
+    pub(super) narinfo_cache_ttl: Option<u64>,
     pub(super) virtual_nix_store: Option<StoreDir>,
     pub(super) real_nix_store: Option<PathBuf>,
     pub(super) log_dir: Option<PathBuf>,
@@ -83,6 +85,8 @@ const KEYS: &[Key] = &[
     Key("zstd.level", Set(|f, v| v.integer(zstd_levels()).map(|n| f.zstd_level = Some(n)))),
     Key("zstd.long_distance_matching", Set(|f, v| v.boolean().map(|b| f.zstd_long_distance_matching = Some(b)))),
     Key("zstd.window_log", Set(|f, v| v.integer(WINDOW_LOG).map(|n| f.zstd_window_log = Some(n)))),
+    Key("narinfo_cache.max_size", Set(|f, v| v.size().map(|s| f.narinfo_cache_max_size = Some(s)))),
+    Key("narinfo_cache.ttl", Set(|f, v| v.integer(TIMEOUT).map(|n| f.narinfo_cache_ttl = Some(n)))),
     Key("virtual_nix_store", Set(|f, v| v.parsed(StoreDir::new).map(|d| f.virtual_nix_store = Some(d)))),
     Key("real_nix_store", Set(|f, v| v.path().map(|p| f.real_nix_store = Some(p)))),
     Key("log_dir", Set(|f, v| v.path().map(|p| f.log_dir = Some(p)))),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use harmonia_protocol::StoreDir;
 
 use super::file::File;
-use super::{BindAddress, ConfigError, Daemon, DaemonAddress, DaemonCommand, Problem, SocketMode};
+use super::{BindAddress, ByteSize, ConfigError, Daemon, DaemonAddress, DaemonCommand, Problem, SocketMode};
 
 /// Where nix-daemon listens unless it is told otherwise.
 const DEFAULT_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
@@ -34,6 +34,10 @@ const DEFAULT_ZSTD_LEVEL: i32 = 3;
 const MAX_WINDOW_LOG: u32 = 23;
 /// The highest level whose own window is not larger than that.
 const MAX_LEVEL_OF_SMALL_WINDOW: i32 = 19;
+/// For path infos and rendered narinfos together: those of ten to thirty thousand paths.
+const DEFAULT_NARINFO_CACHE: ByteSize = ByteSize::mebibytes(64);
+/// In seconds: as long as a signature that was added may take to show.
+const DEFAULT_NARINFO_TTL: u64 = 60;
 /// Names of systemd credentials that are signing keys: `LoadCredential=sign-key-0:...`.
 const CREDENTIAL_PREFIX: &[u8] = b"sign-key";
 
@@ -110,6 +114,15 @@ impl Default for Zstd {
     }
 }
 
+/// What is kept in memory of what the daemon said about paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NarinfoCache {
+    /// The bound on all of it; 0 keeps nothing.
+    pub max_size: ByteSize,
+    /// How long an answer of the daemon is used without asking again.
+    pub ttl: Duration,
+}
+
 /// The configuration that the program runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -131,6 +144,8 @@ pub struct Config {
     pub priority: u32,
     /// How to compress transparently; `None` does not.
     pub compression: Option<Zstd>,
+    /// What is kept in memory of what the daemon said about paths.
+    pub narinfo_cache: NarinfoCache,
     /// The store directory that clients see.
     pub virtual_nix_store: StoreDir,
     /// Where that directory is on this machine.
@@ -186,6 +201,10 @@ impl Config {
             max_nar_streams: file.max_nar_streams.unwrap_or(DEFAULT_MAX_NAR_STREAMS),
             priority: file.priority.unwrap_or(DEFAULT_PRIORITY),
             compression,
+            narinfo_cache: NarinfoCache {
+                max_size: file.narinfo_cache_max_size.unwrap_or(DEFAULT_NARINFO_CACHE),
+                ttl: Duration::from_secs(file.narinfo_cache_ttl.unwrap_or(DEFAULT_NARINFO_TTL)),
+            },
             real_nix_store: file.real_nix_store.unwrap_or_else(|| PathBuf::from(virtual_nix_store.as_str())),
             virtual_nix_store,
             log_dir: file.log_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_LOG_DIR)),

@@ -43,6 +43,19 @@ fn each_mistake_is_reported_with_its_line_its_key_and_what_to_do() {
             "config.toml:1: unknown key \"compression\"\n  help: config.example.toml lists every key",
         ),
         ("zstd = 3", "config.toml:1: zstd: expected a table, found 3"),
+        (
+            "[narinfo_cache]\nmax_size = \"64 MBs\"",
+            "config.toml:2: narinfo_cache.max_size: \"64 MBs\" is not a size\n  help: write a number of bytes, or a whole \
+             number with K, M, G or T for powers of 1024, e.g. \"64 MiB\" or \"64M\"",
+        ),
+        (
+            "narinfo_cache.max_size = -1",
+            "config.toml:1: narinfo_cache.max_size: expected a number of bytes that is not negative, found -1",
+        ),
+        (
+            "narinfo_cache.max_size = true",
+            "config.toml:1: narinfo_cache.max_size: expected a size such as \"64 MiB\", found true",
+        ),
         ("workers = \"four\"", "config.toml:1: workers: expected an integer from 1 to 1024, found \"four\""),
         ("workers = 0", "config.toml:1: workers: expected an integer from 1 to 1024, found 0"),
         ("workers = 1025", "config.toml:1: workers: expected an integer from 1 to 1024, found 1025"),
@@ -112,6 +125,14 @@ fn text_that_is_not_toml_and_malformed_values_are_reported_with_their_line() {
     ] {
         let message = message(text);
         assert!(message.starts_with(start), "{message}");
+    }
+}
+
+#[test]
+fn a_size_is_a_number_of_bytes_or_has_a_unit() {
+    for (value, bytes) in [("0", 0), ("1_000", 1000), ("\"1 GiB\"", 1 << 30)] {
+        let (config, _) = loaded(&format!("narinfo_cache.max_size = {value}"));
+        assert_eq!(config.narinfo_cache.max_size.bytes(), bytes, "{value}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::DaemonCommand;
+use super::{ByteSize, DaemonCommand};
 
 /// A value that is not what its key takes.
 pub(super) struct Mismatch {
@@ -71,6 +71,18 @@ impl Value<'_> {
         parse: impl FnOnce(&'s str) -> Result<T, E>,
     ) -> Result<T, Mismatch> {
         parse(self.string()?).map_err(|cause| self.malformed(cause))
+    }
+
+    /// A number of bytes, or a string with a unit.
+    pub(super) fn size(&self) -> Result<ByteSize, Mismatch> {
+        match self.0.get_ref() {
+            DeValue::String(_) => self.parsed(str::parse),
+            DeValue::Integer(_) => self
+                .integer(0..=i64::MAX)
+                .map(ByteSize::new)
+                .map_err(|_| self.mismatch("a number of bytes that is not negative")),
+            _ => Err(self.mismatch("a size such as \"64 MiB\"")),
+        }
     }
 
     pub(super) fn paths(&self) -> Result<Vec<PathBuf>, Mismatch> {
