@@ -64,6 +64,7 @@ impl Error {
                 StoreError::File { .. } => OS_ERROR,
                 StoreError::Client { .. }
                 | StoreError::AnotherPath { .. }
+                | StoreError::GivenUp(_)
                 | StoreError::UnknownSize(_)
                 | StoreError::WrongSize { .. }
                 | StoreError::WrongHash { .. } => PROTOCOL,

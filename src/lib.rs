@@ -1,8 +1,9 @@
 //! harmonia: a Nix binary cache that learns everything from nix-daemon.
 //!
-//! Arrows point down only: `main` → [`net`] → [`http`] → [`store`], [`signing`] → `harmonia_protocol`; [`config`]
-//! and [`metrics`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
+//! Arrows point down only: `main` → [`net`] → [`http`] → [`store`], [`signing`] → `harmonia_protocol`; [`config`],
+//! [`metrics`] and [`bounded`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
 
+pub mod bounded;
 pub mod check;
 pub mod cli;
 pub mod config;

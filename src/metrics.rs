@@ -4,6 +4,8 @@
 //! [`Metrics`] each. Every label is of a type that this program makes the values of, so no client can add a series:
 //! paths are the templates of routes, methods are three, statuses are our own.
 
+mod caches;
+
 use std::time::Duration;
 
 use harmonia_protocol::operation::Opcode;
@@ -14,6 +16,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+pub use caches::{CacheName, Lookup};
+
+use caches::Caches;
 
 /// What the text is, for `Content-Type`.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -190,6 +196,7 @@ pub struct Metrics {
     sizes: Family<PoolLabel, Gauge>,
     in_use: Family<PoolLabel, Gauge>,
     waiting: Family<PoolLabel, Gauge>,
+    caches: Caches,
 }
 
 impl Default for Metrics {
@@ -222,6 +229,7 @@ impl Default for Metrics {
         let sizes = pool("daemon_pool_size", "Connections to nix-daemon that there are");
         let in_use = pool("daemon_pool_in_use", "Connections to nix-daemon that are in use");
         let waiting = pool("daemon_pool_waiting", "Requests that wait for a connection to nix-daemon");
+        let caches = Caches::register(&mut registry);
         // Series that begin at 0 show their first event as one.
         for by in [AbortedBy::Client, AbortedBy::Server] {
             aborted.get_or_create_owned(&AbortedLabel { by: by.label() });
@@ -242,6 +250,7 @@ impl Default for Metrics {
             sizes,
             in_use,
             waiting,
+            caches,
         }
     }
 }

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Which modules of the program each of them may name. Further ones are the top: they put the others together.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
+    ("bounded", &[]),
     ("config", &[]),
     ("log", &[]),
     ("metrics", &[]),
     ("signing", &[]),
-    ("store", &["config", "metrics"]),
-    ("http", &["config", "metrics", "signing", "store"]),
+    ("store", &["bounded", "config", "metrics"]),
+    ("http", &["bounded", "config", "metrics", "signing", "store"]),
     ("net", &["config"]),
 ];
 const TOP: [&str; 9] = ["check", "cli", "error", "lib", "main", "notify", "quickstart", "reload", "serve"];

@@ -80,7 +80,13 @@ fn requests_bytes_and_operations_are_counted() {
         (r#"harmonia_http_request_duration_seconds_count{path="/nar/{nar}"}"#, 3.0),
         (r#"harmonia_http_response_bytes_total{path="/{hash}.narinfo"}"#, narinfo),
         (r#"harmonia_http_response_bytes_total{path="/nar/{nar}"}"#, nar + 10.0),
-        (r#"harmonia_daemon_operations_total{op="QueryPathInfo",result="ok"}"#, 4.0),
+        (r#"harmonia_daemon_operations_total{op="QueryPathInfo",result="ok"}"#, 1.0),
+        (r#"harmonia_narinfo_cache_requests_total{result="miss"}"#, 1.0),
+        (r#"harmonia_narinfo_cache_requests_total{result="hit"}"#, 3.0),
+        (r#"harmonia_narinfo_cache_requests_total{result="stale"}"#, 0.0),
+        (r#"harmonia_narinfo_cache_asked_ahead_total"#, 0.0),
+        (r#"harmonia_narinfo_cache_entries{of="infos"}"#, 1.0),
+        (r#"harmonia_narinfo_cache_entries{of="texts"}"#, 1.0),
         (r#"harmonia_daemon_operations_total{op="NarFromPath",result="ok"}"#, 2.0),
         (r#"harmonia_daemon_pool_max_size{pool="questions"}"#, 8.0),
         (r#"harmonia_daemon_pool_max_size{pool="nars"}"#, 16.0),
@@ -92,6 +98,9 @@ fn requests_bytes_and_operations_are_counted() {
     }
     assert!(value(&text, r#"harmonia_daemon_dials_total{result="ok"}"#) >= Some(2.0));
     assert!(value(&text, r#"harmonia_daemon_pool_size{pool="nars"}"#) >= Some(1.0));
+    assert!(value(&text, r#"harmonia_narinfo_cache_bytes{of="infos"}"#) > Some(100.0));
+    // A text is more than what it was made of.
+    assert!(value(&text, r#"harmonia_narinfo_cache_bytes{of="texts"}"#) > Some(narinfo));
 }
 
 #[test]

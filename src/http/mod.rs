@@ -13,40 +13,38 @@ pub mod file_body;
 mod files;
 mod handlers;
 mod html;
+mod narinfo_texts;
 mod origin;
 pub mod range;
 pub mod response;
 pub mod route;
+mod text;
 mod trouble;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use hyper::header::{CONNECTION, ETAG, EXPECT, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, EXPECT, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use ring::digest::{SHA256, digest};
 use tokio::sync::Semaphore;
 
 use account::{Account, CountedBody};
 use body::Body;
-use coding::{Coding, negotiated};
-use compress::compress_small;
 use error::HandlerError;
 use files::Files;
 use handlers::landing_page::LandingPage;
+use narinfo_texts::{Form, NarinfoTexts};
 use response::{Keep, Reply};
 use route::Route;
+use text::Text;
 use trouble::TroubleLog;
 
 use crate::config::{Config, Zstd};
 use crate::metrics::Metrics;
 use crate::signing::SigningKeys;
 use crate::store::Store;
-
-/// A text that fits into one packet gains nothing from being smaller.
-const LEAST_TEXT: usize = 1400;
 
 /// What this program is.
 const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
@@ -57,7 +55,8 @@ pub struct App {
     store: Store,
     keys: ArcSwap<SigningKeys>,
     compression: Option<Compression>,
-    cache_info: Bytes,
+    cache_info: Text,
+    narinfo_texts: NarinfoTexts,
     files: Files,
     landing_page: LandingPage,
     metrics: Arc<Metrics>,
@@ -88,15 +87,18 @@ impl App {
     /// Everything that handlers need.
     #[must_use]
     pub fn new(config: &Config, store: Store, keys: SigningKeys, metrics: Arc<Metrics>) -> Self {
-        let cache_info = handlers::cache_info::render(store.directory(), config.priority);
+        let cache_info = Text::new(handlers::cache_info::render(store.directory(), config.priority));
         let landing_page = LandingPage::new(config, &store);
         let compression = config.compression.map(Compression::new);
+        // The other half is for what they are made of.
+        let max_texts = usize::try_from(config.narinfo_cache.max_size.bytes() / 2).unwrap_or(usize::MAX);
         let (files, troubles) = (Files::new(), TroubleLog::default());
         Self {
             store,
             keys: ArcSwap::from_pointee(keys),
             compression,
             cache_info,
+            narinfo_texts: NarinfoTexts::new(max_texts),
             files,
             landing_page,
             metrics,
@@ -144,11 +146,12 @@ impl App {
         let Parts { method, headers, .. } = head;
         match route {
             Route::LandingPage => Ok(handlers::landing_page::respond(self, head)),
-            Route::CacheInfo => Ok(self.text(headers, Keep::AnHour, "text/x-nix-cache-info", self.cache_info.clone())),
+            Route::CacheInfo => Ok(self.text_reply(headers, Keep::AnHour, "text/x-nix-cache-info", &self.cache_info)),
             Route::NarInfo { hash, json } => {
-                let kind = if json { "application/json" } else { "text/x-nix-narinfo" };
-                Ok(match handlers::narinfo::render(self, hash, json).await? {
-                    Some(text) => self.text(headers, Keep::AnHour, kind, text),
+                let nix = (Form::Nix, "text/x-nix-narinfo");
+                let (form, kind) = if json { (Form::Json, "application/json") } else { nix };
+                Ok(match handlers::narinfo::text(self, hash, form).await? {
+                    Some(text) => self.text_reply(headers, Keep::AnHour, kind, &text),
                     None => response::refusal(StatusCode::NOT_FOUND),
                 })
             }
@@ -169,28 +172,13 @@ impl App {
         }
     }
 
-    /// A text of this cache, by the client's leave encoded, with an entity tag.
+    /// A text that is sent once.
     fn text(&self, headers: &HeaderMap, keep: Keep, kind: &'static str, text: Bytes) -> Reply {
-        let digest = data_encoding::HEXLOWER.encode(&digest(&SHA256, &text).as_ref()[..16]);
-        let compression = self.compression.as_ref().filter(|_| text.len() >= LEAST_TEXT);
-        let encoded = compression
-            .filter(|_| negotiated(headers) == Coding::Zstd)
-            .and_then(|compression| Some((compress_small(&text, &compression.settings).ok()?, &compression.tag)));
-        let (body, coding, tag) = match encoded {
-            Some((body, tag)) => (body.into(), Coding::Zstd, response::etag(&format!("{digest}-{tag}"))),
-            None => (text, Coding::Identity, response::etag(&digest)),
-        };
-        let mut reply = if response::is_held(headers, &tag) {
-            response::not_modified(keep, tag)
-        } else {
-            let mut reply = response::text(StatusCode::OK, keep, kind, body);
-            response::set_coding(&mut reply, coding);
-            response::set(&mut reply, ETAG, tag);
-            reply
-        };
-        if compression.is_some() {
-            response::set_vary(&mut reply);
-        }
-        reply
+        self.text_reply(headers, keep, kind, &Text::new(text))
+    }
+
+    /// A text, by the client's leave encoded, with an entity tag.
+    fn text_reply(&self, headers: &HeaderMap, keep: Keep, kind: &'static str, text: &Text) -> Reply {
+        text.reply(self.compression.as_ref(), headers, keep, kind)
     }
 }

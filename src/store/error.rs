@@ -50,6 +50,9 @@ pub enum StoreError {
         /// What it said.
         answered: StorePath,
     },
+    /// The question was given up by whoever asked it, for reasons that are in the log.
+    #[error("no question about {0} was carried through")]
+    GivenUp(HashPart),
     /// A file of Nix's that cannot be read.
     #[error("cannot read {path}: {reason}", path = .path.display())]
     File {

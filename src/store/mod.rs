@@ -8,6 +8,7 @@ mod build_log;
 mod deadline;
 mod dial;
 mod error;
+mod info_cache;
 mod nar;
 mod pool;
 mod regular_file;
@@ -23,7 +24,7 @@ use deadpool::managed::BuildError;
 use harmonia_protocol::handshake::Session;
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::Name;
-use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart, QueryPathInfo};
+use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart};
 use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::{HashPart, StoreDir, StorePath};
 use tokio::sync::Semaphore;
@@ -38,12 +39,16 @@ pub use tree::{Directory, Entry, EntryKind, Found, FoundObject};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use dial::Dialer;
+use info_cache::InfoCache;
 use pool::Pool;
 
 /// They take microseconds, unless the disk is slow.
 const WALKS: usize = 4;
 
-/// A path that the daemon has just called valid, and what it knows of it.
+/// What an allocation costs beside its bytes.
+const ALLOCATION: usize = 16;
+
+/// A path that the daemon has called valid, and what it knows of it.
 #[derive(Debug)]
 pub struct ValidPath {
     /// The path.
@@ -52,13 +57,26 @@ pub struct ValidPath {
     pub info: PathInfo,
 }
 
+impl ValidPath {
+    /// The memory that it takes, in bytes, or a little more.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let PathInfo { deriver, references, signatures, .. } = &self.info;
+        let paths = references.iter().chain(deriver).chain([&self.path]);
+        let paths: usize = paths.map(|path| size_of::<StorePath>() + ALLOCATION + path.base_name().len()).sum();
+        let signatures = signatures.iter().map(|it| size_of_val(it) + ALLOCATION + it.key().as_str().len());
+        size_of::<Self>() + ALLOCATION + paths + signatures.sum::<usize>()
+    }
+}
+
 /// The store of one daemon.
 #[derive(Debug)]
 pub struct Store {
     directory: StoreDir,
     real_directory: PathBuf,
     log_dir: PathBuf,
-    pool: Pool,
+    pool: Arc<Pool>,
+    infos: Arc<InfoCache>,
     /// Ways through the store's files that are looked for at one time, up to 128 descriptors each.
     walks: Semaphore,
 }
@@ -69,8 +87,13 @@ impl Store {
         let directory = config.virtual_nix_store.clone();
         let dialer = Arc::new(Dialer::new(config.daemon.address.clone(), directory.clone(), Arc::clone(metrics)));
         let pool = Pool::new(&dialer, config.max_metadata_connections, config.max_nar_streams, Arc::clone(metrics))?;
+        let pool = Arc::new(pool);
         let (real_directory, log_dir) = (config.real_nix_store.clone(), config.log_dir.clone());
-        Ok(Self { directory, real_directory, log_dir, pool, walks: Semaphore::new(WALKS) })
+        // The other half is for what is made of them.
+        let max_bytes = usize::try_from(config.narinfo_cache.max_size.bytes() / 2).unwrap_or(usize::MAX);
+        let ttl = config.narinfo_cache.ttl;
+        let infos = InfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
+        Ok(Self { directory, real_directory, log_dir, pool, infos, walks: Semaphore::new(WALKS) })
     }
 
     /// The logical store directory.
@@ -84,9 +107,10 @@ impl Store {
         self.pool.session().await
     }
 
-    /// Brings the metrics of the pools up to date.
-    pub fn record_pools(&self) {
+    /// Brings the metrics of connections and memory up to date.
+    pub fn record(&self) {
         self.pool.record();
+        self.infos.record();
     }
 
     /// Whether the daemon answers questions, found out by one that costs it next to nothing. Tells sooner than other
@@ -103,20 +127,23 @@ impl Store {
     }
 
     /// The valid path that has this hash part; `None` if the daemon says that there is none.
-    pub async fn valid_path(&self, hash: HashPart) -> Result<Option<ValidPath>, StoreError> {
-        let Some(path) = self.pool.call(&QueryPathFromHashPart(hash)).await? else { return Ok(None) };
-        if path.hash_part() != hash {
-            return Err(StoreError::AnotherPath { asked: hash, answered: path });
-        }
-        let Some(info) = self.pool.call(&QueryPathInfo(&path)).await? else { return Ok(None) };
-        if info.nar_size == 0 {
-            return Err(StoreError::UnknownSize(path));
-        }
-        Ok(Some(ValidPath { path, info }))
+    /// What the daemon said before is used while it is known to hold.
+    pub async fn valid_path(&self, hash: HashPart) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        self.infos.valid_path(hash).await
+    }
+
+    /// The same, by what the daemon says now.
+    pub async fn valid_path_anew(&self, hash: HashPart) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        self.infos.ask(hash, None).await
+    }
+
+    /// Expects requests for the references of a path: asks about them in the background.
+    pub fn expect_references(&self, valid: &ValidPath) {
+        self.infos.ask_ahead(valid);
     }
 
     /// Some valid path, to see whether the daemon tells about paths; `None` if the store is empty.
-    pub async fn any_path(&self) -> Result<Option<ValidPath>, StoreError> {
+    pub async fn any_path(&self) -> Result<Option<Arc<ValidPath>>, StoreError> {
         match self.pool.call(&QueryAllValidPaths).await?.first() {
             Some(path) => self.valid_path(path.hash_part()).await,
             None => Ok(None),
@@ -146,7 +173,7 @@ impl Store {
         if let Some(log) = find(hash)? {
             return Ok(Some(log));
         }
-        match self.valid_path(hash).await?.and_then(|valid| valid.info.deriver) {
+        match self.valid_path(hash).await?.and_then(|valid| valid.info.deriver.clone()) {
             Some(deriver) => find(deriver.hash_part()),
             None => Ok(None),
         }
@@ -154,7 +181,9 @@ impl Store {
 
     /// Begins to read the NAR of a valid path.
     pub async fn nar(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
-        let stream = self.pool.nar(&valid.path, valid.info.nar_size).await?;
-        Ok(Nar::new(stream, valid))
+        let stream = self.pool.nar(&valid.path, valid.info.nar_size).await;
+        // Perhaps it is not valid any more, where that does not show here.
+        let stream = stream.inspect_err(|_| self.infos.doubt(valid.path.hash_part()))?;
+        Ok(Nar::new(stream, valid, Arc::clone(&self.infos)))
     }
 }

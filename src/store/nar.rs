@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use harmonia_protocol::{ClientError, StorePath};
 use ring::digest;
 use tokio::time::Sleep;
 
+use super::info_cache::InfoCache;
 use super::pool::Loan;
 use super::transport::Transport;
 use super::{Step, StoreError, ValidPath};
@@ -28,6 +30,8 @@ const LONGEST_BEGINNING: Duration = Duration::from_millis(500);
 pub struct Nar {
     stream: NarStream<Loan, Transport>,
     path: StorePath,
+    /// Where the path info may come from, which is doubtful once the NAR has failed.
+    infos: Arc<InfoCache>,
     expected: NarHash,
     size: u64,
     hasher: Option<Hasher>,
@@ -38,10 +42,11 @@ pub struct Nar {
 }
 
 impl Nar {
-    pub(super) fn new(stream: NarStream<Loan, Transport>, valid: &ValidPath) -> Self {
+    pub(super) fn new(stream: NarStream<Loan, Transport>, valid: &ValidPath, infos: Arc<InfoCache>) -> Self {
         Self {
             stream,
             path: valid.path.clone(),
+            infos,
             expected: valid.info.nar_hash,
             size: valid.info.nar_size,
             hasher: Some(Hasher::new()),
@@ -75,6 +80,18 @@ impl Nar {
 
     /// Takes one piece more from the daemon, or proves the NAR at its end. The result is the piece that was held before.
     fn poll_advance(
+        &mut self,
+        context: &mut Context<'_>,
+        visit: &mut impl FnMut(Event<'_>),
+    ) -> Poll<Result<Option<Bytes>, StoreError>> {
+        let advanced = self.poll_next(context, visit);
+        if matches!(advanced, Poll::Ready(Err(_))) {
+            self.infos.doubt(self.path.hash_part());
+        }
+        advanced
+    }
+
+    fn poll_next(
         &mut self,
         context: &mut Context<'_>,
         visit: &mut impl FnMut(Event<'_>),

@@ -15,12 +15,13 @@ use harmonia_protocol::client::{Client, NarStream};
 use harmonia_protocol::error::Step as ClientStep;
 use harmonia_protocol::handshake::Session;
 use harmonia_protocol::operation::{Opcode, Operation};
+use harmonia_protocol::stderr::DaemonError;
 
 use super::dial::Dialer;
 use super::error::outcome;
 use super::transport::Transport;
 use super::{Step, StoreError};
-use crate::metrics::{self, Occupancy, PoolName};
+use crate::metrics::{self, Occupancy, Outcome, PoolName};
 
 /// How long a connection may be unused.
 const MAX_IDLE: Duration = Duration::from_secs(60);
@@ -95,6 +96,47 @@ impl Pool {
         let result = Step::Daemon(ClientStep::Operation(O::OPCODE)).bound(client.call(operation)).await;
         self.metrics.operation(O::OPCODE, outcome(&result));
         result
+    }
+
+    /// A connection for questions that nobody waits for: one only if another stays free, looked for at most `attempts`
+    /// times with a pause in between.
+    pub(super) async fn spare(&self, attempts: usize, pause: Duration) -> Result<Loan, StoreError> {
+        for _ in 0..attempts {
+            if self.is_free_beside(1) {
+                let loan = loan(&self.questions, Step::FreeConnection).await?;
+                // Others may have come while this one was made.
+                if self.is_free_beside(0) {
+                    return Ok(loan);
+                }
+            }
+            tokio::time::sleep(pause).await;
+        }
+        Err(StoreError::Late(Step::FreeConnection))
+    }
+
+    /// Whether there is a connection to be had, beside those in use and so many more.
+    fn is_free_beside(&self, more: usize) -> bool {
+        let deadpool::Status { max_size, size, available, waiting } = self.questions.status();
+        size.saturating_sub(available) + waiting + more < max_size
+    }
+
+    /// Asks many questions at once; the replies are in their order.
+    pub(super) async fn call_all<O: Operation>(
+        &self,
+        client: &mut Loan,
+        operations: &[O],
+    ) -> Result<Vec<Result<O::Reply, DaemonError>>, StoreError> {
+        let step = Step::Daemon(ClientStep::Operation(O::OPCODE));
+        let replies = step.bound(client.pipeline(operations)).await;
+        match &replies {
+            Ok(replies) => {
+                for reply in replies {
+                    self.metrics.operation(O::OPCODE, if reply.is_ok() { Outcome::Ok } else { Outcome::Error });
+                }
+            }
+            Err(_) => self.metrics.operation(O::OPCODE, outcome(&replies)),
+        }
+        replies
     }
 
     /// Begins a NAR, retried in the same way.

@@ -106,7 +106,7 @@ async fn a_nar_whose_bytes_stay_away_is_late() {
         signatures: Vec::new(),
         content_address: None,
     };
-    let mut nar = Nar::new(stream, &ValidPath { path, info });
+    let mut nar = Nar::new(stream, &ValidPath { path, info }, Arc::clone(&store.infos));
     assert!(matches!(nar.chunk().await, Err(StoreError::Late(Step::NarBytes))));
 }
 
@@ -115,9 +115,9 @@ async fn more_questions_than_connections_wait_for_their_turn_and_no_longer() {
     let (_directory, store) = store(|_, stream| listen(stream));
     let store = Arc::new(store);
     let questions: Vec<_> = (0..20)
-        .map(|_| {
+        .map(|number| {
             let store = Arc::clone(&store);
-            tokio::spawn(async move { store.valid_path(HASH.parse().unwrap()).await })
+            tokio::spawn(async move { store.valid_path(format!("{number:032}").parse().unwrap()).await })
         })
         .collect();
     let mut refused = 0;

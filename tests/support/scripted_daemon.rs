@@ -129,6 +129,11 @@ impl ScriptedDaemon {
         format!("daemon_socket = \"{}\"\n", self.socket.display())
     }
 
+    /// The same for a server that keeps nothing of what it was told.
+    pub(crate) fn config_without_cache(&self) -> String {
+        format!("{}narinfo_cache.max_size = 0\n", self.config())
+    }
+
     /// Plays this script from the next connection or answer on.
     pub(crate) fn play(&self, script: Script) {
         *self.stage.script.lock().unwrap() = Arc::new(script);

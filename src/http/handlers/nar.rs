@@ -24,11 +24,15 @@ pub(in crate::http) async fn respond(
     hash: HashPart,
     nar_hash: NarHash,
 ) -> Result<Reply, HandlerError> {
-    let Some(valid) = app.store.valid_path(hash).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
-    if valid.info.nar_hash != nar_hash {
-        // Rebuilt since that URL was given out: other bytes.
-        return Ok(refusal(StatusCode::NOT_FOUND));
+    let mut valid = app.store.valid_path(hash).await?;
+    if valid.as_ref().is_some_and(|valid| valid.info.nar_hash != nar_hash) {
+        // Only the daemon says that there is no such NAR, and not what it said a while ago.
+        valid = app.store.valid_path_anew(hash).await?;
     }
+    // Rebuilt since that URL was given out: other bytes.
+    let Some(valid) = valid.filter(|valid| valid.info.nar_hash == nar_hash) else {
+        return Ok(refusal(StatusCode::NOT_FOUND));
+    };
     let wanted = Wanted::of(app, request, &valid);
     let mut reply = match wanted.representation {
         _ if is_held(&request.headers, &wanted.tag) => not_modified(Keep::Forever, wanted.tag.clone()),

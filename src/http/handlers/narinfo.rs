@@ -1,29 +1,42 @@
 //! `/<hash>.narinfo`: what is known of a path, signed.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use harmonia_protocol::narinfo::{Compression, NarInfo, NarInfoError};
 use harmonia_protocol::{HashPart, StoreDir};
 use serde_json::json;
 
 use super::super::App;
 use super::super::error::HandlerError;
+use super::super::narinfo_texts::{Form, Sources};
 use super::super::route::nar_url;
+use super::super::text::Text;
+use crate::signing::SigningKeys;
 use crate::store::ValidPath;
 
-/// The narinfo in Nix's format, or as JSON; `None` if there is no such path.
-pub(in crate::http) async fn render(app: &App, hash: HashPart, as_json: bool) -> Result<Option<Bytes>, HandlerError> {
+/// The narinfo in this form; `None` if there is no such path. Whoever asks for it asks for those of its references next.
+pub(in crate::http) async fn text(app: &App, hash: HashPart, form: Form) -> Result<Option<Arc<Text>>, HandlerError> {
     let Some(valid) = app.store.valid_path(hash).await? else { return Ok(None) };
+    app.store.expect_references(&valid);
+    let sources = Sources { valid, keys: app.keys.load_full() };
+    if let Some(text) = app.narinfo_texts.find(form, &sources) {
+        return Ok(Some(text));
+    }
     let store = app.store.directory();
-    let narinfo = narinfo(app, &valid)?;
-    let text = if as_json { json(&narinfo, store) } else { narinfo.render(store) };
-    Ok(Some(text.into()))
+    let narinfo = narinfo(&sources.valid, &sources.keys, store)?;
+    let text = match form {
+        Form::Nix => narinfo.render(store),
+        Form::Json => json(&narinfo, store),
+    };
+    let text = Arc::new(Text::new(text));
+    app.narinfo_texts.keep(form, sources, &text);
+    Ok(Some(text))
 }
 
-fn narinfo(app: &App, valid: &ValidPath) -> Result<NarInfo, NarInfoError> {
+fn narinfo(valid: &ValidPath, keys: &SigningKeys, store: &StoreDir) -> Result<NarInfo, NarInfoError> {
     let ValidPath { path, info } = valid;
-    let store = app.store.directory();
     let url = nar_url(path.hash_part(), &info.nar_hash)?;
-    let signatures = app.keys.load().sign(&info.fingerprint(path, store));
+    let signatures = keys.sign(&info.fingerprint(path, store));
     Ok(NarInfo::of(path, info, store, url, Compression::None, signatures))
 }
 

@@ -1,0 +1,184 @@
+//! A map that is bounded in bytes: what has not been used for longest goes first, or nearly so.
+//!
+//! Owns the choice of what goes. Leaves what a value weighs to whoever puts it in, and locking as well.
+//!
+//! The order is that of a clock: each value has a mark that its use sets, and a hand that goes round takes marks away and
+//! the first value that has none. A use costs one look into the map and moves nothing.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// What the map itself needs for a value beside it and its key twice, in bytes: hashes, marks, and room to grow.
+const OVERHEAD: usize = 64;
+
+/// Values by their keys, up to a number of bytes in all.
+#[derive(Debug)]
+pub struct Bounded<K, V> {
+    max_bytes: usize,
+    bytes: usize,
+    slots: Vec<Slot<K, V>>,
+    /// Where each key's slot is.
+    places: HashMap<K, usize>,
+    hand: usize,
+}
+
+#[derive(Debug)]
+struct Slot<K, V> {
+    key: K,
+    value: V,
+    bytes: usize,
+    is_used: bool,
+}
+
+impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
+    /// An empty map. With a bound of 0 it stays empty.
+    #[must_use]
+    pub fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, bytes: 0, slots: Vec::new(), places: HashMap::new(), hand: 0 }
+    }
+
+    /// How many values there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// What all of them weigh.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Looks without a use.
+    #[must_use]
+    pub fn peek(&self, key: &K) -> Option<&V> {
+        self.places.get(key).map(|place| &self.slots[*place].value)
+    }
+
+    /// The value of this key, which is used thereby.
+    pub fn find(&mut self, key: &K) -> Option<&mut V> {
+        let slot = &mut self.slots[*self.places.get(key)?];
+        slot.is_used = true;
+        Some(&mut slot.value)
+    }
+
+    /// Puts a value in, in place of another of this key, and makes room for it. `heap` is what it holds beside its own
+    /// size, in bytes. One that alone is too large is not kept, nor is what it replaces.
+    pub fn insert(&mut self, key: K, value: V, heap: usize) {
+        let was_used = self.remove(&key);
+        let bytes = heap + size_of::<Slot<K, V>>() + size_of::<K>() + OVERHEAD;
+        if bytes > self.max_bytes {
+            return;
+        }
+        while self.bytes + bytes > self.max_bytes {
+            self.evict();
+        }
+        self.bytes += bytes;
+        self.places.insert(key, self.slots.len());
+        self.slots.push(Slot { key, value, bytes, is_used: was_used });
+    }
+
+    /// Takes a value out; whether it had been used of late.
+    pub fn remove(&mut self, key: &K) -> bool {
+        let Some(place) = self.places.remove(key) else { return false };
+        let removed = self.slots.swap_remove(place);
+        if let Some(moved) = self.slots.get(place) {
+            self.places.insert(moved.key, place);
+        }
+        self.bytes -= removed.bytes;
+        removed.is_used
+    }
+
+    fn evict(&mut self) {
+        loop {
+            if self.hand >= self.slots.len() {
+                self.hand = 0;
+            }
+            let Some(slot) = self.slots.get_mut(self.hand) else { return };
+            if !std::mem::take(&mut slot.is_used) {
+                let key = slot.key;
+                self.remove(&key);
+                return;
+            }
+            self.hand += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What one value weighs that holds nothing else.
+    fn alone() -> usize {
+        let mut map = Bounded::new(usize::MAX);
+        map.insert(0_u8, 0_u8, 0);
+        map.bytes()
+    }
+
+    #[test]
+    fn what_is_used_stays_and_what_is_not_goes() {
+        let mut map = Bounded::new(3 * alone());
+        for key in 0..3 {
+            map.insert(key, key, 0);
+        }
+        for new in 3..100_u8 {
+            assert_eq!(map.find(&1), Some(&mut 1), "gone when {} came", new - 1);
+            map.insert(new, new, 0);
+            assert_eq!(map.len(), 3);
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_kept_nor_what_it_replaces() {
+        let mut map = Bounded::new(2 * alone());
+        map.insert(1_u8, 1_u8, 0);
+        map.insert(2, 2, 0);
+        map.insert(1, 7, 2 * alone());
+        assert_eq!((map.peek(&1), map.peek(&2)), (None, Some(&2)));
+        let mut none = Bounded::new(0);
+        none.insert(1_u8, 1_u8, 0);
+        assert!(none.is_empty() && none.bytes() == 0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_bound_holds_and_nothing_that_is_found_is_another(
+            max in 0_usize..4096,
+            steps in prop::collection::vec((0_u8..3, 0_u8..32, 0_usize..600), 0..200),
+        ) {
+            let mut map = Bounded::new(max);
+            let mut model = HashMap::new();
+            for (step, (kind, key, heap)) in steps.into_iter().enumerate() {
+                match kind {
+                    0 => {
+                        map.insert(key, step, heap);
+                        model.insert(key, step);
+                    }
+                    1 => {
+                        map.remove(&key);
+                        model.remove(&key);
+                        prop_assert_eq!(map.peek(&key), None);
+                    }
+                    _ => if let Some(found) = map.find(&key) {
+                        prop_assert_eq!(Some(&*found), model.get(&key));
+                    },
+                }
+                prop_assert!(map.bytes() <= max);
+                prop_assert_eq!(map.bytes(), map.slots.iter().map(|slot| slot.bytes).sum::<usize>());
+                prop_assert_eq!(map.places.len(), map.len());
+                for (place, slot) in map.slots.iter().enumerate() {
+                    prop_assert_eq!(map.places[&slot.key], place);
+                    prop_assert_eq!(Some(&slot.value), model.get(&slot.key));
+                }
+            }
+        }
+    }
+}

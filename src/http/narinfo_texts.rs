@@ -1,0 +1,110 @@
+//! Narinfos that were rendered and signed before: signing one costs more than all else that is done for it.
+//!
+//! Owns when such a text may be sent again: while it is of the very path info that the store has now, and was signed by
+//! the very keys that are in use. Both are compared by their place in memory, which their entry here keeps from being
+//! used for anything else. Leaves to `store` whether the info still holds.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use harmonia_protocol::HashPart;
+
+use super::text::Text;
+use crate::bounded::Bounded;
+use crate::metrics::{CacheName, Metrics};
+use crate::signing::SigningKeys;
+use crate::store::ValidPath;
+
+/// In which form a narinfo is told: whatever of a request, or of the moment, decides its bytes beside the path info and
+/// the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Form {
+    /// Nix's own.
+    Nix,
+    /// JSON, for programs.
+    Json,
+}
+
+/// What a narinfo is made of.
+#[derive(Debug, Clone)]
+pub(super) struct Sources {
+    pub(super) valid: Arc<ValidPath>,
+    pub(super) keys: Arc<SigningKeys>,
+}
+
+impl Sources {
+    fn are(&self, others: &Self) -> bool {
+        Arc::ptr_eq(&self.valid, &others.valid) && Arc::ptr_eq(&self.keys, &others.keys)
+    }
+}
+
+/// Rendered narinfos, bounded in bytes.
+#[derive(Debug)]
+pub(super) struct NarinfoTexts(Mutex<Bounded<(HashPart, Form), (Sources, Arc<Text>)>>);
+
+impl NarinfoTexts {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self(Mutex::new(Bounded::new(max_bytes)))
+    }
+
+    /// The text that was made of the same.
+    pub(super) fn find(&self, form: Form, sources: &Sources) -> Option<Arc<Text>> {
+        let mut texts = self.locked();
+        let (made_of, text) = texts.find(&(sources.valid.path.hash_part(), form))?;
+        made_of.are(sources).then(|| Arc::clone(text))
+    }
+
+    /// Keeps a text.
+    pub(super) fn keep(&self, form: Form, sources: Sources, text: &Arc<Text>) {
+        // The store may have dropped the info, which is then here alone.
+        let weight = text.weight() + sources.valid.weight();
+        self.locked().insert((sources.valid.path.hash_part(), form), (sources, Arc::clone(text)), weight);
+    }
+
+    /// Enters how many there are.
+    pub(super) fn record(&self, metrics: &Metrics) {
+        let texts = self.locked();
+        metrics.cache(CacheName::Texts, texts.len(), texts.bytes());
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Bounded<(HashPart, Form), (Sources, Arc<Text>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use harmonia_protocol::StorePath;
+    use harmonia_protocol::hash::NarHash;
+    use harmonia_protocol::path_info::PathInfo;
+
+    use super::*;
+
+    fn valid() -> Arc<ValidPath> {
+        let info = PathInfo {
+            deriver: None,
+            nar_hash: NarHash::from_digest([0; 32]),
+            references: Vec::new(),
+            registration_time: 0,
+            nar_size: 120,
+            ultimate: false,
+            signatures: Vec::new(),
+            content_address: None,
+        };
+        let path = StorePath::from_base_name("0123456789abcdfghijklmnpqrsvwxyz-path").unwrap();
+        Arc::new(ValidPath { path, info })
+    }
+
+    #[test]
+    fn a_text_is_used_for_what_it_was_made_of_and_nothing_else() {
+        let texts = NarinfoTexts::new(1 << 20);
+        let sources = Sources { valid: valid(), keys: Arc::default() };
+        assert!(texts.find(Form::Nix, &sources).is_none());
+        let text = Arc::new(Text::new("narinfo"));
+        texts.keep(Form::Nix, sources.clone(), &text);
+        assert!(texts.find(Form::Nix, &sources).is_some_and(|found| Arc::ptr_eq(&found, &text)));
+        assert!(texts.find(Form::Json, &sources).is_none());
+        // What looks the same may have been otherwise in between.
+        assert!(texts.find(Form::Nix, &Sources { valid: valid(), ..sources.clone() }).is_none());
+        assert!(texts.find(Form::Nix, &Sources { keys: Arc::default(), ..sources }).is_none());
+    }
+}

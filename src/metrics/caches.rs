@@ -1,0 +1,88 @@
+//! What is counted of what is kept in memory of paths.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::{Metrics, ResultLabel};
+
+/// How the memory met a question about a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// It had the answer.
+    Hit,
+    /// The daemon was asked.
+    Miss,
+    /// The daemon did not answer, and an old answer was used.
+    Stale,
+}
+
+/// What is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheName {
+    /// What the daemon said about paths.
+    Infos,
+    /// Narinfos, rendered and signed.
+    Texts,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfLabel {
+    of: &'static str,
+}
+
+#[derive(Debug)]
+pub(super) struct Caches {
+    hits: Counter,
+    misses: Counter,
+    stale: Counter,
+    asked_ahead: Counter,
+    entries: Family<OfLabel, Gauge>,
+    bytes: Family<OfLabel, Gauge>,
+}
+
+impl Caches {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let lookups = Family::<ResultLabel, Counter>::default();
+        registry.register("narinfo_cache_requests", "Questions about paths to the memory of them", lookups.clone());
+        let lookups = |result| lookups.get_or_create_owned(&ResultLabel { result });
+        let (hits, misses, stale) = (lookups("hit"), lookups("miss"), lookups("stale"));
+        let asked_ahead = Counter::default();
+        let help = "Paths that nix-daemon was asked about before a client asked";
+        registry.register("narinfo_cache_asked_ahead", help, asked_ahead.clone());
+        let entries = Family::default();
+        registry.register("narinfo_cache_entries", "Paths in the memory of paths", entries.clone());
+        let bytes = Family::default();
+        registry.register("narinfo_cache_bytes", "Bytes of the memory of paths", bytes.clone());
+        Self { hits, misses, stale, asked_ahead, entries, bytes }
+    }
+}
+
+impl Metrics {
+    /// The memory of paths has been asked.
+    pub fn looked_up(&self, result: Lookup) {
+        match result {
+            Lookup::Hit => self.caches.hits.inc(),
+            Lookup::Miss => self.caches.misses.inc(),
+            Lookup::Stale => self.caches.stale.inc(),
+        };
+    }
+
+    /// The daemon has been asked ahead about so many paths.
+    pub fn asked_ahead(&self, paths: usize) {
+        self.caches.asked_ahead.inc_by(paths as u64);
+    }
+
+    /// How much is kept now.
+    pub fn cache(&self, name: CacheName, entries: usize, bytes: usize) {
+        let of = match name {
+            CacheName::Infos => "infos",
+            CacheName::Texts => "texts",
+        };
+        for (gauge, value) in [(&self.caches.entries, entries), (&self.caches.bytes, bytes)] {
+            gauge.get_or_create(&OfLabel { of }).set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Asking about references before clients do: whoever was given a narinfo asks for those of its references next.
+//!
+//! Owns the queue and its bounds. References are whole paths, so that one question each is enough, and many go out at
+//! once on one connection. What is found has references of its own, which join the queue: by the time a client has walked
+//! to the second level of a closure most of it is known.
+//!
+//! It is never in the way of a request: it takes a connection only if another one stays free, one at a time, gives it
+//! back after each batch, and drops everything where it finds none for a while or the daemon fails.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use harmonia_protocol::operation::QueryPathInfo;
+use harmonia_protocol::{HashPart, StorePath};
+
+use super::flights::Flight;
+use super::{Answer, InfoCache, locked};
+use crate::store::{StoreError, ValidPath};
+
+/// Paths that are asked about before the queue has been empty once: the closure of a desktop, and half a megabyte.
+const MAX_SEEN: usize = 4096;
+/// Questions that go out at once: milliseconds of the daemon's time, which a request for one of them waits for.
+const BATCH: usize = 64;
+/// How often, and how many times, a free connection is looked for.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+const BUSY_ATTEMPTS: usize = 100;
+
+/// Paths to be asked about.
+#[derive(Debug, Default)]
+pub(super) struct Ahead(Mutex<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    pending: VecDeque<StorePath>,
+    /// All that were pending since the queue was empty: none comes twice, even if it is forgotten meanwhile.
+    seen: HashSet<HashPart>,
+    is_running: bool,
+}
+
+/// What became of an offer.
+#[derive(Debug, PartialEq, Eq)]
+struct Offered {
+    /// Whether there was room for all.
+    is_whole: bool,
+    /// Whether somebody has to begin with them.
+    begins: bool,
+}
+
+impl Ahead {
+    fn offer(&self, paths: Vec<StorePath>) -> Offered {
+        let mut queue = locked(&self.0);
+        let mut is_whole = true;
+        for path in paths {
+            let hash = path.hash_part();
+            if queue.seen.contains(&hash) {
+                continue;
+            }
+            if queue.seen.len() >= MAX_SEEN {
+                is_whole = false;
+                break;
+            }
+            queue.seen.insert(hash);
+            queue.pending.push_back(path);
+        }
+        let begins = !queue.is_running && !queue.pending.is_empty();
+        queue.is_running |= begins;
+        Offered { is_whole, begins }
+    }
+
+    /// The next paths; with nothing left it is over, until something is offered again.
+    fn next(&self) -> Option<Vec<StorePath>> {
+        let mut queue = locked(&self.0);
+        let length = queue.pending.len().min(BATCH);
+        if length == 0 {
+            *queue = Queue::default();
+            return None;
+        }
+        Some(queue.pending.drain(..length).collect())
+    }
+
+    /// It is over, with whatever is left.
+    fn stop(&self) {
+        *locked(&self.0) = Queue::default();
+    }
+}
+
+impl InfoCache {
+    /// Asks in the background about the references of a path that has just been given out, as far as they are not known.
+    pub(in crate::store) fn ask_ahead(self: &Arc<Self>, valid: &ValidPath) {
+        let hash = valid.path.hash_part();
+        let unknown: Vec<_> = {
+            let mut known = self.known();
+            match known.find(&hash) {
+                Some(entry) if !entry.is_walked => entry.is_walked = true,
+                _ => return,
+            }
+            // With a ttl of 0 nothing that is asked ahead would ever be used.
+            let wanted = |path: &&StorePath| {
+                let is_young = known.peek(&path.hash_part()).is_some_and(|known| self.is_young(known));
+                **path != valid.path && !is_young && !self.ttl.is_zero()
+            };
+            valid.info.references.iter().filter(wanted).cloned().collect()
+        };
+        let Offered { is_whole, begins } = self.ahead.offer(unknown);
+        if begins {
+            tokio::spawn(Arc::clone(self).run_ahead());
+        }
+        if !is_whole {
+            // The rest is for when this is asked for again.
+            if let Some(entry) = self.known().find(&hash) {
+                entry.is_walked = false;
+            }
+        }
+    }
+
+    async fn run_ahead(self: Arc<Self>) {
+        while let Some(paths) = self.ahead.next() {
+            match self.ask_batch(paths).await {
+                Ok(found) => found.iter().for_each(|valid| self.ask_ahead(valid)),
+                Err(error) => {
+                    tracing::debug!("not asking ahead: {error}");
+                    return self.ahead.stop();
+                }
+            }
+        }
+    }
+
+    /// Asks about those that nobody is asking about.
+    async fn ask_batch(&self, paths: Vec<StorePath>) -> Result<Vec<Arc<ValidPath>>, StoreError> {
+        let mut client = self.pool.spare(BUSY_ATTEMPTS, BUSY_PAUSE).await?;
+        let board = |path: StorePath| Some((self.flights.board(path.hash_part()).1?, path));
+        let (flights, paths): (Vec<Flight<HashPart, Answer>>, Vec<StorePath>) =
+            paths.into_iter().filter_map(board).unzip();
+        let circumstances = self.circumstances(paths.clone()).await;
+        let questions: Vec<_> = paths.iter().map(QueryPathInfo).collect();
+        let replies = self.pool.call_all(&mut client, &questions).await?;
+        drop(client);
+        let mut found = Vec::new();
+        for (((flight, path), seen), reply) in flights.into_iter().zip(paths).zip(circumstances).zip(replies) {
+            // Whoever waits for one that failed asks by himself, and gets an error of his own.
+            let Ok(info) = reply else { continue };
+            let answer = self.learn(path, info, Some(seen));
+            if let Ok(Some(valid)) = &answer {
+                found.push(Arc::clone(valid));
+            }
+            flight.land(answer);
+        }
+        self.metrics.asked_ahead(found.len());
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(number: usize) -> StorePath {
+        StorePath::from_base_name(&format!("{number:032}-path")).unwrap()
+    }
+
+    #[test]
+    fn what_was_pending_comes_once_and_again_after_the_end() {
+        let ahead = Ahead::default();
+        assert_eq!(ahead.offer(vec![path(1), path(2), path(1)]), Offered { is_whole: true, begins: true });
+        assert_eq!(ahead.next(), Some(vec![path(1), path(2)]));
+        assert_eq!(ahead.offer(vec![path(2), path(3)]), Offered { is_whole: true, begins: false });
+        assert_eq!(ahead.next(), Some(vec![path(3)]));
+        assert_eq!(ahead.next(), None);
+        assert_eq!(ahead.offer(vec![path(1)]), Offered { is_whole: true, begins: true });
+        ahead.stop();
+        assert_eq!(ahead.next(), None);
+    }
+
+    #[test]
+    fn a_closure_without_end_is_walked_up_to_a_bound() {
+        let ahead = Ahead::default();
+        let mut offered = 0;
+        let mut asked = 0;
+        let mut next = || {
+            offered += 2;
+            vec![path(offered), path(offered + 1)]
+        };
+        assert!(ahead.offer(next()).begins);
+        while let Some(batch) = ahead.next() {
+            assert!(batch.len() <= BATCH);
+            asked += batch.len();
+            for _ in batch {
+                ahead.offer(next());
+            }
+        }
+        assert_eq!(asked, MAX_SEEN);
+        assert!(!ahead.offer((0..=MAX_SEEN).map(path).collect()).is_whole);
+    }
+}

@@ -1,0 +1,142 @@
+//! One question for all who wait for its answer.
+//!
+//! A flight has a key; whoever asks about the key while it is under way waits for it. A flight belongs to nobody who
+//! waits: it runs in a task of its own, so that a client that goes away takes nothing from the others, and it ends early
+//! only when nobody waits any more.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+/// The flights that are under way.
+#[derive(Debug)]
+pub(super) struct Flights<K, T>(Mutex<HashMap<K, watch::Sender<Option<T>>>>);
+
+/// A place among those who wait.
+#[derive(Debug)]
+pub(super) struct Ticket<T>(watch::Receiver<Option<T>>);
+
+/// A flight under way. Dropped without having landed it sends away those who wait, who may begin another.
+#[derive(Debug)]
+pub(super) struct Flight<K: Eq + Hash, T> {
+    flights: Arc<Flights<K, T>>,
+    key: K,
+    sender: watch::Sender<Option<T>>,
+}
+
+impl<K: Copy + Eq + Hash, T: Clone> Flights<K, T> {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::default()))
+    }
+
+    /// A ticket for the flight about `key`, and the flight itself if it is not under way yet.
+    pub(super) fn board(self: &Arc<Self>, key: K) -> (Ticket<T>, Option<Flight<K, T>>) {
+        let mut flights = self.locked();
+        if let Some(sender) = flights.get(&key) {
+            return (Ticket(sender.subscribe()), None);
+        }
+        let (sender, receiver) = watch::channel(None);
+        flights.insert(key, sender.clone());
+        (Ticket(receiver), Some(Flight { flights: Arc::clone(self), key, sender }))
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<K, watch::Sender<Option<T>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Clone> Ticket<T> {
+    /// What the flight brings; nothing if it ended without landing. Dropping the future gives up the place.
+    pub(super) async fn arrival(mut self) -> Option<T> {
+        let landed = self.0.wait_for(Option::is_some).await.ok()?;
+        landed.clone()
+    }
+}
+
+impl<K: Copy + Eq + Hash, T: Clone> Flight<K, T> {
+    /// Tells all who wait. Whoever asks from now on begins another flight.
+    pub(super) fn land(self, outcome: T) {
+        self.flights.locked().remove(&self.key);
+        self.sender.send_replace(Some(outcome));
+    }
+
+    /// Lands with the outcome of `work`, unless nobody waits for it any more.
+    pub(super) async fn fly(self, work: impl Future<Output = T>) {
+        tokio::select! {
+            outcome = work => self.land(outcome),
+            () = self.abandoned() => {}
+        }
+    }
+
+    /// Ready when the last one who waited has gone; the flight is not to be boarded then.
+    async fn abandoned(&self) {
+        loop {
+            self.sender.closed().await;
+            let mut flights = self.flights.locked();
+            // Somebody may have come in between; nobody can while this is locked.
+            if self.sender.receiver_count() == 0 {
+                flights.remove(&self.key);
+                return;
+            }
+        }
+    }
+}
+
+impl<K: Eq + Hash, T> Drop for Flight<K, T> {
+    fn drop(&mut self) {
+        let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // After a landing there may already be another flight.
+        if flights.get(&self.key).is_some_and(|sender| sender.same_channel(&self.sender)) {
+            flights.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_who_wait_get_what_one_flight_brings() {
+        let flights = Flights::new();
+        let (first, flight) = flights.board(1);
+        let flight = flight.unwrap();
+        let (second, none) = flights.board(1);
+        let (_, other) = flights.board(2);
+        assert!(none.is_none() && other.is_some());
+        flight.land("landed");
+        assert_eq!((first.arrival().await, second.arrival().await), (Some("landed"), Some("landed")));
+        assert!(flights.board(1).1.is_some(), "it is boarded after it has landed");
+    }
+
+    #[tokio::test]
+    async fn a_flight_goes_on_while_anybody_waits_and_no_longer() {
+        let flights = Flights::new();
+        let (first, flight) = flights.board(1);
+        let (second, _) = flights.board(1);
+        let (gone, is_gone) = tokio::sync::oneshot::channel::<()>();
+        let task = tokio::spawn(flight.unwrap().fly(async move {
+            let _gone = gone;
+            std::future::pending::<()>().await;
+        }));
+        drop(first);
+        tokio::task::yield_now().await;
+        assert!(!task.is_finished() && flights.board(1).1.is_none());
+        drop(second);
+        task.await.unwrap();
+        assert!(is_gone.await.is_err(), "its work was not dropped");
+        assert!(flights.board(1).1.is_some());
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_for_a_flight_that_falls_are_sent_away() {
+        let flights = Flights::<_, ()>::new();
+        let (ticket, flight) = flights.board(1);
+        let task = tokio::spawn(flight.unwrap().fly(async { panic!("on purpose") }));
+        assert_eq!(ticket.arrival().await, None);
+        assert!(task.await.is_err() && flights.board(1).1.is_some());
+    }
+}

@@ -1,0 +1,272 @@
+//! What the daemon said about paths, kept in memory for as long as it is known to hold.
+//!
+//! Owns when an answer may be used again, and that one question is asked for all who wait for it. `sighting` is how a
+//! path looks from here, `flights` the questions under way, `ahead` asks about references before clients do. Leaves the
+//! connections to `pool`, and what is made of an answer to others.
+//!
+//! - An answer is used while the path looks as it did *before* the daemon was asked, and is younger than `ttl`. The
+//!   second is all there is where the store is not visible here; where it is, it is for what no file shows: signatures.
+//! - That a path is not valid is never kept, and wins over whatever is.
+//! - While the daemon does not answer, what it said about a path that is visible and still there is used whatever its
+//!   age. A path is valid until it is deleted, which shows.
+//! - Errors are shared by those who waited for the question, and not kept.
+
+mod ahead;
+mod flights;
+mod sighting;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use harmonia_protocol::operation::{QueryPathFromHashPart, QueryPathInfo};
+use harmonia_protocol::path_info::PathInfo;
+use harmonia_protocol::{HashPart, StorePath};
+use tokio::time::{Instant, timeout};
+
+use super::pool::Pool;
+use super::{StoreError, ValidPath};
+use crate::bounded::Bounded;
+use crate::metrics::{CacheName, Lookup, Metrics};
+use ahead::Ahead;
+use flights::Flights;
+use sighting::Sighting;
+
+/// How long a client waits for a new answer where an old one would do.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long old answers are used without asking once the daemon has not answered: it is not asked by every request then,
+/// each of which would wait.
+const PAUSE: Duration = Duration::from_secs(10);
+/// A question that others asked ahead may end without an answer; it is then asked here.
+const ATTEMPTS: usize = 3;
+
+/// The valid path, or that there is none, or why the daemon cannot say.
+pub(super) type Answer = Result<Option<Arc<ValidPath>>, StoreError>;
+
+/// What is known of the paths of one daemon.
+#[derive(Debug)]
+pub(super) struct InfoCache {
+    pool: Arc<Pool>,
+    real_directory: Arc<Path>,
+    ttl: Duration,
+    known: Mutex<Bounded<HashPart, Known>>,
+    flights: Arc<Flights<HashPart, Answer>>,
+    ahead: Ahead,
+    /// Until when nothing is asked where an old answer would do.
+    pause: Mutex<Option<Instant>>,
+    metrics: Arc<Metrics>,
+}
+
+/// An answer of the daemon.
+#[derive(Debug, Clone)]
+struct Known {
+    valid: Arc<ValidPath>,
+    /// As the path looked before the daemon was asked; nothing where the store is not visible here.
+    sighting: Option<Sighting>,
+    /// When it was asked; nothing if what it said has turned out to be doubtful.
+    asked: Option<Instant>,
+    /// Whether its references have been looked through.
+    is_walked: bool,
+}
+
+/// What an answer is good for now.
+enum Standing {
+    /// To be used.
+    Fresh,
+    /// To be used if the daemon does not answer.
+    Aged,
+    /// For nothing but the path's name.
+    Changed,
+}
+
+/// When, and with what in sight, the daemon was asked about a path.
+struct Circumstances {
+    asked: Instant,
+    sighting: Option<Sighting>,
+}
+
+impl InfoCache {
+    /// Knows nothing yet. What it keeps is no more than `max_bytes` and used for `ttl`.
+    pub(super) fn new(
+        pool: Arc<Pool>,
+        real_directory: &Path,
+        max_bytes: usize,
+        ttl: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            pool,
+            real_directory: real_directory.into(),
+            ttl,
+            known: Mutex::new(Bounded::new(max_bytes)),
+            flights: Flights::new(),
+            ahead: Ahead::default(),
+            pause: Mutex::default(),
+            metrics,
+        })
+    }
+
+    /// The valid path that has this hash part; `None` if the daemon says that there is none. Dropping the future takes
+    /// nothing from others who wait for the same.
+    pub(super) async fn valid_path(self: &Arc<Self>, hash: HashPart) -> Answer {
+        let known = self.known().find(&hash).cloned();
+        let standing = known.map(|known| (self.standing(&known), known.valid));
+        match standing {
+            Some((Standing::Fresh, valid)) => {
+                self.metrics.looked_up(Lookup::Hit);
+                Ok(Some(valid))
+            }
+            Some((Standing::Aged, valid)) => self.refreshed(hash, valid).await,
+            Some((Standing::Changed, valid)) => self.ask(hash, Some(valid)).await,
+            None => self.ask(hash, None).await,
+        }
+    }
+
+    /// What was said about a path may be wrong: the daemon is to be asked again.
+    pub(super) fn doubt(&self, hash: HashPart) {
+        if let Some(known) = self.known().find(&hash) {
+            known.asked = None;
+        }
+    }
+
+    /// Enters how much is known.
+    pub(super) fn record(&self) {
+        let known = self.known();
+        self.metrics.cache(CacheName::Infos, known.len(), known.bytes());
+    }
+
+    /// One system call, on the thread of the request: a path that is served has its inode in memory, so that it takes a
+    /// microsecond, less than handing it to another thread would.
+    fn standing(&self, known: &Known) -> Standing {
+        let sighting = Sighting::of(&self.real_directory, &known.valid.path);
+        if sighting != known.sighting {
+            Standing::Changed
+        } else if self.is_young(known) {
+            Standing::Fresh
+        } else if sighting.is_some() {
+            Standing::Aged
+        } else {
+            Standing::Changed
+        }
+    }
+
+    fn is_young(&self, known: &Known) -> bool {
+        known.asked.is_some_and(|asked| asked.elapsed() < self.ttl)
+    }
+
+    /// A new answer in place of an old one, or that if there is no new one.
+    async fn refreshed(self: &Arc<Self>, hash: HashPart, old: Arc<ValidPath>) -> Answer {
+        if !self.is_paused() {
+            match timeout(PATIENCE, self.ask(hash, Some(Arc::clone(&old)))).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => self.pause(&error),
+                Err(_) => self.pause(&format_args!("the nix daemon does not answer within {PATIENCE:?}")),
+            }
+        }
+        self.metrics.looked_up(Lookup::Stale);
+        Ok(Some(old))
+    }
+
+    fn is_paused(&self) -> bool {
+        locked(&self.pause).is_some_and(|end| Instant::now() < end)
+    }
+
+    fn pause(&self, why: &dyn std::fmt::Display) {
+        let end = locked(&self.pause).replace(Instant::now() + PAUSE);
+        if end.is_none_or(|end| end < Instant::now()) {
+            tracing::warn!("what is known of paths that are still there is used for {PAUSE:?}: {why}");
+        }
+    }
+
+    /// Asks the daemon, or waits for an answer that somebody has asked for already. `hint` spares a question.
+    pub(super) async fn ask(self: &Arc<Self>, hash: HashPart, hint: Option<Arc<ValidPath>>) -> Answer {
+        self.metrics.looked_up(Lookup::Miss);
+        for _ in 0..ATTEMPTS {
+            let (ticket, flight) = self.flights.board(hash);
+            if let Some(flight) = flight {
+                let (this, hint) = (Arc::clone(self), hint.clone());
+                tokio::spawn(async move { flight.fly(this.question(hash, hint)).await });
+            }
+            if let Some(answer) = ticket.arrival().await {
+                return answer;
+            }
+        }
+        Err(StoreError::GivenUp(hash))
+    }
+
+    async fn question(&self, hash: HashPart, hint: Option<Arc<ValidPath>>) -> Answer {
+        if let Some(hint) = hint {
+            // Most often it is as it was.
+            if let Some(valid) = self.info(hint.path.clone()).await? {
+                return Ok(Some(valid));
+            }
+        }
+        let Some(path) = self.pool.call(&QueryPathFromHashPart(hash)).await? else {
+            self.known().remove(&hash);
+            return Ok(None);
+        };
+        if path.hash_part() != hash {
+            return Err(StoreError::AnotherPath { asked: hash, answered: path });
+        }
+        self.info(path).await
+    }
+
+    async fn info(&self, path: StorePath) -> Answer {
+        let circumstances = self.circumstances(vec![path.clone()]).await.pop();
+        let info = self.pool.call(&QueryPathInfo(&path)).await?;
+        self.learn(path, info, circumstances)
+    }
+
+    /// Looks at paths before the daemon is asked about them; in their order. Nobody has looked at them yet, perhaps, so
+    /// that it may take a disk's time.
+    async fn circumstances(&self, paths: Vec<StorePath>) -> Vec<Circumstances> {
+        let directory = Arc::clone(&self.real_directory);
+        let look = move || {
+            let asked = Instant::now();
+            paths.iter().map(|path| Circumstances { asked, sighting: Sighting::of(&directory, path) }).collect()
+        };
+        // It is cancelled only at the end of the program.
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    }
+
+    /// Takes up an answer of the daemon. The same info as before is the same value as before, so that what was made of it
+    /// holds.
+    fn learn(&self, path: StorePath, info: Option<PathInfo>, circumstances: Option<Circumstances>) -> Answer {
+        let hash = path.hash_part();
+        let Some(info) = info else {
+            self.known().remove(&hash);
+            return Ok(None);
+        };
+        if info.nar_size == 0 {
+            self.known().remove(&hash);
+            return Err(StoreError::UnknownSize(path));
+        }
+        let mut known = self.known();
+        let before = known.peek(&hash).map(|known| &known.valid);
+        let valid = match before.filter(|before| before.path == path && before.info == info) {
+            Some(before) => Arc::clone(before),
+            None => Arc::new(ValidPath { path, info }),
+        };
+        match circumstances {
+            // It came while the daemon was asked; if it goes before the next look, nothing would show.
+            Some(Circumstances { sighting: None, .. }) if Sighting::of(&self.real_directory, &valid.path).is_some() => {
+            }
+            Some(Circumstances { asked, sighting }) => {
+                let entry = Known { valid: Arc::clone(&valid), sighting, asked: Some(asked), is_walked: false };
+                known.insert(hash, entry, valid.weight());
+            }
+            None => {}
+        }
+        Ok(Some(valid))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Bounded<HashPart, Known>> {
+        locked(&self.known)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
