@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod architecture;
+mod ask_ahead;
 mod bad_input;
 mod build_log;
 mod cache_info;
@@ -20,6 +21,7 @@ mod metrics;
 mod nar;
 mod nar_faults;
 mod narinfo;
+mod narinfo_cache;
 mod nginx;
 mod notify;
 mod ranges;
@@ -30,6 +32,7 @@ mod signatures;
 mod socket_activation;
 mod start;
 mod status;
+mod store_changes;
 mod support;
 mod transport;
 mod varnish;

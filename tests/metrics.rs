@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::net::TcpStream;
 
-use crate::support::http::Http;
+use crate::support::metrics::{await_value, metrics, value};
 use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
@@ -13,28 +13,9 @@ use crate::support::wire::Wire;
 /// More than all buffers between the server and a client that does not read.
 const MUCH: usize = 64 << 20;
 
-fn metrics(http: Http) -> String {
-    http.get("/metrics").text().to_owned()
-}
-
-/// The value of the series that is written like this; nothing if there is none.
-fn value(metrics: &str, series: &str) -> Option<f64> {
-    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.map(|value| value.parse().unwrap())
-}
-
 /// The series that are there, without values.
 fn series(metrics: &str) -> BTreeSet<&str> {
     metrics.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').unwrap().0).collect()
-}
-
-/// Asks until a series has this value; panics when it does not come to it.
-fn await_value(http: Http, wanted: &str, expected: f64) {
-    let last = (0..3000).find_map(|_| {
-        let text = metrics(http);
-        (value(&text, wanted) == Some(expected)).then_some(text)
-    });
-    assert!(last.is_some(), "{wanted} is never {expected}:\n{}", metrics(http));
 }
 
 fn item_and_server() -> (StoreItem, ScriptedDaemon, Harmonia) {

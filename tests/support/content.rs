@@ -150,7 +150,8 @@ fn add_content_addressed(prefix: &Prefix, paths: &mut BTreeMap<&'static str, Str
     }
 }
 
-fn sign(prefix: &Prefix, key: &Key, path: &str) {
+/// Signs a path in the store, past its daemon.
+pub(crate) fn sign(prefix: &Prefix, key: &Key, path: &str) {
     fs::copy(&key.secret, prefix.on_host("/nix/etc/secret")).unwrap();
     let command: &[&str] = match prefix.release() {
         Release::Nix2_3 => &["nix", "sign-paths", "-k", "/nix/etc/secret", path],

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::content::Content;
+use super::content::{self, Content};
+use super::keys::Key;
 use super::prefix::{Outcome, Prefix};
 use super::release::Release;
 
@@ -72,6 +73,12 @@ impl Daemon {
         }
     }
 
+    /// Ends it, with all of its children, and leaves the store as it is.
+    pub(crate) fn stop(&mut self) {
+        drop(self.process.stdin.take());
+        self.process.wait().unwrap();
+    }
+
     pub(crate) fn release(&self) -> Release {
         self.prefix.release()
     }
@@ -100,6 +107,17 @@ impl Daemon {
         self.prefix.run(command)
     }
 
+    /// Makes a path valid that is in the store already, without references, past the daemon.
+    pub(crate) fn register(&self, path: &str) {
+        let registration = format!("{path}\n\n0\n").into_bytes();
+        let _ = self.prefix.run_with_input(&["nix-store", "--register-validity"], registration).stdout();
+    }
+
+    /// Signs a path of the store, past the daemon.
+    pub(crate) fn sign(&self, key: &Key, path: &str) {
+        content::sign(&self.prefix, key, path);
+    }
+
     /// What `nix path-info --json` says of a path, as an object.
     pub(crate) fn path_info(&self, path: &str) -> Value {
         let command: &[&str] = match self.release() {
@@ -123,7 +141,6 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        self.process.wait().unwrap();
+        self.stop();
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod content;
 pub(crate) mod daemon;
 pub(crate) mod http;
 pub(crate) mod keys;
+pub(crate) mod metrics;
 pub(crate) mod prefix;
 pub(crate) mod proxied;
 pub(crate) mod proxy;

@@ -182,9 +182,10 @@ impl InfoCache {
 
     /// Asks the daemon, or waits for an answer that somebody has asked for already. `hint` spares a question.
     pub(super) async fn ask(self: &Arc<Self>, hash: HashPart, hint: Option<Arc<ValidPath>>) -> Answer {
+        let mut boarded = self.flights.board(hash);
         self.metrics.looked_up(Lookup::Miss);
         for _ in 0..ATTEMPTS {
-            let (ticket, flight) = self.flights.board(hash);
+            let (ticket, flight) = boarded;
             if let Some(flight) = flight {
                 let (this, hint) = (Arc::clone(self), hint.clone());
                 tokio::spawn(async move { flight.fly(this.question(hash, hint)).await });
@@ -192,6 +193,7 @@ impl InfoCache {
             if let Some(answer) = ticket.arrival().await {
                 return answer;
             }
+            boarded = self.flights.board(hash);
         }
         Err(StoreError::GivenUp(hash))
     }

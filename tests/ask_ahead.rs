@@ -1,0 +1,104 @@
+//! The daemon is asked about references before clients ask: how far, on whose connections, and what becomes of it.
+
+use crate::support::metrics::{await_value, metrics, value};
+use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+use crate::support::wire::{LAST, Wire};
+
+const AHEAD: &str = "harmonia_narinfo_cache_asked_ahead_total";
+
+/// Items, each of which refers to the next, and to itself.
+fn chain(length: usize) -> Vec<StoreItem> {
+    let path = |n: usize| format!("/nix/store/{n:032}-link");
+    let link = |n: usize| {
+        let mut item = StoreItem::file(n.to_string().as_bytes());
+        item.path = path(n);
+        item.references = vec![path(n)];
+        item.references.extend((n + 1 < length).then(|| path(n + 1)));
+        item
+    };
+    (0..length).map(link).collect()
+}
+
+/// What a daemon that has all of them answers.
+fn answer(items: &[StoreItem], question: &Question) -> Answer {
+    let (Question::PathFromHashPart(about) | Question::PathInfo(about) | Question::Nar(about)) = question;
+    let item = items.iter().find(|item| item.path.contains(about.as_str()));
+    item.unwrap_or(&items[0]).answer(question)
+}
+
+fn script(items: &[StoreItem]) -> Script {
+    let items = items.to_vec();
+    Script::answering(move |question| answer(&items, question))
+}
+
+#[test]
+fn a_closure_is_asked_about_when_its_top_is_served() {
+    let items = chain(5);
+    let daemon = ScriptedDaemon::start(script(&items));
+    let harmonia = Harmonia::start(&daemon.config());
+    let http = harmonia.http();
+    assert_eq!(http.get(&items[0].narinfo_url()).status, 200);
+    await_value(http, AHEAD, 4.0);
+    let expected: Vec<_> = [Question::PathFromHashPart(items[0].hash_part().to_owned())]
+        .into_iter()
+        .chain(items.iter().map(|item| Question::PathInfo(item.path.clone())))
+        .collect();
+    assert_eq!(daemon.seen().asked, expected);
+    for item in &items {
+        assert_eq!(http.get(&item.narinfo_url()).status, 200);
+    }
+    assert_eq!(daemon.seen().asked, expected, "what was asked ahead is asked again");
+}
+
+#[test]
+fn the_last_connection_is_for_clients() {
+    let items = chain(3);
+    let daemon = ScriptedDaemon::start(script(&items));
+    let harmonia = Harmonia::start(&format!("{}max_metadata_connections = 1\n", daemon.config()));
+    let http = harmonia.http();
+    for item in &items {
+        assert_eq!(http.get(&item.narinfo_url()).status, 200);
+    }
+    assert_eq!(daemon.seen().asked.len(), 6);
+    assert_eq!(value(&metrics(http), AHEAD), Some(0.0));
+}
+
+#[test]
+fn nothing_is_asked_ahead_that_would_not_be_used() {
+    let items = chain(3);
+    for config in ["narinfo_cache.ttl = 0", "narinfo_cache.max_size = 0"] {
+        let daemon = ScriptedDaemon::start(script(&items));
+        let harmonia = Harmonia::start(&format!("{}{config}\n", daemon.config()));
+        for item in &items {
+            assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200);
+        }
+        assert_eq!(daemon.seen().asked.len(), 6, "{config}");
+    }
+}
+
+#[test]
+fn a_daemon_that_fails_meanwhile_costs_no_request() {
+    let items = chain(3);
+    let failures: [fn() -> Answer; 3] = [
+        || Answer::then_hang_up([]),
+        || Wire::new().error("busy").into(),
+        || Wire::new().number(LAST).number(0).into(),
+    ];
+    for failure in failures {
+        let (all, second) = (items.clone(), items[1].path.clone());
+        let daemon = ScriptedDaemon::start(Script::answering(move |question| match question {
+            Question::PathInfo(path) if *path == second => failure(),
+            _ => answer(&all, question),
+        }));
+        let harmonia = Harmonia::start(&daemon.config());
+        let http = harmonia.http();
+        assert_eq!(http.get(&items[0].narinfo_url()).status, 200);
+        daemon.wait_until(|seen| seen.asked.contains(&Question::PathInfo(items[1].path.clone())));
+        daemon.play(script(&items));
+        for item in &items {
+            assert_eq!(http.get(&item.narinfo_url()).status, 200);
+        }
+    }
+}

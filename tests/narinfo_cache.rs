@@ -1,0 +1,282 @@
+//! What is kept of a daemon's answers: when it is asked, how often, and for whom. The daemon is scripted, so that every
+//! question is seen.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, mpsc};
+use std::thread;
+
+use crate::support::http::Http;
+use crate::support::keys;
+use crate::support::metrics::await_value;
+use crate::support::scratch;
+use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+use crate::support::wire::{LAST, Wire};
+
+const MISSES: &str = r#"harmonia_narinfo_cache_requests_total{result="miss"}"#;
+const IN_FLIGHT: &str = "harmonia_http_requests_in_flight";
+
+/// The questions that it takes to learn of an item.
+fn questions(item: &StoreItem) -> Vec<Question> {
+    vec![Question::PathFromHashPart(item.hash_part().to_owned()), Question::PathInfo(item.path.clone())]
+}
+
+/// A script that waits at the first question until the sender is dropped, and then answers all of them by `answer`.
+fn waiting(answer: impl Fn(&Question) -> Answer + Send + Sync + 'static) -> (mpsc::Sender<()>, Script) {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let script = Script::answering(move |question| {
+        let _ = released.lock().unwrap().recv();
+        answer(question)
+    });
+    (release, script)
+}
+
+/// A store directory on this machine with a file for the item, and the key that names it.
+fn visible(item: &StoreItem) -> (PathBuf, String) {
+    let directory = scratch::fresh_dir();
+    let place = directory.join(item.path.rsplit_once('/').unwrap().1);
+    fs::write(&place, "").unwrap();
+    (place, format!("real_nix_store = {directory:?}\n"))
+}
+
+fn replace(place: &Path) {
+    // The old one is there until the new one is, so that it has another inode.
+    let new = place.with_extension("new");
+    symlink("elsewhere", &new).unwrap();
+    fs::rename(new, place).unwrap();
+}
+
+fn statuses(http: Http, url: &str, count: usize) -> Vec<u16> {
+    (0..count).map(|_| http.get(url).status).collect()
+}
+
+#[test]
+fn a_narinfo_is_asked_about_once_and_its_nar_not_at_all() {
+    let item = StoreItem::file(b"known");
+    let daemon = ScriptedDaemon::start(item.script());
+    let harmonia = Harmonia::start(&daemon.config());
+    let first = harmonia.http().get(&item.narinfo_url());
+    let second = harmonia.http().get(&item.narinfo_url());
+    assert_eq!((first.status, &first.body), (200, &second.body));
+    assert_eq!(first.header("etag"), second.header("etag"));
+    assert_eq!(harmonia.http().head(&item.nar_url()).status, 200);
+    assert!(harmonia.http().get(&format!("{}?json", item.narinfo_url())).text().starts_with('{'));
+    assert_eq!(daemon.seen().asked, questions(&item));
+}
+
+#[test]
+fn many_who_ask_at_once_are_one_question() {
+    let item = StoreItem::file(b"wanted");
+    let good = item.clone();
+    let (release, script) = waiting(move |question| good.answer(question));
+    let daemon = ScriptedDaemon::start(script);
+    let harmonia = Harmonia::start(&daemon.config());
+    let (http, url) = (harmonia.http(), item.narinfo_url());
+    thread::scope(|scope| {
+        let waiting: Vec<_> = (0..20).map(|_| scope.spawn(|| http.get(&url).status)).collect();
+        await_value(http, MISSES, 20.0);
+        drop(release);
+        assert!(waiting.into_iter().all(|thread| thread.join().unwrap() == 200));
+    });
+    assert_eq!(daemon.seen().asked, questions(&item));
+}
+
+#[test]
+fn the_first_one_who_asked_may_leave() {
+    let item = StoreItem::file(b"wanted by another");
+    let good = item.clone();
+    let (release, script) = waiting(move |question| good.answer(question));
+    let daemon = ScriptedDaemon::start(script);
+    let harmonia = Harmonia::start(&daemon.config());
+    let (http, url) = (harmonia.http(), item.narinfo_url());
+    let mut first = TcpStream::connect(harmonia.address()).unwrap();
+    first.write_all(format!("GET {url} HTTP/1.1\r\nHost: c\r\n\r\n").as_bytes()).unwrap();
+    await_value(http, MISSES, 1.0);
+    thread::scope(|scope| {
+        let second = scope.spawn(|| http.get(&url).status);
+        await_value(http, MISSES, 2.0);
+        drop(first);
+        // The second, and the one that asks.
+        await_value(http, IN_FLIGHT, 2.0);
+        drop(release);
+        assert_eq!(second.join().unwrap(), 200);
+    });
+    assert_eq!(daemon.seen().asked, questions(&item));
+}
+
+#[test]
+fn a_question_that_nobody_waits_for_is_given_up() {
+    let item = StoreItem::file(b"wanted by nobody");
+    let good = item.clone();
+    let (release, script) = waiting(move |question| good.answer(question));
+    let daemon = ScriptedDaemon::start(script);
+    let harmonia = Harmonia::start(&daemon.config());
+    let (http, url) = (harmonia.http(), item.narinfo_url());
+    let mut only = TcpStream::connect(harmonia.address()).unwrap();
+    only.write_all(format!("GET {url} HTTP/1.1\r\nHost: c\r\n\r\n").as_bytes()).unwrap();
+    await_value(http, MISSES, 1.0);
+    daemon.wait_until(|seen| seen.asked.len() == 1);
+    drop(only);
+    await_value(http, IN_FLIGHT, 1.0);
+    await_value(http, r#"harmonia_daemon_pool_in_use{pool="questions"}"#, 0.0);
+    drop(release);
+    assert_eq!(http.get(&url).status, 200);
+    assert_eq!(daemon.seen().asked, [&questions(&item)[..1], &questions(&item)].concat());
+}
+
+#[test]
+fn that_a_path_is_not_valid_is_asked_every_time() {
+    let item = StoreItem::file(b"added later");
+    let other = "/11111111111111111111111111111111.narinfo";
+    let daemon = ScriptedDaemon::start(item.script());
+    let harmonia = Harmonia::start(&daemon.config());
+    assert_eq!(statuses(harmonia.http(), other, 3), [404; 3]);
+    assert_eq!(daemon.seen().asked.len(), 3);
+}
+
+#[test]
+fn an_error_is_for_those_who_waited_and_no_others() {
+    let item = StoreItem::file(b"behind an error");
+    let (release, script) = waiting(|_| Wire::new().error("busy").into());
+    let daemon = ScriptedDaemon::start(script);
+    let harmonia = Harmonia::start(&daemon.config());
+    let (http, url) = (harmonia.http(), item.narinfo_url());
+    thread::scope(|scope| {
+        let waiting: Vec<_> = (0..8).map(|_| scope.spawn(|| http.get(&url).status)).collect();
+        await_value(http, MISSES, 8.0);
+        drop(release);
+        assert!(waiting.into_iter().all(|thread| thread.join().unwrap() == 503));
+    });
+    assert_eq!(daemon.seen().asked.len(), 1);
+    daemon.play(item.script());
+    assert_eq!(http.get(&url).status, 200);
+}
+
+#[test]
+fn a_path_that_looks_otherwise_is_asked_about_and_one_that_does_not_is_not() {
+    let mut item = StoreItem::file(b"visible");
+    let (place, config) = visible(&item);
+    let daemon = ScriptedDaemon::start(item.script());
+    let harmonia = Harmonia::start(&format!("{}{config}narinfo_cache.ttl = 86400\n", daemon.config()));
+    let (http, url) = (harmonia.http(), item.narinfo_url());
+    assert_eq!(statuses(http, &url, 3), [200; 3]);
+    assert_eq!(daemon.seen().asked, questions(&item));
+
+    // What the daemon says of another path of this name.
+    let before = http.get(&url).body;
+    item.references = vec![item.path.clone()];
+    daemon.play(item.script());
+    assert_eq!(http.get(&url).body, before);
+    replace(&place);
+    assert_ne!(http.get(&url).body, before);
+    let asked = daemon.seen().asked.len();
+    assert_eq!(statuses(http, &url, 3), [200; 3]);
+    assert_eq!(daemon.seen().asked.len(), asked);
+
+    daemon.play(Script::answering(|question| match question {
+        Question::PathInfo(_) => Wire::new().number(LAST).number(0).into(),
+        _ => Wire::new().number(LAST).string("").into(),
+    }));
+    assert_eq!(http.get(&url).status, 200);
+    fs::remove_file(&place).unwrap();
+    assert_eq!(statuses(http, &url, 2), [404; 2]);
+}
+
+#[test]
+fn what_is_still_there_is_served_whatever_its_age_while_the_daemon_is_silent() {
+    let item = StoreItem::file(b"still there");
+    let (place, config) = visible(&item);
+    let config = |daemon: &ScriptedDaemon| format!("{}{config}narinfo_cache.ttl = 0\n", daemon.config());
+    let daemon = ScriptedDaemon::start(item.script());
+    let harmonia = Harmonia::start(&config(&daemon));
+    let (http, url) = (harmonia.http(), item.narinfo_url());
+    assert_eq!(statuses(http, &url, 2), [200; 2]);
+    assert_eq!(daemon.seen().asked.len(), 3, "with a ttl of 0 each request asks");
+    daemon.play(Script::answering(|_| Answer::then_hang_up([])));
+    assert_eq!(statuses(http, &url, 3), [200; 3]);
+    harmonia.logged("WARN what is known of paths that are still there is used for 10s: ");
+    assert_eq!(http.get("/11111111111111111111111111111111.narinfo").status, 503);
+    fs::remove_file(place).unwrap();
+    assert_eq!(http.get(&url).status, 503);
+
+    // Not so where the daemon does answer.
+    let (_place, _) = visible(&item);
+    let daemon = ScriptedDaemon::start(item.script());
+    let harmonia = Harmonia::start(&config(&daemon));
+    assert_eq!(harmonia.http().get(&url).status, 200);
+    daemon.play(Script::answering(|_| Wire::new().number(LAST).number(0).into()));
+    assert_eq!(harmonia.http().get(&url).status, 404);
+}
+
+#[test]
+fn what_is_not_visible_here_is_asked_about_when_it_is_old_or_its_nar_fails() {
+    let item = StoreItem::file(b"far away");
+    let daemon = ScriptedDaemon::start(item.script());
+    let harmonia = Harmonia::start(&format!("{}narinfo_cache.ttl = 0\n", daemon.config()));
+    assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200);
+    daemon.play(Script::answering(|_| Answer::then_hang_up([])));
+    assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 503);
+
+    let daemon = ScriptedDaemon::start(item.script());
+    let harmonia = Harmonia::start(&daemon.config());
+    let http = harmonia.http();
+    assert_eq!(http.get(&item.narinfo_url()).status, 200);
+    let gone = item.clone();
+    daemon.play(Script::answering(move |question| match question {
+        Question::Nar(_) => gone.answer(&Question::Nar("deleted".to_owned())),
+        _ => Wire::new().number(LAST).number(0).into(),
+    }));
+    assert_eq!(http.get(&item.nar_url()).status, 503);
+    assert_eq!(http.get(&item.nar_url()).status, 404);
+    assert_eq!(http.get(&item.narinfo_url()).status, 404);
+}
+
+#[test]
+fn a_nar_of_another_hash_than_is_known_is_the_daemons_to_deny() {
+    let old = StoreItem::file(b"as it was");
+    let new = StoreItem::file(b"as it is by now");
+    let daemon = ScriptedDaemon::start(old.script());
+    let harmonia = Harmonia::start(&daemon.config());
+    let http = harmonia.http();
+    assert_eq!(http.get(&old.narinfo_url()).status, 200);
+    daemon.play(new.script());
+    assert_eq!(http.get(&new.nar_url()).body, new.nar);
+    assert_eq!(http.get(&old.nar_url()).status, 404);
+}
+
+#[test]
+fn with_a_size_of_0_nothing_is_kept() {
+    let item = StoreItem::file(b"forgotten");
+    let daemon = ScriptedDaemon::start(item.script());
+    let harmonia = Harmonia::start(&daemon.config_without_cache());
+    assert_eq!(statuses(harmonia.http(), &item.narinfo_url(), 2), [200; 2]);
+    assert_eq!(daemon.seen().asked, [questions(&item), questions(&item)].concat());
+    await_value(harmonia.http(), r#"harmonia_narinfo_cache_bytes{of="texts"}"#, 0.0);
+}
+
+#[test]
+fn the_encoded_form_is_kept_beside_the_plain_one() {
+    let mut item = StoreItem::file(b"much to tell");
+    item.references = (0..100).map(|n| format!("/nix/store/{n:032}-reference")).collect();
+    let daemon = ScriptedDaemon::start(item.script());
+    let config = format!("{}enable_compression = true\nsign_key_paths = [{:?}]\n", daemon.config(), keys::OURS.secret);
+    let harmonia = Harmonia::start(&config);
+    let (http, url) = (harmonia.http(), item.narinfo_url());
+    let plain = http.get(&url);
+    let encoded: Vec<_> = (0..2).map(|_| http.get_with(&url, &[("Accept-Encoding", "zstd")])).collect();
+    for encoded in &encoded {
+        assert_eq!(encoded.header("content-encoding"), Some("zstd"));
+        assert_eq!(zstd::decode_all(&encoded.body[..]).unwrap(), plain.body);
+        assert_ne!(encoded.header("etag"), plain.header("etag"));
+    }
+    assert_eq!((&encoded[0].body, encoded[0].header("etag")), (&encoded[1].body, encoded[1].header("etag")));
+    assert_eq!(http.get(&url).body, plain.body);
+    let held = encoded[0].header("etag").unwrap();
+    assert_eq!(http.get_with(&url, &[("Accept-Encoding", "zstd"), ("If-None-Match", held)]).status, 304);
+}

@@ -1,0 +1,92 @@
+//! What changes in a real store while its narinfos are in memory shows: deleted and replaced paths at once, signatures
+//! within the ttl, and a daemon that is gone not at all where it is not needed.
+
+use crate::support::content::hash_part;
+use crate::support::daemon::Daemon;
+use crate::support::http::Http;
+use crate::support::keys;
+use crate::support::release::Release;
+use crate::support::served::{value, values};
+use crate::support::server::Harmonia;
+
+/// A server that sees the daemon's store, and keeps answers for this long.
+fn seeing(daemon: &Daemon, ttl: u32) -> Harmonia {
+    Harmonia::start(&format!(
+        "daemon_socket = {:?}\nreal_nix_store = {:?}\nsign_key_paths = [{:?}]\nnarinfo_cache.ttl = {ttl}\n",
+        daemon.socket(),
+        daemon.on_host("/nix/store"),
+        keys::OURS.secret
+    ))
+}
+
+fn url(path: &str) -> String {
+    format!("/{}.narinfo", hash_part(path))
+}
+
+/// Narinfo and NAR.
+fn served(http: Http, path: &str) -> (String, Vec<u8>) {
+    let narinfo = http.get(&url(path));
+    assert_eq!(narinfo.status, 200, "{path}");
+    let nar = http.get(&format!("/{}", value(narinfo.text(), "URL")));
+    assert_eq!(nar.status, 200, "{path}");
+    (narinfo.text().to_owned(), nar.body)
+}
+
+#[test]
+fn a_path_that_is_deleted_or_replaced_is_so_at_once_for_every_release() {
+    for release in Release::ALL {
+        let daemon = Daemon::start(release);
+        let harmonia = seeing(&daemon, 86_400);
+        let http = harmonia.http();
+        for name in ["regular", "deep-tree", "symlink"] {
+            let path = daemon.content().path(name);
+            let (before, nar) = served(http, path);
+            let _ = daemon.run(&["nix-store", "--delete", path]).stdout();
+            assert_eq!(http.get(&url(path)).status, 404, "{name} of {release}");
+
+            std::fs::write(daemon.on_host(path), "another").unwrap();
+            daemon.register(path);
+            let (after, other_nar) = served(http, path);
+            assert_ne!(value(&before, "NarHash"), value(&after, "NarHash"), "{name} of {release}");
+            assert_ne!(nar, other_nar);
+        }
+    }
+}
+
+#[test]
+fn a_signature_that_was_added_shows_within_the_ttl() {
+    let daemon = Daemon::start(Release::Nix2_34);
+    let path = daemon.content().path("regular").to_owned();
+    let (at_once, late) = (seeing(&daemon, 0), seeing(&daemon, 86_400));
+    let signers = |harmonia: &Harmonia| {
+        let narinfo = harmonia.http().get(&url(&path));
+        let signatures = values(narinfo.text(), "Sig");
+        let mut names: Vec<_> = signatures.iter().map(|it| it.split(':').next().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!((signers(&at_once), signers(&late)), (vec![keys::OURS.name.into()], vec![keys::OURS.name.into()]));
+    daemon.sign(&keys::FOREIGN, &path);
+    assert_eq!(signers(&at_once), [keys::FOREIGN.name, keys::OURS.name]);
+    assert_eq!(signers(&late), [keys::OURS.name]);
+}
+
+#[test]
+fn narinfos_that_are_known_outlive_the_daemon() {
+    let mut daemon = Daemon::start(Release::Nix2_34);
+    let path = |name: &str| daemon.content().path(name).to_owned();
+    let (known, unknown, deleted) = (path("regular"), path("empty-file"), path("executable"));
+    let servers = [seeing(&daemon, 0), seeing(&daemon, 86_400)];
+    for harmonia in &servers {
+        assert_eq!(harmonia.http().get(&url(&known)).status, 200);
+        assert_eq!(harmonia.http().get(&url(&deleted)).status, 200);
+    }
+    daemon.stop();
+    std::fs::remove_file(daemon.on_host(&deleted)).unwrap();
+    for harmonia in &servers {
+        assert_eq!(harmonia.http().get(&url(&known)).status, 200);
+        for path in [&unknown, &deleted] {
+            assert_eq!(harmonia.http().get(&url(path)).status, 503, "{path}");
+        }
+    }
+}
