@@ -1,6 +1,10 @@
 //! What changes in a real store while its narinfos are in memory shows: deleted and replaced paths at once, signatures
 //! within the ttl, and a daemon that is gone not at all where it is not needed.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
 use crate::support::content::hash_part;
 use crate::support::daemon::Daemon;
 use crate::support::http::Http;
@@ -38,13 +42,19 @@ fn a_path_that_is_deleted_or_replaced_is_so_at_once_for_every_release() {
         let daemon = Daemon::start(release);
         let harmonia = seeing(&daemon, 86_400);
         let http = harmonia.http();
-        for name in ["regular", "deep-tree", "symlink"] {
+        // Each by one of its kind: a daemon of 2.26 remembers for as long as its connection lasts what was a directory.
+        let again: [(_, fn(&Path)); 3] = [
+            ("regular", |file| fs::write(file, "another").unwrap()),
+            ("deep-tree", |directory| fs::create_dir(directory).unwrap()),
+            ("symlink", |link| symlink("elsewhere", link).unwrap()),
+        ];
+        for (name, make) in again {
             let path = daemon.content().path(name);
             let (before, nar) = served(http, path);
             let _ = daemon.run(&["nix-store", "--delete", path]).stdout();
             assert_eq!(http.get(&url(path)).status, 404, "{name} of {release}");
 
-            std::fs::write(daemon.on_host(path), "another").unwrap();
+            make(&daemon.on_host(path));
             daemon.register(path);
             let (after, other_nar) = served(http, path);
             assert_ne!(value(&before, "NarHash"), value(&after, "NarHash"), "{name} of {release}");
@@ -82,7 +92,7 @@ fn narinfos_that_are_known_outlive_the_daemon() {
         assert_eq!(harmonia.http().get(&url(&deleted)).status, 200);
     }
     daemon.stop();
-    std::fs::remove_file(daemon.on_host(&deleted)).unwrap();
+    fs::remove_file(daemon.on_host(&deleted)).unwrap();
     for harmonia in &servers {
         assert_eq!(harmonia.http().get(&url(&known)).status, 200);
         for path in [&unknown, &deleted] {
