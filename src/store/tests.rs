@@ -10,19 +10,20 @@ use tokio::net::{UnixListener, UnixStream};
 use super::*;
 use crate::config::{Environment, Overrides};
 
-const LAST: u64 = 0x616c_7473;
+pub(super) const LAST: u64 = 0x616c_7473;
 /// A whole greeting of Nix 2.3: magic, protocol 1.21, the ends of two message loops.
 const GREETING: [u64; 4] = [0x6478_696f, 0x115, LAST, LAST];
 /// Magic, version, two obsolete numbers, and SetOptions.
 const GREETED: usize = 4 * 8 + 14 * 8;
-const HASH: &str = "lq7lf2dg0c05ibn8r201m1cgdcj5i60a";
+pub(super) const HASH: &str = "lq7lf2dg0c05ibn8r201m1cgdcj5i60a";
 
-fn bytes(numbers: &[u64]) -> Vec<u8> {
+pub(super) fn bytes(numbers: &[u64]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-/// A store whose daemon plays `connection` with each connection that has been greeted, and their count.
-fn store<F>(connection: impl Fn(usize, UnixStream) -> F + Send + 'static) -> (tempfile::TempDir, Store)
+/// A store whose daemon plays `connection` with each connection that has been greeted, and their count. Its files are
+/// not visible unless they are put into the directory.
+pub(super) fn store<F>(connection: impl Fn(usize, UnixStream) -> F + Send + 'static) -> (tempfile::TempDir, Store)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -46,12 +47,13 @@ where
         path: None,
         default_socket: "/nonexistent".into(),
     };
-    let (config, _) = Config::load(overrides, &environment).unwrap();
+    let (mut config, _) = Config::load(overrides, &environment).unwrap();
+    config.real_nix_store = directory.path().to_owned();
     (directory, Store::new(&config, &Arc::new(Metrics::default())).unwrap())
 }
 
 /// Reads until the peer closes.
-async fn listen(mut stream: UnixStream) {
+pub(super) async fn listen(mut stream: UnixStream) {
     let mut heard = Vec::new();
     stream.read_to_end(&mut heard).await.unwrap();
 }

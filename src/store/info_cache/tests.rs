@@ -1,1 +1,160 @@
+//! Ages and pauses, by a clock that is not waited for.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::time::advance;
+
+use super::*;
+use crate::store::Store;
+use crate::store::tests::{HASH, LAST, bytes, store};
+
+const NAME: &str = "path";
+/// The default of the configuration.
+const TTL: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What the daemon does with questions about infos.
+#[derive(Clone, Copy)]
+enum Mood {
+    Says,
+    Denies,
+    IsSilent,
+}
+
+/// What the test and its daemon share.
+struct Stage {
+    mood: Mutex<Mood>,
+    asked: AtomicUsize,
+    /// What the daemon does before it says anything of a path.
+    before: Mutex<Option<Box<dyn FnMut() + Send>>>,
+}
+
+impl Stage {
+    fn is_now(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    /// Questions about infos so far.
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    async fn converse(self: Arc<Self>, mut stream: UnixStream) {
+        while let Ok(opcode) = stream.read_u64_le().await {
+            let length = usize::try_from(stream.read_u64_le().await.unwrap()).unwrap();
+            stream.read_exact(&mut vec![0; length.next_multiple_of(8)]).await.unwrap();
+            let is_about_info = opcode == 26;
+            self.asked.fetch_add(usize::from(is_about_info), Ordering::Relaxed);
+            let mood = *self.mood.lock().unwrap();
+            let reply = match mood {
+                Mood::IsSilent => std::future::pending().await,
+                Mood::Denies => bytes(&[LAST, 0]),
+                Mood::Says if is_about_info => {
+                    self.before.lock().unwrap().iter_mut().for_each(|act| act());
+                    info()
+                }
+                Mood::Says => [&bytes(&[LAST])[..], &string(&format!("/nix/store/{HASH}-{NAME}"))].concat(),
+            };
+            stream.write_all(&reply).await.unwrap();
+        }
+    }
+}
+
+fn string(text: &str) -> Vec<u8> {
+    let mut string = [&bytes(&[text.len() as u64])[..], text.as_bytes()].concat();
+    string.resize(8 + text.len().next_multiple_of(8), 0);
+    string
+}
+
+/// A valid path without references, of a NAR of 120 bytes.
+fn info() -> Vec<u8> {
+    [bytes(&[LAST, 1]), string(""), string(&"0".repeat(64)), bytes(&[0, 0, 120, 0, 0]), string("")].concat()
+}
+
+fn staged() -> (tempfile::TempDir, Store, Arc<Stage>) {
+    let (mood, asked, before) = (Mutex::new(Mood::Says), AtomicUsize::new(0), Mutex::default());
+    let stage = Arc::new(Stage { mood, asked, before });
+    let staged = Arc::clone(&stage);
+    let (directory, store) = store(move |_, stream| Arc::clone(&staged).converse(stream));
+    (directory, store, stage)
+}
+
+/// The same, with the path in sight.
+fn staged_in_sight() -> (tempfile::TempDir, Store, Arc<Stage>) {
+    let (directory, store, stage) = staged();
+    std::fs::write(directory.path().join(format!("{HASH}-{NAME}")), "").unwrap();
+    (directory, store, stage)
+}
+
+async fn ask(store: &Store) -> Answer {
+    store.valid_path(HASH.parse().unwrap()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_used_for_its_time_and_the_same_again_is_the_same_value() {
+    for (_directory, store, stage) in [staged(), staged_in_sight()] {
+        let first = ask(&store).await.unwrap().unwrap();
+        advance(TTL - SECOND).await;
+        let second = ask(&store).await.unwrap().unwrap();
+        assert_eq!(stage.asked(), 1);
+        advance(SECOND).await;
+        let third = ask(&store).await.unwrap().unwrap();
+        assert_eq!(stage.asked(), 2);
+        assert!(Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&second, &third));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_daemon_is_waited_for_by_one_and_then_left_alone_for_a_while() {
+    let (_directory, store, stage) = staged_in_sight();
+    let first = ask(&store).await.unwrap().unwrap();
+    advance(TTL).await;
+    stage.is_now(Mood::IsSilent);
+    let begin = Instant::now();
+    let old = ask(&store).await.unwrap().unwrap();
+    assert!(Arc::ptr_eq(&first, &old));
+    assert!(begin.elapsed() >= PATIENCE && begin.elapsed() < PATIENCE + SECOND);
+    let asked = stage.asked();
+    for _ in 0..100 {
+        assert!(ask(&store).await.unwrap().is_some());
+    }
+    assert_eq!((stage.asked(), asked), (2, 2));
+
+    // And then what it says counts.
+    stage.is_now(Mood::Denies);
+    advance(PAUSE).await;
+    assert!(ask(&store).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_out_of_sight_is_not_used_beyond_its_time() {
+    let (_directory, store, stage) = staged();
+    assert!(ask(&store).await.unwrap().is_some());
+    advance(TTL).await;
+    stage.is_now(Mood::IsSilent);
+    assert!(matches!(ask(&store).await, Err(StoreError::Late(_))));
+}
+
+#[tokio::test]
+async fn a_path_that_comes_while_it_is_asked_about_is_asked_about_again() {
+    let (directory, store, stage) = staged();
+    let place = directory.path().join(format!("{HASH}-{NAME}"));
+    let comes = place.clone();
+    *stage.before.lock().unwrap() = Some(Box::new(move || std::fs::write(&comes, "").unwrap()));
+    assert!(ask(&store).await.unwrap().is_some());
+    std::fs::remove_file(&place).unwrap();
+    // Kept, it would look as it did before: not there.
+    stage.is_now(Mood::Denies);
+    assert!(ask(&store).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubtful_answer_is_not_used() {
+    let (_directory, store, stage) = staged_in_sight();
+    assert!(ask(&store).await.unwrap().is_some());
+    store.infos.doubt(HASH.parse().unwrap());
+    stage.is_now(Mood::Denies);
+    assert!(ask(&store).await.unwrap().is_none());
+}
