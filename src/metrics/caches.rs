@@ -70,9 +70,9 @@ impl Metrics {
         };
     }
 
-    /// The daemon has been asked ahead about so many paths.
-    pub fn asked_ahead(&self, paths: usize) {
-        self.caches.asked_ahead.inc_by(paths as u64);
+    /// The daemon has been asked about a path before a client asked.
+    pub fn asked_ahead(&self) {
+        self.caches.asked_ahead.inc();
     }
 
     /// How much is kept now.

@@ -1,8 +1,9 @@
 //! Asking about references before clients do: whoever was given a narinfo asks for those of its references next.
 //!
 //! Owns the queue and its bounds. References are whole paths, so that one question each is enough, and many go out at
-//! once on one connection. What is found has references of its own, which join the queue: by the time a client has walked
-//! to the second level of a closure most of it is known.
+//! once on one connection. What was not known at all has references of its own, which join the queue: by the time a client
+//! has walked to the second level of a closure most of it is known. What was known and has aged is asked about only if it
+//! is a reference of what was served: a client that asks for one narinfo every minute does not refresh a whole closure.
 //!
 //! It is never in the way of a request: it takes a connection only if another one stays free, one at a time, gives it
 //! back after each batch, and drops everything where it finds none for a while or the daemon fails.
@@ -126,7 +127,7 @@ impl InfoCache {
         }
     }
 
-    /// Asks about those that nobody is asking about.
+    /// Asks about those that nobody is asking about; those are returned that were not known.
     async fn ask_batch(&self, paths: Vec<StorePath>) -> Result<Vec<Arc<ValidPath>>, StoreError> {
         let mut client = self.pool.spare(BUSY_ATTEMPTS, BUSY_PAUSE).await?;
         let board = |path: StorePath| Some((self.flights.board(path.hash_part()).1?, path));
@@ -140,13 +141,14 @@ impl InfoCache {
         for (((flight, path), seen), reply) in flights.into_iter().zip(paths).zip(circumstances).zip(replies) {
             // Whoever waits for one that failed asks by himself, and gets an error of his own.
             let Ok(info) = reply else { continue };
+            let is_new = self.known().peek(&path.hash_part()).is_none();
             let answer = self.learn(path, info, Some(seen));
             if let Ok(Some(valid)) = &answer {
-                found.push(Arc::clone(valid));
+                self.metrics.asked_ahead();
+                found.extend(is_new.then(|| Arc::clone(valid)));
             }
             flight.land(answer);
         }
-        self.metrics.asked_ahead(found.len());
         Ok(found)
     }
 }

@@ -13,6 +13,7 @@ use crate::store::tests::{HASH, LAST, bytes, store};
 const NAME: &str = "path";
 /// The default of the configuration.
 const TTL: Duration = Duration::from_secs(60);
+const LAST_NUMBER: usize = 5;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What the daemon does with questions about infos.
@@ -44,7 +45,9 @@ impl Stage {
     async fn converse(self: Arc<Self>, mut stream: UnixStream) {
         while let Ok(opcode) = stream.read_u64_le().await {
             let length = usize::try_from(stream.read_u64_le().await.unwrap()).unwrap();
-            stream.read_exact(&mut vec![0; length.next_multiple_of(8)]).await.unwrap();
+            let mut about = vec![0; length.next_multiple_of(8)];
+            stream.read_exact(&mut about).await.unwrap();
+            let about = String::from_utf8(about[..length].to_vec()).unwrap();
             let is_about_info = opcode == 26;
             self.asked.fetch_add(usize::from(is_about_info), Ordering::Relaxed);
             let mood = *self.mood.lock().unwrap();
@@ -53,9 +56,9 @@ impl Stage {
                 Mood::Denies => bytes(&[LAST, 0]),
                 Mood::Says if is_about_info => {
                     self.before.lock().unwrap().iter_mut().for_each(|act| act());
-                    info()
+                    info(&about)
                 }
-                Mood::Says => [&bytes(&[LAST])[..], &string(&format!("/nix/store/{HASH}-{NAME}"))].concat(),
+                Mood::Says => [&bytes(&[LAST])[..], &string(&format!("/nix/store/{about}-{NAME}"))].concat(),
             };
             stream.write_all(&reply).await.unwrap();
         }
@@ -68,9 +71,18 @@ fn string(text: &str) -> Vec<u8> {
     string
 }
 
-/// A valid path without references, of a NAR of 120 bytes.
-fn info() -> Vec<u8> {
-    [bytes(&[LAST, 1]), string(""), string(&"0".repeat(64)), bytes(&[0, 0, 120, 0, 0]), string("")].concat()
+/// A path whose hash part is this number.
+fn numbered(number: usize) -> String {
+    format!("{number:032}")
+}
+
+/// A valid path with a NAR of 120 bytes. One with a number refers to the next, up to the last.
+fn info(path: &str) -> Vec<u8> {
+    let next = (0..LAST_NUMBER).find(|number| path.contains(&numbered(*number))).map(|number| numbered(number + 1));
+    let reference = next.map(|next| string(&format!("/nix/store/{next}-{NAME}")));
+    let references = [bytes(&[u64::from(reference.is_some())]), reference.unwrap_or_default()].concat();
+    let hash = string(&"0".repeat(64));
+    [bytes(&[LAST, 1]), string(""), hash, references, bytes(&[0, 120, 0, 0]), string("")].concat()
 }
 
 fn staged() -> (tempfile::TempDir, Store, Arc<Stage>) {
@@ -157,4 +169,22 @@ async fn a_doubtful_answer_is_not_used() {
     store.infos.doubt(HASH.parse().unwrap());
     stage.is_now(Mood::Denies);
     assert!(ask(&store).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_is_asked_about_when_it_is_new_and_one_level_of_it_when_it_has_aged() {
+    let (_directory, store, stage) = staged();
+    let serve = async || {
+        let valid = store.valid_path(numbered(0).parse().unwrap()).await.unwrap().unwrap();
+        store.expect_references(&valid);
+        // Whatever is asked ahead is over when the clock moves on.
+        tokio::time::sleep(SECOND).await;
+    };
+    serve().await;
+    assert_eq!(stage.asked(), LAST_NUMBER + 1);
+    serve().await;
+    assert_eq!(stage.asked(), LAST_NUMBER + 1);
+    advance(TTL).await;
+    serve().await;
+    assert_eq!(stage.asked(), LAST_NUMBER + 1 + 2);
 }
