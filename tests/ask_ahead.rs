@@ -71,10 +71,13 @@ fn nothing_is_asked_ahead_that_would_not_be_used() {
     for config in ["narinfo_cache.ttl = 0", "narinfo_cache.max_size = 0"] {
         let daemon = ScriptedDaemon::start(script(&items));
         let harmonia = Harmonia::start(&format!("{}{config}\n", daemon.config()));
+        let questions = |item: &StoreItem| {
+            [Question::PathFromHashPart(item.hash_part().to_owned()), Question::PathInfo(item.path.clone())]
+        };
         for item in &items {
             assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200);
         }
-        assert_eq!(daemon.seen().asked.len(), 6, "{config}");
+        assert_eq!(daemon.seen().asked, items.iter().flat_map(questions).collect::<Vec<_>>(), "{config}");
     }
 }
 

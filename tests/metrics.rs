@@ -65,7 +65,7 @@ fn requests_bytes_and_operations_are_counted() {
         (r#"harmonia_narinfo_cache_requests_total{result="miss"}"#, 1.0),
         (r#"harmonia_narinfo_cache_requests_total{result="hit"}"#, 3.0),
         (r#"harmonia_narinfo_cache_requests_total{result="stale"}"#, 0.0),
-        (r#"harmonia_narinfo_cache_asked_ahead_total"#, 0.0),
+        ("harmonia_narinfo_cache_asked_ahead_total", 0.0),
         (r#"harmonia_narinfo_cache_entries{of="infos"}"#, 1.0),
         (r#"harmonia_narinfo_cache_entries{of="texts"}"#, 1.0),
         (r#"harmonia_daemon_operations_total{op="NarFromPath",result="ok"}"#, 2.0),

@@ -42,7 +42,7 @@ fn visible(item: &StoreItem) -> (PathBuf, String) {
     let directory = scratch::fresh_dir();
     let place = directory.join(item.path.rsplit_once('/').unwrap().1);
     fs::write(&place, "").unwrap();
-    (place, format!("real_nix_store = {directory:?}\n"))
+    (place, format!("real_nix_store = \"{}\"\n", directory.display()))
 }
 
 fn replace(place: &Path) {
@@ -223,18 +223,21 @@ fn what_is_not_visible_here_is_asked_about_when_it_is_old_or_its_nar_fails() {
     daemon.play(Script::answering(|_| Answer::then_hang_up([])));
     assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 503);
 
-    let daemon = ScriptedDaemon::start(item.script());
-    let harmonia = Harmonia::start(&daemon.config());
-    let http = harmonia.http();
-    assert_eq!(http.get(&item.narinfo_url()).status, 200);
-    let gone = item.clone();
-    daemon.play(Script::answering(move |question| match question {
-        Question::Nar(_) => gone.answer(&Question::Nar("deleted".to_owned())),
-        _ => Wire::new().number(LAST).number(0).into(),
-    }));
-    assert_eq!(http.get(&item.nar_url()).status, 503);
-    assert_eq!(http.get(&item.nar_url()).status, 404);
-    assert_eq!(http.get(&item.narinfo_url()).status, 404);
+    // In place of the end of the log lines, and after it.
+    for refusal in [Wire::new().error("deleted"), Wire::new().number(LAST).error("deleted")] {
+        let daemon = ScriptedDaemon::start(item.script());
+        let harmonia = Harmonia::start(&daemon.config());
+        let http = harmonia.http();
+        assert_eq!(http.get(&item.narinfo_url()).status, 200);
+        let refusal = refusal.done();
+        daemon.play(Script::answering(move |question| match question {
+            Question::Nar(_) => Wire::new().raw(&refusal).into(),
+            _ => Wire::new().number(LAST).number(0).into(),
+        }));
+        assert_eq!(http.get(&item.nar_url()).status, 503);
+        assert_eq!(http.get(&item.nar_url()).status, 404);
+        assert_eq!(http.get(&item.narinfo_url()).status, 404);
+    }
 }
 
 #[test]
@@ -248,6 +251,22 @@ fn a_nar_of_another_hash_than_is_known_is_the_daemons_to_deny() {
     daemon.play(new.script());
     assert_eq!(http.get(&new.nar_url()).body, new.nar);
     assert_eq!(http.get(&old.nar_url()).status, 404);
+    daemon.play(Script::answering(|_| Wire::new().number(LAST).number(0).into()));
+    assert_eq!(http.get(&old.nar_url()).status, 404);
+    assert_eq!(http.get(&new.narinfo_url()).status, 404, "the daemon has said that it is not valid");
+}
+
+#[test]
+fn an_info_is_asked_for_again_when_its_nar_turns_out_to_be_another() {
+    let item = StoreItem::file(b"of a wrong size");
+    let mut wrong = item.clone();
+    wrong.nar_size += 8;
+    let daemon = ScriptedDaemon::start(wrong.script());
+    let harmonia = Harmonia::start(&daemon.config());
+    let http = harmonia.http();
+    let _ = http.get_failing(&item.nar_url(), &[]);
+    daemon.play(item.script());
+    assert_eq!(http.get(&item.nar_url()).body, item.nar);
 }
 
 #[test]

@@ -16,10 +16,10 @@ use crate::support::server::Harmonia;
 /// A server that sees the daemon's store, and keeps answers for this long.
 fn seeing(daemon: &Daemon, ttl: u32) -> Harmonia {
     Harmonia::start(&format!(
-        "daemon_socket = {:?}\nreal_nix_store = {:?}\nsign_key_paths = [{:?}]\nnarinfo_cache.ttl = {ttl}\n",
-        daemon.socket(),
-        daemon.on_host("/nix/store"),
-        keys::OURS.secret
+        "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\nsign_key_paths = [\"{}\"]\nnarinfo_cache.ttl = {ttl}\n",
+        daemon.socket().display(),
+        daemon.on_host("/nix/store").display(),
+        keys::OURS.secret.display()
     ))
 }
 

@@ -39,7 +39,9 @@ impl Sources {
 
 /// Rendered narinfos, bounded in bytes.
 #[derive(Debug)]
-pub(super) struct NarinfoTexts(Mutex<Bounded<(HashPart, Form), (Sources, Arc<Text>)>>);
+pub(super) struct NarinfoTexts(Mutex<Kept>);
+
+type Kept = Bounded<(HashPart, Form), (Sources, Arc<Text>)>;
 
 impl NarinfoTexts {
     pub(super) fn new(max_bytes: usize) -> Self {
@@ -66,7 +68,7 @@ impl NarinfoTexts {
         metrics.cache(CacheName::Texts, texts.len(), texts.bytes());
     }
 
-    fn locked(&self) -> MutexGuard<'_, Bounded<(HashPart, Form), (Sources, Arc<Text>)>> {
+    fn locked(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

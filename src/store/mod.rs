@@ -182,8 +182,7 @@ impl Store {
     /// Begins to read the NAR of a valid path.
     pub async fn nar(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
         let stream = self.pool.nar(&valid.path, valid.info.nar_size).await;
-        // Perhaps it is not valid any more, where that does not show here.
-        let stream = stream.inspect_err(|_| self.infos.doubt(valid.path.hash_part()))?;
+        let stream = stream.inspect_err(|error| self.infos.doubt(valid.path.hash_part(), error))?;
         Ok(Nar::new(stream, valid, Arc::clone(&self.infos)))
     }
 }

@@ -85,8 +85,8 @@ impl Nar {
         visit: &mut impl FnMut(Event<'_>),
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
         let advanced = self.poll_next(context, visit);
-        if matches!(advanced, Poll::Ready(Err(_))) {
-            self.infos.doubt(self.path.hash_part());
+        if let Poll::Ready(Err(error)) = &advanced {
+            self.infos.doubt(self.path.hash_part(), error);
         }
         advanced
     }

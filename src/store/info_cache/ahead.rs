@@ -21,6 +21,8 @@ use crate::store::{StoreError, ValidPath};
 
 /// Paths that are asked about before the queue has been empty once: the closure of a desktop, and half a megabyte.
 const MAX_SEEN: usize = 4096;
+/// And no more than would take half of a small memory, at two kilobytes each.
+const BYTES_EACH: usize = 4096;
 /// Questions that go out at once: milliseconds of the daemon's time, which a request for one of them waits for.
 const BATCH: usize = 64;
 /// How often, and how many times, a free connection is looked for.
@@ -28,8 +30,11 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 const BUSY_ATTEMPTS: usize = 100;
 
 /// Paths to be asked about.
-#[derive(Debug, Default)]
-pub(super) struct Ahead(Mutex<Queue>);
+#[derive(Debug)]
+pub(super) struct Ahead {
+    queue: Mutex<Queue>,
+    max_seen: usize,
+}
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -49,15 +54,20 @@ struct Offered {
 }
 
 impl Ahead {
+    /// For a memory of so many bytes.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { queue: Mutex::default(), max_seen: MAX_SEEN.min(max_bytes / BYTES_EACH) }
+    }
+
     fn offer(&self, paths: Vec<StorePath>) -> Offered {
-        let mut queue = locked(&self.0);
+        let mut queue = locked(&self.queue);
         let mut is_whole = true;
         for path in paths {
             let hash = path.hash_part();
             if queue.seen.contains(&hash) {
                 continue;
             }
-            if queue.seen.len() >= MAX_SEEN {
+            if queue.seen.len() >= self.max_seen {
                 is_whole = false;
                 break;
             }
@@ -71,7 +81,7 @@ impl Ahead {
 
     /// The next paths; with nothing left it is over, until something is offered again.
     fn next(&self) -> Option<Vec<StorePath>> {
-        let mut queue = locked(&self.0);
+        let mut queue = locked(&self.queue);
         let length = queue.pending.len().min(BATCH);
         if length == 0 {
             *queue = Queue::default();
@@ -82,7 +92,7 @@ impl Ahead {
 
     /// It is over, with whatever is left.
     fn stop(&self) {
-        *locked(&self.0) = Queue::default();
+        *locked(&self.queue) = Queue::default();
     }
 }
 
@@ -163,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_was_pending_comes_once_and_again_after_the_end() {
-        let ahead = Ahead::default();
+        let ahead = Ahead::new(1 << 20);
         assert_eq!(ahead.offer(vec![path(1), path(2), path(1)]), Offered { is_whole: true, begins: true });
         assert_eq!(ahead.next(), Some(vec![path(1), path(2)]));
         assert_eq!(ahead.offer(vec![path(2), path(3)]), Offered { is_whole: true, begins: false });
@@ -176,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_closure_without_end_is_walked_up_to_a_bound() {
-        let ahead = Ahead::default();
+        let ahead = Ahead::new(usize::MAX);
         let mut offered = 0;
         let mut asked = 0;
         let mut next = || {
@@ -193,5 +203,6 @@ mod tests {
         }
         assert_eq!(asked, MAX_SEEN);
         assert!(!ahead.offer((0..=MAX_SEEN).map(path).collect()).is_whole);
+        assert!(!Ahead::new(0).offer(vec![path(0)]).begins);
     }
 }

@@ -82,6 +82,7 @@ enum Standing {
 }
 
 /// When, and with what in sight, the daemon was asked about a path.
+#[derive(Debug, Clone, Copy)]
 struct Circumstances {
     asked: Instant,
     sighting: Option<Sighting>,
@@ -102,7 +103,7 @@ impl InfoCache {
             ttl,
             known: Mutex::new(Bounded::new(max_bytes)),
             flights: Flights::new(),
-            ahead: Ahead::default(),
+            ahead: Ahead::new(max_bytes),
             pause: Mutex::default(),
             metrics,
         })
@@ -124,8 +125,12 @@ impl InfoCache {
         }
     }
 
-    /// What was said about a path may be wrong: the daemon is to be asked again.
-    pub(super) fn doubt(&self, hash: HashPart) {
+    /// Takes note of why a NAR failed. If that may be because it is not what its info says, or not valid any more, the
+    /// daemon is to be asked again; not if there is no daemon.
+    pub(super) fn doubt(&self, hash: HashPart, why: &StoreError) {
+        if matches!(why, StoreError::Unreachable { .. } | StoreError::Refused { .. } | StoreError::Late(_)) {
+            return;
+        }
         if let Some(known) = self.known().find(&hash) {
             known.asked = None;
         }
@@ -245,21 +250,19 @@ impl InfoCache {
             self.known().remove(&hash);
             return Err(StoreError::UnknownSize(path));
         }
+        // It came while the daemon was asked; if it went before the next look, nothing would show.
+        let came =
+            |seen: &Circumstances| seen.sighting.is_none() && Sighting::of(&self.real_directory, &path).is_some();
+        let circumstances = circumstances.filter(|seen| !came(seen));
         let mut known = self.known();
         let before = known.peek(&hash).map(|known| &known.valid);
         let valid = match before.filter(|before| before.path == path && before.info == info) {
             Some(before) => Arc::clone(before),
             None => Arc::new(ValidPath { path, info }),
         };
-        match circumstances {
-            // It came while the daemon was asked; if it goes before the next look, nothing would show.
-            Some(Circumstances { sighting: None, .. }) if Sighting::of(&self.real_directory, &valid.path).is_some() => {
-            }
-            Some(Circumstances { asked, sighting }) => {
-                let entry = Known { valid: Arc::clone(&valid), sighting, asked: Some(asked), is_walked: false };
-                known.insert(hash, entry, valid.weight());
-            }
-            None => {}
+        if let Some(Circumstances { asked, sighting }) = circumstances {
+            let entry = Known { valid: Arc::clone(&valid), sighting, asked: Some(asked), is_walked: false };
+            known.insert(hash, entry, valid.weight());
         }
         Ok(Some(valid))
     }

@@ -108,7 +108,7 @@ async fn ask(store: &Store) -> Answer {
 async fn an_answer_is_used_for_its_time_and_the_same_again_is_the_same_value() {
     for (_directory, store, stage) in [staged(), staged_in_sight()] {
         let first = ask(&store).await.unwrap().unwrap();
-        advance(TTL - SECOND).await;
+        advance(TTL.checked_sub(SECOND).unwrap()).await;
         let second = ask(&store).await.unwrap().unwrap();
         assert_eq!(stage.asked(), 1);
         advance(SECOND).await;
@@ -166,8 +166,11 @@ async fn a_path_that_comes_while_it_is_asked_about_is_asked_about_again() {
 async fn a_doubtful_answer_is_not_used() {
     let (_directory, store, stage) = staged_in_sight();
     assert!(ask(&store).await.unwrap().is_some());
-    store.infos.doubt(HASH.parse().unwrap());
+    let hash = HASH.parse().unwrap();
     stage.is_now(Mood::Denies);
+    store.infos.doubt(hash, &StoreError::Late(super::super::Step::NarBytes));
+    assert!(ask(&store).await.unwrap().is_some());
+    store.infos.doubt(hash, &StoreError::GivenUp(hash));
     assert!(ask(&store).await.unwrap().is_none());
 }
 
