@@ -88,6 +88,25 @@ pub enum Command {
     ///
     /// For trying it out: needs no configuration, and prints what to type on another machine to use this cache.
     Quickstart,
+    /// Look after the directory of compressed NARs, also while a server uses it
+    Cache {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: CacheAction,
+    },
+}
+
+/// What to do with the directory of compressed NARs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum CacheAction {
+    /// Print how many NARs there are and what they take
+    Stats,
+    /// Read every NAR, and remove those that are not what they should be
+    ///
+    /// The exit status is 65 if there were such.
+    Verify,
+    /// Remove all NARs; they are made again when they are asked for
+    Clear,
 }
 
 #[cfg(test)]

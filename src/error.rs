@@ -33,6 +33,20 @@ pub enum Error {
     /// There is no place for a file that is to be made.
     #[error("no directory for the signing key: {0}\n  help: set HOME, or name a key with sign_key_paths")]
     NoStateDirectory(String),
+    /// No directory keeps compressed NARs.
+    #[error("no directory for compressed nars is configured\n  help: set nar_cache.dir, or CACHE_DIRECTORY")]
+    NoNarCache,
+    /// The directory of compressed NARs cannot be used.
+    #[error("cannot look after {}: {cause}", dir.display())]
+    NarCache {
+        /// The directory.
+        dir: std::path::PathBuf,
+        /// The system's reason.
+        cause: std::io::Error,
+    },
+    /// Compressed NARs were not what they should be.
+    #[error("{0} compressed nars were not what they should be, and are removed")]
+    CorruptNars(usize),
     /// The system refuses something basic.
     #[error("cannot {doing}: {cause}")]
     System {
@@ -47,6 +61,7 @@ impl Error {
     /// The exit status: a code of sysexits.h, so that a unit or a script can tell what to do.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
+        const DATA: u8 = 65;
         const UNAVAILABLE: u8 = 69;
         const OS_ERROR: u8 = 71;
         const CANNOT_CREATE: u8 = 73;
@@ -54,10 +69,11 @@ impl Error {
         const NO_PERMISSION: u8 = 77;
         const CONFIG: u8 = 78;
         match self {
-            Self::Config(_) | Self::SigningKey(_) | Self::Tls(_) => CONFIG,
+            Self::CorruptNars(_) => DATA,
+            Self::Config(_) | Self::SigningKey(_) | Self::Tls(_) | Self::NoNarCache => CONFIG,
             Self::Bind(_) | Self::Inherit(_) => UNAVAILABLE,
             Self::NoStateDirectory(_) => CANNOT_CREATE,
-            Self::System { .. } | Self::Pool(_) => OS_ERROR,
+            Self::System { .. } | Self::Pool(_) | Self::NarCache { .. } => OS_ERROR,
             Self::Store(error) => match error {
                 StoreError::Unreachable { .. } | StoreError::Late(_) => UNAVAILABLE,
                 StoreError::Refused { .. } => NO_PERMISSION,

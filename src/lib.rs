@@ -1,9 +1,10 @@
 //! harmonia: a Nix binary cache that learns everything from nix-daemon.
 //!
-//! Arrows point down only: `main` → [`net`] → [`http`] → [`store`], [`signing`] → `harmonia_protocol`; [`config`],
+//! Arrows point down only: `main` → [`net`] → [`http`] → [`nar_cache`], [`signing`] → [`store`] → `harmonia_protocol`; [`config`],
 //! [`metrics`] and [`bounded`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
 
 pub mod bounded;
+pub mod cache;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -11,6 +12,7 @@ pub mod error;
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod nar_cache;
 pub mod net;
 pub mod notify;
 pub mod quickstart;

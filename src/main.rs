@@ -6,7 +6,7 @@ use clap::Parser;
 use harmonia::cli::{Cli, Command};
 use harmonia::config::{Config, Environment};
 use harmonia::error::Error;
-use harmonia::{check, log, quickstart, serve};
+use harmonia::{cache, check, log, quickstart, serve};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -32,6 +32,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
         .map_err(|cause| Error::System { doing: "start the runtime", cause })?;
     runtime.block_on(async {
         match cli.command {
+            Some(Command::Cache { action }) => cache::run(&config, action),
             None => serve::run(&config, false).await,
             Some(Command::Check) => check::run(&config).await,
             Some(Command::Quickstart) => {

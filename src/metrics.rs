@@ -5,6 +5,7 @@
 //! paths are the templates of routes, methods are three, statuses are our own.
 
 mod caches;
+mod nar_cache;
 
 use std::time::Duration;
 
@@ -18,8 +19,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use caches::{CacheName, Lookup};
+pub use nar_cache::{NarCacheEvent, NarCacheUsage};
 
 use caches::Caches;
+use nar_cache::NarCacheMetrics;
 
 /// What the text is, for `Content-Type`.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -197,6 +200,7 @@ pub struct Metrics {
     in_use: Family<PoolLabel, Gauge>,
     waiting: Family<PoolLabel, Gauge>,
     caches: Caches,
+    nar_cache: NarCacheMetrics,
 }
 
 impl Default for Metrics {
@@ -230,6 +234,7 @@ impl Default for Metrics {
         let in_use = pool("daemon_pool_in_use", "Connections to nix-daemon that are in use");
         let waiting = pool("daemon_pool_waiting", "Requests that wait for a connection to nix-daemon");
         let caches = Caches::register(&mut registry);
+        let nar_cache = NarCacheMetrics::register(&mut registry);
         // Series that begin at 0 show their first event as one.
         for by in [AbortedBy::Client, AbortedBy::Server] {
             aborted.get_or_create_owned(&AbortedLabel { by: by.label() });
@@ -251,6 +256,7 @@ impl Default for Metrics {
             in_use,
             waiting,
             caches,
+            nar_cache,
         }
     }
 }

@@ -9,20 +9,21 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Which modules of the program each of them may name. Further ones are the top: they put the others together.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("bounded", &[]),
     ("config", &[]),
     ("log", &[]),
     ("metrics", &[]),
     ("signing", &[]),
     ("store", &["bounded", "config", "metrics"]),
-    ("http", &["bounded", "config", "metrics", "signing", "store"]),
+    ("nar_cache", &["config", "metrics", "store"]),
+    ("http", &["bounded", "config", "metrics", "nar_cache", "signing", "store"]),
     ("net", &["config"]),
 ];
-const TOP: [&str; 9] = ["check", "cli", "error", "lib", "main", "notify", "quickstart", "reload", "serve"];
+const TOP: [&str; 10] = ["cache", "check", "cli", "error", "lib", "main", "notify", "quickstart", "reload", "serve"];
 
 /// Which modules of the program may name a package.
-const PACKAGES: [(&str, &[&str]); 11] = [
+const PACKAGES: [(&str, &[&str]); 12] = [
     ("arc_swap", &["http", "net"]),
     ("clap", &["cli", "main"]),
     ("deadpool", &["error", "store"]),
@@ -33,6 +34,7 @@ const PACKAGES: [(&str, &[&str]); 11] = [
     ("sd_notify", &["net", "notify"]),
     ("tokio_rustls", &["net"]),
     ("toml", &["config"]),
+    ("twox_hash", &["nar_cache"]),
     ("tracing_subscriber", &["log"]),
 ];
 

@@ -81,6 +81,12 @@ pub struct Hash {
 }
 
 impl Hash {
+    /// A SHA-256 digest as computed.
+    #[must_use]
+    pub fn sha256(digest: [u8; 32]) -> Self {
+        Self { algorithm: Algorithm::Sha256, digest: digest.into() }
+    }
+
     /// Parses `algo:` followed by hex, nix32 or base64 (told apart by length, as Nix does), or SRI.
     pub fn parse(text: &str) -> Result<Self, HashError> {
         let (name, digest, sri) = match (text.split_once(':'), text.split_once('-')) {

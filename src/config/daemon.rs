@@ -235,6 +235,7 @@ mod tests {
             sign_key_paths: None,
             nix_daemon_socket_path: None,
             credentials_directory: None,
+            cache_directory: None,
             path: Some(std::env::join_paths([Path::new("/nonexistent"), directory.path()]).unwrap()),
             default_socket,
         };

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 
 pub use bind::{BindAddress, SocketMode};
 pub use daemon::{ChosenBy, Daemon, DaemonAddress, DaemonAddressError, DaemonCommand, socket_path};
-pub use resolve::{Config, Environment, NarinfoCache, Overrides, Tls, Zstd};
+pub use resolve::{Config, Environment, NarCache, NarinfoCache, Overrides, Tls, Zstd};
 pub use size::{ByteSize, InvalidSize};
 
 /// Why there is no usable configuration. The message names the file and line, and ends in a help line where

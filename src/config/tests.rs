@@ -13,6 +13,7 @@ fn environment() -> Environment {
         sign_key_paths: None,
         nix_daemon_socket_path: None,
         credentials_directory: None,
+        cache_directory: None,
         path: None,
         default_socket: PathBuf::from("/nix/var/nix/daemon-socket/socket"),
     }
@@ -167,7 +168,8 @@ fn the_defaults_are_those_of_harmonias_readme() {
     assert_eq!(config.bind.to_string(), "[::]:5000");
     assert_eq!((config.workers, config.max_connection_rate, config.priority), (4, 256, 30));
     assert_eq!(config.max_connections(), 1024);
-    assert_eq!(config.compression, None);
+    assert!(!config.enable_compression);
+    assert_eq!(config.nar_cache, None);
     assert_eq!(config.virtual_nix_store.as_str(), "/nix/store");
     assert_eq!(config.real_nix_store, Path::new("/nix/store"));
     assert_eq!((config.sign_key_paths, config.tls), (vec![], None));
@@ -203,7 +205,7 @@ max_ldm_encoders_per_worker = 2
     assert_eq!(config.real_nix_store, Path::new("/guest/nix/store"));
     assert_eq!(config.sign_key_paths, ["/run/secrets/old.secret", "/run/secrets/cache.secret"].map(PathBuf::from));
     assert_eq!(config.tls, Some(Tls { cert: "/path/to/cert.pem".into(), key: "/path/to/key.pem".into() }));
-    assert_eq!(config.compression, Some(Zstd { level: 9, long_distance_matching: true, window_log: Some(23) }));
+    assert_eq!(config.zstd, Zstd { level: 9, long_distance_matching: true, window_log: Some(27) });
     assert_eq!(
         warnings,
         [
@@ -211,7 +213,6 @@ max_ldm_encoders_per_worker = 2
             "config.toml:10: nix_db_path has no effect: this server asks nix-daemon and never opens the database",
             "config.toml:20: zstd.max_ldm_encoders_per_worker has no effect: the number of encoders is bounded by \
              max_nar_streams",
-            "config.toml:19: zstd.window_log 27 is lowered to 23: clients need not accept a larger window",
         ]
     );
 }
@@ -219,15 +220,33 @@ max_ldm_encoders_per_worker = 2
 #[test]
 fn the_window_is_never_larger_than_clients_accept() {
     for (zstd, window_log) in [
-        ("level = 19", None),
-        ("level = 20", Some(23)),
+        ("", Some(25)),
+        ("long_distance_matching = false", None),
         ("level = 22\nwindow_log = 20", Some(20)),
-        ("long_distance_matching = true", Some(23)),
-        ("window_log = 23", Some(23)),
+        ("window_log = 27", Some(27)),
     ] {
-        let (config, warnings) = loaded(&format!("enable_compression = true\n[zstd]\n{zstd}"));
-        assert_eq!((config.compression.unwrap().window_log, warnings.len()), (window_log, 0), "{zstd}");
+        let (config, warnings) = loaded(&format!("[zstd]\n{zstd}"));
+        assert_eq!((config.zstd.window_log, warnings.len()), (window_log, 0), "{zstd}");
     }
+    let (config, warnings) = loaded("[zstd]\nwindow_log = 31");
+    assert_eq!(config.zstd.window_log, Some(27));
+    assert_eq!(warnings, ["config.toml:2: zstd.window_log 31 is lowered to 27: clients refuse a larger window"]);
+}
+
+#[test]
+fn nars_are_kept_where_the_file_or_systemd_says() {
+    let with = |text: &str, variable: Option<&str>| {
+        let environment = Environment { cache_directory: variable.map(Into::into), ..environment() };
+        let (file, mut warnings) = File::parse(Path::new("config.toml"), text).unwrap();
+        Config::resolve(file, Overrides::default(), &environment, &mut warnings).unwrap().nar_cache
+    };
+    let cache = |dir: &str, mebibytes| Some(NarCache { dir: dir.into(), max_size: ByteSize::mebibytes(mebibytes) });
+    assert_eq!(with("", None), None);
+    assert_eq!(with("", Some("")), None);
+    assert_eq!(with("", Some("/var/cache/harmonia")), cache("/var/cache/harmonia", 10240));
+    assert_eq!(with("", Some("/var/cache/a:/var/cache/b")), cache("/var/cache/a", 10240));
+    assert_eq!(with("nar_cache.dir = \"/a\"\nnar_cache.max_size = \"1G\"", Some("/b")), cache("/a", 1024));
+    assert_eq!(with("nar_cache.max_size = 0", Some("/b")), None);
 }
 
 #[test]

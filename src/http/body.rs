@@ -10,13 +10,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use super::compress::{CompressError, Compressed};
 use super::file_body::FileBody;
-use super::range::Part;
+use crate::nar_cache::{CompressedBytes, FillError};
 use crate::store::{Nar, StoreError};
 
 /// Why a body ended early. The client learns only that it did.
-pub type BodyError = CompressError<StoreError>;
+pub type BodyError = FillError;
 
 /// The body of a response.
 pub enum Body {
@@ -24,8 +23,8 @@ pub enum Body {
     Bytes(Bytes),
     /// A NAR, or a part of one.
     Nar(Box<NarBody>),
-    /// A NAR, encoded as it passes.
-    Compressed(Box<Compressed<NarBody>>),
+    /// The compressed form of a NAR, or a part of it.
+    Compressed(Box<CompressedBytes>),
     /// A file.
     File(Box<FileBody>),
 }
@@ -67,9 +66,17 @@ impl HttpBody for Body {
         match self.get_mut() {
             Self::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Nar(nar) => Pin::new(&mut **nar).poll_frame(context).map_err(CompressError::Source),
-            Self::Compressed(nar) => Pin::new(&mut **nar).poll_frame(context),
-            Self::File(file) => Pin::new(&mut **file).poll_frame(context).map_err(CompressError::Source),
+            Self::Nar(nar) => Pin::new(&mut **nar).poll_frame(context).map_err(FillError::Store),
+            Self::Compressed(nar) => {
+                let chunk = ready!(nar.poll_chunk(context));
+                Poll::Ready(
+                    chunk
+                        .inspect_err(|error| tracing::error!("compressed nar aborted: {error}"))
+                        .map(frame)
+                        .transpose(),
+                )
+            }
+            Self::File(file) => Pin::new(&mut **file).poll_frame(context).map_err(FillError::Store),
         }
     }
 
@@ -77,7 +84,7 @@ impl HttpBody for Body {
         match self {
             Self::Bytes(bytes) => bytes.is_empty(),
             Self::Nar(nar) => nar.is_end_stream(),
-            Self::Compressed(nar) => nar.is_end_stream(),
+            Self::Compressed(nar) => nar.remaining() == Some(0),
             Self::File(file) => file.is_end_stream(),
         }
     }
@@ -86,10 +93,14 @@ impl HttpBody for Body {
         match self {
             Self::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Nar(nar) => nar.size_hint(),
-            Self::Compressed(_) => SizeHint::default(),
+            Self::Compressed(nar) => nar.remaining().map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::File(file) => file.size_hint(),
         }
     }
+}
+
+fn frame(chunk: Option<Bytes>) -> Option<Frame<Bytes>> {
+    chunk.map(Frame::data)
 }
 
 /// A NAR, or a part of one, from the daemon's dump.
@@ -102,16 +113,11 @@ pub struct NarBody {
 }
 
 impl NarBody {
-    /// All of a NAR of `length` bytes.
+    /// So many bytes from `first` on. The daemon's dump is read from its start; a part that reaches the end is proven as
+    /// the whole is.
     #[must_use]
-    pub const fn whole(nar: Nar, length: u64) -> Self {
-        Self { nar, skip: 0, remaining: length }
-    }
-
-    /// The part. The daemon's dump is read from its start; a part that reaches the end is proven as the whole is.
-    #[must_use]
-    pub fn part(nar: Nar, part: &Part) -> Self {
-        Self { nar, skip: part.first(), remaining: part.len() }
+    pub const fn new(nar: Nar, first: u64, length: u64) -> Self {
+        Self { nar, skip: first, remaining: length }
     }
 }
 

@@ -3,6 +3,7 @@
 use harmonia_protocol::narinfo::NarInfoError;
 use tracing::Level;
 
+use crate::nar_cache::FillError;
 use crate::store::StoreError;
 
 /// Why a handler has no answer.
@@ -11,9 +12,21 @@ pub enum HandlerError {
     /// The store cannot say.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There is no compressed form.
+    #[error(transparent)]
+    Fill(FillError),
     /// A narinfo that would not be one.
     #[error("cannot render a narinfo: {0}")]
     NarInfo(#[from] NarInfoError),
+}
+
+impl From<FillError> for HandlerError {
+    fn from(error: FillError) -> Self {
+        match error {
+            FillError::Store(error) => Self::Store(error),
+            error => Self::Fill(error),
+        }
+    }
 }
 
 /// Which kind of trouble an error is: what the log counts as one event while it lasts.
@@ -64,6 +77,7 @@ impl HandlerError {
                     (Trouble::Path, Level::ERROR)
                 }
             },
+            Self::Fill(_) => (Trouble::Files, Level::ERROR),
             Self::NarInfo(_) => (Trouble::Path, Level::ERROR),
         }
     }

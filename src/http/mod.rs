@@ -6,7 +6,7 @@
 pub mod account;
 pub mod body;
 pub mod coding;
-pub mod compress;
+mod compress;
 mod directory_page;
 pub mod error;
 pub mod file_body;
@@ -20,6 +20,7 @@ pub mod response;
 pub mod route;
 mod text;
 mod trouble;
+mod user_agent;
 
 use std::sync::Arc;
 
@@ -28,21 +29,22 @@ use bytes::Bytes;
 use hyper::header::{CONNECTION, EXPECT, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use tokio::sync::Semaphore;
 
 use account::{Account, CountedBody};
 use body::Body;
+use compress::Compression;
 use error::HandlerError;
 use files::Files;
 use handlers::landing_page::LandingPage;
-use narinfo_texts::{Form, NarinfoTexts};
+use narinfo_texts::{NarinfoTexts, Syntax};
 use response::{Keep, Reply};
 use route::Route;
 use text::Text;
 use trouble::TroubleLog;
 
-use crate::config::{Config, Zstd};
+use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::nar_cache::NarCache;
 use crate::signing::SigningKeys;
 use crate::store::Store;
 
@@ -52,7 +54,8 @@ const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSI
 /// What all requests share.
 #[derive(Debug)]
 pub struct App {
-    store: Store,
+    store: Arc<Store>,
+    nars: Arc<NarCache>,
     keys: ArcSwap<SigningKeys>,
     compression: Option<Compression>,
     cache_info: Text,
@@ -63,38 +66,21 @@ pub struct App {
     troubles: TroubleLog,
 }
 
-/// How bodies are encoded for clients that accept it.
-#[derive(Debug)]
-struct Compression {
-    settings: Zstd,
-    /// What distinguishes the encoded bytes in entity tags: the encoder's release and settings decide them.
-    tag: String,
-    /// As many units are encoded at one time as there are processors.
-    encoders: Arc<Semaphore>,
-}
-
-impl Compression {
-    fn new(settings: Zstd) -> Self {
-        let window = settings.window_log.unwrap_or_default();
-        let long = if settings.long_distance_matching { "l" } else { "" };
-        let tag = format!("zstd{}-{}-{window}{long}", compress::version(), settings.level);
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { settings, tag, encoders: Arc::new(Semaphore::new(processors)) }
-    }
-}
-
 impl App {
     /// Everything that handlers need.
     #[must_use]
     pub fn new(config: &Config, store: Store, keys: SigningKeys, metrics: Arc<Metrics>) -> Self {
+        let store = Arc::new(store);
+        let nars = Arc::new(NarCache::new(config, Arc::clone(&store), Arc::clone(&metrics)));
         let cache_info = Text::new(handlers::cache_info::render(store.directory(), config.priority));
         let landing_page = LandingPage::new(config, &store);
-        let compression = config.compression.map(Compression::new);
+        let compression = config.enable_compression.then(|| Compression::new(config.zstd));
         // The other half is for what they are made of.
         let max_texts = usize::try_from(config.narinfo_cache.max_size.bytes() / 2).unwrap_or(usize::MAX);
         let (files, troubles) = (Files::new(), TroubleLog::default());
         Self {
             store,
+            nars,
             keys: ArcSwap::from_pointee(keys),
             compression,
             cache_info,
@@ -108,7 +94,7 @@ impl App {
 
     /// The store that is served.
     #[must_use]
-    pub const fn store(&self) -> &Store {
+    pub fn store(&self) -> &Store {
         &self.store
     }
 
@@ -148,15 +134,14 @@ impl App {
             Route::LandingPage => Ok(handlers::landing_page::respond(self, head)),
             Route::CacheInfo => Ok(self.text_reply(headers, Keep::AnHour, "text/x-nix-cache-info", &self.cache_info)),
             Route::NarInfo { hash, json } => {
-                let nix = (Form::Nix, "text/x-nix-narinfo");
-                let (form, kind) = if json { (Form::Json, "application/json") } else { nix };
-                Ok(match handlers::narinfo::text(self, hash, form).await? {
-                    Some(text) => self.text_reply(headers, Keep::AnHour, kind, &text),
-                    None => response::refusal(StatusCode::NOT_FOUND),
-                })
+                let syntax = if json { Syntax::Json } else { Syntax::Nix };
+                handlers::narinfo::respond(self, headers, hash, syntax).await
             }
             // Boxed: what holds a NAR is large, and most requests are for narinfos.
             Route::Listing { hash } => Box::pin(handlers::listing::respond(self, headers, hash)).await,
+            Route::CompressedNar { hash, nar_hash, tag } => {
+                Box::pin(handlers::compressed_nar::respond(self, head, hash, nar_hash, &tag)).await
+            }
             Route::Nar { hash, nar_hash } => Box::pin(handlers::nar::respond(self, head, hash, nar_hash)).await,
             Route::Version => Ok(response::plain(VERSION)),
             Route::Health => Ok(response::plain("ok")),

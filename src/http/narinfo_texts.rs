@@ -17,11 +17,30 @@ use crate::store::ValidPath;
 /// In which form a narinfo is told: whatever of a request, or of the moment, decides its bytes beside the path info and
 /// the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Form {
+pub(super) struct Form {
+    pub(super) syntax: Syntax,
+    pub(super) nar: NarForm,
+}
+
+/// How a narinfo is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Syntax {
     /// Nix's own.
     Nix,
     /// JSON, for programs.
     Json,
+}
+
+/// Which NAR a narinfo names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum NarForm {
+    /// The NAR itself.
+    Plain,
+    /// Its compressed form.
+    Compressed {
+        /// Whether hash and size of that are known. They never change.
+        is_measured: bool,
+    },
 }
 
 /// What a narinfo is made of.
@@ -81,6 +100,9 @@ mod tests {
 
     use super::*;
 
+    const NIX: Form = Form { syntax: Syntax::Nix, nar: NarForm::Plain };
+    const JSON: Form = Form { syntax: Syntax::Json, nar: NarForm::Plain };
+
     fn valid() -> Arc<ValidPath> {
         let info = PathInfo {
             deriver: None,
@@ -100,13 +122,14 @@ mod tests {
     fn a_text_is_used_for_what_it_was_made_of_and_nothing_else() {
         let texts = NarinfoTexts::new(1 << 20);
         let sources = Sources { valid: valid(), keys: Arc::default() };
-        assert!(texts.find(Form::Nix, &sources).is_none());
+        assert!(texts.find(NIX, &sources).is_none());
         let text = Arc::new(Text::new("narinfo"));
-        texts.keep(Form::Nix, sources.clone(), &text);
-        assert!(texts.find(Form::Nix, &sources).is_some_and(|found| Arc::ptr_eq(&found, &text)));
-        assert!(texts.find(Form::Json, &sources).is_none());
+        texts.keep(NIX, sources.clone(), &text);
+        assert!(texts.find(NIX, &sources).is_some_and(|found| Arc::ptr_eq(&found, &text)));
+        let compressed = Form { nar: NarForm::Compressed { is_measured: false }, ..NIX };
+        assert!(texts.find(JSON, &sources).is_none() && texts.find(compressed, &sources).is_none());
         // What looks the same may have been otherwise in between.
-        assert!(texts.find(Form::Nix, &Sources { valid: valid(), ..sources.clone() }).is_none());
-        assert!(texts.find(Form::Nix, &Sources { keys: Arc::default(), ..sources }).is_none());
+        assert!(texts.find(NIX, &Sources { valid: valid(), ..sources.clone() }).is_none());
+        assert!(texts.find(NIX, &Sources { keys: Arc::default(), ..sources }).is_none());
     }
 }

@@ -75,9 +75,9 @@ pub fn set_coding(reply: &mut Reply, coding: Coding) {
     }
 }
 
-/// Says that the body depends on what the client accepts.
-pub fn set_vary(reply: &mut Reply) {
-    set(reply, VARY, HeaderValue::from_static("accept-encoding"));
+/// Says that the body depends on these fields of the request.
+pub fn set_vary(reply: &mut Reply, fields: &'static str) {
+    set(reply, VARY, HeaderValue::from_static(fields));
 }
 
 /// Keeps browsers from taking the body for anything else than its type says.

@@ -13,6 +13,8 @@ use harmonia_protocol::{HashPart, StorePath};
 use hyper::Uri;
 use percent_encoding::percent_decode_str;
 
+use crate::nar_cache::EncodingTag;
+
 /// Segments that are looked at; no route has more than two, but for [`Place`].
 const MAX_SEGMENTS: usize = 16;
 /// Query parameters that are looked at; no route has more than one.
@@ -54,6 +56,15 @@ pub enum Route {
         hash: HashPart,
         /// Which NAR: if the path has another by now, there is none.
         nar_hash: NarHash,
+    },
+    /// `/nar/<encoding>/<hash>-<nar hash>.nar.zst`, which narinfos name where NARs are compressed.
+    CompressedNar {
+        /// Whose.
+        hash: HashPart,
+        /// Which NAR.
+        nar_hash: NarHash,
+        /// In which encoding.
+        tag: EncodingTag,
     },
     /// `/log/<hash>-<name>`, of a derivation or an output, or `/log/<hash>`.
     BuildLog {
@@ -109,6 +120,7 @@ impl Route {
             Self::NarInfo { .. } => "/{hash}.narinfo",
             Self::Listing { .. } => "/{hash}.ls",
             Self::Nar { .. } => "/nar/{nar}",
+            Self::CompressedNar { .. } => "/nar/{encoding}/{nar}",
             Self::BuildLog { .. } => "/log/{drv}",
             Self::Serve(_) => "/serve/{path}",
             Self::Unknown => "unknown",
@@ -145,6 +157,14 @@ impl Route {
                 };
                 Some(Self::Nar { hash, nar_hash: NarHash::from_nix32(nar_hash)? })
             }
+            ["nar", tag, file] => {
+                let (hash, nar_hash) = file.strip_suffix(".nar.zst")?.split_once('-')?;
+                Some(Self::CompressedNar {
+                    hash: hash.parse().ok()?,
+                    nar_hash: NarHash::from_nix32(nar_hash)?,
+                    tag: tag.parse().ok()?,
+                })
+            }
             ["log", name] => Some(Self::BuildLog { hash: of_name(name)? }),
             _ => None,
         }
@@ -164,6 +184,11 @@ fn of_name(name: &str) -> Option<HashPart> {
 /// The URL that a narinfo names for its NAR: no query, since clients treat those differently.
 pub fn nar_url(hash: HashPart, nar_hash: &NarHash) -> Result<Url, NarInfoError> {
     Url::new(format!("nar/{hash}-{}.nar", nar_hash.to_nix32()))
+}
+
+/// The URL that a narinfo names for the compressed form of its NAR.
+pub fn compressed_nar_url(hash: HashPart, nar_hash: &NarHash, tag: &EncodingTag) -> Result<Url, NarInfoError> {
+    Url::new(format!("nar/{tag}/{hash}-{}.nar.zst", nar_hash.to_nix32()))
 }
 
 fn segments(path: &str) -> Option<Vec<Cow<'_, str>>> {
@@ -216,6 +241,21 @@ mod tests {
         }
         let url = nar_url(HASH.parse().unwrap(), &NarHash::from_nix32(NAR_HASH).unwrap()).unwrap();
         assert_eq!(parse(&format!("/{}", url.as_str())), nar());
+    }
+
+    #[test]
+    fn a_compressed_nar_is_asked_for_by_its_encoding_too() {
+        let (hash, nar_hash): (HashPart, _) = (HASH.parse().unwrap(), NarHash::from_nix32(NAR_HASH).unwrap());
+        let tag: EncodingTag = "zstd1.5.7-3".parse().unwrap();
+        let url = compressed_nar_url(hash, &nar_hash, &tag).unwrap();
+        assert_eq!(url.as_str(), format!("nar/zstd1.5.7-3/{HASH}-{NAR_HASH}.nar.zst"));
+        let route = Route::CompressedNar { hash, nar_hash, tag };
+        assert_eq!(parse(&format!("//{}?x", url.as_str())), route);
+        for tag in ["", "zst", "zstd%2f1", "zstd1/2", "ZSTD1"] {
+            assert_eq!(parse(&format!("/nar/{tag}/{HASH}-{NAR_HASH}.nar.zst")), Route::Unknown, "{tag}");
+        }
+        assert_eq!(parse(&format!("/nar/zstd1/{HASH}-{NAR_HASH}.nar")), Route::Unknown);
+        assert_eq!(parse(&format!("/nar/zstd1/{NAR_HASH}.nar.zst?hash={HASH}")), Route::Unknown);
     }
 
     #[test]

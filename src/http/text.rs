@@ -9,9 +9,8 @@ use hyper::StatusCode;
 use hyper::header::{ETAG, HeaderMap, HeaderValue};
 use ring::digest::{SHA256, digest};
 
-use super::Compression;
 use super::coding::{Coding, negotiated};
-use super::compress::compress_small;
+use super::compress::Compression;
 use super::response::{self, Keep, Reply};
 
 /// A text that fits into one packet gains nothing from being smaller.
@@ -65,14 +64,14 @@ impl Text {
             reply
         };
         if compression.is_some() {
-            response::set_vary(&mut reply);
+            response::set_vary(&mut reply, "accept-encoding");
         }
         reply
     }
 
     /// The settings are those of the program, the same for every reply.
     fn encode(&self, compression: &Compression) -> Option<(Bytes, HeaderValue)> {
-        let body = compress_small(&self.bytes, &compression.settings).ok()?;
-        Some((body.into(), response::etag(&format!("{}-{}", self.digest, compression.tag))))
+        let body = compression.encode(&self.bytes).ok()?;
+        Some((body.into(), response::etag(&format!("{}-{}", self.digest, compression.tag()))))
     }
 }

@@ -21,6 +21,8 @@ pub enum Step {
     Daemon(ClientStep),
     /// Waiting for the next bytes of a NAR, while the client wants them.
     NarBytes,
+    /// Compressing a NAR, where its compressed length is asked for.
+    Compressing,
     /// Finding out whether the daemon answers, all steps together.
     Readiness,
 }
@@ -38,7 +40,7 @@ impl Step {
             Self::NarBytes => 60,
             // Nix gives up a transfer that has been silent for 300 s; a 503 before that would use up one of its five
             // attempts for nothing.
-            Self::FreeNarStream => 240,
+            Self::FreeNarStream | Self::Compressing => 240,
         })
     }
 
@@ -62,6 +64,7 @@ impl fmt::Display for Step {
             Self::Connect => f.write_str("connecting"),
             Self::Daemon(step) => step.fmt(f),
             Self::Readiness => f.write_str("an answer"),
+            Self::Compressing => f.write_str("compressing a nar"),
             Self::NarBytes => f.write_str("the next bytes of a nar"),
         }
     }

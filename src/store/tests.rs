@@ -44,6 +44,7 @@ where
         sign_key_paths: None,
         nix_daemon_socket_path: None,
         credentials_directory: None,
+        cache_directory: None,
         path: None,
         default_socket: "/nonexistent".into(),
     };

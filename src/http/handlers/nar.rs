@@ -1,4 +1,7 @@
-//! `/nar/…`: the NAR of a path, whole, in part, or encoded.
+//! `/nar/….nar`: the NAR of a path, whole, in part, or encoded.
+
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use harmonia_protocol::HashPart;
 use harmonia_protocol::hash::NarHash;
@@ -9,13 +12,18 @@ use hyper::{Method, StatusCode, Version};
 use super::super::App;
 use super::super::body::{Body, NarBody};
 use super::super::coding::{Coding, negotiated};
-use super::super::compress::Compressed;
+use super::super::compress::MAX_WINDOW_LOG;
 use super::super::error::HandlerError;
+use super::super::file_body::FileBody;
 use super::super::range::{Part, Requested, honoured, requested};
 use super::super::response::{
     Keep, Reply, is_held, nar_etag, not_modified, refusal, reply, set, set_coding, set_length, set_vary, unsatisfiable,
 };
+use super::compressed_nar;
 use crate::store::ValidPath;
+
+/// What a NAR is, compressed or not.
+pub(super) const TYPE: HeaderValue = HeaderValue::from_static("application/x-nix-nar");
 
 /// Answers a request for the NAR `nar_hash` of the path with this hash part.
 pub(in crate::http) async fn respond(
@@ -24,34 +32,56 @@ pub(in crate::http) async fn respond(
     hash: HashPart,
     nar_hash: NarHash,
 ) -> Result<Reply, HandlerError> {
+    let Some(valid) = current(app, hash, nar_hash).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
+    let wanted = Wanted::of(app, request, &valid);
+    let size = valid.info.nar_size;
+    let mut reply = match wanted.representation {
+        _ if is_held(&request.headers, &wanted.tag) => not_modified(Keep::Forever, wanted.tag.clone()),
+        Representation::Unsatisfiable => unsatisfiable(size),
+        Representation::Whole(coding) if request.method == Method::HEAD => head(app, coding, &valid),
+        Representation::Whole(Coding::Zstd) => {
+            let mut reply = compressed_nar::whole(request, Keep::Forever, app.nars.compressed(&valid)).await?;
+            set_coding(&mut reply, Coding::Zstd);
+            reply
+        }
+        Representation::Whole(Coding::Identity) => {
+            let mut reply = reply(StatusCode::OK, Keep::Forever, plain(app, &valid, 0, size).await?);
+            set_length(&mut reply, size);
+            reply
+        }
+        Representation::Part(part) => {
+            let body = plain(app, &valid, part.first(), part.len()).await?;
+            let mut reply = reply(StatusCode::PARTIAL_CONTENT, Keep::Forever, body);
+            if let Ok(range) = HeaderValue::from_str(&part.content_range()) {
+                set(&mut reply, CONTENT_RANGE, range);
+            }
+            set_length(&mut reply, part.len());
+            reply
+        }
+    };
+    if reply.status().is_success() {
+        set(&mut reply, CONTENT_TYPE, TYPE);
+        set(&mut reply, ETAG, wanted.tag);
+    }
+    if app.compression.is_some() {
+        set_vary(&mut reply, "accept-encoding");
+    }
+    Ok(reply)
+}
+
+/// The valid path with this hash part, if its NAR is this one.
+pub(super) async fn current(
+    app: &App,
+    hash: HashPart,
+    nar_hash: NarHash,
+) -> Result<Option<Arc<ValidPath>>, HandlerError> {
     let mut valid = app.store.valid_path(hash).await?;
     if valid.as_ref().is_some_and(|valid| valid.info.nar_hash != nar_hash) {
         // Only the daemon says that there is no such NAR, and not what it said a while ago.
         valid = app.store.valid_path_anew(hash).await?;
     }
     // Rebuilt since that URL was given out: other bytes.
-    let Some(valid) = valid.filter(|valid| valid.info.nar_hash == nar_hash) else {
-        return Ok(refusal(StatusCode::NOT_FOUND));
-    };
-    let wanted = Wanted::of(app, request, &valid);
-    let mut reply = match wanted.representation {
-        _ if is_held(&request.headers, &wanted.tag) => not_modified(Keep::Forever, wanted.tag.clone()),
-        Representation::Unsatisfiable => unsatisfiable(valid.info.nar_size),
-        ref representation if request.method == Method::HEAD => head(representation, valid.info.nar_size),
-        representation => {
-            let mut nar = app.store.nar(&valid).await?;
-            nar.begin().await?;
-            body(app, representation, nar, valid.info.nar_size)
-        }
-    };
-    if reply.status().is_success() {
-        set(&mut reply, CONTENT_TYPE, HeaderValue::from_static("application/x-nix-nar"));
-        set(&mut reply, ETAG, wanted.tag);
-    }
-    if app.compression.is_some() {
-        set_vary(&mut reply);
-    }
-    Ok(reply)
+    Ok(valid.filter(|valid| valid.info.nar_hash == nar_hash))
 }
 
 /// Which bytes a request gets.
@@ -69,8 +99,9 @@ struct Wanted {
 impl Wanted {
     /// A request with a `Range` never gets a coding, whatever becomes of the range: it is a client that resumes the
     /// plain bytes, and Nix 2.14 to 2.33 send `Accept-Encoding` along. `Range` means nothing to HEAD (RFC 9110,
-    /// section 14.2). Nor does HTTP/1.0, nginx's default to its upstreams: the length of an encoded NAR is not known,
-    /// and without one or chunks the end of a NAR that was cut looks like any other.
+    /// section 14.2). Nor does HTTP/1.0, nginx's default to its upstreams: the length of an encoded NAR need not be known,
+    /// and without one or chunks the end of a NAR that was cut looks like any other. A NAR that needs a larger window than
+    /// a content coding may have is sent as it is.
     fn of(app: &App, request: &Parts, valid: &ValidPath) -> Self {
         let headers = &request.headers;
         let (hash, nar_hash) = (valid.path.hash_part(), valid.info.nar_hash.to_nix32());
@@ -83,47 +114,40 @@ impl Wanted {
             };
             return Self { representation, tag: plain };
         }
-        match &app.compression {
-            Some(compression) if request.version > Version::HTTP_10 && negotiated(headers) == Coding::Zstd => Self {
-                representation: Representation::Whole(Coding::Zstd),
-                tag: nar_etag(hash, &nar_hash, Some(&compression.tag)),
-            },
-            _ => Self { representation: Representation::Whole(Coding::Identity), tag: plain },
+        let may_be_coded = app.compression.is_some()
+            && request.version > Version::HTTP_10
+            && valid.info.nar_size <= 1 << MAX_WINDOW_LOG;
+        if may_be_coded && negotiated(headers) == Coding::Zstd {
+            let tag = nar_etag(hash, &nar_hash, Some(app.nars.tag().as_str()));
+            return Self { representation: Representation::Whole(Coding::Zstd), tag };
         }
+        Self { representation: Representation::Whole(Coding::Identity), tag: plain }
     }
 }
 
-fn head(representation: &Representation, size: u64) -> Reply {
+fn head(app: &App, coding: Coding, valid: &ValidPath) -> Reply {
     let mut reply = reply(StatusCode::OK, Keep::Forever, Body::empty());
-    match representation {
-        Representation::Whole(Coding::Zstd) => set_coding(&mut reply, Coding::Zstd),
-        _ => set_length(&mut reply, size),
+    let length = match coding {
+        Coding::Identity => Some(valid.info.nar_size),
+        Coding::Zstd => app.nars.file_info(&valid.info.nar_hash).map(|info| info.size),
+    };
+    if let Some(length) = length {
+        set_length(&mut reply, length);
     }
+    set_coding(&mut reply, coding);
     reply
 }
 
-fn body(app: &App, representation: Representation, nar: crate::store::Nar, size: u64) -> Reply {
-    match (representation, &app.compression) {
-        (Representation::Part(part), _) => {
-            let mut reply =
-                reply(StatusCode::PARTIAL_CONTENT, Keep::Forever, Body::Nar(Box::new(NarBody::part(nar, &part))));
-            if let Ok(range) = HeaderValue::from_str(&part.content_range()) {
-                set(&mut reply, CONTENT_RANGE, range);
-            }
-            set_length(&mut reply, part.len());
-            reply
-        }
-        (Representation::Whole(Coding::Zstd), Some(compression)) => {
-            let nar = NarBody::whole(nar, size);
-            let encoded = Compressed::new(nar, Some(size), compression.settings, compression.encoders.clone());
-            let mut reply = reply(StatusCode::OK, Keep::Forever, Body::Compressed(Box::new(encoded)));
-            set_coding(&mut reply, Coding::Zstd);
-            reply
-        }
-        _ => {
-            let mut reply = reply(StatusCode::OK, Keep::Forever, Body::Nar(Box::new(NarBody::whole(nar, size))));
-            set_length(&mut reply, size);
-            reply
-        }
+/// So many bytes of the NAR from `first` on: decoded where it is kept, or else out of the daemon's dump.
+async fn plain(app: &App, valid: &Arc<ValidPath>, first: u64, length: u64) -> Result<Body, HandlerError> {
+    if let Some(nar) = app.nars.plain(&valid.info.nar_hash, first) {
+        let name = PathBuf::from(app.store.directory().full_path(&valid.path));
+        let slots = vec![app.files.open().await];
+        let body = FileBody::new(nar, name, Some(length), Arc::clone(app.files.reads()), slots);
+        return Ok(Body::File(Box::new(body)));
     }
+    let mut nar = app.store.nar(valid).await?;
+    nar.begin().await?;
+    let body = NarBody::new(nar, first, length);
+    Ok(Body::Nar(Box::new(body)))
 }

@@ -2,42 +2,81 @@
 
 use std::sync::Arc;
 
+use harmonia_protocol::hash::Hash;
 use harmonia_protocol::narinfo::{Compression, NarInfo, NarInfoError};
 use harmonia_protocol::{HashPart, StoreDir};
+use hyper::StatusCode;
+use hyper::header::HeaderMap;
 use serde_json::json;
 
 use super::super::App;
 use super::super::error::HandlerError;
-use super::super::narinfo_texts::{Form, Sources};
-use super::super::route::nar_url;
+use super::super::narinfo_texts::{Form, NarForm, Sources, Syntax};
+use super::super::response::{Keep, Reply, refusal, set_vary};
+use super::super::route::{compressed_nar_url, nar_url};
 use super::super::text::Text;
-use crate::signing::SigningKeys;
+use super::super::user_agent::takes_zstd_nars;
+use crate::nar_cache::FileInfo;
 use crate::store::ValidPath;
 
-/// The narinfo in this form; `None` if there is no such path. Whoever asks for it asks for those of its references next.
-pub(in crate::http) async fn text(app: &App, hash: HashPart, form: Form) -> Result<Option<Arc<Text>>, HandlerError> {
-    let Some(valid) = app.store.valid_path(hash).await? else { return Ok(None) };
+/// Answers a request for the narinfo of the path with this hash part. Whoever asks for it asks for those of its
+/// references next.
+pub(in crate::http) async fn respond(
+    app: &App,
+    headers: &HeaderMap,
+    hash: HashPart,
+    syntax: Syntax,
+) -> Result<Reply, HandlerError> {
+    let Some(valid) = app.store.valid_path(hash).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     app.store.expect_references(&valid);
+    let file = app.nars.file_info(&valid.info.nar_hash).filter(|_| app.compression.is_some());
+    let nar = match app.compression {
+        Some(_) if takes_zstd_nars(headers) => NarForm::Compressed { is_measured: file.is_some() },
+        _ => NarForm::Plain,
+    };
+    let text = text(app, valid, Form { syntax, nar }, file)?;
+    let kind = match syntax {
+        Syntax::Nix => "text/x-nix-narinfo",
+        Syntax::Json => "application/json",
+    };
+    let mut reply = app.text_reply(headers, Keep::AnHour, kind, &text);
+    if app.compression.is_some() {
+        set_vary(&mut reply, "accept-encoding, user-agent");
+    }
+    Ok(reply)
+}
+
+fn text(app: &App, valid: Arc<ValidPath>, form: Form, file: Option<FileInfo>) -> Result<Arc<Text>, NarInfoError> {
     let sources = Sources { valid, keys: app.keys.load_full() };
     if let Some(text) = app.narinfo_texts.find(form, &sources) {
-        return Ok(Some(text));
+        return Ok(text);
     }
     let store = app.store.directory();
-    let narinfo = narinfo(&sources.valid, &sources.keys, store)?;
-    let text = match form {
-        Form::Nix => narinfo.render(store),
-        Form::Json => json(&narinfo, store),
+    let narinfo = narinfo(app, &sources, form.nar, file)?;
+    let text = match form.syntax {
+        Syntax::Nix => narinfo.render(store),
+        Syntax::Json => json(&narinfo, store),
     };
     let text = Arc::new(Text::new(text));
     app.narinfo_texts.keep(form, sources, &text);
-    Ok(Some(text))
+    Ok(text)
 }
 
-fn narinfo(valid: &ValidPath, keys: &SigningKeys, store: &StoreDir) -> Result<NarInfo, NarInfoError> {
-    let ValidPath { path, info } = valid;
-    let url = nar_url(path.hash_part(), &info.nar_hash)?;
-    let signatures = keys.sign(&info.fingerprint(path, store));
-    Ok(NarInfo::of(path, info, store, url, Compression::None, signatures))
+fn narinfo(app: &App, sources: &Sources, nar: NarForm, file: Option<FileInfo>) -> Result<NarInfo, NarInfoError> {
+    let ValidPath { path, info } = &*sources.valid;
+    let (hash, store) = (path.hash_part(), app.store.directory());
+    let signatures = sources.keys.sign(&info.fingerprint(path, store));
+    let of = |url, compression| NarInfo::of(path, info, store, url, compression, signatures);
+    match nar {
+        NarForm::Plain => Ok(of(nar_url(hash, &info.nar_hash)?, Compression::None)),
+        NarForm::Compressed { .. } => {
+            let url = compressed_nar_url(hash, &info.nar_hash, app.nars.tag())?;
+            let mut narinfo = of(url, Compression::Zstd);
+            narinfo.file_hash = file.map(|file| Hash::sha256(file.sha256));
+            narinfo.file_size = file.map(|file| file.size);
+            Ok(narinfo)
+        }
+    }
 }
 
 /// The same by the names of `nix path-info --json`.
@@ -48,6 +87,8 @@ fn json(narinfo: &NarInfo, store: &StoreDir) -> String {
         "path": full(&narinfo.path),
         "url": narinfo.url.as_str(),
         "compression": narinfo.compression.name(),
+        "downloadHash": narinfo.file_hash.as_ref().map(ToString::to_string),
+        "downloadSize": narinfo.file_size,
         "narHash": narinfo.nar_hash.to_string(),
         "narSize": narinfo.nar_size,
         "references": narinfo.references.iter().map(full).collect::<Vec<_>>(),

@@ -1,0 +1,114 @@
+//! `/nar/<encoding>/….nar.zst`: the compressed form of a path's NAR, whole or from where a download broke off.
+//!
+//! The bytes under such a URL never change, so a client resumes it by `Range`, on another connection, after a restart, or
+//! from another machine. Where that cannot be kept, because the URL is of an encoder that is not here any more, nobody is
+//! told that it can be resumed.
+
+use std::sync::Arc;
+
+use harmonia_protocol::HashPart;
+use harmonia_protocol::hash::NarHash;
+use hyper::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, RANGE};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode, Version};
+
+use super::super::App;
+use super::super::body::Body;
+use super::super::error::HandlerError;
+use super::super::range::{Requested, honoured, requested};
+use super::super::response::{
+    Keep, Reply, is_held, nar_etag, not_modified, refusal, reply, set, set_length, unsatisfiable,
+};
+use super::nar;
+use crate::nar_cache::{CompressedNar, EncodingTag, FillError};
+use crate::store::ValidPath;
+
+/// Answers a request for this encoding of the NAR `nar_hash` of the path with this hash part.
+pub(in crate::http) async fn respond(
+    app: &App,
+    request: &Parts,
+    hash: HashPart,
+    nar_hash: NarHash,
+    tag: &EncodingTag,
+) -> Result<Reply, HandlerError> {
+    let valid = nar::current(app, hash, nar_hash).await?;
+    let is_resumed = request.headers.contains_key(RANGE) && request.method == Method::GET;
+    let etag = nar_etag(hash, &nar_hash.to_nix32(), Some(tag.as_str()));
+    let is_ours = tag == app.nars.tag();
+    let mut reply = match valid {
+        Some(_) if is_held(&request.headers, &etag) => return Ok(not_modified(Keep::Forever, etag)),
+        Some(valid) if request.method == Method::HEAD => head(app, &valid, is_ours),
+        Some(valid) if is_ours => resumable(request, &etag, app.nars.compressed(&valid)).await?,
+        Some(valid) => match app.nars.kept(tag, &nar_hash) {
+            Some(kept) => resumable(request, &etag, kept).await?,
+            // Whose first bytes the client has cannot be known.
+            None if is_resumed => return Ok(refusal(StatusCode::NOT_FOUND)),
+            None => return of_another_encoder(app, request, &valid).await,
+        },
+        // A download that has begun may end.
+        None => match app.nars.kept(tag, &nar_hash).filter(|_| is_resumed) {
+            Some(kept) => resumable(request, &etag, kept).await?,
+            None => return Ok(refusal(StatusCode::NOT_FOUND)),
+        },
+    };
+    if reply.status().is_success() {
+        set(&mut reply, CONTENT_TYPE, nar::TYPE);
+        set(&mut reply, ETAG, etag);
+    }
+    Ok(reply)
+}
+
+fn head(app: &App, valid: &ValidPath, is_ours: bool) -> Reply {
+    let mut reply = reply(StatusCode::OK, Keep::Forever, Body::empty());
+    if let Some(info) = app.nars.file_info(&valid.info.nar_hash).filter(|_| is_ours) {
+        set_length(&mut reply, info.size);
+    }
+    reply
+}
+
+/// All of it, or the range that is asked for.
+async fn resumable(request: &Parts, etag: &HeaderValue, mut nar: CompressedNar) -> Result<Reply, FillError> {
+    if let Some(range) = honoured(&request.headers, etag) {
+        let total = nar.length().await?;
+        match requested(Some(range), total) {
+            Requested::Part(part) => {
+                nar.begin().await?;
+                let bytes = nar.bytes(part.first(), Some(part.len()));
+                let mut reply = reply(StatusCode::PARTIAL_CONTENT, Keep::Forever, Body::Compressed(Box::new(bytes)));
+                if let Ok(range) = HeaderValue::from_str(&part.content_range()) {
+                    set(&mut reply, CONTENT_RANGE, range);
+                }
+                set_length(&mut reply, part.len());
+                return Ok(reply);
+            }
+            Requested::Unsatisfiable => return Ok(unsatisfiable(total)),
+            Requested::Whole => {}
+        }
+    }
+    whole(request, Keep::Forever, nar).await
+}
+
+/// All of it, with its length where that is known. HTTP/1.0, nginx's default to its upstreams, has no other way to tell the
+/// end from a broken connection, so there it is waited for.
+pub(super) async fn whole(request: &Parts, keep: Keep, mut nar: CompressedNar) -> Result<Reply, FillError> {
+    nar.begin().await?;
+    let length = match nar.known_length() {
+        None if request.version <= Version::HTTP_10 => Some(nar.length().await?),
+        known => known,
+    };
+    let mut reply = reply(StatusCode::OK, keep, Body::Compressed(Box::new(nar.bytes(0, length))));
+    if let Some(length) = length {
+        set_length(&mut reply, length);
+    }
+    Ok(reply)
+}
+
+/// The NAR as this release compresses it, for a client that has nothing of it yet. Other releases answered other bytes
+/// under this URL, so nobody may keep these or ask for a part of them: a client that gets them broken off has to give the
+/// download up, which is better than bytes that do not fit together.
+async fn of_another_encoder(app: &App, request: &Parts, valid: &Arc<ValidPath>) -> Result<Reply, HandlerError> {
+    let mut reply = whole(request, Keep::Not, app.nars.compressed(valid)).await?;
+    set(&mut reply, ACCEPT_RANGES, HeaderValue::from_static("none"));
+    set(&mut reply, CONTENT_TYPE, nar::TYPE);
+    Ok(reply)
+}

@@ -1,0 +1,94 @@
+//! What an operator does to a directory of compressed NARs, also while a server uses it: files are looked at and
+//! unlinked, and the server finds that they are gone.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use harmonia_protocol::hash::NarHash;
+use ring::digest;
+use tokio::sync::Semaphore;
+
+use super::disk::entries;
+use super::entry::Entry;
+use super::plain::Decoded;
+
+/// Bytes that are read at once.
+const PIECE: usize = 128 << 10;
+
+/// How many NARs there are, and what their files take in bytes.
+pub fn stats(dir: &Path) -> io::Result<(usize, u64)> {
+    let mut found = (0, 0);
+    for (_, path) in entries(dir)? {
+        // One may leave at any time.
+        if let Ok(metadata) = path.metadata() {
+            found = (found.0 + 1, found.1 + metadata.len());
+        }
+    }
+    Ok(found)
+}
+
+/// Removes all NARs; how many there were.
+pub fn clear(dir: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    for (_, path) in entries(dir)? {
+        match fs::remove_file(&path) {
+            Ok(()) => removed += 1,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(removed)
+}
+
+/// What was found of one file.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it was removed, if it was not what it should be.
+    pub fault: Option<io::Error>,
+}
+
+/// Reads every NAR to its end, compares its hash with its name, and removes what is not right.
+pub fn verify(dir: &Path) -> io::Result<impl Iterator<Item = Verdict>> {
+    let verdict = |nar_hash, path: PathBuf| {
+        let fault = File::open(&path).and_then(|file| prove(file, nar_hash)).err();
+        // Gone meanwhile is no fault.
+        let fault = fault.filter(|cause| cause.kind() != io::ErrorKind::NotFound);
+        if fault.is_some() {
+            let _ = fs::remove_file(&path);
+        }
+        Verdict { path, fault }
+    };
+    Ok(entries(dir)?.into_iter().map(move |(key, path)| verdict(key.nar_hash, path)))
+}
+
+fn prove(file: File, nar_hash: NarHash) -> io::Result<()> {
+    let wrong = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    let entry = Arc::new(Entry::open(file, nar_hash)?);
+    let mut sha256 = digest::Context::new(&digest::SHA256);
+    let mut at = 0;
+    while at < entry.info().size {
+        let piece = entry.read(at)?;
+        sha256.update(&piece);
+        at += piece.len() as u64;
+    }
+    if sha256.finish().as_ref() != entry.info().sha256 {
+        return wrong("it has another hash than it says");
+    }
+    let memory = Arc::new(Semaphore::new(1)).try_acquire_owned().map_err(io::Error::other)?;
+    let mut nar = Decoded::new(Arc::clone(&entry), 0, memory)?;
+    let (mut sha256, mut buffer) = (digest::Context::new(&digest::SHA256), vec![0; PIECE]);
+    loop {
+        match nar.read(&mut buffer)? {
+            0 => break,
+            read => sha256.update(&buffer[..read]),
+        }
+    }
+    if sha256.finish().as_ref() != entry.nar_hash().as_bytes() {
+        return wrong("it has another nar than its name says");
+    }
+    Ok(())
+}

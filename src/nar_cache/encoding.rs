@@ -1,0 +1,140 @@
+//! How NARs are compressed, and the name that this has in URLs, entity tags and on disk.
+
+use std::fmt;
+use std::str::FromStr;
+
+use zstd::stream::raw::CParameter;
+
+use super::frames::FRAME;
+use crate::config::Zstd;
+
+/// Longest name of an encoding.
+const MAX_TAG: usize = 48;
+
+/// The name of an encoding: a safe component of paths and URLs, whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EncodingTag(Box<str>);
+
+impl EncodingTag {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EncodingTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text that names no encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed name of an encoding")]
+pub struct InvalidTag;
+
+impl FromStr for EncodingTag {
+    type Err = InvalidTag;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTag> {
+        let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
+        let named = text.strip_prefix("zstd").is_some_and(|rest| rest.bytes().all(plain));
+        if named && text.len() <= MAX_TAG { Ok(Self(text.into())) } else { Err(InvalidTag) }
+    }
+}
+
+/// How NARs are compressed: with the bytes of a NAR it determines those of its compressed form.
+#[derive(Debug, Clone)]
+pub struct Encoding {
+    settings: Zstd,
+    tag: EncodingTag,
+}
+
+impl Encoding {
+    /// By these settings and the encoder that this program has.
+    #[must_use]
+    pub fn new(settings: Zstd) -> Self {
+        let Zstd { level, long_distance_matching, window_log } = settings;
+        let window = window_log.map(|log| format!("-w{log}")).unwrap_or_default();
+        let long = if long_distance_matching { "-long" } else { "" };
+        // A negative level would begin with a second dash.
+        let level = if level < 0 { format!("n{}", level.unsigned_abs()) } else { level.to_string() };
+        let tag = format!("zstd{}-{level}{window}{long}-f{}", version(), FRAME >> 20);
+        Self { settings, tag: EncodingTag(tag.into()) }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn tag(&self) -> &EncodingTag {
+        &self.tag
+    }
+
+    /// The memory that an encoder of a NAR of `size` bytes takes, in bytes, or a little more: the window and what is
+    /// looked up in it.
+    #[must_use]
+    pub(super) fn memory(&self, size: u64) -> usize {
+        let log = self.settings.window_log.unwrap_or(DEFAULT_WINDOW_LOG);
+        let window = size.min(1 << log).min(FRAME);
+        usize::try_from(window + window / 8).unwrap_or(usize::MAX) + TABLES
+    }
+
+    pub(super) fn parameters(&self) -> impl Iterator<Item = CParameter> + use<> {
+        let frames = [CParameter::ChecksumFlag(true)];
+        parameters(&self.settings).chain(frames)
+    }
+}
+
+/// The largest window of zstd's levels that are not "ultra".
+const DEFAULT_WINDOW_LOG: u32 = 23;
+/// What the tables of an encoder take at the levels that are used for caches, in bytes.
+const TABLES: usize = 4 << 20;
+
+/// The release of libzstd, e.g. `1.5.7`: another one may write other bytes.
+#[must_use]
+pub fn version() -> &'static str {
+    zstd::zstd_safe::version_string()
+}
+
+/// The settings as the library takes them.
+pub fn parameters(settings: &Zstd) -> impl Iterator<Item = CParameter> + use<> {
+    [
+        Some(CParameter::CompressionLevel(settings.level)),
+        settings.window_log.map(CParameter::WindowLog),
+        settings.long_distance_matching.then_some(CParameter::EnableLongDistanceMatching(true)),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_says_all_that_decides_the_bytes_and_parses() {
+        let of = |settings| Encoding::new(settings).tag().to_string();
+        let base = Zstd::default();
+        let tags = [
+            of(base),
+            of(Zstd { level: 4, ..base }),
+            of(Zstd { level: -4, ..base }),
+            of(Zstd { window_log: Some(20), ..base }),
+            of(Zstd { long_distance_matching: !base.long_distance_matching, ..base }),
+        ];
+        for (index, tag) in tags.iter().enumerate() {
+            assert!(tag.contains(version()), "{tag}");
+            assert_eq!(tag.parse::<EncodingTag>().unwrap().as_str(), tag);
+            assert!(!tags[..index].contains(tag), "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_one_component_of_a_path() {
+        for bad in
+            ["", "zst", "x", "..", "zstd/..", "zstd1/2", "zstdA", "zstd\0", "zstd%2f", "zstd_", &"zstd1".repeat(10)]
+        {
+            assert_eq!(bad.parse::<EncodingTag>(), Err(InvalidTag), "{bad}");
+        }
+    }
+}

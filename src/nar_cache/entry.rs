@@ -1,0 +1,256 @@
+//! One NAR on disk: its compressed form, byte for byte as it is served, and after that what proves it.
+//!
+//! Owns the file format. No byte of the served part is handed out unless the sum of its block is right, so a disk that
+//! lies is found out before a client is lied to. The trailer is written last and has a sum of its own; a file that is
+//! cut anywhere has none. Leaves names, places and the number of files to `disk`.
+//!
+//! | part | bytes |
+//! |---|---|
+//! | frames and seek table (`frames`) | what is served |
+//! | XXH3 of each [`BLOCK`] of it, little endian | 8 each |
+//! | footer: magic, length served, NAR size, NAR hash, SHA-256 of what is served, XXH3 of the sums, XXH3 of the footer | 104 |
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use harmonia_protocol::hash::NarHash;
+use ring::digest;
+use rustix::io::ReadWriteFlags;
+use twox_hash::XxHash3_64;
+
+use super::frames::{Frame, frame_count, parse_table, table_length};
+
+/// Bytes that are read and proven at once.
+pub(super) const BLOCK: u64 = 128 << 10;
+const MAGIC: [u8; 8] = *b"harmnar1";
+const FOOTER: usize = 8 + 8 + 8 + 32 + 32 + 8 + 8;
+const SUM: usize = 8;
+
+/// What a narinfo says of the compressed form of a NAR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Its hash.
+    pub sha256: [u8; 32],
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A compressed NAR on disk, open. Its file may be unlinked meanwhile.
+#[derive(Debug)]
+pub(super) struct Entry {
+    file: File,
+    info: FileInfo,
+    nar_hash: NarHash,
+    nar_size: u64,
+    frames: Vec<Frame>,
+    sums: Vec<u64>,
+}
+
+impl Entry {
+    /// Opens the compressed form of the NAR with this hash. Any file that is not wholly that is an error.
+    pub(super) fn open(file: File, nar_hash: NarHash) -> io::Result<Self> {
+        let whole = file.metadata()?.len();
+        let footer = Footer::read(&file, whole)?;
+        if footer.nar_hash != nar_hash {
+            return Err(corrupt("the name of another nar"));
+        }
+        let (length, nar_size) = (footer.info.size, footer.nar_size);
+        let mut sums = vec![0; sums_length(length)];
+        file.read_exact_at(&mut sums, length)?;
+        if XxHash3_64::oneshot(&sums) != footer.sums_sum {
+            return Err(corrupt("sums that are wrong themselves"));
+        }
+        let sums = sums.chunks_exact(SUM).filter_map(|sum| Some(u64::from_le_bytes(sum.try_into().ok()?))).collect();
+        let mut entry = Self { file, info: footer.info, nar_hash, nar_size, frames: Vec::new(), sums };
+        let table = frame_count(nar_size).map(table_length).filter(|table| *table as u64 <= length);
+        let table = table.ok_or_else(|| corrupt("no room for its table"))?;
+        let table = entry.read_proven(length - table as u64, table)?;
+        entry.frames = parse_table(&table, length, nar_size).ok_or_else(|| corrupt("no table of frames"))?;
+        Ok(entry)
+    }
+
+    /// What a narinfo says of it.
+    pub(super) const fn info(&self) -> FileInfo {
+        self.info
+    }
+
+    /// The NAR that it is.
+    pub(super) const fn nar_hash(&self) -> NarHash {
+        self.nar_hash
+    }
+
+    /// The NAR's size in bytes.
+    pub(super) const fn nar_size(&self) -> u64 {
+        self.nar_size
+    }
+
+    pub(super) fn frames(&self) -> &[Frame] {
+        &self.frames
+    }
+
+    /// The bytes from `at` to the end of their block, if they are in memory already, so that no disk is waited for; else
+    /// `None`, also where the system cannot tell.
+    pub(super) fn read_now(&self, at: u64) -> io::Result<Option<Bytes>> {
+        let (index, length) = self.block(at);
+        let block = read_cached(&self.file, index as u64 * BLOCK, length);
+        block.map(|block| self.prove(index, block, at)).transpose()
+    }
+
+    /// The same, and waits for the disk.
+    pub(super) fn read(&self, at: u64) -> io::Result<Bytes> {
+        let (index, length) = self.block(at);
+        let mut block = vec![0; length];
+        self.file.read_exact_at(&mut block, index as u64 * BLOCK)?;
+        self.prove(index, block, at)
+    }
+
+    /// So many bytes from `at`.
+    fn read_proven(&self, mut at: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(length);
+        while bytes.len() < length {
+            let piece = self.read(at)?;
+            let taken = piece.len().min(length - bytes.len());
+            bytes.extend_from_slice(&piece[..taken]);
+            at += taken as u64;
+        }
+        Ok(bytes)
+    }
+
+    /// The block that `at` is in, and its length.
+    fn block(&self, at: u64) -> (usize, usize) {
+        let index = at / BLOCK;
+        let length = (self.info.size - index * BLOCK).min(BLOCK);
+        (usize::try_from(index).unwrap_or(usize::MAX), usize::try_from(length).unwrap_or_default())
+    }
+
+    fn prove(&self, index: usize, block: Vec<u8>, at: u64) -> io::Result<Bytes> {
+        if self.sums.get(index) != Some(&XxHash3_64::oneshot(&block)) {
+            return Err(corrupt("bytes that were not written"));
+        }
+        let within = usize::try_from(at - index as u64 * BLOCK).map_err(io::Error::other)?;
+        Ok(Bytes::from(block).slice(within..))
+    }
+}
+
+/// So many bytes of a file, if all of them are in memory already. Where the system cannot tell there are none.
+pub(super) fn read_cached(file: &File, at: u64, length: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut bytes)], at, ReadWriteFlags::NOWAIT);
+    (read == Ok(length)).then_some(bytes)
+}
+
+/// Only the footer of a file: enough to say what is there.
+pub(super) fn glance(file: &File, nar_hash: NarHash) -> io::Result<FileInfo> {
+    let footer = Footer::read(file, file.metadata()?.len())?;
+    if footer.nar_hash == nar_hash { Ok(footer.info) } else { Err(corrupt("the name of another nar")) }
+}
+
+struct Footer {
+    info: FileInfo,
+    nar_size: u64,
+    nar_hash: NarHash,
+    sums_sum: u64,
+}
+
+impl Footer {
+    fn read(file: &File, whole: u64) -> io::Result<Self> {
+        let mut bytes = [0; FOOTER];
+        let at = whole.checked_sub(FOOTER as u64).ok_or_else(|| corrupt("no footer"))?;
+        file.read_exact_at(&mut bytes, at)?;
+        let footer = Self::parse(&bytes).ok_or_else(|| corrupt("no footer"))?;
+        let length = footer.info.size;
+        let fits = length.checked_add(sums_length(length) as u64) == Some(at);
+        if fits { Ok(footer) } else { Err(corrupt("another length than it says")) }
+    }
+
+    fn parse(bytes: &[u8; FOOTER]) -> Option<Self> {
+        let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let digest = |at: usize| bytes.get(at..at + 32)?.try_into().ok();
+        let holds = bytes[..8] == MAGIC && number(FOOTER - 8)? == XxHash3_64::oneshot(&bytes[..FOOTER - 8]);
+        let footer = Self {
+            info: FileInfo { size: number(8)?, sha256: digest(56)? },
+            nar_size: number(16)?,
+            nar_hash: NarHash::from_digest(digest(24)?),
+            sums_sum: number(88)?,
+        };
+        // No length that would overflow on its way to a count of blocks.
+        (holds && footer.info.size < 1 << 60).then_some(footer)
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(self.info.size.to_le_bytes());
+        bytes.extend(self.nar_size.to_le_bytes());
+        bytes.extend(self.nar_hash.as_bytes());
+        bytes.extend(self.info.sha256);
+        bytes.extend(self.sums_sum.to_le_bytes());
+        bytes.extend(XxHash3_64::oneshot(&bytes).to_le_bytes());
+        bytes
+    }
+}
+
+fn sums_length(length: u64) -> usize {
+    usize::try_from(length.div_ceil(BLOCK)).unwrap_or(usize::MAX / SUM) * SUM
+}
+
+fn corrupt(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("it has {what}"))
+}
+
+/// Writes the file of an entry, from its first byte on. Others may read what is written so far.
+pub(super) struct EntryWriter {
+    file: Arc<File>,
+    written: u64,
+    sha256: digest::Context,
+    /// The block that is not full.
+    block: Vec<u8>,
+    sums: Vec<u8>,
+}
+
+impl EntryWriter {
+    pub(super) fn new(file: Arc<File>) -> Self {
+        let sha256 = digest::Context::new(&digest::SHA256);
+        Self { file, written: 0, sha256, block: Vec::new(), sums: Vec::new() }
+    }
+
+    /// Adds to what is served; how much that is now.
+    pub(super) fn append(&mut self, mut bytes: &[u8]) -> io::Result<u64> {
+        self.file.write_all_at(bytes, self.written)?;
+        self.written += bytes.len() as u64;
+        self.sha256.update(bytes);
+        let full = usize::try_from(BLOCK).map_err(io::Error::other)?;
+        while !bytes.is_empty() {
+            let (taken, rest) = bytes.split_at(bytes.len().min(full - self.block.len()));
+            self.block.extend_from_slice(taken);
+            bytes = rest;
+            if self.block.len() == full {
+                self.sum();
+            }
+        }
+        Ok(self.written)
+    }
+
+    /// Writes the trailer, and waits until all is on disk.
+    pub(super) fn finish(mut self, nar_hash: NarHash, nar_size: u64) -> io::Result<FileInfo> {
+        if !self.block.is_empty() {
+            self.sum();
+        }
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(self.sha256.finish().as_ref());
+        let info = FileInfo { sha256, size: self.written };
+        let footer = Footer { info, nar_size, nar_hash, sums_sum: XxHash3_64::oneshot(&self.sums) };
+        self.sums.extend(footer.bytes());
+        self.file.write_all_at(&self.sums, self.written)?;
+        // After a power failure a name may lead to a file without its bytes, unless they were there first.
+        self.file.sync_data()?;
+        Ok(info)
+    }
+
+    fn sum(&mut self) {
+        self.sums.extend(XxHash3_64::oneshot(&self.block).to_le_bytes());
+        self.block.clear();
+    }
+}

@@ -1,0 +1,273 @@
+//! Compressed NARs: made once, served many times, from any byte on.
+//!
+//! Owns how NARs are compressed, the directory that keeps them, and the fills that make them. A fill reads the daemon's
+//! dump once, proves it, and writes it as zstd frames; whoever asks meanwhile reads along, whoever asks later reads the
+//! file. Its promise: the bytes of one encoding of one NAR never change, be it from the disk, from a fill, or made for one
+//! response alone, and there is no last frame but of a NAR that was proven. Leaves HTTP to `http`, and what is valid to
+//! `store`.
+
+mod admin;
+mod disk;
+mod encode;
+mod encoding;
+mod entry;
+mod fill;
+mod frames;
+mod index;
+mod plain;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use harmonia_protocol::hash::NarHash;
+use tokio::sync::Semaphore;
+
+pub use admin::{Verdict, clear, stats, verify};
+pub use disk::DiskError;
+pub use encoding::{Encoding, EncodingTag, parameters, version};
+pub use entry::FileInfo;
+pub use plain::PlainNar;
+pub use source::{CompressedBytes, CompressedNar};
+
+use crate::config::Config;
+use crate::metrics::{Metrics, NarCacheEvent, NarCacheUsage};
+use crate::store::{Nar, Store, StoreError, ValidPath};
+use disk::Disk;
+use encode::{Encoders, Pieces};
+use fill::Fill;
+use index::Key;
+use plain::Decoded;
+use source::Source;
+
+/// For the encoders of fills, in bytes: two with the largest window, or twenty of small NARs.
+const FILL_MEMORY: usize = 88 << 20;
+/// For the encoders of bodies that have no disk, in bytes.
+const BODY_MEMORY: usize = 44 << 20;
+/// For the windows of decoders, in bytes.
+const DECODER_MEMORY: usize = 64 << 20;
+/// Memory is counted in these.
+const GRAIN: usize = 1 << 20;
+/// The largest window of a decoder.
+const MAX_WINDOW: u64 = 32 << 20;
+
+/// Why compressed bytes cannot be had.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FillError {
+    /// The NAR cannot.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The encoder failed, e.g. because the server stops.
+    #[error("cannot compress a nar: {0}")]
+    Encoder(String),
+    /// The disk did.
+    #[error("cannot write a compressed nar: {0}")]
+    Disk(String),
+    /// Neither is there any more.
+    #[error("the source of a compressed nar is gone")]
+    Gone,
+}
+
+impl FillError {
+    fn encoder(cause: &io::Error) -> Self {
+        Self::Encoder(cause.to_string())
+    }
+
+    fn disk(cause: &io::Error) -> Self {
+        Self::Disk(cause.to_string())
+    }
+}
+
+/// The compressed NARs of one store.
+#[derive(Debug)]
+pub struct NarCache {
+    store: Arc<Store>,
+    encoding: Encoding,
+    tag: Arc<EncodingTag>,
+    disk: Option<Arc<Disk>>,
+    fills: Mutex<HashMap<Key, Fill>>,
+    fill_encoders: Encoders,
+    body_encoders: Encoders,
+    decoders: Arc<Semaphore>,
+    /// Whether the disk failed the last time, which is logged once.
+    is_troubled: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+impl NarCache {
+    /// As `config` says. A directory that cannot be used is an error in the log, and none is used then. Must be called in
+    /// a runtime.
+    #[must_use]
+    pub fn new(config: &Config, store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
+        let encoding = Encoding::new(config.zstd);
+        let disk = config.nar_cache.as_ref().and_then(|settings| {
+            let taken = Disk::take(&settings.dir, settings.max_size.bytes(), Arc::clone(&metrics));
+            taken.inspect_err(|error| tracing::error!("{error}\n  help: nars are compressed for each client anew")).ok()
+        });
+        let disk = disk.map(Arc::new);
+        if let Some(disk) = &disk {
+            tokio::task::spawn_blocking({
+                let disk = Arc::clone(disk);
+                move || scan(&disk)
+            });
+        }
+        let fill_encoders = Encoders::new(FILL_MEMORY);
+        Self {
+            store,
+            tag: Arc::new(encoding.tag().clone()),
+            encoding,
+            disk,
+            fills: Mutex::default(),
+            body_encoders: fill_encoders.apart(BODY_MEMORY),
+            fill_encoders,
+            decoders: Arc::new(Semaphore::new(DECODER_MEMORY / GRAIN)),
+            is_troubled: AtomicBool::new(false),
+            metrics,
+        }
+    }
+
+    /// The name of the encoding that is made here.
+    #[must_use]
+    pub fn tag(&self) -> &EncodingTag {
+        &self.tag
+    }
+
+    /// Whether NARs are kept.
+    #[must_use]
+    pub const fn keeps(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// What is known of the compressed form of a NAR, without a look at the disk.
+    #[must_use]
+    pub fn file_info(&self, nar_hash: &NarHash) -> Option<FileInfo> {
+        self.disk.as_ref()?.info(&self.key(nar_hash))
+    }
+
+    /// The compressed form of a valid path's NAR. Begins to make it where there is none and it can be kept.
+    pub fn compressed(self: &Arc<Self>, valid: &Arc<ValidPath>) -> CompressedNar {
+        let key = self.key(&valid.info.nar_hash);
+        let source = match &self.disk {
+            Some(disk) => self.source(disk, &key, valid),
+            None => {
+                self.metrics.nar_cache(NarCacheEvent::Bypassed);
+                Source::Daemon(None)
+            }
+        };
+        CompressedNar { cache: Arc::clone(self), key, valid: Some(Arc::clone(valid)), source }
+    }
+
+    /// The compressed form of a NAR if it is kept, also by another encoding, and of a path that is not valid any more.
+    pub fn kept(self: &Arc<Self>, tag: &EncodingTag, nar_hash: &NarHash) -> Option<CompressedNar> {
+        let key = Key { tag: Arc::new(tag.clone()), nar_hash: *nar_hash };
+        let entry = entry(self.disk.as_ref()?, &key)?;
+        Some(CompressedNar { cache: Arc::clone(self), key, valid: None, source: Source::Disk(entry) })
+    }
+
+    /// The NAR itself from its byte `first` on, out of its compressed form, if that is kept and there is memory for one
+    /// decoder more.
+    #[must_use]
+    pub fn plain(&self, nar_hash: &NarHash, first: u64) -> Option<PlainNar> {
+        let disk = self.disk.as_ref()?;
+        let key = self.key(nar_hash);
+        let entry = entry(disk, &key)?;
+        let grains = usize::try_from(entry.nar_size().min(MAX_WINDOW)).ok()?.div_ceil(GRAIN);
+        let memory = Arc::clone(&self.decoders).try_acquire_many_owned(u32::try_from(grains).ok()?).ok()?;
+        let decoded = Decoded::new(entry, first, memory).ok()?;
+        Some(PlainNar { decoded, disk: Arc::clone(disk), key })
+    }
+
+    /// Enters what is kept into the metrics.
+    pub fn record(&self) {
+        let (entries, bytes) = self.disk.as_ref().map_or((0, 0), |disk| disk.usage());
+        let fills = self.fills().len();
+        self.metrics.nar_cache_usage(NarCacheUsage { entries, bytes, fills });
+    }
+
+    fn source(self: &Arc<Self>, disk: &Arc<Disk>, key: &Key, valid: &Arc<ValidPath>) -> Source {
+        if let Some(entry) = entry(disk, key) {
+            self.metrics.nar_cache(NarCacheEvent::Hit);
+            return Source::Disk(entry);
+        }
+        let mut fills = self.fills();
+        if let Some(fill) = fills.get(key) {
+            self.metrics.nar_cache(NarCacheEvent::Joined);
+            return Source::Fill(fill.clone());
+        }
+        // A fill enters its file before it is forgotten here.
+        if let Ok(Some(entry)) = disk.open_now(key) {
+            self.metrics.nar_cache(NarCacheEvent::Hit);
+            return Source::Disk(entry);
+        }
+        match tokio::task::block_in_place(|| begin(disk, valid.info.nar_size)) {
+            Ok(Some((fill, filler))) => {
+                self.metrics.nar_cache(NarCacheEvent::Filled);
+                self.is_troubled.store(false, Ordering::Relaxed);
+                fills.insert(key.clone(), fill.clone());
+                let (cache, disk, key, valid) = (Arc::clone(self), Arc::clone(disk), key.clone(), Arc::clone(valid));
+                tokio::spawn(async move {
+                    let pieces = cache.fill(&valid).await;
+                    filler.run(pieces, &disk, &key, valid.info.nar_size).await;
+                    cache.fills().remove(&key);
+                });
+                Source::Fill(fill)
+            }
+            unusable => {
+                self.metrics.nar_cache(NarCacheEvent::Bypassed);
+                if let Err(cause) = unusable {
+                    if !self.is_troubled.swap(true, Ordering::Relaxed) {
+                        tracing::error!("cannot write to the cache of nars: {cause}");
+                    }
+                }
+                Source::Daemon(None)
+            }
+        }
+    }
+
+    /// The memory first: while it is waited for, no connection to the daemon is held.
+    async fn fill(&self, valid: &ValidPath) -> Result<Pieces, FillError> {
+        let memory = self.fill_encoders.reserve(&self.encoding, valid.info.nar_size).await?;
+        let nar = self.store.nar(valid).await?;
+        Ok(Pieces::new(nar, valid, &self.encoding, &self.fill_encoders, memory))
+    }
+
+    /// For one response alone, which may take long: with memory apart from that of fills.
+    async fn pieces_apart(&self, nar: Nar, valid: &ValidPath) -> Result<Pieces, FillError> {
+        let memory = self.body_encoders.reserve(&self.encoding, valid.info.nar_size).await?;
+        Ok(Pieces::new(nar, valid, &self.encoding, &self.body_encoders, memory))
+    }
+
+    fn key(&self, nar_hash: &NarHash) -> Key {
+        Key { tag: Arc::clone(&self.tag), nar_hash: *nar_hash }
+    }
+
+    fn fills(&self) -> MutexGuard<'_, HashMap<Key, Fill>> {
+        self.fills.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A file to fill, if there is room for the NAR.
+fn begin(disk: &Disk, nar_size: u64) -> io::Result<Option<(Fill, fill::Filler)>> {
+    if !disk.has_room(nar_size)? {
+        return Ok(None);
+    }
+    disk.create().map(|file| Some(fill::prepare(file)))
+}
+
+fn entry(disk: &Disk, key: &Key) -> Option<Arc<entry::Entry>> {
+    disk.open_now(key).unwrap_or_else(|disk::Unknown| tokio::task::block_in_place(|| disk.open(key)))
+}
+
+fn scan(disk: &Disk) {
+    match disk.scan() {
+        Ok(()) => {
+            let (entries, bytes) = disk.usage();
+            tracing::info!("cache of nars: {entries} kept, {} MiB", bytes >> 20);
+        }
+        Err(cause) => tracing::error!("cannot look through the cache of nars: {cause}"),
+    }
+}

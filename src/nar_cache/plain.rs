@@ -1,0 +1,117 @@
+//! A NAR, or a part of it, out of its compressed form: only the frames that the part touches are read and decoded.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use tokio::sync::OwnedSemaphorePermit;
+use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
+
+use super::disk::Disk;
+use super::entry::Entry;
+use super::frames::FRAME;
+use super::index::Key;
+
+/// The bytes of a NAR from some place on. What it reads may wait for the disk.
+pub(super) struct Decoded {
+    entry: Arc<Entry>,
+    /// The frame that is decoded.
+    frame: usize,
+    /// Where its bytes that have not been read are, and where they end.
+    at: u64,
+    end: u64,
+    input: Bytes,
+    decoder: Decoder<'static>,
+    /// Bytes of this frame before the wanted ones.
+    skip: u64,
+    /// The decoder's window.
+    _memory: OwnedSemaphorePermit,
+}
+
+impl Decoded {
+    /// From the byte `first` of the NAR on, which must be one of its bytes.
+    pub(super) fn new(entry: Arc<Entry>, first: u64, memory: OwnedSemaphorePermit) -> io::Result<Self> {
+        let frame = usize::try_from(first / FRAME).map_err(io::Error::other)?;
+        let before = entry.frames().iter().take(frame);
+        let at: u64 = before.map(|frame| u64::from(frame.compressed)).sum();
+        let skip = first % FRAME;
+        let decoder = decoder()?;
+        let mut nar = Self { entry, frame, at, end: at, input: Bytes::new(), decoder, skip, _memory: memory };
+        nar.end = nar.at + nar.length();
+        Ok(nar)
+    }
+
+    /// Of the frame as it is compressed; 0 after the last one.
+    fn length(&self) -> u64 {
+        self.entry.frames().get(self.frame).map_or(0, |frame| u64::from(frame.compressed))
+    }
+
+    /// Decodes into `buffer`; 0 at the end of the NAR.
+    fn decode(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.input.is_empty() && self.at < self.end {
+                let mut piece = self.entry.read(self.at)?;
+                piece.truncate(usize::try_from(self.end - self.at).unwrap_or(usize::MAX));
+                self.at += piece.len() as u64;
+                self.input = piece;
+            }
+            if self.frame == self.entry.frames().len() {
+                return Ok(0);
+            }
+            let mut input = InBuffer::around(&self.input);
+            let mut output = OutBuffer::around(buffer);
+            let more = self.decoder.run(&mut input, &mut output)?;
+            let (consumed, written) = (input.pos(), output.pos());
+            self.input.advance(consumed);
+            if more == 0 {
+                if self.at < self.end || !self.input.is_empty() {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "it has a frame that ends early"));
+                }
+                self.frame += 1;
+                self.end = self.at + self.length();
+                self.decoder = decoder()?;
+            } else if consumed == 0 && written == 0 {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "it has a frame that does not end"));
+            }
+            if written > 0 {
+                return Ok(written);
+            }
+        }
+    }
+}
+
+impl Read for Decoded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while !buffer.is_empty() {
+            let wanted = usize::try_from(self.skip).unwrap_or(usize::MAX).min(buffer.len());
+            if wanted == 0 {
+                return self.decode(buffer);
+            }
+            let skipped = self.decode(&mut buffer[..wanted])?;
+            if skipped == 0 {
+                return Ok(0);
+            }
+            self.skip -= skipped as u64;
+        }
+        Ok(0)
+    }
+}
+
+/// A NAR of the cache. A file that turns out to be wrong is removed.
+pub struct PlainNar {
+    pub(super) decoded: Decoded,
+    pub(super) disk: Arc<Disk>,
+    pub(super) key: Key,
+}
+
+impl Read for PlainNar {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.decoded.read(buffer).inspect_err(|cause| self.disk.distrust(&self.key, cause))
+    }
+}
+
+fn decoder() -> io::Result<Decoder<'static>> {
+    let mut decoder = Decoder::new()?;
+    decoder.set_parameter(zstd::stream::raw::DParameter::WindowLogMax(FRAME.ilog2() + 1))?;
+    Ok(decoder)
+}
