@@ -96,6 +96,11 @@ impl StoreError {
         Self::File { path: path.to_owned(), reason: cause.to_string() }
     }
 
+    /// Whether there was no word of the daemon: what would be said of any path.
+    pub(super) const fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Refused { .. } | Self::Late(_)) || self.is_before_reply()
+    }
+
     /// Whether a connection died before a byte of the reply had come.
     pub(super) const fn is_before_reply(&self) -> bool {
         matches!(self, Self::Client { before_reply: true, .. })

@@ -128,7 +128,7 @@ impl InfoCache {
     /// Takes note of why a NAR failed. If that may be because it is not what its info says, or not valid any more, the
     /// daemon is to be asked again; not if there is no daemon.
     pub(super) fn doubt(&self, hash: HashPart, why: &StoreError) {
-        if matches!(why, StoreError::Unreachable { .. } | StoreError::Refused { .. } | StoreError::Late(_)) {
+        if why.is_silence() {
             return;
         }
         if let Some(known) = self.known().find(&hash) {
@@ -166,7 +166,9 @@ impl InfoCache {
         if !self.is_paused() {
             match timeout(PATIENCE, self.ask(hash, Some(Arc::clone(&old)))).await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => self.pause(&error),
+                Ok(Err(error)) if error.is_silence() => self.pause(&error),
+                // Of this path only; others are still worth asking about. The metrics count it.
+                Ok(Err(error)) => tracing::debug!(path = %old.path, "the path info in use stays: {error}"),
                 Err(_) => self.pause(&format_args!("the nix daemon does not answer within {PATIENCE:?}")),
             }
         }

@@ -13,6 +13,7 @@ use crate::store::tests::{HASH, LAST, bytes, store};
 const NAME: &str = "path";
 /// The default of the configuration.
 const TTL: Duration = Duration::from_secs(60);
+const ERROR: u64 = 0x6378_7470;
 const LAST_NUMBER: usize = 5;
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -21,6 +22,7 @@ const SECOND: Duration = Duration::from_secs(1);
 enum Mood {
     Says,
     Denies,
+    Errs,
     IsSilent,
 }
 
@@ -53,6 +55,7 @@ impl Stage {
             let mood = *self.mood.lock().unwrap();
             let reply = match mood {
                 Mood::IsSilent => std::future::pending().await,
+                Mood::Errs => [&bytes(&[ERROR])[..], &string("of this path"), &bytes(&[1])].concat(),
                 Mood::Denies => bytes(&[LAST, 0]),
                 Mood::Says if is_about_info => {
                     self.before.lock().unwrap().iter_mut().for_each(|act| act());
@@ -138,6 +141,18 @@ async fn a_silent_daemon_is_waited_for_by_one_and_then_left_alone_for_a_while() 
     stage.is_now(Mood::Denies);
     advance(PAUSE).await;
     assert!(ask(&store).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_about_one_path_is_no_reason_to_ask_about_none() {
+    let (_directory, store, stage) = staged_in_sight();
+    assert!(ask(&store).await.unwrap().is_some());
+    advance(TTL).await;
+    stage.is_now(Mood::Errs);
+    for times in 1..4 {
+        assert!(ask(&store).await.unwrap().is_some());
+        assert_eq!(stage.asked(), 1 + times);
+    }
 }
 
 #[tokio::test(start_paused = true)]
