@@ -208,6 +208,15 @@ impl Disk {
         (index.len(), index.bytes())
     }
 
+    /// As after a time in which other files were asked for.
+    #[cfg(test)]
+    pub(super) fn forget_open(&self, key: &Key) {
+        let mut index = self.locked();
+        if let Some(info) = index.info(key) {
+            index.insert(key, info);
+        }
+    }
+
     fn path(&self, key: &Key) -> PathBuf {
         path(&self.dir, key)
     }

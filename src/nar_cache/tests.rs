@@ -1,1 +1,232 @@
+//! The directory of compressed NARs without a daemon: what is written is read back, and nothing else ever is.
 
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use harmonia_protocol::hash::NarHash;
+use ring::digest::{SHA256, digest};
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+
+use super::disk::{Disk, DiskError};
+use super::encoding::Encoding;
+use super::entry::{BLOCK, EntryWriter};
+use super::frames::{FrameEncoder, UNIT};
+use super::index::Key;
+use super::plain::Decoded;
+use super::*;
+use crate::config::Zstd;
+
+/// Bytes that do not compress, so that several blocks come of them.
+fn nar(length: usize, seed: u32) -> Vec<u8> {
+    let mut state = 2 * seed + 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 8) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+fn key(nar: &[u8]) -> Key {
+    let nar_hash = NarHash::from_digest(digest(&SHA256, nar).as_ref().try_into().unwrap());
+    Key { tag: Arc::new(encoding().tag().clone()), nar_hash }
+}
+
+fn encoding() -> Encoding {
+    Encoding::new(Zstd { level: 1, ..Zstd::default() })
+}
+
+fn disk(dir: &Path, max_size: u64) -> Disk {
+    Disk::take(dir, max_size, Arc::default()).unwrap()
+}
+
+/// Compresses a NAR into the directory; the bytes that are served.
+fn fill(disk: &Disk, nar: &[u8]) -> Vec<u8> {
+    let unnamed = disk.create().unwrap();
+    let mut writer = EntryWriter::new(Arc::clone(&unnamed.file));
+    let mut encoder = FrameEncoder::new(encoding(), nar.len() as u64);
+    let mut served = Vec::new();
+    for unit in nar.chunks(UNIT) {
+        let piece = encoder.encode(unit).unwrap();
+        writer.append(&piece).unwrap();
+        served.extend(piece);
+    }
+    let info = writer.finish(key(nar).nar_hash, nar.len() as u64).unwrap();
+    assert_eq!(info.sha256[..], *digest(&SHA256, &served).as_ref());
+    disk.publish(unnamed, &key(nar), info).unwrap();
+    served
+}
+
+fn read_all(entry: &entry::Entry) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < entry.info().size {
+        bytes.extend_from_slice(&entry.read(bytes.len() as u64)?);
+    }
+    Ok(bytes)
+}
+
+fn plain(entry: Arc<entry::Entry>, first: u64) -> io::Result<Vec<u8>> {
+    let memory = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let mut bytes = Vec::new();
+    Decoded::new(entry, first, memory)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn file(dir: &Path) -> std::path::PathBuf {
+    let mut entries = disk::entries(dir).unwrap();
+    assert_eq!(entries.len(), 1);
+    entries.pop().unwrap().1
+}
+
+#[test]
+fn what_was_written_is_read_from_any_place_on_and_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let nar = nar(3 * UNIT + 17, 1);
+    let served = {
+        let disk = disk(dir.path(), 1 << 30);
+        fill(&disk, &nar)
+    };
+    assert!(served.len() as u64 > 3 * BLOCK);
+    let disk = disk(dir.path(), 1 << 30);
+    assert!(disk.open_now(&key(&nar)).is_err(), "nobody has looked yet");
+    let entry = disk.open(&key(&nar)).unwrap();
+    assert!(read_all(&entry).unwrap() == served);
+    for at in [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 5, served.len() as u64 - 1] {
+        let piece = entry.read(at).unwrap();
+        assert!(!piece.is_empty() && served[usize::try_from(at).unwrap()..].starts_with(&piece), "{at}");
+        assert!(entry.read_now(at).unwrap().is_none_or(|now| now == piece));
+    }
+    for first in [0, 1, UNIT, nar.len() - 1] {
+        assert!(plain(Arc::clone(&entry), first as u64).unwrap() == nar[first..], "{first}");
+    }
+    disk.scan().unwrap();
+    assert_eq!(disk.usage().0, 1);
+    assert_eq!(disk.info(&key(&nar)), Some(entry.info()));
+}
+
+#[test]
+fn a_file_that_was_changed_anywhere_serves_nothing_wrong_and_is_removed() {
+    let nar = nar(2 * UNIT, 2);
+    let (dir, pristine) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let served = fill(&disk(pristine.path(), 1 << 30), &nar);
+    let bytes = fs::read(file(pristine.path())).unwrap();
+    let disk = disk(dir.path(), 1 << 30);
+    // Every part of the file, and some places in the large one.
+    let mut places: Vec<usize> = (served.len() - 40..bytes.len()).collect();
+    places.extend([0, 4, 1000, usize::try_from(BLOCK).unwrap(), served.len() / 2]);
+    for at in places {
+        fill(&disk, &nar);
+        let path = file(dir.path());
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x10;
+        fs::write(&path, &changed).unwrap();
+        disk.forget_open(&key(&nar));
+        if let Some(entry) = disk.open(&key(&nar)) {
+            let cause = read_all(&entry).expect_err("a changed byte was served");
+            assert_eq!(cause.kind(), io::ErrorKind::InvalidData, "{at}");
+            disk.distrust(&key(&nar), &cause);
+        }
+        assert!(!path.exists(), "{at}");
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_anywhere_is_none() {
+    let nar = nar(1000, 3);
+    let dir = TempDir::new().unwrap();
+    let disk = disk(dir.path(), 1 << 30);
+    fill(&disk, &nar);
+    let path = file(dir.path());
+    let bytes = fs::read(&path).unwrap();
+    for end in 0..bytes.len() {
+        fs::write(&path, &bytes[..end]).unwrap();
+        disk.forget_open(&key(&nar));
+        assert!(disk.open(&key(&nar)).is_none() && !path.exists(), "{end}");
+    }
+    // Nor is one under the name of another NAR.
+    let other = key(b"other");
+    let place = path.with_file_name(other.nar_hash.to_nix32());
+    let shard = place.to_str().unwrap().rsplit('/').next().unwrap();
+    let shard = dir.path().join(encoding().tag().as_str()).join(&shard[shard.len() - 2..]);
+    fs::create_dir_all(&shard).unwrap();
+    fs::write(shard.join(other.nar_hash.to_nix32()), &bytes).unwrap();
+    assert!(disk.open(&other).is_none());
+}
+
+#[test]
+fn what_a_crash_left_is_removed_and_never_served() {
+    let dir = TempDir::new().unwrap();
+    let nar = nar(1000, 4);
+    {
+        let disk = disk(dir.path(), 1 << 30);
+        let unnamed = disk.create().unwrap();
+        EntryWriter::new(Arc::clone(&unnamed.file)).append(&nar).unwrap();
+        // As a process that is killed.
+        std::mem::forget(unnamed);
+    }
+    assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 1);
+    let disk = disk(dir.path(), 1 << 30);
+    assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
+    disk.scan().unwrap();
+    assert!(disk.open(&key(&nar)).is_none());
+    drop(disk.create().unwrap());
+    assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0, "a fill that failed left its file");
+}
+
+#[test]
+fn the_least_recently_used_leave_and_an_open_one_is_read_to_its_end() {
+    let dir = TempDir::new().unwrap();
+    let nars = [nar(UNIT, 5), nar(UNIT, 6), nar(UNIT, 7)];
+    let room = 2 * (UNIT as u64 + (64 << 10));
+    let disk = disk(dir.path(), room);
+    let served = fill(&disk, &nars[0]);
+    fill(&disk, &nars[1]);
+    let first = disk.open(&key(&nars[0])).unwrap();
+    fill(&disk, &nars[2]);
+    let there = |nar: &[u8]| disk.open(&key(nar)).is_some();
+    assert_eq!(nars.each_ref().map(|nar| there(nar)), [true, false, true]);
+    // Used less recently than the last one by now.
+    disk.make_room(room);
+    assert!(!there(&nars[0]));
+    assert!(read_all(&first).unwrap() == served);
+    assert_eq!(disk::entries(dir.path()).unwrap().len(), disk.usage().0);
+}
+
+#[test]
+fn a_directory_has_one_user() {
+    let dir = TempDir::new().unwrap();
+    let _disk = disk(dir.path(), 1 << 30);
+    assert!(matches!(Disk::take(dir.path(), 1 << 30, Arc::default()), Err(DiskError::Locked(_))));
+}
+
+#[test]
+fn operators_see_count_and_prove_and_clear() {
+    let dir = TempDir::new().unwrap();
+    let disk = disk(dir.path(), 1 << 30);
+    let nars = [nar(1000, 8), nar(2000, 9)];
+    for nar in &nars {
+        fill(&disk, nar);
+    }
+    assert_eq!(stats(dir.path()).unwrap().0, 2);
+    assert!(verify(dir.path()).unwrap().all(|verdict| verdict.fault.is_none()));
+    let (_, path) = disk::entries(dir.path()).unwrap().pop().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let faults: Vec<_> = verify(dir.path()).unwrap().filter(|verdict| verdict.fault.is_some()).collect();
+    assert_eq!(faults.len(), 1);
+    assert_eq!(faults[0].path, path);
+    assert!(!path.exists());
+    assert_eq!(clear(dir.path()).unwrap(), 1);
+    assert_eq!(stats(dir.path()).unwrap(), (0, 0));
+    // The server finds out.
+    assert!(nars.iter().all(|nar| {
+        disk.forget_open(&key(nar));
+        disk.open(&key(nar)).is_none()
+    }));
+    assert_eq!(disk.usage(), (0, 0));
+}
