@@ -56,13 +56,16 @@ impl Encoders {
     }
 }
 
+/// The encoder back, and what a unit came to.
+type Work = JoinHandle<io::Result<(FrameEncoder, Vec<u8>)>>;
+
 /// The compressed form of a NAR, piece by piece.
 pub(super) struct Pieces {
     nar: Nar,
     /// What the last chunk has beyond its unit.
     rest: Bytes,
     encoder: Option<FrameEncoder>,
-    busy: Option<JoinHandle<io::Result<(FrameEncoder, Vec<u8>)>>>,
+    busy: Option<Work>,
     units: Arc<Semaphore>,
     _memory: OwnedSemaphorePermit,
 }
@@ -128,11 +131,7 @@ impl Pieces {
         }
     }
 
-    async fn encode(
-        &self,
-        mut encoder: FrameEncoder,
-        unit: Vec<u8>,
-    ) -> Result<JoinHandle<io::Result<(FrameEncoder, Vec<u8>)>>, FillError> {
+    async fn encode(&self, mut encoder: FrameEncoder, unit: Vec<u8>) -> Result<Work, FillError> {
         let permit = Arc::clone(&self.units).acquire_owned().await;
         let permit = permit.map_err(|cause| FillError::encoder(&io::Error::other(cause)))?;
         Ok(tokio::task::spawn_blocking(move || {

@@ -151,12 +151,11 @@ impl NarCache {
     /// The compressed form of a valid path's NAR. Begins to make it where there is none and it can be kept.
     pub fn compressed(self: &Arc<Self>, valid: &Arc<ValidPath>) -> CompressedNar {
         let key = self.key(&valid.info.nar_hash);
-        let source = match &self.disk {
-            Some(disk) => self.source(disk, &key, valid),
-            None => {
-                self.metrics.nar_cache(NarCacheEvent::Bypassed);
-                Source::Daemon(None)
-            }
+        let source = if let Some(disk) = &self.disk {
+            self.source(disk, &key, valid)
+        } else {
+            self.metrics.nar_cache(NarCacheEvent::Bypassed);
+            Source::Daemon(None)
         };
         CompressedNar { cache: Arc::clone(self), key, valid: Some(Arc::clone(valid)), source }
     }

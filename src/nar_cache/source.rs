@@ -3,6 +3,7 @@
 //!
 //! The bytes are the same from each of them, so a body that loses one source goes on with another at the same place.
 
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -212,17 +213,8 @@ impl CompressedBytes {
                 Poll::Ready(match end {
                     _ if at < written => {
                         let length = usize::try_from((written - at).min(BLOCK)).unwrap_or_default();
-                        Ok(match read_cached(&fill.file, at, length) {
-                            Some(bytes) => Next::Bytes(bytes.into()),
-                            None => {
-                                let file = Arc::clone(&fill.file);
-                                Next::Work(reading(move || {
-                                    let mut bytes = vec![0; length];
-                                    file.read_exact_at(&mut bytes, at)?;
-                                    Ok(bytes.into())
-                                }))
-                            }
-                        })
+                        let now = read_cached(&fill.file, at, length);
+                        Ok(now.map_or_else(|| reading_on(&fill.file, at, length), |bytes| Next::Bytes(bytes.into())))
                     }
                     Some(Ok(())) => Ok(Next::End),
                     Some(Err(FillError::Disk(cause))) => Err(Lost::Disk(io::Error::other(cause))),
@@ -278,6 +270,15 @@ enum Lost {
     Source(FillError),
     /// The daemon has it too.
     Disk(io::Error),
+}
+
+fn reading_on(file: &Arc<File>, at: u64, length: usize) -> Next {
+    let file = Arc::clone(file);
+    Next::Work(reading(move || {
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, at)?;
+        Ok(bytes.into())
+    }))
 }
 
 fn reading(read: impl FnOnce() -> io::Result<Bytes> + Send + 'static) -> Work {

@@ -26,7 +26,7 @@ fn nar(length: usize, seed: u32) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 17;
         state ^= state << 5;
-        (state >> 8) as u8
+        state.to_le_bytes()[1]
     };
     (0..length).map(|_| next()).collect()
 }
