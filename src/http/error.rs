@@ -57,7 +57,8 @@ impl HandlerError {
                 StoreError::Refused { .. } => (Trouble::Refused, Level::ERROR),
                 StoreError::Late(_) => (Trouble::Late, Level::WARN),
                 StoreError::Client { .. } | StoreError::AnotherPath { .. } => (Trouble::Daemon, Level::ERROR),
-                StoreError::File { .. } => (Trouble::Files, Level::ERROR),
+                StoreError::DebugInfoUnknown { .. } => (Trouble::Files, Level::WARN),
+                StoreError::File { .. } | StoreError::TooManyBuildIds { .. } => (Trouble::Files, Level::ERROR),
                 StoreError::UnknownSize(_) | StoreError::WrongSize { .. } | StoreError::WrongHash { .. } => {
                     (Trouble::Path, Level::ERROR)
                 }
