@@ -28,7 +28,7 @@ pub async fn run(config: &Config) -> Result<(), Error> {
     let files = config.real_nix_store.display();
     match std::fs::read_dir(&config.real_nix_store) {
         Ok(_) => println!("store files: visible in {files}"),
-        Err(cause) => println!("store files: not visible in {files} ({cause}), which only /serve needs"),
+        Err(cause) => println!("store files: not visible in {files} ({cause}), which only /serve and /debuginfo need"),
     }
 
     let store = Store::new(config, &Arc::default())?;

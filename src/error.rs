@@ -75,9 +75,11 @@ impl Error {
             Self::NoStateDirectory(_) => CANNOT_CREATE,
             Self::System { .. } | Self::Pool(_) | Self::NarCache { .. } => OS_ERROR,
             Self::Store(error) => match error {
-                StoreError::Unreachable { .. } | StoreError::Late(_) => UNAVAILABLE,
+                StoreError::Unreachable { .. } | StoreError::Late(_) | StoreError::DebugInfoUnknown { .. } => {
+                    UNAVAILABLE
+                }
                 StoreError::Refused { .. } => NO_PERMISSION,
-                StoreError::File { .. } => OS_ERROR,
+                StoreError::File { .. } | StoreError::TooManyBuildIds { .. } => OS_ERROR,
                 StoreError::Client { .. }
                 | StoreError::AnotherPath { .. }
                 | StoreError::GivenUp(_)

@@ -44,6 +44,7 @@ pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
     };
     tokio::spawn(reload.at_each(hangup));
     tokio::spawn(notify::watchdog(Arc::clone(&app)));
+    tokio::spawn(index_debug_info(Arc::clone(&app)));
     notify::ready();
     let limits =
         Limits { max_connections: config.max_connections(), drain: config.shutdown_timeout, ..Limits::default() };
@@ -130,6 +131,10 @@ fn announce(listeners: &[Listener], tls: bool, keys: &SigningKeys) -> Option<Str
 fn public_url(local_url: &str) -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     local_url.replace("://[::]:", &format!("://{name}:")).replace("://0.0.0.0:", &format!("://{name}:"))
+}
+
+async fn index_debug_info(app: Arc<App>) {
+    app.store().index_debug_info().await;
 }
 
 /// Tells which daemon this is, or why there is none.

@@ -14,6 +14,7 @@ mod compression;
 mod daemon_command;
 mod daemon_faults;
 mod daemon_releases;
+mod debuginfo;
 mod http2;
 mod landing_page;
 mod listing;

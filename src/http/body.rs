@@ -69,12 +69,7 @@ impl HttpBody for Body {
             Self::Nar(nar) => Pin::new(&mut **nar).poll_frame(context).map_err(FillError::Store),
             Self::Compressed(nar) => {
                 let chunk = ready!(nar.poll_chunk(context));
-                Poll::Ready(
-                    chunk
-                        .inspect_err(|error| tracing::error!("compressed nar aborted: {error}"))
-                        .map(frame)
-                        .transpose(),
-                )
+                Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)).transpose())
             }
             Self::File(file) => Pin::new(&mut **file).poll_frame(context).map_err(FillError::Store),
         }
@@ -97,10 +92,6 @@ impl HttpBody for Body {
             Self::File(file) => file.size_hint(),
         }
     }
-}
-
-fn frame(chunk: Option<Bytes>) -> Option<Frame<Bytes>> {
-    chunk.map(Frame::data)
 }
 
 /// A NAR, or a part of one, from the daemon's dump.

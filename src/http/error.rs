@@ -72,7 +72,8 @@ impl HandlerError {
                 StoreError::Client { .. } | StoreError::AnotherPath { .. } | StoreError::GivenUp(_) => {
                     (Trouble::Daemon, Level::ERROR)
                 }
-                StoreError::File { .. } => (Trouble::Files, Level::ERROR),
+                StoreError::DebugInfoUnknown { .. } => (Trouble::Files, Level::WARN),
+                StoreError::File { .. } | StoreError::TooManyBuildIds { .. } => (Trouble::Files, Level::ERROR),
                 StoreError::UnknownSize(_) | StoreError::WrongSize { .. } | StoreError::WrongHash { .. } => {
                     (Trouble::Path, Level::ERROR)
                 }

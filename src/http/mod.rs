@@ -152,6 +152,10 @@ impl App {
                 None => response::refusal(StatusCode::NOT_FOUND),
             }),
             Route::BuildLog { hash } => Box::pin(handlers::build_log::respond(self, method, headers, hash)).await,
+            Route::DebugInfo { id } => Ok(match Box::pin(handlers::debug_info::render(self, &id)).await? {
+                Some(text) => self.text(headers, Keep::AnHour, "application/json", text),
+                None => response::refusal(StatusCode::NOT_FOUND),
+            }),
             Route::Serve(place) => Box::pin(handlers::serve::respond(self, method, headers, &place)).await,
             Route::Unknown => Ok(response::refusal(StatusCode::NOT_FOUND)),
         }

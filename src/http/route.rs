@@ -14,6 +14,7 @@ use hyper::Uri;
 use percent_encoding::percent_decode_str;
 
 use crate::nar_cache::EncodingTag;
+use crate::store::BuildId;
 
 /// Segments that are looked at; no route has more than two, but for [`Place`].
 const MAX_SEGMENTS: usize = 16;
@@ -71,6 +72,11 @@ pub enum Route {
         /// Whose. The name says nothing more, and some releases of Nix send only a part of it.
         hash: HashPart,
     },
+    /// `/debuginfo/<build id>`, as hydra calls it, or with `.debug`, as Nix does.
+    DebugInfo {
+        /// Of what build.
+        id: BuildId,
+    },
     /// `/serve/<hash>[/path]`
     Serve(Place),
     /// Nothing that is here.
@@ -122,6 +128,7 @@ impl Route {
             Self::Nar { .. } => "/nar/{nar}",
             Self::CompressedNar { .. } => "/nar/{encoding}/{nar}",
             Self::BuildLog { .. } => "/log/{drv}",
+            Self::DebugInfo { .. } => "/debuginfo/{id}",
             Self::Serve(_) => "/serve/{path}",
             Self::Unknown => "unknown",
         }
@@ -166,6 +173,10 @@ impl Route {
                 })
             }
             ["log", name] => Some(Self::BuildLog { hash: of_name(name)? }),
+            ["debuginfo", file] => {
+                let id = file.strip_suffix(".debug").unwrap_or(file);
+                Some(Self::DebugInfo { id: id.parse().ok()? })
+            }
             _ => None,
         }
     }
@@ -292,6 +303,30 @@ mod tests {
         }
         for name in ["x", "--/x", "-a%2fb.drv", "-a/../b.drv", "-a%20b.drv", "-a%00.drv", "a!b"] {
             assert_eq!(parse(&format!("/log/{HASH}{name}")), Route::Unknown, "{name}");
+        }
+    }
+
+    #[test]
+    fn s60_debug_info_is_asked_for_with_and_without_its_suffix() {
+        let id = "00d3adbeef".repeat(4);
+        let debug_info = Route::DebugInfo { id: id.parse().unwrap() };
+        for target in ["", ".debug", "/", "%2edebug?x"] {
+            assert_eq!(parse(&format!("//debuginfo/{id}{target}")), debug_info, "{target}");
+        }
+        for name in [
+            "",
+            ".debug",
+            "abcd",
+            &id[1..],
+            &id.to_uppercase(),
+            &"ab".repeat(65),
+            &format!("{id}.debug.debug"),
+            &format!("{id}.executable"),
+            &format!("{id}/x"),
+            &format!("..%2f{id}"),
+            &format!("{}/{}.debug", &id[..2], &id[2..]),
+        ] {
+            assert_eq!(parse(&format!("/debuginfo/{name}")), Route::Unknown, "{name}");
         }
     }
 

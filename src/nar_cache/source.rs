@@ -150,6 +150,14 @@ impl CompressedBytes {
 
     /// The next bytes; nothing after the last ones.
     pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Chunk> {
+        let chunk = ready!(self.poll_unlogged(context));
+        Poll::Ready(chunk.inspect_err(|error| match &self.nar.valid {
+            Some(valid) => tracing::error!(path = %valid.path, "nar aborted: {error}"),
+            None => tracing::error!("nar aborted of a path that is not valid any more: {error}"),
+        }))
+    }
+
+    fn poll_unlogged(&mut self, context: &mut Context<'_>) -> Poll<Chunk> {
         loop {
             if self.remaining() == Some(0) {
                 return Poll::Ready(Ok(None));

@@ -61,6 +61,18 @@ pub enum StoreError {
         /// The system's reason, or the decoder's.
         reason: String,
     },
+    /// An id that is not in the index of debug info, which is not whole yet.
+    #[error("the store was not looked through for debug info within {seconds} seconds, which goes on")]
+    DebugInfoUnknown {
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// An id that is not in the index of debug info, where there was no room for all.
+    #[error("the store has debug info of more than {max} builds: not all of it can be found")]
+    TooManyBuildIds {
+        /// How many there is room for.
+        max: usize,
+    },
     /// A path of an ancient store whose size was never recorded.
     #[error("the nix daemon does not know the nar size of {0}\n  help: nix-store --repair-path records it")]
     UnknownSize(StorePath),

@@ -1,11 +1,12 @@
 //! The store as the handlers see it: valid paths, their NARs and files, and the logs of builds.
 //!
-//! Everything but files and logs comes from nix-daemon over pooled connections; this module never opens Nix's database
+//! Everything but files, debug info and logs comes from nix-daemon over pooled connections; this module never opens Nix's database
 //! and never speaks HTTP. Its promise: a path is `Ok(None)` only if the daemon itself said that it is not valid, and a
 //! [`Nar`] that ends well has exactly the size and the hash of its path info.
 
 mod build_log;
 mod deadline;
+mod debug_info;
 mod dial;
 mod error;
 mod info_cache;
@@ -31,6 +32,7 @@ use tokio::sync::Semaphore;
 
 pub use build_log::{BuildLog, LogForm};
 pub use deadline::Step;
+pub use debug_info::{BuildId, InvalidBuildId};
 pub use error::StoreError;
 pub use nar::Nar;
 pub use regular_file::RegularFile;
@@ -38,6 +40,7 @@ pub use tree::{Directory, Entry, EntryKind, Found, FoundObject};
 
 use crate::config::Config;
 use crate::metrics::Metrics;
+use debug_info::DebugInfo;
 use dial::Dialer;
 use info_cache::InfoCache;
 use pool::Pool;
@@ -79,6 +82,7 @@ pub struct Store {
     infos: Arc<InfoCache>,
     /// Ways through the store's files that are looked for at one time, up to 128 descriptors each.
     walks: Semaphore,
+    debug_info: DebugInfo,
 }
 
 impl Store {
@@ -93,7 +97,9 @@ impl Store {
         let max_bytes = usize::try_from(config.narinfo_cache.max_size.bytes() / 2).unwrap_or(usize::MAX);
         let ttl = config.narinfo_cache.ttl;
         let infos = InfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
-        Ok(Self { directory, real_directory, log_dir, pool, infos, walks: Semaphore::new(WALKS) })
+        let debug_info = DebugInfo::new(real_directory.clone());
+        let walks = Semaphore::new(WALKS);
+        Ok(Self { directory, real_directory, log_dir, pool, infos, walks, debug_info })
     }
 
     /// The logical store directory.
@@ -177,6 +183,17 @@ impl Store {
             Some(deriver) => find(deriver.hash_part()),
             None => Ok(None),
         }
+    }
+
+    /// The valid path that has the debug info of this build as [`BuildId::member`]; `None` if there is none, or if the
+    /// store is not visible here. To be answered, [`Self::index_debug_info`] has to run.
+    pub async fn debug_info(&self, id: &BuildId) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        self.debug_info.find(self, id).await
+    }
+
+    /// Looks through the store for debug info whenever a question needs it, without an end.
+    pub async fn index_debug_info(&self) {
+        self.debug_info.scan_when_wanted(self).await;
     }
 
     /// Begins to read the NAR of a valid path.

@@ -155,3 +155,17 @@ fn a_socket_that_may_not_be_reached_is_told_from_a_daemon_that_is_down() {
     assert!(help(&dial::reason(&denied)).contains("nix-users"));
     assert!(help("connection refused").contains("is nix-daemon running?"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_question_for_debug_info_does_not_wait_for_a_long_scan_and_is_no_miss() {
+    let (directory, mut store) = store(|_, stream| listen(stream));
+    store.debug_info = DebugInfo::new(directory.path().to_owned());
+    let id: BuildId = "00d3adbeef".parse().unwrap();
+    let asking = async {
+        tokio::select! {
+            found = store.debug_info(&id) => found,
+            () = store.index_debug_info() => panic!("it has no end"),
+        }
+    };
+    assert!(matches!(asking.await, Err(StoreError::DebugInfoUnknown { .. })));
+}

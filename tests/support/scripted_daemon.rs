@@ -26,6 +26,8 @@ pub(crate) enum Question {
     PathInfo(String),
     /// The NAR of this full path.
     Nar(String),
+    /// All valid paths.
+    AllPaths,
 }
 
 /// What it answers, and whether it hangs up then.
@@ -236,6 +238,9 @@ impl Incoming {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(error),
         };
+        if opcode == 23 {
+            return Ok(Some(Question::AllPaths));
+        }
         let about = self.string()?;
         Ok(Some(match opcode {
             29 => Question::PathFromHashPart(about),

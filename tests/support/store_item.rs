@@ -104,6 +104,7 @@ impl StoreItem {
             Question::PathInfo(_) => Wire::new().number(LAST).number(0),
             Question::Nar(path) if *path == self.path => self.nar_reply(),
             Question::Nar(_) => Wire::new().number(LAST).error("no such path"),
+            Question::AllPaths => Wire::new().number(LAST).strings(&[&self.path]),
         }
         .into()
     }

@@ -3,6 +3,7 @@
 pub(super) mod build_log;
 pub(super) mod cache_info;
 pub(super) mod compressed_nar;
+pub(super) mod debug_info;
 mod file;
 pub(super) mod landing_page;
 pub(super) mod listing;

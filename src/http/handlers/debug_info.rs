@@ -1,0 +1,19 @@
+//! `/debuginfo/<build id>`: where the debug info of a build is, for debuggers and their servers.
+//!
+//! The format is that of Nix and hydra. Readers take the NAR as it is (dwarffs knows no zstd) and join its URL to that of
+//! this answer; some refuse an absolute one.
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::super::App;
+use super::super::error::HandlerError;
+use super::super::route::nar_url;
+use crate::store::BuildId;
+
+/// The NAR and the file in it; `None` if no valid path has it.
+pub(in crate::http) async fn render(app: &App, id: &BuildId) -> Result<Option<Bytes>, HandlerError> {
+    let Some(valid) = app.store.debug_info(id).await? else { return Ok(None) };
+    let url = nar_url(valid.path.hash_part(), &valid.info.nar_hash)?;
+    Ok(Some(json!({ "archive": format!("../{}", url.as_str()), "member": id.member() }).to_string().into()))
+}
