@@ -78,14 +78,15 @@ fn a_file_written_for_harmonia_works_unchanged_with_one_warning() {
     let mut harmonia = program(&config);
     harmonia.env("NIX_DAEMON_SOCKET_PATH", daemon.socket());
     let harmonia = Harmonia::launch(harmonia);
-    let narinfo = harmonia.http().get(&served::narinfo_url("regular")).text();
+    let response = harmonia.http().get(&served::narinfo_url("regular"));
+    let narinfo = response.text();
     let but_for_the_nar = |text: &str| {
         text.lines()
             .filter(|line| !line.starts_with("URL") && !line.starts_with("Compression"))
             .collect::<Vec<_>>()
             .join("\n")
     };
-    assert_eq!(but_for_the_nar(&narinfo), but_for_the_nar(&served::narinfo("regular")));
+    assert_eq!(but_for_the_nar(narinfo), but_for_the_nar(&served::narinfo("regular")));
     assert!(narinfo.contains("\nCompression: zstd\n"), "{narinfo}");
     let log = harmonia.log();
     let warnings: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
