@@ -20,6 +20,8 @@ mod landing_page;
 mod listing;
 mod metrics;
 mod nar;
+mod nar_cache;
+mod nar_cache_faults;
 mod nar_faults;
 mod narinfo;
 mod narinfo_cache;

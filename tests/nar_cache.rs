@@ -1,0 +1,273 @@
+//! Compressed NARs: what narinfos say of them, that their bytes never change, and that they are made once.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use ring::digest::{SHA256, digest};
+
+use crate::support::client::Client;
+use crate::support::daemon::Daemon;
+use crate::support::http::{Http, Response};
+use crate::support::keys;
+use crate::support::metrics::{await_value, metrics, value as series};
+use crate::support::release::Release;
+use crate::support::scratch;
+use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::served::{fields, narinfo_url, value};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+use crate::support::wire::{LAST, Wire};
+use crate::support::{content, served};
+
+/// The configuration of a server that compresses, and keeps what comes of it here.
+pub(crate) fn keeping(dir: &Path, daemon: &str) -> String {
+    format!("{daemon}enable_compression = true\nnar_cache.dir = {dir:?}\n")
+}
+
+/// A server before the shared daemon of the newest release.
+fn server(dir: Option<&Path>) -> Harmonia {
+    let daemon = format!(
+        "daemon_socket = {:?}\nsign_key_paths = [{:?}]\n",
+        Daemon::shared(Release::Nix2_34).socket(),
+        keys::OURS.secret
+    );
+    Harmonia::start(&dir.map_or_else(|| format!("{daemon}enable_compression = true\n"), |dir| keeping(dir, &daemon)))
+}
+
+/// The URL that a narinfo names, with its slash.
+pub(crate) fn url_of(http: Http, narinfo: &str) -> String {
+    format!("/{}", value(http.get(narinfo).text(), "URL"))
+}
+
+pub(crate) fn decoded(file: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    zstd::Decoder::new(file).unwrap().read_to_end(&mut plain).unwrap();
+    plain
+}
+
+/// A NAR of several blocks and units that compresses little, and a daemon that has it.
+pub(crate) fn scripted() -> (StoreItem, ScriptedDaemon) {
+    let mut state = 7_u32;
+    let contents: Vec<u8> = (0..1_200_000)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        })
+        .collect();
+    let item = StoreItem::file(&contents);
+    let daemon = ScriptedDaemon::start(item.script());
+    (item, daemon)
+}
+
+fn dumps(daemon: &ScriptedDaemon) -> usize {
+    daemon.seen().asked.iter().filter(|question| matches!(question, Question::Nar(_))).count()
+}
+
+fn cache_dir() -> PathBuf {
+    scratch::fresh_dir().join("nars")
+}
+
+fn part(response: &Response, first: usize, whole: &[u8]) {
+    let range = format!("bytes {first}-{}/{}", whole.len() - 1, whole.len());
+    assert_eq!((response.status, response.header("content-range")), (206, Some(&*range)));
+    assert_eq!(response.header("accept-ranges"), Some("bytes"));
+    assert!(response.body == whole[first..], "from {first}");
+}
+
+#[test]
+fn s17_s19_a_narinfo_names_hash_and_size_of_the_file_once_they_are_known() {
+    let dir = cache_dir();
+    let harmonia = server(Some(&dir));
+    let http = harmonia.http();
+    for name in ["regular", "empty-directory", "symlink", "odd-entries", "deep-tree", "large"] {
+        let before = http.get(&narinfo_url(name));
+        let url = value(before.text(), "URL").to_owned();
+        assert!(url.ends_with(".nar.zst") && url.starts_with("nar/zstd"), "{url}");
+        assert_eq!(value(before.text(), "Compression"), "zstd");
+        assert!(!before.text().contains("File"), "{}", before.text());
+        assert_eq!(before.header("vary"), Some("accept-encoding, user-agent"));
+        let file = http.get(&format!("/{url}"));
+        assert_eq!((file.status, file.header("content-encoding")), (200, None));
+        assert_eq!(file.header("content-type"), Some("application/x-nix-nar"));
+        assert!(decoded(&file.body) == http.get(&served::nar_url(name)).body, "{name}");
+        // The file is entered after its last byte was sent.
+        await_value(http, "harmonia_nar_cache_fills", 0.0);
+        let after = http.get(&narinfo_url(name));
+        let hash = harmonia_protocol::nix32::encode(digest(&SHA256, &file.body).as_ref());
+        assert_eq!(value(after.text(), "FileHash"), format!("sha256:{hash}"));
+        assert_eq!(value(after.text(), "FileSize"), file.body.len().to_string());
+        let order: Vec<_> = fields(after.text()).into_iter().map(|(name, _)| name).take(7).collect();
+        let expected = ["StorePath", "URL", "Compression", "FileHash", "FileSize", "NarHash", "NarSize"];
+        assert_eq!(order, expected);
+        let head = http.head(&format!("/{url}"));
+        assert_eq!(head.header("content-length"), Some(&*file.body.len().to_string()));
+        assert_eq!(head.header("etag"), file.header("etag"));
+    }
+}
+
+#[test]
+fn nix_before_2_4_is_told_of_the_nar_itself() {
+    let harmonia = server(None);
+    let old = [("User-Agent", "curl/7.72.0 Nix/2.3.7")];
+    let narinfo = harmonia.http().get_with(&narinfo_url("regular"), &old);
+    assert_eq!((value(narinfo.text(), "Compression"), narinfo.status), ("none", 200));
+    assert!(value(narinfo.text(), "URL").ends_with(".nar"));
+}
+
+#[test]
+fn real_clients_of_every_release_copy_what_is_compressed() {
+    let dir = cache_dir();
+    let harmonia = server(Some(&dir));
+    let paths = ["many-references", "odd-entries", "symlink", "large"].map(|name| served::content().path(name));
+    for release in [Release::Nix2_3, Release::Nix2_8, Release::Nix2_26, Release::Nix2_34] {
+        let client = Client::new(release, harmonia.url(), &[&keys::OURS]);
+        let _ = client.copy(&paths).stdout();
+        assert!(client.verified_closure(&paths).len() > 300, "{release}");
+    }
+    assert!(series(&metrics(harmonia.http()), "harmonia_nar_cache_requests_total{result=\"hit\"}") > Some(600.0));
+}
+
+#[test]
+fn s36_s41_the_bytes_under_a_url_never_change() {
+    let (item, daemon) = scripted();
+    let (dir, other) = (cache_dir(), cache_dir());
+    let whole = {
+        let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+        let url = url_of(harmonia.http(), &item.narinfo_url());
+        let whole = harmonia.http().get(&url);
+        assert!(decoded(&whole.body) == item.nar && whole.body.len() > 500_000);
+        await_value(harmonia.http(), "harmonia_nar_cache_fills", 0.0);
+        (url, whole)
+    };
+    let (url, whole) = whole;
+    let places = [1, 1000, 131_071, 131_072, 131_073, 400_000, whole.body.len() - 1];
+    // After a restart, from another machine, and where nothing is kept.
+    let again = keeping(&dir, &daemon.config());
+    let elsewhere = keeping(&other, &daemon.config());
+    let nowhere = format!("{}enable_compression = true\n", daemon.config());
+    let later_off = format!("{}nar_cache.dir = {dir:?}\n", daemon.config());
+    for config in [again, elsewhere, nowhere, later_off] {
+        let harmonia = Harmonia::start(&config);
+        let http = harmonia.http();
+        for first in places {
+            let response = http.get_with(&url, &[("Range", &format!("bytes={first}-"))]);
+            part(&response, first, &whole.body);
+            assert_eq!(response.header("etag"), whole.header("etag"));
+        }
+        let all = http.get(&url);
+        assert!(all.body == whole.body && all.header("etag") == whole.header("etag"));
+    }
+}
+
+#[test]
+fn s38_s42_ranges_of_a_compressed_nar_are_answered_as_those_of_any_file() {
+    let (item, daemon) = scripted();
+    let harmonia = Harmonia::start(&keeping(&cache_dir(), &daemon.config()));
+    let http = harmonia.http();
+    let url = url_of(http, &item.narinfo_url());
+    let whole = http.get(&url);
+    let size = whole.body.len();
+    let tag = whole.header("etag").unwrap();
+    assert!(tag.starts_with('"'));
+    let get = |range: &str, condition: Option<&str>| {
+        let mut headers = vec![("Range", range)];
+        headers.extend(condition.map(|tag| ("If-Range", tag)));
+        http.get_with(&url, &headers)
+    };
+    part(&get("bytes=100-", Some(tag)), 100, &whole.body);
+    assert_eq!(get("bytes=2-5", None).body, whole.body[2..6]);
+    assert_eq!(get("bytes=-7", None).body, whole.body[size - 7..]);
+    for (range, condition) in [
+        (format!("bytes={size}-"), None),
+        ("bytes=5-2".to_owned(), None),
+        ("bytes=0-1,4-5".to_owned(), None),
+        ("bytes=100-".to_owned(), Some("\"other\"")),
+    ] {
+        let response = get(&range, condition);
+        assert!(response.status == 200 && response.body == whole.body, "{range}");
+        assert_eq!(response.header("content-length"), Some(&*size.to_string()), "{range}");
+    }
+    let beyond = get(&format!("bytes={}-", size + 1), None);
+    assert_eq!((beyond.status, beyond.header("content-range")), (416, Some(&*format!("bytes */{size}"))));
+    let held = http.get_with(&url, &[("If-None-Match", tag)]);
+    assert_eq!((held.status, held.header("etag"), held.body.len()), (304, Some(tag), 0));
+}
+
+#[test]
+fn a_nar_is_dumped_once_for_all_who_ask() {
+    let (item, daemon) = scripted();
+    let harmonia = Harmonia::start(&keeping(&cache_dir(), &daemon.config()));
+    let http = harmonia.http();
+    let url = url_of(http, &item.narinfo_url());
+    let bodies: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..20).map(|_| scope.spawn(|| http.get(&url).body)).collect();
+        asking.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    assert!(decoded(&bodies[0]) == item.nar && bodies.iter().all(|body| *body == bodies[0]));
+    await_value(http, "harmonia_nar_cache_fills", 0.0);
+    assert!(http.get(&url).body == bodies[0]);
+    // By the URL of before too.
+    let coded = http.get_with(&item.nar_url(), &[("Accept-Encoding", "zstd")]);
+    assert!(coded.header("content-encoding") == Some("zstd") && coded.body == bodies[0]);
+    assert_eq!(dumps(&daemon), 1);
+}
+
+#[test]
+fn a_client_that_leaves_stops_no_fill() {
+    let (item, daemon) = scripted();
+    let harmonia = Harmonia::start(&keeping(&cache_dir(), &daemon.config()));
+    let http = harmonia.http();
+    let url = url_of(http, &item.narinfo_url());
+    let mut leaving = std::net::TcpStream::connect(harmonia.address()).unwrap();
+    std::io::Write::write_all(&mut leaving, format!("GET {url} HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes()).unwrap();
+    daemon.wait_until(|seen| seen.asked.iter().any(|question| matches!(question, Question::Nar(_))));
+    drop(leaving);
+    await_value(http, "harmonia_nar_cache_entries", 1.0);
+    assert!(decoded(&http.get(&url).body) == item.nar);
+    assert_eq!(dumps(&daemon), 1);
+}
+
+#[test]
+fn a_range_of_the_nar_itself_is_decoded_from_what_is_kept() {
+    let (item, daemon) = scripted();
+    let harmonia = Harmonia::start(&keeping(&cache_dir(), &daemon.config()));
+    let http = harmonia.http();
+    let _ = http.get(&url_of(http, &item.narinfo_url()));
+    await_value(http, "harmonia_nar_cache_entries", 1.0);
+    for first in [0, 1, 262_144, item.nar.len() - 1024, item.nar.len() - 1] {
+        part(&http.get_with(&item.nar_url(), &[("Range", &format!("bytes={first}-"))]), first, &item.nar);
+    }
+    assert!(http.get(&item.nar_url()).body == item.nar);
+    assert_eq!(dumps(&daemon), 1);
+}
+
+#[test]
+fn a_path_that_was_deleted_is_404_at_once_and_a_download_of_it_may_end() {
+    let (item, daemon) = scripted();
+    let harmonia = Harmonia::start(&keeping(&cache_dir(), &daemon.config_without_cache()));
+    let http = harmonia.http();
+    let url = url_of(http, &item.narinfo_url());
+    let whole = http.get(&url).body;
+    await_value(http, "harmonia_nar_cache_entries", 1.0);
+    daemon.play(Script::answering(|_| Wire::new().number(LAST).string("").into()));
+    assert_eq!(http.get(&item.narinfo_url()).status, 404);
+    assert_eq!((http.get(&url).status, http.head(&url).status, http.get(&item.nar_url()).status), (404, 404, 404));
+    part(&http.get_with(&url, &[("Range", "bytes=1000-")]), 1000, &whole);
+}
+
+#[test]
+fn what_another_encoder_made_is_not_made_up() {
+    let (item, daemon) = scripted();
+    let harmonia = Harmonia::start(&keeping(&cache_dir(), &daemon.config()));
+    let http = harmonia.http();
+    let url = url_of(http, &item.narinfo_url());
+    let other = url.replacen("/zstd1.", "/zstd0.", 1);
+    assert_ne!(url, other);
+    let whole = http.get(&other);
+    assert!(decoded(&whole.body) == item.nar);
+    assert_eq!((whole.header("accept-ranges"), whole.header("cache-control")), (Some("none"), Some("no-store")));
+    assert_eq!(whole.header("etag"), None);
+    assert_eq!(http.get_with(&other, &[("Range", "bytes=1000-")]).status, 404);
+    let part = content::hash_part(&item.path);
+    assert_eq!(http.get(&url.replacen(part, &part.replace('0', "1"), 1)).status, 404);
+}

@@ -1,0 +1,202 @@
+//! What goes wrong with compressed NARs: on disk, in the middle of a fill, and by the operator's hand.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use crate::nar_cache::{decoded, keeping, scripted, url_of};
+use crate::support::metrics::{await_value, metrics, value as series};
+use crate::support::scratch;
+use crate::support::scripted_daemon::{Answer, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+use crate::support::wire::{LAST, Wire};
+
+/// All files below a directory, but for the lock.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if !path.ends_with("lock") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn the_file(dir: &Path) -> PathBuf {
+    let [file] = &files(dir)[..] else { panic!("{:?}", files(dir)) };
+    file.clone()
+}
+
+fn flip(file: &Path, at: usize) {
+    let mut bytes = fs::read(file).unwrap();
+    bytes[at] ^= 4;
+    fs::write(file, bytes).unwrap();
+}
+
+const CORRUPT: &str = "harmonia_nar_cache_removed_total{reason=\"corrupt\"}";
+
+#[test]
+fn a_file_that_has_rotted_is_noticed_and_the_client_gets_the_right_bytes() {
+    let (item, daemon) = scripted();
+    let dir = scratch::fresh_dir().join("nars");
+    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+    let http = harmonia.http();
+    let url = url_of(http, &item.narinfo_url());
+    let whole = http.get(&url).body;
+    let places = [3, 131_072 * 2 + 9, whole.len() - 1];
+    for (times, at) in (1..).zip(places) {
+        await_value(http, "harmonia_nar_cache_entries", 1.0);
+        // Written in place: the server has the file open.
+        flip(&the_file(&dir), at);
+        assert!(http.get(&url).body == whole, "{at}");
+        harmonia.logged_times("ERROR removing", times);
+        assert_eq!(series(&metrics(http), CORRUPT), Some(f64::from(u32::try_from(times).unwrap())), "{at}");
+        // It is made anew.
+        assert!(http.get(&url).body == whole, "{at}");
+    }
+    await_value(http, "harmonia_nar_cache_entries", 1.0);
+    drop(harmonia);
+    for at in places {
+        let file = the_file(&dir);
+        flip(&file, at);
+        let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+        let plain = harmonia.http().request(
+            format!("GET {} HTTP/1.1\r\nHost: cache\r\nRange: bytes=5-\r\nConnection: close\r\n\r\n", item.nar_url())
+                .as_bytes(),
+        );
+        // Nothing can take the place of bytes that were promised by a decoder.
+        assert!(plain.is_ok_and(|response| !response.complete || response.body == item.nar[5..]), "{at}");
+        assert!(harmonia.http().get(&url).body == whole, "{at}");
+        await_value(harmonia.http(), "harmonia_nar_cache_entries", 1.0);
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_leaves_the_daemon() {
+    let (item, daemon) = scripted();
+    // Root may write everywhere, but not below a file.
+    let dir = scratch::fresh_dir().join("file");
+    fs::write(&dir, "").unwrap();
+    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+    assert!(harmonia.logged("as a cache of nars").contains("ERROR"));
+    let url = url_of(harmonia.http(), &item.narinfo_url());
+    let whole = harmonia.http().get(&url).body;
+    assert!(decoded(&whole) == item.nar);
+    assert!(harmonia.http().get_with(&url, &[("Range", "bytes=9-")]).body == whole[9..]);
+}
+
+#[test]
+fn a_directory_that_goes_away_is_complained_of_once() {
+    let (item, daemon) = scripted();
+    let dir = scratch::fresh_dir().join("nars");
+    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+    let http = harmonia.http();
+    harmonia.logged("cache of nars: 0 kept");
+    fs::remove_dir_all(&dir).unwrap();
+    let url = url_of(http, &item.narinfo_url());
+    for _ in 0..3 {
+        assert!(decoded(&http.get(&url).body) == item.nar);
+    }
+    assert_eq!(harmonia.log().matches("cannot write to the cache of nars").count(), 1, "{}", harmonia.log());
+    assert_eq!(series(&metrics(http), "harmonia_nar_cache_requests_total{result=\"bypassed\"}"), Some(3.0));
+}
+
+#[test]
+fn a_nar_that_does_not_fit_is_served_and_not_kept() {
+    let (item, daemon) = scripted();
+    let dir = scratch::fresh_dir().join("nars");
+    let harmonia = Harmonia::start(&format!("{}nar_cache.max_size = \"1 MiB\"\n", keeping(&dir, &daemon.config())));
+    let url = url_of(harmonia.http(), &item.narinfo_url());
+    assert!(decoded(&harmonia.http().get(&url).body) == item.nar);
+    assert_eq!(files(&dir), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn s46_a_nar_that_fails_in_a_fill_breaks_the_body_and_leaves_nothing() {
+    let item = StoreItem::file_of(3_000_000);
+    for (case, change) in [("cut", None), ("of another hash", Some(2_000_000))] {
+        let mut nar = item.nar.clone();
+        match change {
+            None => nar.truncate(2_000_000),
+            Some(at) => nar[at] ^= 1,
+        }
+        let reply = move || Answer::then_hang_up(Wire::new().number(LAST).raw(&nar).done());
+        let daemon = ScriptedDaemon::start(item.script_with_nar(reply));
+        let dir = scratch::fresh_dir().join("nars");
+        let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+        let http = harmonia.http();
+        let url = url_of(http, &item.narinfo_url());
+        for headers in [&[][..], &[("Range", "bytes=10-")]] {
+            let body = http.get_failing(&url, headers);
+            assert!(zstd::stream::decode_all(&body[..]).is_err() || body.is_empty(), "{case}: a complete frame");
+        }
+        await_value(http, "harmonia_nar_cache_fills", 0.0);
+        assert_eq!(files(&dir), Vec::<PathBuf>::new(), "{case}");
+        assert!(!http.get(&item.narinfo_url()).text().contains("FileSize"), "{case}");
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_in_a_fill_leaves_nothing_that_is_served() {
+    let item = StoreItem::file_of(3_000_000);
+    let half = item.nar[..2_000_000].to_vec();
+    // The daemon holds the rest back.
+    let stalling = item.script_with_nar(move || Wire::new().number(LAST).raw(&half).into());
+    let daemon = ScriptedDaemon::start(stalling);
+    let dir = scratch::fresh_dir().join("nars");
+    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+    let url = url_of(harmonia.http(), &item.narinfo_url());
+    let mut client = std::net::TcpStream::connect(harmonia.address()).unwrap();
+    std::io::Write::write_all(&mut client, format!("GET {url} HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes()).unwrap();
+    // The head comes when something is written, or half a second later.
+    assert!(std::io::Read::read(&mut client, &mut [0; 1]).unwrap() > 0);
+    assert_eq!(files(&dir).len(), 1);
+    drop(harmonia);
+    assert_eq!(files(&dir).len(), 1, "it was killed");
+    daemon.play(item.script());
+    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+    harmonia.logged("cache of nars: 0 kept");
+    assert_eq!(files(&dir), Vec::<PathBuf>::new());
+    assert!(decoded(&harmonia.http().get(&url).body) == item.nar);
+}
+
+#[test]
+fn operators_count_and_prove_and_clear_while_a_server_runs() {
+    let (item, daemon) = scripted();
+    let dir = scratch::fresh_dir().join("nars");
+    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+    let http = harmonia.http();
+    let url = url_of(http, &item.narinfo_url());
+    let whole = http.get(&url).body;
+    await_value(http, "harmonia_nar_cache_entries", 1.0);
+    let config = scratch::fresh_dir().join("config.toml");
+    fs::write(&config, keeping(&dir, &daemon.config())).unwrap();
+    let cache = |action: &str| -> Output {
+        Harmonia::program()
+            .arg("--config")
+            .arg(&config)
+            .args(["cache", action])
+            .stdout(std::process::Stdio::piped())
+            .output()
+            .unwrap()
+    };
+    let says = |output: &Output, code, text: &str| {
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.code() == Some(code) && stdout.contains(text), "{code} {text}: {output:?}");
+    };
+    says(&cache("stats"), 0, " 1 nars, ");
+    says(&cache("verify"), 0, " 1 nars, 0 of them");
+    flip(&the_file(&dir), 500_000);
+    says(&cache("verify"), 65, " 1 nars, 1 of them");
+    says(&cache("stats"), 0, " 0 nars, ");
+    // The server's file is open and wrong, which it finds out.
+    assert!(http.get(&url).body == whole && http.get(&url).body == whole);
+    await_value(http, "harmonia_nar_cache_fills", 0.0);
+    says(&cache("clear"), 0, "1 nars removed");
+    assert_eq!(files(&dir), Vec::<PathBuf>::new());
+    assert!(http.get(&url).body == whole);
+}
