@@ -63,6 +63,7 @@ impl Error {
                 StoreError::Refused { .. } => NO_PERMISSION,
                 StoreError::File { .. } => OS_ERROR,
                 StoreError::Client { .. }
+                | StoreError::Unsupported(_)
                 | StoreError::AnotherPath { .. }
                 | StoreError::UnknownSize(_)
                 | StoreError::WrongSize { .. }

@@ -23,6 +23,7 @@ mod narinfo;
 mod nginx;
 mod notify;
 mod ranges;
+mod realisations;
 mod reload;
 mod resume;
 mod serve_path;

@@ -126,20 +126,28 @@ impl Realisation {
     }
 
     /// What is signed of this realisation of `output`: JSON without white space whose keys are sorted.
+    ///
+    /// Of an output by hash that has dependencies these are two texts, the second one without them: Nix 2.34 drops
+    /// dependencies before it looks at signatures.
     #[must_use]
-    pub fn fingerprint(&self, output: &DerivationOutput) -> String {
-        match output {
-            DerivationOutput::Hashed(id) => self.flat(id),
-            DerivationOutput::Path(derivation, output) => json!({
+    pub fn fingerprints(&self, output: &DerivationOutput) -> Vec<String> {
+        let signed = match output {
+            DerivationOutput::Hashed(id) if self.dependencies.is_empty() => vec![self.flat(id)],
+            DerivationOutput::Hashed(id) => {
+                let mut without = self.flat(id);
+                without["dependentRealisations"] = json!({});
+                vec![self.flat(id), without]
+            }
+            DerivationOutput::Path(derivation, output) => vec![json!({
                 "key": { "drvPath": derivation.base_name(), "outputName": output.as_str() },
                 "value": { "outPath": self.path.base_name() },
-            }),
-        }
-        .to_string()
+            })],
+        };
+        signed.iter().map(Value::to_string).collect()
     }
 
-    /// The JSON that binary caches have of this realisation of `output`, with our own signatures before the daemon's,
-    /// one a key.
+    /// The JSON that binary caches have of this realisation of `output`, with our own signatures before the daemon's
+    /// of other keys.
     #[must_use]
     pub fn to_json(&self, output: &DerivationOutput, own_signatures: Vec<Signature>) -> String {
         let signatures = signature::one_per_key(own_signatures, &self.signatures);
@@ -241,9 +249,14 @@ mod tests {
         let realisation = Realisation::from_json(whole().as_bytes(), &id).unwrap();
         let (a, b, id_hex) = ("0a".repeat(32), "0b".repeat(32), "7b".repeat(32));
         let signed = format!(
-            r#"{{"dependentRealisations":{{"sha256:{a}!dev":"{BASE}","sha256:{a}!out":"{BASE}-2","sha256:{b}!out":"{BASE}"}},"id":"sha256:{id_hex}!out","outPath":"{BASE}"}}"#
+            r#"{{"dependentRealisations":{{"sha256:{a}!dev":"{BASE}","sha256:{a}!out":"{BASE}-2",{}}},{}}}"#,
+            format_args!(r#""sha256:{b}!out":"{BASE}""#),
+            format_args!(r#""id":"sha256:{id_hex}!out","outPath":"{BASE}""#)
         );
-        assert_eq!(realisation.fingerprint(&id), signed);
+        let without = format!(r#"{{"dependentRealisations":{{}},"id":"sha256:{id_hex}!out","outPath":"{BASE}"}}"#);
+        assert_eq!(realisation.fingerprints(&id), [signed.clone(), without.clone()]);
+        let independent = Realisation { dependencies: BTreeMap::new(), ..realisation.clone() };
+        assert_eq!(independent.fingerprints(&id), [without]);
         let (own, daemons) = (signature("own", 2), signature("k", 1));
         assert_eq!(
             realisation.to_json(&id, vec![own.clone()]),
@@ -264,8 +277,8 @@ mod tests {
             signatures: vec![signature("k", 1), signature("\"", 2)],
         };
         assert_eq!(
-            realisation.fingerprint(&output),
-            format!(r#"{{"key":{{"drvPath":"{DRV}","outputName":"out"}},"value":{{"outPath":"{BASE}"}}}}"#)
+            realisation.fingerprints(&output),
+            [format!(r#"{{"key":{{"drvPath":"{DRV}","outputName":"out"}},"value":{{"outPath":"{BASE}"}}}}"#)]
         );
         let base64 = |byte| data_encoding::BASE64.encode(&[byte; 64]);
         assert_eq!(

@@ -56,7 +56,9 @@ impl HandlerError {
                 StoreError::Unreachable { .. } => (Trouble::Unreachable, Level::ERROR),
                 StoreError::Refused { .. } => (Trouble::Refused, Level::ERROR),
                 StoreError::Late(_) => (Trouble::Late, Level::WARN),
-                StoreError::Client { .. } | StoreError::AnotherPath { .. } => (Trouble::Daemon, Level::ERROR),
+                StoreError::Client { .. } | StoreError::Unsupported(_) | StoreError::AnotherPath { .. } => {
+                    (Trouble::Daemon, Level::ERROR)
+                }
                 StoreError::File { .. } => (Trouble::Files, Level::ERROR),
                 StoreError::UnknownSize(_) | StoreError::WrongSize { .. } | StoreError::WrongHash { .. } => {
                     (Trouble::Path, Level::ERROR)

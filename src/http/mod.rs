@@ -152,6 +152,10 @@ impl App {
                     None => response::refusal(StatusCode::NOT_FOUND),
                 })
             }
+            Route::Realisation(output) => Ok(match handlers::realisation::render(self, &output).await? {
+                Some(text) => self.text(headers, Keep::AnHour, "application/json", text),
+                None => response::refusal(StatusCode::NOT_FOUND),
+            }),
             // Boxed: what holds a NAR is large, and most requests are for narinfos.
             Route::Listing { hash } => Box::pin(handlers::listing::respond(self, headers, hash)).await,
             Route::Nar { hash, nar_hash } => Box::pin(handlers::nar::respond(self, head, hash, nar_hash)).await,

@@ -1,4 +1,4 @@
-//! The store as the handlers see it: valid paths, their NARs and files, and the logs of builds.
+//! The store as the handlers see it: valid paths, their NARs and files, realisations, and the logs of builds.
 //!
 //! Everything but files and logs comes from nix-daemon over pooled connections; this module never opens Nix's database
 //! and never speaks HTTP. Its promise: a path is `Ok(None)` only if the daemon itself said that it is not valid, and a
@@ -10,6 +10,7 @@ mod dial;
 mod error;
 mod nar;
 mod pool;
+mod realisation;
 mod regular_file;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::Name;
 use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart, QueryPathInfo};
 use harmonia_protocol::path_info::PathInfo;
+use harmonia_protocol::realisation::{DerivationOutput, Realisation};
 use harmonia_protocol::{HashPart, StoreDir, StorePath};
 use tokio::sync::Semaphore;
 
@@ -39,6 +41,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use dial::Dialer;
 use pool::Pool;
+use realisation::Realisations;
 
 /// They take microseconds, unless the disk is slow.
 const WALKS: usize = 4;
@@ -59,6 +62,7 @@ pub struct Store {
     real_directory: PathBuf,
     log_dir: PathBuf,
     pool: Pool,
+    realisations: Realisations,
     /// Ways through the store's files that are looked for at one time, up to 128 descriptors each.
     walks: Semaphore,
 }
@@ -70,7 +74,8 @@ impl Store {
         let dialer = Arc::new(Dialer::new(config.daemon.address.clone(), directory.clone(), Arc::clone(metrics)));
         let pool = Pool::new(&dialer, config.max_metadata_connections, config.max_nar_streams, Arc::clone(metrics))?;
         let (real_directory, log_dir) = (config.real_nix_store.clone(), config.log_dir.clone());
-        Ok(Self { directory, real_directory, log_dir, pool, walks: Semaphore::new(WALKS) })
+        let (realisations, walks) = (Realisations::new(), Semaphore::new(WALKS));
+        Ok(Self { directory, real_directory, log_dir, pool, realisations, walks })
     }
 
     /// The logical store directory.
@@ -121,6 +126,12 @@ impl Store {
             Some(path) => self.valid_path(path.hash_part()).await,
             None => Ok(None),
         }
+    }
+
+    /// The path that an output of a content-addressed derivation is; `None` if the daemon knows of none, as do those that
+    /// have no realisations, or none in the form of `output`.
+    pub async fn realisation(&self, output: &DerivationOutput) -> Result<Option<Realisation>, StoreError> {
+        self.realisations.find(&self.pool, output).await
     }
 
     /// The file or directory that `names` lead to from a valid path, where the store is visible here, and the hash of

@@ -10,19 +10,30 @@ use tokio::net::{UnixListener, UnixStream};
 use super::*;
 use crate::config::{Environment, Overrides};
 
-const LAST: u64 = 0x616c_7473;
+pub(super) const LAST: u64 = 0x616c_7473;
 /// A whole greeting of Nix 2.3: magic, protocol 1.21, the ends of two message loops.
-const GREETING: [u64; 4] = [0x6478_696f, 0x115, LAST, LAST];
+pub(super) const GREETING: [u64; 4] = [0x6478_696f, 0x115, LAST, LAST];
 /// Magic, version, two obsolete numbers, and SetOptions.
 const GREETED: usize = 4 * 8 + 14 * 8;
 const HASH: &str = "lq7lf2dg0c05ibn8r201m1cgdcj5i60a";
 
-fn bytes(numbers: &[u64]) -> Vec<u8> {
+pub(super) fn bytes(numbers: &[u64]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
 /// A store whose daemon plays `connection` with each connection that has been greeted, and their count.
-fn store<F>(connection: impl Fn(usize, UnixStream) -> F + Send + 'static) -> (tempfile::TempDir, Store)
+pub(super) fn store<F>(connection: impl Fn(usize, UnixStream) -> F + Send + 'static) -> (tempfile::TempDir, Store)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    store_after(GREETING, connection)
+}
+
+/// The same with another greeting.
+pub(super) fn store_after<F>(
+    greeting: [u64; 4],
+    connection: impl Fn(usize, UnixStream) -> F + Send + 'static,
+) -> (tempfile::TempDir, Store)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -32,7 +43,7 @@ where
     tokio::spawn(async move {
         let count = AtomicUsize::new(0);
         while let Ok((mut stream, _)) = listener.accept().await {
-            stream.write_all(&bytes(&GREETING)).await.unwrap();
+            stream.write_all(&bytes(&greeting)).await.unwrap();
             stream.read_exact(&mut [0; GREETED]).await.unwrap();
             tokio::spawn(connection(count.fetch_add(1, Ordering::Relaxed), stream));
         }
@@ -51,7 +62,7 @@ where
 }
 
 /// Reads until the peer closes.
-async fn listen(mut stream: UnixStream) {
+pub(super) async fn listen(mut stream: UnixStream) {
     let mut heard = Vec::new();
     stream.read_to_end(&mut heard).await.unwrap();
 }
