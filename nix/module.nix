@@ -217,6 +217,9 @@ in
         RemoveIPC = true;
         KeyringMode = "private";
 
+        CacheDirectory = "harmonia";
+        CacheDirectoryMode = "0700";
+
         # What it reaches: the daemon's socket and systemd's. Access lists go to the socket unit.
         PrivateNetwork = true;
         RestrictAddressFamilies = "AF_UNIX";

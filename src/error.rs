@@ -81,6 +81,7 @@ impl Error {
                 StoreError::Refused { .. } => NO_PERMISSION,
                 StoreError::File { .. } | StoreError::TooManyBuildIds { .. } => OS_ERROR,
                 StoreError::Client { .. }
+                | StoreError::Unsupported(_)
                 | StoreError::AnotherPath { .. }
                 | StoreError::GivenUp(_)
                 | StoreError::UnknownSize(_)

@@ -11,6 +11,7 @@ pub mod config;
 pub mod error;
 pub mod http;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod nar_cache;
 pub mod net;

@@ -6,9 +6,10 @@ use clap::Parser;
 use harmonia::cli::{Cli, Command};
 use harmonia::config::{Config, Environment};
 use harmonia::error::Error;
-use harmonia::{cache, check, log, quickstart, serve};
+use harmonia::{cache, check, log, memory, quickstart, serve};
 
 fn main() -> ExitCode {
+    memory::bound();
     let cli = Cli::parse();
     log::start();
     match run(&cli) {

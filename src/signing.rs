@@ -75,7 +75,7 @@ pub enum SigningKeyError {
     },
 }
 
-/// The keys that sign every narinfo, in the order of their files.
+/// The keys that sign every narinfo and realisation, in the order of their files.
 #[derive(Debug, Default)]
 pub struct SigningKeys(Vec<SecretKey>);
 
@@ -117,7 +117,7 @@ impl SigningKeys {
         Ok(keys)
     }
 
-    /// Each key's signature of a path info's fingerprint.
+    /// Each key's signature of the fingerprint of a path info or a realisation.
     #[must_use]
     pub fn sign(&self, fingerprint: &str) -> Vec<Signature> {
         self.0.iter().map(|key| key.sign(fingerprint.as_bytes())).collect()

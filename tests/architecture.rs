@@ -20,15 +20,17 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("http", &["bounded", "config", "metrics", "nar_cache", "signing", "store"]),
     ("net", &["config"]),
 ];
-const TOP: [&str; 10] = ["cache", "check", "cli", "error", "lib", "main", "notify", "quickstart", "reload", "serve"];
+const TOP: [&str; 11] =
+    ["cache", "check", "cli", "error", "lib", "main", "memory", "notify", "quickstart", "reload", "serve"];
 
 /// Which modules of the program may name a package.
-const PACKAGES: [(&str, &[&str]); 12] = [
+const PACKAGES: [(&str, &[&str]); 13] = [
     ("arc_swap", &["http", "net"]),
     ("clap", &["cli", "main"]),
     ("deadpool", &["error", "store"]),
     ("hyper", &["http", "net", "notify"]),
     ("hyper_util", &["net"]),
+    ("libc", &["memory"]),
     ("prometheus_client", &["metrics"]),
     ("rustls_pemfile", &["net"]),
     ("sd_notify", &["net", "notify"]),

@@ -25,7 +25,7 @@ fn chain(length: usize) -> Vec<StoreItem> {
 fn answer(items: &[StoreItem], question: &Question) -> Answer {
     let about = match question {
         Question::PathFromHashPart(about) | Question::PathInfo(about) | Question::Nar(about) => about.as_str(),
-        Question::AllPaths => "",
+        Question::AllPaths | Question::Realisation(_) | Question::BuildTrace(..) => "",
     };
     let item = items.iter().find(|item| item.path.contains(about));
     item.unwrap_or(&items[0]).answer(question)

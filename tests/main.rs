@@ -28,6 +28,7 @@ mod narinfo_cache;
 mod nginx;
 mod notify;
 mod ranges;
+mod realisations;
 mod reload;
 mod resume;
 mod serve_path;

@@ -39,7 +39,7 @@ impl Store {
             let asked = |item: &StoreItem| match question {
                 Question::PathFromHashPart(hash) => hash == item.hash_part(),
                 Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
-                Question::AllPaths => false,
+                Question::AllPaths | Question::Realisation(_) | Question::BuildTrace(..) => false,
             };
             items.iter().find(|item| asked(item)).unwrap_or(&items[0]).answer(question)
         }));

@@ -9,7 +9,7 @@ use std::fmt::{self, Write as _};
 use crate::content_address::ContentAddress;
 use crate::hash::{Hash, NarHash};
 use crate::path_info::PathInfo;
-use crate::signature::Signature;
+use crate::signature::{self, Signature};
 use crate::store_path::{StoreDir, StorePath};
 
 /// The longest text that is parsed, in bytes: half a million references.
@@ -125,12 +125,6 @@ impl NarInfo {
         compression: Compression,
         own_signatures: Vec<Signature>,
     ) -> Self {
-        let mut signatures = own_signatures;
-        for signature in &info.signatures {
-            if !signatures.iter().any(|kept| kept.key() == signature.key()) {
-                signatures.push(signature.clone());
-            }
-        }
         let follows = |address: &&ContentAddress| address.names(path, &info.references, store);
         Self {
             path: path.clone(),
@@ -142,7 +136,7 @@ impl NarInfo {
             nar_size: info.nar_size,
             references: info.references.clone(),
             deriver: info.deriver.clone().filter(StorePath::is_derivation),
-            signatures,
+            signatures: signature::one_per_key(own_signatures, &info.signatures),
             content_address: info.content_address.as_ref().filter(follows).cloned(),
         }
     }

@@ -98,11 +98,17 @@ impl Signature {
     pub const fn key(&self) -> &KeyName {
         &self.key
     }
+
+    /// What stands after the colon.
+    #[must_use]
+    pub fn base64(&self) -> String {
+        BASE64.encode(&self.bytes)
+    }
 }
 
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.key, BASE64.encode(&self.bytes))
+        write!(f, "{}:{}", self.key, self.base64())
     }
 }
 
@@ -110,6 +116,17 @@ impl fmt::Debug for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// Signatures of different keys: of those of one key our own is kept, else the first.
+pub(crate) fn one_per_key(own: Vec<Signature>, others: &[Signature]) -> Vec<Signature> {
+    let mut signatures = own;
+    for signature in others {
+        if !signatures.iter().any(|kept| kept.key() == signature.key()) {
+            signatures.push(signature.clone());
+        }
+    }
+    signatures
 }
 
 /// A key that signatures are checked with: what `trusted-public-keys` lists.

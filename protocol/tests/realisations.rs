@@ -1,6 +1,7 @@
 //! Realisations by derivation path, as from Nix 2.35 on: no such daemon is recorded, so these bytes are made by hand
 //! (Nix 2.35 `src/libstore/worker-protocol.cc`: `DrvOutput`, and an optional `UnkeyedRealisation`).
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use harmonia_protocol::realisation::{DerivationOutput, OutputName, Realisation};
@@ -41,7 +42,8 @@ fn a_known_output_is_asked_by_path_and_answered_with_path_and_signatures() {
     let (mut client, record) = daemon(BY_PATH, &known(&[SIGNATURE, "not a signature"]));
     assert!(client.session().has(Feature::RealisationWithPathNotHash));
     let realisation = run(client.query_realisation(&by_path())).unwrap();
-    let expected = Realisation { path: path(PB_B), signatures: vec![Signature::parse(SIGNATURE).unwrap()] };
+    let signatures = vec![Signature::parse(SIGNATURE).unwrap()];
+    let expected = Realisation { path: path(PB_B), dependencies: BTreeMap::new(), signatures };
     assert_eq!(realisation, Some(expected));
     assert_eq!(record.lock().unwrap().written, [numbers(&[43]), string(PB_B_DRV), string("out")].concat());
     assert!(client.is_idle());

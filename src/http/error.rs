@@ -69,9 +69,10 @@ impl HandlerError {
                 StoreError::Unreachable { .. } => (Trouble::Unreachable, Level::ERROR),
                 StoreError::Refused { .. } => (Trouble::Refused, Level::ERROR),
                 StoreError::Late(_) => (Trouble::Late, Level::WARN),
-                StoreError::Client { .. } | StoreError::AnotherPath { .. } | StoreError::GivenUp(_) => {
-                    (Trouble::Daemon, Level::ERROR)
-                }
+                StoreError::Client { .. }
+                | StoreError::Unsupported(_)
+                | StoreError::AnotherPath { .. }
+                | StoreError::GivenUp(_) => (Trouble::Daemon, Level::ERROR),
                 StoreError::DebugInfoUnknown { .. } => (Trouble::Files, Level::WARN),
                 StoreError::File { .. } | StoreError::TooManyBuildIds { .. } => (Trouble::Files, Level::ERROR),
                 StoreError::UnknownSize(_) | StoreError::WrongSize { .. } | StoreError::WrongHash { .. } => {

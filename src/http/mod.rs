@@ -137,6 +137,10 @@ impl App {
                 let syntax = if json { Syntax::Json } else { Syntax::Nix };
                 handlers::narinfo::respond(self, headers, hash, syntax).await
             }
+            Route::Realisation(output) => Ok(match handlers::realisation::render(self, &output).await? {
+                Some(text) => self.text(headers, Keep::AnHour, "application/json", text),
+                None => response::refusal(StatusCode::NOT_FOUND),
+            }),
             // Boxed: what holds a NAR is large, and most requests are for narinfos.
             Route::Listing { hash } => Box::pin(handlers::listing::respond(self, headers, hash)).await,
             Route::CompressedNar { hash, nar_hash, tag } => {

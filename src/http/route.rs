@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::{MAX_DEPTH, Name};
 use harmonia_protocol::narinfo::{NarInfoError, Url};
+use harmonia_protocol::realisation::{DerivationOutput, OutputName};
 use harmonia_protocol::{HashPart, StorePath};
 use hyper::Uri;
 use percent_encoding::percent_decode_str;
@@ -16,7 +17,7 @@ use percent_encoding::percent_decode_str;
 use crate::nar_cache::EncodingTag;
 use crate::store::BuildId;
 
-/// Segments that are looked at; no route has more than two, but for [`Place`].
+/// Segments that are looked at; no route has more than three, but for [`Place`].
 const MAX_SEGMENTS: usize = 16;
 /// Query parameters that are looked at; no route has more than one.
 const MAX_PARAMETERS: usize = 16;
@@ -67,6 +68,9 @@ pub enum Route {
         /// In which encoding.
         tag: EncodingTag,
     },
+    /// `/realisations/sha256:<hex>!<output>.doi`, for clients up to Nix 2.34, or
+    /// `/build-trace-v2/<name of the derivation>/<output>.doi`, for later ones.
+    Realisation(DerivationOutput),
     /// `/log/<hash>-<name>`, of a derivation or an output, or `/log/<hash>`.
     BuildLog {
         /// Whose. The name says nothing more, and some releases of Nix send only a part of it.
@@ -127,6 +131,8 @@ impl Route {
             Self::Listing { .. } => "/{hash}.ls",
             Self::Nar { .. } => "/nar/{nar}",
             Self::CompressedNar { .. } => "/nar/{encoding}/{nar}",
+            Self::Realisation(DerivationOutput::Hashed(_)) => "/realisations/{id}",
+            Self::Realisation(DerivationOutput::Path(..)) => "/build-trace-v2/{drv}/{output}",
             Self::BuildLog { .. } => "/log/{drv}",
             Self::DebugInfo { .. } => "/debuginfo/{id}",
             Self::Serve(_) => "/serve/{path}",
@@ -171,6 +177,14 @@ impl Route {
                     nar_hash: NarHash::from_nix32(nar_hash)?,
                     tag: tag.parse().ok()?,
                 })
+            }
+            ["realisations", file] => {
+                Some(Self::Realisation(DerivationOutput::Hashed(file.strip_suffix(".doi")?.parse().ok()?)))
+            }
+            ["build-trace-v2", derivation, file] => {
+                let derivation = StorePath::from_base_name(derivation).ok().filter(StorePath::is_derivation)?;
+                let output = OutputName::new(file.strip_suffix(".doi")?).ok()?;
+                Some(Self::Realisation(DerivationOutput::Path(derivation, output)))
             }
             ["log", name] => Some(Self::BuildLog { hash: of_name(name)? }),
             ["debuginfo", file] => {
@@ -291,6 +305,49 @@ mod tests {
         assert_eq!(parse("/pubkey"), Route::PublicKeys);
         assert_eq!(parse("/Health"), Route::Unknown);
         assert_eq!(parse("/health/ready"), Route::Unknown);
+    }
+
+    #[test]
+    fn s58_a_realisation_is_asked_for_by_id_however_its_exclamation_mark_is_sent() {
+        let hash = "0f".repeat(32);
+        let id = format!("sha256:{hash}!dev");
+        let route = Route::Realisation(DerivationOutput::Hashed(id.parse().unwrap()));
+        for sent in [&id, &id.replace('!', "%21"), &id.replace(':', "%3A")] {
+            assert_eq!(parse(&format!("/realisations/{sent}.doi")), route, "{sent}");
+        }
+        for bad in [
+            id.clone(),
+            format!("{id}.doi/x"),
+            format!("{id}.doi.json"),
+            format!("sha256:{hash}.doi"),
+            format!("sha256:{hash}!.doi"),
+            format!("sha256:{hash}%21a%2fb.doi"),
+            format!("sha256:{hash}!a%20b.doi"),
+            format!("sha256:{hash}!a!b.doi"),
+            format!("sha256:{}!out.doi", hash.to_uppercase()),
+            format!("sha256:{}!out.doi", &hash[1..]),
+            format!("sha256:{NAR_HASH}!out.doi"),
+            format!("sha1:{}!out.doi", &hash[..40]),
+            format!("{hash}!out.doi"),
+            format!("sha256:{hash}!{}.doi", "x".repeat(212)),
+        ] {
+            assert_eq!(parse(&format!("/realisations/{bad}")), Route::Unknown, "{bad}");
+        }
+    }
+
+    #[test]
+    fn s59_a_build_trace_is_asked_for_by_derivation_and_output() {
+        let derivation = StorePath::from_base_name(&format!("{HASH}-a+b.drv")).unwrap();
+        let route = Route::Realisation(DerivationOutput::Path(derivation, OutputName::new("out").unwrap()));
+        for sent in ["a+b.drv/out.doi", "a%2Bb.drv/out.doi", "a+b.drv//out%2Edoi"] {
+            assert_eq!(parse(&format!("/build-trace-v2/{HASH}-{sent}")), route, "{sent}");
+        }
+        for bad in
+            ["a.drv", "a.drv/out", "a/out.doi", "a.drv/.doi", "a.drv/a%2fb.doi", "a.drv/out.doi/x", "a%20.drv/out.doi"]
+        {
+            assert_eq!(parse(&format!("/build-trace-v2/{HASH}-{bad}")), Route::Unknown, "{bad}");
+        }
+        assert_eq!(parse("/build-trace-v2/x.drv/out.doi"), Route::Unknown);
     }
 
     #[test]

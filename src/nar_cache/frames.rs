@@ -14,8 +14,8 @@ use super::encoding::Encoding;
 /// Bytes of a NAR in one frame. Repetitions are found within a frame only: frames of 32 MiB made a store of 1.9 GB 34 MB
 /// larger than these do, which cost it 21 MB against frames without an end. A range costs at most one frame.
 pub(super) const FRAME: u64 = 64 << 20;
-/// Bytes that are encoded in one go, a divisor of [`FRAME`]: about two milliseconds at level 3.
-pub(super) const UNIT: usize = 256 << 10;
+/// Bytes that are encoded in one go, a divisor of [`FRAME`]: less than ten milliseconds at level 3.
+pub(super) const UNIT: usize = 1 << 20;
 /// Least room in the output for a call of the encoder.
 const ROOM: usize = 16 << 10;
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use harmonia_protocol::hash::NarHash;
+use harmonia_protocol::operation::Unsupported;
 use harmonia_protocol::store_path::StorePathError;
 use harmonia_protocol::wire::{DecodeError, Problem};
 use harmonia_protocol::{ClientError, HashPart, StorePath};
@@ -42,6 +43,9 @@ pub enum StoreError {
         /// Whether nothing of a reply had come, so that a read can be tried once more.
         before_reply: bool,
     },
+    /// The daemon has no such operation, and was not asked.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
     /// The daemon answered with a path that was not asked for.
     #[error("the nix daemon answered {answered} to a question about {asked}")]
     AnotherPath {
@@ -146,6 +150,7 @@ impl From<ClientError> for StoreError {
         let message = error.to_string();
         match error {
             ClientError::ClosedBeforeGreeting => Self::Refused { user: own_user() },
+            ClientError::Unsupported(unsupported) => Self::Unsupported(unsupported),
             // The protocol does not tell where the daemon's store is.
             ClientError::Malformed {
                 error: DecodeError { problem: Problem::StorePath(StorePathError::OutsideStore), .. },

@@ -1,8 +1,8 @@
-//! The store as the handlers see it: valid paths, their NARs and files, and the logs of builds.
+//! The store as the handlers see it: valid paths, their NARs and files, realisations, and the logs of builds.
 //!
-//! Everything but files, debug info and logs comes from nix-daemon over pooled connections; this module never opens Nix's database
-//! and never speaks HTTP. Its promise: a path is `Ok(None)` only if the daemon itself said that it is not valid, and a
-//! [`Nar`] that ends well has exactly the size and the hash of its path info.
+//! Everything but files, debug info and logs comes from nix-daemon over pooled connections; this module never opens Nix's
+//! database and never speaks HTTP. Its promise: a path is `Ok(None)` only if the daemon itself said that it is not valid,
+//! and a [`Nar`] that ends well has exactly the size and the hash of its path info.
 
 mod build_log;
 mod deadline;
@@ -12,6 +12,7 @@ mod error;
 mod info_cache;
 mod nar;
 mod pool;
+mod realisation;
 mod regular_file;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::Name;
 use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart};
 use harmonia_protocol::path_info::PathInfo;
+use harmonia_protocol::realisation::{DerivationOutput, Realisation};
 use harmonia_protocol::{HashPart, StoreDir, StorePath};
 use tokio::sync::Semaphore;
 
@@ -44,6 +46,7 @@ use debug_info::DebugInfo;
 use dial::Dialer;
 use info_cache::InfoCache;
 use pool::Pool;
+use realisation::Realisations;
 
 /// They take microseconds, unless the disk is slow.
 const WALKS: usize = 4;
@@ -80,6 +83,7 @@ pub struct Store {
     log_dir: PathBuf,
     pool: Arc<Pool>,
     infos: Arc<InfoCache>,
+    realisations: Realisations,
     /// Ways through the store's files that are looked for at one time, up to 128 descriptors each.
     walks: Semaphore,
     debug_info: DebugInfo,
@@ -98,8 +102,8 @@ impl Store {
         let ttl = config.narinfo_cache.ttl;
         let infos = InfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
         let debug_info = DebugInfo::new(real_directory.clone());
-        let walks = Semaphore::new(WALKS);
-        Ok(Self { directory, real_directory, log_dir, pool, infos, walks, debug_info })
+        let (realisations, walks) = (Realisations::new(), Semaphore::new(WALKS));
+        Ok(Self { directory, real_directory, log_dir, pool, infos, realisations, walks, debug_info })
     }
 
     /// The logical store directory.
@@ -154,6 +158,12 @@ impl Store {
             Some(path) => self.valid_path(path.hash_part()).await,
             None => Ok(None),
         }
+    }
+
+    /// The path that an output of a content-addressed derivation is; `None` if the daemon knows of none, as do those that
+    /// have no realisations, or none in the form of `output`.
+    pub async fn realisation(&self, output: &DerivationOutput) -> Result<Option<Realisation>, StoreError> {
+        self.realisations.find(&self.pool, output).await
     }
 
     /// The file or directory that `names` lead to from a valid path, where the store is visible here, and the hash of

@@ -94,7 +94,9 @@ impl Pool {
     async fn call_once<O: Operation>(&self, operation: &O) -> Result<O::Reply, StoreError> {
         let mut client = loan(&self.questions, Step::FreeConnection).await?;
         let result = Step::Daemon(ClientStep::Operation(O::OPCODE)).bound(client.call(operation)).await;
-        self.metrics.operation(O::OPCODE, outcome(&result));
+        if !matches!(result, Err(StoreError::Unsupported(_))) {
+            self.metrics.operation(O::OPCODE, outcome(&result));
+        }
         result
     }
 

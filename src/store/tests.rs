@@ -12,7 +12,7 @@ use crate::config::{Environment, Overrides};
 
 pub(super) const LAST: u64 = 0x616c_7473;
 /// A whole greeting of Nix 2.3: magic, protocol 1.21, the ends of two message loops.
-const GREETING: [u64; 4] = [0x6478_696f, 0x115, LAST, LAST];
+pub(super) const GREETING: [u64; 4] = [0x6478_696f, 0x115, LAST, LAST];
 /// Magic, version, two obsolete numbers, and SetOptions.
 const GREETED: usize = 4 * 8 + 14 * 8;
 pub(super) const HASH: &str = "lq7lf2dg0c05ibn8r201m1cgdcj5i60a";
@@ -27,13 +27,24 @@ pub(super) fn store<F>(connection: impl Fn(usize, UnixStream) -> F + Send + 'sta
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    store_after(GREETING, connection)
+}
+
+/// The same with another greeting.
+pub(super) fn store_after<F>(
+    greeting: [u64; 4],
+    connection: impl Fn(usize, UnixStream) -> F + Send + 'static,
+) -> (tempfile::TempDir, Store)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
     tokio::spawn(async move {
         let count = AtomicUsize::new(0);
         while let Ok((mut stream, _)) = listener.accept().await {
-            stream.write_all(&bytes(&GREETING)).await.unwrap();
+            stream.write_all(&bytes(&greeting)).await.unwrap();
             stream.read_exact(&mut [0; GREETED]).await.unwrap();
             tokio::spawn(connection(count.fetch_add(1, Ordering::Relaxed), stream));
         }

@@ -22,7 +22,8 @@ const DEPTH: usize = 60;
 /// The size of `large` in bytes: more than any buffer on the way.
 pub(crate) const LARGE: usize = 64 << 20;
 
-/// The store paths by what they are.
+/// The store paths by what they are; by default none.
+#[derive(Default)]
 pub(crate) struct Content {
     paths: BTreeMap<&'static str, String>,
 }

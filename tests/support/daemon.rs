@@ -42,6 +42,11 @@ impl Daemon {
     pub(crate) fn start(release: Release) -> Self {
         let prefix = Prefix::new(release, &["substitute = false".to_owned()]);
         let content = Content::populate(&prefix);
+        Self::on(prefix, content)
+    }
+
+    /// The same on a store that has this content.
+    pub(crate) fn on(prefix: Prefix, content: Content) -> Self {
         let log = prefix.on_host("/nix/daemon.log");
         let process = prefix.serve(&["nix-daemon", "--daemon"], &log);
         let mut daemon = Self { process, log, content, prefix };

@@ -4,12 +4,16 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use ring::signature::{ED25519, UnparsedPublicKey};
+
 use super::prefix::Prefix;
 use super::release::Release;
 use super::scratch;
 
 /// What harmonia signs with.
 pub(crate) static OURS: LazyLock<Key> = LazyLock::new(|| Key::generate("harmonia.test-1"));
+/// What signed nothing that is served.
+pub(crate) static THIRD: LazyLock<Key> = LazyLock::new(|| Key::generate("nowhere.test-1"));
 /// What some paths were signed with before, as if they came from another cache.
 pub(crate) static FOREIGN: LazyLock<Key> = LazyLock::new(|| Key::generate("elsewhere.test-1"));
 
@@ -34,5 +38,13 @@ impl Key {
         fs::copy(prefix.on_host("/nix/etc/secret"), &secret).unwrap();
         let public = fs::read_to_string(prefix.on_host("/nix/etc/public")).unwrap();
         Self { name, secret, public: public.trim_end().to_owned() }
+    }
+
+    /// Whether this is its signature, `name:base64`, of these bytes.
+    pub(crate) fn verifies(&self, signature: &str, message: &[u8]) -> bool {
+        let base64 = |text: &str| data_encoding::BASE64.decode(text.as_bytes()).unwrap();
+        let (name, public) = self.public.split_once(':').unwrap();
+        let (signer, signature) = signature.split_once(':').unwrap();
+        signer == name && UnparsedPublicKey::new(&ED25519, base64(public)).verify(message, &base64(signature)).is_ok()
     }
 }

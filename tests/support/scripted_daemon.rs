@@ -28,6 +28,10 @@ pub(crate) enum Question {
     Nar(String),
     /// All valid paths.
     AllPaths,
+    /// The realisation of this id.
+    Realisation(String),
+    /// The realisation of this output of the derivation of this full path.
+    BuildTrace(String, String),
 }
 
 /// What it answers, and whether it hangs up then.
@@ -52,29 +56,41 @@ impl Answer {
 /// How to greet and to answer.
 pub(crate) struct Script {
     greeting: Answer,
+    /// Whether outputs are known by the paths of their derivations, and not by their hashes.
+    by_path: bool,
     answer: Box<dyn Fn(&Question) -> Answer + Send + Sync>,
 }
 
 impl Script {
     /// Greets well, and answers so.
     pub(crate) fn answering(answer: impl Fn(&Question) -> Answer + Send + Sync + 'static) -> Self {
-        Self { greeting: greeting().into(), answer: Box::new(answer) }
+        Self { greeting: greeting().into(), by_path: false, answer: Box::new(answer) }
+    }
+
+    /// The same as Nix 2.35 greets, which knows the outputs of derivations by path.
+    pub(crate) fn answering_by_path(answer: impl Fn(&Question) -> Answer + Send + Sync + 'static) -> Self {
+        let greeting = greeting_of("2.35.0-scripted", &["realisation-with-path-not-hash"]);
+        Self { greeting: greeting.into(), by_path: true, answer: Box::new(answer) }
     }
 
     /// Answers nothing after this greeting.
     pub(crate) fn greeting(greeting: Answer) -> Self {
-        Self { greeting, answer: Box::new(|question| panic!("{question:?} after a bad greeting")) }
+        Self { greeting, by_path: false, answer: Box::new(|question| panic!("{question:?} after a bad greeting")) }
     }
 }
 
 /// All that Nix 2.34 says before the first question.
 pub(crate) fn greeting() -> Wire {
-    let (features, not_trusted) = (0, 2);
+    greeting_of("2.34.8-scripted", &[])
+}
+
+fn greeting_of(release: &str, features: &[&str]) -> Wire {
+    let not_trusted = 2;
     Wire::new()
         .number(0x6478_696f)
         .number(VERSION)
-        .number(features)
-        .string("2.34.8-scripted")
+        .strings(features)
+        .string(release)
         .number(not_trusted)
         .number(LAST)
         // Of SetOptions.
@@ -186,7 +202,7 @@ impl Stage {
         }
         let mut incoming = Incoming(BufReader::new(stream.try_clone()?));
         incoming.greeting()?;
-        while let Some(question) = incoming.question()? {
+        while let Some(question) = incoming.question(script.by_path)? {
             self.record(|seen| seen.asked.push(question.clone()));
             let answer = (self.script().answer)(&question);
             stream.write_all(&answer.bytes)?;
@@ -232,7 +248,7 @@ impl Incoming {
     }
 
     /// Nothing when the client has closed.
-    fn question(&mut self) -> io::Result<Option<Question>> {
+    fn question(&mut self, by_path: bool) -> io::Result<Option<Question>> {
         let opcode = match self.number() {
             Ok(opcode) => opcode,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -246,6 +262,8 @@ impl Incoming {
             29 => Question::PathFromHashPart(about),
             26 => Question::PathInfo(about),
             38 => Question::Nar(about),
+            43 if by_path => Question::BuildTrace(about, self.string()?),
+            43 => Question::Realisation(about),
             other => panic!("opcode {other}"),
         }))
     }

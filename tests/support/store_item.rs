@@ -101,7 +101,9 @@ impl StoreItem {
             Question::PathFromHashPart(hash) if hash == self.hash_part() => self.path_reply(),
             Question::PathFromHashPart(_) => Wire::new().number(LAST).string(""),
             Question::PathInfo(path) if *path == self.path => self.info_reply(),
-            Question::PathInfo(_) => Wire::new().number(LAST).number(0),
+            Question::PathInfo(_) | Question::Realisation(_) | Question::BuildTrace(..) => {
+                Wire::new().number(LAST).number(0)
+            }
             Question::Nar(path) if *path == self.path => self.nar_reply(),
             Question::Nar(_) => Wire::new().number(LAST).error("no such path"),
             Question::AllPaths => Wire::new().number(LAST).strings(&[&self.path]),

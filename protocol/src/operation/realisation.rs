@@ -1,5 +1,7 @@
 //! Asking for a realisation, by the form that the daemon answers.
 
+use std::collections::BTreeMap;
+
 use bytes::BytesMut;
 
 use super::{Opcode, Operation, Unsupported, put_path, require};
@@ -81,19 +83,19 @@ impl Operation for QueryRealisation<'_> {
         match Form::of(session) {
             Form::Paths => {
                 let path = paths(reader, &session.store, "realisation paths")?.pop();
-                Ok(path.map(|path| Realisation { path, signatures: Vec::new() }))
+                Ok(path.map(|path| Realisation { path, dependencies: BTreeMap::new(), signatures: Vec::new() }))
             }
             Form::Json => reader
                 .repeat("realisations", |reader| reader.bytes("realisation"))?
                 .first()
-                .map(|json| Realisation::from_json(json))
+                .map(|json| Realisation::from_json(json, self.0))
                 .transpose(),
             Form::Keyed if reader.u64("realisation tag")? == 0 => Ok(None),
             Form::Keyed => {
                 let path = path(reader, &session.store, "realisation path")?;
                 let signatures = reader.repeat("realisation signatures", |reader| reader.str("signature"))?;
                 let signatures = signatures.iter().filter_map(|text| Signature::parse(text).ok()).collect();
-                Ok(Some(Realisation { path, signatures }))
+                Ok(Some(Realisation { path, dependencies: BTreeMap::new(), signatures }))
             }
         }
     }

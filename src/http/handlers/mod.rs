@@ -12,4 +12,5 @@ pub(super) mod nar;
 pub(super) mod narinfo;
 pub(super) mod public_keys;
 pub(super) mod ready;
+pub(super) mod realisation;
 pub(super) mod serve;

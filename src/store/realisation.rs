@@ -1,0 +1,164 @@
+//! Realisations, from daemons that may not survive the question.
+//!
+//! Nothing in the protocol tells whether a daemon has the experimental feature `ca-derivations`. Without it Nix 2.34
+//! says of every realisation that there is none; 2.8 and 2.26 abort (an assertion in `src/libstore/sqlite.cc`), which
+//! costs a process and perhaps a core file each time. A daemon that dies of this question and answers another one has
+//! no realisations, and is left in peace for a while.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use harmonia_protocol::HashPart;
+use harmonia_protocol::operation::{QueryPathFromHashPart, QueryRealisation};
+use harmonia_protocol::realisation::{DerivationOutput, Realisation};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use super::pool::Pool;
+use super::{Step, StoreError};
+
+/// How long a daemon that died is not asked again: as long as clients remember what is not there.
+const PEACE: Duration = Duration::from_secs(60 * 60);
+
+/// What is known of the daemon.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    Nothing,
+    /// It answers.
+    Answers,
+    /// It died of the question then.
+    Died(Instant),
+}
+
+/// Asks for realisations.
+#[derive(Debug)]
+pub(super) struct Realisations {
+    known: Mutex<Known>,
+    /// Of a daemon that is not known to answer one question at a time is asked, so that one death is enough.
+    first: Semaphore,
+}
+
+impl Realisations {
+    pub(super) const fn new() -> Self {
+        Self { known: Mutex::new(Known::Nothing), first: Semaphore::const_new(1) }
+    }
+
+    /// The realisation of an output; `None` if the daemon says that it knows of none, if it cannot be asked in the form
+    /// of this output and so has none, or if it cannot be asked at all.
+    pub(super) async fn find(&self, pool: &Pool, output: &DerivationOutput) -> Result<Option<Realisation>, StoreError> {
+        if self.is_left_in_peace() {
+            return Ok(None);
+        }
+        let _turn = match self.known() {
+            Known::Answers => None,
+            Known::Nothing | Known::Died(_) => Some(Step::FreeConnection.bound(self.turn()).await?),
+        };
+        // Another one may have found out meanwhile.
+        if self.is_left_in_peace() {
+            return Ok(None);
+        }
+        let error = match pool.call(&QueryRealisation(output)).await {
+            Ok(realisation) => {
+                self.learn(Known::Answers);
+                return Ok(realisation);
+            }
+            Err(StoreError::Unsupported(_)) => return Ok(None),
+            Err(error) => error,
+        };
+        // It was asked on two connections, the second one fresh.
+        if !error.is_before_reply() || pool.call(&QueryPathFromHashPart(HashPart::ZERO)).await.is_err() {
+            return Err(error);
+        }
+        self.learn(Known::Died(Instant::now()));
+        tracing::warn!(
+            "the nix daemon dies when it is asked for a realisation, and will not be asked for an hour\n  help: \
+             experimental-features = ca-derivations in its nix.conf makes it answer"
+        );
+        Ok(None)
+    }
+
+    /// It is never closed, so this does not fail.
+    async fn turn(&self) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
+        Ok(self.first.acquire().await.ok())
+    }
+
+    fn is_left_in_peace(&self) -> bool {
+        matches!(self.known(), Known::Died(at) if at.elapsed() < PEACE)
+    }
+
+    fn known(&self) -> Known {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn learn(&self, known: Known) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{GREETING, LAST, bytes, listen, store, store_after};
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use harmonia_protocol::operation::Opcode;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    /// As of 1.27, the first version with realisations.
+    const GREETING_OF_1_27: [u64; 4] = [GREETING[0], 0x11b, LAST, LAST];
+
+    fn output() -> DerivationOutput {
+        DerivationOutput::Hashed(format!("sha256:{}!out", "0".repeat(64)).parse().unwrap())
+    }
+
+    /// Dies of the question for a realisation and counts how often; answers others with `answer`.
+    async fn dies(mut stream: UnixStream, deaths: Arc<AtomicUsize>, answer: &[u64]) {
+        while let Ok(opcode) = stream.read_u64_le().await {
+            if opcode == Opcode::QueryRealisation.to_wire() {
+                deaths.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            stream.write_all(&bytes(answer)).await.unwrap();
+            // The length and 32 characters.
+            stream.read_exact(&mut [0; 40]).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_dies_of_this_question_alone_has_none_and_is_left_in_peace_for_an_hour() {
+        let deaths = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&deaths);
+        let connection = move |_, stream| dies(stream, Arc::clone(&count), &[LAST, 0]);
+        let (_directory, store) = store_after(GREETING_OF_1_27, connection);
+        let output = output();
+        let (one, other) = tokio::join!(store.realisation(&output), store.realisation(&output));
+        assert_eq!((one.unwrap(), other.unwrap()), (None, None));
+        assert_eq!(store.realisation(&output).await.unwrap(), None);
+        assert_eq!(deaths.load(Ordering::Relaxed), 2);
+        tokio::time::pause();
+        tokio::time::advance(PEACE).await;
+        tokio::time::resume();
+        assert_eq!(store.realisation(&output).await.unwrap(), None);
+        assert_eq!(deaths.load(Ordering::Relaxed), 4);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_dies_of_any_question_cannot_say() {
+        let (_directory, store) = store_after(GREETING_OF_1_27, |_, mut stream: UnixStream| async move {
+            stream.read_exact(&mut [0; 8]).await.unwrap();
+        });
+        for _ in 0..2 {
+            let error = store.realisation(&output()).await.unwrap_err();
+            assert!(error.is_before_reply(), "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_without_realisations_has_none_and_is_not_asked() {
+        // It would be late.
+        let (_directory, store) = store(|_, stream| listen(stream));
+        assert_eq!(store.realisation(&output()).await.unwrap(), None);
+    }
+}
