@@ -60,7 +60,8 @@ impl FileBody {
             let permit = reads.acquire_owned().await.map_err(io::Error::other)?;
             let read = move || {
                 let _permit = permit;
-                let mut piece = Vec::new();
+                // Room for all of it: a decoder asked for little at a time takes three times as long.
+                let mut piece = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
                 let mut limited = source.take(wanted);
                 limited.read_to_end(&mut piece)?;
                 Ok((limited.into_inner(), piece))

@@ -62,6 +62,9 @@ type Work = JoinHandle<io::Result<(FrameEncoder, Vec<u8>)>>;
 /// The compressed form of a NAR, piece by piece.
 pub(super) struct Pieces {
     nar: Nar,
+    /// Of the NAR, and how much of it was taken, in bytes.
+    size: u64,
+    taken: u64,
     /// What the last chunk has beyond its unit.
     rest: Bytes,
     encoder: Option<FrameEncoder>,
@@ -81,7 +84,8 @@ impl Pieces {
     ) -> Self {
         let encoder = FrameEncoder::new(encoding.clone(), valid.info.nar_size);
         let units = Arc::clone(&encoders.units);
-        Self { nar, rest: Bytes::new(), encoder: Some(encoder), busy: None, units, _memory: memory }
+        let size = valid.info.nar_size;
+        Self { nar, size, taken: 0, rest: Bytes::new(), encoder: Some(encoder), busy: None, units, _memory: memory }
     }
 
     /// The next piece; nothing after the last one. The last frame is finished only when the whole NAR has been proven,
@@ -116,11 +120,14 @@ impl Pieces {
 
     /// Exactly [`UNIT`] bytes, or what is left.
     async fn unit(&mut self) -> Result<Vec<u8>, FillError> {
-        let mut unit = Vec::new();
+        // What is left of a NAR that is longer than its path info says is the parser's trouble.
+        let left = usize::try_from(self.size.saturating_sub(self.taken)).unwrap_or(UNIT).min(UNIT);
+        let mut unit = Vec::with_capacity(left);
         loop {
             let taken = self.rest.len().min(UNIT - unit.len());
             unit.extend_from_slice(&self.rest[..taken]);
             self.rest.advance(taken);
+            self.taken += taken as u64;
             if unit.len() == UNIT {
                 return Ok(unit);
             }

@@ -112,6 +112,6 @@ impl Read for PlainNar {
 
 fn decoder() -> io::Result<Decoder<'static>> {
     let mut decoder = Decoder::new()?;
-    decoder.set_parameter(zstd::stream::raw::DParameter::WindowLogMax(FRAME.ilog2() + 1))?;
+    decoder.set_parameter(zstd::stream::raw::DParameter::WindowLogMax(FRAME.ilog2()))?;
     Ok(decoder)
 }
