@@ -9,6 +9,7 @@ mod bad_input;
 mod build_log;
 mod cache_info;
 mod check;
+mod client_commands;
 mod client_releases;
 mod compression;
 mod daemon_command;

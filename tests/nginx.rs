@@ -23,7 +23,7 @@ const AROUND: &str = "daemon off;\nuser root;\npid @/pid;\nerror_log @/error.log
     scgi_temp_path @/scgi;\ninclude @/harmonia.conf;\n}\n";
 
 /// A running nginx; stopped on drop, and when the test binary ends.
-struct Nginx {
+pub(crate) struct Nginx {
     program: Child,
     watchdog: Child,
     address: SocketAddr,
@@ -32,7 +32,7 @@ struct Nginx {
 
 impl Nginx {
     /// Starts it before `upstream`, an address as nginx writes it, with an empty cache.
-    fn before_address(upstream: &str) -> Self {
+    pub(crate) fn before_address(upstream: &str) -> Self {
         let dir = scratch::fresh_dir();
         // The kernel's choice of port, handed to nginx as one nginx hands its sockets to the next: clients may come
         // before it is there.

@@ -124,7 +124,8 @@ impl App {
             Ok(reply) => reply,
             Err(error) => response::unavailable(&self.troubles.report(head.uri.path(), &error)),
         };
-        tracing::debug!(method = %head.method, target = ?head.uri.path(), status = reply.status().as_u16(), "request");
+        let (version, status) = (head.version, reply.status().as_u16());
+        tracing::debug!(method = %head.method, target = ?head.uri.path(), ?version, status, "request");
         if head.method == Method::HEAD { reply.map(|_| Body::empty()) } else { reply }
     }
 

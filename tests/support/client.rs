@@ -1,5 +1,7 @@
 //! A real client of a release: an empty store that substitutes from a cache, trusting some keys.
 
+use std::fs;
+
 use super::keys::Key;
 use super::prefix::{Outcome, Prefix};
 use super::release::Release;
@@ -20,6 +22,22 @@ impl Client {
             format!("substituters = {cache}"),
         ];
         Self { prefix: Prefix::new(release, &config), cache: cache.to_owned() }
+    }
+
+    /// Trusts servers that show this certificate.
+    pub(crate) fn trust_certificate(&self, pem: &str) {
+        fs::write(self.prefix.on_host("/nix/etc/ca.pem"), pem).unwrap();
+    }
+
+    /// A command of `nix` that reads from the cache as a store: before 2.4 `ls` and `cat` had other names.
+    pub(crate) fn nix_store(&self, command: &str, arguments: &[&str]) -> Outcome {
+        let old = format!("{command}-store");
+        let words: &[&str] = match (command, self.prefix.release()) {
+            ("path-info", _) => &["nix", "path-info"],
+            (_, Release::Nix2_3) => &["nix", &old],
+            (_, _) => &["nix", "store", command],
+        };
+        self.prefix.run(&[words, &["--store", &self.cache], arguments].concat())
     }
 
     /// `nix copy` of the closures of these paths, from the cache to the store.

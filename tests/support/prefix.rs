@@ -152,6 +152,8 @@ impl Prefix {
                 ("HOME", "/nix/home"),
                 ("TMPDIR", "/nix/tmp"),
                 ("NIX_CONF_DIR", "/nix/etc"),
+                // Read for https alone.
+                ("NIX_SSL_CERT_FILE", "/nix/etc/ca.pem"),
                 ("LC_ALL", "C.UTF-8"),
             ]);
         outer
