@@ -9,6 +9,7 @@ mod bad_input;
 mod build_log;
 mod cache_info;
 mod check;
+mod chroot_store;
 mod client_commands;
 mod client_releases;
 mod compression;
