@@ -34,7 +34,7 @@ fn a_chroot_store_is_served_under_the_names_that_it_says() {
         ));
         let client = Client::new(Release::Nix2_34, harmonia.url(), &[&keys::OURS]);
         let _ = client.copy(&[&path]).stdout();
-        assert_eq!(client.verified_closure(&[&path]), [path.clone()], "{release}");
+        assert_eq!(client.verified_closure(&[&path]), [path.as_str()], "{release}");
         let http = harmonia.http();
         assert_eq!(http.get(&format!("/serve/{}", hash_part(&path))).text(), "of a guest", "{release}");
         assert_eq!(http.get(&format!("/log/{drv}")).text(), "of a guest's build", "{release}");
