@@ -152,10 +152,15 @@ impl Disk {
         }
     }
 
-    /// Removes a file whose bytes are not those that were written, or cannot be read.
+    /// Removes a file whose bytes are not those that were written. One that only cannot be read now, be it for want of
+    /// descriptors, stays.
     pub(super) fn distrust(&self, key: &Key, cause: &io::Error) {
-        self.metrics.nar_cache(NarCacheEvent::Corrupt);
         let path = self.path(key);
+        if !matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) {
+            tracing::warn!("cannot read {} of the cache of nars: {cause}", path.display());
+            return;
+        }
+        self.metrics.nar_cache(NarCacheEvent::Corrupt);
         tracing::error!("removing {} from the cache of nars: {cause}", path.display());
         self.locked().remove(key);
         let _ = fs::remove_file(path);

@@ -50,6 +50,9 @@ const FILL_MEMORY: usize = 88 << 20;
 const BODY_MEMORY: usize = 44 << 20;
 /// For the windows of decoders, in bytes.
 const DECODER_MEMORY: usize = 64 << 20;
+/// Fills that run or wait, a descriptor each; no client's leaving stops one. Beyond, NARs are compressed for their client
+/// alone, and no longer than it stays.
+const MAX_FILLS: usize = 64;
 /// Memory is counted in these.
 const GRAIN: usize = 1 << 20;
 /// The largest window of a decoder.
@@ -202,7 +205,8 @@ impl NarCache {
             self.metrics.nar_cache(NarCacheEvent::Hit);
             return Source::Disk(entry);
         }
-        match tokio::task::block_in_place(|| begin(disk, valid.info.nar_size)) {
+        let is_full = fills.len() >= MAX_FILLS;
+        match tokio::task::block_in_place(|| if is_full { Ok(None) } else { begin(disk, valid.info.nar_size) }) {
             Ok(Some((fill, filler))) => {
                 self.metrics.nar_cache(NarCacheEvent::Filled);
                 self.is_troubled.store(false, Ordering::Relaxed);

@@ -158,6 +158,20 @@ fn a_file_that_was_cut_anywhere_is_none() {
 }
 
 #[test]
+fn a_file_that_only_cannot_be_read_is_not_removed() {
+    let nar = nar(1000, 10);
+    let dir = TempDir::new().unwrap();
+    let disk = disk(dir.path(), 1 << 30);
+    fill(&disk, &nar);
+    let path = file(dir.path());
+    // Root may read everything that is there, but not what leads to itself.
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    disk.forget_open(&key(&nar));
+    assert!(disk.open(&key(&nar)).is_none() && path.symlink_metadata().is_ok());
+}
+
+#[test]
 fn what_a_crash_left_is_removed_and_never_served() {
     let dir = TempDir::new().unwrap();
     let nar = nar(1000, 4);
