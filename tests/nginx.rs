@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread;
 
+use crate::support::client::Client;
 use crate::support::daemon::Daemon;
 use crate::support::keys;
 use crate::support::proxied::{self, Chain, Proxy};
@@ -33,6 +34,11 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Starts it before `upstream`, an address as nginx writes it, with an empty cache.
     pub(crate) fn before_address(upstream: &str) -> Self {
+        Self::with(upstream, &[])
+    }
+
+    /// The same, with these changes of the file.
+    fn with(upstream: &str, changes: &[(&str, &str)]) -> Self {
         let dir = scratch::fresh_dir();
         // The kernel's choice of port, handed to nginx as one nginx hands its sockets to the next: clients may come
         // before it is there.
@@ -46,7 +52,10 @@ impl Nginx {
             ("    listen [::]:80;\n", ""),
             // The disk of a test machine may be nearly full, which would empty the cache.
             ("min_free=2g", "min_free=0"),
-        ] {
+        ]
+        .into_iter()
+        .chain(changes.iter().copied())
+        {
             assert_eq!(text.matches(written).count(), 1, "{written} in docs/nginx.conf");
             text = text.replace(written, here);
         }
@@ -122,6 +131,24 @@ fn the_landing_page_names_the_host_that_nginx_was_asked_for_and_metrics_are_not_
         assert!(page.text().contains(&format!("http://{host}")) && !page.text().contains("evil"), "{}", page.text());
     }
     assert_eq!(http.get("/metrics").status, 404);
+}
+
+#[test]
+fn s61_nix_copies_a_closure_from_below_a_path_of_a_proxy() {
+    let daemon = Daemon::shared(Release::Nix2_34);
+    let harmonia = Harmonia::before(daemon);
+    let below =
+        [("location / {", "location /below/this/ {"), ("proxy_pass http://harmonia;", "proxy_pass http://harmonia/;")];
+    let nginx = Nginx::with(&harmonia.address().to_string(), &below);
+    let path = daemon.content().path("many-references");
+    // A slash at the end is one too many for some.
+    for (release, end) in
+        [(Release::Nix2_3, ""), (Release::Nix2_8, "/"), (Release::Nix2_26, ""), (Release::Nix2_34, "/")]
+    {
+        let client = Client::new(release, &format!("http://{}/below/this{end}", nginx.address()), &[&keys::OURS]);
+        let _ = client.copy(&[path]).stdout();
+        assert!(client.verified_closure(&[path]).len() > 300, "{release}");
+    }
 }
 
 #[test]
