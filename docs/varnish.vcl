@@ -5,8 +5,8 @@ vcl 4.1;
 #   varnishd -a :80 -f /etc/varnish/harmonia.vcl -s file,/var/lib/varnish/harmonia.bin,50G
 # What is kept and for how long is harmonia's to say, by Cache-Control: NARs a year, narinfos and listings an hour, 404
 # and 503 never. Varnish accepts no coding but gzip, which harmonia does not have: there is one copy of everything,
-# uncoded, every download can be resumed, and enable_compression has no effect. tests/varnish.rs runs varnishd with this
-# file.
+# uncoded, and every download can be resumed; with enable_compression a narinfo is kept for each User-Agent (Vary).
+# tests/varnish.rs runs varnishd with this file.
 
 backend default {
     .host = "127.0.0.1";
