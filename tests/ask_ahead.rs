@@ -103,6 +103,15 @@ fn a_daemon_that_fails_meanwhile_costs_no_request() {
         assert_eq!(http.get(&items[0].narinfo_url()).status, 200);
         daemon.wait_until(|seen| seen.asked.contains(&Question::PathInfo(items[1].path.clone())));
         daemon.play(script(&items));
+        // Whoever comes while the question is still under way is told what came of it.
+        let answered = |result| {
+            value(
+                &metrics(http),
+                &format!("harmonia_daemon_operations_total{{op=\"QueryPathInfo\",result=\"{result}\"}}"),
+            )
+        };
+        let is_answered = || answered("ok").unwrap_or_default() + answered("error").unwrap_or_default() >= 2.0;
+        assert!((0..3000).any(|_| is_answered()), "{}", metrics(http));
         for item in &items {
             assert_eq!(http.get(&item.narinfo_url()).status, 200);
         }
