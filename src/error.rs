@@ -79,7 +79,7 @@ impl Error {
                     UNAVAILABLE
                 }
                 StoreError::Refused { .. } => NO_PERMISSION,
-                StoreError::File { .. } | StoreError::TooManyBuildIds { .. } => OS_ERROR,
+                StoreError::File { .. } | StoreError::Changed(_) | StoreError::TooManyBuildIds { .. } => OS_ERROR,
                 StoreError::Client { .. }
                 | StoreError::Unsupported(_)
                 | StoreError::AnotherPath { .. }

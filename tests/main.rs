@@ -42,3 +42,4 @@ mod store_changes;
 mod support;
 mod transport;
 mod varnish;
+mod verify;

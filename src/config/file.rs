@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::daemon::socket_path;
 use super::value::{Mismatch, Value};
-use super::{BindAddress, ByteSize, ConfigError, DaemonCommand, Problem, SocketMode};
+use super::{BindAddress, ByteSize, ConfigError, DaemonCommand, Problem, SocketMode, Verify};
 
 /// Workers, streams and connections each cost a thread or a descriptor; more than this is a slip of the hand.
 const COUNT: RangeInclusive<i64> = 1..=1024;
@@ -37,6 +37,7 @@ pub(super) struct File {
     pub(super) max_connection_rate: Option<usize>,
     pub(super) max_metadata_connections: Option<usize>,
     pub(super) max_nar_streams: Option<usize>,
+    pub(super) verify: Option<Verify>,
     pub(super) priority: Option<u32>,
     pub(super) enable_compression: Option<bool>,
     pub(super) zstd_level: Option<i32>,
@@ -82,6 +83,7 @@ const KEYS: &[Key] = &[
     Key("max_connection_rate", Set(|f, v| v.integer(CONNECTIONS).map(|n| f.max_connection_rate = Some(n)))),
     Key("max_metadata_connections", Set(|f, v| v.integer(COUNT).map(|n| f.max_metadata_connections = Some(n)))),
     Key("max_nar_streams", Set(|f, v| v.integer(COUNT).map(|n| f.max_nar_streams = Some(n)))),
+    Key("verify", Set(|f, v| v.parsed(str::parse).map(|w| f.verify = Some(w)))),
     Key("priority", Set(|f, v| v.integer(PRIORITY).map(|n| f.priority = Some(n)))),
     Key("enable_compression", Set(|f, v| v.boolean().map(|b| f.enable_compression = Some(b)))),
     Key("zstd.level", Set(|f, v| v.integer(zstd_levels()).map(|n| f.zstd_level = Some(n)))),

@@ -12,6 +12,7 @@
 mod bind;
 mod daemon;
 mod file;
+mod nars;
 mod resolve;
 mod size;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 
 pub use bind::{BindAddress, SocketMode};
 pub use daemon::{ChosenBy, Daemon, DaemonAddress, DaemonAddressError, DaemonCommand, socket_path};
+pub use nars::{InvalidVerify, Verify};
 pub use resolve::{Config, Environment, NarCache, NarinfoCache, Overrides, Tls, Zstd};
 pub use size::{ByteSize, InvalidSize};
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use harmonia_protocol::StoreDir;
 
 use super::file::File;
-use super::{BindAddress, ByteSize, ConfigError, Daemon, DaemonAddress, DaemonCommand, Problem, SocketMode};
+use super::{BindAddress, ByteSize, ConfigError, Daemon, DaemonAddress, DaemonCommand, Problem, SocketMode, Verify};
 
 /// Where nix-daemon listens unless it is told otherwise.
 const DEFAULT_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
@@ -155,6 +155,8 @@ pub struct Config {
     pub max_metadata_connections: usize,
     /// Connections to the daemon that dump a NAR, apart from those for questions.
     pub max_nar_streams: usize,
+    /// When NARs are hashed.
+    pub verify: Verify,
     /// What `/nix-cache-info` says; lower is asked first.
     pub priority: u32,
     /// Whether narinfos name compressed NARs, and what is sent is compressed for clients that accept it.
@@ -219,6 +221,7 @@ impl Config {
             max_connection_rate: file.max_connection_rate.unwrap_or(DEFAULT_MAX_CONNECTION_RATE),
             max_metadata_connections: file.max_metadata_connections.unwrap_or(DEFAULT_MAX_METADATA_CONNECTIONS),
             max_nar_streams: file.max_nar_streams.unwrap_or(DEFAULT_MAX_NAR_STREAMS),
+            verify: file.verify.unwrap_or_default(),
             priority: file.priority.unwrap_or(DEFAULT_PRIORITY),
             enable_compression: file.enable_compression.unwrap_or(false),
             zstd,

@@ -73,7 +73,7 @@ impl HandlerError {
                 | StoreError::Unsupported(_)
                 | StoreError::AnotherPath { .. }
                 | StoreError::GivenUp(_) => (Trouble::Daemon, Level::ERROR),
-                StoreError::DebugInfoUnknown { .. } => (Trouble::Files, Level::WARN),
+                StoreError::DebugInfoUnknown { .. } | StoreError::Changed(_) => (Trouble::Files, Level::WARN),
                 StoreError::File { .. } | StoreError::TooManyBuildIds { .. } => (Trouble::Files, Level::ERROR),
                 StoreError::UnknownSize(_) | StoreError::WrongSize { .. } | StoreError::WrongHash { .. } => {
                     (Trouble::Path, Level::ERROR)

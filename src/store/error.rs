@@ -80,6 +80,9 @@ pub enum StoreError {
     /// A path of an ancient store whose size was never recorded.
     #[error("the nix daemon does not know the nar size of {0}\n  help: nix-store --repair-path records it")]
     UnknownSize(StorePath),
+    /// A path that is not as it was when its NAR was proven, or not any more.
+    #[error("{0} changed while its nar was read")]
+    Changed(StorePath),
     /// A NAR of another size than its path info says.
     #[error(
         "the nar of {path} has {found} bytes where its path info says {expected}\n  help: nix-store --verify-path tells whether the store is damaged"

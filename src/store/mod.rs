@@ -12,8 +12,10 @@ mod error;
 mod info_cache;
 mod nar;
 mod pool;
+mod proven;
 mod realisation;
 mod regular_file;
+mod sighting;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -40,12 +42,14 @@ pub use nar::Nar;
 pub use regular_file::RegularFile;
 pub use tree::{Directory, Entry, EntryKind, Found, FoundObject};
 
-use crate::config::Config;
+use crate::config::{Config, Verify};
 use crate::metrics::Metrics;
 use debug_info::DebugInfo;
 use dial::Dialer;
 use info_cache::InfoCache;
+use nar::Terms;
 use pool::Pool;
+use proven::{Claim, Proven};
 use realisation::Realisations;
 
 /// They take microseconds, unless the disk is slow.
@@ -83,6 +87,8 @@ pub struct Store {
     log_dir: PathBuf,
     pool: Arc<Pool>,
     infos: Arc<InfoCache>,
+    verify: Verify,
+    proven: Arc<Proven>,
     realisations: Realisations,
     /// Ways through the store's files that are looked for at one time, up to 128 descriptors each.
     walks: Semaphore,
@@ -101,9 +107,14 @@ impl Store {
         let max_bytes = usize::try_from(config.narinfo_cache.max_size.bytes() / 2).unwrap_or(usize::MAX);
         let ttl = config.narinfo_cache.ttl;
         let infos = InfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
+        let verify = config.verify;
+        let proven = Arc::new(match verify {
+            Verify::Always => Proven::nothing(),
+            Verify::First => Proven::new(&real_directory),
+        });
         let debug_info = DebugInfo::new(real_directory.clone());
         let (realisations, walks) = (Realisations::new(), Semaphore::new(WALKS));
-        Ok(Self { directory, real_directory, log_dir, pool, infos, realisations, walks, debug_info })
+        Ok(Self { directory, real_directory, log_dir, pool, infos, verify, proven, realisations, walks, debug_info })
     }
 
     /// The logical store directory.
@@ -206,10 +217,22 @@ impl Store {
         self.debug_info.scan_when_wanted(self).await;
     }
 
-    /// Begins to read the NAR of a valid path.
+    /// Begins to read the NAR of a valid path, to be hashed or not as the configuration says.
     pub async fn nar(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
+        self.open_nar(valid, self.verify).await
+    }
+
+    /// The same, and hashes it in any case: what is made of it is kept for longer than this program remembers.
+    pub async fn nar_for_keeping(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
+        self.open_nar(valid, Verify::Always).await
+    }
+
+    async fn open_nar(&self, valid: &ValidPath, verify: Verify) -> Result<Nar, StoreError> {
+        let (claim, infos, proven) = (Claim::of(valid), Arc::clone(&self.infos), Arc::clone(&self.proven));
+        let seen = proven.look(&valid.path);
+        let is_proven = verify == Verify::First && seen.is_some_and(|seen| proven.holds(&claim, seen));
         let stream = self.pool.nar(&valid.path, valid.info.nar_size).await;
         let stream = stream.inspect_err(|error| self.infos.doubt(valid.path.hash_part(), error))?;
-        Ok(Nar::new(stream, valid, Arc::clone(&self.infos)))
+        Ok(Nar::new(stream, Terms { claim, infos, proven, seen, is_proven }))
     }
 }

@@ -1,4 +1,6 @@
 //! A NAR that cannot lie: it ends well only if its size and hash are those of its path info.
+//!
+//! The hash is left out only for bytes that have been proven before, of a path that has not changed since (`proven`).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,8 +18,10 @@ use tokio::time::Sleep;
 
 use super::info_cache::InfoCache;
 use super::pool::Loan;
+use super::proven::{Claim, Proven};
+use super::sighting::Sighting;
 use super::transport::Transport;
-use super::{Step, StoreError, ValidPath};
+use super::{Step, StoreError};
 
 /// How long a response waits for the first bytes of its NAR: clients want a head within a second.
 const LONGEST_BEGINNING: Duration = Duration::from_millis(500);
@@ -29,35 +33,41 @@ const LONGEST_BEGINNING: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Nar {
     stream: NarStream<Loan, Transport>,
-    path: StorePath,
+    claim: Claim,
     /// Where the path info may come from, which is doubtful once the NAR has failed.
     infos: Arc<InfoCache>,
-    expected: NarHash,
-    size: u64,
-    hasher: Option<Hasher>,
+    proven: Arc<Proven>,
+    /// How the path looked before anything was read.
+    seen: Option<Sighting>,
+    /// What has passed; nothing once the end has been reached.
+    passed: Option<Passed>,
     /// The piece that is handed on when the next one has come or all is proven.
     held: Option<Bytes>,
     /// Runs while the daemon owes us bytes.
     patience: Option<Pin<Box<Sleep>>>,
 }
 
+/// What a NAR is held against: what is known of its path, and how that looked before the NAR was asked for.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) claim: Claim,
+    pub(super) infos: Arc<InfoCache>,
+    pub(super) proven: Arc<Proven>,
+    pub(super) seen: Option<Sighting>,
+    /// Whether its bytes have been proven before, as the path looks.
+    pub(super) is_proven: bool,
+}
+
 impl Nar {
-    pub(super) fn new(stream: NarStream<Loan, Transport>, valid: &ValidPath, infos: Arc<InfoCache>) -> Self {
-        Self {
-            stream,
-            path: valid.path.clone(),
-            infos,
-            expected: valid.info.nar_hash,
-            size: valid.info.nar_size,
-            hasher: Some(Hasher::new()),
-            held: None,
-            patience: None,
-        }
+    pub(super) fn new(stream: NarStream<Loan, Transport>, terms: Terms) -> Self {
+        let Terms { claim, infos, proven, seen, is_proven } = terms;
+        let passed = Some(Passed::nothing(!is_proven));
+        Self { stream, claim, infos, proven, seen, passed, held: None, patience: None }
     }
 
     /// The path whose NAR it is.
     pub const fn path(&self) -> &StorePath {
-        &self.path
+        &self.claim.path
     }
 
     /// The next bytes; nothing after the last ones. After an error there is nothing more to be had.
@@ -70,7 +80,7 @@ impl Nar {
         context: &mut Context<'_>,
         visit: &mut impl FnMut(Event<'_>),
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
-        while self.hasher.is_some() {
+        while self.passed.is_some() {
             if let Some(before) = ready!(self.poll_advance(context, visit))? {
                 return Poll::Ready(Ok(Some(before)));
             }
@@ -86,7 +96,8 @@ impl Nar {
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
         let advanced = self.poll_next(context, visit);
         if let Poll::Ready(Err(error)) = &advanced {
-            self.infos.doubt(self.path.hash_part(), error);
+            self.infos.doubt(self.claim.path.hash_part(), error);
+            self.proven.doubt(self.claim.path.hash_part());
         }
         advanced
     }
@@ -96,7 +107,7 @@ impl Nar {
         context: &mut Context<'_>,
         visit: &mut impl FnMut(Event<'_>),
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
-        let Some(hasher) = &mut self.hasher else { return Poll::Ready(Ok(None)) };
+        let Some(passed) = &mut self.passed else { return Poll::Ready(Ok(None)) };
         match self.stream.poll_visiting(context, visit) {
             Poll::Pending => {
                 let step = Step::NarBytes;
@@ -107,7 +118,7 @@ impl Nar {
             Poll::Ready(chunk) => match chunk? {
                 Some(bytes) => {
                     self.patience = None;
-                    hasher.update(&bytes);
+                    passed.add(&bytes);
                     Poll::Ready(Ok(self.held.replace(bytes)))
                 }
                 None => Poll::Ready(self.prove().map(|()| None)),
@@ -119,7 +130,7 @@ impl Nar {
     /// can still be said in the head of a response, and later only by breaking its body.
     pub async fn begin(&mut self) -> Result<(), StoreError> {
         let begun = std::future::poll_fn(|context| {
-            while self.hasher.is_some() && (self.held.is_none() || self.stream.is_finished()) {
+            while self.passed.is_some() && (self.held.is_none() || self.stream.is_finished()) {
                 ready!(self.poll_advance(context, &mut |_| ()))?;
             }
             Poll::Ready(Ok(()))
@@ -146,48 +157,65 @@ impl Nar {
     }
 
     fn prove(&mut self) -> Result<(), StoreError> {
-        let Some(hasher) = self.hasher.take() else { return Ok(()) };
-        let (found, size) = hasher.finish();
-        let path = self.path.clone();
-        let verdict = if size != self.size {
-            Err(StoreError::WrongSize { path, expected: self.size, found: size })
-        } else if found != self.expected {
-            Err(StoreError::WrongHash { path, expected: self.expected, found })
-        } else {
-            Ok(())
-        };
+        let Some(passed) = self.passed.take() else { return Ok(()) };
+        let verdict = self.verdict(passed);
         if verdict.is_err() {
             self.held = None;
         }
         verdict
     }
+
+    fn verdict(&self, passed: Passed) -> Result<(), StoreError> {
+        let Claim { path, nar_hash, nar_size } = &self.claim;
+        let (found, size) = passed.finish();
+        if size != *nar_size {
+            return Err(StoreError::WrongSize { path: path.clone(), expected: *nar_size, found: size });
+        }
+        match (found, self.seen) {
+            (Some(found), _) if found != *nar_hash => {
+                Err(StoreError::WrongHash { path: path.clone(), expected: *nar_hash, found })
+            }
+            (Some(_), Some(seen)) => {
+                self.proven.add(&self.claim, seen);
+                Ok(())
+            }
+            (Some(_), None) => Ok(()),
+            (None, seen) if self.proven.look(path) == seen => Ok(()),
+            (None, _) => Err(StoreError::Changed(path.clone())),
+        }
+    }
 }
 
-/// SHA-256 and length of what has passed.
-struct Hasher {
-    sha256: digest::Context,
+/// Length of what has passed, and its SHA-256 where that is not known.
+struct Passed {
+    sha256: Option<digest::Context>,
     size: u64,
 }
 
-impl Hasher {
-    fn new() -> Self {
-        Self { sha256: digest::Context::new(&digest::SHA256), size: 0 }
+impl Passed {
+    fn nothing(is_hashed: bool) -> Self {
+        Self { sha256: is_hashed.then(|| digest::Context::new(&digest::SHA256)), size: 0 }
     }
 
-    fn update(&mut self, bytes: &[u8]) {
-        self.sha256.update(bytes);
+    fn add(&mut self, bytes: &[u8]) {
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(bytes);
+        }
         self.size += bytes.len() as u64;
     }
 
-    fn finish(self) -> (NarHash, u64) {
-        let mut sha256 = [0; 32];
-        sha256.copy_from_slice(self.sha256.finish().as_ref());
-        (NarHash::from_digest(sha256), self.size)
+    fn finish(self) -> (Option<NarHash>, u64) {
+        let hash = self.sha256.map(|sha256| {
+            let mut hash = [0; 32];
+            hash.copy_from_slice(sha256.finish().as_ref());
+            NarHash::from_digest(hash)
+        });
+        (hash, self.size)
     }
 }
 
-impl std::fmt::Debug for Hasher {
+impl std::fmt::Debug for Passed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Hasher({} bytes)", self.size)
+        write!(f, "Passed({} bytes)", self.size)
     }
 }

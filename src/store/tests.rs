@@ -120,7 +120,9 @@ async fn a_nar_whose_bytes_stay_away_is_late() {
         signatures: Vec::new(),
         content_address: None,
     };
-    let mut nar = Nar::new(stream, &ValidPath { path, info }, Arc::clone(&store.infos));
+    let (claim, infos) = (Claim::of(&ValidPath { path, info }), Arc::clone(&store.infos));
+    let terms = Terms { claim, infos, proven: Arc::clone(&store.proven), seen: None, is_proven: false };
+    let mut nar = Nar::new(stream, terms);
     assert!(matches!(nar.chunk().await, Err(StoreError::Late(Step::NarBytes))));
 }
 

@@ -1,7 +1,7 @@
 //! What the daemon said about paths, kept in memory for as long as it is known to hold.
 //!
-//! Owns when an answer may be used again, and that one question is asked for all who wait for it. `sighting` is how a
-//! path looks from here, `flights` the questions under way, `ahead` asks about references before clients do. Leaves the
+//! Owns when an answer may be used again, and that one question is asked for all who wait for it. `flights` is the
+//! questions under way, `ahead` asks about references before clients do. Leaves how a path looks to `sighting`, the
 //! connections to `pool`, and what is made of an answer to others.
 //!
 //! - An answer is used while the path looks as it did *before* the daemon was asked, and is younger than `ttl`. The
@@ -13,7 +13,6 @@
 
 mod ahead;
 mod flights;
-mod sighting;
 #[cfg(test)]
 mod tests;
 
@@ -27,12 +26,12 @@ use harmonia_protocol::{HashPart, StorePath};
 use tokio::time::{Instant, timeout};
 
 use super::pool::Pool;
+use super::sighting::Sighting;
 use super::{StoreError, ValidPath};
 use crate::bounded::Bounded;
 use crate::metrics::{CacheName, Lookup, Metrics};
 use ahead::Ahead;
 use flights::Flights;
-use sighting::Sighting;
 
 /// How long a client waits for a new answer where an old one would do.
 const PATIENCE: Duration = Duration::from_secs(2);

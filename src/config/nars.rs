@@ -1,0 +1,30 @@
+//! How NARs are read, and when their bytes are proven, as it is written in the configuration.
+
+use std::str::FromStr;
+
+/// When a NAR is hashed while it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verify {
+    /// Each time.
+    #[default]
+    Always,
+    /// Once, while its store path is seen to be the same.
+    First,
+}
+
+/// A text is not a [`Verify`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("expected \"always\" or \"first\", found {0:?}")]
+pub struct InvalidVerify(String);
+
+impl FromStr for Verify {
+    type Err = InvalidVerify;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "always" => Ok(Self::Always),
+            "first" => Ok(Self::First),
+            _ => Err(InvalidVerify(text.to_owned())),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Which NARs have been proven since the start, so that they need not be hashed again.
+//!
+//! Owns the one record of it, whatever the bytes came from. A NAR is proven when all of its bytes had the size and the
+//! hash of its path info, and its store path looked the same before they were read and after. That holds while the path
+//! looks so and its info says the same. Where the store is not visible here nothing would show that a path is another
+//! one now, so nothing counts as proven there.
+//!
+//! What does not show is a file that somebody with the right to changes in place, inside a path that is a directory. Nix
+//! never does that; `verify = "always"` is for those who fear it.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use harmonia_protocol::hash::NarHash;
+use harmonia_protocol::{HashPart, StorePath};
+
+use super::ValidPath;
+use super::sighting::Sighting;
+use crate::bounded::Bounded;
+
+/// For a hundred thousand paths, in bytes. One that is forgotten is hashed once more.
+const MAX_BYTES: usize = 32 << 20;
+
+/// What has been proven of the paths of one store.
+#[derive(Debug)]
+pub(super) struct Proven {
+    /// Nothing if nobody asks for proofs.
+    real_directory: Option<Arc<Path>>,
+    proofs: Mutex<Bounded<HashPart, Proof>>,
+}
+
+/// What is to be proven of a NAR: what the daemon says of it.
+#[derive(Debug, Clone)]
+pub(super) struct Claim {
+    pub(super) path: StorePath,
+    pub(super) nar_hash: NarHash,
+    pub(super) nar_size: u64,
+}
+
+impl Claim {
+    pub(super) fn of(valid: &ValidPath) -> Self {
+        Self { path: valid.path.clone(), nar_hash: valid.info.nar_hash, nar_size: valid.info.nar_size }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Proof {
+    nar_hash: NarHash,
+    nar_size: u64,
+    seen: Sighting,
+}
+
+impl Proof {
+    const fn of(claim: &Claim, seen: Sighting) -> Self {
+        Self { nar_hash: claim.nar_hash, nar_size: claim.nar_size, seen }
+    }
+}
+
+impl Proven {
+    /// Nothing is proven yet, of the paths in this directory.
+    pub(super) fn new(real_directory: &Path) -> Self {
+        let proofs = Mutex::new(Bounded::new(MAX_BYTES));
+        Self { real_directory: Some(real_directory.into()), proofs }
+    }
+
+    /// For when nobody asks: nothing ever is, and no file is looked at.
+    pub(super) fn nothing() -> Self {
+        Self { real_directory: None, proofs: Mutex::new(Bounded::new(0)) }
+    }
+
+    /// How a path looks now, to be taken before its NAR is read; nothing if it cannot be seen.
+    pub(super) fn look(&self, path: &StorePath) -> Option<Sighting> {
+        Sighting::of(self.real_directory.as_ref()?, path)
+    }
+
+    /// Whether this has been proven of a path that looks so.
+    pub(super) fn holds(&self, claim: &Claim, seen: Sighting) -> bool {
+        self.proofs().find(&claim.path.hash_part()).is_some_and(|proof| *proof == Proof::of(claim, seen))
+    }
+
+    /// Takes note that this was proven of a path that looked so before its NAR was read.
+    pub(super) fn add(&self, claim: &Claim, seen: Sighting) {
+        if self.look(&claim.path) == Some(seen) {
+            self.proofs().insert(claim.path.hash_part(), Proof::of(claim, seen), 0);
+        }
+    }
+
+    /// Takes note that a NAR has failed.
+    pub(super) fn doubt(&self, hash: HashPart) {
+        self.proofs().remove(&hash);
+    }
+
+    fn proofs(&self) -> MutexGuard<'_, Bounded<HashPart, Proof>> {
+        self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn claim() -> Claim {
+        let path = StorePath::from_base_name("0123456789abcdfghijklmnpqrsvwxyz-claimed").unwrap();
+        Claim { path, nar_hash: NarHash::from_digest([1; 32]), nar_size: 120 }
+    }
+
+    /// A store with that path, its place, and what has been proven of it.
+    fn proven() -> (tempfile::TempDir, Proven, Sighting) {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(claim().path.base_name()), "claimed").unwrap();
+        let proven = Proven::new(directory.path());
+        let seen = proven.look(&claim().path).unwrap();
+        proven.add(&claim(), seen);
+        (directory, proven, seen)
+    }
+
+    #[test]
+    fn a_proof_holds_for_the_same_claim_about_what_looks_the_same() {
+        let (_directory, proven, seen) = proven();
+        assert!(proven.holds(&claim(), seen));
+        assert!(!proven.holds(&Claim { nar_hash: NarHash::from_digest([2; 32]), ..claim() }, seen));
+        assert!(!proven.holds(&Claim { nar_size: 121, ..claim() }, seen));
+        proven.doubt(claim().path.hash_part());
+        assert!(!proven.holds(&claim(), seen));
+    }
+
+    #[test]
+    fn what_was_replaced_while_it_was_read_is_not_proven() {
+        let (directory, proven, seen) = proven();
+        let other = directory.path().join("other");
+        fs::write(&other, "claimed").unwrap();
+        fs::rename(&other, directory.path().join(claim().path.base_name())).unwrap();
+        let now = proven.look(&claim().path).unwrap();
+        assert!(!proven.holds(&claim(), now));
+        proven.doubt(claim().path.hash_part());
+        proven.add(&claim(), seen);
+        assert!(!proven.holds(&claim(), seen) && !proven.holds(&claim(), now));
+        proven.add(&claim(), now);
+        assert!(proven.holds(&claim(), now));
+    }
+
+    #[test]
+    fn nothing_is_proven_where_nobody_asks() {
+        let (_directory, _, seen) = proven();
+        let nothing = Proven::nothing();
+        assert_eq!(nothing.look(&claim().path), None);
+        nothing.add(&claim(), seen);
+        assert!(!nothing.holds(&claim(), seen));
+    }
+}

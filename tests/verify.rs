@@ -1,0 +1,147 @@
+//! `verify`: what is hashed again, and what is not. A daemon that lies the second time tells the two apart.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::scratch;
+use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+
+/// More than one piece.
+const SIZE: usize = 2_000_000;
+
+/// A path, its place in a store that is visible here, and a NAR of it with other contents.
+struct Lie {
+    item: StoreItem,
+    place: PathBuf,
+    false_nar: Vec<u8>,
+}
+
+impl Lie {
+    fn new() -> Self {
+        let item = StoreItem::file_of(SIZE);
+        let place = scratch::fresh_dir().join(Path::new(&item.path).file_name().unwrap());
+        fs::write(&place, "only looked at").unwrap();
+        let mut false_nar = item.nar.clone();
+        false_nar[SIZE / 2] ^= 1;
+        Self { item, place, false_nar }
+    }
+
+    /// A server that sees the store.
+    fn server(&self, daemon: &ScriptedDaemon, config: &str) -> Harmonia {
+        let store = self.place.parent().unwrap().display();
+        Harmonia::start(&format!("{}real_nix_store = \"{store}\"\n{config}", daemon.config()))
+    }
+
+    fn is_served(&self, harmonia: &Harmonia, nar: &[u8]) {
+        let response = harmonia.http().get(&self.item.nar_url());
+        assert!(response.status == 200 && response.body == nar, "{}", response.status);
+    }
+
+    /// What comes is not a whole NAR.
+    fn is_broken_off(&self, harmonia: &Harmonia) {
+        let body = harmonia.http().get_failing(&self.item.nar_url(), &[]);
+        assert!(body.len() < self.item.nar.len());
+    }
+
+    /// The daemon dumps this from now on.
+    fn dump(&self, daemon: &ScriptedDaemon, nar: &[u8]) {
+        let item = StoreItem { nar: nar.to_owned(), ..self.item.clone() };
+        daemon.play(item.script());
+    }
+
+    /// Puts another file of the same contents in place of the path.
+    fn replace(&self) {
+        let other = scratch::fresh_dir().join("other");
+        fs::write(&other, "only looked at").unwrap();
+        fs::rename(other, &self.place).unwrap();
+    }
+}
+
+#[test]
+fn first_hashes_once_while_the_path_looks_the_same_and_always_each_time() {
+    let lie = Lie::new();
+    let daemon = ScriptedDaemon::start(lie.item.script());
+    let (first, always) = (lie.server(&daemon, "verify = \"first\"\n"), lie.server(&daemon, ""));
+    for harmonia in [&first, &always] {
+        lie.is_served(harmonia, &lie.item.nar);
+    }
+    lie.dump(&daemon, &lie.false_nar);
+    lie.is_served(&first, &lie.false_nar);
+    lie.is_broken_off(&always);
+    lie.replace();
+    lie.is_broken_off(&first);
+    // Nor does what failed count as proven.
+    lie.is_broken_off(&first);
+    lie.dump(&daemon, &lie.item.nar);
+    lie.is_served(&first, &lie.item.nar);
+}
+
+#[test]
+fn first_counts_the_bytes_each_time() {
+    let lie = Lie::new();
+    let daemon = ScriptedDaemon::start(lie.item.script());
+    let harmonia = lie.server(&daemon, "verify = \"first\"\n");
+    lie.is_served(&harmonia, &lie.item.nar);
+    let other = StoreItem::file_of(SIZE - 8);
+    lie.dump(&daemon, &other.nar);
+    lie.is_broken_off(&harmonia);
+    harmonia.logged("where its path info says");
+}
+
+#[test]
+fn first_hashes_what_the_daemon_says_something_else_of() {
+    let lie = Lie::new();
+    let daemon = ScriptedDaemon::start(lie.item.script());
+    let harmonia = lie.server(&daemon, "verify = \"first\"\nnarinfo_cache.max_size = 0\n");
+    lie.is_served(&harmonia, &lie.item.nar);
+    let other = StoreItem { nar_hash: "ab".repeat(32), ..lie.item.clone() };
+    daemon.play(other.script());
+    let body = harmonia.http().get_failing(&other.nar_url(), &[]);
+    assert!(body.len() < other.nar.len());
+}
+
+#[test]
+fn first_hashes_each_time_where_the_store_cannot_be_seen() {
+    let lie = Lie::new();
+    fs::remove_file(&lie.place).unwrap();
+    let daemon = ScriptedDaemon::start(lie.item.script());
+    let harmonia = lie.server(&daemon, "verify = \"first\"\n");
+    lie.is_served(&harmonia, &lie.item.nar);
+    lie.dump(&daemon, &lie.false_nar);
+    lie.is_broken_off(&harmonia);
+}
+
+#[test]
+fn a_path_that_changes_while_it_is_read_unhashed_is_broken_off() {
+    let lie = Lie::new();
+    let daemon = ScriptedDaemon::start(lie.item.script());
+    let harmonia = lie.server(&daemon, "verify = \"first\"\n");
+    lie.is_served(&harmonia, &lie.item.nar);
+    let (item, changing) =
+        (lie.item.clone(), Lie { item: lie.item.clone(), place: lie.place.clone(), false_nar: Vec::new() });
+    daemon.play(Script::answering(move |question| {
+        if matches!(question, Question::Nar(_)) {
+            changing.replace();
+        }
+        item.answer(question)
+    }));
+    lie.is_broken_off(&harmonia);
+    harmonia.logged("changed while its nar was read");
+}
+
+#[test]
+fn what_is_kept_compressed_is_hashed_whatever_was_proven_before() {
+    let lie = Lie::new();
+    let daemon = ScriptedDaemon::start(lie.item.script());
+    let keeping = format!("verify = \"first\"\nnar_cache.dir = \"{}\"\n", scratch::fresh_dir().display());
+    let harmonia = lie.server(&daemon, &format!("enable_compression = true\n{keeping}"));
+    lie.is_served(&harmonia, &lie.item.nar);
+    lie.dump(&daemon, &lie.false_nar);
+    let narinfo = harmonia.http().get(&lie.item.narinfo_url());
+    let url = narinfo.text().lines().find_map(|line| line.strip_prefix("URL: ")).unwrap().to_owned();
+    assert!(url.ends_with(".nar.zst"), "{url}");
+    let _ = harmonia.http().get_failing(&format!("/{url}"), &[]);
+    harmonia.logged("where its path info says");
+}
