@@ -20,6 +20,7 @@ pub async fn run(config: &Config) -> Result<(), Error> {
         0 => println!("signing keys: none, narinfos would not be signed"),
         _ => keys.public_keys().for_each(|key| println!("signing key: ok, {key}")),
     }
+    println!("signing: {}", config.sign);
     if let Some(files) = &config.tls {
         tls::Identity::load(files.cert.clone(), files.key.clone())?;
         println!("tls: ok, {}", files.cert.display());

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use tokio::signal::unix::Signal;
 
+use crate::config::Sign;
 use crate::http::App;
 use crate::net::tls::Identity;
 use crate::notify;
-use crate::signing::SigningKeys;
+use crate::signing::{Signer, SigningKeys};
 
 /// What is read again.
 pub struct Reload {
@@ -21,6 +22,8 @@ pub struct Reload {
     pub app: Arc<App>,
     /// The files of the keys.
     pub sign_key_paths: Vec<PathBuf>,
+    /// Which paths they sign; that is not read again.
+    pub sign: Sign,
     /// Those below it are not warned about.
     pub credentials_directory: Option<PathBuf>,
 }
@@ -39,7 +42,7 @@ impl Reload {
             match SigningKeys::load_and_warn(&self.sign_key_paths, self.credentials_directory.as_deref()) {
                 Ok(keys) => {
                     tracing::info!("reloaded the signing keys: {}", names(&keys));
-                    self.app.replace_keys(keys);
+                    self.app.replace_signer(Signer::new(keys, self.sign.clone()));
                 }
                 Err(error) => tracing::error!("the signing keys in use stay: {error}"),
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::config::Config;
+use crate::config::{Config, Sign};
 use crate::error::Error;
 use crate::http::App;
 use crate::metrics::Metrics;
@@ -14,7 +14,7 @@ use crate::net::{self, Limits, Listener};
 use crate::notify;
 use crate::quickstart::Guide;
 use crate::reload::Reload;
-use crate::signing::SigningKeys;
+use crate::signing::{Signer, SigningKeys};
 use crate::store::Store;
 
 /// Serves until SIGTERM or SIGINT, then lets running responses finish, unless the signal comes again.
@@ -31,15 +31,17 @@ pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
     let stop = StopSignals::new().map_err(no_signals)?;
     let hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
     let listeners = listen(config).await?;
-    let url = announce(&listeners, acceptor.is_some(), &keys);
+    let url = announce(&listeners, acceptor.is_some(), &keys, &config.sign);
     let guide = url.filter(|_| guide).map(|url| Guide::new(url, &keys));
 
-    let app = Arc::new(App::new(config, store, keys, metrics));
+    let signer = Signer::new(keys, config.sign.clone());
+    let app = Arc::new(App::new(config, store, signer, metrics));
     tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
     let reload = Reload {
         identity,
         app: Arc::clone(&app),
         sign_key_paths: config.sign_key_paths.clone(),
+        sign: config.sign.clone(),
         credentials_directory: config.credentials_directory.clone(),
     };
     tokio::spawn(reload.at_each(hangup));
@@ -106,7 +108,7 @@ async fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
 
 /// Tells what an operator wants to see, and a client has to be told. The result is the URL for clients: Nix has none
 /// for a cache on a Unix socket.
-fn announce(listeners: &[Listener], tls: bool, keys: &SigningKeys) -> Option<String> {
+fn announce(listeners: &[Listener], tls: bool, keys: &SigningKeys, sign: &Sign) -> Option<String> {
     for listener in listeners {
         tracing::info!("listening on {}", listener.local_url(tls));
     }
@@ -118,6 +120,9 @@ fn announce(listeners: &[Listener], tls: bool, keys: &SigningKeys) -> Option<Str
     }
     for key in keys.public_keys() {
         tracing::info!("signing with {key}");
+    }
+    if *sign != Sign::All {
+        tracing::info!("signing {sign}");
     }
     let url = public_url(&listeners.iter().find(|listener| listener.is_tcp())?.local_url(tls));
     tracing::info!("for clients, in nix.conf: extra-substituters = {url}");

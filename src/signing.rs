@@ -1,10 +1,13 @@
 //! The keys that this cache signs with, and their files.
 //!
-//! Owns reading key files and what is said about a bad one, and making a new one. Leaves the format and the arithmetic
-//! to [`harmonia_protocol::signature`], what is signed to the path info, and which files to [`crate::config`].
+//! Owns reading key files and what is said about a bad one, making a new one, and which paths are signed (`signer`).
+//! Leaves the format and the arithmetic to [`harmonia_protocol::signature`], what the text is that is signed to the path
+//! info, and the settings to [`crate::config`].
 //!
 //! Invariants: key names are unique, because a client trusts one key per name (Nix keys `trusted-public-keys` by name);
 //! no message and no `Debug` output holds a part of a secret.
+
+mod signer;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,6 +15,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use harmonia_protocol::signature::{KeyError, KeyName, PublicKey, SecretKey, Signature};
+
+pub use signer::Signer;
 
 /// A key file has a name of at most 255 characters, a colon and 88 characters of base64; this leaves room for white
 /// space and keeps a wrong path, a device say, from being read into memory.
@@ -75,7 +80,7 @@ pub enum SigningKeyError {
     },
 }
 
-/// The keys that sign every narinfo and realisation, in the order of their files.
+/// The keys that sign narinfos and realisations, in the order of their files.
 #[derive(Debug, Default)]
 pub struct SigningKeys(Vec<SecretKey>);
 

@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("config", &[]),
     ("log", &[]),
     ("metrics", &[]),
-    ("signing", &[]),
+    ("signing", &["config"]),
     ("store", &["bounded", "config", "metrics"]),
     ("nar_cache", &["config", "metrics", "store"]),
     ("http", &["bounded", "config", "metrics", "nar_cache", "signing", "store"]),

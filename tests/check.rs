@@ -51,6 +51,7 @@ fn a_check_of_all_that_is_needed_says_what_it_found() {
     for line in [
         "configuration: ok, would listen on [::]:5000\n",
         &format!("signing key: ok, {}\n", keys::OURS.public),
+        "signing: every path\n",
         "nix 2.34.",
         "protocol 1.38",
         "path info: ok, /nix/store/",

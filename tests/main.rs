@@ -41,5 +41,6 @@ mod status;
 mod store_changes;
 mod support;
 mod transport;
+mod trust;
 mod varnish;
 mod verify;

@@ -9,10 +9,12 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use harmonia_protocol::StoreDir;
+use harmonia_protocol::signature::PublicKey;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::daemon::socket_path;
+use super::sign::{Scope, public_key};
 use super::value::{Mismatch, Value};
 use super::{BindAddress, ByteSize, ConfigError, DaemonCommand, Problem, SocketMode, Verify};
 
@@ -54,6 +56,9 @@ pub(super) struct File {
     pub(super) daemon_command: Option<DaemonCommand>,
     pub(super) sign_key_path: Option<PathBuf>,
     pub(super) sign_key_paths: Vec<PathBuf>,
+    pub(super) sign: Option<Scope>,
+    pub(super) trusted_public_keys: Vec<PublicKey>,
+    pub(super) serve_untrusted: Option<bool>,
     pub(super) tls_cert_path: Option<PathBuf>,
     pub(super) tls_key_path: Option<PathBuf>,
     /// The file, as it was named.
@@ -100,6 +105,12 @@ const KEYS: &[Key] = &[
     Key("daemon_command", Set(|f, v| v.command().map(|c| f.daemon_command = Some(c)))),
     Key("sign_key_path", Set(|f, v| v.path().map(|p| f.sign_key_path = Some(p)))),
     Key("sign_key_paths", Set(|f, v| v.paths().map(|p| f.sign_key_paths = p))),
+    Key("sign", Set(|f, v| v.parsed(str::parse).map(|s| f.sign = Some(s)))),
+    Key(
+        "trusted_public_keys",
+        Set(|f, v| v.all_parsed("an array of public keys", public_key).map(|k| f.trusted_public_keys = k)),
+    ),
+    Key("serve_untrusted", Set(|f, v| v.boolean().map(|b| f.serve_untrusted = Some(b)))),
     Key("tls_cert_path", Set(|f, v| v.path().map(|p| f.tls_cert_path = Some(p)))),
     Key("tls_key_path", Set(|f, v| v.path().map(|p| f.tls_key_path = Some(p)))),
     Key("nix_db_path", Ignored("this server asks nix-daemon and never opens the database")),

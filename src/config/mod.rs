@@ -14,6 +14,7 @@ mod daemon;
 mod file;
 mod nars;
 mod resolve;
+mod sign;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use bind::{BindAddress, SocketMode};
 pub use daemon::{ChosenBy, Daemon, DaemonAddress, DaemonAddressError, DaemonCommand, socket_path};
 pub use nars::{InvalidVerify, Verify};
 pub use resolve::{Config, Environment, NarCache, NarinfoCache, Overrides, Tls, Zstd};
+pub use sign::{Sign, Trusted};
 pub use size::{ByteSize, InvalidSize};
 
 /// Why there is no usable configuration. The message names the file and line, and ends in a help line where
@@ -95,6 +97,12 @@ pub enum Problem {
         present: &'static str,
         /// The key that is not.
         absent: &'static str,
+    },
+    /// A key about what is trusted, where that makes no difference.
+    #[error("{key} is set, but every path is signed\n  help: set sign = \"trusted\" too, or remove it")]
+    SignsAll {
+        /// The key.
+        key: &'static str,
     },
     /// Two ways to reach the daemon, in the file.
     #[error("daemon_socket and daemon_command are both set\n  help: keep the one that reaches the daemon")]

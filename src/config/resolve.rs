@@ -11,7 +11,10 @@ use std::time::Duration;
 use harmonia_protocol::StoreDir;
 
 use super::file::File;
-use super::{BindAddress, ByteSize, ConfigError, Daemon, DaemonAddress, DaemonCommand, Problem, SocketMode, Verify};
+use super::sign::sign;
+use super::{
+    BindAddress, ByteSize, ConfigError, Daemon, DaemonAddress, DaemonCommand, Problem, Sign, SocketMode, Verify,
+};
 
 /// Where nix-daemon listens unless it is told otherwise.
 const DEFAULT_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
@@ -179,6 +182,8 @@ pub struct Config {
     pub sign_key_paths: Vec<PathBuf>,
     /// systemd's credentials; files below it are protected by the directory, not by their mode.
     pub credentials_directory: Option<PathBuf>,
+    /// Which paths they sign.
+    pub sign: Sign,
     /// Serve https with these; `None` serves http.
     pub tls: Option<Tls>,
 }
@@ -203,6 +208,7 @@ impl Config {
         warnings: &mut Vec<String>,
     ) -> Result<Self, ConfigError> {
         let tls = tls(&mut file)?;
+        let sign = sign(&mut file)?;
         let daemon = daemon(&mut file, (overrides.daemon_socket, overrides.daemon_command), environment)?;
         let zstd = zstd(&file, warnings);
         let nar_cache = nar_cache(&mut file, environment.cache_directory.as_deref());
@@ -236,6 +242,7 @@ impl Config {
             daemon,
             sign_key_paths,
             credentials_directory,
+            sign,
             tls,
         })
     }

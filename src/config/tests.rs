@@ -25,11 +25,11 @@ fn load(text: &str, overrides: Overrides, environment: &Environment) -> Result<(
     Ok((config, warnings))
 }
 
-fn loaded(text: &str) -> (Config, Vec<String>) {
+pub(super) fn loaded(text: &str) -> (Config, Vec<String>) {
     load(text, Overrides::default(), &environment()).unwrap()
 }
 
-fn message(text: &str) -> String {
+pub(super) fn message(text: &str) -> String {
     load(text, Overrides::default(), &environment()).unwrap_err().to_string()
 }
 

@@ -89,6 +89,15 @@ impl Value<'_> {
         self.elements("an array of paths")?.map(|element| element.path()).collect()
     }
 
+    /// An array of strings, each of which `parse` takes.
+    pub(super) fn all_parsed<T, E: fmt::Display>(
+        &self,
+        expected: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Vec<T>, Mismatch> {
+        self.elements(expected)?.map(|element| element.parsed(&parse)).collect()
+    }
+
     fn elements(&self, expected: &str) -> Result<impl Iterator<Item = Value<'_>>, Mismatch> {
         let array = self.0.get_ref().as_array().ok_or_else(|| self.mismatch(expected))?;
         Ok(array.iter().map(Value))

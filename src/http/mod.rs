@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use harmonia_protocol::HashPart;
 use hyper::header::{CONNECTION, EXPECT, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -45,8 +46,8 @@ use trouble::TroubleLog;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::nar_cache::NarCache;
-use crate::signing::SigningKeys;
-use crate::store::Store;
+use crate::signing::Signer;
+use crate::store::{Store, StoreError, ValidPath};
 
 /// What this program is.
 const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
@@ -56,7 +57,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSI
 pub struct App {
     store: Arc<Store>,
     nars: Arc<NarCache>,
-    keys: ArcSwap<SigningKeys>,
+    signer: ArcSwap<Signer>,
     compression: Option<Compression>,
     cache_info: Text,
     narinfo_texts: NarinfoTexts,
@@ -69,7 +70,7 @@ pub struct App {
 impl App {
     /// Everything that handlers need.
     #[must_use]
-    pub fn new(config: &Config, store: Store, keys: SigningKeys, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: &Config, store: Store, signer: Signer, metrics: Arc<Metrics>) -> Self {
         let store = Arc::new(store);
         let nars = Arc::new(NarCache::new(config, Arc::clone(&store), Arc::clone(&metrics)));
         let cache_info = Text::new(handlers::cache_info::render(store.directory(), config.priority));
@@ -81,7 +82,7 @@ impl App {
         Self {
             store,
             nars,
-            keys: ArcSwap::from_pointee(keys),
+            signer: ArcSwap::from_pointee(signer),
             compression,
             cache_info,
             narinfo_texts: NarinfoTexts::new(max_texts),
@@ -98,9 +99,23 @@ impl App {
         &self.store
     }
 
-    /// Signs with these from now on.
-    pub fn replace_keys(&self, keys: SigningKeys) {
-        self.keys.store(Arc::new(keys));
+    /// Signs so from now on.
+    pub fn replace_signer(&self, signer: Signer) {
+        self.signer.store(Arc::new(signer));
+    }
+
+    /// The valid path that has this hash part, if it is given out: one that is not looks like one that is not there.
+    async fn valid_path(&self, hash: HashPart) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        Ok(self.store.valid_path(hash).await?.filter(|valid| self.serves(valid)))
+    }
+
+    /// Whether this path is given out.
+    fn serves(&self, valid: &ValidPath) -> bool {
+        let serves = self.signer.load().serves(&valid.path, &valid.info, self.store.directory());
+        if !serves {
+            tracing::debug!(path = %valid.path, "not served, since nobody who is trusted vouches for it");
+        }
+        serves
     }
 
     /// Answers a request. A request's body is never read: there is nothing to send here.
@@ -152,7 +167,7 @@ impl App {
             Route::Health => Ok(response::plain("ok")),
             Route::Ready => Ok(handlers::ready::respond(self).await),
             Route::Metrics => Ok(handlers::metrics::respond(self)),
-            Route::PublicKeys => Ok(match handlers::public_keys::render(&self.keys.load()) {
+            Route::PublicKeys => Ok(match handlers::public_keys::render(self.signer.load().keys()) {
                 Some(text) => self.text(headers, Keep::AnHour, response::PLAIN_TEXT, text),
                 None => response::refusal(StatusCode::NOT_FOUND),
             }),

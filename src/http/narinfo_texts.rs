@@ -1,8 +1,8 @@
 //! Narinfos that were rendered and signed before: signing one costs more than all else that is done for it.
 //!
-//! Owns when such a text may be sent again: while it is of the very path info that the store has now, and was signed by
-//! the very keys that are in use. Both are compared by their place in memory, which their entry here keeps from being
-//! used for anything else. Leaves to `store` whether the info still holds.
+//! Owns when such a text may be sent again: while it is of the very path info that the store has now, and was signed or
+//! left unsigned, by the very keys and settings that are in use. Both are compared by their place in memory, which their
+//! entry here keeps from being used for anything else. Leaves to `store` whether the info still holds.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,11 +11,11 @@ use harmonia_protocol::HashPart;
 use super::text::Text;
 use crate::bounded::Bounded;
 use crate::metrics::{CacheName, Metrics};
-use crate::signing::SigningKeys;
+use crate::signing::Signer;
 use crate::store::ValidPath;
 
 /// In which form a narinfo is told: whatever of a request, or of the moment, decides its bytes beside the path info and
-/// the keys.
+/// who signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Form {
     pub(super) syntax: Syntax,
@@ -47,12 +47,12 @@ pub(super) enum NarForm {
 #[derive(Debug, Clone)]
 pub(super) struct Sources {
     pub(super) valid: Arc<ValidPath>,
-    pub(super) keys: Arc<SigningKeys>,
+    pub(super) signer: Arc<Signer>,
 }
 
 impl Sources {
     fn are(&self, others: &Self) -> bool {
-        Arc::ptr_eq(&self.valid, &others.valid) && Arc::ptr_eq(&self.keys, &others.keys)
+        Arc::ptr_eq(&self.valid, &others.valid) && Arc::ptr_eq(&self.signer, &others.signer)
     }
 }
 
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_text_is_used_for_what_it_was_made_of_and_nothing_else() {
         let texts = NarinfoTexts::new(1 << 20);
-        let sources = Sources { valid: valid(), keys: Arc::default() };
+        let sources = Sources { valid: valid(), signer: Arc::default() };
         assert!(texts.find(NIX, &sources).is_none());
         let text = Arc::new(Text::new("narinfo"));
         texts.keep(NIX, sources.clone(), &text);
@@ -130,6 +130,6 @@ mod tests {
         assert!(texts.find(JSON, &sources).is_none() && texts.find(compressed, &sources).is_none());
         // What looks the same may have been otherwise in between.
         assert!(texts.find(NIX, &Sources { valid: valid(), ..sources.clone() }).is_none());
-        assert!(texts.find(NIX, &Sources { keys: Arc::default(), ..sources }).is_none());
+        assert!(texts.find(NIX, &Sources { signer: Arc::default(), ..sources }).is_none());
     }
 }

@@ -26,7 +26,6 @@ use std::sync::Arc;
 
 use deadpool::managed::BuildError;
 use harmonia_protocol::handshake::Session;
-use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::Name;
 use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart};
 use harmonia_protocol::path_info::PathInfo;
@@ -177,9 +176,13 @@ impl Store {
         self.realisations.find(&self.pool, output).await
     }
 
-    /// The file or directory that `names` lead to from a valid path, where the store is visible here, and the hash of
-    /// the NAR that it is in; `None` if they lead nowhere, out of the store, or to a path that is not valid.
-    pub async fn find(&self, valid: &ValidPath, names: &[Name]) -> Result<Option<(Found, NarHash)>, StoreError> {
+    /// The file or directory that `names` lead to from a valid path, where the store is visible here, and the valid path
+    /// that it is in; `None` if they lead nowhere, out of the store, or to a path that is not valid.
+    pub async fn find(
+        &self,
+        valid: &Arc<ValidPath>,
+        names: &[Name],
+    ) -> Result<Option<(Found, Arc<ValidPath>)>, StoreError> {
         let look = || tree::find(&self.directory, &self.real_directory, &valid.path, names);
         let found = {
             // It is never closed.
@@ -188,10 +191,10 @@ impl Store {
         };
         let Some(found) = found else { return Ok(None) };
         if found.store_path == valid.path {
-            return Ok(Some((found, valid.info.nar_hash)));
+            return Ok(Some((found, Arc::clone(valid))));
         }
         let other = self.valid_path(found.store_path.hash_part()).await?;
-        Ok(other.filter(|other| other.path == found.store_path).map(|other| (found, other.info.nar_hash)))
+        Ok(other.filter(|other| other.path == found.store_path).map(|other| (found, other)))
     }
 
     /// The log of the derivation with this hash part, or of the build of the output that has it.
@@ -206,10 +209,14 @@ impl Store {
         }
     }
 
-    /// The valid path that has the debug info of this build as [`BuildId::member`]; `None` if there is none, or if the
-    /// store is not visible here. To be answered, [`Self::index_debug_info`] has to run.
-    pub async fn debug_info(&self, id: &BuildId) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        self.debug_info.find(self, id).await
+    /// A valid path that has the debug info of this build as [`BuildId::member`] and is `wanted`; `None` if there is none,
+    /// or if the store is not visible here. To be answered, [`Self::index_debug_info`] has to run.
+    pub async fn debug_info(
+        &self,
+        id: &BuildId,
+        wanted: impl Fn(&ValidPath) -> bool,
+    ) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        self.debug_info.find(self, id, wanted).await
     }
 
     /// Looks through the store for debug info whenever a question needs it, without an end.

@@ -28,7 +28,8 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    fn generate(name: &'static str) -> Self {
+    /// A new one of this name.
+    pub(crate) fn generate(name: &'static str) -> Self {
         let prefix = Prefix::new(Release::Nix2_26, &[]);
         let _ = prefix
             .run(&["nix-store", "--generate-binary-cache-key", name, "/nix/etc/secret", "/nix/etc/public"])

@@ -45,8 +45,8 @@ pub(in crate::http) async fn respond(
             None if is_resumed => return Ok(refusal(StatusCode::NOT_FOUND)),
             None => return of_another_encoder(app, request, &valid).await,
         },
-        // A download that has begun may end.
-        None => match app.nars.kept(tag, &nar_hash).filter(|_| is_resumed) {
+        // A download that has begun may end, unless it might be of a path that is not given out.
+        None => match app.nars.kept(tag, &nar_hash).filter(|_| is_resumed && !app.signer.load().withholds()) {
             Some(kept) => resumable(request, &etag, kept).await?,
             None => return Ok(refusal(StatusCode::NOT_FOUND)),
         },

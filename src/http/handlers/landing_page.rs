@@ -13,7 +13,7 @@ use super::super::html::escape;
 use super::super::origin::origin;
 use super::super::response::{Keep, Reply, set, text};
 use super::super::{App, VERSION};
-use crate::config::Config;
+use crate::config::{Config, Sign};
 use crate::store::Store;
 
 const STYLE: &str = include_str!("landing_page.css");
@@ -44,15 +44,15 @@ impl LandingPage {
         }
     }
 
-    fn render(&self, url: &str, keys: &[String]) -> String {
+    fn render(&self, url: &str, keys: &[String], sign: &Sign) -> String {
         let mut page = String::with_capacity(2 * STYLE.len());
         // Writing to a string cannot fail.
-        let _ = self.write(&mut page, url, keys);
+        let _ = self.write(&mut page, url, keys, sign);
         page
     }
 
     /// Links are relative: a proxy may have this cache below a path.
-    fn write(&self, page: &mut String, url: &str, keys: &[String]) -> std::fmt::Result {
+    fn write(&self, page: &mut String, url: &str, keys: &[String], sign: &Sign) -> std::fmt::Result {
         write!(
             page,
             "<!doctype html>
@@ -74,7 +74,7 @@ Click a box to select its text.</p>
         )?;
         section(page, "nix.conf", "For <code>/etc/nix/nix.conf</code> of any machine with Nix:", &nix_conf(url, keys))?;
         section(page, "NixOS", "The same as a module of a NixOS configuration:", &nixos_module(url, keys))?;
-        write_keys(page, keys)?;
+        write_keys(page, keys, sign)?;
         write!(
             page,
             "<section>
@@ -103,8 +103,9 @@ Click a box to select its text.</p>
 pub(in crate::http) fn respond(app: &App, parts: &Parts) -> Reply {
     let page = &app.landing_page;
     let url = origin(&parts.headers, &parts.uri, page.is_https);
-    let keys: Vec<String> = app.keys.load().public_keys().map(ToString::to_string).collect();
-    let body = page.render(url.as_deref().unwrap_or(UNKNOWN_ORIGIN), &keys);
+    let signer = app.signer.load();
+    let keys: Vec<String> = signer.keys().public_keys().map(ToString::to_string).collect();
+    let body = page.render(url.as_deref().unwrap_or(UNKNOWN_ORIGIN), &keys, signer.sign());
     // The URL comes from headers that a shared cache in front does not tell requests apart by.
     let mut reply = text(StatusCode::OK, Keep::Not, "text/html; charset=utf-8", body.into());
     set(&mut reply, CONTENT_SECURITY_POLICY, page.policy.clone());
@@ -113,13 +114,24 @@ pub(in crate::http) fn respond(app: &App, parts: &Parts) -> Reply {
     reply
 }
 
-fn write_keys(page: &mut String, keys: &[String]) -> std::fmt::Result {
-    let text = match keys.len() {
-        0 => "This cache signs nothing itself. Clients take from it what is signed by keys that they trust already.",
-        1 => "Everything from here is signed with the secret half of this key:",
-        _ => "Everything from here is signed with the secret halves of these keys; one of them is enough:",
+fn write_keys(page: &mut String, keys: &[String], sign: &Sign) -> std::fmt::Result {
+    let what = match sign {
+        Sign::All => "Everything from here",
+        Sign::Trusted(_) => "What this cache trusts",
     };
-    write!(page, "<section>\n<h2>Public keys</h2>\n<p>{text}</p>\n")?;
+    write!(page, "<section>\n<h2>Public keys</h2>\n<p>")?;
+    match keys.len() {
+        0 => write!(
+            page,
+            "This cache signs nothing itself. Clients take from it what is signed by keys that they trust already."
+        ),
+        1 => write!(page, "{what} is signed with the secret half of this key:"),
+        _ => write!(page, "{what} is signed with the secret halves of these keys; one of them is enough:"),
+    }?;
+    writeln!(page, "</p>")?;
+    if let Sign::Trusted(_) = sign {
+        writeln!(page, "<p>It signs {}.</p>", escape(&sign.to_string()))?;
+    }
     for key in keys {
         writeln!(page, "<pre><code>{}</code></pre>", escape(key))?;
     }
@@ -163,27 +175,27 @@ fn nix_string(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn page(keys: &[String]) -> String {
+    fn page(keys: &[String], sign: &Sign) -> String {
         let page = LandingPage {
             is_https: false,
             priority: 30,
             store: "/nix/store".to_owned(),
             policy: HeaderValue::from_static(""),
         };
-        page.render("http://cache", keys)
+        page.render("http://cache", keys, sign)
     }
 
     #[test]
     fn what_a_key_is_called_is_never_markup_nor_nix() {
         let odd = ["<b>\"${x}\\-1:AAAA".to_owned()];
-        let html = page(&odd);
+        let html = page(&odd, &Sign::All);
         assert!(!html.contains("<b>"), "{html}");
         assert!(nixos_module("http://cache", &odd).contains(r#""<b>\"\${x}\\-1:AAAA""#));
     }
 
     #[test]
     fn without_keys_there_is_nothing_to_trust() {
-        let html = page(&[]);
+        let html = page(&[], &Sign::All);
         assert!(html.contains("signs nothing") && !html.contains("trusted-public-keys") && !html.contains("pubkey"));
     }
 }

@@ -21,7 +21,7 @@ use super::super::response::{Keep, Reply, refusal};
 
 /// Answers a request for the listing of the path with this hash part.
 pub(in crate::http) async fn respond(app: &App, headers: &HeaderMap, hash: HashPart) -> Result<Reply, HandlerError> {
-    let Some(valid) = app.store.valid_path(hash).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
+    let Some(valid) = app.valid_path(hash).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     let mut nar = app.store.nar(&valid).await?;
     let Some(layout) = nar.layout().await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     // The largest packages take a tenth of a second, which other requests need not wait for.

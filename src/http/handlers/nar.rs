@@ -75,10 +75,10 @@ pub(super) async fn current(
     hash: HashPart,
     nar_hash: NarHash,
 ) -> Result<Option<Arc<ValidPath>>, HandlerError> {
-    let mut valid = app.store.valid_path(hash).await?;
+    let mut valid = app.valid_path(hash).await?;
     if valid.as_ref().is_some_and(|valid| valid.info.nar_hash != nar_hash) {
         // Only the daemon says that there is no such NAR, and not what it said a while ago.
-        valid = app.store.valid_path_anew(hash).await?;
+        valid = app.store.valid_path_anew(hash).await?.filter(|valid| app.serves(valid));
     }
     // Rebuilt since that URL was given out: other bytes.
     Ok(valid.filter(|valid| valid.info.nar_hash == nar_hash))

@@ -27,7 +27,7 @@ pub(in crate::http) async fn respond(
     hash: HashPart,
     syntax: Syntax,
 ) -> Result<Reply, HandlerError> {
-    let Some(valid) = app.store.valid_path(hash).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
+    let Some(valid) = app.valid_path(hash).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     app.store.expect_references(&valid);
     let file = app.nars.file_info(&valid.info.nar_hash).filter(|_| app.compression.is_some());
     let nar = match app.compression {
@@ -47,7 +47,7 @@ pub(in crate::http) async fn respond(
 }
 
 fn text(app: &App, valid: Arc<ValidPath>, form: Form, file: Option<FileInfo>) -> Result<Arc<Text>, NarInfoError> {
-    let sources = Sources { valid, keys: app.keys.load_full() };
+    let sources = Sources { valid, signer: app.signer.load_full() };
     if let Some(text) = app.narinfo_texts.find(form, &sources) {
         return Ok(text);
     }
@@ -65,7 +65,7 @@ fn text(app: &App, valid: Arc<ValidPath>, form: Form, file: Option<FileInfo>) ->
 fn narinfo(app: &App, sources: &Sources, nar: NarForm, file: Option<FileInfo>) -> Result<NarInfo, NarInfoError> {
     let ValidPath { path, info } = &*sources.valid;
     let (hash, store) = (path.hash_part(), app.store.directory());
-    let signatures = sources.keys.sign(&info.fingerprint(path, store));
+    let signatures = sources.signer.sign_path(path, info, store);
     let of = |url, compression| NarInfo::of(path, info, store, url, compression, signatures);
     match nar {
         NarForm::Plain => Ok(of(nar_url(hash, &info.nar_hash)?, Compression::None)),

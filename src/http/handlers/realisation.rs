@@ -9,11 +9,9 @@ use harmonia_protocol::realisation::DerivationOutput;
 use super::super::App;
 use super::super::error::HandlerError;
 
-/// The realisation in the form that belongs to the output's; `None` if the daemon has none.
+/// The realisation in the form that belongs to the output's; `None` if the daemon has none, or none that is given out.
 pub(in crate::http) async fn render(app: &App, output: &DerivationOutput) -> Result<Option<Bytes>, HandlerError> {
     let Some(realisation) = app.store.realisation(output).await? else { return Ok(None) };
-    let keys = app.keys.load();
-    let fingerprints = realisation.fingerprints(output);
-    let signatures = fingerprints.iter().flat_map(|fingerprint| keys.sign(fingerprint)).collect();
-    Ok(Some(realisation.to_json(output, signatures).into()))
+    let signatures = app.signer.load().sign_realisation(&realisation, output);
+    Ok(signatures.map(|signatures| realisation.to_json(output, signatures).into()))
 }

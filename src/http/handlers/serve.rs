@@ -6,6 +6,7 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::Name;
@@ -36,7 +37,7 @@ pub(in crate::http) async fn respond(
     headers: &HeaderMap,
     place: &Place,
 ) -> Result<Reply, HandlerError> {
-    let mut reply = match app.store.valid_path(place.hash).await? {
+    let mut reply = match app.valid_path(place.hash).await? {
         Some(valid) => at(app, method, headers, place, &valid).await?,
         None => refusal(StatusCode::NOT_FOUND),
     };
@@ -50,31 +51,50 @@ async fn at(
     method: &Method,
     headers: &HeaderMap,
     place: &Place,
-    valid: &ValidPath,
+    valid: &Arc<ValidPath>,
 ) -> Result<Reply, HandlerError> {
     let slot = app.files.open().await;
-    let Some((Found { below, object, .. }, nar_hash)) = app.store.find(valid, &place.names).await? else {
+    let Some((Found { below, object, .. }, within)) = find(app, valid, &place.names).await? else {
         return Ok(refusal(StatusCode::NOT_FOUND));
     };
     match object {
         FoundObject::File(_) if place.slash => Ok(refusal(StatusCode::NOT_FOUND)),
         FoundObject::File(file) => {
             let name = place.names.last().map_or(valid.path.name().as_bytes(), Name::as_bytes);
-            let reply = file::respond(app, method, headers, file, tag(&nar_hash, &below), Keep::AnHour, slot)?;
+            let reply =
+                file::respond(app, method, headers, file, tag(&within.info.nar_hash, &below), Keep::AnHour, slot)?;
             Ok(typed(reply, &content_type(name)))
         }
         FoundObject::Directory(_) if !place.slash => Ok(slash_redirect(place)),
         FoundObject::Directory(directory) => {
             let index: Vec<_> = place.names.iter().cloned().chain(Name::new(INDEX)).collect();
-            match app.store.find(valid, &index).await? {
-                Some((Found { below, object: FoundObject::File(file), .. }, nar_hash)) => {
-                    let reply = file::respond(app, method, headers, file, tag(&nar_hash, &below), Keep::AnHour, slot)?;
+            match find(app, valid, &index).await? {
+                Some((Found { below, object: FoundObject::File(file), .. }, within)) => {
+                    let reply = file::respond(
+                        app,
+                        method,
+                        headers,
+                        file,
+                        tag(&within.info.nar_hash, &below),
+                        Keep::AnHour,
+                        slot,
+                    )?;
                     Ok(typed(reply, HTML))
                 }
                 _ => page(app, headers, place, valid, &directory).await,
             }
         }
     }
+}
+
+/// What is there, and the path that it is in, if that is given out too.
+async fn find(
+    app: &App,
+    valid: &Arc<ValidPath>,
+    names: &[Name],
+) -> Result<Option<(Found, Arc<ValidPath>)>, HandlerError> {
+    let found = app.store.find(valid, names).await?;
+    Ok(found.filter(|(_, within)| Arc::ptr_eq(within, valid) || app.serves(within)))
 }
 
 /// Our page of the directory.

@@ -94,9 +94,14 @@ impl DebugInfo {
         Self { files: Arc::new(Files(directory)), index: Index::new(MAX_IDS), wanted: Notify::new(), scans }
     }
 
-    /// The valid path that has the debug info of this build; `None` if there is none, or if the store's files are not
-    /// visible here. A dropped future leaves a scan that it asked for to go on.
-    pub(super) async fn find(&self, store: &Store, id: &BuildId) -> Result<Option<Arc<ValidPath>>, StoreError> {
+    /// A valid path that has the debug info of this build and is `wanted`; `None` if there is none, or if the store's
+    /// files are not visible here. A dropped future leaves a scan that it asked for to go on.
+    pub(super) async fn find(
+        &self,
+        store: &Store,
+        id: &BuildId,
+        wanted: impl Fn(&ValidPath) -> bool,
+    ) -> Result<Option<Arc<ValidPath>>, StoreError> {
         let deadline = Instant::now() + PATIENCE;
         let mut scans = self.scans.subscribe();
         let begun = scans.borrow().begun;
@@ -105,7 +110,7 @@ impl DebugInfo {
             // Before the index is looked at, which has what was found by then.
             let now = scans.borrow_and_update().clone();
             let verdict = now.verdict(begun, changed, Instant::now());
-            if let Some(found) = self.look_up(store, id).await? {
+            if let Some(found) = self.look_up(store, id, &wanted).await? {
                 return Ok(Some(found));
             }
             match verdict {
@@ -121,9 +126,14 @@ impl DebugInfo {
         }
     }
 
-    async fn look_up(&self, store: &Store, id: &BuildId) -> Result<Option<Arc<ValidPath>>, StoreError> {
+    async fn look_up(
+        &self,
+        store: &Store,
+        id: &BuildId,
+        wanted: &impl Fn(&ValidPath) -> bool,
+    ) -> Result<Option<Arc<ValidPath>>, StoreError> {
         for hash in self.index.candidates(id) {
-            let Some(valid) = store.valid_path(hash).await? else { continue };
+            let Some(valid) = store.valid_path(hash).await?.filter(|valid| wanted(valid)) else { continue };
             let (path, id) = (valid.path.clone(), id.clone());
             // A path of the same name can have come in its place.
             if self.on_disk(move |files| files.have(&path, &id)).await? {

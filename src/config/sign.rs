@@ -1,0 +1,152 @@
+//! What this cache signs: `sign`, `trusted_public_keys` and `serve_untrusted`.
+//!
+//! Owns their values and what they mean together. Leaves to [`crate::signing`] whether a path is trusted. A message never
+//! holds what stands after the colon of a key: it may be a secret one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use harmonia_protocol::signature::{KeyError, KeyName, PublicKey, SecretKey};
+
+use super::file::File;
+use super::{ConfigError, Problem};
+
+/// Which paths are signed with our keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Sign {
+    /// Every one.
+    #[default]
+    All,
+    /// Those that there is a reason to trust.
+    Trusted(Trusted),
+}
+
+/// What is trusted besides what was built here and what is content-addressed, and what becomes of the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trusted {
+    /// A path that one of these has signed is trusted.
+    pub public_keys: Vec<PublicKey>,
+    /// Whether the rest is served, without our signature.
+    pub serve_untrusted: bool,
+}
+
+/// For people: `signing …`.
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Trusted(Trusted { public_keys, serve_untrusted }) = self else {
+            return f.write_str("every path");
+        };
+        f.write_str("what was built here, is content-addressed")?;
+        match public_keys.len() {
+            0 => f.write_str(" and nothing else")?,
+            1 => f.write_str(" or has a signature of the trusted key")?,
+            more => write!(f, " or has a signature of one of {more} trusted keys")?,
+        }
+        f.write_str(if *serve_untrusted { ", other paths are served unsigned" } else { ", other paths are not served" })
+    }
+}
+
+/// The value of `sign`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    All,
+    Trusted,
+}
+
+impl FromStr for Scope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            "trusted" => Ok(Self::Trusted),
+            _ => Err(format!("expected \"all\" or \"trusted\", found {text:?}")),
+        }
+    }
+}
+
+/// One of `trusted_public_keys`.
+pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
+    PublicKey::parse(text).map_err(|cause| {
+        let name = text.split_once(':').and_then(|(name, _)| KeyName::new(name).ok());
+        let shown = name.map_or_else(|| "an element".to_owned(), |name| format!("{:?}", name.as_str()));
+        if matches!(cause, KeyError::Length { .. }) && SecretKey::parse(text).is_ok() {
+            return format!(
+                "{shown} is a secret key\n  help: write its public half; the secret one belongs into a file of its own"
+            );
+        }
+        format!(
+            "{shown} is not a public key: {cause}\n  help: write \"NAME:BASE64\", as in trusted-public-keys of nix.conf"
+        )
+    })
+}
+
+/// What the three say together.
+pub(super) fn sign(file: &mut File) -> Result<Sign, ConfigError> {
+    let public_keys = std::mem::take(&mut file.trusted_public_keys);
+    let serve_untrusted = file.serve_untrusted.unwrap_or(true);
+    match file.sign.unwrap_or(Scope::All) {
+        Scope::Trusted => Ok(Sign::Trusted(Trusted { public_keys, serve_untrusted })),
+        Scope::All if !public_keys.is_empty() => Err(without_effect(file, "trusted_public_keys")),
+        Scope::All if !serve_untrusted => Err(without_effect(file, "serve_untrusted")),
+        Scope::All => Ok(Sign::All),
+    }
+}
+
+fn without_effect(file: &File, key: &'static str) -> ConfigError {
+    file.error_at(key, Problem::SignsAll { key })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{loaded, message};
+    use super::*;
+
+    const KEY: &str = "cache.example.org-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+    #[test]
+    fn every_path_is_signed_unless_the_file_says_otherwise() {
+        for text in ["", "sign = \"all\"", "serve_untrusted = true\ntrusted_public_keys = []"] {
+            assert_eq!(loaded(text).0.sign, Sign::All, "{text}");
+        }
+        let trusted = |public_keys, serve_untrusted| Sign::Trusted(Trusted { public_keys, serve_untrusted });
+        assert_eq!(loaded("sign = \"trusted\"").0.sign, trusted(vec![], true));
+        let text = format!("sign = \"trusted\"\ntrusted_public_keys = [\"{KEY}\"]\nserve_untrusted = false");
+        assert_eq!(loaded(&text).0.sign, trusted(vec![PublicKey::parse(KEY).unwrap()], false));
+    }
+
+    #[test]
+    fn what_contradicts_itself_or_is_malformed_is_an_error_with_its_line_and_help() {
+        let (_, secret) = SecretKey::generate(KeyName::new("cache-1").unwrap()).unwrap();
+        for (text, expected) in [
+            ("sign = \"some\"".to_owned(), "config.toml:1: sign: expected \"all\" or \"trusted\", found \"some\""),
+            (
+                format!("\ntrusted_public_keys = [\"{KEY}\"]"),
+                "config.toml:2: trusted_public_keys is set, but every path is signed\n  help: set sign = \"trusted\" too, \
+                 or remove it",
+            ),
+            (
+                "sign = \"all\"\nserve_untrusted = false".to_owned(),
+                "config.toml:2: serve_untrusted is set, but every path is signed\n  help: set sign = \"trusted\" too, or \
+                 remove it",
+            ),
+            (
+                format!("sign = \"trusted\"\ntrusted_public_keys = [\n\"{KEY}\",\n\"short:AAAA\"]"),
+                "config.toml:4: trusted_public_keys: \"short\" is not a public key: 3 bytes where 32 are required\n  help: \
+                 write \"NAME:BASE64\", as in trusted-public-keys of nix.conf",
+            ),
+            (
+                "trusted_public_keys = [\"AAAA\"]".to_owned(),
+                "config.toml:1: trusted_public_keys: an element is not a public key: no key name before a colon\n  help: \
+                 write \"NAME:BASE64\", as in trusted-public-keys of nix.conf",
+            ),
+            (
+                format!("trusted_public_keys = [\"{secret}\"]"),
+                "config.toml:1: trusted_public_keys: \"cache-1\" is a secret key\n  help: write its public half; the \
+                 secret one belongs into a file of its own",
+            ),
+        ] {
+            assert_eq!(message(&text), expected);
+        }
+    }
+}

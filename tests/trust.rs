@@ -1,0 +1,237 @@
+//! `sign = "trusted"`: which paths of a real daemon's store are signed, and which are given out at all.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+
+use crate::support::client::Client;
+use crate::support::content::{self, Content, hash_part};
+use crate::support::daemon::Daemon;
+use crate::support::http::Http;
+use crate::support::keys::{self, Key};
+use crate::support::metrics::await_value;
+use crate::support::prefix::Prefix;
+use crate::support::release::Release;
+use crate::support::scratch;
+use crate::support::served::{self, values};
+use crate::support::server::Harmonia;
+
+/// Builds a directory with a file, a link to somewhere, and the debug info of a build.
+const EXPRESSION: &str = r#"
+{ name, target ? "nowhere" }:
+let id = builtins.hashString "sha1" name;
+in derivation {
+  inherit name;
+  system = builtins.currentSystem;
+  builder = "/usr/bin/perl";
+  args = [ "-e" ''
+    mkdir($_), chdir($_) for $ENV{out};
+    symlink "${target}", "link";
+    open F, ">", "file"; print F "${name}";
+    mkdir($debug .= "$_/") for qw(lib debug .build-id ${builtins.substring 0 2 id});
+    open F, ">", $debug . "${builtins.substring 2 38 id}.debug";
+  '' ];
+}
+"#;
+
+/// Everything that is copied in, and by which key it is signed.
+const COPIED: [(&str, Signer); 4] = [
+    ("signed-by-a-trusted-key", Signer::Trusted),
+    ("signed-by-another-key", Signer::Another),
+    ("forged-under-the-trusted-name", Signer::Forger),
+    ("unsigned", Signer::Nobody),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Signer {
+    Trusted,
+    Another,
+    Forger,
+    Nobody,
+}
+
+/// A store with a path of each kind.
+struct Store {
+    daemon: Daemon,
+    /// Name, path, and whether it is trusted.
+    paths: Vec<(&'static str, String, bool)>,
+}
+
+fn build(prefix: &Prefix, arguments: &[&str]) -> String {
+    fs::write(prefix.on_host("/nix/tmp/build.nix"), EXPRESSION).unwrap();
+    prefix.run(&[&["nix-build", "--no-out-link", "/nix/tmp/build.nix"], arguments].concat()).text()
+}
+
+impl Store {
+    /// What is copied was built, signed and put into a cache of files by another store of the same release.
+    fn of(release: Release) -> Self {
+        let config = ["substitute = false".to_owned()];
+        let (elsewhere, here) = (Prefix::new(release, &config), Prefix::new(release, &config));
+        let forger = Key::generate(keys::FOREIGN.name);
+        let mut paths = Vec::new();
+        for (name, signer) in COPIED {
+            let path = build(&elsewhere, &["--argstr", "name", name]);
+            match signer {
+                Signer::Trusted => content::sign(&elsewhere, &keys::FOREIGN, &path),
+                Signer::Another => content::sign(&elsewhere, &keys::THIRD, &path),
+                Signer::Forger => content::sign(&elsewhere, &forger, &path),
+                Signer::Nobody => {}
+            }
+            paths.push((name, path, signer == Signer::Trusted));
+        }
+        let copied: Vec<_> = paths.iter().map(|(_, path, _)| path.as_str()).collect();
+        let cache = "file:///nix/tmp/cache";
+        let _ = elsewhere.run(&[&["nix", "copy", "--to", cache], &*copied].concat()).stdout();
+        let mut moving = Command::new("cp");
+        moving.arg("-r").arg(elsewhere.on_host("/nix/tmp/cache")).arg(here.on_host("/nix/tmp/"));
+        assert!(moving.status().unwrap().success());
+        let _ = here.run(&[&["nix", "copy", "--no-check-sigs", "--from", cache], &*copied].concat()).stdout();
+
+        let unsigned = paths[3].1.clone();
+        paths.push((
+            "built-here",
+            build(&here, &["--argstr", "name", "built-here", "--argstr", "target", &unsigned]),
+            true,
+        ));
+        let source = here.run(&["nix-store", "--add", "/nix/tmp/build.nix"]).text();
+        paths.push(("content-addressed", source, true));
+        Self { daemon: Daemon::on(here, Content::default()), paths }
+    }
+
+    fn path(&self, wanted: &str) -> &str {
+        &self.paths.iter().find(|(name, ..)| *name == wanted).unwrap().1
+    }
+
+    fn server(&self, more: &str) -> Harmonia {
+        // As in nix.conf, of keys that signed nothing here too.
+        let unrelated = Key::generate("unrelated-1").public;
+        let trusted = &keys::FOREIGN.public;
+        Harmonia::start(&format!(
+            "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\nsign_key_paths = [\"{}\"]\nsign = \"trusted\"\n\
+             trusted_public_keys = [\"{unrelated}\", \"{trusted}\"]\n{more}",
+            self.daemon.socket().display(),
+            self.daemon.on_host("/nix/store").display(),
+            keys::OURS.secret.display(),
+        ))
+    }
+}
+
+fn signers(narinfo: &str) -> Vec<&str> {
+    values(narinfo, "Sig").iter().map(|signature| signature.split(':').next().unwrap()).collect()
+}
+
+/// The statuses of all that is said of a path and of what is in it.
+fn statuses(http: Http, name: &str, path: &str, nar_url: &str) -> Vec<u16> {
+    let hash = hash_part(path);
+    let build_id = data_encoding::HEXLOWER.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, name.as_bytes()).as_ref());
+    let urls = [
+        format!("/{hash}.narinfo"),
+        format!("/{hash}.narinfo?json"),
+        nar_url.to_owned(),
+        format!("/{hash}.ls"),
+        format!("/serve/{hash}/file"),
+        format!("/debuginfo/{build_id}"),
+    ];
+    urls.iter().map(|url| http.get(url).status).collect()
+}
+
+fn signs_and_serves_what_is_trusted(release: Release) {
+    let store = Store::of(release);
+    let (serving, withholding) = (store.server(""), store.server("serve_untrusted = false\n"));
+    let start = "signing what was built here, is content-addressed or has a signature of one of 2 trusted keys, ";
+    serving.logged(&format!("{start}other paths are served unsigned"));
+    withholding.logged(&format!("{start}other paths are not served"));
+    for (name, path, is_trusted) in &store.paths {
+        let url = format!("/{}.narinfo", hash_part(path));
+        // The second answer is the text that was kept.
+        for _ in 0..2 {
+            let response = serving.http().get(&url);
+            let signers = signers(response.text());
+            assert_eq!(signers.contains(&keys::OURS.name), *is_trusted, "{release}, {name}: {signers:?}");
+            if *is_trusted {
+                assert_eq!(withholding.http().get(&url).body, response.body, "{release}, {name}");
+            }
+        }
+        let narinfo = serving.http().get(&url);
+        let nar = format!("/{}", served::value(narinfo.text(), "URL"));
+        // A source is a file, which has no files.
+        let in_it = if *name == "content-addressed" { 404 } else { 200 };
+        let all = [200, 200, 200, 200, in_it, in_it];
+        assert_eq!(statuses(serving.http(), name, path, &nar), all, "{release}, {name}");
+        let expected = if *is_trusted { all } else { [404; 6] };
+        assert_eq!(statuses(withholding.http(), name, path, &nar), expected, "{release}, {name}");
+    }
+    // What is trusted does not give out what is not.
+    let link = format!("/serve/{}/link/file", hash_part(store.path("built-here")));
+    assert_eq!((serving.http().get(&link).status, withholding.http().get(&link).status), (200, 404), "{release}");
+
+    let client = Client::new(release, serving.url(), &[&keys::OURS]);
+    let taken = ["signed-by-a-trusted-key", "built-here", "content-addressed"].map(|name| store.path(name));
+    let _ = client.copy(&taken).stdout();
+    for refused in ["signed-by-another-key", "forged-under-the-trusted-name", "unsigned"] {
+        let reason = client.copy(&[store.path(refused)]).failure();
+        assert!(reason.contains("signature"), "{refused} failed for another reason: {reason}");
+    }
+}
+
+#[test]
+fn a_daemon_of_nix_2_3_vouches_for_what_it_built() {
+    signs_and_serves_what_is_trusted(Release::Nix2_3);
+}
+
+#[test]
+fn a_daemon_of_nix_2_8_vouches_for_what_it_built() {
+    signs_and_serves_what_is_trusted(Release::Nix2_8);
+}
+
+#[test]
+fn a_daemon_of_nix_2_26_vouches_for_what_it_built() {
+    signs_and_serves_what_is_trusted(Release::Nix2_26);
+}
+
+#[test]
+fn a_daemon_of_nix_2_34_vouches_for_what_it_built() {
+    signs_and_serves_what_is_trusted(Release::Nix2_34);
+}
+
+/// Also where they are kept on disk from before, and asked for by a client that resumes.
+#[test]
+fn compressed_nars_of_what_is_not_trusted_are_not_given_out() {
+    let store = Store::of(Release::Nix2_34);
+    let dir = scratch::fresh_dir().join("nars");
+    let cache = format!("enable_compression = true\nnar_cache.dir = {dir:?}\n");
+    let path = store.path("unsigned");
+    let narinfo = format!("/{}.narinfo", hash_part(path));
+    let serving = store.server(&cache);
+    let url = format!("/{}", served::value(serving.http().get(&narinfo).text(), "URL"));
+    assert_eq!(serving.http().get(&url).status, 200);
+    await_value(serving.http(), "harmonia_nar_cache_entries", 1.0);
+    drop(serving);
+    let withholding = store.server(&format!("serve_untrusted = false\n{cache}"));
+    withholding.logged("cache of nars: 1 kept");
+    assert_eq!(withholding.http().get(&narinfo).status, 404);
+    assert_eq!(withholding.http().get(&url).status, 404);
+    assert_eq!(withholding.http().get_with(&url, &[("Range", "bytes=1-")]).status, 404);
+}
+
+#[test]
+fn the_page_and_a_check_say_what_is_signed() {
+    let daemon = Daemon::shared(Release::Nix2_34);
+    let config = format!(
+        "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\nsign = \"trusted\"\nserve_untrusted = false\n",
+        daemon.socket().display(),
+        keys::OURS.secret.display()
+    );
+    let said = "what was built here, is content-addressed and nothing else, other paths are not served";
+    let harmonia = Harmonia::start(&config);
+    let page = harmonia.http().get("/");
+    assert!(page.text().contains(&format!("<p>It signs {said}.</p>")), "{}", page.text());
+    assert!(!page.text().contains("Everything from here"));
+    let file = scratch::fresh_dir().join("config.toml");
+    fs::write(&file, config).unwrap();
+    let mut check = Harmonia::program();
+    let checked = check.arg("--config").arg(file).arg("check").stdout(Stdio::piped()).output().unwrap();
+    let output = String::from_utf8(checked.stdout).unwrap();
+    assert!(output.contains(&format!("\nsigning: {said}\n")), "{output}");
+}
