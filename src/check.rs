@@ -22,7 +22,7 @@ pub async fn run(config: &Config) -> Result<(), Error> {
     }
     println!("signing: {}", config.sign);
     if let Some(files) = &config.tls {
-        tls::Identity::load(files.cert.clone(), files.key.clone())?;
+        tls::Identity::load(&files.cert, &files.key)?;
         println!("tls: ok, {}", files.cert.display());
     }
 

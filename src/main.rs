@@ -22,7 +22,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Error> {
-    let (mut config, warnings) = Config::load(cli.options.overrides(), &Environment::capture())?;
+    let (overrides, environment) = (cli.options.overrides(), Environment::capture());
+    let load = move || Config::load(overrides.clone(), &environment).map_err(Error::from);
+    let (mut config, warnings) = load()?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -34,11 +36,16 @@ fn run(cli: &Cli) -> Result<(), Error> {
     runtime.block_on(async {
         match cli.command {
             Some(Command::Cache { action }) => cache::run(&config, action),
-            None => serve::run(&config, false).await,
+            None => serve::run(config, false, Box::new(load)).await,
             Some(Command::Check) => check::run(&config).await,
             Some(Command::Quickstart) => {
                 quickstart::prepare(&mut config)?;
-                serve::run(&config, true).await
+                let load = move || {
+                    let (mut config, warnings) = load()?;
+                    quickstart::prepare(&mut config)?;
+                    Ok((config, warnings))
+                };
+                serve::run(config, true, Box::new(load)).await
             }
         }
     })

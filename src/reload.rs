@@ -1,53 +1,90 @@
-//! SIGHUP: the certificate and the signing keys are read again, from the files that were named at the start.
+//! SIGHUP: the configuration, the certificate and the signing keys are read again.
 //!
-//! Each takes effect by itself and at once, for new handshakes and new narinfos; running downloads go on. What cannot be
-//! used leaves the old in service. The configuration itself is not read again.
+//! Each takes effect by itself and at once, for new connections, handshakes and narinfos; what is running goes on. What
+//! cannot be used leaves the old in service, and what needs a restart is named.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::signal::unix::Signal;
+use tokio::sync::watch;
 
-use crate::config::Sign;
+use crate::config::Config;
+use crate::error::Error;
 use crate::http::App;
+use crate::net::Limits;
 use crate::net::tls::Identity;
 use crate::notify;
 use crate::signing::{Signer, SigningKeys};
 
-/// What is read again.
+/// Reads the configuration again, with its warnings.
+pub type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), Error> + Send>;
+
+/// What is replaced.
 pub struct Reload {
+    /// What is in force.
+    pub config: Config,
+    /// Where a new one comes from.
+    pub load: Load,
     /// The certificate in use, where there is TLS.
     pub identity: Option<Arc<Identity>>,
-    /// What signs.
+    /// What signs and what remembers.
     pub app: Arc<App>,
-    /// The files of the keys.
-    pub sign_key_paths: Vec<PathBuf>,
-    /// Which paths they sign; that is not read again.
-    pub sign: Sign,
-    /// Those below it are not warned about.
-    pub credentials_directory: Option<PathBuf>,
+    /// The bounds on connections.
+    pub limits: watch::Sender<Limits>,
 }
 
 impl Reload {
     /// Reads everything again at each signal.
-    pub async fn at_each(self, mut signal: Signal) {
+    pub async fn at_each(mut self, mut signal: Signal) {
         while signal.recv().await.is_some() {
             notify::reloading();
-            if let Some(identity) = &self.identity {
-                match identity.reload() {
-                    Ok(()) => tracing::info!("reloaded the certificate"),
-                    Err(error) => tracing::error!("the certificate in use stays: {error}"),
-                }
+            match (self.load)() {
+                Ok((new, warnings)) => self.take_over(new, &warnings),
+                Err(error) => tracing::error!("the configuration in use stays: {error}"),
             }
-            match SigningKeys::load_and_warn(&self.sign_key_paths, self.credentials_directory.as_deref()) {
-                Ok(keys) => {
-                    tracing::info!("reloaded the signing keys: {}", names(&keys));
-                    self.app.replace_signer(Signer::new(keys, self.sign.clone()));
-                }
-                Err(error) => tracing::error!("the signing keys in use stay: {error}"),
-            }
+            self.certificate();
+            self.signer();
             notify::ready();
         }
+    }
+
+    fn take_over(&mut self, new: Config, warnings: &[String]) {
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let changes = self.config.take_over(new);
+        if !changes.waiting.is_empty() {
+            tracing::warn!("changed in the configuration, and needs a restart: {}", changes.waiting.join(", "));
+        }
+        if !changes.taken.is_empty() {
+            tracing::info!("changed by the configuration: {}", changes.taken.join(", "));
+        }
+        self.app.adjust(&self.config);
+        self.limits.send_replace(Limits::of(&self.config));
+    }
+
+    fn certificate(&self) {
+        if let (Some(identity), Some(tls)) = (&self.identity, &self.config.tls) {
+            match identity.replace(&tls.cert, &tls.key) {
+                Ok(()) => tracing::info!("reloaded the certificate"),
+                Err(error) => tracing::error!("the certificate in use stays: {error}"),
+            }
+        }
+    }
+
+    fn signer(&self) {
+        let Config { sign_key_paths, credentials_directory, sign, .. } = &self.config;
+        let keys = match SigningKeys::load_and_warn(sign_key_paths, credentials_directory.as_deref()) {
+            Ok(keys) => {
+                tracing::info!("reloaded the signing keys: {}", names(&keys));
+                Arc::new(keys)
+            }
+            Err(error) => {
+                tracing::error!("the signing keys in use stay: {error}");
+                self.app.keys()
+            }
+        };
+        self.app.replace_signer(Signer::new(keys, sign.clone()));
     }
 }
 

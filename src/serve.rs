@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::config::{Config, Sign};
 use crate::error::Error;
@@ -13,43 +13,36 @@ use crate::net::tls::Identity;
 use crate::net::{self, Limits, Listener};
 use crate::notify;
 use crate::quickstart::Guide;
-use crate::reload::Reload;
+use crate::reload::{Load, Reload};
 use crate::signing::{Signer, SigningKeys};
 use crate::store::Store;
 
 /// Serves until SIGTERM or SIGINT, then lets running responses finish, unless the signal comes again.
 ///
 /// A daemon that is not there is no reason not to start: requests are answered 503 until it is. With `guide` a
-/// newcomer is told what to type.
-pub async fn run(config: &Config, guide: bool) -> Result<(), Error> {
+/// newcomer is told what to type. `load` is for SIGHUP.
+pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     let keys = SigningKeys::load_and_warn(&config.sign_key_paths, config.credentials_directory.as_deref())?;
-    let identity = config.tls.as_ref().map(|tls| Identity::load(tls.cert.clone(), tls.key.clone())).transpose()?;
+    let identity = config.tls.as_ref().map(|tls| Identity::load(&tls.cert, &tls.key)).transpose()?;
     let acceptor = identity.as_ref().map(Identity::acceptor).transpose()?;
     let metrics = Arc::new(Metrics::default());
-    let store = Store::new(config, &metrics)?;
+    let store = Store::new(&config, &metrics)?;
     let no_signals = |cause| Error::System { doing: "listen to signals", cause };
     let stop = StopSignals::new().map_err(no_signals)?;
     let hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
-    let listeners = listen(config).await?;
+    let listeners = listen(&config).await?;
     let url = announce(&listeners, acceptor.is_some(), &keys, &config.sign);
     let guide = url.filter(|_| guide).map(|url| Guide::new(url, &keys));
 
-    let signer = Signer::new(keys, config.sign.clone());
-    let app = Arc::new(App::new(config, store, signer, metrics));
+    let signer = Signer::new(Arc::new(keys), config.sign.clone());
+    let app = Arc::new(App::new(&config, store, signer, metrics));
     tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
-    let reload = Reload {
-        identity,
-        app: Arc::clone(&app),
-        sign_key_paths: config.sign_key_paths.clone(),
-        sign: config.sign.clone(),
-        credentials_directory: config.credentials_directory.clone(),
-    };
+    let (changed_limits, limits) = watch::channel(Limits::of(&config));
+    let reload = Reload { config, load, identity, app: Arc::clone(&app), limits: changed_limits };
     tokio::spawn(reload.at_each(hangup));
     tokio::spawn(notify::watchdog(Arc::clone(&app)));
     tokio::spawn(index_debug_info(Arc::clone(&app)));
     notify::ready();
-    let limits =
-        Limits { max_connections: config.max_connections(), drain: config.shutdown_timeout, ..Limits::default() };
     let service = move |request| {
         let app = Arc::clone(&app);
         async move { app.respond(request).await }

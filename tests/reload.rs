@@ -1,7 +1,9 @@
-//! SIGHUP: new certificates and keys while the server runs.
+//! SIGHUP: another configuration, new certificates and keys while the server runs.
 
 use std::fs;
-use std::path::Path;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -10,7 +12,12 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::support::keys;
+use crate::support::client::Client;
+use crate::support::daemon::Daemon;
+use crate::support::http::Connection;
+use crate::support::keys::{self, Key};
+use crate::support::metrics::value;
+use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::scripted_daemon::ScriptedDaemon;
 use crate::support::served;
@@ -48,6 +55,132 @@ fn new_signing_keys_sign_after_a_hangup_and_bad_ones_leave_the_old() {
     harmonia.hang_up();
     harmonia.logged(&format!("INFO reloaded the signing keys: {}", keys::FOREIGN.public));
     assert_eq!(signer(), keys::FOREIGN.name);
+}
+
+/// A server whose configuration file can be written anew.
+struct Configured {
+    file: PathBuf,
+    harmonia: Harmonia,
+}
+
+impl Configured {
+    fn start(config: &str) -> Self {
+        let file = scratch::fresh_dir().join("config.toml");
+        fs::write(&file, format!("bind = \"127.0.0.1:0\"\n{config}")).unwrap();
+        let mut program = Harmonia::program();
+        program.arg("--config").arg(&file);
+        Self { harmonia: Harmonia::launch(program), file }
+    }
+
+    /// Writes the file, and has it read again.
+    fn reload(&self, config: &str) {
+        fs::write(&self.file, format!("bind = \"127.0.0.1:0\"\n{config}")).unwrap();
+        self.harmonia.hang_up();
+    }
+}
+
+#[test]
+fn a_key_is_replaced_by_way_of_both_and_no_download_is_dropped() {
+    let daemon = Daemon::shared(Release::Nix2_34);
+    let config = |keys: &[&Key]| {
+        let keys: Vec<_> = keys.iter().map(|key| format!("\"{}\"", key.secret.display())).collect();
+        format!("daemon_socket = \"{}\"\nsign_key_paths = [{}]\n", daemon.socket().display(), keys.join(", "))
+    };
+    let (old, new) = (&*keys::OURS, &*keys::THIRD);
+    let server = Configured::start(&config(&[old]));
+    let mut running = TcpStream::connect(server.harmonia.address()).unwrap();
+    let nar = served::nar_url("large");
+    running.write_all(format!("GET {nar} HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    running.read_exact(&mut [0; 1]).unwrap();
+
+    let path = daemon.content().path("many-references");
+    let copies = |key: &Key| {
+        let client = Client::new(Release::Nix2_26, server.harmonia.url(), &[key]);
+        client.copy(&[path]).succeeded() && client.has(path)
+    };
+    for (keys, takes) in [(&[old][..], [true, false]), (&[old, new], [true, true]), (&[new], [false, true])] {
+        if keys.len() != 1 || keys[0].name != old.name {
+            server.reload(&config(keys));
+            let names: Vec<_> = keys.iter().map(|key| key.public.as_str()).collect();
+            server.harmonia.logged(&format!("INFO reloaded the signing keys: {}", names.join(" ")));
+        }
+        let narinfo = server.harmonia.http().get(&served::narinfo_url("many-references"));
+        let signers: Vec<_> = served::values(narinfo.text(), "Sig").iter().map(|it| it.split(':').next()).collect();
+        assert_eq!(signers, keys.iter().map(|key| Some(key.name)).collect::<Vec<_>>());
+        assert_eq!([old, new].map(copies), takes, "{signers:?}");
+    }
+    server.harmonia.logged_times("INFO changed by the configuration: sign_key_paths", 2);
+
+    let mut answer = Vec::new();
+    running.read_to_end(&mut answer).unwrap();
+    let expected = served::http().get(&nar).body;
+    assert!(answer.ends_with(&expected), "{} bytes of {}", answer.len(), expected.len());
+}
+
+#[test]
+fn limits_change_while_connections_are_open_and_what_needs_a_restart_is_named() {
+    let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
+    let config = |more: &str| format!("{}workers = 1\n{more}", daemon.config());
+    let server = Configured::start(&config("max_connection_rate = 1\n"));
+    let ask = |connection: &mut Connection| {
+        connection.send(b"GET /health HTTP/1.1\r\nHost: c\r\n\r\n").unwrap();
+    };
+    let connect = || Connection::open(server.harmonia.address()).unwrap();
+    let (mut first, mut second, mut third) = (connect(), connect(), connect());
+    ask(&mut first);
+    assert_eq!(first.receive(false).unwrap().status, 200);
+    // There is room for one, so these wait in the kernel.
+    ask(&mut second);
+    ask(&mut third);
+    server.reload(&config("max_connection_rate = 2\n"));
+    assert_eq!(second.receive(false).unwrap().status, 200);
+
+    server.reload(&config("max_connection_rate = 1\nworkerz = 2\n"));
+    let error = server.harmonia.logged("ERROR the configuration in use stays: ");
+    assert!(error.ends_with("config.toml:5: unknown key \"workerz\""), "{error}");
+    server.reload(&config("max_connection_rate = 1\npriority = 5\nlog_dir = \"/x\"\nnarinfo_cache.ttl = 5\n"));
+    server.harmonia.logged("WARN changed in the configuration, and needs a restart: priority, log_dir");
+    server.harmonia.logged("INFO changed by the configuration: max_connection_rate, narinfo_cache.ttl");
+    // Now there is one too many, so that it takes the end of both.
+    ask(&mut second);
+    assert_eq!(second.receive(false).unwrap().status, 200);
+    drop((first, second));
+    assert_eq!(third.receive(false).unwrap().status, 200);
+    let mut fourth = connect();
+    ask(&mut fourth);
+    for _ in 0..100 {
+        ask(&mut third);
+        assert_eq!(third.receive(false).unwrap().status, 200);
+    }
+    third.send(b"GET /metrics HTTP/1.1\r\nHost: c\r\n\r\n").unwrap();
+    let metrics = third.receive(false).unwrap();
+    let asked = "harmonia_http_requests_total{method=\"GET\",path=\"/health\",status=\"200\"}";
+    assert_eq!(value(metrics.text(), asked), Some(104.0), "the fourth was answered too");
+    drop(third);
+    assert_eq!(fourth.receive(false).unwrap().status, 200);
+}
+
+#[test]
+fn what_is_trusted_changes_at_once_even_where_no_key_can_be_read() {
+    let item = StoreItem::file(b"of unknown origin");
+    let daemon = ScriptedDaemon::start(item.script());
+    let key = scratch::fresh_dir().join("secret");
+    fs::copy(&keys::OURS.secret, &key).unwrap();
+    let config = |more: &str| format!("{}sign_key_paths = [{key:?}]\n{more}", daemon.config());
+    let server = Configured::start(&config(""));
+    let narinfo = || server.harmonia.http().get(&item.narinfo_url());
+    assert!(narinfo().text().contains("\nSig: "));
+    fs::remove_file(&key).unwrap();
+    server.reload(&config("sign = \"trusted\"\n"));
+    server.harmonia.logged("ERROR the signing keys in use stay: ");
+    assert!(!narinfo().text().contains("\nSig: "));
+    fs::copy(&keys::OURS.secret, &key).unwrap();
+    server.reload(&config("sign = \"trusted\"\nserve_untrusted = false\n"));
+    server.harmonia.logged("INFO reloaded the signing keys: ");
+    assert_eq!((narinfo().status, server.harmonia.http().get(&item.nar_url()).status), (404, 404));
+    server.reload(&config(""));
+    server.harmonia.logged_times("INFO reloaded the signing keys: ", 2);
+    assert!(narinfo().text().contains("\nSig: "));
 }
 
 /// Writes a new certificate for localhost and its key, of a kind that openssl makes.

@@ -10,6 +10,7 @@
 //! environment, is relative to the working directory of the process.
 
 mod bind;
+mod changes;
 mod daemon;
 mod file;
 mod nars;
@@ -24,6 +25,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use bind::{BindAddress, SocketMode};
+pub use changes::Changes;
 pub use daemon::{ChosenBy, Daemon, DaemonAddress, DaemonAddressError, DaemonCommand, socket_path};
 pub use nars::{InvalidVerify, Verify};
 pub use resolve::{Config, Environment, NarCache, NarinfoCache, Overrides, Tls, Zstd};

@@ -46,7 +46,7 @@ use trouble::TroubleLog;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::nar_cache::NarCache;
-use crate::signing::Signer;
+use crate::signing::{Signer, SigningKeys};
 use crate::store::{Store, StoreError, ValidPath};
 
 /// What this program is.
@@ -97,6 +97,19 @@ impl App {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Takes up what of these settings is looked at each time: how long what is known of paths is used, and how much of the
+    /// disk compressed NARs may take.
+    pub fn adjust(&self, config: &Config) {
+        self.store.adjust(config);
+        self.nars.adjust(config);
+    }
+
+    /// The keys in use.
+    #[must_use]
+    pub fn keys(&self) -> Arc<SigningKeys> {
+        Arc::clone(self.signer.load().keys())
     }
 
     /// Signs so from now on.

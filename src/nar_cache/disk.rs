@@ -46,7 +46,7 @@ pub enum DiskError {
 #[derive(Debug)]
 pub(super) struct Disk {
     dir: PathBuf,
-    max_size: u64,
+    max_size: AtomicU64,
     index: Mutex<Index>,
     /// Whether all files are in the index.
     is_complete: AtomicBool,
@@ -72,7 +72,7 @@ impl Disk {
         }
         Ok(Self {
             dir: dir.to_owned(),
-            max_size,
+            max_size: AtomicU64::new(max_size),
             index: Mutex::default(),
             is_complete: AtomicBool::new(false),
             temporary: AtomicU64::new(0),
@@ -170,7 +170,7 @@ impl Disk {
     pub(super) fn has_room(&self, size: u64) -> io::Result<bool> {
         let bound = size + size / 128 + (1 << 20);
         let system = rustix::fs::statvfs(&self.dir)?;
-        Ok(bound <= self.max_size && bound <= system.f_bavail.saturating_mul(system.f_frsize))
+        Ok(bound <= self.max_size.load(Ordering::Relaxed) && bound <= system.f_bavail.saturating_mul(system.f_frsize))
     }
 
     /// A file to write to.
@@ -198,9 +198,16 @@ impl Disk {
         Ok(())
     }
 
+    /// Takes so much at the most from now on.
+    pub(super) fn resize(&self, max_size: u64) {
+        if self.max_size.swap(max_size, Ordering::Relaxed) > max_size {
+            self.make_room(0);
+        }
+    }
+
     /// Removes what was used least recently until `more` bytes fit.
     pub(super) fn make_room(&self, more: u64) {
-        let gone = self.locked().make_room(self.max_size, more);
+        let gone = self.locked().make_room(self.max_size.load(Ordering::Relaxed), more);
         for key in gone {
             self.metrics.nar_cache(NarCacheEvent::Evicted);
             let _ = fs::remove_file(self.path(&key));

@@ -133,6 +133,13 @@ impl NarCache {
         }
     }
 
+    /// Takes up what of these settings can change: what the disk may take.
+    pub fn adjust(&self, config: &Config) {
+        if let (Some(disk), Some(settings)) = (&self.disk, &config.nar_cache) {
+            disk.resize(settings.max_size.bytes());
+        }
+    }
+
     /// The name of the encoding that is made here.
     #[must_use]
     pub fn tag(&self) -> &EncodingTag {

@@ -33,13 +33,14 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Serves the connections of all `listeners` with `service` until `shutdown` is ready, then drains.
 ///
-/// The limits hold for all of them together. The drain closes the listeners, tells each connection to
+/// The limits hold for all of them together. When they change, the number of connections and the time of the drain are
+/// new at once; what is open stays open. The drain closes the listeners, tells each connection to
 /// end after the responses that are in flight, waits for them as long as the limits say and cuts the
 /// rest. Dropping the future cuts every connection at once.
 pub async fn serve<S, R, B, F>(
     listeners: Vec<Listener>,
     tls: Option<TlsAcceptor>,
-    limits: Limits,
+    mut limits: watch::Receiver<Limits>,
     service: S,
     shutdown: F,
 ) where
@@ -49,8 +50,9 @@ pub async fn serve<S, R, B, F>(
     B::Error: Into<BoxError>,
     F: Future<Output = ()>,
 {
-    let room = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
-    let server = Arc::new(Server { tls, limits, http: limits.builder(), service });
+    let first = *limits.borrow_and_update();
+    let mut room = Room::new(first.max_connections);
+    let server = Arc::new(Server { tls, limits: first, http: first.builder(), service });
     let (drain, draining) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut listeners = Turns { listeners, next: 0 };
@@ -59,12 +61,13 @@ pub async fn serve<S, R, B, F>(
     loop {
         let accepted = async {
             // Nothing closes the semaphore, so there is always a permit in the end.
-            let permit = Arc::clone(&room).acquire_owned().await.ok();
+            let permit = Arc::clone(&room.places).acquire_owned().await.ok();
             (permit, errors.survive(&mut listeners).await)
         };
         tokio::select! {
             biased;
             () = shutdown.as_mut() => break,
+            Ok(()) = limits.changed() => room.resize(limits.borrow_and_update().max_connections),
             Some(ended) = connections.join_next() => report(ended),
             (permit, socket) = accepted => {
                 let (server, draining) = (Arc::clone(&server), draining.clone());
@@ -84,8 +87,9 @@ pub async fn serve<S, R, B, F>(
             report(ended);
         }
     };
-    if timeout(limits.drain, ended).await.is_err() {
-        tracing::warn!(connections = connections.len(), "stopping with responses unfinished after {:?}", limits.drain);
+    let limit = limits.borrow().drain;
+    if timeout(limit, ended).await.is_err() {
+        tracing::warn!(connections = connections.len(), "stopping with responses unfinished after {limit:?}");
         connections.shutdown().await;
     }
 }
@@ -93,6 +97,37 @@ pub async fn serve<S, R, B, F>(
 fn report(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a connection's task failed");
+    }
+}
+
+/// Places for connections, whose number can change.
+struct Room {
+    places: Arc<Semaphore>,
+    size: usize,
+}
+
+impl Room {
+    fn new(size: usize) -> Self {
+        let size = size.min(Semaphore::MAX_PERMITS);
+        Self { places: Arc::new(Semaphore::new(size)), size }
+    }
+
+    /// Makes room for so many. Where more are open, the next one has to wait until enough of them are gone.
+    fn resize(&mut self, size: usize) {
+        let size = size.min(Semaphore::MAX_PERMITS);
+        let before = std::mem::replace(&mut self.size, size);
+        if let Some(more) = size.checked_sub(before) {
+            self.places.add_permits(more);
+        } else {
+            let places = Arc::clone(&self.places);
+            tokio::spawn(async move {
+                let fewer = u32::try_from(before - size).unwrap_or(u32::MAX);
+                // It is never closed, and those who come later wait behind this.
+                if let Ok(gone) = places.acquire_many(fewer).await {
+                    gone.forget();
+                }
+            });
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 
+use crate::config::Config;
+
 /// Bytes of an HTTP/1 request head, and of a response that hyper keeps ahead of the socket. A Nix
 /// client sends under 1 KiB.
 const HEAD_BUFFER: usize = 64 * 1024;
@@ -74,6 +76,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// As `config` says, and by default what it does not.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self { max_connections: config.max_connections(), drain: config.shutdown_timeout, ..Self::default() }
+    }
+
     /// hyper's part of the bounds.
     pub(super) fn builder(&self) -> Builder<TokioExecutor> {
         let mut builder = Builder::new(TokioExecutor::new());

@@ -1,7 +1,7 @@
 //! TLS for the listener: certificate chain and key from PEM files.
 //!
 //! TLS 1.2 and 1.3 with ring, `h2` and `http/1.1` by ALPN (RFC 7301). The files are read at the start
-//! and whenever [`Identity::reload`] is called; connections keep what they began with.
+//! and whenever [`Identity::replace`] is called; connections keep what they began with.
 
 use std::fs;
 use std::io;
@@ -41,6 +41,9 @@ pub enum TlsError {
     /// The key file has no key that can be used.
     #[error("no private key in {}\n  help: tls_key_path names an unencrypted PEM file (PKCS #8, PKCS #1 or SEC 1); one with a passphrase is decrypted by openssl pkey", .0.display())]
     NoKey(PathBuf),
+    /// The library offers no version of TLS.
+    #[error("cannot offer TLS: {0}")]
+    Versions(rustls::Error),
     /// The certificate and the key are refused, e.g. because they do not belong together.
     #[error("cannot use certificate {} with key {}: {cause}\n  help: the certificate must be X.509 version 3 and be the first in its file, the key must be its own", .certificate.display(), .key.display())]
     Refused {
@@ -56,21 +59,19 @@ pub enum TlsError {
 /// Who the server is: a certificate and its key, which can be replaced while it runs.
 #[derive(Debug)]
 pub struct Identity {
-    certificate: PathBuf,
-    key: PathBuf,
     current: ArcSwap<CertifiedKey>,
 }
 
 impl Identity {
     /// Reads the chain in the file `certificate` and its `key`.
-    pub fn load(certificate: PathBuf, key: PathBuf) -> Result<Arc<Self>, TlsError> {
-        let current = ArcSwap::from_pointee(read(&certificate, &key)?);
-        Ok(Arc::new(Self { certificate, key, current }))
+    pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
+        let current = ArcSwap::from_pointee(read(certificate, key)?);
+        Ok(Arc::new(Self { current }))
     }
 
-    /// Reads both files again. On an error what was read before stays in use.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.current.store(Arc::new(read(&self.certificate, &self.key)?));
+    /// Reads both files, the same as before or others. On an error what was read before stays in use.
+    pub fn replace(&self, certificate: &Path, key: &Path) -> Result<(), TlsError> {
+        self.current.store(Arc::new(read(certificate, key)?));
         Ok(())
     }
 
@@ -78,7 +79,7 @@ impl Identity {
     pub fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, TlsError> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|cause| refused(&self.certificate, &self.key, cause))?
+            .map_err(TlsError::Versions)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as _);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -132,7 +133,7 @@ mod tests {
         fs::write(&paths[0], certificate).unwrap();
         fs::write(&paths[1], key).unwrap();
         let [certificate, key] = paths;
-        let error = Identity::load(certificate, key).unwrap_err();
+        let error = Identity::load(&certificate, &key).unwrap_err();
         let message = error.to_string();
         assert!(message.contains("\n  help: "), "{message}");
         message
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_missing_is_named() {
-        let error = Identity::load("/nonexistent/cert.pem".into(), "key.pem".into()).unwrap_err();
+        let error = Identity::load(Path::new("/nonexistent/cert.pem"), Path::new("key.pem")).unwrap_err();
         let message = error.to_string();
         assert!(message.starts_with("cannot read /nonexistent/cert.pem: "), "{message}");
     }

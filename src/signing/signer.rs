@@ -8,6 +8,8 @@
 //! path, so that a signature is one only if it verifies. Every daemon that is spoken to tells all three: its path
 //! info is the same bytes from Nix 2.3 on.
 
+use std::sync::Arc;
+
 use harmonia_protocol::realisation::{DerivationOutput, Realisation};
 use harmonia_protocol::signature::Signature;
 use harmonia_protocol::{StoreDir, path_info::PathInfo, store_path::StorePath};
@@ -22,20 +24,20 @@ const MAX_VERIFIED: usize = 256;
 /// The keys, and what is signed with them.
 #[derive(Debug, Default)]
 pub struct Signer {
-    keys: SigningKeys,
+    keys: Arc<SigningKeys>,
     sign: Sign,
 }
 
 impl Signer {
     /// These keys sign what `sign` says.
     #[must_use]
-    pub const fn new(keys: SigningKeys, sign: Sign) -> Self {
+    pub const fn new(keys: Arc<SigningKeys>, sign: Sign) -> Self {
         Self { keys, sign }
     }
 
     /// The keys.
     #[must_use]
-    pub const fn keys(&self) -> &SigningKeys {
+    pub const fn keys(&self) -> &Arc<SigningKeys> {
         &self.keys
     }
 
@@ -114,7 +116,7 @@ mod tests {
     /// Trusts this key, and signs with one of its own.
     fn signer(trusted: &SecretKey, serve_untrusted: bool) -> Signer {
         let public_keys = vec![trusted.public_key().clone()];
-        Signer::new(SigningKeys(vec![key("own-1")]), Sign::Trusted(Trusted { public_keys, serve_untrusted }))
+        Signer::new(Arc::new(SigningKeys(vec![key("own-1")])), Sign::Trusted(Trusted { public_keys, serve_untrusted }))
     }
 
     fn path() -> StorePath {
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn what_is_not_trusted_is_signed_by_all_and_served_where_that_is_said() {
         let store = StoreDir::default();
-        let all = Signer::new(SigningKeys(vec![key("own-1")]), Sign::All);
+        let all = Signer::new(Arc::new(SigningKeys(vec![key("own-1")])), Sign::All);
         assert!(all.serves(&path(), &info(), &store) && all.sign_path(&path(), &info(), &store).len() == 1);
         let trusting = signer(&key("trusted-1"), true);
         assert!(trusting.serves(&path(), &info(), &store) && trusting.sign_path(&path(), &info(), &store).is_empty());

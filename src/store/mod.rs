@@ -122,6 +122,11 @@ impl Store {
         &self.directory
     }
 
+    /// Takes up what of these settings can change: how long an answer of the daemon is used.
+    pub fn adjust(&self, config: &Config) {
+        self.infos.use_for(config.narinfo_cache.ttl);
+    }
+
     /// Connects, if there is no idle connection, and returns what was agreed on with the daemon.
     pub async fn session(&self) -> Result<Session, StoreError> {
         self.pool.session().await

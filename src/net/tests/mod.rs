@@ -16,7 +16,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
@@ -49,7 +49,7 @@ impl Running {
         let shutdown = async {
             stopped.await.ok();
         };
-        let serving = tokio::spawn(serve(vec![listener], tls, limits, service, shutdown));
+        let serving = tokio::spawn(serve(vec![listener], tls, watch::channel(limits).1, service, shutdown));
         Self { address, stop, serving }
     }
 
@@ -132,7 +132,7 @@ async fn a_unix_socket_serves_as_well() {
     let address = BindAddress::Unix(path.clone());
     let listener = Listener::bind(&address, SocketMode::default()).await.unwrap();
     let never = std::future::pending();
-    let serving = serve(vec![listener], None, Limits::default(), echo, never);
+    let serving = serve(vec![listener], None, watch::channel(Limits::default()).1, echo, never);
     let serving = tokio::spawn(serving);
     let mut client = UnixStream::connect(&path).await.unwrap();
     client.write_all(get("/unix").as_bytes()).await.unwrap();
@@ -158,7 +158,7 @@ async fn several_listeners_are_served_in_turn_under_one_bound() {
         clients.push(client);
     }
     let limits = Limits { max_connections: LISTENERS, ..Limits::default() };
-    let serving = tokio::spawn(serve(listeners, None, limits, echo, std::future::pending()));
+    let serving = tokio::spawn(serve(listeners, None, watch::channel(limits).1, echo, std::future::pending()));
     let mut second = clients.split_off(LISTENERS);
     for client in &mut clients {
         read_until(client, "/turn").await;
@@ -203,7 +203,7 @@ fn tls(protocol: &str) -> (TlsAcceptor, TlsConnector) {
     let [certificate, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let acceptor = tls::Identity::load(certificate, key).unwrap().acceptor().unwrap();
+    let acceptor = tls::Identity::load(&certificate, &key).unwrap().acceptor().unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let ring = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());

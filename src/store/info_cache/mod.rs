@@ -17,6 +17,7 @@ mod flights;
 mod tests;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -49,7 +50,8 @@ pub(super) type Answer = Result<Option<Arc<ValidPath>>, StoreError>;
 pub(super) struct InfoCache {
     pool: Arc<Pool>,
     real_directory: Arc<Path>,
-    ttl: Duration,
+    /// In milliseconds.
+    ttl: AtomicU64,
     known: Mutex<Bounded<HashPart, Known>>,
     flights: Arc<Flights<HashPart, Answer>>,
     ahead: Ahead,
@@ -99,7 +101,7 @@ impl InfoCache {
         Arc::new(Self {
             pool,
             real_directory: real_directory.into(),
-            ttl,
+            ttl: AtomicU64::new(milliseconds(ttl)),
             known: Mutex::new(Bounded::new(max_bytes)),
             flights: Flights::new(),
             ahead: Ahead::new(max_bytes),
@@ -156,8 +158,17 @@ impl InfoCache {
         }
     }
 
+    /// Uses answers for so long from now on, also those that are known.
+    pub(super) fn use_for(&self, ttl: Duration) {
+        self.ttl.store(milliseconds(ttl), Ordering::Relaxed);
+    }
+
+    fn ttl(&self) -> Duration {
+        Duration::from_millis(self.ttl.load(Ordering::Relaxed))
+    }
+
     fn is_young(&self, known: &Known) -> bool {
-        known.asked.is_some_and(|asked| asked.elapsed() < self.ttl)
+        known.asked.is_some_and(|asked| asked.elapsed() < self.ttl())
     }
 
     /// A new answer in place of an old one, or that if there is no new one.
@@ -271,6 +282,10 @@ impl InfoCache {
     fn known(&self) -> MutexGuard<'_, Bounded<HashPart, Known>> {
         locked(&self.known)
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,0 +1,130 @@
+//! What a running server takes over of a configuration that was read again.
+//!
+//! Owns which keys can change without a restart: what is asked for at each use, and so needs nothing to be made anew. A
+//! restart is what the others take, and with a socket of the service manager it costs no connection.
+
+use super::Config;
+
+/// The keys whose values are others than before, by their names in the file.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Those that have been taken over.
+    pub taken: Vec<&'static str>,
+    /// Those that need a restart.
+    pub waiting: Vec<&'static str>,
+}
+
+impl Changes {
+    fn take<T: PartialEq>(&mut self, key: &'static str, old: &mut T, new: T) {
+        if *old != new {
+            *old = new;
+            self.taken.push(key);
+        }
+    }
+
+    fn leave<T: PartialEq>(&mut self, key: &'static str, old: &T, new: &T) {
+        if old != new {
+            self.waiting.push(key);
+        }
+    }
+}
+
+impl Config {
+    /// Takes over of `new` what can change in a running server. The rest stays as it is, so that the next call tells it
+    /// again.
+    pub fn take_over(&mut self, new: Self) -> Changes {
+        let mut changes = Changes::default();
+        // Every field by its name: one that is added has to be decided about.
+        let Self {
+            bind,
+            unix_socket_mode,
+            shutdown_timeout,
+            workers,
+            max_connection_rate,
+            max_metadata_connections,
+            max_nar_streams,
+            priority,
+            enable_compression,
+            zstd,
+            nar_cache,
+            narinfo_cache,
+            virtual_nix_store,
+            real_nix_store,
+            log_dir,
+            daemon,
+            verify,
+            sign_key_paths,
+            credentials_directory,
+            sign,
+            tls,
+        } = new;
+        changes.take("shutdown_timeout", &mut self.shutdown_timeout, shutdown_timeout);
+        changes.take("max_connection_rate", &mut self.max_connection_rate, max_connection_rate);
+        changes.take("narinfo_cache.ttl", &mut self.narinfo_cache.ttl, narinfo_cache.ttl);
+        changes.take("sign_key_paths", &mut self.sign_key_paths, sign_key_paths);
+        changes.take("credentials", &mut self.credentials_directory, credentials_directory);
+        changes.take("sign", &mut self.sign, sign);
+        match (&mut self.tls, tls) {
+            (Some(old), Some(new)) => {
+                changes.take("tls_cert_path", &mut old.cert, new.cert);
+                changes.take("tls_key_path", &mut old.key, new.key);
+            }
+            (old, new) => changes.leave("tls_cert_path", old, &new),
+        }
+        match (&mut self.nar_cache, nar_cache) {
+            (Some(old), Some(new)) => {
+                changes.leave("nar_cache.dir", &old.dir, &new.dir);
+                changes.take("nar_cache.max_size", &mut old.max_size, new.max_size);
+            }
+            (old, new) => changes.leave("nar_cache", old, &new),
+        }
+        changes.leave("bind", &self.bind, &bind);
+        changes.leave("unix_socket_mode", &self.unix_socket_mode, &unix_socket_mode);
+        changes.leave("workers", &self.workers, &workers);
+        changes.leave("max_metadata_connections", &self.max_metadata_connections, &max_metadata_connections);
+        changes.leave("max_nar_streams", &self.max_nar_streams, &max_nar_streams);
+        changes.leave("priority", &self.priority, &priority);
+        changes.leave("enable_compression", &self.enable_compression, &enable_compression);
+        changes.leave("zstd", &self.zstd, &zstd);
+        changes.leave("narinfo_cache.max_size", &self.narinfo_cache.max_size, &narinfo_cache.max_size);
+        changes.leave("virtual_nix_store", &self.virtual_nix_store, &virtual_nix_store);
+        changes.leave("real_nix_store", &self.real_nix_store, &real_nix_store);
+        changes.leave("log_dir", &self.log_dir, &log_dir);
+        changes.leave("daemon", &self.daemon, &daemon);
+        changes.leave("verify", &self.verify, &verify);
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::loaded;
+    use super::*;
+
+    #[test]
+    fn what_can_change_is_taken_over_once_and_the_rest_is_told_every_time() {
+        let (mut config, _) = loaded("tls_cert_path = \"/c\"\ntls_key_path = \"/k\"\nworkers = 4");
+        let text = "tls_cert_path = \"/c2\"\ntls_key_path = \"/k\"\nworkers = 5\nmax_connection_rate = 2\n\
+                    sign = \"trusted\"\nsign_key_paths = [\"/s\"]\npriority = 1\nnarinfo_cache.ttl = 1";
+        let new = loaded(text).0;
+        let changes = config.take_over(new.clone());
+        assert_eq!(
+            changes.taken,
+            ["max_connection_rate", "narinfo_cache.ttl", "sign_key_paths", "sign", "tls_cert_path"]
+        );
+        assert_eq!(changes.waiting, ["workers", "priority"]);
+        assert_eq!(config.max_connections(), 8);
+        assert_eq!(config.take_over(new), Changes { taken: vec![], waiting: vec!["workers", "priority"] });
+    }
+
+    #[test]
+    fn what_was_not_there_before_needs_a_restart() {
+        let (plain, _) = loaded("");
+        let (both, _) = loaded("tls_cert_path = \"/c\"\ntls_key_path = \"/k\"\nnar_cache.dir = \"/d\"");
+        for (mut old, new) in [(plain.clone(), both.clone()), (both, plain)] {
+            let before = old.clone();
+            let expected = Changes { taken: vec![], waiting: vec!["tls_cert_path", "nar_cache"] };
+            assert_eq!((old.take_over(new), old), (expected, before));
+        }
+    }
+}
