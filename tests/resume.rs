@@ -2,6 +2,7 @@
 
 use crate::nar_cache::{keeping, url_of};
 use crate::support::client::Client;
+use crate::support::content::{LARGE, hash_part, noise};
 use crate::support::daemon::Daemon;
 use crate::support::keys;
 use crate::support::proxy::{Fault, Proxy};
@@ -47,14 +48,15 @@ fn s43_nix_2_34_finishes_after_four_cuts_and_after_a_503_in_the_middle() {
     finishes(Release::Nix2_34);
 }
 
+fn config(daemon: &Daemon) -> String {
+    let (socket, key) = (daemon.socket(), &keys::OURS.secret);
+    format!("daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\n", socket.display(), key.display())
+}
+
 /// The compressed form is resumed within its frames, while it is made and when it is there; what was sent is not sent again.
 fn finishes_compressed(release: Release) {
     let dir = scratch::fresh_dir().join("nars");
-    let daemon = format!(
-        "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\n",
-        Daemon::shared(Release::Nix2_34).socket().display(),
-        keys::OURS.secret.display()
-    );
+    let daemon = config(Daemon::shared(Release::Nix2_34));
     let server = Harmonia::start(&keeping(&dir, &daemon));
     let size = {
         let url = url_of(server.http(), &narinfo_url("large"));
@@ -82,4 +84,57 @@ fn s45_nix_2_26_finishes_a_compressed_nar_after_four_cuts() {
 #[test]
 fn s45_nix_2_34_finishes_a_compressed_nar_after_four_cuts() {
     finishes_compressed(Release::Nix2_34);
+}
+
+/// A compressed NAR of about `size` bytes comes whole though the network breaks `cuts` times, and the server is killed
+/// and started anew after half of them; less than 2 % of it is sent twice.
+fn finishes_after_a_restart(daemon: &Daemon, path: &str, size: usize, release: Release, cuts: usize) {
+    let config = keeping(&scratch::fresh_dir().join("nars"), &config(daemon));
+    let server = Harmonia::start(&config);
+    let piece = size / (cuts + 2);
+    let proxy = Proxy::new(server.address(), &vec![Fault::Cut(piece as u64); cuts]);
+    let client = Client::new(release, &proxy.url(), &[&keys::OURS]);
+    let server = std::thread::scope(|scope| {
+        let copied = scope.spawn(|| client.copy_persistently(&[path]));
+        // In the middle of a piece or between two of them, as it comes.
+        proxy.wait_for_request(cuts / 2);
+        drop(server);
+        let server = Harmonia::start(&config);
+        proxy.redirect(server.address());
+        let _ = copied.join().unwrap().stdout();
+        server
+    });
+    assert_eq!(client.verified_closure(&[path]), [path]);
+    let url = url_of(server.http(), &format!("/{}.narinfo", hash_part(path)));
+    let (whole, sent) = (server.http().get(&url).body.len() as u64, proxy.sent());
+    eprintln!("{release}: {sent} bytes sent of {whole}, by {} requests", proxy.ranges().len());
+    assert!(proxy.ranges().len() > cuts && sent < whole + whole / 50, "{sent} bytes of {whole}: {:?}", proxy.ranges());
+}
+
+#[test]
+fn a_compressed_nar_is_resumed_by_nix_2_8_from_a_server_that_was_restarted_meanwhile() {
+    let path = served::content().path("large");
+    finishes_after_a_restart(Daemon::shared(Release::Nix2_34), path, LARGE, Release::Nix2_8, 3);
+}
+
+#[test]
+fn a_compressed_nar_is_resumed_by_nix_2_34_from_a_server_that_was_restarted_meanwhile() {
+    let path = served::content().path("large");
+    finishes_after_a_restart(Daemon::shared(Release::Nix2_34), path, LARGE, Release::Nix2_34, 3);
+}
+
+#[test]
+#[ignore = "takes six minutes, of which Nix waits five"]
+fn a_gibibyte_comes_whole_through_ten_cuts_and_a_restart() {
+    const SIZE: usize = 1 << 30;
+    let daemon = Daemon::start(Release::Nix2_34);
+    let path = format!("/nix/store/{:032}-gibibyte", 1);
+    std::fs::write(daemon.on_host(&path), noise(SIZE)).unwrap();
+    daemon.register(&path);
+    std::thread::scope(|scope| {
+        for release in [Release::Nix2_8, Release::Nix2_26, Release::Nix2_34] {
+            let (daemon, path) = (&daemon, &path);
+            scope.spawn(move || finishes_after_a_restart(daemon, path, SIZE, release, 10));
+        }
+    });
 }

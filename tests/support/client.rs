@@ -1,10 +1,14 @@
 //! A real client of a release: an empty store that substitutes from a cache, trusting some keys.
 
 use std::fs;
+use std::time::Duration;
 
 use super::keys::Key;
 use super::prefix::{Outcome, Prefix};
 use super::release::Release;
+
+/// Ten pauses, from a quarter of a second to three minutes.
+const LONG_COPY: Duration = Duration::from_secs(20 * 60);
 
 /// A client with a store, a home and so a narinfo cache of its own.
 pub(crate) struct Client {
@@ -43,6 +47,14 @@ impl Client {
     /// `nix copy` of the closures of these paths, from the cache to the store.
     pub(crate) fn copy(&self, paths: &[&str]) -> Outcome {
         self.prefix.run(&[&["nix", "copy", "--from", &self.cache], paths].concat())
+    }
+
+    /// The same through a network that breaks more often than clients put up with by default. Each time they wait twice
+    /// as long as before, up to minutes.
+    pub(crate) fn copy_persistently(&self, paths: &[&str]) -> Outcome {
+        let options = ["--option", "download-attempts", "20"];
+        let command = [&["nix", "copy", "--from", &self.cache], &options[..], paths].concat();
+        self.prefix.run_within(LONG_COPY, &command, Vec::new())
     }
 
     /// `nix-store --realise`: substitutes the closures of these paths, as builds do.

@@ -206,7 +206,7 @@ fn odd_entries(dir: &Path) {
 }
 
 /// The same bytes each time, which no compressor makes smaller (xorshift64).
-fn noise(size: usize) -> Vec<u8> {
+pub(crate) fn noise(size: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(size);
     while bytes.len() < size {

@@ -17,12 +17,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use super::release::Release;
 use super::scratch;
 
-/// In seconds. The slowest command copies some hundred paths and takes less than ten.
-const COMMAND_TIMEOUT: &str = "180";
+/// The slowest command but one copies some hundred paths and takes less than ten seconds.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// `$0` is the root, `$1` the prefix, the rest the command.
 const ENTER: &str = r#"
@@ -87,8 +88,13 @@ impl Prefix {
 
     /// Runs a command to its end, with this on standard input.
     pub(crate) fn run_with_input(&self, command: &[&str], input: Vec<u8>) -> Outcome {
+        self.run_within(COMMAND_TIMEOUT, command, input)
+    }
+
+    /// The same, of a command that may take this long.
+    pub(crate) fn run_within(&self, time: Duration, command: &[&str], input: Vec<u8>) -> Outcome {
         let mut limited = Command::new("timeout");
-        limited.args(["--foreground", "--signal=KILL", COMMAND_TIMEOUT]);
+        limited.args(["--foreground", "--signal=KILL", &time.as_secs().to_string()]);
         let mut child = self
             .enter(limited, RUN, command)
             .stdin(Stdio::piped())

@@ -5,8 +5,12 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+
+/// Bytes that are passed on at once.
+const PIECE: usize = 64 << 10;
 
 /// What happens to a download instead of its success.
 #[derive(Clone, Copy)]
@@ -24,10 +28,14 @@ pub(crate) struct Proxy {
 }
 
 struct Plan {
-    upstream: SocketAddr,
+    upstream: Mutex<SocketAddr>,
     faults: Mutex<VecDeque<Fault>>,
     /// The `Range` of each request for a NAR, in order.
     ranges: Mutex<Vec<Option<String>>>,
+    /// Told of each such request.
+    asked: Condvar,
+    /// Bytes of the responses to them that were passed on, heads included.
+    sent: AtomicU64,
 }
 
 impl Proxy {
@@ -35,8 +43,13 @@ impl Proxy {
     pub(crate) fn new(upstream: SocketAddr, faults: &[Fault]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let plan =
-            Arc::new(Plan { upstream, faults: Mutex::new(faults.iter().copied().collect()), ranges: Mutex::default() });
+        let plan = Arc::new(Plan {
+            upstream: Mutex::new(upstream),
+            faults: Mutex::new(faults.iter().copied().collect()),
+            ranges: Mutex::default(),
+            asked: Condvar::new(),
+            sent: AtomicU64::new(0),
+        });
         let accepting = Arc::clone(&plan);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -56,6 +69,22 @@ impl Proxy {
     pub(crate) fn ranges(&self) -> Vec<Option<String>> {
         self.plan.ranges.lock().unwrap().clone()
     }
+
+    /// Waits for the request for a NAR that comes after so many others.
+    pub(crate) fn wait_for_request(&self, nth: usize) {
+        let ranges = self.plan.ranges.lock().unwrap();
+        drop(self.plan.asked.wait_while(ranges, |ranges| ranges.len() <= nth).unwrap());
+    }
+
+    /// Sends what comes from now on to another server.
+    pub(crate) fn redirect(&self, upstream: SocketAddr) {
+        *self.plan.upstream.lock().unwrap() = upstream;
+    }
+
+    /// Bytes of NARs that were passed on to clients, with the heads of the responses.
+    pub(crate) fn sent(&self) -> u64 {
+        self.plan.sent.load(Ordering::Relaxed)
+    }
 }
 
 impl Plan {
@@ -68,24 +97,38 @@ impl Plan {
                 return Ok(());
             }
         }
-        let fault = if head.starts_with("GET /nar/") { self.fault(&head) } else { None };
+        let is_nar = head.starts_with("GET /nar/");
+        let fault = if is_nar { self.fault(&head) } else { None };
         if let Some(Fault::Unavailable) = fault {
             let answer = "HTTP/1.1 503 Service Unavailable\r\nAccept-Ranges: bytes\r\nContent-Length: 0\r\n\
                           Connection: close\r\n\r\n";
             return client.write_all(answer.as_bytes());
         }
-        let upstream = TcpStream::connect(self.upstream)?;
+        let upstream = TcpStream::connect(*self.upstream.lock().unwrap())?;
         let (request_line, fields) = head.split_once("\r\n").unwrap_or((&head, ""));
         (&upstream).write_all(format!("{request_line}\r\nConnection: close\r\n{fields}").as_bytes())?;
         let limit = if let Some(Fault::Cut(limit)) = fault { limit } else { u64::MAX };
-        io::copy(&mut upstream.take(limit), &mut client)?;
-        Ok(())
+        let mut response = BufReader::with_capacity(PIECE, upstream.take(limit));
+        loop {
+            let piece = response.fill_buf()?;
+            let length = piece.len();
+            if length == 0 {
+                return Ok(());
+            }
+            client.write_all(piece)?;
+            response.consume(length);
+            // Piece by piece: a server that is killed ends this with an error.
+            if is_nar {
+                self.sent.fetch_add(length as u64, Ordering::Relaxed);
+            }
+        }
     }
 
     fn fault(&self, head: &str) -> Option<Fault> {
         let mut lines = head.lines().filter_map(|line| line.split_once(": "));
         let range = lines.find(|(name, _)| name.eq_ignore_ascii_case("range")).map(|(_, range)| range.to_owned());
         self.ranges.lock().unwrap().push(range);
+        self.asked.notify_all();
         self.faults.lock().unwrap().pop_front()
     }
 }
