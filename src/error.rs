@@ -85,6 +85,7 @@ impl Error {
                 | StoreError::AnotherPath { .. }
                 | StoreError::GivenUp(_)
                 | StoreError::UnknownSize(_)
+                | StoreError::Special(_)
                 | StoreError::WrongSize { .. }
                 | StoreError::WrongHash { .. } => PROTOCOL,
             },

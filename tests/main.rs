@@ -25,6 +25,7 @@ mod nar;
 mod nar_cache;
 mod nar_cache_faults;
 mod nar_faults;
+mod nar_source;
 mod narinfo;
 mod narinfo_cache;
 mod nginx;

@@ -52,6 +52,7 @@ impl Config {
             real_nix_store,
             log_dir,
             daemon,
+            nar_source,
             verify,
             sign_key_paths,
             credentials_directory,
@@ -91,6 +92,7 @@ impl Config {
         changes.leave("real_nix_store", &self.real_nix_store, &real_nix_store);
         changes.leave("log_dir", &self.log_dir, &log_dir);
         changes.leave("daemon", &self.daemon, &daemon);
+        changes.leave("nar_source", &self.nar_source, &nar_source);
         changes.leave("verify", &self.verify, &verify);
         changes
     }

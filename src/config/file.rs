@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 use super::daemon::socket_path;
 use super::sign::{Scope, public_key};
 use super::value::{Mismatch, Value};
-use super::{BindAddress, ByteSize, ConfigError, DaemonCommand, Problem, SocketMode, Verify};
+use super::{BindAddress, ByteSize, ConfigError, DaemonCommand, NarSource, Problem, SocketMode, Verify};
 
 /// Workers, streams and connections each cost a thread or a descriptor; more than this is a slip of the hand.
 const COUNT: RangeInclusive<i64> = 1..=1024;
@@ -39,6 +39,7 @@ pub(super) struct File {
     pub(super) max_connection_rate: Option<usize>,
     pub(super) max_metadata_connections: Option<usize>,
     pub(super) max_nar_streams: Option<usize>,
+    pub(super) nar_source: Option<NarSource>,
     pub(super) verify: Option<Verify>,
     pub(super) priority: Option<u32>,
     pub(super) enable_compression: Option<bool>,
@@ -88,6 +89,7 @@ const KEYS: &[Key] = &[
     Key("max_connection_rate", Set(|f, v| v.integer(CONNECTIONS).map(|n| f.max_connection_rate = Some(n)))),
     Key("max_metadata_connections", Set(|f, v| v.integer(COUNT).map(|n| f.max_metadata_connections = Some(n)))),
     Key("max_nar_streams", Set(|f, v| v.integer(COUNT).map(|n| f.max_nar_streams = Some(n)))),
+    Key("nar_source", Set(|f, v| v.parsed(str::parse).map(|s| f.nar_source = Some(s)))),
     Key("verify", Set(|f, v| v.parsed(str::parse).map(|w| f.verify = Some(w)))),
     Key("priority", Set(|f, v| v.integer(PRIORITY).map(|n| f.priority = Some(n)))),
     Key("enable_compression", Set(|f, v| v.boolean().map(|b| f.enable_compression = Some(b)))),

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 pub use bind::{BindAddress, SocketMode};
 pub use changes::Changes;
 pub use daemon::{ChosenBy, Daemon, DaemonAddress, DaemonAddressError, DaemonCommand, socket_path};
-pub use nars::{InvalidVerify, Verify};
+pub use nars::{InvalidNarSource, InvalidVerify, NarSource, Verify};
 pub use resolve::{Config, Environment, NarCache, NarinfoCache, Overrides, Tls, Zstd};
 pub use sign::{Sign, Trusted};
 pub use size::{ByteSize, InvalidSize};

@@ -2,6 +2,33 @@
 
 use std::str::FromStr;
 
+/// Where the bytes of NARs come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NarSource {
+    /// The daemon's dump.
+    #[default]
+    Daemon,
+    /// The store's files, where they can be read, else the daemon.
+    Store,
+}
+
+/// A text is not a [`NarSource`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("expected \"daemon\" or \"store\", found {0:?}")]
+pub struct InvalidNarSource(String);
+
+impl FromStr for NarSource {
+    type Err = InvalidNarSource;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "daemon" => Ok(Self::Daemon),
+            "store" => Ok(Self::Store),
+            _ => Err(InvalidNarSource(text.to_owned())),
+        }
+    }
+}
+
 /// When a NAR is hashed while it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verify {

@@ -13,7 +13,8 @@ use harmonia_protocol::StoreDir;
 use super::file::File;
 use super::sign::sign;
 use super::{
-    BindAddress, ByteSize, ConfigError, Daemon, DaemonAddress, DaemonCommand, Problem, Sign, SocketMode, Verify,
+    BindAddress, ByteSize, ConfigError, Daemon, DaemonAddress, DaemonCommand, NarSource, Problem, Sign, SocketMode,
+    Verify,
 };
 
 /// Where nix-daemon listens unless it is told otherwise.
@@ -158,6 +159,8 @@ pub struct Config {
     pub max_metadata_connections: usize,
     /// Connections to the daemon that dump a NAR, apart from those for questions.
     pub max_nar_streams: usize,
+    /// Where the bytes of NARs come from.
+    pub nar_source: NarSource,
     /// When NARs are hashed.
     pub verify: Verify,
     /// What `/nix-cache-info` says; lower is asked first.
@@ -227,6 +230,7 @@ impl Config {
             max_connection_rate: file.max_connection_rate.unwrap_or(DEFAULT_MAX_CONNECTION_RATE),
             max_metadata_connections: file.max_metadata_connections.unwrap_or(DEFAULT_MAX_METADATA_CONNECTIONS),
             max_nar_streams: file.max_nar_streams.unwrap_or(DEFAULT_MAX_NAR_STREAMS),
+            nar_source: file.nar_source.unwrap_or_default(),
             verify: file.verify.unwrap_or_default(),
             priority: file.priority.unwrap_or(DEFAULT_PRIORITY),
             enable_compression: file.enable_compression.unwrap_or(false),

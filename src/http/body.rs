@@ -1,4 +1,4 @@
-//! Bodies of responses: short ones in memory, files, and NARs as they come from the daemon.
+//! Bodies of responses: short ones in memory, files, and NARs as they come from the store.
 //!
 //! A [`NarBody`] knows its length and ends in an error, never cleanly, when the NAR fails: hyper then closes the
 //! connection short of the announced length (or without a last chunk), or resets the HTTP/2 stream, and every client
@@ -94,7 +94,7 @@ impl HttpBody for Body {
     }
 }
 
-/// A NAR, or a part of one, from the daemon's dump.
+/// A NAR, or a part of one, from the daemon's dump or the store's files.
 pub struct NarBody {
     nar: Nar,
     /// Bytes before the part that are still to be passed over.
@@ -104,11 +104,12 @@ pub struct NarBody {
 }
 
 impl NarBody {
-    /// So many bytes from `first` on. The daemon's dump is read from its start; a part that reaches the end is proven as
-    /// the whole is.
+    /// So many bytes from the whole NAR's byte `first` on, which `nar` has. A daemon's dump is read from its start; a part
+    /// of it that reaches the end is proven as the whole is.
     #[must_use]
     pub const fn new(nar: Nar, first: u64, length: u64) -> Self {
-        Self { nar, skip: first, remaining: length }
+        let skip = first - nar.first();
+        Self { nar, skip, remaining: length }
     }
 }
 

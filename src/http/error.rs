@@ -75,9 +75,10 @@ impl HandlerError {
                 | StoreError::GivenUp(_) => (Trouble::Daemon, Level::ERROR),
                 StoreError::DebugInfoUnknown { .. } | StoreError::Changed(_) => (Trouble::Files, Level::WARN),
                 StoreError::File { .. } | StoreError::TooManyBuildIds { .. } => (Trouble::Files, Level::ERROR),
-                StoreError::UnknownSize(_) | StoreError::WrongSize { .. } | StoreError::WrongHash { .. } => {
-                    (Trouble::Path, Level::ERROR)
-                }
+                StoreError::UnknownSize(_)
+                | StoreError::Special(_)
+                | StoreError::WrongSize { .. }
+                | StoreError::WrongHash { .. } => (Trouble::Path, Level::ERROR),
             },
             Self::Fill(_) => (Trouble::Files, Level::ERROR),
             Self::NarInfo(_) => (Trouble::Path, Level::ERROR),

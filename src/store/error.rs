@@ -80,6 +80,9 @@ pub enum StoreError {
     /// A path of an ancient store whose size was never recorded.
     #[error("the nix daemon does not know the nar size of {0}\n  help: nix-store --repair-path records it")]
     UnknownSize(StorePath),
+    /// Something in a store path that a NAR has no word for.
+    #[error("{path} is neither a file nor a directory nor a symlink: no nar can hold it", path = .0.display())]
+    Special(PathBuf),
     /// A path that is not as it was when its NAR was proven, or not any more.
     #[error("{0} changed while its nar was read")]
     Changed(StorePath),

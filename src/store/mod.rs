@@ -9,8 +9,11 @@ mod deadline;
 mod debug_info;
 mod dial;
 mod error;
+mod flights;
 mod info_cache;
 mod nar;
+mod nar_files;
+mod nars;
 mod pool;
 mod proven;
 mod realisation;
@@ -41,14 +44,13 @@ pub use nar::Nar;
 pub use regular_file::RegularFile;
 pub use tree::{Directory, Entry, EntryKind, Found, FoundObject};
 
-use crate::config::{Config, Verify};
+use crate::config::Config;
 use crate::metrics::Metrics;
 use debug_info::DebugInfo;
 use dial::Dialer;
 use info_cache::InfoCache;
-use nar::Terms;
+use nars::Nars;
 use pool::Pool;
-use proven::{Claim, Proven};
 use realisation::Realisations;
 
 /// They take microseconds, unless the disk is slow.
@@ -86,8 +88,7 @@ pub struct Store {
     log_dir: PathBuf,
     pool: Arc<Pool>,
     infos: Arc<InfoCache>,
-    verify: Verify,
-    proven: Arc<Proven>,
+    nars: Nars,
     realisations: Realisations,
     /// Ways through the store's files that are looked for at one time, up to 128 descriptors each.
     walks: Semaphore,
@@ -106,14 +107,10 @@ impl Store {
         let max_bytes = usize::try_from(config.narinfo_cache.max_size.bytes() / 2).unwrap_or(usize::MAX);
         let ttl = config.narinfo_cache.ttl;
         let infos = InfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
-        let verify = config.verify;
-        let proven = Arc::new(match verify {
-            Verify::Always => Proven::nothing(),
-            Verify::First => Proven::new(&real_directory),
-        });
+        let nars = Nars::new(config, Arc::clone(&pool), Arc::clone(&infos));
         let debug_info = DebugInfo::new(real_directory.clone());
         let (realisations, walks) = (Realisations::new(), Semaphore::new(WALKS));
-        Ok(Self { directory, real_directory, log_dir, pool, infos, verify, proven, realisations, walks, debug_info })
+        Ok(Self { directory, real_directory, log_dir, pool, infos, nars, realisations, walks, debug_info })
     }
 
     /// The logical store directory.
@@ -231,20 +228,26 @@ impl Store {
 
     /// Begins to read the NAR of a valid path, to be hashed or not as the configuration says.
     pub async fn nar(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
-        self.open_nar(valid, self.verify).await
+        self.nars.whole(valid).await
     }
 
     /// The same, and hashes it in any case: what is made of it is kept for longer than this program remembers.
     pub async fn nar_for_keeping(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
-        self.open_nar(valid, Verify::Always).await
+        self.nars.hashed(valid).await
     }
 
-    async fn open_nar(&self, valid: &ValidPath, verify: Verify) -> Result<Nar, StoreError> {
-        let (claim, infos, proven) = (Claim::of(valid), Arc::clone(&self.infos), Arc::clone(&self.proven));
-        let seen = proven.look(&valid.path);
-        let is_proven = verify == Verify::First && seen.is_some_and(|seen| proven.holds(&claim, seen));
-        let stream = self.pool.nar(&valid.path, valid.info.nar_size).await;
-        let stream = stream.inspect_err(|error| self.infos.doubt(valid.path.hash_part(), error))?;
-        Ok(Nar::new(stream, Terms { claim, infos, proven, seen, is_proven }))
+    /// The same for [`Nar::layout`], which may come of what is known already.
+    pub async fn nar_to_index(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
+        self.nars.to_index(valid).await
+    }
+
+    /// So many bytes of the NAR from `first` on, if the store's files are to be read and no others have to be read first.
+    pub async fn nar_part_at_hand(&self, valid: &ValidPath, first: u64, length: u64) -> Option<Nar> {
+        self.nars.part_at_hand(valid, first, length).await
+    }
+
+    /// A NAR that has these bytes: a part of it, where that can be read alone, else all of it.
+    pub async fn nar_part(&self, valid: &ValidPath, first: u64, length: u64) -> Result<Nar, StoreError> {
+        self.nars.part(valid, first, length).await
     }
 }

@@ -1,6 +1,7 @@
 //! A NAR that cannot lie: it ends well only if its size and hash are those of its path info.
 //!
-//! The hash is left out only for bytes that have been proven before, of a path that has not changed since (`proven`).
+//! Where the bytes come from makes no difference to that, nor does whether they are all of them: a part of a NAR is one of
+//! bytes that have been proven. The hash is left out only for bytes that have been proven before, of a path that has not changed since (`proven`).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use ring::digest;
 use tokio::time::Sleep;
 
 use super::info_cache::InfoCache;
+use super::nar_files::FileStream;
 use super::pool::Loan;
 use super::proven::{Claim, Proven};
 use super::sighting::Sighting;
@@ -32,8 +34,11 @@ const LONGEST_BEGINNING: Duration = Duration::from_millis(500);
 /// complete NAR before. Dropping it closes its connection to the daemon, unless the NAR has been read to its end.
 #[derive(Debug)]
 pub struct Nar {
-    stream: NarStream<Loan, Transport>,
+    source: Source,
     claim: Claim,
+    /// Where its first byte is in the whole NAR, and how many bytes there are to be.
+    first: u64,
+    length: u64,
     /// Where the path info may come from, which is doubtful once the NAR has failed.
     infos: Arc<InfoCache>,
     proven: Arc<Proven>,
@@ -43,8 +48,46 @@ pub struct Nar {
     passed: Option<Passed>,
     /// The piece that is handed on when the next one has come or all is proven.
     held: Option<Bytes>,
-    /// Runs while the daemon owes us bytes.
+    /// Runs while the source owes us bytes.
     patience: Option<Pin<Box<Sleep>>>,
+}
+
+/// Where bytes come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// The daemon's dump.
+    Daemon(Box<NarStream<Loan, Transport>>),
+    /// The store's files.
+    Files(FileStream),
+}
+
+impl Source {
+    /// The next bytes, and, of a dump, what is in them; where files are read, their index has it all.
+    fn poll_visiting(
+        &mut self,
+        context: &mut Context<'_>,
+        visit: &mut impl FnMut(Event<'_>),
+    ) -> Poll<Result<Option<Bytes>, StoreError>> {
+        match self {
+            Self::Daemon(stream) => stream.poll_visiting(context, visit).map_err(StoreError::from),
+            Self::Files(stream) => stream.poll_chunk(context),
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        match self {
+            Self::Daemon(stream) => stream.is_finished(),
+            Self::Files(stream) => stream.is_finished(),
+        }
+    }
+
+    /// What it is when the bytes stay away.
+    fn late(&self) -> StoreError {
+        match self {
+            Self::Daemon(_) => StoreError::Late(Step::NarBytes),
+            Self::Files(stream) => stream.late(),
+        }
+    }
 }
 
 /// What a NAR is held against: what is known of its path, and how that looked before the NAR was asked for.
@@ -59,15 +102,27 @@ pub(super) struct Terms {
 }
 
 impl Nar {
-    pub(super) fn new(stream: NarStream<Loan, Transport>, terms: Terms) -> Self {
+    /// All of it, nothing of which has been read.
+    pub(super) fn new(source: Source, terms: Terms) -> Self {
+        let length = terms.claim.nar_size;
+        Self::part(source, terms, 0, length)
+    }
+
+    /// So many bytes of it from `first` on, which are proven already unless they are all.
+    pub(super) fn part(source: Source, terms: Terms, first: u64, length: u64) -> Self {
         let Terms { claim, infos, proven, seen, is_proven } = terms;
         let passed = Some(Passed::nothing(!is_proven));
-        Self { stream, claim, infos, proven, seen, passed, held: None, patience: None }
+        Self { source, claim, first, length, infos, proven, seen, passed, held: None, patience: None }
     }
 
     /// The path whose NAR it is.
     pub const fn path(&self) -> &StorePath {
         &self.claim.path
+    }
+
+    /// Where its first byte is in the whole NAR.
+    pub const fn first(&self) -> u64 {
+        self.first
     }
 
     /// The next bytes; nothing after the last ones. After an error there is nothing more to be had.
@@ -88,7 +143,7 @@ impl Nar {
         Poll::Ready(Ok(self.held.take()))
     }
 
-    /// Takes one piece more from the daemon, or proves the NAR at its end. The result is the piece that was held before.
+    /// Takes one piece more from the source, or proves the NAR at its end. The result is the piece that was held before.
     fn poll_advance(
         &mut self,
         context: &mut Context<'_>,
@@ -108,12 +163,12 @@ impl Nar {
         visit: &mut impl FnMut(Event<'_>),
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
         let Some(passed) = &mut self.passed else { return Poll::Ready(Ok(None)) };
-        match self.stream.poll_visiting(context, visit) {
+        match self.source.poll_visiting(context, visit) {
             Poll::Pending => {
-                let step = Step::NarBytes;
-                let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(step.deadline())));
+                let deadline = Step::NarBytes.deadline();
+                let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
                 ready!(patience.as_mut().poll(context));
-                Poll::Ready(Err(StoreError::Late(step)))
+                Poll::Ready(Err(self.source.late()))
             }
             Poll::Ready(chunk) => match chunk? {
                 Some(bytes) => {
@@ -126,11 +181,11 @@ impl Nar {
         }
     }
 
-    /// Waits until the daemon has begun, or has proven a NAR of one piece, but not for long: what goes wrong up to then
+    /// Waits until the source has begun, or a NAR of one piece has been proven, but not for long: what goes wrong up to then
     /// can still be said in the head of a response, and later only by breaking its body.
     pub async fn begin(&mut self) -> Result<(), StoreError> {
         let begun = std::future::poll_fn(|context| {
-            while self.passed.is_some() && (self.held.is_none() || self.stream.is_finished()) {
+            while self.passed.is_some() && (self.held.is_none() || self.source.is_finished()) {
                 ready!(self.poll_advance(context, &mut |_| ()))?;
             }
             Poll::Ready(Ok(()))
@@ -143,14 +198,22 @@ impl Nar {
         std::future::poll_fn(|context| self.poll_chunk(context)).await
     }
 
-    /// Reads a NAR of which nothing has been read to its proven end, and indexes it; `None` if it has more in it than
-    /// an index holds.
-    pub async fn layout(&mut self) -> Result<Option<Layout>, StoreError> {
+    /// The index of a whole NAR of which nothing has been read: reads it to its proven end, unless it is read from files
+    /// and proven already. `None` if it has more in it than an index holds.
+    pub async fn layout(&mut self) -> Result<Option<Arc<Layout>>, StoreError> {
+        if let Source::Files(files) = &self.source {
+            let layout = Arc::clone(files.layout());
+            match &self.passed {
+                Some(Passed { sha256: None, .. }) => self.check_looks()?,
+                _ => while self.chunk().await?.is_some() {},
+            }
+            return Ok(Some(layout));
+        }
         let mut builder = LayoutBuilder::new();
         let mut visit = |event: Event<'_>| builder.push(event);
         while std::future::poll_fn(|context| self.poll_visiting(context, &mut visit)).await?.is_some() {}
         match builder.finish() {
-            Ok(layout) => Ok(Some(layout)),
+            Ok(layout) => Ok(Some(Arc::new(layout))),
             Err(NarError::TooManyEntries) => Ok(None),
             Err(error) => Err(ClientError::from(error).into()),
         }
@@ -166,23 +229,25 @@ impl Nar {
     }
 
     fn verdict(&self, passed: Passed) -> Result<(), StoreError> {
-        let Claim { path, nar_hash, nar_size } = &self.claim;
+        let Claim { path, nar_hash, .. } = &self.claim;
         let (found, size) = passed.finish();
-        if size != *nar_size {
-            return Err(StoreError::WrongSize { path: path.clone(), expected: *nar_size, found: size });
+        if size != self.length {
+            return Err(StoreError::WrongSize { path: path.clone(), expected: self.length, found: size });
         }
-        match (found, self.seen) {
-            (Some(found), _) if found != *nar_hash => {
-                Err(StoreError::WrongHash { path: path.clone(), expected: *nar_hash, found })
-            }
-            (Some(_), Some(seen)) => {
-                self.proven.add(&self.claim, seen);
-                Ok(())
-            }
-            (Some(_), None) => Ok(()),
-            (None, seen) if self.proven.look(path) == seen => Ok(()),
-            (None, _) => Err(StoreError::Changed(path.clone())),
+        let Some(found) = found else { return self.check_looks() };
+        if found != *nar_hash {
+            return Err(StoreError::WrongHash { path: path.clone(), expected: *nar_hash, found });
         }
+        if let Some(seen) = self.seen {
+            self.proven.add(&self.claim, seen);
+        }
+        Ok(())
+    }
+
+    /// Bytes that were not hashed are the proven ones only if the path still looks the same.
+    fn check_looks(&self) -> Result<(), StoreError> {
+        let Claim { path, .. } = &self.claim;
+        if self.proven.look(path) == self.seen { Ok(()) } else { Err(StoreError::Changed(path.clone())) }
     }
 }
 

@@ -7,6 +7,8 @@ use harmonia_protocol::operation::Opcode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::nar::{Source, Terms};
+use super::proven::{Claim, Proven};
 use super::*;
 use crate::config::{Environment, Overrides};
 
@@ -120,9 +122,14 @@ async fn a_nar_whose_bytes_stay_away_is_late() {
         signatures: Vec::new(),
         content_address: None,
     };
-    let (claim, infos) = (Claim::of(&ValidPath { path, info }), Arc::clone(&store.infos));
-    let terms = Terms { claim, infos, proven: Arc::clone(&store.proven), seen: None, is_proven: false };
-    let mut nar = Nar::new(stream, terms);
+    let terms = Terms {
+        claim: Claim::of(&ValidPath { path, info }),
+        infos: Arc::clone(&store.infos),
+        proven: Arc::new(Proven::nothing()),
+        seen: None,
+        is_proven: false,
+    };
+    let mut nar = Nar::new(Source::Daemon(Box::new(stream)), terms);
     assert!(matches!(nar.chunk().await, Err(StoreError::Late(Step::NarBytes))));
 }
 

@@ -72,7 +72,13 @@ impl Layout {
     /// The events of the NAR that this is the index of, in their order.
     #[must_use]
     pub fn events(&self) -> Events<'_> {
-        Events { layout: self, at: 0, open: Vec::new() }
+        Events { layout: self, cursor: Cursor::default() }
+    }
+
+    /// The memory that it takes, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.slots.len() * size_of::<Slot>() + self.text.len()
     }
 
     fn child(&self, parent: usize, name: &[u8]) -> Option<usize> {
@@ -140,17 +146,25 @@ impl LayoutBuilder {
         }
     }
 
+    /// The memory that the layout takes so far, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.layout.weight()
+    }
+
     /// The layout, when all events of a complete NAR have been taken.
     ///
     /// Fails with [`NarError::TooManyEntries`] if the NAR has more than a layout holds, and with
     /// [`NarError::Truncated`] if the tree is not complete.
-    pub fn finish(self) -> Result<Layout, NarError> {
+    pub fn finish(mut self) -> Result<Layout, NarError> {
         if self.too_many {
             return Err(NarError::TooManyEntries);
         }
         if self.layout.slots.is_empty() || !self.open.is_empty() {
             return Err(NarError::Truncated);
         }
+        self.layout.slots.shrink_to_fit();
+        self.layout.text.shrink_to_fit();
         Ok(self.layout)
     }
 
@@ -192,22 +206,37 @@ impl Default for LayoutBuilder {
 #[derive(Debug, Clone)]
 pub struct Events<'a> {
     layout: &'a Layout,
-    at: usize,
-    /// Where each open directory ends.
-    open: Vec<usize>,
+    cursor: Cursor,
 }
 
 impl<'a> Iterator for Events<'a> {
     type Item = Event<'a>;
 
     fn next(&mut self) -> Option<Event<'a>> {
+        self.cursor.next(self.layout)
+    }
+}
+
+impl FusedIterator for Events<'_> {}
+
+/// A place between two events of a layout.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cursor {
+    at: usize,
+    /// Where each open directory ends.
+    open: Vec<usize>,
+}
+
+impl Cursor {
+    /// The event after it, of the layout that all those before were of.
+    pub(super) fn next<'a>(&mut self, layout: &'a Layout) -> Option<Event<'a>> {
         if self.open.last() == Some(&self.at) {
             self.open.pop();
             return Some(Event::EndDirectory);
         }
-        let slot = self.layout.slots.get(self.at)?;
-        let name = (self.at > 0).then(|| self.layout.text(slot.name));
-        let object = self.layout.object(slot);
+        let slot = layout.slots.get(self.at)?;
+        let name = (self.at > 0).then(|| layout.text(slot.name));
+        let object = layout.object(slot);
         if object == Object::Directory {
             self.open.push(slot.end);
         }
@@ -215,8 +244,6 @@ impl<'a> Iterator for Events<'a> {
         Some(Event::Object { name, object })
     }
 }
-
-impl FusedIterator for Events<'_> {}
 
 #[cfg(test)]
 mod tests;

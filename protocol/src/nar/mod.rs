@@ -14,7 +14,8 @@
 //! * [`Parser`] finds the end of a NAR in a stream that does not say its length, and tells what it
 //!   passes as [`Event`]s. All else here that reads a NAR is built on it.
 //! * [`Layout`] is the index of a NAR: what is in it, and where the contents of each file are.
-//! * [`Node`] is a file tree in memory, and the writer.
+//! * [`Writer`] writes a NAR of its events, and [`Segments`] of its index: all but the contents of files.
+//! * [`Node`] is a file tree in memory.
 //!
 //! Invariant: one file tree has one NAR. What the parser accepts is byte for byte what the writer
 //! makes of the same tree, so a NAR cannot say anything that its [`Layout`] does not show.
@@ -32,12 +33,16 @@ mod node;
 mod parser;
 #[cfg(test)]
 mod properties;
+mod segments;
+mod writer;
 
 pub use error::NarError;
 pub use layout::{Events, Layout, LayoutBuilder, MAX_ENTRIES, MAX_TEXT};
 pub use name::{MAX_NAME, MAX_TARGET, Name, NameError, Target};
 pub use node::Node;
 pub use parser::{Fed, Parser};
+pub use segments::{Segment, Segments};
+pub use writer::Writer;
 
 /// How deep directories may nest; a NAR of one file has depth 0.
 ///

@@ -1,11 +1,11 @@
-//! A file tree in memory, and the writer of NARs.
+//! A file tree in memory.
 
 use std::collections::{BTreeMap, btree_map};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::parser::parse;
-use super::{Event, Name, NarError, Object, Target};
+use super::{Event, Name, NarError, Object, Target, Writer};
 
 /// A file tree. What it can hold is what a NAR can say, but for directories nested deeper than
 /// [`MAX_DEPTH`](super::MAX_DEPTH). Reading, writing and dropping do not recurse; the derived
@@ -31,25 +31,16 @@ pub enum Node {
 impl Node {
     /// Appends the NAR of this tree to `nar`.
     pub fn encode(&self, nar: &mut BytesMut) {
-        put(nar, b"nix-archive-1");
+        let mut writer = Writer::new();
         // Directories whose entries are being written. A stack of their own, for trees may be deep.
         let mut open = Vec::new();
-        open.extend(self.put_start(nar));
+        open.extend(self.put(None, &mut writer, nar));
         while let Some(entries) = open.last_mut() {
             if let Some((name, node)) = entries.next() {
-                for token in [&b"entry"[..], b"(", b"name", name.as_bytes(), b"node"] {
-                    put(nar, token);
-                }
-                match node.put_start(nar) {
-                    Some(entries) => open.push(entries),
-                    None => put(nar, b")"),
-                }
+                open.extend(node.put(Some(name), &mut writer, nar));
             } else {
                 open.pop();
-                put(nar, b")");
-                if !open.is_empty() {
-                    put(nar, b")");
-                }
+                writer.put(Event::EndDirectory, nar);
             }
         }
     }
@@ -88,31 +79,29 @@ impl Node {
 
     /// Writes a file or symlink whole, and of a directory what comes before its entries, which are
     /// returned.
-    fn put_start(&self, nar: &mut BytesMut) -> Option<btree_map::Iter<'_, Name, Node>> {
-        put(nar, b"(");
-        put(nar, b"type");
-        match self {
+    fn put(
+        &self,
+        name: Option<&Name>,
+        writer: &mut Writer,
+        nar: &mut BytesMut,
+    ) -> Option<btree_map::Iter<'_, Name, Node>> {
+        let object = match self {
             Node::Regular { executable, contents } => {
-                put(nar, b"regular");
-                if *executable {
-                    put(nar, b"executable");
-                    put(nar, b"");
-                }
-                put(nar, b"contents");
-                put(nar, contents);
+                Object::Regular { executable: *executable, size: contents.len() as u64, offset: 0 }
             }
-            Node::Symlink { target } => {
-                put(nar, b"symlink");
-                put(nar, b"target");
-                put(nar, target.as_bytes());
+            Node::Symlink { target } => Object::Symlink { target: target.as_bytes() },
+            Node::Directory(_) => Object::Directory,
+        };
+        writer.put(Event::Object { name: name.map(Name::as_bytes), object }, nar);
+        match self {
+            Node::Regular { contents, .. } => {
+                nar.put_slice(contents);
+                writer.end_file(contents.len() as u64, nar);
+                None
             }
-            Node::Directory(entries) => {
-                put(nar, b"directory");
-                return Some(entries.iter());
-            }
+            Node::Symlink { .. } => None,
+            Node::Directory(entries) => Some(entries.iter()),
         }
-        put(nar, b")");
-        None
     }
 }
 
@@ -132,13 +121,6 @@ impl Drop for Node {
     }
 }
 
-/// Writes one token.
-fn put(nar: &mut BytesMut, token: &[u8]) {
-    nar.put_u64_le(token.len() as u64);
-    nar.put_slice(token);
-    nar.put_bytes(0, token.len().wrapping_neg() % 8);
-}
-
 /// A file's contents. Events come before the contents have been read, so these may be cut short, in
 /// a NAR that is.
 fn slice(nar: &[u8], offset: u64, size: u64) -> Bytes {
@@ -150,6 +132,7 @@ fn slice(nar: &[u8], offset: u64, size: u64) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::super::MAX_DEPTH;
+    use super::super::writer::put_token;
     use super::*;
 
     #[test]
@@ -181,7 +164,7 @@ mod tests {
              entry ( name a node ( type directory ) ) \
              entry ( name b node ( type symlink target a ) ) )";
         for token in tokens.split(' ') {
-            put(&mut expected, token.as_bytes());
+            put_token(&mut expected, token.as_bytes());
         }
         assert_eq!(nar, expected);
         assert_eq!(Node::parse(&nar), Ok(node));

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use super::{Event, Fed, Layout, LayoutBuilder, Name, NarError, Node, Object, Parser, Target};
+use super::{Event, Fed, Layout, LayoutBuilder, Name, NarError, Node, Object, Parser, Segment, Segments, Target};
 
 const ERROR_TAG: &[u8] = b"ptxc\0\0\0\0";
 
@@ -155,6 +155,37 @@ proptest! {
         prop_assert_eq!(&builder.finish().unwrap(), &layout);
         check_layout(&node, &mut Vec::new(), &layout, &nar);
     }
+
+    #[test]
+    fn the_segments_of_a_layout_and_the_files_are_the_nar(node in nodes()) {
+        let nar = encoded(&node);
+        let layout = Layout::of(&nar).unwrap();
+        let mut segments = Segments::new(&layout);
+        let mut again = BytesMut::new();
+        while let Some(segment) = segments.next(&mut again) {
+            let path = || segments.path().split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+            if let Segment::Contents { executable, size } = segment {
+                let Some(Node::Regular { executable: expected, contents }) = descend(&node, path()) else {
+                    panic!("no file at {:?}", segments.path());
+                };
+                prop_assert_eq!((executable, size), (*expected, contents.len() as u64));
+                let offset = again.len() as u64;
+                prop_assert_eq!(layout.find(path()), Some(Object::Regular { executable, size, offset }));
+                again.extend_from_slice(contents);
+            }
+        }
+        prop_assert_eq!(again, nar);
+    }
+}
+
+/// The node at a path.
+fn descend<'n, 'p>(node: &'n Node, path: impl Iterator<Item = &'p [u8]>) -> Option<&'n Node> {
+    let mut node = node;
+    for name in path {
+        let Node::Directory(entries) = node else { return None };
+        node = entries.get(&Name::new(name).ok()?)?;
+    }
+    Some(node)
 }
 
 /// Looks up `node`, which is at `path`, and all that is in it.

@@ -1,8 +1,8 @@
 //! `/<hash>.ls`: what is in the NAR of a path, and where.
 //!
 //! Owns the JSON, version 1 of Nix's format (`src/libutil/nar-accessor.cc` of 2.34, whose order of keys is kept). The
-//! index comes from the daemon's NAR, whether its store is visible here or not, and only from one with the size and the
-//! hash of the path info.
+//! index comes from the NAR, whether its store is visible here or not, and only from one with the size and the hash of the
+//! path info.
 //!
 //! JSON is Unicode and names of files are bytes. A NAR with a name or target that is not UTF-8 has no listing, 404:
 //! Nix 2.34 refuses to make one, and the raw bytes that Nix 2.8 wrote make its whole document invalid, so that readers
@@ -22,7 +22,7 @@ use super::super::response::{Keep, Reply, refusal};
 /// Answers a request for the listing of the path with this hash part.
 pub(in crate::http) async fn respond(app: &App, headers: &HeaderMap, hash: HashPart) -> Result<Reply, HandlerError> {
     let Some(valid) = app.valid_path(hash).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
-    let mut nar = app.store.nar(&valid).await?;
+    let mut nar = app.store.nar_to_index(&valid).await?;
     let Some(layout) = nar.layout().await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     // The largest packages take a tenth of a second, which other requests need not wait for.
     let reply = tokio::task::block_in_place(|| {
@@ -30,7 +30,7 @@ pub(in crate::http) async fn respond(app: &App, headers: &HeaderMap, hash: HashP
         Some(app.text(headers, Keep::AnHour, "application/json", text.into()))
     });
     let Some(reply) = reply else { return Ok(refusal(StatusCode::NOT_FOUND)) };
-    // Its connection is the place that the text keeps among the NARs which are read at one time.
+    // Its connection or memory is the place that the text keeps among the NARs which are read at one time.
     Ok(reply.map(|body| body.holding(nar)))
 }
 

@@ -20,7 +20,7 @@ use super::super::response::{
     Keep, Reply, is_held, nar_etag, not_modified, refusal, reply, set, set_coding, set_length, set_vary, unsatisfiable,
 };
 use super::compressed_nar;
-use crate::store::{StoreError, ValidPath};
+use crate::store::{Nar, StoreError, ValidPath};
 
 /// What a NAR is, compressed or not.
 pub(super) const TYPE: HeaderValue = HeaderValue::from_static("application/x-nix-nar");
@@ -138,25 +138,36 @@ fn head(app: &App, coding: Coding, valid: &ValidPath) -> Reply {
     reply
 }
 
-/// So many bytes of the NAR from `first` on. The daemon dumps a NAR in half the time that its compressed form takes to
-/// decode, but only from the start; so a part is decoded, where the compressed form is kept, and so is what the daemon
-/// cannot dump now.
+/// So many bytes of the NAR from `first` on. A part is read from the store's files, where those are to be read and have
+/// been proven; or it is decoded, where the compressed form is kept; else it takes the whole. The daemon dumps a NAR in half
+/// the time that its compressed form takes to decode, but only from the start. What neither can give now is decoded too.
 async fn plain(app: &App, valid: &Arc<ValidPath>, first: u64, length: u64) -> Result<Body, HandlerError> {
     if length < valid.info.nar_size {
+        if let Some(part) = app.store.nar_part_at_hand(valid, first, length).await {
+            return Ok(body(part, first, length));
+        }
         if let Some(body) = kept(app, valid, first, length).await {
             return Ok(body);
         }
     }
-    match dumped(app, valid, first, length).await {
+    match read(app, valid, first, length).await {
         Ok(body) => Ok(body),
         Err(error) => kept(app, valid, first, length).await.ok_or(error.into()),
     }
 }
 
-async fn dumped(app: &App, valid: &ValidPath, first: u64, length: u64) -> Result<Body, StoreError> {
-    let mut nar = app.store.nar(valid).await?;
+async fn read(app: &App, valid: &ValidPath, first: u64, length: u64) -> Result<Body, StoreError> {
+    let mut nar = if length < valid.info.nar_size {
+        app.store.nar_part(valid, first, length).await?
+    } else {
+        app.store.nar(valid).await?
+    };
     nar.begin().await?;
-    Ok(Body::Nar(Box::new(NarBody::new(nar, first, length))))
+    Ok(body(nar, first, length))
+}
+
+fn body(nar: Nar, first: u64, length: u64) -> Body {
+    Body::Nar(Box::new(NarBody::new(nar, first, length)))
 }
 
 async fn kept(app: &App, valid: &ValidPath, first: u64, length: u64) -> Option<Body> {

@@ -15,8 +15,8 @@ use std::time::Duration;
 use harmonia_protocol::operation::QueryPathInfo;
 use harmonia_protocol::{HashPart, StorePath};
 
-use super::flights::Flight;
 use super::{Answer, InfoCache, locked};
+use crate::store::flights::Flight;
 use crate::store::{StoreError, ValidPath};
 
 /// Paths that are asked about before the queue has been empty once: the closure of a desktop, and half a megabyte.

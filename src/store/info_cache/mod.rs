@@ -1,8 +1,8 @@
 //! What the daemon said about paths, kept in memory for as long as it is known to hold.
 //!
-//! Owns when an answer may be used again, and that one question is asked for all who wait for it. `flights` is the
-//! questions under way, `ahead` asks about references before clients do. Leaves how a path looks to `sighting`, the
-//! connections to `pool`, and what is made of an answer to others.
+//! Owns when an answer may be used again, and that one question is asked for all who wait for it. `ahead` asks
+//! about references before clients do. Leaves how a path looks to `sighting`, how many wait for one question to `flights`,
+//! the connections to `pool`, and what is made of an answer to others.
 //!
 //! - An answer is used while the path looks as it did *before* the daemon was asked, and is younger than `ttl`. The
 //!   second is all there is where the store is not visible here; where it is, it is for what no file shows: signatures.
@@ -12,7 +12,6 @@
 //! - Errors are shared by those who waited for the question, and not kept.
 
 mod ahead;
-mod flights;
 #[cfg(test)]
 mod tests;
 
@@ -26,13 +25,13 @@ use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::{HashPart, StorePath};
 use tokio::time::{Instant, timeout};
 
+use super::flights::Flights;
 use super::pool::Pool;
 use super::sighting::Sighting;
 use super::{StoreError, ValidPath};
 use crate::bounded::Bounded;
 use crate::metrics::{CacheName, Lookup, Metrics};
 use ahead::Ahead;
-use flights::Flights;
 
 /// How long a client waits for a new answer where an old one would do.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -1,0 +1,121 @@
+//! A NAR out of files as it is sent: read on the blocking threads, one piece ahead of what is taken.
+
+use std::future::Future as _;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use harmonia_protocol::nar::Layout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+use super::reader::Reader;
+use crate::store::StoreError;
+
+type Piece = Result<Bytes, StoreError>;
+type Turn = Pin<Box<dyn Future<Output = (Reader, Option<OwnedSemaphorePermit>)> + Send + Sync>>;
+
+/// The bytes of a NAR, or of a part of it. Dropping it ends the reading after the piece that is being read.
+pub(in crate::store) struct FileStream {
+    work: Work,
+    /// Where it is, for messages.
+    place: PathBuf,
+    layout: Arc<Layout>,
+    /// What each piece that is read takes a permit of.
+    reads: Arc<Semaphore>,
+    /// What it takes of the memory for all.
+    _memory: OwnedSemaphorePermit,
+}
+
+enum Work {
+    /// Waiting for its turn to read.
+    Waiting(Turn),
+    Reading(JoinHandle<(Reader, Piece)>),
+    Done,
+}
+
+impl FileStream {
+    /// Begins to read.
+    pub(super) fn new(
+        reader: Reader,
+        place: PathBuf,
+        layout: Arc<Layout>,
+        reads: Arc<Semaphore>,
+        memory: OwnedSemaphorePermit,
+    ) -> Self {
+        let mut stream = Self { work: Work::Done, place, layout, reads, _memory: memory };
+        stream.work = stream.next(reader);
+        stream
+    }
+
+    /// The index of the whole NAR.
+    pub(in crate::store) const fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Whether the last bytes have been taken.
+    pub(in crate::store) const fn is_finished(&self) -> bool {
+        matches!(self.work, Work::Done)
+    }
+
+    /// What it is when the bytes stay away.
+    pub(in crate::store) fn late(&self) -> StoreError {
+        self.failed(&io::ErrorKind::TimedOut.into())
+    }
+
+    /// The next bytes; nothing after the last ones, nor after an error.
+    pub(in crate::store) fn poll_chunk(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, StoreError>> {
+        loop {
+            match &mut self.work {
+                Work::Done => return Poll::Ready(Ok(None)),
+                Work::Waiting(turn) => {
+                    let (reader, permit) = ready!(turn.as_mut().poll(context));
+                    self.work = reading(reader, permit);
+                }
+                Work::Reading(work) => {
+                    let done = ready!(Pin::new(work).poll(context));
+                    self.work = Work::Done;
+                    let (reader, piece) = done.map_err(|cause| self.failed(&io::Error::other(cause)))?;
+                    let piece = piece?;
+                    if reader.remaining() > 0 {
+                        self.work = self.next(reader);
+                    }
+                    return Poll::Ready(Ok(Some(piece)));
+                }
+            }
+        }
+    }
+
+    fn next(&self, reader: Reader) -> Work {
+        if let Ok(permit) = Arc::clone(&self.reads).try_acquire_owned() {
+            return reading(reader, Some(permit));
+        }
+        let turn = Arc::clone(&self.reads).acquire_owned();
+        Work::Waiting(Box::pin(async move { (reader, turn.await.ok()) }))
+    }
+
+    fn failed(&self, cause: &io::Error) -> StoreError {
+        StoreError::file(&self.place, cause)
+    }
+}
+
+impl std::fmt::Debug for FileStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FileStream({})", self.place.display())
+    }
+}
+
+/// There always is a permit: the semaphore is never closed.
+fn reading(mut reader: Reader, permit: Option<OwnedSemaphorePermit>) -> Work {
+    Work::Reading(tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let piece = reader.piece();
+        (reader, piece)
+    }))
+}

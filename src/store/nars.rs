@@ -1,0 +1,123 @@
+//! Where the bytes of a NAR come from, and whether they are hashed.
+//!
+//! Owns the choice: the daemon's dump, or the store's files (`nar_files`) where the configuration says so and they can be
+//! read. Both are held against the same path info by [`Nar`]. A part of a NAR is read from files only if all of it has been
+//! proven, of a path that looks the same since: else the whole is read and hashed first, once for all who wait.
+
+use std::sync::Arc;
+
+use harmonia_protocol::HashPart;
+
+use super::flights::Flights;
+use super::info_cache::InfoCache;
+use super::nar::{Nar, Source, Terms};
+use super::nar_files::NarFiles;
+use super::pool::Pool;
+use super::proven::{Claim, Proven};
+use super::sighting::Sighting;
+use super::{StoreError, ValidPath};
+use crate::config::{Config, NarSource, Verify};
+
+/// The NARs of one store.
+#[derive(Debug)]
+pub(super) struct Nars {
+    pool: Arc<Pool>,
+    infos: Arc<InfoCache>,
+    proven: Arc<Proven>,
+    /// Nothing if they are not to be read.
+    files: Option<Arc<NarFiles>>,
+    verify: Verify,
+    proving: Arc<Flights<HashPart, Result<(), StoreError>>>,
+}
+
+impl Nars {
+    /// As `config` says.
+    pub(super) fn new(config: &Config, pool: Arc<Pool>, infos: Arc<InfoCache>) -> Self {
+        let directory = &config.real_nix_store;
+        let files = (config.nar_source == NarSource::Store).then(|| Arc::new(NarFiles::new(directory)));
+        let asks_for_proofs = files.is_some() || config.verify == Verify::First;
+        let proven = Arc::new(if asks_for_proofs { Proven::new(directory) } else { Proven::nothing() });
+        Self { pool, infos, proven, files, verify: config.verify, proving: Flights::new() }
+    }
+
+    /// All of it, hashed or not as the configuration says.
+    pub(super) async fn whole(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
+        self.open(valid, self.verify).await
+    }
+
+    /// All of it, hashed.
+    pub(super) async fn hashed(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
+        self.open(valid, Verify::Always).await
+    }
+
+    /// For its index, which takes no more than one proof.
+    pub(super) async fn to_index(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
+        self.open(valid, Verify::First).await
+    }
+
+    /// So many bytes from `first` on, if they can be had without reading others.
+    pub(super) async fn part_at_hand(&self, valid: &ValidPath, first: u64, length: u64) -> Option<Nar> {
+        let files = self.files.as_ref()?;
+        let claim = Claim::of(valid);
+        let seen = self.proven.look(&claim.path).filter(|seen| self.proven.holds(&claim, *seen))?;
+        // Why not is told by the other ways to have them.
+        let stream = files.open(&claim, Some(seen), true, first..first + length).await.ok()??;
+        Some(Nar::part(Source::Files(stream), self.terms(claim, Some(seen), true), first, length))
+    }
+
+    /// The same, when the whole has been proven; or all of it, if there are only dumps.
+    pub(super) async fn part(&self, valid: &ValidPath, first: u64, length: u64) -> Result<Nar, StoreError> {
+        if let Some(files) = &self.files {
+            self.prove(files, valid).await?;
+        }
+        match self.part_at_hand(valid, first, length).await {
+            Some(part) => Ok(part),
+            None => self.whole(valid).await,
+        }
+    }
+
+    async fn open(&self, valid: &ValidPath, verify: Verify) -> Result<Nar, StoreError> {
+        let claim = Claim::of(valid);
+        let seen = self.proven.look(&claim.path);
+        let is_proven = verify == Verify::First && seen.is_some_and(|seen| self.proven.holds(&claim, seen));
+        let source = self.source(&claim, seen, is_proven).await;
+        let source = source.inspect_err(|error| self.infos.doubt(claim.path.hash_part(), error))?;
+        Ok(Nar::new(source, self.terms(claim, seen, is_proven)))
+    }
+
+    async fn source(&self, claim: &Claim, seen: Option<Sighting>, is_proven: bool) -> Result<Source, StoreError> {
+        if let Some(files) = &self.files {
+            if let Some(stream) = files.open(claim, seen, is_proven, 0..claim.nar_size).await? {
+                return Ok(Source::Files(stream));
+            }
+        }
+        self.pool.nar(&claim.path, claim.nar_size).await.map(|stream| Source::Daemon(Box::new(stream)))
+    }
+
+    fn terms(&self, claim: Claim, seen: Option<Sighting>, is_proven: bool) -> Terms {
+        Terms { claim, infos: Arc::clone(&self.infos), proven: Arc::clone(&self.proven), seen, is_proven }
+    }
+
+    /// Reads and hashes all files of a path, unless that has been done or they cannot be read. It goes on for as long as
+    /// anybody waits.
+    async fn prove(&self, files: &Arc<NarFiles>, valid: &ValidPath) -> Result<(), StoreError> {
+        let claim = Claim::of(valid);
+        let seen = self.proven.look(&claim.path);
+        if seen.is_none_or(|seen| self.proven.holds(&claim, seen)) {
+            return Ok(());
+        }
+        let hash = claim.path.hash_part();
+        let (ticket, flight) = self.proving.board(hash);
+        if let Some(flight) = flight {
+            let (files, terms) = (Arc::clone(files), self.terms(claim.clone(), seen, false));
+            tokio::spawn(flight.fly(async move {
+                if let Some(stream) = files.open(&claim, seen, false, 0..claim.nar_size).await? {
+                    let mut nar = Nar::new(Source::Files(stream), terms);
+                    while nar.chunk().await?.is_some() {}
+                }
+                Ok(())
+            }));
+        }
+        ticket.arrival().await.unwrap_or(Err(StoreError::GivenUp(hash)))
+    }
+}
