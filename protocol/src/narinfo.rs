@@ -222,9 +222,9 @@ impl Fields {
             "URL" => once(&mut self.url, Url::new(value).ok(), "URL"),
             "Compression" => once(&mut self.compression, compression(value), "Compression"),
             "FileHash" => once(&mut self.file_hash, Hash::parse(value).ok(), "FileHash"),
-            "FileSize" => once(&mut self.file_size, value.parse().ok(), "FileSize"),
+            "FileSize" => once(&mut self.file_size, number(value), "FileSize"),
             "NarHash" => once(&mut self.nar_hash, NarHash::parse(value).ok(), "NarHash"),
-            "NarSize" => once(&mut self.nar_size, value.parse().ok(), "NarSize"),
+            "NarSize" => once(&mut self.nar_size, number(value), "NarSize"),
             "References" => once(&mut self.references, references(value), "References"),
             "Deriver" => once(&mut self.deriver, StorePath::from_base_name(value).ok(), "Deriver"),
             "CA" => once(&mut self.content_address, ContentAddress::parse(value), "CA"),
@@ -235,6 +235,11 @@ impl Fields {
             _ => Ok(()),
         }
     }
+}
+
+/// A number in its one notation: no sign, no zeros in front.
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number: &u64| number.to_string() == text)
 }
 
 fn once<T>(slot: &mut Option<T>, value: Option<T>, name: &'static str) -> Result<(), NarInfoError> {
@@ -278,9 +283,11 @@ CA: fixed:r:sha256:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73
     #[test]
     fn what_strict_clients_refuse_is_refused() {
         let store = StoreDir::default();
-        let cases: [(&str, &str, NarInfoError); 7] = [
+        let cases: [(&str, &str, NarInfoError); 9] = [
             ("References: 3", "References:  3", NarInfoError::Field("References")),
             ("NarSize: 120", "NarSize: 0", NarInfoError::Field("NarSize")),
+            ("NarSize: 120", "NarSize: +120", NarInfoError::Field("NarSize")),
+            ("NarSize: 120", "NarSize: 0120", NarInfoError::Field("NarSize")),
             ("NarSize: 120", "NarSize: 120\nNarSize: 120", NarInfoError::Field("NarSize")),
             ("Compression: none", "Compression: lzw", NarInfoError::Field("Compression")),
             ("URL: nar", "URL: /nar", NarInfoError::Field("URL")),
