@@ -141,6 +141,10 @@ impl Route {
     }
 
     fn known(uri: &Uri) -> Option<Self> {
+        // A host alone, as in CONNECT; with a scheme there is a path.
+        if uri.path().is_empty() {
+            return None;
+        }
         if let Some(path) = uri.path().trim_start_matches('/').strip_prefix("serve/") {
             return Place::parse(path).map(Self::Serve);
         }

@@ -176,6 +176,8 @@ fn a_place_in_a_path_is_its_names_as_bytes_and_whether_there_is_a_slash() {
 #[test]
 fn what_is_malformed_is_unknown() {
     for target in [
+        "cache.example.org:443".to_owned(),
+        format!("{HASH}.narinfo"),
         "/nix-cache-info/".to_owned() + "x",
         format!("/{}.narinfo", &HASH[1..]),
         format!("/{HASH}0.narinfo"),
