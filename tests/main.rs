@@ -17,6 +17,8 @@ mod daemon_command;
 mod daemon_faults;
 mod daemon_releases;
 mod debuginfo;
+mod hostile_http;
+mod hostile_http2;
 mod http2;
 mod landing_page;
 mod listing;

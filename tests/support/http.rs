@@ -3,7 +3,7 @@
 //! Real clients hide what the tests are about: they follow, retry, decode and normalise.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// No answer takes this long; a test that hangs says nothing.
@@ -98,6 +98,11 @@ impl Connection {
 
     pub(crate) fn send(&mut self, raw: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(raw)
+    }
+
+    /// Says that nothing more comes, while answers may.
+    pub(crate) fn shut_down(&self) {
+        let _ = self.stream.get_ref().shutdown(Shutdown::Write);
     }
 
     /// Reads the response to a request, which was a HEAD or not: one to HEAD has no body, whatever its headers say.

@@ -7,7 +7,9 @@
 pub(crate) mod client;
 pub(crate) mod content;
 pub(crate) mod daemon;
+pub(crate) mod footprint;
 pub(crate) mod http;
+pub(crate) mod http2_frames;
 pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod prefix;

@@ -104,6 +104,11 @@ impl Harmonia {
         kill_process(Pid::from_child(&self.program), signal).unwrap();
     }
 
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.program.id()
+    }
+
     /// Waits for its end by itself.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         self.program.wait().unwrap()
