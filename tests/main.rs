@@ -13,6 +13,7 @@ mod chroot_store;
 mod client_commands;
 mod client_releases;
 mod compression;
+mod corpora;
 mod daemon_command;
 mod daemon_faults;
 mod daemon_releases;
@@ -43,6 +44,8 @@ mod start;
 mod status;
 mod store_changes;
 mod support;
+#[path = "fuzz/targets/mod.rs"]
+mod targets;
 mod transport;
 mod trust;
 mod varnish;

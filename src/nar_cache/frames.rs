@@ -13,7 +13,7 @@ use super::encoding::Encoding;
 
 /// Bytes of a NAR in one frame. Repetitions are found within a frame only, and a range costs at most one. On a store of
 /// 1.9 GB frames of 32 MiB came to 34 MB more than frames of 64 MiB.
-pub(super) const FRAME: u64 = 128 << 20;
+pub const FRAME: u64 = 128 << 20;
 /// Bytes that are encoded in one go, a divisor of [`FRAME`]: less than ten milliseconds at level 3.
 pub(super) const UNIT: usize = 1 << 20;
 /// Least room in the output for a call of the encoder.
@@ -33,9 +33,11 @@ const MAX_FRAMES: usize = 1 << 18;
 
 /// The sizes of a frame, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Frame {
-    pub(super) compressed: u32,
-    pub(super) plain: u32,
+pub struct Frame {
+    /// As it is served.
+    pub compressed: u32,
+    /// Of the NAR.
+    pub plain: u32,
 }
 
 /// Encodes one NAR, unit by unit.
@@ -137,17 +139,20 @@ fn table(frames: &[Frame]) -> io::Result<Vec<u8>> {
 }
 
 /// The bytes that the table takes at the end of a file of so many frames.
-pub(super) const fn table_length(frames: usize) -> usize {
+#[must_use]
+pub const fn table_length(frames: usize) -> usize {
     TABLE_HEAD + frames * TABLE_ENTRY + TABLE_FOOT
 }
 
 /// How many frames a NAR of `size` bytes has; `None` if it is too long for a table.
-pub(super) fn frame_count(size: u64) -> Option<usize> {
+#[must_use]
+pub fn frame_count(size: u64) -> Option<usize> {
     usize::try_from(size.div_ceil(FRAME)).ok().filter(|count| (1..=MAX_FRAMES).contains(count))
 }
 
 /// Reads the table of a file of `length` bytes, the compressed form of a NAR of `size` bytes; `None` if it is not that.
-pub(super) fn parse_table(bytes: &[u8], length: u64, size: u64) -> Option<Vec<Frame>> {
+#[must_use]
+pub fn parse_table(bytes: &[u8], length: u64, size: u64) -> Option<Vec<Frame>> {
     let count = frame_count(size)?;
     let entries = bytes.get(TABLE_HEAD..TABLE_HEAD + count * TABLE_ENTRY)?;
     let number = |at: &[u8]| Some(u32::from_le_bytes(at.try_into().ok()?));

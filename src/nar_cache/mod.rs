@@ -12,7 +12,7 @@ mod encode;
 mod encoding;
 mod entry;
 mod fill;
-mod frames;
+pub mod frames;
 mod index;
 mod plain;
 mod source;

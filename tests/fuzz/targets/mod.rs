@@ -1,0 +1,64 @@
+//! What holds for any bytes of a peer, each property a function from bytes: fuzzed by the package around this, and fed
+//! with the inputs that the fuzzer found interesting by `cargo test` (`tests/corpora.rs`).
+//!
+//! An input begins with the parameters that a property takes, each a byte or a number, and what is left are the bytes of
+//! the peer. The properties know the formats by themselves where they can; what they must not know is the code that they
+//! test.
+
+mod accept_encoding;
+mod handshake;
+mod nar;
+mod nar_cache_file;
+mod narinfo;
+mod range;
+mod route;
+mod seek_table;
+mod stderr;
+mod wire;
+
+/// Panics where something does not hold for these bytes.
+pub(crate) type Property = fn(&[u8]);
+
+pub(crate) const TARGETS: [(&str, Property); 10] = [
+    ("accept_encoding", accept_encoding::property),
+    ("handshake", handshake::property),
+    ("nar", nar::property),
+    ("nar_cache_file", nar_cache_file::property),
+    ("narinfo", narinfo::property),
+    ("range", range::property),
+    ("route", route::property),
+    ("seek_table", seek_table::property),
+    ("stderr", stderr::property),
+    ("wire", wire::property),
+];
+
+/// The front of an input; zeros beyond its end.
+struct Parameters<'a>(&'a [u8]);
+
+impl<'a> Parameters<'a> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn number(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        bytes.fill_with(|| self.byte());
+        u64::from_le_bytes(bytes)
+    }
+
+    /// How long the pieces are that bytes arrive in: 1 to 256.
+    fn piece(&mut self) -> usize {
+        usize::from(self.byte()) + 1
+    }
+
+    fn rest(self) -> &'a [u8] {
+        self.0
+    }
+}
+
+/// Where bytes end so far that arrive in pieces of this length; the last one is the end of all.
+fn ends(length: usize, piece: usize) -> impl Iterator<Item = usize> {
+    (0..length).step_by(piece).map(move |start| length.min(start + piece))
+}

@@ -1,0 +1,70 @@
+//! Targets of requests: a route is rendered to a target of the same route, in plain letters and percent-encoded, and no
+//! name in it leads anywhere else.
+
+use std::fmt::Write as _;
+
+use harmonia::http::route::{Place, Route, compressed_nar_url, nar_url};
+use harmonia_protocol::realisation::DerivationOutput;
+use hyper::Uri;
+
+pub(super) fn property(input: &[u8]) {
+    let Ok(uri) = Uri::try_from(input) else { return };
+    let route = Route::parse(&uri);
+    let Some(target) = rendered(&route) else { return };
+    is_of(&target, &route);
+    is_of(&target.replace('/', "//"), &route);
+    if let Route::Serve(place) = &route {
+        for name in &place.names {
+            let name = name.as_bytes();
+            assert!(!name.is_empty() && name != b"." && name != b".." && !name.contains(&b'/') && !name.contains(&0));
+        }
+    } else if !target.contains('%') {
+        let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
+        let segments: Vec<_> = path.split('/').map(|segment| encoded(segment.as_bytes())).collect();
+        let query = query.map(|query| format!("?{}", encoded(query.as_bytes()))).unwrap_or_default();
+        is_of(&format!("{}{query}", segments.join("/")), &route);
+    }
+}
+
+fn is_of(target: &str, route: &Route) {
+    let uri: Uri = target.parse().unwrap_or_else(|error| panic!("{target:?} is no target: {error}"));
+    assert_eq!(Route::parse(&uri), *route, "{target}");
+}
+
+fn rendered(route: &Route) -> Option<String> {
+    Some(match route {
+        Route::LandingPage => "/".to_owned(),
+        Route::CacheInfo => "/nix-cache-info".to_owned(),
+        Route::Version => "/version".to_owned(),
+        Route::Health => "/health".to_owned(),
+        Route::Ready => "/ready".to_owned(),
+        Route::Metrics => "/metrics".to_owned(),
+        Route::PublicKeys => "/pubkey".to_owned(),
+        Route::NarInfo { hash, json } => format!("/{hash}.narinfo{}", if *json { "?json" } else { "" }),
+        Route::Listing { hash } => format!("/{hash}.ls"),
+        Route::Nar { hash, nar_hash } => format!("/{}", nar_url(*hash, nar_hash).ok()?.as_str()),
+        Route::CompressedNar { hash, nar_hash, tag } => {
+            format!("/{}", compressed_nar_url(*hash, nar_hash, tag).ok()?.as_str())
+        }
+        Route::Realisation(DerivationOutput::Hashed(id)) => format!("/realisations/{id}.doi"),
+        Route::Realisation(DerivationOutput::Path(derivation, output)) => {
+            // A question mark in a name would begin a query.
+            let [derivation, output] = [derivation.base_name(), output.as_str()].map(|name| name.replace('?', "%3f"));
+            format!("/build-trace-v2/{derivation}/{output}.doi")
+        }
+        Route::BuildLog { hash } => format!("/log/{hash}"),
+        Route::DebugInfo { id } => format!("/debuginfo/{id:?}"),
+        Route::Serve(Place { hash, names, slash }) => {
+            let names = names.iter().map(|name| format!("/{}", encoded(name.as_bytes())));
+            format!("/serve/{hash}{}{}", names.collect::<String>(), if *slash { "/" } else { "" })
+        }
+        Route::Unknown => return None,
+    })
+}
+
+fn encoded(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "%{byte:02x}");
+        text
+    })
+}
