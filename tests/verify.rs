@@ -132,6 +132,25 @@ fn a_path_that_changes_while_it_is_read_unhashed_is_broken_off() {
 }
 
 #[test]
+fn a_path_that_changes_while_it_is_hashed_is_not_said_to_be_wrong() {
+    let lie = Lie::new();
+    let (item, changing) =
+        (lie.item.clone(), Lie { item: lie.item.clone(), place: lie.place.clone(), false_nar: Vec::new() });
+    let false_nar = lie.false_nar.clone();
+    let daemon = ScriptedDaemon::start(Script::answering(move |question| match question {
+        Question::Nar(_) => {
+            changing.replace();
+            StoreItem { nar: false_nar.clone(), ..item.clone() }.answer(question)
+        }
+        _ => item.answer(question),
+    }));
+    let harmonia = lie.server(&daemon, "verify = \"first\"\n");
+    lie.is_broken_off(&harmonia);
+    harmonia.logged("changed while its nar was read");
+    assert!(!harmonia.log().contains("where its path info says"));
+}
+
+#[test]
 fn what_is_kept_compressed_is_hashed_whatever_was_proven_before() {
     let lie = Lie::new();
     let daemon = ScriptedDaemon::start(lie.item.script());

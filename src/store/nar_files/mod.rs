@@ -1,7 +1,7 @@
 //! NARs read from the store's own files, where they are visible here, under the daemon's path info.
 //!
 //! Owns which paths can be read so, the indexes that are kept in memory, and the bounds on all of it. `index` looks
-//! through a store path, `reader` reads a NAR by the index, `stream` does it off the threads that serve, `open` keeps
+//! through a store path, `reader` reads a NAR by the index, `stream` waits for the disk off the threads that serve, `open` keeps
 //! every way inside the path. Leaves to `nar` the proof that the bytes are what the daemon says of them: this is only
 //! another source.
 //!
@@ -156,6 +156,9 @@ impl NarFiles {
         };
         if nar_size != claim.nar_size {
             let (path, expected) = (claim.path.clone(), claim.nar_size);
+            if !is_same {
+                return Err(StoreError::Changed(path));
+            }
             return Err(StoreError::WrongSize { path, expected, found: nar_size });
         }
         let layout = Arc::new(layout);

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 /// The execute bit that a NAR knows of: the owner's.
 const EXECUTABLE: u32 = 0o100;
@@ -22,20 +23,33 @@ pub(super) const fn is_executable(mode: u32) -> bool {
 
 /// Opens a directory to list it.
 pub(super) fn directory(store: impl AsFd, path: &[u8]) -> io::Result<OwnedFd> {
-    open(store, path, OFlags::RDONLY | OFlags::DIRECTORY)
+    open(store, path, OFlags::RDONLY | OFlags::DIRECTORY, true)
 }
 
-/// Opens what was a file of this kind when it was indexed; `None` if it is another one now.
-pub(super) fn file(store: impl AsFd, path: &[u8], executable: bool, size: u64) -> io::Result<Option<File>> {
+/// Opens what was a file of this kind when it was indexed; `None` if it is another one now. An error that [`is_wait`] is
+/// one of not waiting for the disk where that was not allowed.
+pub(super) fn file(
+    store: impl AsFd,
+    path: &[u8],
+    executable: bool,
+    size: u64,
+    may_wait: bool,
+) -> io::Result<Option<File>> {
     // What is no file any more does not make us wait.
-    let file = File::from(open(store, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?);
+    let file = File::from(open(store, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, may_wait)?);
     let now = file.metadata()?;
     let is_same = now.is_file() && now.len() == size && is_executable(now.mode()) == executable;
     Ok(is_same.then_some(file))
 }
 
-fn open(store: impl AsFd, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+/// Whether the disk has to be waited for; or the kernel (before Linux 5.12) or the file system cannot tell.
+pub(super) fn is_wait(cause: &io::Error) -> bool {
+    matches!(Errno::from_io_error(cause), Some(Errno::AGAIN | Errno::INVAL | Errno::OPNOTSUPP))
+}
+
+fn open(store: impl AsFd, path: &[u8], flags: OFlags, may_wait: bool) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    resolve.set(ResolveFlags::CACHED, !may_wait);
     Ok(rustix::fs::openat2(store, OsStr::from_bytes(path), flags, Mode::empty(), resolve)?)
 }

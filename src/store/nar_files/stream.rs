@@ -1,11 +1,12 @@
-//! A NAR out of files as it is sent: read on the blocking threads, one piece ahead of what is taken.
+//! A NAR out of files as it is sent: what is in memory is taken at once, as from a socket, and where the disk has to be
+//! waited for a blocking thread does it.
 
 use std::future::Future as _;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use harmonia_protocol::nar::Layout;
@@ -16,7 +17,7 @@ use super::reader::Reader;
 use crate::store::StoreError;
 
 type Piece = Result<Bytes, StoreError>;
-type Turn = Pin<Box<dyn Future<Output = (Reader, Option<OwnedSemaphorePermit>)> + Send + Sync>>;
+type Turn = Pin<Box<dyn Future<Output = (Box<Reader>, Option<OwnedSemaphorePermit>)> + Send + Sync>>;
 
 /// The bytes of a NAR, or of a part of it. Dropping it ends the reading after the piece that is being read.
 pub(in crate::store) struct FileStream {
@@ -31,14 +32,16 @@ pub(in crate::store) struct FileStream {
 }
 
 enum Work {
+    /// Nothing under way.
+    Idle(Box<Reader>),
     /// Waiting for its turn to read.
     Waiting(Turn),
-    Reading(JoinHandle<(Reader, Piece)>),
+    Reading(JoinHandle<(Box<Reader>, Piece)>),
     Done,
 }
 
 impl FileStream {
-    /// Begins to read.
+    /// What this reads.
     pub(super) fn new(
         reader: Reader,
         place: PathBuf,
@@ -46,9 +49,7 @@ impl FileStream {
         reads: Arc<Semaphore>,
         memory: OwnedSemaphorePermit,
     ) -> Self {
-        let mut stream = Self { work: Work::Done, place, layout, reads, _memory: memory };
-        stream.work = stream.next(reader);
-        stream
+        Self { work: Work::Idle(Box::new(reader)), place, layout, reads, _memory: memory }
     }
 
     /// The index of the whole NAR.
@@ -72,27 +73,41 @@ impl FileStream {
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
         loop {
-            match &mut self.work {
+            match std::mem::replace(&mut self.work, Work::Done) {
                 Work::Done => return Poll::Ready(Ok(None)),
-                Work::Waiting(turn) => {
-                    let (reader, permit) = ready!(turn.as_mut().poll(context));
-                    self.work = reading(reader, permit);
-                }
-                Work::Reading(work) => {
-                    let done = ready!(Pin::new(work).poll(context));
-                    self.work = Work::Done;
-                    let (reader, piece) = done.map_err(|cause| self.failed(&io::Error::other(cause)))?;
-                    let piece = piece?;
-                    if reader.remaining() > 0 {
-                        self.work = self.next(reader);
+                Work::Idle(mut reader) => match reader.piece_now()? {
+                    Some(piece) => return Poll::Ready(Ok(Some(self.take(reader, piece)))),
+                    None => self.work = self.wait(reader),
+                },
+                Work::Waiting(mut turn) => match turn.as_mut().poll(context) {
+                    Poll::Ready((reader, permit)) => self.work = reading(reader, permit),
+                    Poll::Pending => {
+                        self.work = Work::Waiting(turn);
+                        return Poll::Pending;
                     }
-                    return Poll::Ready(Ok(Some(piece)));
-                }
+                },
+                Work::Reading(mut work) => match Pin::new(&mut work).poll(context) {
+                    Poll::Ready(done) => {
+                        let (reader, piece) = done.map_err(|cause| self.failed(&io::Error::other(cause)))?;
+                        return Poll::Ready(Ok(Some(self.take(reader, piece?))));
+                    }
+                    Poll::Pending => {
+                        self.work = Work::Reading(work);
+                        return Poll::Pending;
+                    }
+                },
             }
         }
     }
 
-    fn next(&self, reader: Reader) -> Work {
+    fn take(&mut self, reader: Box<Reader>, piece: Bytes) -> Bytes {
+        if reader.remaining() > 0 {
+            self.work = Work::Idle(reader);
+        }
+        piece
+    }
+
+    fn wait(&self, reader: Box<Reader>) -> Work {
         if let Ok(permit) = Arc::clone(&self.reads).try_acquire_owned() {
             return reading(reader, Some(permit));
         }
@@ -112,7 +127,7 @@ impl std::fmt::Debug for FileStream {
 }
 
 /// There always is a permit: the semaphore is never closed.
-fn reading(mut reader: Reader, permit: Option<OwnedSemaphorePermit>) -> Work {
+fn reading(mut reader: Box<Reader>, permit: Option<OwnedSemaphorePermit>) -> Work {
     Work::Reading(tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let piece = reader.piece();

@@ -11,7 +11,7 @@ use harmonia_protocol::StorePath;
 use harmonia_protocol::nar::{Name, Node, Target};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{Advice, CWD, FileType, Mode, mknodat};
 
 use super::*;
 
@@ -84,11 +84,12 @@ fn directory<const N: usize>(entries: [(&str, Node); N]) -> Node {
     Node::Directory(entries.map(|(name, node)| (Name::new(name.as_bytes()).unwrap(), node)).into())
 }
 
-/// All that a reader reads.
+/// All that a reader reads, waiting where it has to.
 fn read(mut reader: Reader) -> Result<Vec<u8>, StoreError> {
     let mut all = Vec::new();
     while reader.remaining() > 0 {
-        all.extend_from_slice(&reader.piece()?);
+        let now = reader.piece_now()?;
+        all.extend_from_slice(&now.map_or_else(|| reader.piece(), Ok)?);
     }
     Ok(all)
 }
@@ -138,6 +139,29 @@ fn a_large_file_is_read_in_pieces() {
         let rest = read(tree.reader(tree.index(), first as u64..nar.len() as u64, false)).unwrap();
         assert!(rest == nar[first..], "from {first}");
     }
+}
+
+#[test]
+fn what_is_in_memory_is_kept_while_the_disk_is_waited_for() {
+    let (small, large) = (file(vec![b's'; 10_000]), file(vec![b'l'; 3 * PIECE / 2]));
+    let node = directory([("a", small), ("b", large.clone()), ("c", large)]);
+    let (nar, tree) = (encoded(&node), Tree::of(&node));
+    let all = || tree.reader(tree.index(), 0..nar.len() as u64, false);
+    // Where the kernel can tell at all, all of it has just been written.
+    assert!(read(all()).unwrap() == nar);
+    for name in ["b", "c"] {
+        let file = File::open(tree.place().join(name)).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    }
+    assert!(read(all()).unwrap() == nar);
+    // As if nothing were in memory.
+    let mut waiting = all();
+    let mut pieces = Vec::new();
+    while waiting.remaining() > 0 {
+        pieces.extend_from_slice(&waiting.piece().unwrap());
+    }
+    assert!(pieces == nar);
 }
 
 #[test]
