@@ -34,6 +34,7 @@ pub async fn run(config: &Config) -> Result<(), Error> {
 
     let store = Store::new(config, &Arc::default())?;
     let session = store.session().await?;
+    store.answers().await?;
     let trust = match session.trusted {
         Some(true) => "trusts us, which a cache does not need",
         Some(false) => "does not trust us, as it should be",

@@ -82,6 +82,7 @@ impl Error {
                 StoreError::File { .. } | StoreError::Changed(_) | StoreError::TooManyBuildIds { .. } => OS_ERROR,
                 StoreError::Client { .. }
                 | StoreError::Unsupported(_)
+                | StoreError::OtherStoreDirectory { .. }
                 | StoreError::AnotherPath { .. }
                 | StoreError::GivenUp(_)
                 | StoreError::UnknownSize(_)

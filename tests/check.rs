@@ -25,11 +25,16 @@ struct Ended {
 
 /// Runs the program with this configuration file to its end.
 fn run(config: &str, arguments: &[&str]) -> Ended {
+    run_with(config, arguments, &[])
+}
+
+/// The same with this in its environment.
+fn run_with(config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
     let file = scratch::fresh_dir().join("config.toml");
     fs::write(&file, config).unwrap();
     let mut program = Harmonia::program();
-    let ended =
-        program.arg("--config").arg(file).args(arguments).stdout(std::process::Stdio::piped()).output().unwrap();
+    program.arg("--config").arg(file).args(arguments).envs(environment.iter().copied());
+    let ended = program.stdout(std::process::Stdio::piped()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { code: ended.status.code(), output: text(ended.stdout), log: text(ended.stderr) }
 }
@@ -66,6 +71,10 @@ fn a_check_exits_with_what_would_keep_it_from_serving() {
     let refusing = scripted(Answer::then_hang_up([]));
     let foreign = scripted(Answer::then_hang_up("SSH-2.0-OpenSSH_9.2\r\n"));
     let guix = scripted(Wire::new().number(0x6478_696f).number(0x163).into());
+    let elsewhere = format!(
+        "daemon_socket = {:?}\nvirtual_nix_store = \"/gnu/store\"\n",
+        Daemon::shared(Release::Nix2_34).socket()
+    );
     let public = key_file(&keys::OURS.public);
     let short = key_file("name:AAAA");
     for (config, code, reason) in [
@@ -78,6 +87,7 @@ fn a_check_exits_with_what_would_keep_it_from_serving() {
         (&refusing.config(), NO_PERMISSION, "in allowed-users of nix.conf?"),
         (&foreign.config(), PROTOCOL, "is no nix daemon"),
         (&guix.config(), PROTOCOL, "guix"),
+        (&elsewhere, PROTOCOL, "the nix daemon refuses paths of /gnu/store: "),
         ("bind = 5\n", CONFIG, "config.toml:1: bind: "),
         ("\n\nworkers = 0\n", CONFIG, "config.toml:3: workers: "),
         (&format!("sign_key_paths = [{public:?}]\n"), CONFIG, "public"),
@@ -109,4 +119,14 @@ fn an_address_in_use_is_an_error_that_names_it() {
     let ended = run(&format!("bind = \"{address}\"\n"), &[]);
     assert_eq!(ended.code, Some(UNAVAILABLE), "{}", ended.log);
     assert!(ended.log.contains(&address.to_string()) && ended.log.contains("help: "), "{}", ended.log);
+}
+
+#[test]
+fn the_log_has_what_the_environment_asks_for() {
+    let config = "nix_db_path = \"/nix/var/nix/db/db.sqlite\"\ndaemon_socket = \"/nonexistent/socket\"\n";
+    // The last is what was written for other versions.
+    for (filter, has_warning) in [("info", true), ("error", false), ("info,actix_web::middleware=error", true)] {
+        let log = run_with(config, &["check"], &[("RUST_LOG", filter)]).log;
+        assert!(log.contains(" ERROR ") && log.contains(" WARN ") == has_warning, "{filter}: {log}");
+    }
 }

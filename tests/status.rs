@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::daemon::Daemon;
 use crate::support::http::Response;
 use crate::support::keys;
+use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
 use crate::support::served;
@@ -65,6 +67,17 @@ fn not_ready_says_why_in_a_phrase_without_paths_and_recovers() {
         is_not_ready(&harmonia.http().get("/ready"), reason);
         daemon.play(item.script());
         is_a_line_of_now(&harmonia.http().get("/ready"), 200, "ready");
+    }
+}
+
+#[test]
+fn not_ready_is_who_has_a_daemon_of_another_store_directory() {
+    for release in Release::ALL {
+        let socket = Daemon::shared(release).socket();
+        let config = format!("daemon_socket = \"{}\"\nvirtual_nix_store = \"/gnu/store\"\n", socket.display());
+        let harmonia = Harmonia::start(&config);
+        is_not_ready(&harmonia.http().get("/ready"), "the nix daemon has another store directory");
+        harmonia.logged("the nix daemon refuses paths of /gnu/store: ");
     }
 }
 

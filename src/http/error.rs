@@ -38,6 +38,8 @@ pub enum Trouble {
     Refused,
     /// The daemon does not answer in time.
     Late,
+    /// The daemon has the store of another directory.
+    OtherStore,
     /// The daemon answers wrongly, or with an error.
     Daemon,
     /// Something about one path.
@@ -54,6 +56,7 @@ impl Trouble {
             Self::Unreachable => "the nix daemon is unreachable",
             Self::Refused => "the nix daemon refuses this user",
             Self::Late => "the nix daemon does not answer in time",
+            Self::OtherStore => "the nix daemon has another store directory",
             Self::Daemon | Self::Path => "the nix daemon answers wrongly",
             Self::Files => "a file cannot be read here",
         }
@@ -69,6 +72,7 @@ impl HandlerError {
                 StoreError::Unreachable { .. } => (Trouble::Unreachable, Level::ERROR),
                 StoreError::Refused { .. } => (Trouble::Refused, Level::ERROR),
                 StoreError::Late(_) => (Trouble::Late, Level::WARN),
+                StoreError::OtherStoreDirectory { .. } => (Trouble::OtherStore, Level::ERROR),
                 StoreError::Client { .. }
                 | StoreError::Unsupported(_)
                 | StoreError::AnotherPath { .. }

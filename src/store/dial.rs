@@ -77,7 +77,7 @@ impl Dialer {
             // A program says why it fails on its standard error, and then closes its output.
             (Err(StoreError::Refused { .. }), Some(last_words)) => {
                 let reason = last_words.read().await;
-                Err(StoreError::Unreachable { daemon: self.address.clone(), reason })
+                Err(StoreError::Unreachable { daemon: self.address.clone(), kind: io::ErrorKind::Other, reason })
             }
             (result, _) => result,
         }
@@ -97,7 +97,7 @@ impl Dialer {
                 Ok(Err(error)) => error,
                 Err(_) => return Err(StoreError::Late(Step::Connect)),
             };
-            let failure = StoreError::Unreachable { daemon: self.address.clone(), reason: reason(&error) };
+            let failure = StoreError::unreachable(&self.address, &error);
             *locked(&self.trouble) = Some(failure.clone());
             if !self.is_passing(&error) || Instant::now() + pause * 2 >= deadline {
                 return Err(failure);
@@ -117,13 +117,6 @@ impl Dialer {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The system's reason in our words.
-pub(super) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    // "Connection refused (os error 111)" reads better without the number.
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
 /// Between one and two pauses, so that many who failed together do not come back together.

@@ -7,7 +7,7 @@ use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::operation::Unsupported;
 use harmonia_protocol::store_path::StorePathError;
 use harmonia_protocol::wire::{DecodeError, Problem};
-use harmonia_protocol::{ClientError, HashPart, StorePath};
+use harmonia_protocol::{ClientError, HashPart, StoreDir, StorePath};
 
 use super::Step;
 use crate::config::DaemonAddress;
@@ -17,11 +17,13 @@ use crate::metrics::Outcome;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// No connection.
-    #[error("cannot reach the nix daemon at {daemon}: {reason}\n  help: {}", help(.daemon, .reason))]
+    #[error("cannot reach the nix daemon at {daemon}: {reason}\n  help: {}", help(.daemon, *.kind))]
     Unreachable {
         /// Where it should be.
         daemon: DaemonAddress,
-        /// The system's reason.
+        /// What kind of reason.
+        kind: io::ErrorKind,
+        /// The reason in words: the system's, or those of a program in the daemon's place.
         reason: String,
     },
     /// The daemon hung up on us without a word, as it does on users that it does not serve.
@@ -46,6 +48,14 @@ pub enum StoreError {
     /// The daemon has no such operation, and was not asked.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
+    /// The daemon answers, but not about the paths of our store directory.
+    #[error("the nix daemon refuses paths of {ours}: {refusal}\n  help: {OTHER_STORE}")]
+    OtherStoreDirectory {
+        /// Ours.
+        ours: StoreDir,
+        /// What it says.
+        refusal: String,
+    },
     /// The daemon answered with a path that was not asked for.
     #[error("the nix daemon answered {answered} to a question about {asked}")]
     AnotherPath {
@@ -113,6 +123,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Why no connection can be made.
+    pub(super) fn unreachable(daemon: &DaemonAddress, cause: &io::Error) -> Self {
+        let text = cause.to_string();
+        // "Connection refused (os error 111)" reads better without the number.
+        let reason = text.split(" (os error").next().unwrap_or(&text).to_lowercase();
+        Self::Unreachable { daemon: daemon.clone(), kind: cause.kind(), reason }
+    }
+
     /// What went wrong at `path`.
     pub(crate) fn file(path: &Path, cause: &io::Error) -> Self {
         Self::File { path: path.to_owned(), reason: cause.to_string() }
@@ -129,6 +147,9 @@ impl StoreError {
     }
 }
 
+/// The protocol does not tell where the daemon's store is.
+const OTHER_STORE: &str = "is virtual_nix_store the store directory of this daemon?";
+
 /// What metrics call a result.
 pub(super) const fn outcome<T>(result: &Result<T, StoreError>) -> Outcome {
     match result {
@@ -138,9 +159,9 @@ pub(super) const fn outcome<T>(result: &Result<T, StoreError>) -> Outcome {
     }
 }
 
-fn help(daemon: &DaemonAddress, reason: &str) -> &'static str {
+fn help(daemon: &DaemonAddress, kind: io::ErrorKind) -> &'static str {
     match daemon {
-        DaemonAddress::Socket(_) if reason == PERMISSION_DENIED => {
+        DaemonAddress::Socket(_) if kind == io::ErrorKind::PermissionDenied => {
             "may this user enter the socket's directory? on Debian only the group nix-users may"
         }
         DaemonAddress::Socket(_) => "is nix-daemon running? try: systemctl status nix-daemon.socket",
@@ -148,16 +169,12 @@ fn help(daemon: &DaemonAddress, reason: &str) -> &'static str {
     }
 }
 
-/// EACCES as `dial` words it.
-const PERMISSION_DENIED: &str = "permission denied";
-
 impl From<ClientError> for StoreError {
     fn from(error: ClientError) -> Self {
         let message = error.to_string();
         match error {
             ClientError::ClosedBeforeGreeting => Self::Refused { user: own_user() },
             ClientError::Unsupported(unsupported) => Self::Unsupported(unsupported),
-            // The protocol does not tell where the daemon's store is.
             ClientError::Malformed {
                 error: DecodeError { problem: Problem::StorePath(StorePathError::OutsideStore), .. },
                 ..

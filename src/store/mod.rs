@@ -30,7 +30,7 @@ use std::sync::Arc;
 use deadpool::managed::BuildError;
 use harmonia_protocol::handshake::Session;
 use harmonia_protocol::nar::Name;
-use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart};
+use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart, QueryPathInfo};
 use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::realisation::{DerivationOutput, Realisation};
 use harmonia_protocol::{HashPart, StoreDir, StorePath};
@@ -55,6 +55,9 @@ use realisation::Realisations;
 
 /// They take microseconds, unless the disk is slow.
 const WALKS: usize = 4;
+
+/// A path of any store directory that is not there.
+const NO_PATH: &str = "00000000000000000000000000000000-none";
 
 /// What an allocation costs beside its bytes.
 const ALLOCATION: usize = 16;
@@ -135,16 +138,26 @@ impl Store {
         self.infos.record();
     }
 
-    /// Whether the daemon answers questions, found out by one that costs it next to nothing. Tells sooner than other
-    /// questions that it does not.
+    /// Whether the daemon answers questions about paths of this store directory, found out by two that cost it next to
+    /// nothing. Tells sooner than other questions that it does not.
     pub async fn answers(&self) -> Result<(), StoreError> {
-        let question = self.pool.call(&QueryPathFromHashPart(HashPart::ZERO));
-        match Step::Readiness.bound(question).await {
+        let questions = async {
+            self.pool.call(&QueryPathFromHashPart(HashPart::ZERO)).await?;
+            let Ok(no_path) = StorePath::from_base_name(NO_PATH) else { return Ok(()) };
+            // The protocol does not tell where the daemon's store is, but daemons refuse paths that lie elsewhere.
+            match self.pool.call(&QueryPathInfo(&no_path)).await {
+                Err(StoreError::Client { message, before_reply: false }) => {
+                    Err(StoreError::OtherStoreDirectory { ours: self.directory.clone(), refusal: message })
+                }
+                result => result.map(drop),
+            }
+        };
+        match Step::Readiness.bound(questions).await {
             // The daemon has not been late yet if there was none.
             Err(StoreError::Late(Step::Readiness)) => {
                 Err(self.pool.trouble().unwrap_or(StoreError::Late(Step::Readiness)))
             }
-            result => result.map(drop),
+            result => result,
         }
     }
 

@@ -167,13 +167,13 @@ async fn a_daemon_of_another_store_directory_is_told_from_a_broken_one() {
 
 #[test]
 fn a_socket_that_may_not_be_reached_is_told_from_a_daemon_that_is_down() {
-    let help = |reason: &str| {
-        let daemon = crate::config::DaemonAddress::Socket("/s".into());
-        StoreError::Unreachable { daemon, reason: reason.into() }.to_string()
+    let message = |errno: rustix::io::Errno| {
+        StoreError::unreachable(&crate::config::DaemonAddress::Socket("/s".into()), &errno.into()).to_string()
     };
-    let denied = std::io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error());
-    assert!(help(&dial::reason(&denied)).contains("nix-users"));
-    assert!(help("connection refused").contains("is nix-daemon running?"));
+    let denied = message(rustix::io::Errno::ACCESS);
+    assert!(denied.contains("/s: permission denied\n  help: ") && denied.contains("nix-users"), "{denied}");
+    let refused = message(rustix::io::Errno::CONNREFUSED);
+    assert!(refused.contains("/s: connection refused\n  help: is nix-daemon running?"), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]
