@@ -18,13 +18,7 @@ use crate::store::{Entry, EntryKind};
 /// What is encoded in a link: all but the characters that RFC 3986, section 2.3 calls unreserved.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-const STYLE: &str = "\
-:root{color-scheme:light dark}\
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:1rem auto;padding:0 1rem;overflow-wrap:anywhere}\
-h1{font-size:1.1rem}\
-table{border-collapse:collapse;width:100%}\
-th,td{text-align:left;padding:.1rem .5rem .1rem 0;border-bottom:1px solid #8884;vertical-align:top}\
-th+th,td+td{text-align:right;white-space:nowrap}";
+const STYLE: &str = concat!(include_str!("page.css"), include_str!("directory_page.css"));
 
 /// Which directory is shown.
 pub(super) struct Place<'a> {
@@ -46,8 +40,8 @@ pub(super) fn render(place: &Place<'_>, entries: &[Entry], more: bool) -> String
     let title = escape(&title);
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
-         </head>\n<body>\n<h1>"
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
+         </head>\n<body>\n<main>\n<h1>"
     );
     crumbs(&mut page, place);
     page.push_str("</h1>\n<table>\n<tr><th>Name</th><th>Size</th></tr>\n");
@@ -62,7 +56,7 @@ pub(super) fn render(place: &Place<'_>, entries: &[Entry], more: bool) -> String
         // Writing to a string cannot fail.
         let _ = writeln!(page, "<p>Only {} of its entries are shown.</p>", entries.len());
     }
-    page.push_str("</body>\n</html>\n");
+    page.push_str("</main>\n</body>\n</html>\n");
     page
 }
 

@@ -16,7 +16,7 @@ use super::super::{App, VERSION};
 use crate::config::{Config, Sign};
 use crate::store::Store;
 
-const STYLE: &str = include_str!("landing_page.css");
+const STYLE: &str = concat!(include_str!("../page.css"), include_str!("landing_page.css"));
 /// Stands where the client named no host that could be one.
 const UNKNOWN_ORIGIN: &str = "http://HOST";
 
