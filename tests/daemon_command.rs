@@ -8,7 +8,7 @@ use crate::support::server::Harmonia;
 
 #[test]
 fn nix_daemon_on_pipes_serves_the_same_narinfos_and_nars() {
-    for release in [Release::Nix2_3, Release::Nix2_34] {
+    for release in Release::ALL {
         let command = Daemon::shared(release).stdio_command();
         let harmonia =
             Harmonia::start(&format!("daemon_command = [{command:?}]\nsign_key_paths = [{:?}]\n", keys::OURS.secret));
@@ -30,4 +30,12 @@ fn nix_daemon_on_pipes_serves_the_same_narinfos_and_nars() {
 fn a_program_that_ends_at_once_is_503() {
     let harmonia = Harmonia::start("daemon_command = [\"/bin/false\"]\n");
     assert_eq!(harmonia.http().get(&served::narinfo_url("regular")).status, 503);
+}
+
+#[test]
+fn an_option_names_the_program_too() {
+    let mut program = Harmonia::program();
+    program.args(["--bind", "127.0.0.1:0", "--daemon-command"]).arg(Daemon::shared(Release::Nix2_26).stdio_command());
+    let harmonia = Harmonia::launch(program);
+    assert_eq!(harmonia.http().get(&served::narinfo_url("regular")).status, 200);
 }
