@@ -75,11 +75,12 @@ impl Error {
             Self::NoStateDirectory(_) => CANNOT_CREATE,
             Self::System { .. } | Self::Pool(_) | Self::NarCache { .. } => OS_ERROR,
             Self::Store(error) => match error {
-                StoreError::Unreachable { .. } | StoreError::Late(_) | StoreError::DebugInfoUnknown { .. } => {
-                    UNAVAILABLE
-                }
+                StoreError::Unreachable { .. } | StoreError::Late(_) | StoreError::NotIndexed { .. } => UNAVAILABLE,
                 StoreError::Refused { .. } => NO_PERMISSION,
-                StoreError::File { .. } | StoreError::Changed(_) | StoreError::TooManyBuildIds { .. } => OS_ERROR,
+                StoreError::File { .. }
+                | StoreError::Changed(_)
+                | StoreError::IndexFull { .. }
+                | StoreError::TooManyPaths { .. } => OS_ERROR,
                 StoreError::Client { .. }
                 | StoreError::Unsupported(_)
                 | StoreError::OtherStoreDirectory { .. }

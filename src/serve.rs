@@ -41,7 +41,7 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     let reload = Reload { config, load, identity, app: Arc::clone(&app), limits: changed_limits };
     tokio::spawn(reload.at_each(hangup));
     tokio::spawn(notify::watchdog(Arc::clone(&app)));
-    tokio::spawn(index_debug_info(Arc::clone(&app)));
+    tokio::spawn(make_indexes(Arc::clone(&app)));
     notify::ready();
     let service = move |request| {
         let app = Arc::clone(&app);
@@ -131,8 +131,8 @@ fn public_url(local_url: &str) -> String {
     local_url.replace("://[::]:", &format!("://{name}:")).replace("://0.0.0.0:", &format!("://{name}:"))
 }
 
-async fn index_debug_info(app: Arc<App>) {
-    app.store().index_debug_info().await;
+async fn make_indexes(app: Arc<App>) {
+    app.store().make_indexes().await;
 }
 
 /// Tells which daemon this is, or why there is none.

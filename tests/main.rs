@@ -37,6 +37,7 @@ mod ranges;
 mod realisations;
 mod reload;
 mod resume;
+mod serve_by_nar_hash;
 mod serve_path;
 mod signatures;
 mod socket_activation;

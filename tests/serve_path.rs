@@ -304,10 +304,7 @@ fn s62_dot_segments_encoded_slashes_and_nul_are_404_without_a_word_to_the_daemon
     ] {
         assert_eq!(store.http().get(&store.url(below)).status, 404, "{below}");
     }
-    let nar_hash = "0".repeat(52);
-    for url in
-        ["/serve", "/serve/", "/serve/..", &format!("/serve/{nar_hash}/"), "/serve/x/y", "/serve/%2e%2e/etc/passwd"]
-    {
+    for url in ["/serve", "/serve/", "/serve/..", "/serve/x/y", "/serve/%2e%2e/etc/passwd"] {
         assert_eq!(store.http().get(url).status, 404, "{url}");
     }
     assert_eq!(store.daemon.seen().asked, []);

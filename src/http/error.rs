@@ -77,8 +77,10 @@ impl HandlerError {
                 | StoreError::Unsupported(_)
                 | StoreError::AnotherPath { .. }
                 | StoreError::GivenUp(_) => (Trouble::Daemon, Level::ERROR),
-                StoreError::DebugInfoUnknown { .. } | StoreError::Changed(_) => (Trouble::Files, Level::WARN),
-                StoreError::File { .. } | StoreError::TooManyBuildIds { .. } => (Trouble::Files, Level::ERROR),
+                StoreError::NotIndexed { .. } | StoreError::Changed(_) => (Trouble::Files, Level::WARN),
+                StoreError::File { .. } | StoreError::IndexFull { .. } | StoreError::TooManyPaths { .. } => {
+                    (Trouble::Files, Level::ERROR)
+                }
                 StoreError::UnknownSize(_)
                 | StoreError::Special(_)
                 | StoreError::WrongSize { .. }

@@ -5,6 +5,7 @@
 //! segment, `+` stays a plus, `//` is `/`, and a segment that would be another path after decoding is unknown.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::{MAX_DEPTH, Name};
@@ -81,17 +82,41 @@ pub enum Route {
         /// Of what build.
         id: BuildId,
     },
-    /// `/serve/<hash>[/path]`
+    /// `/serve/<hash>[/path]`, or `/serve/<nar hash>[/path]`
     Serve(Place),
     /// Nothing that is here.
     Unknown,
 }
 
+/// A store path, by what tells its contents or itself; they differ in length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Root {
+    /// The path with this hash part.
+    Path(HashPart),
+    /// Any path with this NAR.
+    Nar(NarHash),
+}
+
+impl Root {
+    fn parse(segment: &str) -> Option<Self> {
+        NarHash::from_nix32(segment).map(Self::Nar).or_else(|| segment.parse().ok().map(Self::Path))
+    }
+}
+
+impl fmt::Display for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(hash) => hash.fmt(f),
+            Self::Nar(nar_hash) => f.write_str(&nar_hash.to_nix32()),
+        }
+    }
+}
+
 /// A place in a store path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Of the path.
-    pub hash: HashPart,
+    /// The path.
+    pub root: Root,
     /// From its root down.
     pub names: Vec<Name>,
     /// Whether the URL ends in a slash, as those of directories do.
@@ -102,10 +127,10 @@ impl Place {
     /// From what follows `/serve/`: names are bytes, as in a NAR, and may hold whatever a name may.
     fn parse(path: &str) -> Option<Self> {
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-        let hash = segments.next()?.parse().ok()?;
+        let root = Root::parse(segments.next()?)?;
         let name = |segment| Name::new(&percent_decode_str(segment).collect::<Vec<_>>()).ok();
         let names = segments.map(name).take(MAX_DEPTH + 1).collect::<Option<Vec<_>>>()?;
-        (names.len() <= MAX_DEPTH).then_some(Self { hash, names, slash: path.ends_with('/') })
+        (names.len() <= MAX_DEPTH).then_some(Self { root, names, slash: path.ends_with('/') })
     }
 }
 

@@ -75,16 +75,28 @@ pub enum StoreError {
         /// The system's reason, or the decoder's.
         reason: String,
     },
-    /// An id that is not in the index of debug info, which is not whole yet.
-    #[error("the store was not looked through for debug info within {seconds} seconds, which goes on")]
-    DebugInfoUnknown {
+    /// What is not in an index of the store, which is not whole yet.
+    #[error("the store was not looked through for {what} within {seconds} seconds, which goes on")]
+    NotIndexed {
+        /// What of.
+        what: &'static str,
         /// How long was waited.
         seconds: u64,
     },
-    /// An id that is not in the index of debug info, where there was no room for all.
-    #[error("the store has debug info of more than {max} builds: not all of it can be found")]
-    TooManyBuildIds {
+    /// What is not in an index of the store, where there was no room for all.
+    #[error("the store has more {what} than {max}: not all can be found")]
+    IndexFull {
+        /// What of.
+        what: &'static str,
         /// How many there is room for.
+        max: usize,
+    },
+    /// What is in an index for too many paths to try all, and none of those is given out.
+    #[error("more than {max} store paths have the same {what}, and the first of them are not given out")]
+    TooManyPaths {
+        /// What of.
+        what: &'static str,
+        /// How many are tried.
         max: usize,
     },
     /// A path of an ancient store whose size was never recorded.
@@ -178,10 +190,7 @@ impl From<ClientError> for StoreError {
             ClientError::Malformed {
                 error: DecodeError { problem: Problem::StorePath(StorePathError::OutsideStore), .. },
                 ..
-            } => {
-                let message = format!("{message}\n  help: is virtual_nix_store the store directory of this daemon?");
-                Self::Client { message, before_reply: false }
-            }
+            } => Self::Client { message: format!("{message}\n  help: {OTHER_STORE}"), before_reply: false },
             error => Self::Client { before_reply: error.is_before_reply(), message },
         }
     }

@@ -13,7 +13,9 @@ mod flights;
 mod info_cache;
 mod nar;
 mod nar_files;
+mod nar_hashes;
 mod nars;
+mod path_index;
 mod pool;
 mod proven;
 mod realisation;
@@ -24,11 +26,13 @@ mod tests;
 mod transport;
 mod tree;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use deadpool::managed::BuildError;
 use harmonia_protocol::handshake::Session;
+use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::Name;
 use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart, QueryPathInfo};
 use harmonia_protocol::path_info::PathInfo;
@@ -46,10 +50,10 @@ pub use tree::{Directory, Entry, EntryKind, Found, FoundObject};
 
 use crate::config::Config;
 use crate::metrics::Metrics;
-use debug_info::DebugInfo;
 use dial::Dialer;
 use info_cache::InfoCache;
 use nars::Nars;
+use path_index::PathIndex;
 use pool::Pool;
 use realisation::Realisations;
 
@@ -95,7 +99,8 @@ pub struct Store {
     realisations: Realisations,
     /// Ways through the store's files that are looked for at one time, up to 128 descriptors each.
     walks: Semaphore,
-    debug_info: DebugInfo,
+    debug_info: PathIndex<BuildId>,
+    nar_hashes: PathIndex<NarHash>,
 }
 
 impl Store {
@@ -111,9 +116,9 @@ impl Store {
         let ttl = config.narinfo_cache.ttl;
         let infos = InfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
         let nars = Nars::new(config, Arc::clone(&pool), Arc::clone(&infos));
-        let debug_info = DebugInfo::new(real_directory.clone());
+        let (debug_info, nar_hashes) = (PathIndex::new(), PathIndex::new());
         let (realisations, walks) = (Realisations::new(), Semaphore::new(WALKS));
-        Ok(Self { directory, real_directory, log_dir, pool, infos, nars, realisations, walks, debug_info })
+        Ok(Self { directory, real_directory, log_dir, pool, infos, nars, realisations, walks, debug_info, nar_hashes })
     }
 
     /// The logical store directory.
@@ -225,7 +230,7 @@ impl Store {
     }
 
     /// A valid path that has the debug info of this build as [`BuildId::member`] and is `wanted`; `None` if there is none,
-    /// or if the store is not visible here. To be answered, [`Self::index_debug_info`] has to run.
+    /// or if the store is not visible here. To be answered, [`Self::make_indexes`] has to run.
     pub async fn debug_info(
         &self,
         id: &BuildId,
@@ -234,9 +239,28 @@ impl Store {
         self.debug_info.find(self, id, wanted).await
     }
 
-    /// Looks through the store for debug info whenever a question needs it, without an end.
-    pub async fn index_debug_info(&self) {
-        self.debug_info.scan_when_wanted(self).await;
+    /// A valid path whose NAR has this hash, on the same terms.
+    pub async fn path_of_nar(
+        &self,
+        hash: &NarHash,
+        wanted: impl Fn(&ValidPath) -> bool,
+    ) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        self.nar_hashes.find(self, hash, wanted).await
+    }
+
+    /// Looks through the store whenever a question needs it, without an end.
+    pub async fn make_indexes(&self) {
+        tokio::join!(self.debug_info.scan_when_wanted(self), self.nar_hashes.scan_when_wanted(self));
+    }
+
+    /// Does what blocks on the store's files, of which it is given the directory.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let directory = self.real_directory.clone();
+        let done = tokio::task::spawn_blocking(move || work(&directory)).await;
+        done.map_err(|error| StoreError::file(&self.real_directory, &io::Error::other(error)))?
     }
 
     /// Begins to read the NAR of a valid path, to be hashed or not as the configuration says.

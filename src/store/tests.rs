@@ -114,7 +114,7 @@ async fn a_nar_whose_bytes_stay_away_is_late() {
     assert!(stream.chunk().await.unwrap().is_some());
     let info = PathInfo {
         deriver: None,
-        nar_hash: harmonia_protocol::hash::NarHash::from_digest([0; 32]),
+        nar_hash: NarHash::from_digest([0; 32]),
         references: Vec::new(),
         registration_time: 0,
         nar_size: 120,
@@ -178,14 +178,13 @@ fn a_socket_that_may_not_be_reached_is_told_from_a_daemon_that_is_down() {
 
 #[tokio::test(start_paused = true)]
 async fn a_question_for_debug_info_does_not_wait_for_a_long_scan_and_is_no_miss() {
-    let (directory, mut store) = store(|_, stream| listen(stream));
-    store.debug_info = DebugInfo::new(directory.path().to_owned());
+    let (_directory, store) = store(|_, stream| listen(stream));
     let id: BuildId = "00d3adbeef".parse().unwrap();
     let asking = async {
         tokio::select! {
             found = store.debug_info(&id, |_| true) => found,
-            () = store.index_debug_info() => panic!("it has no end"),
+            () = store.make_indexes() => panic!("it has no end"),
         }
     };
-    assert!(matches!(asking.await, Err(StoreError::DebugInfoUnknown { .. })));
+    assert!(matches!(asking.await, Err(StoreError::NotIndexed { .. })));
 }

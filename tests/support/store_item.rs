@@ -65,8 +65,13 @@ impl StoreItem {
 
     /// The URL of the NAR, by the hash of the info.
     pub(crate) fn nar_url(&self) -> String {
+        format!("/nar/{}-{}.nar", self.hash_part(), self.nar_hash_in_nix32())
+    }
+
+    /// The NAR hash as URLs have it.
+    pub(crate) fn nar_hash_in_nix32(&self) -> String {
         let hash = data_encoding::HEXLOWER.decode(self.nar_hash.as_bytes()).unwrap();
-        format!("/nar/{}-{}.nar", self.hash_part(), harmonia_protocol::nix32::encode(&hash))
+        harmonia_protocol::nix32::encode(&hash)
     }
 
     /// The reply to a question about its hash part.

@@ -19,7 +19,7 @@ use super::super::body::Body;
 use super::super::directory_page::{self, encoded};
 use super::super::error::HandlerError;
 use super::super::response::{Keep, Reply, etag, refusal, reply, set, set_length, set_nosniff};
-use super::super::route::Place;
+use super::super::route::{Place, Root};
 use super::file;
 use crate::store::{Directory, Found, FoundObject, StoreError, ValidPath};
 
@@ -37,7 +37,11 @@ pub(in crate::http) async fn respond(
     headers: &HeaderMap,
     place: &Place,
 ) -> Result<Reply, HandlerError> {
-    let mut reply = match app.valid_path(place.hash).await? {
+    let valid = match &place.root {
+        Root::Path(hash) => app.valid_path(*hash).await?,
+        Root::Nar(nar_hash) => app.store.path_of_nar(nar_hash, |valid| app.serves(valid)).await?,
+    };
+    let mut reply = match valid {
         Some(valid) => at(app, method, headers, place, &valid).await?,
         None => refusal(StatusCode::NOT_FOUND),
     };
@@ -118,7 +122,7 @@ async fn page(
 /// To the same place with a slash, so that relative links in its page are right. Relative itself: proxies may have put
 /// the cache anywhere.
 fn slash_redirect(place: &Place) -> Reply {
-    let last = place.names.last().map_or_else(|| place.hash.to_string(), |name| encoded(name.as_bytes()));
+    let last = place.names.last().map_or_else(|| place.root.to_string(), |name| encoded(name.as_bytes()));
     let mut reply = reply(StatusCode::MOVED_PERMANENTLY, Keep::AnHour, Body::empty());
     set_length(&mut reply, 0);
     if let Ok(location) = HeaderValue::from_str(&format!("./{last}/")) {

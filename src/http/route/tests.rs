@@ -149,26 +149,34 @@ fn s60_debug_info_is_asked_for_with_and_without_its_suffix() {
 
 #[test]
 fn a_place_in_a_path_is_its_names_as_bytes_and_whether_there_is_a_slash() {
-    let place = |names: &[&[u8]], slash| {
+    let place = |root: &Root, names: &[&[u8]], slash| {
         let names = names.iter().map(|name| Name::new(name).unwrap()).collect();
-        Route::Serve(Place { hash: HASH.parse().unwrap(), names, slash })
+        Route::Serve(Place { root: root.clone(), names, slash })
     };
-    for (target, route) in [
-        ("", place(&[], false)),
-        ("/", place(&[], true)),
-        ("/bin//sh?x", place(&[b"bin", b"sh"], false)),
-        ("/%e9%5c/a%25+b/", place(&[b"\xe9\\", b"a%+b"], true)),
-    ] {
-        assert_eq!(parse(&format!("//serve//{HASH}{target}")), route, "{target}");
+    for root in [Root::Path(HASH.parse().unwrap()), Root::Nar(NarHash::from_nix32(NAR_HASH).unwrap())] {
+        for (target, route) in [
+            ("", place(&root, &[], false)),
+            ("/", place(&root, &[], true)),
+            ("/bin//sh?x", place(&root, &[b"bin", b"sh"], false)),
+            ("/%e9%5c/a%25+b/", place(&root, &[b"\xe9\\", b"a%+b"], true)),
+        ] {
+            assert_eq!(parse(&format!("//serve//{root}{target}")), route, "{target}");
+        }
     }
     for target in
         ["/..", "/%2e%2e/x", "/a/./b", "/a%2fb", "/%00", "x", &format!("/{}", "x".repeat(256)), &"/x".repeat(2049)]
     {
         assert_eq!(parse(&format!("/serve/{HASH}{target}")), Route::Unknown, "{target}");
     }
-    for target in
-        ["/serve".to_owned(), "/serve/".to_owned(), format!("/serve/{NAR_HASH}/"), format!("/serve/../{HASH}")]
-    {
+    for target in [
+        "/serve".to_owned(),
+        "/serve/".to_owned(),
+        format!("/serve/{NAR_HASH}0/"),
+        format!("/serve/{}/", &NAR_HASH[1..]),
+        format!("/serve/{}/", "z".repeat(52)),
+        format!("/serve/sha256:{NAR_HASH}/"),
+        format!("/serve/../{HASH}"),
+    ] {
         assert_eq!(parse(&target), Route::Unknown, "{target}");
     }
 }

@@ -54,9 +54,9 @@ fn rendered(route: &Route) -> Option<String> {
         }
         Route::BuildLog { hash } => format!("/log/{hash}"),
         Route::DebugInfo { id } => format!("/debuginfo/{id:?}"),
-        Route::Serve(Place { hash, names, slash }) => {
+        Route::Serve(Place { root, names, slash }) => {
             let names = names.iter().map(|name| format!("/{}", encoded(name.as_bytes())));
-            format!("/serve/{hash}{}{}", names.collect::<String>(), if *slash { "/" } else { "" })
+            format!("/serve/{root}{}{}", names.collect::<String>(), if *slash { "/" } else { "" })
         }
         Route::Unknown => return None,
     })

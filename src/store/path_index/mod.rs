@@ -1,0 +1,197 @@
+//! Valid paths by what the daemon cannot be asked for: whose debug info they have, or their NAR's hash.
+//!
+//! Such an index is made of all valid paths, where the store is visible here. Most caches are never asked, so the first
+//! question begins the first scan, and later ones happen only where a key is not in the index and the store may have
+//! changed. One task scans, in small steps, and looks only into paths that look otherwise than before. Clients remember
+//! a miss, so one is told from "not known":
+//!
+//! - A key leads to a path only if the daemon calls it valid now and it has the key now.
+//! - A key is nowhere if a scan that began after the question has not found it, or an earlier one and nothing has come
+//!   to the store directory or gone since. Only what was registered without a change of the directory (no build, no
+//!   substitution and no copy does that) is found later, after ten minutes.
+//! - Only valid paths are looked into: a path that is still being written would be taken for one without a key.
+
+mod changes;
+mod entries;
+mod scans;
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use harmonia_protocol::StorePath;
+use harmonia_protocol::operation::QueryAllValidPaths;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Store, StoreError, ValidPath};
+use changes::Changed;
+use entries::{Entries, Full, MAX_CANDIDATES, Seen};
+use scans::{Scan, Scans};
+
+/// How long a question waits for scans. They take well below a second, but for the first one of a large store.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The least time between two scans, whoever asks for what; at most half of the time is spent with them.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+/// Longer than a question waits would be of no use.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Paths that are looked at in one step. Shutting down waits for the end of a step.
+const STEP: usize = 256;
+/// Keys in an index, up to 350 bytes each with what was seen of their paths: the debug info of fifty kernels with all of
+/// their modules, or a store of as many paths.
+const MAX_KEYS: usize = 500_000;
+
+/// The keys of each of some paths, or why they cannot be known; `None` for a path that is not there any more.
+pub(super) type Keys<K> = Vec<Result<Option<Vec<K>>, StoreError>>;
+
+/// What an index finds paths by.
+pub(super) trait Key: Ord + Clone + Debug + Send + Sync + 'static {
+    /// What it is an index of, for messages.
+    const WHAT: &'static str;
+
+    /// Whether such a path can have keys.
+    fn may_be_of(path: &StorePath) -> bool;
+
+    /// The keys of these paths, in their order.
+    fn of_paths(store: &Store, paths: Vec<StorePath>) -> impl Future<Output = Result<Keys<Self>, StoreError>> + Send;
+
+    /// Whether a valid path has it.
+    fn is_of(&self, store: &Store, valid: &ValidPath) -> impl Future<Output = Result<bool, StoreError>> + Send;
+}
+
+/// An index of valid paths.
+#[derive(Debug)]
+pub(super) struct PathIndex<K> {
+    entries: Entries<K>,
+    wanted: Notify,
+    scans: watch::Sender<Scans>,
+}
+
+impl<K: Key> PathIndex<K> {
+    /// An index of a store of which nothing is known yet.
+    pub(super) fn new() -> Self {
+        let (scans, _) = watch::channel(Scans::default());
+        Self { entries: Entries::new(MAX_KEYS), wanted: Notify::new(), scans }
+    }
+
+    /// A valid path that has this key and is `wanted`; `None` if there is none, or if the store's files are not visible
+    /// here. A dropped future leaves a scan that it asked for to go on.
+    pub(super) async fn find(
+        &self,
+        store: &Store,
+        key: &K,
+        wanted: impl Fn(&ValidPath) -> bool,
+    ) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut scans = self.scans.subscribe();
+        let begun = scans.borrow().begun;
+        loop {
+            let Some(changed) = store.on_disk(Changed::of_store).await? else { return Ok(None) };
+            // Before the index is looked at, which has what was found by then.
+            let now = scans.borrow_and_update().clone();
+            let verdict = now.verdict(begun, changed, Instant::now());
+            let candidates = self.entries.candidates(key);
+            for hash in &candidates {
+                let Some(valid) = store.valid_path(*hash).await? else { continue };
+                // A path of the same name can have come in its place.
+                if wanted(&valid) && key.is_of(store, &valid).await? {
+                    return Ok(Some(valid));
+                }
+            }
+            match verdict {
+                Some(Ok(())) if candidates.len() == MAX_CANDIDATES => {
+                    return Err(StoreError::TooManyPaths { what: K::WHAT, max: MAX_CANDIDATES });
+                }
+                Some(Ok(())) => return Ok(None),
+                Some(Err(error)) => return Err(error),
+                // The end of one that goes on may be enough.
+                None if now.is_running() => {}
+                None => self.wanted.notify_one(),
+            }
+            if timeout_at(deadline, scans.changed()).await.is_err() {
+                return Err(StoreError::NotIndexed { what: K::WHAT, seconds: PATIENCE.as_secs() });
+            }
+        }
+    }
+
+    /// Scans whenever that is wanted, with pauses.
+    pub(super) async fn scan_when_wanted(&self, store: &Store) {
+        let mut seen = Seen::new();
+        loop {
+            self.wanted.notified().await;
+            self.scans.send_if_modified(|scans| {
+                scans.begun += 1;
+                // Nobody waits for a beginning.
+                false
+            });
+            let began = Instant::now();
+            let result = self.scan(store, &mut seen).await;
+            let took = began.elapsed();
+            let (what, paths, keys) = (K::WHAT, seen.len(), self.entries.len());
+            let line = format!("indexed the {what} of {paths} store paths: {keys} found, in {took:.1?}");
+            match &result {
+                Ok(_) if self.scans.borrow().last.is_none() => tracing::info!("{line}"),
+                Ok(_) => tracing::debug!("{line}"),
+                Err(error) => tracing::debug!("{line}, but not all: {error}"),
+            }
+            self.scans.send_modify(|scans| {
+                scans.ended = scans.begun;
+                scans.last = Some(Scan { began, result });
+            });
+            tokio::time::sleep(took.clamp(LEAST_PAUSE, LONGEST_PAUSE)).await;
+        }
+    }
+
+    /// Looks into all valid paths that are not as they were `seen`, and goes on past those that fail.
+    async fn scan(&self, store: &Store, seen: &mut Seen<K>) -> Result<Option<Changed>, StoreError> {
+        // First: what changes from now on is for the next scan.
+        let now = SystemTime::now();
+        let mut result = Ok(store.on_disk(Changed::of_store).await?.filter(|changed| changed.is_past(now)));
+        let mut paths = store.pool.call(&QueryAllValidPaths).await?;
+        // A tenth of a second for the largest stores, which requests need not wait for.
+        tokio::task::block_in_place(|| {
+            paths.retain(K::may_be_of);
+            seen.keep(&self.entries, &paths.iter().map(StorePath::hash_part).collect::<HashSet<_>>());
+        });
+        for step in paths.chunks(STEP) {
+            let paths: Arc<[_]> = step.into();
+            let sights = store.on_disk(move |directory| Changed::of_paths(directory, &paths)).await?;
+            let mut new = Vec::new();
+            for (path, sight) in step.iter().zip(sights) {
+                let hash = path.hash_part();
+                match sight {
+                    Ok(Some(changed)) if seen.changed(hash) == Some(changed) => {}
+                    Ok(Some(changed)) => new.push((path.clone(), changed)),
+                    Ok(None) => seen.forget(&self.entries, hash),
+                    Err(error) => result = Err(error),
+                }
+            }
+            // After when they were changed: a change that comes in between is seen the next time.
+            let keys = K::of_paths(store, new.iter().map(|(path, _)| path.clone()).collect()).await?;
+            for ((path, changed), keys) in new.into_iter().zip(keys) {
+                let entered = keys.and_then(|keys| self.enter(seen, &path, changed, keys));
+                if let Err(error) = entered {
+                    result = Err(error);
+                }
+            }
+        }
+        result
+    }
+
+    fn enter(
+        &self,
+        seen: &mut Seen<K>,
+        path: &StorePath,
+        changed: Changed,
+        keys: Option<Vec<K>>,
+    ) -> Result<(), StoreError> {
+        let hash = path.hash_part();
+        let Some(keys) = keys else {
+            seen.forget(&self.entries, hash);
+            return Ok(());
+        };
+        let entered = seen.enter(&self.entries, hash, changed, keys);
+        entered.map_err(|Full| StoreError::IndexFull { what: K::WHAT, max: self.entries.max() })
+    }
+}

@@ -1,0 +1,249 @@
+//! `/serve/<nar hash>/`: the same files as by the path's own hash part, found by what the daemon says of all paths.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::support::content::hash_part;
+use crate::support::daemon::Daemon;
+use crate::support::http::{Http, Response};
+use crate::support::keys;
+use crate::support::release::Release;
+use crate::support::scratch;
+use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+use crate::support::wire::{LAST, Wire};
+
+/// The NAR of nothing.
+const UNKNOWN: &str = "0000000000000000000000000000000000000000000000000000";
+
+/// A server before a real daemon whose files it sees.
+fn before(daemon: &Daemon) -> Harmonia {
+    let (socket, store) = (daemon.socket(), daemon.on_host("/nix/store"));
+    Harmonia::start(&format!("daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\n", socket.display(), store.display()))
+}
+
+/// What stands for the NAR of a path in URLs, by its narinfo.
+fn nar_hash(http: Http, path: &str) -> String {
+    let narinfo = http.get(&format!("/{}.narinfo", hash_part(path)));
+    let line = narinfo.text().lines().find_map(|line| line.strip_prefix("NarHash: sha256:")).unwrap();
+    line.to_owned()
+}
+
+/// All of a response but when it was made.
+fn same(one: &Response, other: &Response) {
+    assert_eq!((one.status, &one.body), (other.status, &other.body));
+    for header in ["content-type", "content-length", "etag", "cache-control", "content-security-policy", "location"] {
+        assert_eq!(one.header(header), other.header(header), "{header}");
+    }
+}
+
+#[test]
+fn every_release_has_its_files_found_by_their_nar_too() {
+    for release in Release::ALL {
+        let daemon = Daemon::shared(release);
+        let harmonia = before(daemon);
+        let http = harmonia.http();
+        for (name, below) in
+            [("odd-entries", "/"), ("odd-entries", "/a/link"), ("deep-tree", "/level-0/"), ("odd-name", "")]
+        {
+            let path = daemon.content().path(name);
+            let by_path = http.get(&format!("/serve/{}{below}", hash_part(path)));
+            let by_nar = http.get(&format!("/serve/{}{below}", nar_hash(http, path)));
+            assert_eq!(by_nar.status, 200, "{release}: {name}{below}");
+            same(&by_nar, &by_path);
+        }
+        let redirect = http.get(&format!("/serve/{}", nar_hash(http, daemon.content().path("deep-tree"))));
+        let location = format!("./{}/", nar_hash(http, daemon.content().path("deep-tree")));
+        assert_eq!((redirect.status, redirect.header("location")), (301, Some(&*location)));
+        let miss = http.get(&format!("/serve/{UNKNOWN}/"));
+        assert_eq!((miss.status, miss.header("cache-control")), (404, Some("no-store")));
+        harmonia.logged("indexed the nar hashes of ");
+    }
+}
+
+#[test]
+fn what_comes_to_the_store_is_found_and_what_goes_is_not_for_as_long_as_one_has_the_nar() {
+    let daemon = Daemon::start(Release::Nix2_34);
+    let add = |name: &str, contents: &str| {
+        let source = format!("/nix/tmp/{name}");
+        let file = daemon.on_host(&source);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, contents).unwrap();
+        daemon.run(&["nix-store", "--add", &source]).text()
+    };
+    let harmonia = before(&daemon);
+    let http = harmonia.http();
+    let status = |nar_hash: &str| http.get(&format!("/serve/{nar_hash}")).status;
+    let first = add("first", "the same");
+    let hash = nar_hash(http, &first);
+    assert_eq!((status(&hash), status(UNKNOWN)), (200, 404));
+    let second = add("second", "the same");
+    let other = nar_hash(http, &add("other", "another"));
+    assert_eq!((nar_hash(http, &second), status(&other)), (hash.clone(), 200));
+    for (path, then) in [(&first, 200), (&second, 404)] {
+        let _ = daemon.run(&["nix-store", "--delete", path]).stdout();
+        assert_eq!(status(&hash), then, "without {path}");
+    }
+}
+
+/// A scripted daemon with one path, a file, in a store that is seen.
+struct Scripted {
+    item: StoreItem,
+    real: PathBuf,
+    daemon: ScriptedDaemon,
+    harmonia: Harmonia,
+}
+
+impl Scripted {
+    fn new(script: impl FnOnce(&StoreItem) -> Script) -> Self {
+        let (item, real) = (StoreItem::file(b"a"), scratch::fresh_dir());
+        let daemon = ScriptedDaemon::start(script(&item));
+        let config = format!("{}real_nix_store = \"{}\"\n", daemon.config_without_cache(), real.display());
+        let harmonia = Harmonia::start(&config);
+        let store = Self { item, real, daemon, harmonia };
+        store.write("a");
+        store
+    }
+
+    /// Puts a new file in the path's place.
+    fn write(&self, contents: &str) {
+        let new = self.real.join("new");
+        fs::write(&new, contents).unwrap();
+        fs::rename(new, self.real.join(self.item.path.strip_prefix("/nix/store/").unwrap())).unwrap();
+    }
+
+    fn get(&self, item: &StoreItem) -> Response {
+        self.harmonia.http().get(&format!("/serve/{}", item.nar_hash_in_nix32()))
+    }
+
+    fn miss(&self) -> u16 {
+        self.harmonia.http().get(&format!("/serve/{UNKNOWN}")).status
+    }
+
+    fn asked(&self, question: &Question) -> usize {
+        self.daemon.seen().asked.iter().filter(|asked| *asked == question).count()
+    }
+}
+
+#[test]
+fn a_path_is_asked_about_again_only_when_it_looks_otherwise() {
+    let store = Scripted::new(StoreItem::script);
+    let info = Question::PathInfo(store.item.path.clone());
+    for scan in 1.. {
+        assert_eq!(store.miss(), 404);
+        if store.asked(&Question::AllPaths) < scan {
+            break;
+        }
+        assert!(scan < 10, "it scans for every miss");
+    }
+    assert_eq!(store.asked(&info), 1);
+    // A path of the same name that holds something else by now.
+    let mut other = StoreItem::file(b"another");
+    other.path = store.item.path.clone();
+    store.daemon.play(other.script());
+    store.write("another");
+    assert_eq!((store.get(&store.item).status, store.get(&other).text()), (404, "another"));
+}
+
+#[test]
+fn a_daemon_that_errs_makes_a_miss_503_and_no_404() {
+    let fails = |failing: fn(&Question) -> bool| {
+        move |item: &StoreItem| {
+            let item = item.clone();
+            Script::answering(move |question| match question {
+                question if failing(question) => Wire::new().error("database is locked").into(),
+                question => item.answer(question),
+            })
+        }
+    };
+    for failing in [
+        |question: &Question| *question == Question::AllPaths,
+        |question: &Question| matches!(question, Question::PathInfo(path) if path.ends_with("-scripted")),
+    ] {
+        let store = Scripted::new(fails(failing));
+        let response = store.get(&store.item);
+        assert_eq!((response.status, response.body.len()), (503, 0));
+        assert!(response.header("retry-after").is_some());
+        store.daemon.play(store.item.script());
+        assert_eq!((store.get(&store.item).status, store.miss()), (200, 404));
+    }
+}
+
+#[test]
+fn a_path_that_goes_while_it_is_asked_about_is_404() {
+    let store = Scripted::new(|item| {
+        let item = item.clone();
+        Script::answering(move |question| match question {
+            Question::PathInfo(_) => Wire::new().number(LAST).number(0).into(),
+            question => item.answer(question),
+        })
+    });
+    assert_eq!(store.get(&store.item).status, 404);
+    // And when it comes back as it was, it is asked about.
+    store.daemon.play(store.item.script());
+    fs::write(store.real.join("the store has changed"), "").unwrap();
+    assert_eq!(store.get(&store.item).status, 200);
+}
+
+#[test]
+fn the_questions_hold_up_no_other_request() {
+    let gate = Arc::new(Mutex::new(()));
+    let (shut, entrance) = (gate.lock().unwrap(), Arc::clone(&gate));
+    let store = Scripted::new(|item| {
+        let item = item.clone();
+        Script::answering(move |question| {
+            if *question == Question::PathInfo(item.path.clone()) {
+                drop(entrance.lock());
+            }
+            item.answer(question)
+        })
+    });
+    let http = store.harmonia.http();
+    let url = format!("/serve/{}", store.item.nar_hash_in_nix32());
+    let asking = thread::spawn(move || http.get(&url).status);
+    store.daemon.wait_until(|seen| seen.asked.contains(&Question::PathInfo(store.item.path.clone())));
+    assert_eq!(http.get(&format!("/{}.narinfo", "1".repeat(32))).status, 404);
+    assert!(!asking.is_finished());
+    drop(shut);
+    assert_eq!(asking.join().unwrap(), 200);
+}
+
+#[test]
+fn paths_that_are_not_served_hide_none_that_might_be() {
+    for (copies, status) in [(2, 404), (64, 503)] {
+        let items: Vec<_> = (0..copies)
+            .map(|n| StoreItem { path: format!("/nix/store/{n:032}-untrusted"), ..StoreItem::file(b"a") })
+            .collect();
+        let real = scratch::fresh_dir();
+        for item in &items {
+            fs::write(real.join(item.path.strip_prefix("/nix/store/").unwrap()), "a").unwrap();
+        }
+        let paths: Vec<_> = items.iter().map(|item| item.path.clone()).collect();
+        let url = format!("/serve/{}", items[0].nar_hash_in_nix32());
+        let daemon = ScriptedDaemon::start(Script::answering(move |question| {
+            let of = |path: &str| items.iter().find(|item| item.path == *path || item.hash_part() == path);
+            match question {
+                Question::AllPaths => Wire::new().number(LAST).strings(&paths).into(),
+                Question::PathFromHashPart(about) | Question::PathInfo(about) => of(about).unwrap().answer(question),
+                _ => panic!("asked {question:?}"),
+            }
+        }));
+        let harmonia = Harmonia::start(&format!(
+            "{}real_nix_store = {real:?}\nsign_key_paths = [{:?}]\nsign = \"trusted\"\nserve_untrusted = false\n",
+            daemon.config(),
+            keys::OURS.secret
+        ));
+        assert_eq!(harmonia.http().get(&url).status, status, "{copies} copies");
+    }
+}
+
+#[test]
+fn where_the_store_is_not_visible_nothing_is_found_and_nothing_asked() {
+    let store = Scripted::new(StoreItem::script);
+    fs::remove_dir_all(&store.real).unwrap();
+    assert_eq!(store.get(&store.item).status, 404);
+    assert_eq!(store.asked(&Question::AllPaths), 0);
+}
