@@ -15,6 +15,9 @@ use rustix::fs::{Advice, CWD, FileType, Mode, mknodat};
 
 use super::*;
 
+/// The user of that name on most systems.
+const NOBODY: u32 = 65_534;
+
 /// What somebody does at a place, and its name.
 type Change = (&'static str, fn(&Path));
 
@@ -255,6 +258,31 @@ fn an_index_is_bounded_by_its_weight_and_by_what_is_listed_for_it() {
     // The entries are held besides while they wait.
     assert!(matches!(tree.index_within(weight), Err(NoIndex::TooLarge)));
     assert!(tree.index_within(4 * weight).is_ok());
+}
+
+#[test]
+fn what_may_not_be_read_is_unreadable() {
+    let closed = Permissions::from_mode(0o000);
+    for below in ["d/f", "d"] {
+        let tree = Tree::of(&directory([("d", directory([("f", file("contents"))]))]));
+        fs::set_permissions(tree.store.path(), Permissions::from_mode(0o755)).unwrap();
+        let place = tree.place().join(below);
+        fs::set_permissions(&place, closed.clone()).unwrap();
+        let store = open_configured(tree.store.path()).unwrap().unwrap();
+        let look = || {
+            if rustix::process::geteuid().is_root() {
+                // Of this thread alone, for good.
+                rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(NOBODY)).unwrap();
+            }
+            index::index(&store, &tree.path, MAX_INDEX)
+        };
+        let index = std::thread::scope(|scope| scope.spawn(look).join().unwrap());
+        let expected = Path::new(tree.path.base_name()).join(below);
+        let Err(NoIndex::Unreadable(path, cause)) = index else { panic!("{below}: {index:?}") };
+        assert_eq!((path, cause.kind()), (expected, io::ErrorKind::PermissionDenied));
+        // So that the directory can be removed.
+        fs::set_permissions(&place, Permissions::from_mode(0o755)).unwrap();
+    }
 }
 
 #[test]
