@@ -86,6 +86,7 @@ impl Error {
                 | StoreError::OtherStoreDirectory { .. }
                 | StoreError::AnotherPath { .. }
                 | StoreError::GivenUp(_)
+                | StoreError::NotValid(_)
                 | StoreError::UnknownSize(_)
                 | StoreError::Special(_)
                 | StoreError::WrongSize { .. }

@@ -5,6 +5,7 @@
 //! paths are the templates of routes, methods are three, statuses are our own.
 
 mod caches;
+mod lease;
 mod nar_cache;
 
 use std::time::Duration;
@@ -19,9 +20,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use caches::{CacheName, Lookup};
+pub use lease::LeaseEvent;
 pub use nar_cache::{NarCacheEvent, NarCacheUsage};
 
 use caches::Caches;
+use lease::LeaseMetrics;
 use nar_cache::NarCacheMetrics;
 
 /// What the text is, for `Content-Type`.
@@ -200,6 +203,7 @@ pub struct Metrics {
     in_use: Family<PoolLabel, Gauge>,
     waiting: Family<PoolLabel, Gauge>,
     caches: Caches,
+    lease: LeaseMetrics,
     nar_cache: NarCacheMetrics,
 }
 
@@ -234,6 +238,7 @@ impl Default for Metrics {
         let in_use = pool("daemon_pool_in_use", "Connections to nix-daemon that are in use");
         let waiting = pool("daemon_pool_waiting", "Requests that wait for a connection to nix-daemon");
         let caches = Caches::register(&mut registry);
+        let lease = LeaseMetrics::register(&mut registry);
         let nar_cache = NarCacheMetrics::register(&mut registry);
         // Series that begin at 0 show their first event as one.
         for by in [AbortedBy::Client, AbortedBy::Server] {
@@ -256,6 +261,7 @@ impl Default for Metrics {
             in_use,
             waiting,
             caches,
+            lease,
             nar_cache,
         }
     }

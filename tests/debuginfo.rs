@@ -46,7 +46,11 @@ fn add(daemon: &Daemon, name: &str, id: &str, contents: &str) -> String {
 
 fn before(daemon: &Daemon) -> Harmonia {
     let (socket, store) = (daemon.socket(), daemon.on_host("/nix/store"));
-    Harmonia::start(&format!("daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\n", socket.display(), store.display()))
+    Harmonia::start(&format!(
+        "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\ngc_lease = 0\n",
+        socket.display(),
+        store.display()
+    ))
 }
 
 /// The file of a NAR, reached as those who read the answer do.

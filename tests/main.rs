@@ -18,6 +18,7 @@ mod daemon_command;
 mod daemon_faults;
 mod daemon_releases;
 mod debuginfo;
+mod garbage_collector;
 mod hostile_http;
 mod hostile_http2;
 mod http2;

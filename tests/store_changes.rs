@@ -13,10 +13,10 @@ use crate::support::release::Release;
 use crate::support::served::{value, values};
 use crate::support::server::Harmonia;
 
-/// A server that sees the daemon's store, and keeps answers for this long.
+/// A server that sees the daemon's store, keeps answers for this long, and keeps nobody from deleting a path.
 fn seeing(daemon: &Daemon, ttl: u32) -> Harmonia {
     Harmonia::start(&format!(
-        "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\nsign_key_paths = [\"{}\"]\nnarinfo_cache.ttl = {ttl}\n",
+        "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\nsign_key_paths = [\"{}\"]\ngc_lease = 0\nnarinfo_cache.ttl = {ttl}\n",
         daemon.socket().display(),
         daemon.on_host("/nix/store").display(),
         keys::OURS.secret.display()

@@ -51,6 +51,7 @@ impl Config {
             virtual_nix_store,
             real_nix_store,
             log_dir,
+            gc_lease,
             daemon,
             nar_source,
             verify,
@@ -91,6 +92,7 @@ impl Config {
         changes.leave("virtual_nix_store", &self.virtual_nix_store, &virtual_nix_store);
         changes.leave("real_nix_store", &self.real_nix_store, &real_nix_store);
         changes.leave("log_dir", &self.log_dir, &log_dir);
+        changes.leave("gc_lease", &self.gc_lease, &gc_lease);
         changes.leave("daemon", &self.daemon, &daemon);
         changes.leave("nar_source", &self.nar_source, &nar_source);
         changes.leave("verify", &self.verify, &verify);

@@ -45,6 +45,8 @@ const DEFAULT_NAR_CACHE: ByteSize = ByteSize::mebibytes(10 << 10);
 const DEFAULT_NARINFO_CACHE: ByteSize = ByteSize::mebibytes(64);
 /// In seconds: as long as a signature that was added may take to show.
 const DEFAULT_NARINFO_TTL: u64 = 60;
+/// In seconds: a client asks for all narinfos of a closure before it begins with the first NAR.
+const DEFAULT_GC_LEASE: u64 = 300;
 /// Names of systemd credentials that are signing keys: `LoadCredential=sign-key-0:...`.
 const CREDENTIAL_PREFIX: &[u8] = b"sign-key";
 
@@ -173,6 +175,8 @@ pub struct Config {
     pub nar_cache: Option<NarCache>,
     /// What is kept in memory of what the daemon said about paths.
     pub narinfo_cache: NarinfoCache,
+    /// How long a path that was given out is kept from the garbage collector; `None` leaves it to its other roots.
+    pub gc_lease: Option<Duration>,
     /// The store directory that clients see.
     pub virtual_nix_store: StoreDir,
     /// Where that directory is on this machine.
@@ -240,6 +244,7 @@ impl Config {
                 max_size: file.narinfo_cache_max_size.unwrap_or(DEFAULT_NARINFO_CACHE),
                 ttl: Duration::from_secs(file.narinfo_cache_ttl.unwrap_or(DEFAULT_NARINFO_TTL)),
             },
+            gc_lease: Some(Duration::from_secs(file.gc_lease.unwrap_or(DEFAULT_GC_LEASE))).filter(|it| !it.is_zero()),
             real_nix_store: file.real_nix_store.unwrap_or_else(|| PathBuf::from(virtual_nix_store.as_str())),
             virtual_nix_store,
             log_dir: file.log_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_LOG_DIR)),

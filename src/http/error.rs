@@ -64,7 +64,8 @@ impl Trouble {
 }
 
 impl HandlerError {
-    /// Every one of these is answered 503, since none says that a path is not valid; they differ in the log.
+    /// Every one of these is answered 503, since none says that a path is not valid, but for
+    /// [`StoreError::NotValid`]; they differ in the log.
     #[must_use]
     pub const fn trouble(&self) -> (Trouble, Level) {
         match self {
@@ -81,6 +82,7 @@ impl HandlerError {
                 StoreError::File { .. } | StoreError::IndexFull { .. } | StoreError::TooManyPaths { .. } => {
                     (Trouble::Files, Level::ERROR)
                 }
+                StoreError::NotValid(_) => (Trouble::Path, Level::WARN),
                 StoreError::UnknownSize(_)
                 | StoreError::Special(_)
                 | StoreError::WrongSize { .. }

@@ -150,6 +150,7 @@ impl App {
         }
         let reply = match self.route(head, route).await {
             Ok(reply) => reply,
+            Err(HandlerError::Store(StoreError::NotValid(_))) => response::refusal(StatusCode::NOT_FOUND),
             Err(error) => response::unavailable(&self.troubles.report(head.uri.path(), &error)),
         };
         let (version, status) = (head.version, reply.status().as_u16());

@@ -115,7 +115,7 @@ mod tests {
             content_address: None,
         };
         let path = StorePath::from_base_name("0123456789abcdfghijklmnpqrsvwxyz-path").unwrap();
-        Arc::new(ValidPath { path, info })
+        Arc::new(ValidPath::new(path, info))
     }
 
     #[test]

@@ -239,7 +239,7 @@ impl NarCache {
     }
 
     /// The memory first: while it is waited for, no connection to the daemon is held.
-    async fn fill(&self, valid: &ValidPath) -> Result<Pieces, FillError> {
+    async fn fill(&self, valid: &Arc<ValidPath>) -> Result<Pieces, FillError> {
         let memory = self.fill_encoders.reserve(&self.encoding, valid.info.nar_size).await?;
         let nar = self.store.nar_for_keeping(valid).await?;
         Ok(Pieces::new(nar, valid, &self.encoding, &self.fill_encoders, memory))

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use harmonia_protocol::error::Step as ClientStep;
+use harmonia_protocol::operation::Opcode;
 
 use super::StoreError;
 
@@ -36,6 +37,8 @@ impl Step {
             Self::Readiness => 3,
             Self::Connect => 5,
             Self::FreeConnection | Self::Daemon(ClientStep::Handshake) => 10,
+            // Nix up to 2.3 sets no root while it collects garbage; nobody waits for that.
+            Self::Daemon(ClientStep::Operation(Opcode::AddTempRoot)) => 600,
             Self::Daemon(ClientStep::Operation(_)) => 30,
             Self::NarBytes => 60,
             // Nix gives up a transfer that has been silent for 300 s; a 503 before that would use up one of its five

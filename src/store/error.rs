@@ -13,7 +13,7 @@ use super::Step;
 use crate::config::DaemonAddress;
 use crate::metrics::Outcome;
 
-/// Why there is no answer about the store. Never means that a path is not valid.
+/// Why there is no answer about the store. Only [`StoreError::NotValid`] means that a path is not valid.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// No connection.
@@ -99,6 +99,9 @@ pub enum StoreError {
         /// How many are tried.
         max: usize,
     },
+    /// The daemon has said meanwhile that a path is not valid any more.
+    #[error("{0} is not valid any more")]
+    NotValid(StorePath),
     /// A path of an ancient store whose size was never recorded.
     #[error("the nix daemon does not know the nar size of {0}\n  help: nix-store --repair-path records it")]
     UnknownSize(StorePath),

@@ -11,6 +11,7 @@ mod dial;
 mod error;
 mod flights;
 mod info_cache;
+mod lease;
 mod nar;
 mod nar_files;
 mod nar_hashes;
@@ -52,6 +53,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use dial::Dialer;
 use info_cache::InfoCache;
+use lease::{Held, Lease, Mark};
 use nars::Nars;
 use path_index::PathIndex;
 use pool::Pool;
@@ -73,9 +75,17 @@ pub struct ValidPath {
     pub path: StorePath,
     /// What the daemon knows of it. The NAR's size is not 0.
     pub info: PathInfo,
+    /// Whether it is kept from the garbage collector.
+    mark: Mark,
 }
 
 impl ValidPath {
+    /// A path and what the daemon says of it.
+    #[must_use]
+    pub fn new(path: StorePath, info: PathInfo) -> Self {
+        Self { path, info, mark: Mark::default() }
+    }
+
     /// The memory that it takes, in bytes, or a little more.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -96,6 +106,8 @@ pub struct Store {
     pool: Arc<Pool>,
     infos: Arc<InfoCache>,
     nars: Nars,
+    /// Nothing where paths are not kept from the garbage collector.
+    lease: Option<Lease>,
     realisations: Realisations,
     /// Ways through the store's files that are looked for at one time, up to 128 descriptors each.
     walks: Semaphore,
@@ -116,9 +128,22 @@ impl Store {
         let ttl = config.narinfo_cache.ttl;
         let infos = InfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
         let nars = Nars::new(config, Arc::clone(&pool), Arc::clone(&infos));
+        let lease = config.gc_lease.map(|length| Lease::new(length, &pool, &infos, metrics));
         let (debug_info, nar_hashes) = (PathIndex::new(), PathIndex::new());
         let (realisations, walks) = (Realisations::new(), Semaphore::new(WALKS));
-        Ok(Self { directory, real_directory, log_dir, pool, infos, nars, realisations, walks, debug_info, nar_hashes })
+        Ok(Self {
+            directory,
+            real_directory,
+            log_dir,
+            pool,
+            infos,
+            nars,
+            lease,
+            realisations,
+            walks,
+            debug_info,
+            nar_hashes,
+        })
     }
 
     /// The logical store directory.
@@ -177,8 +202,12 @@ impl Store {
         self.infos.ask(hash, None).await
     }
 
-    /// Expects requests for the references of a path: asks about them in the background.
-    pub fn expect_references(&self, valid: &ValidPath) {
+    /// Takes note that a client has been told of a path: keeps it alive for a while, and expects requests for its
+    /// references, about which it asks in the background.
+    pub fn given_out(&self, valid: &Arc<ValidPath>) {
+        if let Some(lease) = &self.lease {
+            lease.extend(valid);
+        }
         self.infos.ask_ahead(valid);
     }
 
@@ -263,28 +292,42 @@ impl Store {
         done.map_err(|error| StoreError::file(&self.real_directory, &io::Error::other(error)))?
     }
 
-    /// Begins to read the NAR of a valid path, to be hashed or not as the configuration says.
-    pub async fn nar(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
-        self.nars.whole(valid).await
+    /// Begins to read the NAR of a valid path, to be hashed or not as the configuration says. The garbage collector leaves
+    /// the path alone until the result is dropped.
+    pub async fn nar(&self, valid: &Arc<ValidPath>) -> Result<Nar, StoreError> {
+        let held = self.hold(valid).await?;
+        Ok(self.nars.whole(valid).await?.holding(held))
     }
 
     /// The same, and hashes it in any case: what is made of it is kept for longer than this program remembers.
-    pub async fn nar_for_keeping(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
-        self.nars.hashed(valid).await
+    pub async fn nar_for_keeping(&self, valid: &Arc<ValidPath>) -> Result<Nar, StoreError> {
+        let held = self.hold(valid).await?;
+        Ok(self.nars.hashed(valid).await?.holding(held))
     }
 
     /// The same for [`Nar::layout`], which may come of what is known already.
-    pub async fn nar_to_index(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
-        self.nars.to_index(valid).await
+    pub async fn nar_to_index(&self, valid: &Arc<ValidPath>) -> Result<Nar, StoreError> {
+        let held = self.hold(valid).await?;
+        Ok(self.nars.to_index(valid).await?.holding(held))
     }
 
     /// So many bytes of the NAR from `first` on, if the store's files are to be read and no others have to be read first.
-    pub async fn nar_part_at_hand(&self, valid: &ValidPath, first: u64, length: u64) -> Option<Nar> {
-        self.nars.part_at_hand(valid, first, length).await
+    pub async fn nar_part_at_hand(&self, valid: &Arc<ValidPath>, first: u64, length: u64) -> Option<Nar> {
+        let part = self.nars.part_at_hand(valid, first, length).await?;
+        Some(part.holding(self.hold(valid).await.ok()?))
     }
 
     /// A NAR that has these bytes: a part of it, where that can be read alone, else all of it.
-    pub async fn nar_part(&self, valid: &ValidPath, first: u64, length: u64) -> Result<Nar, StoreError> {
-        self.nars.part(valid, first, length).await
+    pub async fn nar_part(&self, valid: &Arc<ValidPath>, first: u64, length: u64) -> Result<Nar, StoreError> {
+        let held = self.hold(valid).await?;
+        Ok(self.nars.part(valid, first, length).await?.holding(held))
+    }
+
+    /// Keeps a path from the garbage collector, where that is wanted; an error says that it is not valid any more.
+    async fn hold(&self, valid: &Arc<ValidPath>) -> Result<Option<Held>, StoreError> {
+        match &self.lease {
+            Some(lease) => lease.hold(valid).await.map(Some),
+            None => Ok(None),
+        }
     }
 }

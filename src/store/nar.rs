@@ -18,6 +18,7 @@ use ring::digest;
 use tokio::time::Sleep;
 
 use super::info_cache::InfoCache;
+use super::lease::Held;
 use super::nar_files::FileStream;
 use super::pool::Loan;
 use super::proven::{Claim, Proven};
@@ -50,6 +51,8 @@ pub struct Nar {
     held: Option<Bytes>,
     /// Runs while the source owes us bytes.
     patience: Option<Pin<Box<Sleep>>>,
+    /// What keeps the path alive.
+    _lease: Option<Held>,
 }
 
 /// Where bytes come from.
@@ -112,7 +115,12 @@ impl Nar {
     pub(super) fn part(source: Source, terms: Terms, first: u64, length: u64) -> Self {
         let Terms { claim, infos, proven, seen, is_proven } = terms;
         let passed = Some(Passed::nothing(!is_proven));
-        Self { source, claim, first, length, infos, proven, seen, passed, held: None, patience: None }
+        Self { source, claim, first, length, infos, proven, seen, passed, held: None, patience: None, _lease: None }
+    }
+
+    /// The same, which keeps its path alive until it is dropped.
+    pub(super) fn holding(self, lease: Option<Held>) -> Self {
+        Self { _lease: lease, ..self }
     }
 
     /// The path whose NAR it is.

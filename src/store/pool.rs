@@ -93,11 +93,25 @@ impl Pool {
 
     async fn call_once<O: Operation>(&self, operation: &O) -> Result<O::Reply, StoreError> {
         let mut client = loan(&self.questions, Step::FreeConnection).await?;
+        self.call_on(&mut client, operation).await
+    }
+
+    /// Asks one question on this connection.
+    pub(super) async fn call_on<O: Operation>(
+        &self,
+        client: &mut Client<Transport>,
+        operation: &O,
+    ) -> Result<O::Reply, StoreError> {
         let result = Step::Daemon(ClientStep::Operation(O::OPCODE)).bound(client.call(operation)).await;
         if !matches!(result, Err(StoreError::Unsupported(_))) {
             self.metrics.operation(O::OPCODE, outcome(&result));
         }
         result
+    }
+
+    /// A connection that belongs to no pool.
+    pub(super) async fn dial(&self) -> Result<Client<Transport>, StoreError> {
+        Box::pin(self.dialer.dial()).await
     }
 
     /// A connection for questions that nobody waits for: one only if another stays free, looked for at most `attempts`
@@ -125,7 +139,7 @@ impl Pool {
     /// Asks many questions at once; the replies are in their order.
     pub(super) async fn call_all<O: Operation>(
         &self,
-        client: &mut Loan,
+        client: &mut Client<Transport>,
         operations: &[O],
     ) -> Result<Vec<Result<O::Reply, DaemonError>>, StoreError> {
         let step = Step::Daemon(ClientStep::Operation(O::OPCODE));

@@ -131,7 +131,7 @@ mod tests {
         let deaths = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&deaths);
         let connection = move |_, stream| dies(stream, Arc::clone(&count), &[LAST, 0]);
-        let (_directory, store) = store_after(GREETING_OF_1_27, connection);
+        let (_directory, store) = store_after(GREETING_OF_1_27, |_| (), connection);
         let output = output();
         let (one, other) = tokio::join!(store.realisation(&output), store.realisation(&output));
         assert_eq!((one.unwrap(), other.unwrap()), (None, None));
@@ -146,9 +146,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_daemon_that_dies_of_any_question_cannot_say() {
-        let (_directory, store) = store_after(GREETING_OF_1_27, |_, mut stream: UnixStream| async move {
-            stream.read_exact(&mut [0; 8]).await.unwrap();
-        });
+        let (_directory, store) = store_after(
+            GREETING_OF_1_27,
+            |_| (),
+            |_, mut stream: UnixStream| async move {
+                stream.read_exact(&mut [0; 8]).await.unwrap();
+            },
+        );
         for _ in 0..2 {
             let error = store.realisation(&output()).await.unwrap_err();
             assert!(error.is_before_reply(), "{error}");

@@ -29,12 +29,13 @@ pub(super) fn store<F>(connection: impl Fn(usize, UnixStream) -> F + Send + 'sta
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    store_after(GREETING, connection)
+    store_after(GREETING, |_| (), connection)
 }
 
-/// The same with another greeting.
+/// The same with another greeting and with this change of the configuration, by which nothing is leased.
 pub(super) fn store_after<F>(
     greeting: [u64; 4],
+    change: impl FnOnce(&mut Config),
     connection: impl Fn(usize, UnixStream) -> F + Send + 'static,
 ) -> (tempfile::TempDir, Store)
 where
@@ -63,7 +64,24 @@ where
     };
     let (mut config, _) = Config::load(overrides, &environment).unwrap();
     config.real_nix_store = directory.path().to_owned();
+    config.gc_lease = None;
+    change(&mut config);
     (directory, Store::new(&config, &Arc::new(Metrics::default())).unwrap())
+}
+
+/// A path whose NAR has 120 bytes.
+pub(super) fn valid(path: StorePath) -> ValidPath {
+    let info = PathInfo {
+        deriver: None,
+        nar_hash: NarHash::from_digest([0; 32]),
+        references: Vec::new(),
+        registration_time: 0,
+        nar_size: 120,
+        ultimate: false,
+        signatures: Vec::new(),
+        content_address: None,
+    };
+    ValidPath::new(path, info)
 }
 
 /// Reads until the peer closes.
@@ -112,18 +130,8 @@ async fn a_nar_whose_bytes_stay_away_is_late() {
     let path = StorePath::from_base_name(&format!("{HASH}-hello")).unwrap();
     let mut stream = store.pool.nar(&path, 120).await.unwrap();
     assert!(stream.chunk().await.unwrap().is_some());
-    let info = PathInfo {
-        deriver: None,
-        nar_hash: NarHash::from_digest([0; 32]),
-        references: Vec::new(),
-        registration_time: 0,
-        nar_size: 120,
-        ultimate: false,
-        signatures: Vec::new(),
-        content_address: None,
-    };
     let terms = Terms {
-        claim: Claim::of(&ValidPath { path, info }),
+        claim: Claim::of(&valid(path)),
         infos: Arc::clone(&store.infos),
         proven: Arc::new(Proven::nothing()),
         seen: None,

@@ -1,6 +1,11 @@
 //! What a server counts, and how a test waits for an event that is only counted.
 
+use std::time::{Duration, Instant};
+
 use super::http::Http;
+
+/// No event takes this long; a test that hangs says nothing.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// All metrics as they are now.
 pub(crate) fn metrics(http: Http) -> String {
@@ -15,9 +20,17 @@ pub(crate) fn value(metrics: &str, series: &str) -> Option<f64> {
 
 /// Asks until a series has this value; panics when it does not come to it.
 pub(crate) fn await_value(http: Http, wanted: &str, expected: f64) {
-    let last = (0..3000).find_map(|_| {
+    await_that(http, wanted, |value| value == Some(expected));
+}
+
+/// Asks until this holds of a series; panics when it does not come to it.
+pub(crate) fn await_that(http: Http, wanted: &str, holds: impl Fn(Option<f64>) -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
         let text = metrics(http);
-        (value(&text, wanted) == Some(expected)).then_some(text)
-    });
-    assert!(last.is_some(), "{wanted} is never {expected}:\n{}", metrics(http));
+        if holds(value(&text, wanted)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{wanted} never comes to it:\n{text}");
+    }
 }

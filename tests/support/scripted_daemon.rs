@@ -34,6 +34,15 @@ pub(crate) enum Question {
     BuildTrace(String, String),
 }
 
+/// What a connection is asked to keep paths from the garbage collector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// To root this full path.
+    Root(String),
+    /// Which of these full paths are valid, those that have been rooted.
+    StillValid(Vec<String>),
+}
+
 /// What it answers, and whether it hangs up then.
 pub(crate) struct Answer {
     pub(crate) bytes: Vec<u8>,
@@ -59,23 +68,39 @@ pub(crate) struct Script {
     /// Whether outputs are known by the paths of their derivations, and not by their hashes.
     by_path: bool,
     answer: Box<dyn Fn(&Question) -> Answer + Send + Sync>,
+    keep: Box<dyn Fn(&Keeping) -> Answer + Send + Sync>,
+}
+
+/// Roots every path, and calls it valid.
+pub(crate) fn keeps(keeping: &Keeping) -> Answer {
+    match keeping {
+        Keeping::Root(_) => Wire::new().number(LAST).number(1).into(),
+        Keeping::StillValid(paths) => Wire::new().number(LAST).strings(paths).into(),
+    }
 }
 
 impl Script {
     /// Greets well, and answers so.
     pub(crate) fn answering(answer: impl Fn(&Question) -> Answer + Send + Sync + 'static) -> Self {
-        Self { greeting: greeting().into(), by_path: false, answer: Box::new(answer) }
+        Self { greeting: greeting().into(), by_path: false, answer: Box::new(answer), keep: Box::new(keeps) }
+    }
+
+    /// The same, but for what is kept from the garbage collector.
+    pub(crate) fn keeping(mut self, keep: impl Fn(&Keeping) -> Answer + Send + Sync + 'static) -> Self {
+        self.keep = Box::new(keep);
+        self
     }
 
     /// The same as Nix 2.35 greets, which knows the outputs of derivations by path.
     pub(crate) fn answering_by_path(answer: impl Fn(&Question) -> Answer + Send + Sync + 'static) -> Self {
         let greeting = greeting_of("2.35.0-scripted", &["realisation-with-path-not-hash"]);
-        Self { greeting: greeting.into(), by_path: true, answer: Box::new(answer) }
+        Self { greeting: greeting.into(), by_path: true, answer: Box::new(answer), keep: Box::new(keeps) }
     }
 
     /// Answers nothing after this greeting.
     pub(crate) fn greeting(greeting: Answer) -> Self {
-        Self { greeting, by_path: false, answer: Box::new(|question| panic!("{question:?} after a bad greeting")) }
+        let answer = Box::new(|question: &Question| panic!("{question:?} after a bad greeting"));
+        Self { greeting, by_path: false, answer, keep: Box::new(keeps) }
     }
 }
 
@@ -118,6 +143,8 @@ pub(crate) struct Seen {
     pub(crate) closed_by_client: usize,
     /// What was asked, on all connections.
     pub(crate) asked: Vec<Question>,
+    /// The full paths that were to be rooted.
+    pub(crate) rooted: Vec<String>,
 }
 
 impl ScriptedDaemon {
@@ -202,9 +229,19 @@ impl Stage {
         }
         let mut incoming = Incoming(BufReader::new(stream.try_clone()?));
         incoming.greeting()?;
-        while let Some(question) = incoming.question(script.by_path)? {
-            self.record(|seen| seen.asked.push(question.clone()));
-            let answer = (self.script().answer)(&question);
+        while let Some(asked) = incoming.asked(script.by_path)? {
+            let answer = match asked {
+                Asked::Question(question) => {
+                    self.record(|seen| seen.asked.push(question.clone()));
+                    (self.script().answer)(&question)
+                }
+                Asked::Keeping(keeping) => {
+                    if let Keeping::Root(path) = &keeping {
+                        self.record(|seen| seen.rooted.push(path.clone()));
+                    }
+                    (self.script().keep)(&keeping)
+                }
+            };
             stream.write_all(&answer.bytes)?;
             if answer.hang_up {
                 return Ok(false);
@@ -212,6 +249,12 @@ impl Stage {
         }
         Ok(true)
     }
+}
+
+/// What came on a connection.
+enum Asked {
+    Question(Question),
+    Keeping(Keeping),
 }
 
 /// The client's half.
@@ -248,23 +291,29 @@ impl Incoming {
     }
 
     /// Nothing when the client has closed.
-    fn question(&mut self, by_path: bool) -> io::Result<Option<Question>> {
+    fn asked(&mut self, by_path: bool) -> io::Result<Option<Asked>> {
         let opcode = match self.number() {
             Ok(opcode) => opcode,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(error),
         };
         if opcode == 23 {
-            return Ok(Some(Question::AllPaths));
+            return Ok(Some(Asked::Question(Question::AllPaths)));
+        }
+        if opcode == 31 {
+            let paths = (0..self.number()?).map(|_| self.string()).collect::<io::Result<_>>()?;
+            assert_eq!(self.number()?, 0, "whether to substitute");
+            return Ok(Some(Asked::Keeping(Keeping::StillValid(paths))));
         }
         let about = self.string()?;
-        Ok(Some(match opcode {
+        Ok(Some(Asked::Question(match opcode {
+            11 => return Ok(Some(Asked::Keeping(Keeping::Root(about)))),
             29 => Question::PathFromHashPart(about),
             26 => Question::PathInfo(about),
             38 => Question::Nar(about),
             43 if by_path => Question::BuildTrace(about, self.string()?),
             43 => Question::Realisation(about),
             other => panic!("opcode {other}"),
-        }))
+        })))
     }
 }

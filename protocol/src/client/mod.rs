@@ -11,7 +11,7 @@ mod upload;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -103,15 +103,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Whether another operation can be sent: the last one was carried through, and nothing has come since. A daemon
     /// that has gone, or speaks unasked, is readable, and its connection is closed here.
     pub fn is_idle(&mut self) -> bool {
-        let Some(stream) = &mut self.stream else { return false };
+        self.poll_end(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// Ready when, between two operations, the daemon has gone or has spoken unasked, and so at once if no other operation
+    /// can be sent. Then the connection is closed.
+    pub fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(()) };
         let mut byte = [0];
-        let mut context = Context::from_waker(Waker::noop());
-        let silent = Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending();
-        let idle = silent && self.incoming.is_empty();
-        if !idle {
-            self.stream = None;
+        let silent = Pin::new(stream).poll_read(context, &mut ReadBuf::new(&mut byte)).is_pending();
+        if silent && self.incoming.is_empty() {
+            return Poll::Pending;
         }
-        idle
+        self.stream = None;
+        Poll::Ready(())
     }
 
     /// Sends one operation and reads its reply.

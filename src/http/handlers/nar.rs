@@ -156,7 +156,7 @@ async fn plain(app: &App, valid: &Arc<ValidPath>, first: u64, length: u64) -> Re
     }
 }
 
-async fn read(app: &App, valid: &ValidPath, first: u64, length: u64) -> Result<Body, StoreError> {
+async fn read(app: &App, valid: &Arc<ValidPath>, first: u64, length: u64) -> Result<Body, StoreError> {
     let mut nar = if length < valid.info.nar_size {
         app.store.nar_part(valid, first, length).await?
     } else {

@@ -28,7 +28,7 @@ pub(in crate::http) async fn respond(
     syntax: Syntax,
 ) -> Result<Reply, HandlerError> {
     let Some(valid) = app.valid_path(hash).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
-    app.store.expect_references(&valid);
+    app.store.given_out(&valid);
     let file = app.nars.file_info(&valid.info.nar_hash).filter(|_| app.compression.is_some());
     let nar = match app.compression {
         Some(_) if takes_zstd_nars(headers) => NarForm::Compressed { is_measured: file.is_some() },
@@ -63,7 +63,7 @@ fn text(app: &App, valid: Arc<ValidPath>, form: Form, file: Option<FileInfo>) ->
 }
 
 fn narinfo(app: &App, sources: &Sources, nar: NarForm, file: Option<FileInfo>) -> Result<NarInfo, NarInfoError> {
-    let ValidPath { path, info } = &*sources.valid;
+    let ValidPath { path, info, .. } = &*sources.valid;
     let (hash, store) = (path.hash_part(), app.store.directory());
     let signatures = sources.signer.sign_path(path, info, store);
     let of = |url, compression| NarInfo::of(path, info, store, url, compression, signatures);

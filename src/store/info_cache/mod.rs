@@ -136,6 +136,11 @@ impl InfoCache {
         }
     }
 
+    /// The daemon has said that a path is not valid.
+    pub(super) fn forget(&self, path: &StorePath) {
+        self.known().remove(&path.hash_part());
+    }
+
     /// Enters how much is known.
     pub(super) fn record(&self) {
         let known = self.known();
@@ -269,7 +274,7 @@ impl InfoCache {
         let before = known.peek(&hash).map(|known| &known.valid);
         let valid = match before.filter(|before| before.path == path && before.info == info) {
             Some(before) => Arc::clone(before),
-            None => Arc::new(ValidPath { path, info }),
+            None => Arc::new(ValidPath::new(path, info)),
         };
         if let Some(Circumstances { asked, sighting }) = circumstances {
             let entry = Known { valid: Arc::clone(&valid), sighting, asked: Some(asked), is_walked: false };

@@ -194,7 +194,7 @@ async fn a_closure_is_asked_about_when_it_is_new_and_one_level_of_it_when_it_has
     let (_directory, store, stage) = staged();
     let serve = async || {
         let valid = store.valid_path(numbered(0).parse().unwrap()).await.unwrap().unwrap();
-        store.expect_references(&valid);
+        store.given_out(&valid);
         // Whatever is asked ahead is over when the clock moves on.
         tokio::time::sleep(SECOND).await;
     };

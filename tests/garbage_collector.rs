@@ -1,0 +1,228 @@
+//! Paths that were given out, and those that are being sent, survive the garbage collector for a time: real daemons and
+//! real collections, of each release.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use ring::digest::{SHA256, digest};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::support::content::hash_part;
+use crate::support::daemon::Daemon;
+use crate::support::metrics::{await_that, await_value, metrics, value as series};
+use crate::support::release::Release;
+use crate::support::scripted_daemon::{Answer, Keeping, Question, Script, ScriptedDaemon, keeps};
+use crate::support::served::value;
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+use crate::support::wire::{LAST, Wire};
+
+const ROOTS: &str = "harmonia_gc_lease_roots";
+const ROOTED: &str = "harmonia_gc_lease_paths_total{result=\"rooted\"}";
+/// Files of the tree, and the size of each: together more than all buffers between a store and a client.
+const FILES: usize = 32;
+const SIZE: usize = 1 << 20;
+
+/// A server that sees the daemon's store.
+fn before(daemon: &Daemon, lease: u32) -> Harmonia {
+    Harmonia::start(&format!(
+        "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\ngc_lease = {lease}\n",
+        daemon.socket().display(),
+        daemon.on_host("/nix/store").display()
+    ))
+}
+
+fn narinfo_url(path: &str) -> String {
+    format!("/{}.narinfo", hash_part(path))
+}
+
+fn collect(daemon: &Daemon) {
+    let _ = daemon.run(&["nix-store", "--gc"]).stdout();
+}
+
+fn is_valid(daemon: &Daemon, path: &str) -> bool {
+    daemon.run(&["nix-store", "--check-validity", path]).succeeded()
+}
+
+/// A directory whose later files are not open yet when its first ones are sent.
+fn add_tree(daemon: &Daemon) -> String {
+    let path = format!("/nix/store/{}-tree", "5".repeat(32));
+    let directory = daemon.on_host(&path);
+    fs::create_dir(&directory).unwrap();
+    for number in 0..FILES {
+        let byte = u8::try_from(number).unwrap();
+        fs::write(directory.join(format!("{number:02}")), vec![byte; SIZE]).unwrap();
+    }
+    daemon.register(&path);
+    path
+}
+
+/// A download that has begun, and whose client waits.
+struct Download {
+    stream: TcpStream,
+    nar_hash: String,
+}
+
+impl Download {
+    fn begin(harmonia: &Harmonia, path: &str) -> Self {
+        let narinfo = harmonia.http().get(&narinfo_url(path));
+        let (url, nar_hash) = (value(narinfo.text(), "URL"), value(narinfo.text(), "NarHash").to_owned());
+        let mut stream = TcpStream::connect(harmonia.address()).unwrap();
+        let request = format!("GET /{url} HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!(status, *b"HTTP/1.1 200");
+        Self { stream, nar_hash }
+    }
+
+    /// Whether the rest comes, and is what was promised.
+    fn completes(mut self) -> bool {
+        let mut rest = Vec::new();
+        let _ = self.stream.read_to_end(&mut rest);
+        let head = rest.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+        let hash = digest(&SHA256, &rest[head + 4..]);
+        let spec = data_encoding::Specification {
+            symbols: "0123456789abcdfghijklmnpqrsvwxyz".to_owned(),
+            bit_order: data_encoding::BitOrder::LeastSignificantFirst,
+            ..data_encoding::Specification::new()
+        };
+        // Nix writes it backwards.
+        let text: String = spec.encoding().unwrap().encode(hash.as_ref()).chars().rev().collect();
+        self.nar_hash == format!("sha256:{text}")
+    }
+}
+
+#[test]
+fn a_path_that_was_given_out_survives_a_collection_and_not_one_after_the_lease() {
+    for release in Release::ALL {
+        let daemon = Daemon::start(release);
+        let (given, other) = (daemon.content().path("regular"), daemon.content().path("executable"));
+        let harmonia = before(&daemon, 300);
+        assert_eq!(harmonia.http().get(&narinfo_url(given)).status, 200);
+        await_value(harmonia.http(), ROOTED, 1.0);
+        collect(&daemon);
+        assert!(is_valid(&daemon, given) && !is_valid(&daemon, other), "{release}");
+        drop(harmonia);
+
+        let harmonia = before(&daemon, 1);
+        assert_eq!(harmonia.http().get(&narinfo_url(given)).status, 200);
+        await_value(harmonia.http(), ROOTED, 1.0);
+        await_value(harmonia.http(), ROOTS, 0.0);
+        collect(&daemon);
+        assert!(!is_valid(&daemon, given), "{release}");
+        assert_eq!(harmonia.http().get(&narinfo_url(given)).status, 404, "{release}");
+    }
+}
+
+#[test]
+fn a_slow_download_survives_the_end_of_its_lease_and_a_collection() {
+    for release in Release::ALL {
+        let daemon = Daemon::start(release);
+        let tree = add_tree(&daemon);
+        let harmonia = before(&daemon, 1);
+        let http = harmonia.http();
+        let other = daemon.content().path("regular");
+        let download = Download::begin(&harmonia, &tree);
+        assert_eq!(http.get(&narinfo_url(other)).status, 200);
+        // The tree, the other, and the tree again in four later generations: the first is over then.
+        await_that(http, ROOTED, |rooted| rooted >= Some(6.0));
+        collect(&daemon);
+        assert!(is_valid(&daemon, &tree) && !is_valid(&daemon, other), "{release}");
+        assert!(download.completes(), "{release}");
+        await_value(http, ROOTS, 0.0);
+        collect(&daemon);
+        assert!(!is_valid(&daemon, &tree), "{release}");
+    }
+}
+
+#[test]
+fn with_a_lease_of_0_a_path_is_taken_at_once_even_from_under_a_download() {
+    for release in Release::ALL {
+        let daemon = Daemon::start(release);
+        let tree = add_tree(&daemon);
+        let harmonia = before(&daemon, 0);
+        let download = Download::begin(&harmonia, &tree);
+        collect(&daemon);
+        assert!(!is_valid(&daemon, &tree), "{release}");
+        assert!(!download.completes(), "{release}");
+        assert_eq!(series(&metrics(harmonia.http()), ROOTED), Some(0.0));
+    }
+}
+
+/// The lock is the collector's. Later releases set a root in the middle of a collection.
+#[test]
+fn a_collection_of_nix_2_3_sets_no_root_and_holds_up_no_download() {
+    let daemon = Daemon::start(Release::Nix2_3);
+    let harmonia = before(&daemon, 300);
+    let file = daemon.on_host("/nix/var/nix/gc.lock");
+    let lock = File::options().write(true).create(true).truncate(false).open(file).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    for name in ["regular", "executable", "large"] {
+        assert!(Download::begin(&harmonia, daemon.content().path(name)).completes(), "{name}");
+    }
+    assert_eq!(series(&metrics(harmonia.http()), ROOTED), Some(0.0));
+    drop(lock);
+    await_value(harmonia.http(), ROOTED, 3.0);
+}
+
+#[test]
+fn a_daemon_that_is_a_command_keeps_paths_as_well() {
+    let daemon = Daemon::start(Release::Nix2_26);
+    let harmonia = Harmonia::start(&format!("daemon_command = [\"{}\"]\n", daemon.stdio_command().display()));
+    let given = daemon.content().path("regular");
+    assert_eq!(harmonia.http().get(&narinfo_url(given)).status, 200);
+    await_value(harmonia.http(), ROOTED, 1.0);
+    collect(&daemon);
+    assert!(is_valid(&daemon, given) && !is_valid(&daemon, daemon.content().path("executable")));
+}
+
+/// What a daemon answers from which the item was collected before its root was set.
+fn collected(item: &StoreItem) -> Script {
+    item.script().keeping(|keeping| match keeping {
+        Keeping::Root(_) => keeps(keeping),
+        Keeping::StillValid(_) => Wire::new().number(LAST).strings(&[""; 0]).into(),
+    })
+}
+
+#[test]
+fn a_path_that_was_collected_before_its_root_was_set_is_forgotten() {
+    let item = StoreItem::file(b"collected");
+    let daemon = ScriptedDaemon::start(collected(&item));
+    let harmonia = Harmonia::start(&daemon.config());
+    let http = harmonia.http();
+    assert_eq!(http.get(&item.narinfo_url()).status, 200);
+    await_value(http, "harmonia_narinfo_cache_entries{of=\"infos\"}", 0.0);
+    daemon.play(Script::answering(|_| Wire::new().number(LAST).string("").into()));
+    assert_eq!(http.get(&item.narinfo_url()).status, 404);
+}
+
+#[test]
+fn the_nar_of_a_path_that_was_collected_meanwhile_is_404_and_not_asked_for() {
+    let item = StoreItem::file(b"collected");
+    let daemon = ScriptedDaemon::start(collected(&item));
+    let harmonia = Harmonia::start(&daemon.config());
+    assert_eq!(harmonia.http().get(&item.nar_url()).status, 404);
+    assert!(!daemon.seen().asked.contains(&Question::Nar(item.path.clone())));
+    assert_eq!(daemon.seen().rooted, [item.path]);
+}
+
+#[test]
+fn a_daemon_that_roots_nothing_is_complained_of_once_and_served_from() {
+    let refusals: [fn() -> Answer; 2] =
+        [|| Wire::new().error("no roots for you").into(), || Answer::then_hang_up(Wire::new().number(LAST).done())];
+    for refusal in refusals {
+        let item = StoreItem::file(b"not kept");
+        let daemon = ScriptedDaemon::start(item.script().keeping(move |_| refusal()));
+        let harmonia = Harmonia::start(&daemon.config());
+        let http = harmonia.http();
+        for _ in 0..3 {
+            assert_eq!(http.get(&item.narinfo_url()).status, 200);
+            assert_eq!(http.get(&item.nar_url()).body, item.nar);
+        }
+        let line = harmonia.logged("paths that are served are not kept from the garbage collector: ");
+        assert!(line.contains("WARN"), "{line}");
+        assert_eq!(harmonia.log().matches("not kept from the garbage collector").count(), 1, "{}", harmonia.log());
+    }
+}
