@@ -88,6 +88,7 @@ impl Error {
                 | StoreError::GivenUp(_)
                 | StoreError::NotValid(_)
                 | StoreError::UnknownSize(_)
+                | StoreError::Malformed { .. }
                 | StoreError::Special(_)
                 | StoreError::WrongSize { .. }
                 | StoreError::WrongHash { .. } => PROTOCOL,

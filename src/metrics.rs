@@ -204,6 +204,7 @@ pub struct Metrics {
     waiting: Family<PoolLabel, Gauge>,
     caches: Caches,
     lease: LeaseMetrics,
+    held_back: Gauge,
     nar_cache: NarCacheMetrics,
 }
 
@@ -239,6 +240,9 @@ impl Default for Metrics {
         let waiting = pool("daemon_pool_waiting", "Requests that wait for a connection to nix-daemon");
         let caches = Caches::register(&mut registry);
         let lease = LeaseMetrics::register(&mut registry);
+        let held_back = Gauge::default();
+        let help = "Paths that are answered 404 because their nar is not what nix-daemon says";
+        registry.register("paths_held_back", help, held_back.clone());
         let nar_cache = NarCacheMetrics::register(&mut registry);
         // Series that begin at 0 show their first event as one.
         for by in [AbortedBy::Client, AbortedBy::Server] {
@@ -262,6 +266,7 @@ impl Default for Metrics {
             waiting,
             caches,
             lease,
+            held_back,
             nar_cache,
         }
     }
@@ -313,6 +318,11 @@ impl Metrics {
         for (gauge, value) in gauges {
             gauge.get_or_create(&PoolLabel { pool: pool.label() }).set(i64::try_from(value).unwrap_or(i64::MAX));
         }
+    }
+
+    /// So many paths are held back now.
+    pub fn held_back(&self, paths: usize) {
+        self.held_back.set(i64::try_from(paths).unwrap_or(i64::MAX));
     }
 
     /// Everything as [`CONTENT_TYPE`].

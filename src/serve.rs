@@ -42,6 +42,7 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     tokio::spawn(reload.at_each(hangup));
     tokio::spawn(notify::watchdog(Arc::clone(&app)));
     tokio::spawn(make_indexes(Arc::clone(&app)));
+    tokio::spawn(watch_held_back(Arc::clone(&app)));
     notify::ready();
     let service = move |request| {
         let app = Arc::clone(&app);
@@ -133,6 +134,10 @@ fn public_url(local_url: &str) -> String {
 
 async fn make_indexes(app: Arc<App>) {
     app.store().make_indexes().await;
+}
+
+async fn watch_held_back(app: Arc<App>) {
+    app.store().watch_held_back().await;
 }
 
 /// Tells which daemon this is, or why there is none.

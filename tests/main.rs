@@ -19,6 +19,7 @@ mod daemon_faults;
 mod daemon_releases;
 mod debuginfo;
 mod garbage_collector;
+mod held_back;
 mod hostile_http;
 mod hostile_http2;
 mod http2;

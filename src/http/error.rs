@@ -84,6 +84,7 @@ impl HandlerError {
                 }
                 StoreError::NotValid(_) => (Trouble::Path, Level::WARN),
                 StoreError::UnknownSize(_)
+                | StoreError::Malformed { .. }
                 | StoreError::Special(_)
                 | StoreError::WrongSize { .. }
                 | StoreError::WrongHash { .. } => (Trouble::Path, Level::ERROR),

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use harmonia_protocol::hash::NarHash;
+use harmonia_protocol::nar::NarError;
 use harmonia_protocol::operation::Unsupported;
 use harmonia_protocol::store_path::StorePathError;
 use harmonia_protocol::wire::{DecodeError, Problem};
@@ -111,6 +112,16 @@ pub enum StoreError {
     /// A path that is not as it was when its NAR was proven, or not any more.
     #[error("{0} changed while its nar was read")]
     Changed(StorePath),
+    /// Bytes that are no NAR, or go on where its size says that it ends.
+    #[error(
+        "the nar of {path} is malformed: {cause}\n  help: nix-store --verify-path tells whether the store is damaged"
+    )]
+    Malformed {
+        /// The path.
+        path: StorePath,
+        /// What is wrong, and where.
+        cause: NarError,
+    },
     /// A NAR of another size than its path info says.
     #[error(
         "the nar of {path} has {found} bytes where its path info says {expected}\n  help: nix-store --verify-path tells whether the store is damaged"
@@ -154,6 +165,11 @@ impl StoreError {
     /// Whether there was no word of the daemon: what would be said of any path.
     pub(super) const fn is_silence(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Refused { .. } | Self::Late(_)) || self.is_before_reply()
+    }
+
+    /// Whether it proves that a path is not what the daemon says of it.
+    pub(super) const fn is_proof(&self) -> bool {
+        matches!(self, Self::Malformed { .. } | Self::WrongSize { .. } | Self::WrongHash { .. })
     }
 
     /// Whether a connection died before a byte of the reply had come.

@@ -10,6 +10,7 @@ mod debug_info;
 mod dial;
 mod error;
 mod flights;
+mod held_back;
 mod info_cache;
 mod lease;
 mod nar;
@@ -52,6 +53,7 @@ pub use tree::{Directory, Entry, EntryKind, Found, FoundObject};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use dial::Dialer;
+use held_back::HeldBack;
 use info_cache::InfoCache;
 use lease::{Held, Lease, Mark};
 use nars::Nars;
@@ -106,6 +108,7 @@ pub struct Store {
     pool: Arc<Pool>,
     infos: Arc<InfoCache>,
     nars: Nars,
+    held_back: Arc<HeldBack>,
     /// Nothing where paths are not kept from the garbage collector.
     lease: Option<Lease>,
     realisations: Realisations,
@@ -127,7 +130,8 @@ impl Store {
         let max_bytes = usize::try_from(config.narinfo_cache.max_size.bytes() / 2).unwrap_or(usize::MAX);
         let ttl = config.narinfo_cache.ttl;
         let infos = InfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
-        let nars = Nars::new(config, Arc::clone(&pool), Arc::clone(&infos));
+        let held_back = Arc::new(HeldBack::new(&real_directory, metrics));
+        let nars = Nars::new(config, Arc::clone(&pool), Arc::clone(&infos), Arc::clone(&held_back));
         let lease = config.gc_lease.map(|length| Lease::new(length, &pool, &infos, metrics));
         let (debug_info, nar_hashes) = (PathIndex::new(), PathIndex::new());
         let (realisations, walks) = (Realisations::new(), Semaphore::new(WALKS));
@@ -138,6 +142,7 @@ impl Store {
             pool,
             infos,
             nars,
+            held_back,
             lease,
             realisations,
             walks,
@@ -191,15 +196,20 @@ impl Store {
         }
     }
 
-    /// The valid path that has this hash part; `None` if the daemon says that there is none.
-    /// What the daemon said before is used while it is known to hold.
+    /// The valid path that has this hash part; `None` if the daemon says that there is none, or if it is held back because
+    /// its NAR is wrong. What the daemon said before is used while it is known to hold.
     pub async fn valid_path(&self, hash: HashPart) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        self.infos.valid_path(hash).await
+        Ok(self.infos.valid_path(hash).await?.filter(|valid| !self.held_back.holds(valid)))
     }
 
     /// The same, by what the daemon says now.
     pub async fn valid_path_anew(&self, hash: HashPart) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        self.infos.ask(hash, None).await
+        Ok(self.infos.ask(hash, None).await?.filter(|valid| !self.held_back.holds(valid)))
+    }
+
+    /// Looks again at paths that are held back, whenever it is time, without an end.
+    pub async fn watch_held_back(&self) {
+        self.held_back.watch(self).await;
     }
 
     /// Takes note that a client has been told of a path: keeps it alive for a while, and expects requests for its
@@ -214,7 +224,7 @@ impl Store {
     /// Some valid path, to see whether the daemon tells about paths; `None` if the store is empty.
     pub async fn any_path(&self) -> Result<Option<Arc<ValidPath>>, StoreError> {
         match self.pool.call(&QueryAllValidPaths).await?.first() {
-            Some(path) => self.valid_path(path.hash_part()).await,
+            Some(path) => self.infos.valid_path(path.hash_part()).await,
             None => Ok(None),
         }
     }
@@ -252,7 +262,7 @@ impl Store {
         if let Some(log) = find(hash)? {
             return Ok(Some(log));
         }
-        match self.valid_path(hash).await?.and_then(|valid| valid.info.deriver.clone()) {
+        match self.infos.valid_path(hash).await?.and_then(|valid| valid.info.deriver.clone()) {
             Some(deriver) => find(deriver.hash_part()),
             None => Ok(None),
         }

@@ -17,6 +17,7 @@ use harmonia_protocol::{ClientError, StorePath};
 use ring::digest;
 use tokio::time::Sleep;
 
+use super::held_back::HeldBack;
 use super::info_cache::InfoCache;
 use super::lease::Held;
 use super::nar_files::FileStream;
@@ -43,6 +44,8 @@ pub struct Nar {
     /// Where the path info may come from, which is doubtful once the NAR has failed.
     infos: Arc<InfoCache>,
     proven: Arc<Proven>,
+    /// Where its path goes if it turns out to be wrong.
+    held_back: Arc<HeldBack>,
     /// How the path looked before anything was read.
     seen: Option<Sighting>,
     /// What has passed; nothing once the end has been reached.
@@ -68,11 +71,15 @@ impl Source {
     /// The next bytes, and, of a dump, what is in them; where files are read, their index has it all.
     fn poll_visiting(
         &mut self,
+        path: &StorePath,
         context: &mut Context<'_>,
         visit: &mut impl FnMut(Event<'_>),
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
         match self {
-            Self::Daemon(stream) => stream.poll_visiting(context, visit).map_err(StoreError::from),
+            Self::Daemon(stream) => stream.poll_visiting(context, visit).map_err(|error| match error {
+                ClientError::Nar(cause) => StoreError::Malformed { path: path.clone(), cause },
+                error => error.into(),
+            }),
             Self::Files(stream) => stream.poll_chunk(context),
         }
     }
@@ -99,6 +106,7 @@ pub(super) struct Terms {
     pub(super) claim: Claim,
     pub(super) infos: Arc<InfoCache>,
     pub(super) proven: Arc<Proven>,
+    pub(super) held_back: Arc<HeldBack>,
     pub(super) seen: Option<Sighting>,
     /// Whether its bytes have been proven before, as the path looks.
     pub(super) is_proven: bool,
@@ -113,9 +121,22 @@ impl Nar {
 
     /// So many bytes of it from `first` on, which are proven already unless they are all.
     pub(super) fn part(source: Source, terms: Terms, first: u64, length: u64) -> Self {
-        let Terms { claim, infos, proven, seen, is_proven } = terms;
+        let Terms { claim, infos, proven, held_back, seen, is_proven } = terms;
         let passed = Some(Passed::nothing(!is_proven));
-        Self { source, claim, first, length, infos, proven, seen, passed, held: None, patience: None, _lease: None }
+        Self {
+            source,
+            claim,
+            first,
+            length,
+            infos,
+            proven,
+            held_back,
+            seen,
+            passed,
+            held: None,
+            patience: None,
+            _lease: None,
+        }
     }
 
     /// The same, which keeps its path alive until it is dropped.
@@ -161,6 +182,7 @@ impl Nar {
         if let Poll::Ready(Err(error)) = &advanced {
             self.infos.doubt(self.claim.path.hash_part(), error);
             self.proven.doubt(self.claim.path.hash_part());
+            self.held_back.consider(&self.claim, error);
         }
         advanced
     }
@@ -171,7 +193,7 @@ impl Nar {
         visit: &mut impl FnMut(Event<'_>),
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
         let Some(passed) = &mut self.passed else { return Poll::Ready(Ok(None)) };
-        match self.source.poll_visiting(context, visit) {
+        match self.source.poll_visiting(&self.claim.path, context, visit) {
             Poll::Pending => {
                 let deadline = Step::NarBytes.deadline();
                 let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));

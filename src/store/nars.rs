@@ -9,6 +9,7 @@ use std::sync::Arc;
 use harmonia_protocol::HashPart;
 
 use super::flights::Flights;
+use super::held_back::HeldBack;
 use super::info_cache::InfoCache;
 use super::nar::{Nar, Source, Terms};
 use super::nar_files::NarFiles;
@@ -24,6 +25,7 @@ pub(super) struct Nars {
     pool: Arc<Pool>,
     infos: Arc<InfoCache>,
     proven: Arc<Proven>,
+    held_back: Arc<HeldBack>,
     /// Nothing if they are not to be read.
     files: Option<Arc<NarFiles>>,
     verify: Verify,
@@ -32,12 +34,12 @@ pub(super) struct Nars {
 
 impl Nars {
     /// As `config` says.
-    pub(super) fn new(config: &Config, pool: Arc<Pool>, infos: Arc<InfoCache>) -> Self {
+    pub(super) fn new(config: &Config, pool: Arc<Pool>, infos: Arc<InfoCache>, held_back: Arc<HeldBack>) -> Self {
         let directory = &config.real_nix_store;
         let files = (config.nar_source == NarSource::Store).then(|| Arc::new(NarFiles::new(directory)));
         let asks_for_proofs = files.is_some() || config.verify == Verify::First;
         let proven = Arc::new(if asks_for_proofs { Proven::new(directory) } else { Proven::nothing() });
-        Self { pool, infos, proven, files, verify: config.verify, proving: Flights::new() }
+        Self { pool, infos, proven, held_back, files, verify: config.verify, proving: Flights::new() }
     }
 
     /// All of it, hashed or not as the configuration says.
@@ -81,7 +83,10 @@ impl Nars {
         let seen = self.proven.look(&claim.path);
         let is_proven = verify == Verify::First && seen.is_some_and(|seen| self.proven.holds(&claim, seen));
         let source = self.source(&claim, seen, is_proven).await;
-        let source = source.inspect_err(|error| self.infos.doubt(claim.path.hash_part(), error))?;
+        let source = source.inspect_err(|error| {
+            self.infos.doubt(claim.path.hash_part(), error);
+            self.held_back.consider(&claim, error);
+        })?;
         Ok(Nar::new(source, self.terms(claim, seen, is_proven)))
     }
 
@@ -95,7 +100,9 @@ impl Nars {
     }
 
     fn terms(&self, claim: Claim, seen: Option<Sighting>, is_proven: bool) -> Terms {
-        Terms { claim, infos: Arc::clone(&self.infos), proven: Arc::clone(&self.proven), seen, is_proven }
+        let (infos, proven, held_back) =
+            (Arc::clone(&self.infos), Arc::clone(&self.proven), Arc::clone(&self.held_back));
+        Terms { claim, infos, proven, held_back, seen, is_proven }
     }
 
     /// Reads and hashes all files of a path, unless that has been done or they cannot be read. It goes on for as long as
@@ -111,7 +118,8 @@ impl Nars {
         if let Some(flight) = flight {
             let (files, terms) = (Arc::clone(files), self.terms(claim.clone(), seen, false));
             tokio::spawn(flight.fly(async move {
-                if let Some(stream) = files.open(&claim, seen, false, 0..claim.nar_size).await? {
+                let stream = files.open(&claim, seen, false, 0..claim.nar_size).await;
+                if let Some(stream) = stream.inspect_err(|error| terms.held_back.consider(&claim, error))? {
                     let mut nar = Nar::new(Source::Files(stream), terms);
                     while nar.chunk().await?.is_some() {}
                 }

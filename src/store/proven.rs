@@ -30,7 +30,7 @@ pub(super) struct Proven {
 }
 
 /// What is to be proven of a NAR: what the daemon says of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) path: StorePath,
     pub(super) nar_hash: NarHash,

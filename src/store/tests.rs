@@ -134,6 +134,7 @@ async fn a_nar_whose_bytes_stay_away_is_late() {
         claim: Claim::of(&valid(path)),
         infos: Arc::clone(&store.infos),
         proven: Arc::new(Proven::nothing()),
+        held_back: Arc::clone(&store.held_back),
         seen: None,
         is_proven: false,
     };
