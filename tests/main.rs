@@ -16,6 +16,7 @@ mod compression;
 mod corpora;
 mod daemon_command;
 mod daemon_faults;
+mod daemon_outages;
 mod daemon_releases;
 mod debuginfo;
 mod garbage_collector;

@@ -84,6 +84,13 @@ impl Daemon {
         self.process.wait().unwrap();
     }
 
+    /// Starts the daemon of a release, be it another one, on the store of one that was stopped.
+    pub(crate) fn restart(&mut self, release: Release) {
+        self.prefix.change_release(release);
+        self.process = self.prefix.serve(&["nix-daemon", "--daemon"], &self.log);
+        self.wait_until_it_accepts();
+    }
+
     pub(crate) fn release(&self) -> Release {
         self.prefix.release()
     }

@@ -71,6 +71,11 @@ impl Prefix {
         Self { release, dir }
     }
 
+    /// From now on the programs are those of another release.
+    pub(crate) fn change_release(&mut self, release: Release) {
+        self.release = release;
+    }
+
     pub(crate) fn release(&self) -> Release {
         self.release
     }

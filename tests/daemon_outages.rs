@@ -1,0 +1,219 @@
+//! Real daemons that go away under load, come back as another release, or refuse us for a while: no 404 for a valid path,
+//! 503 meanwhile, `/ready` says why, and the first question after the return is answered.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::nar_cache::decoded;
+use crate::support::content::hash_part;
+use crate::support::daemon::Daemon;
+use crate::support::http::Http;
+use crate::support::metrics::await_value;
+use crate::support::release::Release;
+use crate::support::scratch;
+use crate::support::served::value;
+use crate::support::server::Harmonia;
+
+/// No outage here takes this long to be noticed; a test that hangs says nothing.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+fn config(daemon: &Daemon) -> String {
+    let (socket, store) = (daemon.socket(), daemon.on_host("/nix/store"));
+    format!("daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\n", socket.display(), store.display())
+}
+
+fn narinfo_url(path: &str) -> String {
+    format!("/{}.narinfo", hash_part(path))
+}
+
+/// What a client does without an end, and what came of it.
+struct Load<'a> {
+    http: Http,
+    url: String,
+    /// What is right, as long as there is anything.
+    body: Vec<u8>,
+    stop: &'a AtomicBool,
+    served: AtomicUsize,
+    unavailable: AtomicUsize,
+}
+
+impl<'a> Load<'a> {
+    fn new(http: Http, url: String, stop: &'a AtomicBool) -> Self {
+        let body = http.get(&url).body;
+        Self { http, url, body, stop, served: AtomicUsize::new(0), unavailable: AtomicUsize::new(0) }
+    }
+
+    fn run(&self) {
+        let request = format!("GET {} HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n", self.url);
+        while !self.stop.load(Ordering::Relaxed) {
+            let counter = match self.http.request(request.as_bytes()) {
+                Ok(response) if response.complete && response.status == 200 => {
+                    assert!(response.body == self.body, "{}: a wrong body", self.url);
+                    &self.served
+                }
+                Ok(response) if response.status == 503 => {
+                    assert!(response.header("retry-after").is_some());
+                    &self.unavailable
+                }
+                Ok(response) if response.complete || response.status != 200 => {
+                    panic!("{}: {}", self.url, response.status);
+                }
+                // Broken off, be it before its head.
+                Ok(_) | Err(_) => continue,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until it was served once more.
+    fn await_served(&self) {
+        await_more(&self.served, &self.url);
+    }
+
+    fn await_unavailable(&self) {
+        await_more(&self.unavailable, &self.url);
+    }
+}
+
+fn await_more(counter: &AtomicUsize, what: &str) {
+    let (before, deadline) = (counter.load(Ordering::Relaxed), Instant::now() + TIMEOUT);
+    while counter.load(Ordering::Relaxed) == before {
+        assert!(Instant::now() < deadline, "{what} is stuck");
+        thread::yield_now();
+    }
+}
+
+fn is_ready(http: Http) {
+    assert_eq!((http.get("/ready").status, http.get("/ready").text()), (200, "ready\n"));
+}
+
+fn is_not_ready(http: Http, why: &str) {
+    let response = http.get("/ready");
+    assert_eq!((response.status, response.text()), (503, &*format!("{why}\n")));
+}
+
+/// Nothing is in flight but the question itself, and no connection is in use.
+fn nothing_is_stuck(http: Http) {
+    await_value(http, "harmonia_http_requests_in_flight", 1.0);
+    for pool in ["questions", "nars"] {
+        await_value(http, &format!("harmonia_daemon_pool_in_use{{pool=\"{pool}\"}}"), 0.0);
+        await_value(http, &format!("harmonia_daemon_pool_waiting{{pool=\"{pool}\"}}"), 0.0);
+    }
+}
+
+fn goes_away_and_comes_back(before: Release, after: Release) {
+    let mut daemon = Daemon::start(before);
+    let path = daemon.content().path("regular").to_owned();
+    let large = daemon.content().path("large").to_owned();
+    let never_asked = daemon.content().path("many-references").to_owned();
+    let remembering = Harmonia::start(&config(&daemon));
+    let forgetting = Harmonia::start(&format!("{}narinfo_cache.max_size = 0\n", config(&daemon)));
+    let nar = |path: &str| {
+        let narinfo = forgetting.http().get(&narinfo_url(path));
+        format!("/{}", value(narinfo.text(), "URL"))
+    };
+    let stop = AtomicBool::new(false);
+    let known = Load::new(remembering.http(), narinfo_url(&path), &stop);
+    let asked = Load::new(forgetting.http(), narinfo_url(&path), &stop);
+    let small = Load::new(forgetting.http(), nar(&path), &stop);
+    let download = Load::new(forgetting.http(), nar(&large), &stop);
+    let all = [&known, &asked, &small, &download];
+    thread::scope(|scope| {
+        let threads: Vec<_> = all.iter().map(|load| scope.spawn(|| load.run())).collect();
+        for load in all {
+            load.await_served();
+        }
+        daemon.stop();
+        for load in [&asked, &small, &download] {
+            load.await_unavailable();
+        }
+        // What is known and still there is served all the while.
+        known.await_served();
+        for server in [&remembering, &forgetting] {
+            is_not_ready(server.http(), "the nix daemon is unreachable");
+            assert_eq!(server.http().get(&narinfo_url(&never_asked)).status, 503);
+        }
+        daemon.restart(after);
+        for server in [&remembering, &forgetting] {
+            assert_eq!(server.http().get(&narinfo_url(&never_asked)).status, 200, "{after}");
+            is_ready(server.http());
+        }
+        for load in all {
+            load.await_served();
+        }
+        stop.store(true, Ordering::Relaxed);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    });
+    assert_eq!(known.unavailable.into_inner(), 0);
+    for server in [&remembering, &forgetting] {
+        nothing_is_stuck(server.http());
+    }
+}
+
+#[test]
+fn s28_a_daemon_that_goes_away_under_load_and_comes_back_is_waited_for() {
+    goes_away_and_comes_back(Release::Nix2_34, Release::Nix2_34);
+}
+
+#[test]
+fn s28_a_daemon_that_is_upgraded_under_load_is_spoken_to_as_what_it_is() {
+    goes_away_and_comes_back(Release::Nix2_3, Release::Nix2_26);
+    goes_away_and_comes_back(Release::Nix2_8, Release::Nix2_34);
+}
+
+#[test]
+fn s28_a_daemon_that_refuses_us_for_a_while_is_503_and_what_is_known_is_served() {
+    for release in Release::ALL {
+        let mut daemon = Daemon::start(release);
+        let (known, unknown) =
+            (daemon.content().path("regular").to_owned(), daemon.content().path("symlink").to_owned());
+        let harmonia = Harmonia::start(&format!("{}narinfo_cache.ttl = 0\n", config(&daemon)));
+        let http = harmonia.http();
+        let narinfo = http.get(&narinfo_url(&known));
+        let file: PathBuf = daemon.on_host("/nix/etc/nix.conf");
+        let allowing = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{allowing}trusted-users = nobody\nallowed-users = nobody\n")).unwrap();
+        daemon.stop();
+        daemon.restart(release);
+        is_not_ready(http, "the nix daemon refuses this user");
+        assert_eq!(http.get(&narinfo_url(&unknown)).status, 503, "{release}");
+        assert_eq!(http.get(&narinfo_url(&known)).body, narinfo.body, "{release}");
+        harmonia.logged("in allowed-users of nix.conf?");
+        fs::write(&file, allowing).unwrap();
+        daemon.stop();
+        daemon.restart(release);
+        assert_eq!(http.get(&narinfo_url(&unknown)).status, 200, "{release}");
+        is_ready(http);
+        nothing_is_stuck(http);
+    }
+}
+
+#[test]
+fn nars_that_are_kept_outlive_the_daemon() {
+    let mut daemon = Daemon::start(Release::Nix2_34);
+    let path = daemon.content().path("many-references").to_owned();
+    let dir = scratch::fresh_dir().join("nars");
+    let harmonia = Harmonia::start(&format!(
+        "{}enable_compression = true\nnar_cache.dir = \"{}\"\n",
+        config(&daemon),
+        dir.display()
+    ));
+    let http = harmonia.http();
+    let narinfo = http.get(&narinfo_url(&path));
+    let compressed = format!("/{}", value(narinfo.text(), "URL"));
+    let nar = decoded(&http.get(&compressed).body);
+    await_value(http, "harmonia_nar_cache_entries", 1.0);
+    let nar_hash = value(narinfo.text(), "NarHash").strip_prefix("sha256:").unwrap();
+    let plain = format!("/nar/{}-{nar_hash}.nar", hash_part(&path));
+    daemon.stop();
+    assert!(decoded(&http.get(&compressed).body) == nar);
+    assert!(http.get(&plain).body == nar);
+    assert!(http.get_with(&plain, &[("Range", "bytes=9-")]).body == nar[9..]);
+    // A listing is made of the daemon's dump.
+    assert_eq!(http.get(&format!("/{}.ls", hash_part(&path))).status, 503);
+}
