@@ -6,9 +6,9 @@
 
 use std::fmt;
 
-use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 
-use crate::nix32;
+use crate::{base64, nix32};
 
 /// A hash algorithm that content addresses may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,7 +95,7 @@ impl Hash {
             (None, None) => return Err(HashError::Algorithm),
         };
         let algorithm = Algorithm::from_name(name).ok_or(HashError::Algorithm)?;
-        let digest = if sri { base64(digest, algorithm) } else { any_base(digest, algorithm) };
+        let digest = if sri { of_base64(digest, algorithm) } else { any_base(digest, algorithm) };
         Ok(Self { algorithm, digest: digest.ok_or(HashError::Digest(algorithm))?.into() })
     }
 
@@ -131,8 +131,8 @@ impl fmt::Debug for Hash {
     }
 }
 
-fn base64(text: &str, algorithm: Algorithm) -> Option<Vec<u8>> {
-    BASE64.decode(text.as_bytes()).ok().filter(|digest| digest.len() == algorithm.digest_len())
+fn of_base64(text: &str, algorithm: Algorithm) -> Option<Vec<u8>> {
+    base64::decode(text).filter(|digest| digest.len() == algorithm.digest_len())
 }
 
 fn any_base(text: &str, algorithm: Algorithm) -> Option<Vec<u8>> {
@@ -142,7 +142,7 @@ fn any_base(text: &str, algorithm: Algorithm) -> Option<Vec<u8>> {
     } else if text.len() == (len * 8).div_ceil(5) {
         nix32::decode(text.as_bytes()).ok()?
     } else {
-        base64(text, algorithm)?
+        of_base64(text, algorithm)?
     };
     (digest.len() == len).then_some(digest)
 }

@@ -37,6 +37,7 @@
 //! # }
 //! ```
 
+mod base64;
 pub mod client;
 pub mod content_address;
 pub mod error;

@@ -10,6 +10,8 @@ use data_encoding::BASE64;
 use ring::rand::SystemRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
+use crate::base64;
+
 /// An Ed25519 signature's length in bytes.
 const SIGNATURE_LEN: usize = 64;
 /// An Ed25519 public key's length in bytes.
@@ -73,7 +75,7 @@ impl fmt::Display for KeyName {
 
 fn split<const N: usize>(text: &str) -> Result<(KeyName, [u8; N]), KeyError> {
     let (name, encoded) = text.split_once(':').ok_or(KeyError::Name)?;
-    let bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| KeyError::Base64)?;
+    let bytes = base64::decode(encoded).ok_or(KeyError::Base64)?;
     let found = bytes.len();
     let bytes = bytes.try_into().map_err(|_| KeyError::Length { expected: N, found })?;
     Ok((KeyName::new(name)?, bytes))
