@@ -43,6 +43,7 @@ mod resume;
 mod serve_by_nar_hash;
 mod serve_path;
 mod signatures;
+mod soak;
 mod socket_activation;
 mod start;
 mod status;

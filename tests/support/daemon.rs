@@ -16,6 +16,7 @@ use super::keys::Key;
 use super::prefix::{Outcome, Prefix};
 use super::release::Release;
 
+const COMMAND: [&str; 2] = ["nix-daemon", "--daemon"];
 const SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
 /// A daemon listens within milliseconds; this is for a machine that is busy.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,7 +49,7 @@ impl Daemon {
     /// The same on a store that has this content.
     pub(crate) fn on(prefix: Prefix, content: Content) -> Self {
         let log = prefix.on_host("/nix/daemon.log");
-        let process = prefix.serve(&["nix-daemon", "--daemon"], &log);
+        let process = prefix.serve(&COMMAND, &log);
         let mut daemon = Self { process, log, content, prefix };
         daemon.wait_until_it_accepts();
         daemon
@@ -87,8 +88,23 @@ impl Daemon {
     /// Starts the daemon of a release, be it another one, on the store of one that was stopped.
     pub(crate) fn restart(&mut self, release: Release) {
         self.prefix.change_release(release);
-        self.process = self.prefix.serve(&["nix-daemon", "--daemon"], &self.log);
+        self.process = self.prefix.serve(&COMMAND, &self.log);
         self.wait_until_it_accepts();
+    }
+
+    /// The one that listens, and after it one for each connection.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let mut found = vec![self.process.id()];
+        let mut next = 0;
+        while let Some(pid) = found.get(next) {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            found.extend(children.split_whitespace().map(|child| child.parse::<u32>().unwrap()));
+            next += 1;
+        }
+        let is_daemon =
+            |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it == "nix-daemon\n");
+        found.retain(is_daemon);
+        found
     }
 
     pub(crate) fn release(&self) -> Release {

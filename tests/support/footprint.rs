@@ -1,6 +1,7 @@
 //! What a process holds: descriptors and memory, as the kernel counts them; and that a flood leaves nothing of it behind.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,28 +14,35 @@ const SLACK: u64 = 24 << 20;
 
 /// Does it once, since what is needed for the first time may stay, and three times more.
 pub(crate) fn leaves_nothing(pid: u32, flood: impl Fn()) {
-    let at_most = descriptors(pid) + SPARE;
+    let at_most = descriptors(pid).len() + SPARE;
     flood();
-    await_descriptors(pid, at_most);
+    await_descriptors(pid, at_most, |_| true);
     let before = memory(pid);
     for _ in 0..3 {
         flood();
     }
-    await_descriptors(pid, at_most);
+    await_descriptors(pid, at_most, |_| true);
     let after = memory(pid);
     assert!(after <= before + SLACK, "memory went from {before} to {after}");
 }
 
-/// How many descriptors a process has.
-pub(crate) fn descriptors(pid: u32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+/// What the descriptors of a process are open to.
+pub(crate) fn descriptors(pid: u32) -> Vec<PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map_while(Result::ok);
+    // One may be closed at any time.
+    entries.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
 }
 
-/// Waits until a process has no more descriptors than this.
-pub(crate) fn await_descriptors(pid: u32, at_most: usize) {
+/// Waits until a process has no more descriptors of some kind than this.
+pub(crate) fn await_descriptors(pid: u32, at_most: usize, kind: impl Fn(&Path) -> bool) {
     let deadline = Instant::now() + TIMEOUT;
-    while descriptors(pid) > at_most {
-        assert!(Instant::now() < deadline, "{} descriptors, more than {at_most}", descriptors(pid));
+    loop {
+        let mut descriptors = descriptors(pid);
+        descriptors.retain(|descriptor| kind(descriptor));
+        if descriptors.len() <= at_most {
+            return;
+        }
+        assert!(Instant::now() < deadline, "more than {at_most} descriptors: {descriptors:?}");
         // Nobody tells when a process closes one.
         thread::sleep(Duration::from_millis(5));
     }
@@ -42,7 +50,16 @@ pub(crate) fn await_descriptors(pid: u32, at_most: usize) {
 
 /// The memory of a process that is not in files, in bytes.
 pub(crate) fn memory(pid: u32) -> u64 {
+    status(pid, "RssAnon:")
+}
+
+/// The most memory that a process has had, with files that it has mapped, in bytes.
+pub(crate) fn most_memory(pid: u32) -> u64 {
+    status(pid, "VmHWM:")
+}
+
+fn status(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
 }

@@ -100,6 +100,12 @@ impl Harmonia {
         self.signal(Signal::STOP);
     }
 
+    /// Kills it, and waits for its end.
+    pub(crate) fn kill(&mut self) {
+        self.program.kill().unwrap();
+        self.program.wait().unwrap();
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.program), signal).unwrap();
     }

@@ -1,0 +1,34 @@
+//! Chance that can be had again: every actor of a soak has numbers of its own, which follow from the seed.
+
+/// A generator of numbers (splitmix64).
+pub(super) struct Dice(u64);
+
+impl Dice {
+    /// The numbers of one actor.
+    pub(super) fn of(seed: u64, actor: usize) -> Self {
+        let mut dice = Self(seed ^ (actor as u64).wrapping_mul(0xd605_bbb5_8c8a_bbc9));
+        dice.next();
+        dice
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut number = self.0;
+        number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        number ^ (number >> 31)
+    }
+
+    /// Less than `bound`, which is not 0.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap()
+    }
+
+    pub(super) fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+
+    pub(super) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.below(of.len())]
+    }
+}

@@ -1,0 +1,229 @@
+//! Everything at once, and everything going wrong: clients of all kinds, a real daemon that is killed and paused, files
+//! of the cache that rot, garbage collections, and a server that ends, all at random from a seed that is printed.
+//!
+//! No body is ever wrong, nothing that is valid is ever called missing, nobody waits for ever, and when the faults end
+//! everything can be had, and the server has let go of what it held.
+//!
+//! The short form is one of the tests. The long one is run by hand, with what is in the environment:
+//!
+//!     HARMONIA_SOAK_SECONDS=600 HARMONIA_SOAK_SEED=1 \
+//!         cargo test --test integration soak -- --ignored --nocapture
+
+mod clients;
+mod dice;
+mod faults;
+mod others;
+mod truth;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use self::clients::{Tally, Visitor};
+use self::dice::Dice;
+use self::faults::{Fault, Plant, add_paths, files};
+use self::truth::{Compressed, TruePath};
+use crate::support::client::Client;
+use crate::support::daemon::Daemon;
+use crate::support::footprint::{await_descriptors, descriptors, memory, most_memory};
+use crate::support::keys;
+use crate::support::metrics::await_value;
+use crate::support::release::Release;
+use crate::support::scratch;
+
+const LONG: Duration = Duration::from_secs(600);
+/// Clients of HTTP/1.1, of HTTP/2, and of Nix.
+const VISITORS: usize = 6;
+const STREAMERS: usize = 2;
+const COPIERS: usize = 2;
+/// Paths that the garbage collector takes.
+const PASSING: usize = 6;
+/// Connections to the daemon: for questions, for NARs, and one that keeps paths alive.
+const CONNECTIONS: [usize; 3] = [3, 4, 1];
+/// Descriptors of a server that does nothing: standard streams, listeners, timers, locks.
+const DESCRIPTORS: usize = 32;
+/// What may be in memory at the end, in bytes, which is not in use but not given back either.
+const MEMORY: u64 = 250 << 20;
+
+/// What all clients share.
+struct World {
+    address: SocketAddr,
+    /// Those that stay, then those that pass.
+    paths: Vec<TruePath>,
+    compressed: Compressed,
+    tally: Tally,
+    over: AtomicBool,
+}
+
+impl World {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    fn staying(&self) -> &[TruePath] {
+        &self.paths[..self.paths.len() - PASSING]
+    }
+
+    fn passing(&self) -> impl Iterator<Item = &TruePath> {
+        self.paths[self.paths.len() - PASSING..].iter()
+    }
+}
+
+/// Ends the soak for all when one panics.
+struct EndsWithMe<'w>(&'w World);
+
+impl Drop for EndsWithMe<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.over.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn for_a_while_nobody_gets_what_is_wrong_and_then_everybody_gets_everything() {
+    soak(None);
+}
+
+#[test]
+#[ignore = "takes ten minutes"]
+fn for_long_nobody_gets_what_is_wrong_and_then_everybody_gets_everything() {
+    soak(Some(variable("HARMONIA_SOAK_SECONDS").map_or(LONG, Duration::from_secs)));
+}
+
+fn variable(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
+}
+
+/// Every fault once, or again and again for so long.
+fn soak(length: Option<Duration>) {
+    let now = || u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() % 1_000_000).unwrap();
+    let seed = variable("HARMONIA_SOAK_SEED").unwrap_or_else(now);
+    let mut dice = Dice::of(seed, 0);
+    let release = *dice.pick(&Release::ALL);
+    eprintln!("a soak before {release}: HARMONIA_SOAK_SEED={seed}");
+    let (mut plant, world) = set_up(release);
+    let world = &world;
+    let suffered = thread::scope(|scope| {
+        let _ending = EndsWithMe(world);
+        let mut actors = (1..).map(|actor| Dice::of(seed, actor));
+        for dice in actors.by_ref().take(VISITORS) {
+            let mut visitor = Visitor::new(world, dice);
+            scope.spawn(move || again_and_again(world, || visitor.visit()));
+        }
+        for mut dice in actors.by_ref().take(STREAMERS) {
+            scope.spawn(move || again_and_again(world, || others::streams(world, &mut dice)));
+        }
+        for mut dice in actors.by_ref().take(COPIERS) {
+            scope.spawn(move || again_and_again(world, || others::copy(world, &mut dice)));
+        }
+        let mut suffered = plant.suffer_all(world, &mut dice, |_| false);
+        let (begin, length) = (Instant::now(), length.unwrap_or_default());
+        while begin.elapsed() < length && !world.is_over() {
+            // In the second half the server is left alive, so that what it leaks adds up.
+            let without = if begin.elapsed() < length / 2 { |_| false } else { Fault::ends_the_server };
+            suffered.extend(plant.suffer_all(world, &mut dice, without));
+        }
+        world.over.store(true, Ordering::Relaxed);
+        suffered
+    });
+    let mut faults = BTreeMap::new();
+    for fault in suffered {
+        *faults.entry(format!("{fault:?}")).or_insert(0) += 1;
+    }
+    eprintln!("{faults:?}\n{:?}", world.tally);
+    plant.add_paths(world);
+    all_is_well(&plant, world);
+    nothing_is_held(&plant);
+}
+
+fn again_and_again(world: &World, mut act: impl FnMut()) {
+    let _ending = EndsWithMe(world);
+    while !world.is_over() {
+        act();
+    }
+}
+
+fn set_up(release: Release) -> (Plant, World) {
+    let daemon = Daemon::start(release);
+    let roots = daemon.on_host("/nix/var/nix/gcroots");
+    fs::create_dir_all(&roots).unwrap();
+    let mut paths = Vec::new();
+    for (name, path) in daemon.content().iter() {
+        symlink(path, roots.join(name)).unwrap();
+        paths.push(TruePath::of(&daemon, path));
+    }
+    paths.extend(add_paths(&daemon, PASSING).iter().map(|path| TruePath::of(&daemon, path)));
+
+    let dir = scratch::fresh_dir();
+    let (config, nars) = (dir.join("config.toml"), dir.join("nars"));
+    let configure = |address: &str| {
+        let [questions, dumps, _] = CONNECTIONS;
+        let text = format!(
+            "bind = \"{address}\"\ndaemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\n\
+             max_metadata_connections = {questions}\nmax_nar_streams = {dumps}\nshutdown_timeout = 1\n\
+             enable_compression = true\nzstd.level = 1\nnarinfo_cache.ttl = 1\n\
+             nar_cache.dir = \"{}\"\nnar_cache.max_size = \"100 MiB\"\n",
+            daemon.socket().display(),
+            keys::OURS.secret.display(),
+            nars.display(),
+        );
+        fs::write(&config, text).unwrap();
+    };
+    // Nobody's outgoing connections are from here, so that the port stays free between two servers.
+    configure("127.0.0.2:0");
+    let address = Plant::launch(&config).address();
+    configure(&address.to_string());
+    let server = Plant::launch(&config);
+    let plant = Plant { daemon, server, config, nars };
+    let (compressed, tally, over) = (Compressed::default(), Tally::default(), AtomicBool::new(false));
+    (plant, World { address, paths, compressed, tally, over })
+}
+
+/// Everything can be had, by HTTP and by Nix.
+fn all_is_well(plant: &Plant, world: &World) {
+    let http = plant.server.http();
+    assert!((0..1000).any(|_| http.get("/ready").status == 200), "the daemon is there, and is not found");
+    let before = world.tally.right.load(Ordering::Relaxed);
+    let mut visitor = Visitor::new(world, Dice::of(0, 0));
+    for path in &world.paths {
+        assert!(visitor.narinfo(path).is_some(), "no narinfo of {}", path.path);
+        visitor.nar(path);
+        // And its narinfo.
+        visitor.compressed_nar(path);
+    }
+    let right = world.tally.right.load(Ordering::Relaxed) - before;
+    assert_eq!(right, 4 * world.paths.len() as u64, "{:?}", world.tally);
+
+    let client = Client::new(Release::Nix2_34, plant.server.url(), &[&keys::OURS]);
+    let all: Vec<_> = world.paths.iter().map(|path| path.path.as_str()).collect();
+    let _ = client.copy(&all).stdout();
+    let copied = client.verified_closure(&all);
+    assert!(all.iter().all(|path| copied.iter().any(|copied| copied == path)), "{copied:?}");
+}
+
+/// No request, no fill, no file that is not whole, no connection to the daemon but those that are kept, no memory.
+fn nothing_is_held(plant: &Plant) {
+    let (http, pid) = (plant.server.http(), plant.server.pid());
+    // The one that asks.
+    await_value(http, "harmonia_http_requests_in_flight", 1.0);
+    await_value(http, "harmonia_nar_cache_fills", 0.0);
+    assert_eq!(files(&plant.nars.join("tmp")), Vec::<PathBuf>::new());
+    let conversations = plant.daemon.processes().len() - 1;
+    let connections: usize = CONNECTIONS.iter().sum();
+    assert!(conversations <= connections, "{conversations} conversations with the daemon");
+    // Some files of the cache stay open, by a bound of its own.
+    await_descriptors(pid, DESCRIPTORS + connections, |to| !to.starts_with(&plant.nars));
+    let (now, most) = (memory(pid), most_memory(pid));
+    eprintln!(
+        "{conversations} conversations, {} descriptors, {now} bytes of memory, {most} at most",
+        descriptors(pid).len()
+    );
+    assert!(now <= MEMORY, "{now} bytes of memory");
+}
