@@ -1,0 +1,143 @@
+"""The contenders: nginx with ready-made files, and harmonia, cold and warm.
+
+A server is asked by the targets that it names itself: `narinfos` are the same for all, `nars` are the URLs of its
+narinfos.
+"""
+
+import urllib.request
+from pathlib import Path
+
+import processes
+
+# As Nix asks, by the libcurl of Debian 12.
+FIELDS = {"User-Agent": "curl/7.88.1 Nix/2.26.3", "Accept-Encoding": "deflate, gzip, br, zstd"}
+
+NGINX = """daemon off;
+user root;
+pid @/pid;
+error_log @/error.log;
+worker_processes auto;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 1000000;
+    client_body_temp_path @/body;
+    proxy_temp_path @/proxy;
+    fastcgi_temp_path @/fastcgi;
+    uwsgi_temp_path @/uwsgi;
+    scgi_temp_path @/scgi;
+    server {{ listen {address}; root {root}; }}
+}}
+"""
+
+HARMONIA = """bind = "{address}"
+daemon_socket = "{socket}"
+real_nix_store = "{store}"
+sign_key_paths = ["{key}"]
+{settings}
+[nar_cache]
+dir = "{cache}"
+"""
+
+# What is set beside the places.
+SETTINGS = {
+    "harmonia": "",
+    "harmonia store": 'nar_source = "store"\nverify = "first"',
+    "harmonia zstd": "enable_compression = true",
+}
+
+
+class Server:
+    """A running server and what a client learns from it."""
+
+    def __init__(self, name, address, process, directory):
+        self.name, self.address, self.process, self.directory = name, address, process, directory
+
+    def learn(self, narinfos):
+        """Reads all narinfos, for the URLs and the sizes in them."""
+        self.nars, self.sizes = [], []
+        for narinfo in narinfos:
+            fields = self.fields(narinfo)
+            self.nars.append(f"/{fields['URL']}")
+            self.sizes.append(int(fields["NarSize"]))
+
+    def fields(self, narinfo):
+        """The fields of a narinfo."""
+        request = urllib.request.Request(f"http://{self.address}{narinfo}")
+        with urllib.request.urlopen(request) as answer:
+            return dict(line.split(": ", 1) for line in answer.read().decode().splitlines())
+
+    def stop(self):
+        """Ends it; the largest resident set that it had, in MiB."""
+        peak = self.process.peak_memory()
+        self.process.stop()
+        return peak
+
+
+def nginx(name, root, scratch):
+    """nginx with the files below `root`."""
+    address = processes.free_address()
+    work = Path(scratch) / name.replace(" ", "-")
+    work.mkdir(parents=True, exist_ok=True)
+    config = NGINX.replace("@", str(work)).format(address=address, root=root)
+    (work / "nginx.conf").write_text(config)
+    command = ["nginx", "-e", work / "error.log", "-p", work, "-c", work / "nginx.conf"]
+    process = processes.Process(name, command, work / "log")
+    process.wait_until(lambda: processes.accepts(address))
+    return Server(name, address, process, Path(root))
+
+
+class Harmonia:
+    """How harmonia is started on a store: any number of times, each with an empty cache."""
+
+    def __init__(self, program, daemon, prefix, scratch, name):
+        self.program, self.daemon, self.prefix = program, daemon, prefix
+        self.scratch, self.name = Path(scratch), name
+        self.started = 0
+
+    def start(self):
+        """A process that has not been asked anything."""
+        self.started += 1
+        address = processes.free_address()
+        work = self.scratch / f"{self.name.replace(' ', '-')}-{self.started}"
+        work.mkdir(parents=True)
+        config = HARMONIA.format(
+            address=address,
+            socket=self.daemon.socket,
+            store=self.prefix.directory / "store",
+            key=self._key(),
+            settings=SETTINGS[self.name],
+            cache=work / "cache",
+        )
+        (work / "config.toml").write_text(config)
+        command = [self.program, "--config", work / "config.toml"]
+        process = processes.Process(self.name, command, work / "log", env={})
+        # Its first connection to the daemon is there then, and nothing else.
+        process.wait_until(lambda: _is_ready(address))
+        return Server(self.name, address, process, work)
+
+    def _key(self):
+        key = self.prefix.directory / "etc/secret"
+        if not key.exists():
+            self.prefix.run("nix-store", "--generate-binary-cache-key", "bench-1", "/nix/etc/secret", "/nix/etc/public")
+        return key
+
+
+def _is_ready(address):
+    try:
+        with urllib.request.urlopen(f"http://{address}/ready") as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def static_copy(prefix, compression):
+    """A copy of all valid paths as Nix makes one for static files; its directory on the host."""
+    name = f"copy-{compression}"
+    done = prefix.directory / name / "done"
+    if not done.exists():
+        prefix.run("nix", "copy", "--all", "--no-check-sigs", "--to", f"file:///nix/{name}?compression={compression}")
+        done.write_text("")
+    return prefix.directory / name
