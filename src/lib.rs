@@ -8,6 +8,7 @@ pub mod cache;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod core_dump;
 pub mod error;
 pub mod http;
 pub mod log;

@@ -6,12 +6,13 @@ use clap::Parser;
 use harmonia::cli::{Cli, Command};
 use harmonia::config::{Config, Environment};
 use harmonia::error::Error;
-use harmonia::{cache, check, log, memory, quickstart, serve};
+use harmonia::{cache, check, core_dump, log, memory, quickstart, serve};
 
 fn main() -> ExitCode {
     memory::bound();
     let cli = Cli::parse();
     log::start();
+    core_dump::forbid();
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

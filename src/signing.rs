@@ -33,6 +33,11 @@ pub enum SigningKeyError {
         /// What the system said.
         cause: io::Error,
     },
+    /// What should be the name of a file is a key, which is not repeated.
+    #[error(
+        "a signing key itself is given where the name of its file belongs\n  help: write it into a file that only this user can read, and make a new one if others have seen it"
+    )]
+    NotAFile,
     /// The file is far larger than any key.
     #[error("{} is not a signing key: it is larger than {MAX_KEY_FILE} bytes", path.display())]
     TooLarge {
@@ -155,6 +160,9 @@ pub fn generate(path: &Path, name: KeyName) -> Result<(), SigningKeyError> {
 
 /// A key file's key and its mode, of one and the same file.
 fn read(path: &Path) -> Result<(SecretKey, u32), SigningKeyError> {
+    if path.to_str().is_some_and(|path| SecretKey::parse(path).is_ok()) {
+        return Err(SigningKeyError::NotAFile);
+    }
     let unreadable = |cause| SigningKeyError::Read { path: path.to_owned(), cause };
     let file = File::open(path).map_err(unreadable)?;
     let mode = file.metadata().map_err(unreadable)?.permissions().mode();

@@ -20,8 +20,8 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("http", &["bounded", "config", "metrics", "nar_cache", "signing", "store"]),
     ("net", &["config"]),
 ];
-const TOP: [&str; 11] =
-    ["cache", "check", "cli", "error", "lib", "main", "memory", "notify", "quickstart", "reload", "serve"];
+const TOP: [&str; 12] =
+    ["cache", "check", "cli", "core_dump", "error", "lib", "main", "memory", "notify", "quickstart", "reload", "serve"];
 
 /// Which modules of the program may name a package.
 const PACKAGES: [(&str, &[&str]); 13] = [

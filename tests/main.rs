@@ -3,6 +3,7 @@
 //! They run the real program before real daemons and real clients; `tests/nix-releases get` fetches those.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+#[path = "fuzz/targets/mod.rs"]
 mod architecture;
 mod ask_ahead;
 mod bad_input;
@@ -19,13 +20,15 @@ mod daemon_faults;
 mod daemon_outages;
 mod daemon_releases;
 mod debuginfo;
+mod dependencies;
 mod garbage_collector;
 mod held_back;
-mod hostile_http;
 mod hostile_http2;
+mod hostile_http;
 mod http2;
 mod landing_page;
 mod listing;
+mod log;
 mod metrics;
 mod nar;
 mod nar_cache;
@@ -40,6 +43,7 @@ mod ranges;
 mod realisations;
 mod reload;
 mod resume;
+mod secrets;
 mod serve_by_nar_hash;
 mod serve_path;
 mod signatures;
@@ -49,7 +53,6 @@ mod start;
 mod status;
 mod store_changes;
 mod support;
-#[path = "fuzz/targets/mod.rs"]
 mod targets;
 mod transport;
 mod trust;

@@ -68,8 +68,8 @@ pub enum StoreError {
     /// The question was given up by whoever asked it, for reasons that are in the log.
     #[error("no question about {0} was carried through")]
     GivenUp(HashPart),
-    /// A file of Nix's that cannot be read.
-    #[error("cannot read {path}: {reason}", path = .path.display())]
+    /// A file of Nix's that cannot be read. Its name is anybody's who may build, so it is shown with escapes.
+    #[error("cannot read {path:?}: {reason}")]
     File {
         /// Where it is.
         path: PathBuf,
