@@ -3,7 +3,6 @@
 //! They run the real program before real daemons and real clients; `tests/nix-releases get` fetches those.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
-#[path = "fuzz/targets/mod.rs"]
 mod architecture;
 mod ask_ahead;
 mod bad_input;
@@ -23,8 +22,8 @@ mod debuginfo;
 mod dependencies;
 mod garbage_collector;
 mod held_back;
-mod hostile_http2;
 mod hostile_http;
+mod hostile_http2;
 mod http2;
 mod landing_page;
 mod listing;
@@ -55,6 +54,7 @@ mod start_anywhere;
 mod status;
 mod store_changes;
 mod support;
+#[path = "fuzz/targets/mod.rs"]
 mod targets;
 mod transport;
 mod trust;

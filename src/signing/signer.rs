@@ -5,8 +5,8 @@
 //! With `sign = "trusted"` the daemon's word counts for what it does itself: that it built the path here (`ultimate`,
 //! which no client of a daemon can set unless it is a trusted user), and the content address, from which the path has to
 //! follow. For what it only passes on, the signatures, nobody's word counts: any user of a daemon can add any text to any
-//! path, so that a signature is one only if it verifies. Every daemon that is spoken to tells all three: its path
-//! info is the same bytes from Nix 2.3 on.
+//! path (with Nix 2.26 and 2.34; 2.8 refuses), so that a signature is one only if it verifies. Every daemon that is spoken
+//! to tells all three: its path info is the same bytes from Nix 2.3 on.
 
 use std::sync::Arc;
 
