@@ -22,6 +22,9 @@ use crate::support::scratch;
 use crate::support::server::Harmonia;
 
 const CLIENTS: usize = 50;
+/// Nix 2.3 tries again too, but at times falls asleep over it: its process was seen to wait for ever beside a connection that
+/// the server had closed.
+const RELEASES: [Release; 3] = [Release::Nix2_8, Release::Nix2_26, Release::Nix2_34];
 /// Of the path that each of them copies, in bytes: long enough to be met in the middle.
 const SIZE: usize = 8 << 20;
 
@@ -84,8 +87,8 @@ fn daemon() -> (Daemon, String) {
     (Daemon::on(prefix, Content::default()), path)
 }
 
-/// Nix tries five times, so that no client may be met more often than four times. Clients of all releases, and at the least
-/// the first two restarts while they copy.
+/// Nix tries five times, so that no client may be met more often than four times. At the least the first two restarts are
+/// while they copy.
 #[test]
 fn fifty_copies_survive_restarts_by_either_signal_behind_the_socket_of_a_service_manager() {
     let ends = [End::Terminated, End::Killed, End::Killed, End::Terminated, End::Killed];
@@ -109,7 +112,7 @@ fn fifty_copies_survive_restarts_by_either_signal_behind_the_socket_of_a_service
             let (copying, path, url) = (Copying(&copying), path.as_str(), url.as_str());
             scope.spawn(move || {
                 let _copying = copying;
-                let client = Client::new(Release::ALL[number % Release::ALL.len()], url, &[&keys::OURS]);
+                let client = Client::new(RELEASES[number % RELEASES.len()], url, &[&keys::OURS]);
                 let _ = client.copy(&[path]).stdout();
                 assert_eq!(client.verified_closure(&[path]), [path]);
             });
