@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::super::transport::Transport;
-use super::super::{InfoCache, Pool, Step, StoreError};
+use super::super::{InfoCache, Pool, StoreError};
 use super::{Ledger, Wish};
 use crate::metrics::{LeaseEvent, Metrics};
 
@@ -167,6 +167,10 @@ impl Keeper {
         if paths.is_empty() {
             return;
         }
+        if self.pause.is_some() {
+            self.metrics.lease(LeaseEvent::Failed, paths.len());
+            return;
+        }
         let mut result = self.try_root(paths).await;
         if matches!(&result, Err(error) if error.is_before_reply()) {
             self.lose();
@@ -186,9 +190,6 @@ impl Keeper {
 
     /// Why the daemon has refused a root, if it has. An error is one of the connection.
     async fn try_root(&mut self, paths: &[StorePath]) -> Result<Option<StoreError>, StoreError> {
-        if self.pause.is_some() {
-            return Err(StoreError::Late(Step::FreeConnection));
-        }
         let mut generation = self.take_current().await?;
         let roots: Vec<_> = paths.iter().map(AddTempRoot).collect();
         let replies = self.pool.call_all(&mut generation.client, &roots).await?;
