@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::proven::Claim;
 use super::sighting::Sighting;
-use super::{Store, StoreError, ValidPath};
+use super::{Step, Store, StoreError, ValidPath};
 use crate::metrics::Metrics;
 
 /// How long after it failed a path is looked at again; doubled each time up to the last.
@@ -173,9 +173,10 @@ impl HeldBack {
     }
 }
 
-/// Asks the daemon what it says of a path now, and reads the whole NAR.
+/// Asks the daemon what it says of a path now, and reads the whole NAR, unless that takes longer than the others may wait.
 async fn look(store: &Store, claim: &Claim) -> Verdict {
-    match read(store, claim).await {
+    let read = tokio::time::timeout(LAST_PAUSE, read(store, claim)).await;
+    match read.unwrap_or(Err(StoreError::Late(Step::NarBytes))) {
         Ok(verdict) => verdict,
         Err(why) if why.is_proof() => Verdict::Wrong,
         Err(why) => Verdict::Unknown(why),
@@ -234,7 +235,7 @@ mod tests {
         let (_directory, held_back) = held_back();
         for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
             assert_eq!(pause(&held_back), SECOND * 60 * minutes);
-            judge(&held_back, Verdict::Unknown(StoreError::Late(super::super::Step::NarBytes)));
+            judge(&held_back, Verdict::Unknown(StoreError::Late(Step::NarBytes)));
             assert_eq!(pause(&held_back), SECOND * 60 * minutes);
             judge(&held_back, Verdict::Wrong);
         }
@@ -269,7 +270,7 @@ mod tests {
     async fn only_proofs_count_and_there_is_room_for_so_many() {
         let directory = tempfile::tempdir().unwrap();
         let held_back = HeldBack::new(directory.path(), &Arc::default());
-        held_back.consider(&Claim::of(&path()), &StoreError::Late(super::super::Step::NarBytes));
+        held_back.consider(&Claim::of(&path()), &StoreError::Late(Step::NarBytes));
         held_back.consider(&Claim::of(&path()), &StoreError::Client { message: String::new(), before_reply: false });
         assert!(!held_back.holds(&path()));
         for number in 0..=MAX_PATHS {
