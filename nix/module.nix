@@ -231,6 +231,8 @@ in
         SystemCallFilter = [
           "@system-service"
           "~@privileged @resources"
+          # By which encoders step back behind answers.
+          "setpriority"
         ];
         SystemCallErrorNumber = "EPERM";
         MemoryDenyWriteExecute = true;

@@ -1,12 +1,13 @@
 //! harmonia: a Nix binary cache that learns everything from nix-daemon.
 //!
 //! Arrows point down only: `main` → [`net`] → [`http`] → [`nar_cache`], [`signing`] → [`store`] → `harmonia_protocol`; [`config`],
-//! [`metrics`] and [`bounded`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
+//! [`metrics`], [`bounded`], [`client`] and [`shares`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
 
 pub mod bounded;
 pub mod cache;
 pub mod check;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod core_dump;
 pub mod error;
@@ -20,5 +21,6 @@ pub mod notify;
 pub mod quickstart;
 pub mod reload;
 pub mod serve;
+pub mod shares;
 pub mod signing;
 pub mod store;

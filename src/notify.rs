@@ -11,6 +11,7 @@ use hyper::{Request, StatusCode};
 use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::client::Client;
 use crate::http::App;
 
 /// What the watchdog asks: it is answered without the daemon, whose absence is no reason to be restarted.
@@ -52,7 +53,7 @@ pub async fn watchdog(app: Arc<App>) {
         turns.tick().await;
         let mut question = Request::new(());
         *question.uri_mut() = hyper::Uri::from_static(QUESTION);
-        let status = app.respond(question).await.status();
+        let status = app.respond(Client::Server, question).await.status();
         if status == StatusCode::OK {
             tell(&[NotifyState::Watchdog]);
         } else {

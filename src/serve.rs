@@ -44,9 +44,9 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     tokio::spawn(make_indexes(Arc::clone(&app)));
     tokio::spawn(watch_held_back(Arc::clone(&app)));
     notify::ready();
-    let service = move |request| {
+    let service = move |client, request| {
         let app = Arc::clone(&app);
-        async move { app.respond(request).await }
+        async move { app.respond(client, request).await }
     };
     let (stop_serving, stopping) = oneshot::channel();
     let shutdown = async {

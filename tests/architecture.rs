@@ -9,16 +9,18 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Which modules of the program each of them may name. Further ones are the top: they put the others together.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("bounded", &[]),
+    ("client", &[]),
     ("config", &[]),
     ("log", &[]),
     ("metrics", &[]),
+    ("shares", &["client"]),
     ("signing", &["config"]),
-    ("store", &["bounded", "config", "metrics"]),
-    ("nar_cache", &["config", "metrics", "store"]),
-    ("http", &["bounded", "config", "metrics", "nar_cache", "signing", "store"]),
-    ("net", &["config"]),
+    ("store", &["bounded", "client", "config", "metrics", "shares"]),
+    ("nar_cache", &["client", "config", "metrics", "shares", "store"]),
+    ("http", &["bounded", "client", "config", "metrics", "nar_cache", "shares", "signing", "store"]),
+    ("net", &["client", "config"]),
 ];
 const TOP: [&str; 12] =
     ["cache", "check", "cli", "core_dump", "error", "lib", "main", "memory", "notify", "quickstart", "reload", "serve"];

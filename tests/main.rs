@@ -20,6 +20,7 @@ mod daemon_outages;
 mod daemon_releases;
 mod debuginfo;
 mod dependencies;
+mod fair_share;
 mod garbage_collector;
 mod held_back;
 mod hostile_http;

@@ -41,12 +41,15 @@ impl Config {
             shutdown_timeout,
             workers,
             max_connection_rate,
+            max_connections_per_client,
+            proxies,
             max_metadata_connections,
             max_nar_streams,
             priority,
             enable_compression,
             zstd,
             nar_cache,
+            encoders,
             narinfo_cache,
             virtual_nix_store,
             real_nix_store,
@@ -62,6 +65,9 @@ impl Config {
         } = new;
         changes.take("shutdown_timeout", &mut self.shutdown_timeout, shutdown_timeout);
         changes.take("max_connection_rate", &mut self.max_connection_rate, max_connection_rate);
+        let per_client = "max_connections_per_client";
+        changes.take(per_client, &mut self.max_connections_per_client, max_connections_per_client);
+        changes.take("proxies", &mut self.proxies, proxies);
         changes.take("narinfo_cache.ttl", &mut self.narinfo_cache.ttl, narinfo_cache.ttl);
         changes.take("sign_key_paths", &mut self.sign_key_paths, sign_key_paths);
         changes.take("credentials", &mut self.credentials_directory, credentials_directory);
@@ -88,6 +94,8 @@ impl Config {
         changes.leave("priority", &self.priority, &priority);
         changes.leave("enable_compression", &self.enable_compression, &enable_compression);
         changes.leave("zstd", &self.zstd, &zstd);
+        changes.leave("nar_cache.encoders", &self.encoders.threads, &encoders.threads);
+        changes.leave("nar_cache.encoder_niceness", &self.encoders.niceness, &encoders.niceness);
         changes.leave("narinfo_cache.max_size", &self.narinfo_cache.max_size, &narinfo_cache.max_size);
         changes.leave("virtual_nix_store", &self.virtual_nix_store, &virtual_nix_store);
         changes.leave("real_nix_store", &self.real_nix_store, &real_nix_store);

@@ -16,12 +16,16 @@ use toml::de::{DeTable, DeValue};
 use super::daemon::socket_path;
 use super::sign::{Scope, public_key};
 use super::value::{Mismatch, Value};
-use super::{BindAddress, ByteSize, ConfigError, DaemonCommand, NarSource, Problem, SocketMode, Verify};
+use super::{BindAddress, ByteSize, ConfigError, DaemonCommand, NarSource, Network, Problem, SocketMode, Verify};
 
 /// Workers, streams and connections each cost a thread or a descriptor; more than this is a slip of the hand.
 const COUNT: RangeInclusive<i64> = 1..=1024;
 /// Per worker, and only a bound on what may be open at once.
 const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
+/// Threads, and 0 for what the machine has.
+const ENCODERS: RangeInclusive<i64> = 0..=*COUNT.end();
+/// What the kernel takes, but for what needs a privilege.
+const NICENESS: RangeInclusive<i64> = 0..=19;
 /// In seconds: up to a day, more than any download takes, and than anybody waits for a signature to show.
 const TIMEOUT: RangeInclusive<i64> = 0..=86_400;
 /// Nix reads the number with `stoi`, and a client that cannot refuses the whole cache.
@@ -37,6 +41,8 @@ pub(super) struct File {
     pub(super) shutdown_timeout: Option<u64>,
     pub(super) workers: Option<usize>,
     pub(super) max_connection_rate: Option<usize>,
+    pub(super) max_connections_per_client: Option<usize>,
+    pub(super) proxies: Option<Vec<Network>>,
     pub(super) max_metadata_connections: Option<usize>,
     pub(super) max_nar_streams: Option<usize>,
     pub(super) nar_source: Option<NarSource>,
@@ -48,6 +54,8 @@ pub(super) struct File {
     pub(super) zstd_window_log: Option<u32>,
     pub(super) nar_cache_dir: Option<PathBuf>,
     pub(super) nar_cache_max_size: Option<ByteSize>,
+    pub(super) nar_cache_encoders: Option<usize>,
+    pub(super) nar_cache_encoder_niceness: Option<i32>,
     pub(super) narinfo_cache_max_size: Option<ByteSize>,
     pub(super) narinfo_cache_ttl: Option<u64>,
     pub(super) gc_lease: Option<u64>,
@@ -88,6 +96,11 @@ const KEYS: &[Key] = &[
     Key("shutdown_timeout", Set(|f, v| v.integer(TIMEOUT).map(|n| f.shutdown_timeout = Some(n)))),
     Key("workers", Set(|f, v| v.integer(COUNT).map(|n| f.workers = Some(n)))),
     Key("max_connection_rate", Set(|f, v| v.integer(CONNECTIONS).map(|n| f.max_connection_rate = Some(n)))),
+    Key(
+        "max_connections_per_client",
+        Set(|f, v| v.integer(CONNECTIONS).map(|n| f.max_connections_per_client = Some(n))),
+    ),
+    Key("proxies", Set(|f, v| v.all_parsed("an array of addresses", str::parse).map(|p| f.proxies = Some(p)))),
     Key("max_metadata_connections", Set(|f, v| v.integer(COUNT).map(|n| f.max_metadata_connections = Some(n)))),
     Key("max_nar_streams", Set(|f, v| v.integer(COUNT).map(|n| f.max_nar_streams = Some(n)))),
     Key("nar_source", Set(|f, v| v.parsed(str::parse).map(|s| f.nar_source = Some(s)))),
@@ -99,6 +112,8 @@ const KEYS: &[Key] = &[
     Key("zstd.window_log", Set(|f, v| v.integer(WINDOW_LOG).map(|n| f.zstd_window_log = Some(n)))),
     Key("nar_cache.dir", Set(|f, v| v.path().map(|p| f.nar_cache_dir = Some(p)))),
     Key("nar_cache.max_size", Set(|f, v| v.size().map(|s| f.nar_cache_max_size = Some(s)))),
+    Key("nar_cache.encoders", Set(|f, v| v.integer(ENCODERS).map(|n| f.nar_cache_encoders = Some(n)))),
+    Key("nar_cache.encoder_niceness", Set(|f, v| v.integer(NICENESS).map(|n| f.nar_cache_encoder_niceness = Some(n)))),
     Key("narinfo_cache.max_size", Set(|f, v| v.size().map(|s| f.narinfo_cache_max_size = Some(s)))),
     Key("narinfo_cache.ttl", Set(|f, v| v.integer(TIMEOUT).map(|n| f.narinfo_cache_ttl = Some(n)))),
     Key("gc_lease", Set(|f, v| v.integer(TIMEOUT).map(|n| f.gc_lease = Some(n)))),
@@ -119,7 +134,7 @@ const KEYS: &[Key] = &[
     Key("tls_key_path", Set(|f, v| v.path().map(|p| f.tls_key_path = Some(p)))),
     Key("nix_db_path", Ignored("this server asks nix-daemon and never opens the database")),
     Key("max_connections", Ignored("the bound on connections is workers times max_connection_rate")),
-    Key("zstd.max_ldm_encoders_per_worker", Ignored("the number of encoders is bounded by max_nar_streams")),
+    Key("zstd.max_ldm_encoders_per_worker", Ignored("nar_cache.encoders bounds the number of encoders")),
 ];
 
 /// The name of every key.

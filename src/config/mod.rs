@@ -14,6 +14,7 @@ mod changes;
 mod daemon;
 mod file;
 mod nars;
+mod network;
 mod resolve;
 mod sign;
 mod size;
@@ -28,7 +29,8 @@ pub use bind::{BindAddress, SocketMode};
 pub use changes::Changes;
 pub use daemon::{ChosenBy, Daemon, DaemonAddress, DaemonAddressError, DaemonCommand, socket_path};
 pub use nars::{InvalidNarSource, InvalidVerify, NarSource, Verify};
-pub use resolve::{Config, Environment, NarCache, NarinfoCache, Overrides, Tls, Zstd};
+pub use network::{InvalidNetwork, Network};
+pub use resolve::{Config, Encoders, Environment, NarCache, NarinfoCache, Overrides, Tls, Zstd};
 pub use sign::{Sign, Trusted};
 pub use size::{ByteSize, InvalidSize};
 

@@ -13,8 +13,8 @@ use harmonia_protocol::StoreDir;
 use super::file::File;
 use super::sign::sign;
 use super::{
-    BindAddress, ByteSize, ConfigError, Daemon, DaemonAddress, DaemonCommand, NarSource, Problem, Sign, SocketMode,
-    Verify,
+    BindAddress, ByteSize, ConfigError, Daemon, DaemonAddress, DaemonCommand, NarSource, Network, Problem, Sign,
+    SocketMode, Verify,
 };
 
 /// Where nix-daemon listens unless it is told otherwise.
@@ -29,6 +29,10 @@ const DEFAULT_WORKERS: usize = 4;
 const DEFAULT_MAX_CONNECTION_RATE: usize = 256;
 const DEFAULT_MAX_METADATA_CONNECTIONS: usize = 8;
 const DEFAULT_MAX_NAR_STREAMS: usize = 16;
+/// Of all connections: ten Nix processes behind one address have 25 each.
+const DEFAULT_PART_OF_A_CLIENT: usize = 4;
+/// A third of the processor beside work that is not nice at all, a tenth of it and less beside more of that.
+const DEFAULT_ENCODER_NICENESS: i32 = 10;
 /// Before cache.nixos.org, which says 40.
 const DEFAULT_PRIORITY: u32 = 30;
 /// zstd's own default, and the highest level at which one thread still keeps up with a gigabit link (118 MB/s): on
@@ -135,6 +139,15 @@ impl Default for Zstd {
     }
 }
 
+/// Which threads compress NARs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoders {
+    /// How many there may be.
+    pub threads: usize,
+    /// Their nice value, if it is above that of the process: 19 is the most polite.
+    pub niceness: i32,
+}
+
 /// What is kept in memory of what the daemon said about paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NarinfoCache {
@@ -157,6 +170,10 @@ pub struct Config {
     pub workers: usize,
     /// Concurrent connections per worker.
     pub max_connection_rate: usize,
+    /// Concurrent connections of one client, if not a fourth of all.
+    pub max_connections_per_client: Option<usize>,
+    /// Where connections come from that are those of many clients.
+    pub proxies: Vec<Network>,
     /// Connections to the daemon for questions about paths.
     pub max_metadata_connections: usize,
     /// Connections to the daemon that dump a NAR, apart from those for questions.
@@ -173,6 +190,8 @@ pub struct Config {
     pub zstd: Zstd,
     /// Where compressed NARs are kept, if anywhere.
     pub nar_cache: Option<NarCache>,
+    /// Which threads compress NARs.
+    pub encoders: Encoders,
     /// What is kept in memory of what the daemon said about paths.
     pub narinfo_cache: NarinfoCache,
     /// How long a path that was given out is kept from the garbage collector; `None` leaves it to its other roots.
@@ -232,6 +251,8 @@ impl Config {
             shutdown_timeout: Duration::from_secs(file.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT)),
             workers: file.workers.unwrap_or(DEFAULT_WORKERS),
             max_connection_rate: file.max_connection_rate.unwrap_or(DEFAULT_MAX_CONNECTION_RATE),
+            max_connections_per_client: file.max_connections_per_client,
+            proxies: file.proxies.unwrap_or_else(|| Network::LOOPBACK.to_vec()),
             max_metadata_connections: file.max_metadata_connections.unwrap_or(DEFAULT_MAX_METADATA_CONNECTIONS),
             max_nar_streams: file.max_nar_streams.unwrap_or(DEFAULT_MAX_NAR_STREAMS),
             nar_source: file.nar_source.unwrap_or_default(),
@@ -240,6 +261,10 @@ impl Config {
             enable_compression: file.enable_compression.unwrap_or(false),
             zstd,
             nar_cache,
+            encoders: Encoders {
+                threads: file.nar_cache_encoders.filter(|threads| *threads > 0).unwrap_or_else(processors),
+                niceness: file.nar_cache_encoder_niceness.unwrap_or(DEFAULT_ENCODER_NICENESS),
+            },
             narinfo_cache: NarinfoCache {
                 max_size: file.narinfo_cache_max_size.unwrap_or(DEFAULT_NARINFO_CACHE),
                 ttl: Duration::from_secs(file.narinfo_cache_ttl.unwrap_or(DEFAULT_NARINFO_TTL)),
@@ -261,6 +286,17 @@ impl Config {
     pub const fn max_connections(&self) -> usize {
         self.workers * self.max_connection_rate
     }
+
+    /// How many connections of one client may be open at once.
+    #[must_use]
+    pub fn max_connections_per_client(&self) -> usize {
+        self.max_connections_per_client.unwrap_or(self.max_connections().div_ceil(DEFAULT_PART_OF_A_CLIENT))
+    }
+}
+
+/// How many threads can run at one time.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// A variable's path.

@@ -169,9 +169,11 @@ fn the_defaults_are_those_of_harmonias_readme() {
     let (config, warnings) = Config::load(Overrides::default(), &environment()).unwrap();
     assert_eq!(config.bind.to_string(), "[::]:5000");
     assert_eq!((config.workers, config.max_connection_rate, config.priority), (4, 256, 30));
-    assert_eq!(config.max_connections(), 1024);
+    assert_eq!((config.max_connections(), config.max_connections_per_client()), (1024, 256));
     assert!(!config.enable_compression);
     assert_eq!((config.nar_cache, config.nar_source, config.verify), (None, NarSource::Daemon, Verify::Always));
+    assert_eq!(config.encoders.niceness, 10);
+    assert_eq!(config.proxies, Network::LOOPBACK);
     assert_eq!(config.virtual_nix_store.as_str(), "/nix/store");
     assert_eq!(config.real_nix_store, Path::new("/nix/store"));
     assert_eq!((config.sign_key_paths, config.tls), (vec![], None));
@@ -213,8 +215,8 @@ max_ldm_encoders_per_worker = 2
         [
             "config.toml:5: max_connections has no effect: the bound on connections is workers times max_connection_rate",
             "config.toml:10: nix_db_path has no effect: this server asks nix-daemon and never opens the database",
-            "config.toml:20: zstd.max_ldm_encoders_per_worker has no effect: the number of encoders is bounded by \
-             max_nar_streams",
+            "config.toml:20: zstd.max_ldm_encoders_per_worker has no effect: nar_cache.encoders bounds the \
+             number of encoders",
         ]
     );
 }

@@ -11,6 +11,7 @@ mod directory_page;
 pub mod error;
 pub mod file_body;
 mod files;
+mod forwarded;
 mod handlers;
 mod html;
 mod narinfo_texts;
@@ -43,6 +44,7 @@ use route::Route;
 use text::Text;
 use trouble::TroubleLog;
 
+use crate::client::Client;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::nar_cache::NarCache;
@@ -118,8 +120,8 @@ impl App {
     }
 
     /// The valid path that has this hash part, if it is given out: one that is not looks like one that is not there.
-    async fn valid_path(&self, hash: HashPart) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        Ok(self.store.valid_path(hash).await?.filter(|valid| self.serves(valid)))
+    async fn valid_path(&self, hash: HashPart, client: Client) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        Ok(self.store.valid_path(hash, client).await?.filter(|valid| self.serves(valid)))
     }
 
     /// Whether this path is given out.
@@ -131,15 +133,15 @@ impl App {
         serves
     }
 
-    /// Answers a request. A request's body is never read: there is nothing to send here.
-    pub async fn respond<B>(&self, request: Request<B>) -> Response<CountedBody> {
+    /// Answers a request of a client. A request's body is never read: there is nothing to send here.
+    pub async fn respond<B>(&self, client: Client, request: Request<B>) -> Response<CountedBody> {
         let (head, _) = request.into_parts();
         let route = Route::parse(&head.uri);
         let account = Account::open(&self.metrics, &head.method, &route);
-        account.answered(self.answer(&head, route).await)
+        account.answered(self.answer(&head, route, client).await)
     }
 
-    async fn answer(&self, head: &Parts, route: Route) -> Reply {
+    async fn answer(&self, head: &Parts, route: Route, client: Client) -> Reply {
         if head.method != Method::GET && head.method != Method::HEAD {
             let mut reply = response::method_not_allowed();
             // Whether the body still comes is now the client's choice, so what comes next could be either.
@@ -148,7 +150,8 @@ impl App {
             }
             return reply;
         }
-        let reply = match self.route(head, route).await {
+        let client = forwarded::behind(client, &head.headers);
+        let reply = match self.route(head, route, client).await {
             Ok(reply) => reply,
             Err(HandlerError::Store(StoreError::NotValid(_))) => response::refusal(StatusCode::NOT_FOUND),
             Err(error) => response::unavailable(&self.troubles.report(head.uri.path(), &error)),
@@ -158,25 +161,25 @@ impl App {
         if head.method == Method::HEAD { reply.map(|_| Body::empty()) } else { reply }
     }
 
-    async fn route(&self, head: &Parts, route: Route) -> Result<Reply, HandlerError> {
+    async fn route(&self, head: &Parts, route: Route, client: Client) -> Result<Reply, HandlerError> {
         let Parts { method, headers, .. } = head;
         match route {
             Route::LandingPage => Ok(handlers::landing_page::respond(self, head)),
             Route::CacheInfo => Ok(self.text_reply(headers, Keep::AnHour, "text/x-nix-cache-info", &self.cache_info)),
             Route::NarInfo { hash, json } => {
                 let syntax = if json { Syntax::Json } else { Syntax::Nix };
-                handlers::narinfo::respond(self, headers, hash, syntax).await
+                handlers::narinfo::respond(self, headers, hash, syntax, client).await
             }
-            Route::Realisation(output) => Ok(match handlers::realisation::render(self, &output).await? {
+            Route::Realisation(output) => Ok(match handlers::realisation::render(self, &output, client).await? {
                 Some(text) => self.text(headers, Keep::AnHour, "application/json", text),
                 None => response::refusal(StatusCode::NOT_FOUND),
             }),
             // Boxed: what holds a NAR is large, and most requests are for narinfos.
-            Route::Listing { hash } => Box::pin(handlers::listing::respond(self, headers, hash)).await,
+            Route::Listing { hash } => Box::pin(handlers::listing::respond(self, headers, hash, client)).await,
             Route::CompressedNar { hash, nar_hash, tag } => {
-                Box::pin(handlers::compressed_nar::respond(self, head, hash, nar_hash, &tag)).await
+                Box::pin(handlers::compressed_nar::respond(self, head, hash, nar_hash, &tag, client)).await
             }
-            Route::Nar { hash, nar_hash } => Box::pin(handlers::nar::respond(self, head, hash, nar_hash)).await,
+            Route::Nar { hash, nar_hash } => Box::pin(handlers::nar::respond(self, head, hash, nar_hash, client)).await,
             Route::Version => Ok(response::plain(VERSION)),
             Route::Health => Ok(response::plain("ok")),
             Route::Ready => Ok(handlers::ready::respond(self).await),
@@ -185,12 +188,14 @@ impl App {
                 Some(text) => self.text(headers, Keep::AnHour, response::PLAIN_TEXT, text),
                 None => response::refusal(StatusCode::NOT_FOUND),
             }),
-            Route::BuildLog { hash } => Box::pin(handlers::build_log::respond(self, method, headers, hash)).await,
-            Route::DebugInfo { id } => Ok(match Box::pin(handlers::debug_info::render(self, &id)).await? {
+            Route::BuildLog { hash } => {
+                Box::pin(handlers::build_log::respond(self, method, headers, hash, client)).await
+            }
+            Route::DebugInfo { id } => Ok(match Box::pin(handlers::debug_info::render(self, &id, client)).await? {
                 Some(text) => self.text(headers, Keep::AnHour, "application/json", text),
                 None => response::refusal(StatusCode::NOT_FOUND),
             }),
-            Route::Serve(place) => Box::pin(handlers::serve::respond(self, method, headers, &place)).await,
+            Route::Serve(place) => Box::pin(handlers::serve::respond(self, method, headers, &place, client)).await,
             Route::Unknown => Ok(response::refusal(StatusCode::NOT_FOUND)),
         }
     }

@@ -1,63 +1,79 @@
 //! A NAR on its way through the encoder.
 //!
-//! Owns what is bounded there: the units that are encoded at one time, one a processor, and the memory of encoders, which
-//! live as long as their NAR. The work is done on the blocking threads. Who waits for memory is served in turn, so large
-//! NARs get theirs too.
+//! Owns the memory of encoders, which live as long as their NAR. Who waits for it is served by turns, and small NARs have
+//! memory apart from that of large ones, so that they need not wait for the end of one. The work itself is done unit by
+//! unit on `encoder_threads`.
 
 use std::io;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
 
 use super::FillError;
+use super::encoder_threads::EncoderThreads;
 use super::encoding::Encoding;
 use super::frames::{FrameEncoder, UNIT};
+use crate::client::Client;
+use crate::shares::{Share, Shares};
 use crate::store::{Nar, ValidPath};
 
-/// What a permit for memory stands for, in bytes.
+/// What a share of memory is counted in, in bytes.
 const GRAIN: usize = 1 << 20;
+/// The most that the encoder of a small NAR takes, in grains: of one of up to 3.5 MiB.
+const SMALL: usize = 8;
 
 /// Room for encoders.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Encoders {
-    units: Arc<Semaphore>,
-    memory: Arc<Semaphore>,
-    max_memory: usize,
+    threads: Arc<EncoderThreads>,
+    small: Shares,
+    large: Shares,
+    max_large: usize,
+}
+
+/// How much memory there is, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Memory {
+    /// For NARs that take little.
+    pub(super) small: usize,
+    /// For all others.
+    pub(super) large: usize,
 }
 
 impl Encoders {
-    /// As many units as there are processors, and so much memory, in bytes.
-    pub(super) fn new(memory: usize) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self::with(&Arc::new(Semaphore::new(processors)), memory)
-    }
-
-    /// The same units, with memory of its own.
-    pub(super) fn apart(&self, memory: usize) -> Self {
-        Self::with(&self.units, memory)
-    }
-
-    fn with(units: &Arc<Semaphore>, memory: usize) -> Self {
-        let max_memory = memory.div_ceil(GRAIN);
-        Self { units: Arc::clone(units), memory: Arc::new(Semaphore::new(max_memory)), max_memory }
+    /// So much memory, which is shared like this.
+    pub(super) fn new(threads: &Arc<EncoderThreads>, memory: Memory, shares: fn(usize) -> Shares) -> Self {
+        let (small, large) = (shares(memory.small / GRAIN), shares(memory.large / GRAIN));
+        Self { threads: Arc::clone(threads), small, large, max_large: memory.large / GRAIN }
     }
 
     /// Waits for the memory that an encoder of a NAR of `size` bytes takes.
-    pub(super) async fn reserve(&self, encoding: &Encoding, size: u64) -> Result<OwnedSemaphorePermit, FillError> {
+    pub(super) async fn reserve(&self, encoding: &Encoding, size: u64, client: Client) -> Share {
+        let (shares, grains) = self.memory(encoding, size);
+        shares.take(client, grains).await
+    }
+
+    /// The same for all clients that come, by the turn of whichever is first.
+    pub(super) async fn reserve_for_any(
+        &self,
+        encoding: &Encoding,
+        size: u64,
+        clients: mpsc::UnboundedReceiver<Client>,
+    ) -> Share {
+        let (shares, grains) = self.memory(encoding, size);
+        shares.take_for_any(clients, grains).await
+    }
+
+    fn memory(&self, encoding: &Encoding, size: u64) -> (&Shares, usize) {
+        let grains = encoding.memory(size).div_ceil(GRAIN);
         // One that takes more than there is has it all.
-        let grains = encoding.memory(size).div_ceil(GRAIN).min(self.max_memory);
-        let grains = u32::try_from(grains).unwrap_or(u32::MAX);
-        Arc::clone(&self.memory)
-            .acquire_many_owned(grains)
-            .await
-            .map_err(|cause| FillError::encoder(&io::Error::other(cause)))
+        if grains <= SMALL { (&self.small, grains) } else { (&self.large, grains.min(self.max_large)) }
     }
 }
 
 /// The encoder back, and what a unit came to.
-type Work = JoinHandle<io::Result<(FrameEncoder, Vec<u8>)>>;
+type Work = oneshot::Receiver<io::Result<(FrameEncoder, Vec<u8>)>>;
 
 /// The compressed form of a NAR, piece by piece.
 pub(super) struct Pieces {
@@ -69,23 +85,17 @@ pub(super) struct Pieces {
     rest: Bytes,
     encoder: Option<FrameEncoder>,
     busy: Option<Work>,
-    units: Arc<Semaphore>,
-    _memory: OwnedSemaphorePermit,
+    threads: Arc<EncoderThreads>,
+    _memory: Share,
 }
 
 impl Pieces {
     /// Of a NAR of which nothing has been read.
-    pub(super) fn new(
-        nar: Nar,
-        valid: &ValidPath,
-        encoding: &Encoding,
-        encoders: &Encoders,
-        memory: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn new(nar: Nar, valid: &ValidPath, encoding: &Encoding, encoders: &Encoders, memory: Share) -> Self {
         let encoder = FrameEncoder::new(encoding.clone(), valid.info.nar_size);
-        let units = Arc::clone(&encoders.units);
+        let threads = Arc::clone(&encoders.threads);
         let size = valid.info.nar_size;
-        Self { nar, size, taken: 0, rest: Bytes::new(), encoder: Some(encoder), busy: None, units, _memory: memory }
+        Self { nar, size, taken: 0, rest: Bytes::new(), encoder: Some(encoder), busy: None, threads, _memory: memory }
     }
 
     /// The next piece; nothing after the last one. The last frame is finished only when the whole NAR has been proven,
@@ -104,7 +114,7 @@ impl Pieces {
                 None => None,
             };
             match (unit.is_empty(), self.encoder.take()) {
-                (false, Some(encoder)) => self.busy = Some(self.encode(encoder, unit).await?),
+                (false, Some(encoder)) => self.busy = Some(self.encode(encoder, unit)?),
                 (_, encoder) => {
                     self.encoder = encoder;
                     if before.is_none() {
@@ -138,13 +148,11 @@ impl Pieces {
         }
     }
 
-    async fn encode(&self, mut encoder: FrameEncoder, unit: Vec<u8>) -> Result<Work, FillError> {
-        let permit = Arc::clone(&self.units).acquire_owned().await;
-        let permit = permit.map_err(|cause| FillError::encoder(&io::Error::other(cause)))?;
-        Ok(tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+    fn encode(&self, mut encoder: FrameEncoder, unit: Vec<u8>) -> Result<Work, FillError> {
+        let work = self.threads.run(move || {
             let output = encoder.encode(&unit)?;
             Ok((encoder, output))
-        }))
+        });
+        work.map_err(|cause| FillError::encoder(&cause))
     }
 }

@@ -8,13 +8,14 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::FillError;
 use super::disk::{Disk, Unnamed};
 use super::encode::Pieces;
 use super::entry::EntryWriter;
 use super::index::Key;
+use crate::client::Client;
 
 /// How far a fill is.
 #[derive(Debug, Clone)]
@@ -30,6 +31,15 @@ pub(super) struct Progress {
 pub(super) struct Fill {
     pub(super) file: Arc<File>,
     pub(super) progress: watch::Receiver<Progress>,
+    clients: mpsc::UnboundedSender<Client>,
+}
+
+impl Fill {
+    /// One more client wants it: a fill that still waits for its turn has that of this client too.
+    pub(super) fn join(&self, client: Client) {
+        // One that has begun has no need of it.
+        let _ = self.clients.send(client);
+    }
 }
 
 /// The side that fills.
@@ -38,10 +48,11 @@ pub(super) struct Filler {
     progress: watch::Sender<Progress>,
 }
 
-/// A fill that has not begun, of what will be written to this file.
-pub(super) fn prepare(file: Unnamed) -> (Fill, Filler) {
-    let (sender, receiver) = watch::channel(Progress { written: 0, end: None });
-    (Fill { file: Arc::clone(&file.file), progress: receiver }, Filler { file, progress: sender })
+/// A fill that has not begun, of what will be written to this file, and the clients that will have joined it.
+pub(super) fn prepare(file: Unnamed) -> (Fill, Filler, mpsc::UnboundedReceiver<Client>) {
+    let (sender, progress) = watch::channel(Progress { written: 0, end: None });
+    let (clients, joining) = mpsc::unbounded_channel();
+    (Fill { file: Arc::clone(&file.file), progress, clients }, Filler { file, progress: sender }, joining)
 }
 
 impl Filler {

@@ -9,6 +9,7 @@
 mod admin;
 mod disk;
 mod encode;
+mod encoder_threads;
 mod encoding;
 mod entry;
 mod fill;
@@ -25,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use harmonia_protocol::hash::NarHash;
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
 
 pub use admin::{Verdict, clear, stats, verify};
 pub use disk::DiskError;
@@ -34,24 +35,30 @@ pub use entry::FileInfo;
 pub use plain::PlainNar;
 pub use source::{CompressedBytes, CompressedNar};
 
+use crate::client::Client;
 use crate::config::Config;
 use crate::metrics::{Metrics, NarCacheEvent, NarCacheUsage};
+use crate::shares::Shares;
 use crate::store::{Nar, Store, StoreError, ValidPath};
 use disk::Disk;
-use encode::{Encoders, Pieces};
+use encode::{Encoders, Memory, Pieces};
+use encoder_threads::EncoderThreads;
 use fill::Fill;
 use index::Key;
 use plain::Decoded;
 use source::Source;
 
-/// For the encoders of fills, in bytes: two with the largest window, or twenty of small NARs.
-const FILL_MEMORY: usize = 88 << 20;
-/// For the encoders of bodies that have no disk, in bytes.
-const BODY_MEMORY: usize = 44 << 20;
+/// For the encoders of fills: two with the largest window, and eight of small NARs.
+const FILL_MEMORY: Memory = Memory { small: 40 << 20, large: 80 << 20 };
+/// For the encoders of bodies beside fills.
+const BODY_MEMORY: Memory = Memory { small: 20 << 20, large: 40 << 20 };
+/// For the encoders of bodies where there is no disk, and no fill: three with the largest window, which slow clients
+/// may keep for as long as they like.
+const BODY_MEMORY_ALONE: Memory = Memory { small: 40 << 20, large: 120 << 20 };
 /// For the windows of decoders, in bytes.
 const DECODER_MEMORY: usize = 64 << 20;
-/// Fills that run or wait, a descriptor each; no client's leaving stops one. Beyond, NARs are compressed for their client
-/// alone, and no longer than it stays.
+/// Fills that run or wait, a descriptor each; no client's leaving stops one. Beyond, or beyond its share, NARs are
+/// compressed for their client alone, and no longer than it stays.
 const MAX_FILLS: usize = 64;
 /// Memory is counted in these.
 const GRAIN: usize = 1 << 20;
@@ -93,9 +100,10 @@ pub struct NarCache {
     tag: Arc<EncodingTag>,
     disk: Option<Arc<Disk>>,
     fills: Mutex<HashMap<Key, Fill>>,
+    fill_places: Shares,
     fill_encoders: Encoders,
     body_encoders: Encoders,
-    decoders: Arc<Semaphore>,
+    decoders: Shares,
     /// Whether the disk failed the last time, which is logged once.
     is_troubled: AtomicBool,
     metrics: Arc<Metrics>,
@@ -118,16 +126,18 @@ impl NarCache {
                 move || scan(&disk)
             });
         }
-        let fill_encoders = Encoders::new(FILL_MEMORY);
+        let threads = Arc::new(EncoderThreads::new(config.encoders));
+        let body_memory = if disk.is_some() { BODY_MEMORY } else { BODY_MEMORY_ALONE };
         Self {
             store,
             tag: Arc::new(encoding.tag().clone()),
             encoding,
             disk,
             fills: Mutex::default(),
-            body_encoders: fill_encoders.apart(BODY_MEMORY),
-            fill_encoders,
-            decoders: Arc::new(Semaphore::new(DECODER_MEMORY / GRAIN)),
+            fill_places: Shares::kept(MAX_FILLS),
+            fill_encoders: Encoders::new(&threads, FILL_MEMORY, Shares::by_turns),
+            body_encoders: Encoders::new(&threads, body_memory, Shares::kept),
+            decoders: Shares::kept(DECODER_MEMORY / GRAIN),
             is_troubled: AtomicBool::new(false),
             metrics,
         }
@@ -159,35 +169,35 @@ impl NarCache {
     }
 
     /// The compressed form of a valid path's NAR. Begins to make it where there is none and it can be kept.
-    pub fn compressed(self: &Arc<Self>, valid: &Arc<ValidPath>) -> CompressedNar {
+    pub fn compressed(self: &Arc<Self>, valid: &Arc<ValidPath>, client: Client) -> CompressedNar {
         let key = self.key(&valid.info.nar_hash);
         let source = if let Some(disk) = &self.disk {
-            self.source(disk, &key, valid)
+            self.source(disk, &key, valid, client)
         } else {
             self.metrics.nar_cache(NarCacheEvent::Bypassed);
             Source::Daemon(None)
         };
-        CompressedNar { cache: Arc::clone(self), key, valid: Some(Arc::clone(valid)), source }
+        CompressedNar { cache: Arc::clone(self), key, valid: Some(Arc::clone(valid)), client, source }
     }
 
     /// The compressed form of a NAR if it is kept, also by another encoding, and of a path that is not valid any more.
-    pub fn kept(self: &Arc<Self>, tag: &EncodingTag, nar_hash: &NarHash) -> Option<CompressedNar> {
+    pub fn kept(self: &Arc<Self>, tag: &EncodingTag, nar_hash: &NarHash, client: Client) -> Option<CompressedNar> {
         let key = Key { tag: Arc::new(tag.clone()), nar_hash: *nar_hash };
         let entry = entry(self.disk.as_ref()?, &key)?;
-        Some(CompressedNar { cache: Arc::clone(self), key, valid: None, source: Source::Disk(entry) })
+        Some(CompressedNar { cache: Arc::clone(self), key, valid: None, client, source: Source::Disk(entry) })
     }
 
     /// The NAR itself from its byte `first` on, out of its compressed form, if that is kept and there is memory for one
     /// decoder more.
     #[must_use]
-    pub fn plain(&self, nar_hash: &NarHash, first: u64) -> Option<PlainNar> {
+    pub fn plain(&self, nar_hash: &NarHash, first: u64, client: Client) -> Option<PlainNar> {
         let disk = self.disk.as_ref()?;
         let key = self.key(nar_hash);
         let entry = entry(disk, &key)?;
         let grains = usize::try_from(entry.nar_size().min(MAX_WINDOW)).ok()?.div_ceil(GRAIN);
-        let memory = Arc::clone(&self.decoders).try_acquire_many_owned(u32::try_from(grains).ok()?).ok()?;
-        let decoded = Decoded::new(entry, first, memory).ok()?;
-        Some(PlainNar { decoded, disk: Arc::clone(disk), key })
+        let memory = self.decoders.try_take(client, grains)?;
+        let decoded = Decoded::new(entry, first).ok()?;
+        Some(PlainNar { decoded, disk: Arc::clone(disk), key, _memory: memory })
     }
 
     /// Enters what is kept into the metrics.
@@ -197,7 +207,7 @@ impl NarCache {
         self.metrics.nar_cache_usage(NarCacheUsage { entries, bytes, fills });
     }
 
-    fn source(self: &Arc<Self>, disk: &Arc<Disk>, key: &Key, valid: &Arc<ValidPath>) -> Source {
+    fn source(self: &Arc<Self>, disk: &Arc<Disk>, key: &Key, valid: &Arc<ValidPath>, client: Client) -> Source {
         if let Some(entry) = entry(disk, key) {
             self.metrics.nar_cache(NarCacheEvent::Hit);
             return Source::Disk(entry);
@@ -205,6 +215,7 @@ impl NarCache {
         let mut fills = self.fills();
         if let Some(fill) = fills.get(key) {
             self.metrics.nar_cache(NarCacheEvent::Joined);
+            fill.join(client);
             return Source::Fill(fill.clone());
         }
         // A fill enters its file before it is forgotten here.
@@ -212,15 +223,20 @@ impl NarCache {
             self.metrics.nar_cache(NarCacheEvent::Hit);
             return Source::Disk(entry);
         }
-        let is_full = fills.len() >= MAX_FILLS;
-        match tokio::task::block_in_place(|| if is_full { Ok(None) } else { begin(disk, valid.info.nar_size) }) {
-            Ok(Some((fill, filler))) => {
+        let Some(place) = self.fill_places.try_take(client, 1) else {
+            self.metrics.nar_cache(NarCacheEvent::Bypassed);
+            return Source::Daemon(None);
+        };
+        match tokio::task::block_in_place(|| begin(disk, valid.info.nar_size)) {
+            Ok(Some((fill, filler, joining))) => {
                 self.metrics.nar_cache(NarCacheEvent::Filled);
                 self.is_troubled.store(false, Ordering::Relaxed);
+                fill.join(client);
                 fills.insert(key.clone(), fill.clone());
                 let (cache, disk, key, valid) = (Arc::clone(self), Arc::clone(disk), key.clone(), Arc::clone(valid));
                 tokio::spawn(async move {
-                    let pieces = cache.fill(&valid).await;
+                    let _place = place;
+                    let pieces = cache.fill(&valid, joining).await;
                     filler.run(pieces, &disk, &key, valid.info.nar_size).await;
                     cache.fills().remove(&key);
                 });
@@ -239,16 +255,21 @@ impl NarCache {
     }
 
     /// The memory first: while it is waited for, no connection to the daemon is held.
-    async fn fill(&self, valid: &Arc<ValidPath>) -> Result<Pieces, FillError> {
-        let memory = self.fill_encoders.reserve(&self.encoding, valid.info.nar_size).await?;
-        let nar = self.store.nar_for_keeping(valid).await?;
+    async fn fill(
+        &self,
+        valid: &Arc<ValidPath>,
+        joining: mpsc::UnboundedReceiver<Client>,
+    ) -> Result<Pieces, FillError> {
+        let memory = self.fill_encoders.reserve_for_any(&self.encoding, valid.info.nar_size, joining).await;
+        // It is read as fast as it is encoded, whoever it is for, and takes nothing of a client's share.
+        let nar = self.store.nar_for_keeping(valid, Client::Server).await?;
         Ok(Pieces::new(nar, valid, &self.encoding, &self.fill_encoders, memory))
     }
 
     /// For one response alone, which may take long: with memory apart from that of fills.
-    async fn pieces_apart(&self, nar: Nar, valid: &ValidPath) -> Result<Pieces, FillError> {
-        let memory = self.body_encoders.reserve(&self.encoding, valid.info.nar_size).await?;
-        Ok(Pieces::new(nar, valid, &self.encoding, &self.body_encoders, memory))
+    async fn pieces_apart(&self, nar: Nar, valid: &ValidPath, client: Client) -> Pieces {
+        let memory = self.body_encoders.reserve(&self.encoding, valid.info.nar_size, client).await;
+        Pieces::new(nar, valid, &self.encoding, &self.body_encoders, memory)
     }
 
     fn key(&self, nar_hash: &NarHash) -> Key {
@@ -261,7 +282,7 @@ impl NarCache {
 }
 
 /// A file to fill, if there is room for the NAR.
-fn begin(disk: &Disk, nar_size: u64) -> io::Result<Option<(Fill, fill::Filler)>> {
+fn begin(disk: &Disk, nar_size: u64) -> io::Result<Option<(Fill, fill::Filler, mpsc::UnboundedReceiver<Client>)>> {
     if !disk.has_room(nar_size)? {
         return Ok(None);
     }

@@ -4,13 +4,13 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use tokio::sync::OwnedSemaphorePermit;
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
 use super::disk::Disk;
 use super::entry::Entry;
 use super::frames::FRAME;
 use super::index::Key;
+use crate::shares::Share;
 
 /// The bytes of a NAR from some place on. What it reads may wait for the disk.
 pub(super) struct Decoded {
@@ -24,19 +24,17 @@ pub(super) struct Decoded {
     decoder: Decoder<'static>,
     /// Bytes of this frame before the wanted ones.
     skip: u64,
-    /// The decoder's window.
-    _memory: OwnedSemaphorePermit,
 }
 
 impl Decoded {
     /// From the byte `first` of the NAR on, which must be one of its bytes.
-    pub(super) fn new(entry: Arc<Entry>, first: u64, memory: OwnedSemaphorePermit) -> io::Result<Self> {
+    pub(super) fn new(entry: Arc<Entry>, first: u64) -> io::Result<Self> {
         let frame = usize::try_from(first / FRAME).map_err(io::Error::other)?;
         let before = entry.frames().iter().take(frame);
         let at: u64 = before.map(|frame| u64::from(frame.compressed)).sum();
         let skip = first % FRAME;
         let decoder = decoder()?;
-        let mut nar = Self { entry, frame, at, end: at, input: Bytes::new(), decoder, skip, _memory: memory };
+        let mut nar = Self { entry, frame, at, end: at, input: Bytes::new(), decoder, skip };
         nar.end = nar.at + nar.length();
         Ok(nar)
     }
@@ -102,6 +100,8 @@ pub struct PlainNar {
     pub(super) decoded: Decoded,
     pub(super) disk: Arc<Disk>,
     pub(super) key: Key,
+    /// The decoder's window.
+    pub(super) _memory: Share,
 }
 
 impl Read for PlainNar {

@@ -20,6 +20,7 @@ use super::entry::{BLOCK, Entry, read_cached};
 use super::fill::{Fill, Progress};
 use super::index::Key;
 use super::{FillError, NarCache};
+use crate::client::Client;
 use crate::store::{Nar, Step, StoreError, ValidPath};
 
 /// How long a response waits for its NAR: clients want a head within a second.
@@ -40,6 +41,8 @@ pub struct CompressedNar {
     pub(super) key: Key,
     /// Nothing if the path is not valid any more: then there is only the disk.
     pub(super) valid: Option<Arc<ValidPath>>,
+    /// Whose share it takes where it is made for one response alone.
+    pub(super) client: Client,
     pub(super) source: Source,
 }
 
@@ -60,7 +63,7 @@ impl CompressedNar {
             }
         }
         if let (Source::Daemon(nar @ None), Some(valid)) = (&mut self.source, &self.valid) {
-            let mut opened = self.cache.store.nar(valid).await?;
+            let mut opened = self.cache.store.nar(valid, self.client).await?;
             opened.begin().await?;
             *nar = Some(Box::new(opened));
         }
@@ -100,7 +103,8 @@ impl CompressedNar {
         match (&self.source, &self.valid) {
             (Source::Disk(entry), _) => Ok(entry.info().size),
             (_, Some(valid)) => {
-                let mut pieces = self.cache.pieces_apart(self.cache.store.nar(valid).await?, valid).await?;
+                let nar = self.cache.store.nar(valid, self.client).await?;
+                let mut pieces = self.cache.pieces_apart(nar, valid, self.client).await;
                 let mut length = 0;
                 while let Some(piece) = pieces.next().await? {
                     length += piece.len() as u64;
@@ -259,11 +263,11 @@ impl CompressedBytes {
 
     /// Goes on from the daemon.
     fn begin_anew(&mut self) {
-        let (cache, valid) = (Arc::clone(&self.nar.cache), self.nar.valid.clone());
+        let (cache, valid, client) = (Arc::clone(&self.nar.cache), self.nar.valid.clone(), self.nar.client);
         self.nar.source = Source::Daemon(None);
         self.work = Some(Box::pin(async move {
             let Some(valid) = valid else { return Done::Begun(Err(FillError::Gone)) };
-            Done::Begun(cache.store.nar(&valid).await.map(Box::new).map_err(FillError::from))
+            Done::Begun(cache.store.nar(&valid, client).await.map(Box::new).map_err(FillError::from))
         }));
     }
 }
@@ -299,12 +303,13 @@ impl CompressedNar {
     /// Compresses for one body, from `first` on. The task ends with its receiver, at the next piece.
     fn stream(&self, nar: Nar, first: u64) -> Option<mpsc::Receiver<Chunk>> {
         let (sender, receiver) = mpsc::channel(1);
-        let (cache, valid) = (Arc::clone(&self.cache), Arc::clone(self.valid.as_ref()?));
+        let (cache, valid, client) = (Arc::clone(&self.cache), Arc::clone(self.valid.as_ref()?), self.client);
         tokio::spawn(async move {
-            let end = match cache.pieces_apart(nar, &valid).await {
-                Ok(pieces) => send(pieces, first, &sender).await,
-                Err(error) => Err(error),
+            let pieces = tokio::select! {
+                pieces = cache.pieces_apart(nar, &valid, client) => pieces,
+                () = sender.closed() => return,
             };
+            let end = send(pieces, first, &sender).await;
             // Nobody may be there any more to be told.
             let _ = sender.send(end.map(|()| None)).await;
         });

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use harmonia_protocol::hash::NarHash;
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
 
 use super::disk::{Disk, DiskError};
 use super::encoding::Encoding;
@@ -70,9 +69,8 @@ fn read_all(entry: &entry::Entry) -> io::Result<Vec<u8>> {
 }
 
 fn plain(entry: Arc<entry::Entry>, first: u64) -> io::Result<Vec<u8>> {
-    let memory = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let mut bytes = Vec::new();
-    Decoded::new(entry, first, memory)?.read_to_end(&mut bytes)?;
+    Decoded::new(entry, first)?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -1,11 +1,12 @@
 //! The loop that accepts connections, and the drain that ends them.
 //!
 //! A connection is accepted only when there is room for it, so that what is too much waits in the
-//! kernel's queue and costs nothing. An error of accept never ends the loop.
+//! kernel's queue and costs nothing. A client that has too many of them has to wait for itself. An error of accept never ends the loop.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -22,8 +23,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::BoxError;
 use super::connection::Server;
+use super::guests::Guests;
 use super::limits::Limits;
 use super::listener::{Listener, Socket};
+use crate::client::Client;
 
 /// Time for a shortage of files or memory to pass; far below any client's connect timeout of 5 s.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -44,19 +47,21 @@ pub async fn serve<S, R, B, F>(
     service: S,
     shutdown: F,
 ) where
-    S: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
+    S: Fn(Client, Request<Incoming>) -> R + Send + Sync + 'static,
     R: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
     F: Future<Output = ()>,
 {
-    let first = *limits.borrow_and_update();
+    let first = limits.borrow_and_update().clone();
     let mut room = Room::new(first.max_connections);
-    let server = Arc::new(Server { tls, limits: first, http: first.builder(), service });
+    let guests = Guests::new(&first);
+    let server = Arc::new(Server { tls, http: first.builder(), limits: first, service });
     let (drain, draining) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut listeners = Turns { listeners, next: 0 };
     let mut errors = AcceptErrors::default();
+    let mut crowd = Crowd::default();
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = async {
@@ -67,13 +72,22 @@ pub async fn serve<S, R, B, F>(
         tokio::select! {
             biased;
             () = shutdown.as_mut() => break,
-            Ok(()) = limits.changed() => room.resize(limits.borrow_and_update().max_connections),
+            Ok(()) = limits.changed() => {
+                let limits = limits.borrow_and_update();
+                room.resize(limits.max_connections);
+                guests.adjust(&limits);
+            }
             Some(ended) = connections.join_next() => report(ended),
-            (permit, socket) = accepted => {
+            (permit, (socket, address)) = accepted => {
+                let client = guests.client(address);
+                let Some(guest) = guests.enter(client) else {
+                    crowd.report(address);
+                    continue;
+                };
                 let (server, draining) = (Arc::clone(&server), draining.clone());
                 connections.spawn(async move {
                     let _permit = permit;
-                    if let Err(error) = server.connection(socket, draining).await {
+                    if let Err(error) = server.connection(socket, guest, draining).await {
                         tracing::debug!(%error, "connection ended");
                     }
                 });
@@ -131,6 +145,26 @@ impl Room {
     }
 }
 
+/// When a client with too many connections was last written to the log.
+#[derive(Default)]
+struct Crowd(Option<Instant>);
+
+impl Crowd {
+    fn report(&mut self, address: Option<IpAddr>) {
+        let now = Instant::now();
+        if self.0.is_some_and(|last| now.duration_since(last) < LOG_INTERVAL) {
+            return;
+        }
+        self.0 = Some(now);
+        let address = address.map(tracing::field::display);
+        tracing::warn!(
+            address,
+            "closing connections of a client that has too many\n  help: if it is a proxy, name it in proxies; if many \
+             machines share the address, raise max_connections_per_client"
+        );
+    }
+}
+
 /// Listeners that are accepted from in turn, so that a busy one does not hide the others.
 struct Turns {
     listeners: Vec<Listener>,
@@ -140,7 +174,7 @@ struct Turns {
 
 impl Turns {
     /// The next connection of any of them. Cancel safe.
-    async fn accept(&mut self) -> io::Result<Socket> {
+    async fn accept(&mut self) -> io::Result<(Socket, Option<IpAddr>)> {
         poll_fn(|cx| {
             for turn in 0..self.listeners.len() {
                 let index = (self.next + turn) % self.listeners.len();
@@ -161,7 +195,7 @@ struct AcceptErrors(HashMap<Option<Errno>, Instant>);
 
 impl AcceptErrors {
     /// The next connection of `listeners`, whatever errors come before it. Cancel safe.
-    async fn survive(&mut self, listeners: &mut Turns) -> Socket {
+    async fn survive(&mut self, listeners: &mut Turns) -> (Socket, Option<IpAddr>) {
         loop {
             let error = match listeners.accept().await {
                 Ok(socket) => return socket,

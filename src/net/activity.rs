@@ -23,7 +23,7 @@ struct State {
     blocked: bool,
     /// Whether a request has ever come.
     served: bool,
-    /// The last progress, or else the accept.
+    /// The last progress, or else the beginning.
     since: Instant,
 }
 

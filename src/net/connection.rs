@@ -18,14 +18,16 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::BoxError;
 use super::activity::{Activity, Verdict};
+use super::guests::Guest;
 use super::limits::Limits;
 use super::listener::Socket;
 use super::watched::{WatchedBody, WatchedSocket};
+use crate::client::Client;
 
 /// How long an idle client has to take note of the end: a round trip of GOAWAY and PING on HTTP/2.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -33,6 +35,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Why a connection ended otherwise than by its client or by HTTP's rules.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
+    #[error("its client's other connections did not end within {0:?}")]
+    NoSeat(Duration),
     #[error("the TLS handshake failed: {0}")]
     Handshake(std::io::Error),
     #[error("the TLS handshake took longer than {0:?}")]
@@ -55,32 +59,45 @@ pub(super) struct Server<S> {
 
 impl<S, R, B> Server<S>
 where
-    S: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
+    S: Fn(Client, Request<Incoming>) -> R + Send + Sync + 'static,
     R: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Serves `socket` until its client leaves, a deadline passes or, once `drain` is true, nothing
-    /// is in flight.
+    /// Serves `socket`, when it is `guest`'s turn, until its client leaves, a deadline passes or, once `drain` is true,
+    /// nothing is in flight.
     ///
     /// Dropping it cuts the connection.
-    pub(super) async fn connection(&self, socket: Socket, drain: watch::Receiver<bool>) -> Result<(), ConnectionError> {
-        let accepted = Instant::now();
-        let activity = Activity::new(accepted);
+    pub(super) async fn connection(
+        &self,
+        socket: Socket,
+        guest: Guest,
+        mut drain: watch::Receiver<bool>,
+    ) -> Result<(), ConnectionError> {
+        let limit = self.limits.seat;
+        let _seat = tokio::select! {
+            biased;
+            seat = guest.seat() => seat,
+            _ = drain.wait_for(|drain| *drain) => return Ok(()),
+            () = sleep(limit) => return Err(ConnectionError::NoSeat(limit)),
+        };
+        let began = Instant::now();
+        let activity = Activity::new(began);
         let socket = WatchedSocket::new(socket, Arc::clone(&activity));
         let Some(tls) = &self.tls else {
-            return self.http(socket, &activity, drain).await;
+            return self.http(socket, guest.client(), &activity, drain).await;
         };
         let limit = self.limits.handshake;
-        let handshake = timeout_at(accepted + limit, tls.accept(socket)).await;
+        let handshake = timeout_at(began + limit, tls.accept(socket)).await;
         let stream =
             handshake.map_err(|_| ConnectionError::HandshakeTimeout(limit))?.map_err(ConnectionError::Handshake)?;
-        self.http(stream, &activity, drain).await
+        self.http(stream, guest.client(), &activity, drain).await
     }
 
     async fn http<I>(
         &self,
         stream: I,
+        client: Client,
         activity: &Arc<Activity>,
         drain: watch::Receiver<bool>,
     ) -> Result<(), ConnectionError>
@@ -89,7 +106,7 @@ where
     {
         let service = service_fn(|request| {
             let in_flight = activity.begin();
-            let response = (self.service)(request);
+            let response = (self.service)(client, request);
             async move {
                 let response = response.await;
                 Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, in_flight)))

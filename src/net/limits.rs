@@ -12,7 +12,7 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 
-use crate::config::Config;
+use crate::config::{Config, Network};
 
 /// Bytes of an HTTP/1 request head, and of a response that hyper keeps ahead of the socket. A Nix
 /// client sends under 1 KiB.
@@ -43,13 +43,19 @@ const ERROR_RESETS: usize = 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Bounds on the connections of all listeners together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at one time; further ones wait in the kernel's queue.
     pub max_connections: usize,
-    /// From accept to the end of the TLS handshake.
+    /// Connections of one client that are served at one time; further ones wait, or are closed.
+    pub max_connections_per_client: usize,
+    /// Where connections come from that are those of many clients.
+    pub proxies: Vec<Network>,
+    /// From accept until a connection is served, which waits for another one of its client to end.
+    pub seat: Duration,
+    /// From when it is served to the end of the TLS handshake.
     pub handshake: Duration,
-    /// From accept to the end of the first request's head.
+    /// From when it is served to the end of the first request's head.
     pub first_request: Duration,
     /// Without a request in flight, the time that the next head takes to arrive included. An idle
     /// connection is closed between one and two times this.
@@ -64,6 +70,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 1024,
+            max_connections_per_client: 256,
+            proxies: Network::LOOPBACK.to_vec(),
+            // Nix gives up a transfer that has been silent for 300 s.
+            seat: Duration::from_secs(240),
             handshake: Duration::from_secs(10),
             first_request: Duration::from_secs(30),
             // libcurl reuses a connection that has been idle for up to 118 s.
@@ -79,7 +89,13 @@ impl Limits {
     /// As `config` says, and by default what it does not.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        Self { max_connections: config.max_connections(), drain: config.shutdown_timeout, ..Self::default() }
+        Self {
+            max_connections: config.max_connections(),
+            max_connections_per_client: config.max_connections_per_client(),
+            proxies: config.proxies.clone(),
+            drain: config.shutdown_timeout,
+            ..Self::default()
+        }
     }
 
     /// hyper's part of the bounds.

@@ -6,7 +6,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll, ready};
@@ -158,12 +158,14 @@ impl Listener {
         }
     }
 
-    /// The next connection, or a promise to wake the task that asked last.
-    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Socket>> {
+    /// The next connection with its peer's address, if it has one, or a promise to wake the task that asked last.
+    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Option<IpAddr>)>> {
         Poll::Ready(match &self.0 {
-            Bound::Tcp(listener, _) => ready!(listener.poll_accept(cx)).map(|(socket, _)| Socket::Tcp(socket)),
+            Bound::Tcp(listener, _) => {
+                ready!(listener.poll_accept(cx)).map(|(socket, peer)| (Socket::Tcp(socket), Some(peer.ip())))
+            }
             Bound::Unix(listener, _) | Bound::Inherited(listener, _) => {
-                ready!(listener.poll_accept(cx)).map(|(socket, _)| Socket::Unix(socket))
+                ready!(listener.poll_accept(cx)).map(|(socket, _)| (Socket::Unix(socket), None))
             }
         })
     }
@@ -269,7 +271,8 @@ mod tests {
     }
 
     async fn accept(listener: &Listener) -> io::Result<Socket> {
-        std::future::poll_fn(|cx| listener.poll_accept(cx)).await
+        let (socket, _) = std::future::poll_fn(|cx| listener.poll_accept(cx)).await?;
+        Ok(socket)
     }
 
     #[tokio::test]

@@ -1,13 +1,14 @@
 //! Listening, connections and their ends.
 //!
 //! Owns the sockets, TLS, the number of connections, every deadline of a connection and the drain
-//! at the end. What a request means is [`crate::http`]'s: it is handed in as a function from
-//! request to response.
+//! at the end. Tells clients apart by their addresses. What a request means is [`crate::http`]'s: it is handed in as a
+//! function from client and request to response.
 //!
 //! - [`listener`]: bind TCP or a Unix socket, accept;
 //! - [`inherited`](mod@inherited): listeners that a service manager passed on;
 //! - [`tls`]: certificate and key from PEM files;
 //! - [`limits`]: the bounds, and what of them hyper enforces;
+//! - `guests`: how many connections each client has;
 //! - `activity` and `watched`: what a connection is doing, seen at its socket and at its bodies;
 //! - `connection`: one connection from handshake to end;
 //! - `accept`: the loop over all of them, and the drain.
@@ -15,6 +16,7 @@
 mod accept;
 mod activity;
 mod connection;
+mod guests;
 pub mod inherited;
 pub mod limits;
 pub mod listener;

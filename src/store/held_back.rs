@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use super::proven::Claim;
 use super::sighting::Sighting;
 use super::{Step, Store, StoreError, ValidPath};
+use crate::client::Client;
 use crate::metrics::Metrics;
 
 /// How long after it failed a path is looked at again; doubled each time up to the last.
@@ -184,9 +185,9 @@ async fn look(store: &Store, claim: &Claim) -> Verdict {
 }
 
 async fn read(store: &Store, claim: &Claim) -> Result<Verdict, StoreError> {
-    let valid = store.infos.ask(claim.path.hash_part(), None).await?;
+    let valid = store.infos.ask(claim.path.hash_part(), None, Client::Server).await?;
     let Some(valid) = valid.filter(|valid| Claim::of(valid) == *claim) else { return Ok(Verdict::Void) };
-    let mut nar = store.nar_for_keeping(&valid).await?;
+    let mut nar = store.nar_for_keeping(&valid, Client::Server).await?;
     while nar.chunk().await?.is_some() {}
     Ok(Verdict::Good)
 }

@@ -1,7 +1,8 @@
 //! The store as the handlers see it: valid paths, their NARs and files, realisations, and the logs of builds.
 //!
 //! Everything but files, debug info and logs comes from nix-daemon over pooled connections; this module never opens Nix's
-//! database and never speaks HTTP. Its promise: a path is `Ok(None)` only if the daemon itself said that it is not valid,
+//! database and never speaks HTTP. What it waits for it has by turns with the others, for the client that it is told
+//! of. Its promise: a path is `Ok(None)` only if the daemon itself said that it is not valid,
 //! and a [`Nar`] that ends well has exactly the size and the hash of its path info.
 
 mod build_log;
@@ -50,6 +51,7 @@ pub use nar::Nar;
 pub use regular_file::RegularFile;
 pub use tree::{Directory, Entry, EntryKind, Found, FoundObject};
 
+use crate::client::Client;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use dial::Dialer;
@@ -177,10 +179,10 @@ impl Store {
     /// nothing. Tells sooner than other questions that it does not.
     pub async fn answers(&self) -> Result<(), StoreError> {
         let questions = async {
-            self.pool.call(&QueryPathFromHashPart(HashPart::ZERO)).await?;
+            self.pool.call(Client::Server, &QueryPathFromHashPart(HashPart::ZERO)).await?;
             let Ok(no_path) = StorePath::from_base_name(NO_PATH) else { return Ok(()) };
             // The protocol does not tell where the daemon's store is, but daemons refuse paths that lie elsewhere.
-            match self.pool.call(&QueryPathInfo(&no_path)).await {
+            match self.pool.call(Client::Server, &QueryPathInfo(&no_path)).await {
                 Err(StoreError::Client { message, before_reply: false }) => {
                     Err(StoreError::OtherStoreDirectory { ours: self.directory.clone(), refusal: message })
                 }
@@ -198,13 +200,13 @@ impl Store {
 
     /// The valid path that has this hash part; `None` if the daemon says that there is none, or if it is held back because
     /// its NAR is wrong. What the daemon said before is used while it is known to hold.
-    pub async fn valid_path(&self, hash: HashPart) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        Ok(self.infos.valid_path(hash).await?.filter(|valid| !self.held_back.holds(valid)))
+    pub async fn valid_path(&self, hash: HashPart, client: Client) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        Ok(self.infos.valid_path(hash, client).await?.filter(|valid| !self.held_back.holds(valid)))
     }
 
     /// The same, by what the daemon says now.
-    pub async fn valid_path_anew(&self, hash: HashPart) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        Ok(self.infos.ask(hash, None).await?.filter(|valid| !self.held_back.holds(valid)))
+    pub async fn valid_path_anew(&self, hash: HashPart, client: Client) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        Ok(self.infos.ask(hash, None, client).await?.filter(|valid| !self.held_back.holds(valid)))
     }
 
     /// Looks again at paths that are held back, whenever it is time, without an end.
@@ -223,16 +225,20 @@ impl Store {
 
     /// Some valid path, to see whether the daemon tells about paths; `None` if the store is empty.
     pub async fn any_path(&self) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        match self.pool.call(&QueryAllValidPaths).await?.first() {
-            Some(path) => self.infos.valid_path(path.hash_part()).await,
+        match self.pool.call(Client::Server, &QueryAllValidPaths).await?.first() {
+            Some(path) => self.infos.valid_path(path.hash_part(), Client::Server).await,
             None => Ok(None),
         }
     }
 
     /// The path that an output of a content-addressed derivation is; `None` if the daemon knows of none, as do those that
     /// have no realisations, or none in the form of `output`.
-    pub async fn realisation(&self, output: &DerivationOutput) -> Result<Option<Realisation>, StoreError> {
-        self.realisations.find(&self.pool, output).await
+    pub async fn realisation(
+        &self,
+        output: &DerivationOutput,
+        client: Client,
+    ) -> Result<Option<Realisation>, StoreError> {
+        self.realisations.find(&self.pool, output, client).await
     }
 
     /// The file or directory that `names` lead to from a valid path, where the store is visible here, and the valid path
@@ -241,6 +247,7 @@ impl Store {
         &self,
         valid: &Arc<ValidPath>,
         names: &[Name],
+        client: Client,
     ) -> Result<Option<(Found, Arc<ValidPath>)>, StoreError> {
         let look = || tree::find(&self.directory, &self.real_directory, &valid.path, names);
         let found = {
@@ -252,17 +259,17 @@ impl Store {
         if found.store_path == valid.path {
             return Ok(Some((found, Arc::clone(valid))));
         }
-        let other = self.valid_path(found.store_path.hash_part()).await?;
+        let other = self.valid_path(found.store_path.hash_part(), client).await?;
         Ok(other.filter(|other| other.path == found.store_path).map(|other| (found, other)))
     }
 
     /// The log of the derivation with this hash part, or of the build of the output that has it.
-    pub async fn build_log(&self, hash: HashPart) -> Result<Option<BuildLog>, StoreError> {
+    pub async fn build_log(&self, hash: HashPart, client: Client) -> Result<Option<BuildLog>, StoreError> {
         let find = |derivation| tokio::task::block_in_place(|| build_log::find(&self.log_dir, derivation));
         if let Some(log) = find(hash)? {
             return Ok(Some(log));
         }
-        match self.infos.valid_path(hash).await?.and_then(|valid| valid.info.deriver.clone()) {
+        match self.infos.valid_path(hash, client).await?.and_then(|valid| valid.info.deriver.clone()) {
             Some(deriver) => find(deriver.hash_part()),
             None => Ok(None),
         }
@@ -274,8 +281,9 @@ impl Store {
         &self,
         id: &BuildId,
         wanted: impl Fn(&ValidPath) -> bool,
+        client: Client,
     ) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        self.debug_info.find(self, id, wanted).await
+        self.debug_info.find(self, id, wanted, client).await
     }
 
     /// A valid path whose NAR has this hash, on the same terms.
@@ -283,8 +291,9 @@ impl Store {
         &self,
         hash: &NarHash,
         wanted: impl Fn(&ValidPath) -> bool,
+        client: Client,
     ) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        self.nar_hashes.find(self, hash, wanted).await
+        self.nar_hashes.find(self, hash, wanted, client).await
     }
 
     /// Looks through the store whenever a question needs it, without an end.
@@ -304,33 +313,45 @@ impl Store {
 
     /// Begins to read the NAR of a valid path, to be hashed or not as the configuration says. The garbage collector leaves
     /// the path alone until the result is dropped.
-    pub async fn nar(&self, valid: &Arc<ValidPath>) -> Result<Nar, StoreError> {
+    pub async fn nar(&self, valid: &Arc<ValidPath>, client: Client) -> Result<Nar, StoreError> {
         let held = self.hold(valid).await?;
-        Ok(self.nars.whole(valid).await?.holding(held))
+        Ok(self.nars.whole(valid, client).await?.holding(held))
     }
 
     /// The same, and hashes it in any case: what is made of it is kept for longer than this program remembers.
-    pub async fn nar_for_keeping(&self, valid: &Arc<ValidPath>) -> Result<Nar, StoreError> {
+    pub async fn nar_for_keeping(&self, valid: &Arc<ValidPath>, client: Client) -> Result<Nar, StoreError> {
         let held = self.hold(valid).await?;
-        Ok(self.nars.hashed(valid).await?.holding(held))
+        Ok(self.nars.hashed(valid, client).await?.holding(held))
     }
 
     /// The same for [`Nar::layout`], which may come of what is known already.
-    pub async fn nar_to_index(&self, valid: &Arc<ValidPath>) -> Result<Nar, StoreError> {
+    pub async fn nar_to_index(&self, valid: &Arc<ValidPath>, client: Client) -> Result<Nar, StoreError> {
         let held = self.hold(valid).await?;
-        Ok(self.nars.to_index(valid).await?.holding(held))
+        Ok(self.nars.to_index(valid, client).await?.holding(held))
     }
 
     /// So many bytes of the NAR from `first` on, if the store's files are to be read and no others have to be read first.
-    pub async fn nar_part_at_hand(&self, valid: &Arc<ValidPath>, first: u64, length: u64) -> Option<Nar> {
-        let part = self.nars.part_at_hand(valid, first, length).await?;
+    pub async fn nar_part_at_hand(
+        &self,
+        valid: &Arc<ValidPath>,
+        first: u64,
+        length: u64,
+        client: Client,
+    ) -> Option<Nar> {
+        let part = self.nars.part_at_hand(valid, first, length, client).await?;
         Some(part.holding(self.hold(valid).await.ok()?))
     }
 
     /// A NAR that has these bytes: a part of it, where that can be read alone, else all of it.
-    pub async fn nar_part(&self, valid: &Arc<ValidPath>, first: u64, length: u64) -> Result<Nar, StoreError> {
+    pub async fn nar_part(
+        &self,
+        valid: &Arc<ValidPath>,
+        first: u64,
+        length: u64,
+        client: Client,
+    ) -> Result<Nar, StoreError> {
         let held = self.hold(valid).await?;
-        Ok(self.nars.part(valid, first, length).await?.holding(held))
+        Ok(self.nars.part(valid, first, length, client).await?.holding(held))
     }
 
     /// Keeps a path from the garbage collector, where that is wanted; an error says that it is not valid any more.

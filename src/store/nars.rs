@@ -17,6 +17,7 @@ use super::pool::Pool;
 use super::proven::{Claim, Proven};
 use super::sighting::Sighting;
 use super::{StoreError, ValidPath};
+use crate::client::Client;
 use crate::config::{Config, NarSource, Verify};
 
 /// The NARs of one store.
@@ -43,46 +44,52 @@ impl Nars {
     }
 
     /// All of it, hashed or not as the configuration says.
-    pub(super) async fn whole(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
-        self.open(valid, self.verify).await
+    pub(super) async fn whole(&self, valid: &ValidPath, client: Client) -> Result<Nar, StoreError> {
+        self.open(valid, self.verify, client).await
     }
 
     /// All of it, hashed.
-    pub(super) async fn hashed(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
-        self.open(valid, Verify::Always).await
+    pub(super) async fn hashed(&self, valid: &ValidPath, client: Client) -> Result<Nar, StoreError> {
+        self.open(valid, Verify::Always, client).await
     }
 
     /// For its index, which takes no more than one proof.
-    pub(super) async fn to_index(&self, valid: &ValidPath) -> Result<Nar, StoreError> {
-        self.open(valid, Verify::First).await
+    pub(super) async fn to_index(&self, valid: &ValidPath, client: Client) -> Result<Nar, StoreError> {
+        self.open(valid, Verify::First, client).await
     }
 
     /// So many bytes from `first` on, if they can be had without reading others.
-    pub(super) async fn part_at_hand(&self, valid: &ValidPath, first: u64, length: u64) -> Option<Nar> {
+    pub(super) async fn part_at_hand(&self, valid: &ValidPath, first: u64, length: u64, client: Client) -> Option<Nar> {
         let files = self.files.as_ref()?;
         let claim = Claim::of(valid);
         let seen = self.proven.look(&claim.path).filter(|seen| self.proven.holds(&claim, *seen))?;
         // Why not is told by the other ways to have them.
-        let stream = files.open(&claim, Some(seen), true, first..first + length).await.ok()??;
+        let stream = files.open(&claim, Some(seen), true, first..first + length, client).await.ok()??;
         Some(Nar::part(Source::Files(stream), self.terms(claim, Some(seen), true), first, length))
     }
 
     /// The same, when the whole has been proven; or all of it, if there are only dumps.
-    pub(super) async fn part(&self, valid: &ValidPath, first: u64, length: u64) -> Result<Nar, StoreError> {
+    pub(super) async fn part(
+        &self,
+        valid: &ValidPath,
+        first: u64,
+        length: u64,
+        client: Client,
+    ) -> Result<Nar, StoreError> {
         if let Some(files) = &self.files {
             self.prove(files, valid).await?;
         }
-        match self.part_at_hand(valid, first, length).await {
+        match self.part_at_hand(valid, first, length, client).await {
             Some(part) => Ok(part),
-            None => self.whole(valid).await,
+            None => self.whole(valid, client).await,
         }
     }
 
-    async fn open(&self, valid: &ValidPath, verify: Verify) -> Result<Nar, StoreError> {
+    async fn open(&self, valid: &ValidPath, verify: Verify, client: Client) -> Result<Nar, StoreError> {
         let claim = Claim::of(valid);
         let seen = self.proven.look(&claim.path);
         let is_proven = verify == Verify::First && seen.is_some_and(|seen| self.proven.holds(&claim, seen));
-        let source = self.source(&claim, seen, is_proven).await;
+        let source = self.source(&claim, seen, is_proven, client).await;
         let source = source.inspect_err(|error| {
             self.infos.doubt(claim.path.hash_part(), error);
             self.held_back.consider(&claim, error);
@@ -90,13 +97,19 @@ impl Nars {
         Ok(Nar::new(source, self.terms(claim, seen, is_proven)))
     }
 
-    async fn source(&self, claim: &Claim, seen: Option<Sighting>, is_proven: bool) -> Result<Source, StoreError> {
+    async fn source(
+        &self,
+        claim: &Claim,
+        seen: Option<Sighting>,
+        is_proven: bool,
+        client: Client,
+    ) -> Result<Source, StoreError> {
         if let Some(files) = &self.files {
-            if let Some(stream) = files.open(claim, seen, is_proven, 0..claim.nar_size).await? {
+            if let Some(stream) = files.open(claim, seen, is_proven, 0..claim.nar_size, client).await? {
                 return Ok(Source::Files(stream));
             }
         }
-        self.pool.nar(&claim.path, claim.nar_size).await.map(|stream| Source::Daemon(Box::new(stream)))
+        self.pool.nar(client, &claim.path, claim.nar_size).await.map(|stream| Source::Daemon(Box::new(stream)))
     }
 
     fn terms(&self, claim: Claim, seen: Option<Sighting>, is_proven: bool) -> Terms {
@@ -118,7 +131,7 @@ impl Nars {
         if let Some(flight) = flight {
             let (files, terms) = (Arc::clone(files), self.terms(claim.clone(), seen, false));
             tokio::spawn(flight.fly(async move {
-                let stream = files.open(&claim, seen, false, 0..claim.nar_size).await;
+                let stream = files.open(&claim, seen, false, 0..claim.nar_size, Client::Server).await;
                 if let Some(stream) = stream.inspect_err(|error| terms.held_back.consider(&claim, error))? {
                     let mut nar = Nar::new(Source::Files(stream), terms);
                     while nar.chunk().await?.is_some() {}

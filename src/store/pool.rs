@@ -1,9 +1,11 @@
 //! Connections that are kept and reused: some for questions, others for NARs, each with its own bound, so that
-//! downloads never stand in the way of narinfos.
+//! downloads never stand in the way of narinfos. Those who wait are served by turns, and a client that keeps NARs waiting
+//! for it has no more connections than it leaves.
 //!
 //! A connection comes back into use only if its client says that it is in step and silent, and is neither old (a
 //! daemon process outlives the upgrade of its parent) nor was idle for long (each is a process on the host).
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use deadpool::managed::{
     self, BuildError, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, WeakPool,
 };
 use harmonia_protocol::StorePath;
-use harmonia_protocol::client::{Client, NarStream};
+use harmonia_protocol::client::{Client as DaemonClient, NarStream};
 use harmonia_protocol::error::Step as ClientStep;
 use harmonia_protocol::handshake::Session;
 use harmonia_protocol::operation::{Opcode, Operation};
@@ -21,7 +23,9 @@ use super::dial::Dialer;
 use super::error::outcome;
 use super::transport::Transport;
 use super::{Step, StoreError};
+use crate::client::Client;
 use crate::metrics::{self, Occupancy, Outcome, PoolName};
+use crate::shares::{Share, Shares};
 
 /// How long a connection may be unused.
 const MAX_IDLE: Duration = Duration::from_secs(60);
@@ -30,23 +34,42 @@ const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(15);
 
-/// A client on loan from the pool.
-pub(super) type Loan = Object<Manager>;
+/// A connection on loan.
+#[derive(Debug)]
+pub(super) struct Loan {
+    // First: it is there again when its place is.
+    connection: Object<Manager>,
+    _place: Share,
+}
+
+impl Deref for Loan {
+    type Target = DaemonClient<Transport>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.connection
+    }
+}
+
+impl DerefMut for Loan {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.connection
+    }
+}
 
 /// Makes and checks connections for deadpool.
 #[derive(Debug)]
 pub(super) struct Manager(Arc<Dialer>);
 
 impl managed::Manager for Manager {
-    type Type = Client<Transport>;
+    type Type = DaemonClient<Transport>;
     type Error = StoreError;
 
-    async fn create(&self) -> Result<Client<Transport>, StoreError> {
+    async fn create(&self) -> Result<DaemonClient<Transport>, StoreError> {
         // Boxed: dialling is rare, and its state would lie in the future of every request.
         Box::pin(self.0.dial()).await
     }
 
-    async fn recycle(&self, client: &mut Client<Transport>, metrics: &Metrics) -> RecycleResult<StoreError> {
+    async fn recycle(&self, client: &mut DaemonClient<Transport>, metrics: &Metrics) -> RecycleResult<StoreError> {
         if client.is_idle() && is_fresh(*metrics) { Ok(()) } else { Err(RecycleError::message("out of use")) }
     }
 }
@@ -59,8 +82,8 @@ fn is_fresh(metrics: Metrics) -> bool {
 #[derive(Debug)]
 pub(super) struct Pool {
     dialer: Arc<Dialer>,
-    questions: managed::Pool<Manager>,
-    nars: managed::Pool<Manager>,
+    questions: Connections,
+    nars: Connections,
     metrics: Arc<metrics::Metrics>,
 }
 
@@ -73,36 +96,36 @@ impl Pool {
     ) -> Result<Self, BuildError> {
         Ok(Self {
             dialer: Arc::clone(dialer),
-            questions: connections(dialer, max_questions, Step::FreeConnection)?,
-            nars: connections(dialer, max_nars, Step::FreeNarStream)?,
+            questions: Connections::new(dialer, max_questions, Shares::by_turns, Step::FreeConnection)?,
+            nars: Connections::new(dialer, max_nars, Shares::kept, Step::FreeNarStream)?,
             metrics,
         })
     }
 
-    /// Asks one question. If the connection turns out to be dead before a byte of the reply has come, the question is
+    /// Asks one question for a client. If the connection turns out to be dead before a byte of the reply has come, the question is
     /// asked once more on a fresh one: none of the operations of a cache does anything twice.
-    pub(super) async fn call<O: Operation>(&self, operation: &O) -> Result<O::Reply, StoreError> {
-        match self.call_once(operation).await {
+    pub(super) async fn call<O: Operation>(&self, client: Client, operation: &O) -> Result<O::Reply, StoreError> {
+        match self.call_once(client, operation).await {
             Err(error) if error.is_before_reply() => {
-                discard_idle(&self.questions);
-                self.call_once(operation).await
+                self.questions.discard_idle();
+                self.call_once(client, operation).await
             }
             result => result,
         }
     }
 
-    async fn call_once<O: Operation>(&self, operation: &O) -> Result<O::Reply, StoreError> {
-        let mut client = loan(&self.questions, Step::FreeConnection).await?;
-        self.call_on(&mut client, operation).await
+    async fn call_once<O: Operation>(&self, client: Client, operation: &O) -> Result<O::Reply, StoreError> {
+        let mut loan = self.questions.loan(client).await?;
+        self.call_on(&mut loan, operation).await
     }
 
     /// Asks one question on this connection.
     pub(super) async fn call_on<O: Operation>(
         &self,
-        client: &mut Client<Transport>,
+        connection: &mut DaemonClient<Transport>,
         operation: &O,
     ) -> Result<O::Reply, StoreError> {
-        let result = Step::Daemon(ClientStep::Operation(O::OPCODE)).bound(client.call(operation)).await;
+        let result = Step::Daemon(ClientStep::Operation(O::OPCODE)).bound(connection.call(operation)).await;
         if !matches!(result, Err(StoreError::Unsupported(_))) {
             self.metrics.operation(O::OPCODE, outcome(&result));
         }
@@ -110,7 +133,7 @@ impl Pool {
     }
 
     /// A connection that belongs to no pool.
-    pub(super) async fn dial(&self) -> Result<Client<Transport>, StoreError> {
+    pub(super) async fn dial(&self) -> Result<DaemonClient<Transport>, StoreError> {
         Box::pin(self.dialer.dial()).await
     }
 
@@ -118,10 +141,10 @@ impl Pool {
     /// times with a pause in between.
     pub(super) async fn spare(&self, attempts: usize, pause: Duration) -> Result<Loan, StoreError> {
         for _ in 0..attempts {
-            if self.is_free_beside(1) {
-                let loan = loan(&self.questions, Step::FreeConnection).await?;
+            if self.questions.places.free() > 1 {
+                let loan = self.questions.loan(Client::Server).await?;
                 // Others may have come while this one was made.
-                if self.is_free_beside(0) {
+                if self.questions.places.free() > 0 {
                     return Ok(loan);
                 }
             }
@@ -130,20 +153,14 @@ impl Pool {
         Err(StoreError::Late(Step::FreeConnection))
     }
 
-    /// Whether there is a connection to be had, beside those in use and so many more.
-    fn is_free_beside(&self, more: usize) -> bool {
-        let deadpool::Status { max_size, size, available, waiting } = self.questions.status();
-        size.saturating_sub(available) + waiting + more < max_size
-    }
-
     /// Asks many questions at once; the replies are in their order.
     pub(super) async fn call_all<O: Operation>(
         &self,
-        client: &mut Client<Transport>,
+        connection: &mut DaemonClient<Transport>,
         operations: &[O],
     ) -> Result<Vec<Result<O::Reply, DaemonError>>, StoreError> {
         let step = Step::Daemon(ClientStep::Operation(O::OPCODE));
-        let replies = step.bound(client.pipeline(operations)).await;
+        let replies = step.bound(connection.pipeline(operations)).await;
         match &replies {
             Ok(replies) => {
                 for reply in replies {
@@ -155,20 +172,29 @@ impl Pool {
         replies
     }
 
-    /// Begins a NAR, retried in the same way.
-    pub(super) async fn nar(&self, path: &StorePath, size: u64) -> Result<NarStream<Loan, Transport>, StoreError> {
-        match self.nar_once(path, size).await {
+    /// Begins a NAR for a client, retried in the same way.
+    pub(super) async fn nar(
+        &self,
+        client: Client,
+        path: &StorePath,
+        size: u64,
+    ) -> Result<NarStream<Loan, Transport>, StoreError> {
+        match self.nar_once(client, path, size).await {
             Err(error) if error.is_before_reply() => {
-                discard_idle(&self.nars);
-                self.nar_once(path, size).await
+                self.nars.discard_idle();
+                self.nar_once(client, path, size).await
             }
             result => result,
         }
     }
 
-    async fn nar_once(&self, path: &StorePath, size: u64) -> Result<NarStream<Loan, Transport>, StoreError> {
-        let client = loan(&self.nars, Step::FreeNarStream).await?;
-        let opened = NarStream::open(client, path, size);
+    async fn nar_once(
+        &self,
+        client: Client,
+        path: &StorePath,
+        size: u64,
+    ) -> Result<NarStream<Loan, Transport>, StoreError> {
+        let opened = NarStream::open(self.nars.loan(client).await?, path, size);
         let result = Step::Daemon(ClientStep::Operation(Opcode::NarFromPath)).bound(opened).await;
         self.metrics.operation(Opcode::NarFromPath, outcome(&result));
         result
@@ -176,9 +202,10 @@ impl Pool {
 
     /// Enters how the pools are used now.
     pub(super) fn record(&self) {
-        for (name, pool) in [(PoolName::Questions, &self.questions), (PoolName::Nars, &self.nars)] {
-            let deadpool::Status { max_size, size, available, waiting } = pool.status();
+        for (name, connections) in [(PoolName::Questions, &self.questions), (PoolName::Nars, &self.nars)] {
+            let deadpool::Status { max_size, size, available, .. } = connections.pool.status();
             let in_use = size.saturating_sub(available);
+            let waiting = connections.places.waiting();
             self.metrics.pool(name, Occupancy { max_size, size, in_use, waiting });
         }
     }
@@ -189,33 +216,47 @@ impl Pool {
     }
 
     pub(super) async fn session(&self) -> Result<Session, StoreError> {
-        Ok(loan(&self.questions, Step::FreeConnection).await?.session().clone())
+        Ok(self.questions.loan(Client::Server).await?.session().clone())
     }
 }
 
-/// Where one idle connection has died, the others have: the daemon was restarted.
-fn discard_idle(pool: &managed::Pool<Manager>) {
-    pool.retain(|_, _| false);
+/// Connections that are shared by the same rule.
+#[derive(Debug)]
+struct Connections {
+    pool: managed::Pool<Manager>,
+    /// As many as connections: whoever has one need not wait for the pool.
+    places: Shares,
+    wait: Step,
 }
 
-async fn loan(pool: &managed::Pool<Manager>, wait: Step) -> Result<Loan, StoreError> {
-    pool.get().await.map_err(|error| match error {
-        PoolError::Backend(error) => error,
-        PoolError::Timeout(_) | PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
-            StoreError::Late(wait)
-        }
-    })
-}
+impl Connections {
+    fn new(dialer: &Arc<Dialer>, max_size: usize, shares: fn(usize) -> Shares, wait: Step) -> Result<Self, BuildError> {
+        let mut config = managed::PoolConfig::new(max_size);
+        // The last one used is used next: those that are not needed grow idle and are closed.
+        config.queue_mode = QueueMode::Lifo;
+        let pool = managed::Pool::builder(Manager(Arc::clone(dialer))).config(config).build()?;
+        tokio::spawn(sweep(pool.weak()));
+        Ok(Self { pool, places: shares(max_size), wait })
+    }
 
-fn connections(dialer: &Arc<Dialer>, max_size: usize, wait: Step) -> Result<managed::Pool<Manager>, BuildError> {
-    let mut config = managed::PoolConfig::new(max_size);
-    config.timeouts.wait = Some(wait.deadline());
-    // The last one used is used next: those that are not needed grow idle and are closed.
-    config.queue_mode = QueueMode::Lifo;
-    let builder = managed::Pool::builder(Manager(Arc::clone(dialer))).config(config);
-    let pool = builder.runtime(deadpool::Runtime::Tokio1).build()?;
-    tokio::spawn(sweep(pool.weak()));
-    Ok(pool)
+    async fn loan(&self, client: Client) -> Result<Loan, StoreError> {
+        let late = StoreError::Late(self.wait);
+        let place = tokio::time::timeout(self.wait.deadline(), self.places.take(client, 1)).await;
+        let place = place.map_err(|_| late.clone())?;
+        let connection = self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => error,
+            PoolError::Timeout(_)
+            | PoolError::Closed
+            | PoolError::NoRuntimeSpecified
+            | PoolError::PostCreateHook(_) => late,
+        })?;
+        Ok(Loan { connection, _place: place })
+    }
+
+    /// Where one idle connection has died, the others have: the daemon was restarted.
+    fn discard_idle(&self) {
+        self.pool.retain(|_, _| false);
+    }
 }
 
 /// Closes connections that have been idle or kept for too long, for as long as the pool exists.

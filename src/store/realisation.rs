@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::pool::Pool;
 use super::{Step, StoreError};
+use crate::client::Client;
 
 /// How long a daemon that died is not asked again: as long as clients remember what is not there.
 const PEACE: Duration = Duration::from_secs(60 * 60);
@@ -45,7 +46,12 @@ impl Realisations {
 
     /// The realisation of an output; `None` if the daemon says that it knows of none, if it cannot be asked in the form
     /// of this output and so has none, or if it cannot be asked at all.
-    pub(super) async fn find(&self, pool: &Pool, output: &DerivationOutput) -> Result<Option<Realisation>, StoreError> {
+    pub(super) async fn find(
+        &self,
+        pool: &Pool,
+        output: &DerivationOutput,
+        client: Client,
+    ) -> Result<Option<Realisation>, StoreError> {
         if self.is_left_in_peace() {
             return Ok(None);
         }
@@ -57,7 +63,7 @@ impl Realisations {
         if self.is_left_in_peace() {
             return Ok(None);
         }
-        let error = match pool.call(&QueryRealisation(output)).await {
+        let error = match pool.call(client, &QueryRealisation(output)).await {
             Ok(realisation) => {
                 self.learn(Known::Answers);
                 return Ok(realisation);
@@ -66,7 +72,7 @@ impl Realisations {
             Err(error) => error,
         };
         // It was asked on two connections, the second one fresh.
-        if !error.is_before_reply() || pool.call(&QueryPathFromHashPart(HashPart::ZERO)).await.is_err() {
+        if !error.is_before_reply() || pool.call(client, &QueryPathFromHashPart(HashPart::ZERO)).await.is_err() {
             return Err(error);
         }
         self.learn(Known::Died(Instant::now()));
@@ -133,14 +139,15 @@ mod tests {
         let connection = move |_, stream| dies(stream, Arc::clone(&count), &[LAST, 0]);
         let (_directory, store) = store_after(GREETING_OF_1_27, |_| (), connection);
         let output = output();
-        let (one, other) = tokio::join!(store.realisation(&output), store.realisation(&output));
+        let (one, other) =
+            tokio::join!(store.realisation(&output, Client::Server), store.realisation(&output, Client::Server));
         assert_eq!((one.unwrap(), other.unwrap()), (None, None));
-        assert_eq!(store.realisation(&output).await.unwrap(), None);
+        assert_eq!(store.realisation(&output, Client::Server).await.unwrap(), None);
         assert_eq!(deaths.load(Ordering::Relaxed), 2);
         tokio::time::pause();
         tokio::time::advance(PEACE).await;
         tokio::time::resume();
-        assert_eq!(store.realisation(&output).await.unwrap(), None);
+        assert_eq!(store.realisation(&output, Client::Server).await.unwrap(), None);
         assert_eq!(deaths.load(Ordering::Relaxed), 4);
     }
 
@@ -154,7 +161,7 @@ mod tests {
             },
         );
         for _ in 0..2 {
-            let error = store.realisation(&output()).await.unwrap_err();
+            let error = store.realisation(&output(), Client::Server).await.unwrap_err();
             assert!(error.is_before_reply(), "{error}");
         }
     }
@@ -163,6 +170,6 @@ mod tests {
     async fn a_daemon_without_realisations_has_none_and_is_not_asked() {
         // It would be late.
         let (_directory, store) = store(|_, stream| listen(stream));
-        assert_eq!(store.realisation(&output()).await.unwrap(), None);
+        assert_eq!(store.realisation(&output(), Client::Server).await.unwrap(), None);
     }
 }

@@ -3,8 +3,10 @@
 //! Real clients hide what the tests are about: they follow, retry, decode and normalise.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 /// No answer takes this long; a test that hangs says nothing.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -13,11 +15,23 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy)]
 pub(crate) struct Http {
     address: SocketAddr,
+    /// Where it asks from, if it matters.
+    source: Option<IpAddr>,
 }
 
 impl Http {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address }
+        Self { address, source: None }
+    }
+
+    /// The same from another of this machine's addresses.
+    pub(crate) fn from(self, source: [u8; 4]) -> Self {
+        Self { source: Some(source.into()), ..self }
+    }
+
+    /// A connection from there.
+    pub(crate) fn connect(self) -> io::Result<Connection> {
+        Connection::open_from(self.source, self.address)
     }
 
     /// GET; panics unless a complete response comes.
@@ -52,7 +66,7 @@ impl Http {
 
     /// Sends these bytes, and reads to the end of the connection.
     pub(crate) fn exchange(self, raw: &[u8]) -> Vec<u8> {
-        let mut connection = Connection::open(self.address).unwrap();
+        let mut connection = self.connect().unwrap();
         connection.send(raw).unwrap();
         let mut answer = Vec::new();
         connection.stream.read_to_end(&mut answer).unwrap();
@@ -61,7 +75,7 @@ impl Http {
 
     /// Sends these bytes, and reads one response.
     pub(crate) fn request(self, raw: &[u8]) -> io::Result<Response> {
-        let mut connection = Connection::open(self.address)?;
+        let mut connection = self.connect()?;
         connection.send(raw)?;
         connection.receive(raw.starts_with(b"HEAD "))
     }
@@ -89,7 +103,16 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        Self::open_from(None, address)
+    }
+
+    fn open_from(source: Option<IpAddr>, address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        if let Some(source) = source {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        socket.connect_timeout(&address.into(), TIMEOUT)?;
+        let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;

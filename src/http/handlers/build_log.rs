@@ -12,9 +12,10 @@ use super::super::App;
 use super::super::body::Body;
 use super::super::error::HandlerError;
 use super::super::file_body::FileBody;
-use super::super::files::Slot;
 use super::super::response::{Keep, Reply, etag, is_held, not_modified, refusal, reply, set, set_nosniff};
 use super::file;
+use crate::client::Client;
+use crate::shares::Share;
 use crate::store::{BuildLog, LogForm, RegularFile, StoreError};
 
 /// The largest window of a zstd frame, 8 MiB: what levels up to 19 use, and what a client may have to spend on one.
@@ -26,9 +27,10 @@ pub(in crate::http) async fn respond(
     method: &Method,
     headers: &HeaderMap,
     hash: HashPart,
+    client: Client,
 ) -> Result<Reply, HandlerError> {
-    let slot = app.files.open().await;
-    let Some(BuildLog { file, form }) = app.store.build_log(hash).await? else {
+    let slot = app.files.open(client).await;
+    let Some(BuildLog { file, form }) = app.store.build_log(hash, client).await? else {
         return Ok(refusal(StatusCode::NOT_FOUND));
     };
     let mut reply = match form {
@@ -36,7 +38,7 @@ pub(in crate::http) async fn respond(
             let tag = etag(file.version());
             file::respond(app, method, headers, file, tag, Keep::WhileCurrent, slot)?
         }
-        form => decoded(app, method, headers, file, form, slot).await?,
+        form => decoded(app, method, headers, file, form, (slot, client)).await?,
     };
     if reply.status().is_success() {
         set(&mut reply, CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -52,7 +54,7 @@ async fn decoded(
     headers: &HeaderMap,
     file: RegularFile,
     form: LogForm,
-    slot: Slot,
+    (slot, client): (Share, Client),
 ) -> Result<Reply, HandlerError> {
     let tag = etag(&format!("{}-text", file.version()));
     if is_held(headers, &tag) {
@@ -61,17 +63,16 @@ async fn decoded(
     let body = if *method == Method::HEAD {
         Body::empty()
     } else {
-        Body::File(Box::new(decode(app, file, form, slot).await?))
+        Body::File(Box::new(decode(app, file, form, vec![slot, app.files.large(client).await])?))
     };
     let mut reply = reply(StatusCode::OK, Keep::WhileCurrent, body);
     set(&mut reply, ETAG, tag);
     Ok(reply)
 }
 
-async fn decode(app: &App, file: RegularFile, form: LogForm, slot: Slot) -> Result<FileBody, StoreError> {
+fn decode(app: &App, file: RegularFile, form: LogForm, slots: Vec<Share>) -> Result<FileBody, StoreError> {
     let path = file.path().to_owned();
     let failed = |cause| StoreError::file(&path, &cause);
-    let slots = vec![slot, app.files.large().await];
     let reads = app.files.reads().clone();
     Ok(match form {
         LogForm::Zstd => {

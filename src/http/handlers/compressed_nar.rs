@@ -20,6 +20,7 @@ use super::super::response::{
     Keep, Reply, is_held, nar_etag, not_modified, refusal, reply, set, set_length, unsatisfiable,
 };
 use super::nar;
+use crate::client::Client;
 use crate::nar_cache::{CompressedNar, EncodingTag, FillError};
 use crate::store::ValidPath;
 
@@ -30,23 +31,24 @@ pub(in crate::http) async fn respond(
     hash: HashPart,
     nar_hash: NarHash,
     tag: &EncodingTag,
+    client: Client,
 ) -> Result<Reply, HandlerError> {
-    let valid = nar::current(app, hash, nar_hash).await?;
+    let valid = nar::current(app, hash, nar_hash, client).await?;
     let is_resumed = request.headers.contains_key(RANGE) && request.method == Method::GET;
     let etag = nar_etag(hash, &nar_hash.to_nix32(), Some(tag.as_str()));
     let is_ours = tag == app.nars.tag();
     let mut reply = match valid {
         Some(_) if is_held(&request.headers, &etag) => return Ok(not_modified(Keep::Forever, etag)),
         Some(valid) if request.method == Method::HEAD => head(app, &valid, is_ours),
-        Some(valid) if is_ours => resumable(request, &etag, app.nars.compressed(&valid)).await?,
-        Some(valid) => match app.nars.kept(tag, &nar_hash) {
+        Some(valid) if is_ours => resumable(request, &etag, app.nars.compressed(&valid, client)).await?,
+        Some(valid) => match app.nars.kept(tag, &nar_hash, client) {
             Some(kept) => resumable(request, &etag, kept).await?,
             // Whose first bytes the client has cannot be known.
             None if is_resumed => return Ok(refusal(StatusCode::NOT_FOUND)),
-            None => return of_another_encoder(app, request, &valid).await,
+            None => return of_another_encoder(app, request, &valid, client).await,
         },
         // A download that has begun may end, unless it might be of a path that is not given out.
-        None => match app.nars.kept(tag, &nar_hash).filter(|_| is_resumed && !app.signer.load().withholds()) {
+        None => match app.nars.kept(tag, &nar_hash, client).filter(|_| is_resumed && !app.signer.load().withholds()) {
             Some(kept) => resumable(request, &etag, kept).await?,
             None => return Ok(refusal(StatusCode::NOT_FOUND)),
         },
@@ -106,8 +108,13 @@ pub(super) async fn whole(request: &Parts, keep: Keep, mut nar: CompressedNar) -
 /// The NAR as this release compresses it, for a client that has nothing of it yet. Other releases answered other bytes
 /// under this URL, so nobody may keep these or ask for a part of them: a client that gets them broken off has to give the
 /// download up, which is better than bytes that do not fit together.
-async fn of_another_encoder(app: &App, request: &Parts, valid: &Arc<ValidPath>) -> Result<Reply, HandlerError> {
-    let mut reply = whole(request, Keep::Not, app.nars.compressed(valid)).await?;
+async fn of_another_encoder(
+    app: &App,
+    request: &Parts,
+    valid: &Arc<ValidPath>,
+    client: Client,
+) -> Result<Reply, HandlerError> {
+    let mut reply = whole(request, Keep::Not, app.nars.compressed(valid, client)).await?;
     set(&mut reply, ACCEPT_RANGES, HeaderValue::from_static("none"));
     set(&mut reply, CONTENT_TYPE, nar::TYPE);
     Ok(reply)

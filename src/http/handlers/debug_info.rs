@@ -9,11 +9,12 @@ use serde_json::json;
 use super::super::App;
 use super::super::error::HandlerError;
 use super::super::route::nar_url;
+use crate::client::Client;
 use crate::store::BuildId;
 
 /// The NAR and the file in it; `None` if no valid path has it.
-pub(in crate::http) async fn render(app: &App, id: &BuildId) -> Result<Option<Bytes>, HandlerError> {
-    let Some(valid) = app.store.debug_info(id, |valid| app.serves(valid)).await? else { return Ok(None) };
+pub(in crate::http) async fn render(app: &App, id: &BuildId, client: Client) -> Result<Option<Bytes>, HandlerError> {
+    let Some(valid) = app.store.debug_info(id, |valid| app.serves(valid), client).await? else { return Ok(None) };
     let url = nar_url(valid.path.hash_part(), &valid.info.nar_hash)?;
     Ok(Some(json!({ "archive": format!("../{}", url.as_str()), "member": id.member() }).to_string().into()))
 }

@@ -18,11 +18,17 @@ use hyper::header::HeaderMap;
 use super::super::App;
 use super::super::error::HandlerError;
 use super::super::response::{Keep, Reply, refusal};
+use crate::client::Client;
 
 /// Answers a request for the listing of the path with this hash part.
-pub(in crate::http) async fn respond(app: &App, headers: &HeaderMap, hash: HashPart) -> Result<Reply, HandlerError> {
-    let Some(valid) = app.valid_path(hash).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
-    let mut nar = app.store.nar_to_index(&valid).await?;
+pub(in crate::http) async fn respond(
+    app: &App,
+    headers: &HeaderMap,
+    hash: HashPart,
+    client: Client,
+) -> Result<Reply, HandlerError> {
+    let Some(valid) = app.valid_path(hash, client).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
+    let mut nar = app.store.nar_to_index(&valid, client).await?;
     let Some(layout) = nar.layout().await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     // The largest packages take a tenth of a second, which other requests need not wait for.
     let reply = tokio::task::block_in_place(|| {

@@ -20,6 +20,7 @@ use super::super::response::{
     Keep, Reply, is_held, nar_etag, not_modified, refusal, reply, set, set_coding, set_length, set_vary, unsatisfiable,
 };
 use super::compressed_nar;
+use crate::client::Client;
 use crate::store::{Nar, StoreError, ValidPath};
 
 /// What a NAR is, compressed or not.
@@ -31,8 +32,9 @@ pub(in crate::http) async fn respond(
     request: &Parts,
     hash: HashPart,
     nar_hash: NarHash,
+    client: Client,
 ) -> Result<Reply, HandlerError> {
-    let Some(valid) = current(app, hash, nar_hash).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
+    let Some(valid) = current(app, hash, nar_hash, client).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     let wanted = Wanted::of(app, request, &valid);
     let size = valid.info.nar_size;
     let mut reply = match wanted.representation {
@@ -40,17 +42,17 @@ pub(in crate::http) async fn respond(
         Representation::Unsatisfiable => unsatisfiable(size),
         Representation::Whole(coding) if request.method == Method::HEAD => head(app, coding, &valid),
         Representation::Whole(Coding::Zstd) => {
-            let mut reply = compressed_nar::whole(request, Keep::Forever, app.nars.compressed(&valid)).await?;
+            let mut reply = compressed_nar::whole(request, Keep::Forever, app.nars.compressed(&valid, client)).await?;
             set_coding(&mut reply, Coding::Zstd);
             reply
         }
         Representation::Whole(Coding::Identity) => {
-            let mut reply = reply(StatusCode::OK, Keep::Forever, plain(app, &valid, 0, size).await?);
+            let mut reply = reply(StatusCode::OK, Keep::Forever, plain(app, &valid, 0, size, client).await?);
             set_length(&mut reply, size);
             reply
         }
         Representation::Part(part) => {
-            let body = plain(app, &valid, part.first(), part.len()).await?;
+            let body = plain(app, &valid, part.first(), part.len(), client).await?;
             let mut reply = reply(StatusCode::PARTIAL_CONTENT, Keep::Forever, body);
             if let Ok(range) = HeaderValue::from_str(&part.content_range()) {
                 set(&mut reply, CONTENT_RANGE, range);
@@ -74,11 +76,12 @@ pub(super) async fn current(
     app: &App,
     hash: HashPart,
     nar_hash: NarHash,
+    client: Client,
 ) -> Result<Option<Arc<ValidPath>>, HandlerError> {
-    let mut valid = app.valid_path(hash).await?;
+    let mut valid = app.valid_path(hash, client).await?;
     if valid.as_ref().is_some_and(|valid| valid.info.nar_hash != nar_hash) {
         // Only the daemon says that there is no such NAR, and not what it said a while ago.
-        valid = app.store.valid_path_anew(hash).await?.filter(|valid| app.serves(valid));
+        valid = app.store.valid_path_anew(hash, client).await?.filter(|valid| app.serves(valid));
     }
     // Rebuilt since that URL was given out: other bytes.
     Ok(valid.filter(|valid| valid.info.nar_hash == nar_hash))
@@ -141,26 +144,32 @@ fn head(app: &App, coding: Coding, valid: &ValidPath) -> Reply {
 /// So many bytes of the NAR from `first` on. A part is read from the store's files, where those are to be read and have
 /// been proven; or it is decoded, where the compressed form is kept; else it takes the whole. The daemon dumps a NAR in half
 /// the time that its compressed form takes to decode, but only from the start. What neither can give now is decoded too.
-async fn plain(app: &App, valid: &Arc<ValidPath>, first: u64, length: u64) -> Result<Body, HandlerError> {
+async fn plain(
+    app: &App,
+    valid: &Arc<ValidPath>,
+    first: u64,
+    length: u64,
+    client: Client,
+) -> Result<Body, HandlerError> {
     if length < valid.info.nar_size {
-        if let Some(part) = app.store.nar_part_at_hand(valid, first, length).await {
+        if let Some(part) = app.store.nar_part_at_hand(valid, first, length, client).await {
             return Ok(body(part, first, length));
         }
-        if let Some(body) = kept(app, valid, first, length).await {
+        if let Some(body) = kept(app, valid, first, length, client).await {
             return Ok(body);
         }
     }
-    match read(app, valid, first, length).await {
+    match read(app, valid, first, length, client).await {
         Ok(body) => Ok(body),
-        Err(error) => kept(app, valid, first, length).await.ok_or(error.into()),
+        Err(error) => kept(app, valid, first, length, client).await.ok_or(error.into()),
     }
 }
 
-async fn read(app: &App, valid: &Arc<ValidPath>, first: u64, length: u64) -> Result<Body, StoreError> {
+async fn read(app: &App, valid: &Arc<ValidPath>, first: u64, length: u64, client: Client) -> Result<Body, StoreError> {
     let mut nar = if length < valid.info.nar_size {
-        app.store.nar_part(valid, first, length).await?
+        app.store.nar_part(valid, first, length, client).await?
     } else {
-        app.store.nar(valid).await?
+        app.store.nar(valid, client).await?
     };
     nar.begin().await?;
     Ok(body(nar, first, length))
@@ -170,10 +179,10 @@ fn body(nar: Nar, first: u64, length: u64) -> Body {
     Body::Nar(Box::new(NarBody::new(nar, first, length)))
 }
 
-async fn kept(app: &App, valid: &ValidPath, first: u64, length: u64) -> Option<Body> {
-    let nar = app.nars.plain(&valid.info.nar_hash, first)?;
+async fn kept(app: &App, valid: &ValidPath, first: u64, length: u64, client: Client) -> Option<Body> {
+    let nar = app.nars.plain(&valid.info.nar_hash, first, client)?;
     let name = PathBuf::from(app.store.directory().full_path(&valid.path));
-    let slots = vec![app.files.open().await];
+    let slots = vec![app.files.open(client).await];
     let body = FileBody::new(nar, name, Some(length), Arc::clone(app.files.reads()), slots);
     Some(Body::File(Box::new(body)))
 }

@@ -16,6 +16,7 @@ use super::super::response::{Keep, Reply, refusal, set_vary};
 use super::super::route::{compressed_nar_url, nar_url};
 use super::super::text::Text;
 use super::super::user_agent::takes_zstd_nars;
+use crate::client::Client;
 use crate::nar_cache::FileInfo;
 use crate::store::ValidPath;
 
@@ -26,8 +27,9 @@ pub(in crate::http) async fn respond(
     headers: &HeaderMap,
     hash: HashPart,
     syntax: Syntax,
+    client: Client,
 ) -> Result<Reply, HandlerError> {
-    let Some(valid) = app.valid_path(hash).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
+    let Some(valid) = app.valid_path(hash, client).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     app.store.given_out(&valid);
     let file = app.nars.file_info(&valid.info.nar_hash).filter(|_| app.compression.is_some());
     let nar = match app.compression {

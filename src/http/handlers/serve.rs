@@ -21,6 +21,7 @@ use super::super::error::HandlerError;
 use super::super::response::{Keep, Reply, etag, refusal, reply, set, set_length, set_nosniff};
 use super::super::route::{Place, Root};
 use super::file;
+use crate::client::Client;
 use crate::store::{Directory, Found, FoundObject, StoreError, ValidPath};
 
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -36,13 +37,14 @@ pub(in crate::http) async fn respond(
     method: &Method,
     headers: &HeaderMap,
     place: &Place,
+    client: Client,
 ) -> Result<Reply, HandlerError> {
     let valid = match &place.root {
-        Root::Path(hash) => app.valid_path(*hash).await?,
-        Root::Nar(nar_hash) => app.store.path_of_nar(nar_hash, |valid| app.serves(valid)).await?,
+        Root::Path(hash) => app.valid_path(*hash, client).await?,
+        Root::Nar(nar_hash) => app.store.path_of_nar(nar_hash, |valid| app.serves(valid), client).await?,
     };
     let mut reply = match valid {
-        Some(valid) => at(app, method, headers, place, &valid).await?,
+        Some(valid) => at(app, (method, headers), place, &valid, client).await?,
         None => refusal(StatusCode::NOT_FOUND),
     };
     set_nosniff(&mut reply);
@@ -52,13 +54,13 @@ pub(in crate::http) async fn respond(
 
 async fn at(
     app: &App,
-    method: &Method,
-    headers: &HeaderMap,
+    (method, headers): (&Method, &HeaderMap),
     place: &Place,
     valid: &Arc<ValidPath>,
+    client: Client,
 ) -> Result<Reply, HandlerError> {
-    let slot = app.files.open().await;
-    let Some((Found { below, object, .. }, within)) = find(app, valid, &place.names).await? else {
+    let slot = app.files.open(client).await;
+    let Some((Found { below, object, .. }, within)) = find(app, valid, &place.names, client).await? else {
         return Ok(refusal(StatusCode::NOT_FOUND));
     };
     match object {
@@ -72,7 +74,7 @@ async fn at(
         FoundObject::Directory(_) if !place.slash => Ok(slash_redirect(place)),
         FoundObject::Directory(directory) => {
             let index: Vec<_> = place.names.iter().cloned().chain(Name::new(INDEX)).collect();
-            match find(app, valid, &index).await? {
+            match find(app, valid, &index, client).await? {
                 Some((Found { below, object: FoundObject::File(file), .. }, within)) => {
                     let reply = file::respond(
                         app,
@@ -85,7 +87,7 @@ async fn at(
                     )?;
                     Ok(typed(reply, HTML))
                 }
-                _ => page(app, headers, place, valid, &directory).await,
+                _ => page(app, headers, place, valid, &directory, client).await,
             }
         }
     }
@@ -96,8 +98,9 @@ async fn find(
     app: &App,
     valid: &Arc<ValidPath>,
     names: &[Name],
+    client: Client,
 ) -> Result<Option<(Found, Arc<ValidPath>)>, HandlerError> {
-    let found = app.store.find(valid, names).await?;
+    let found = app.store.find(valid, names, client).await?;
     Ok(found.filter(|(_, within)| Arc::ptr_eq(within, valid) || app.serves(within)))
 }
 
@@ -108,8 +111,9 @@ async fn page(
     place: &Place,
     valid: &ValidPath,
     directory: &Directory,
+    client: Client,
 ) -> Result<Reply, HandlerError> {
-    let slot = app.files.large().await;
+    let slot = app.files.large(client).await;
     let page = directory_page::Place { store: app.store.directory(), path: &valid.path, names: &place.names };
     let reply = tokio::task::block_in_place(|| {
         let (entries, more) = directory.entries()?;

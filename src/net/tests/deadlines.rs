@@ -82,9 +82,9 @@ async fn statement_52_a_client_that_pauses_is_not_cut_as_an_idle_one() {
     // gone.
     const LENGTH: usize = 32 * 1024 * 1024;
     let limits = Limits { idle: SHORT, ..Limits::default() };
-    let service = |request: Request<Incoming>| async move {
+    let service = |client, request: Request<Incoming>| async move {
         if request.uri().path() != "/large" {
-            return echo(request).await;
+            return echo(client, request).await;
         }
         let body = Full::new(Bytes::from(vec![0; LENGTH]));
         Response::new(body.map_err(|never| match never {}).boxed_unsync())

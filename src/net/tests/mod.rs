@@ -23,6 +23,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
+use crate::client::Client;
 use crate::config::{BindAddress, SocketMode};
 
 mod deadlines;
@@ -39,7 +40,7 @@ struct Running {
 impl Running {
     async fn start<S, R>(limits: Limits, tls: Option<TlsAcceptor>, service: S) -> Self
     where
-        S: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
+        S: Fn(Client, Request<Incoming>) -> R + Send + Sync + 'static,
         R: Future<Output = Response<TestBody>> + Send + 'static,
     {
         let address = BindAddress::Tcp("127.0.0.1:0".to_owned());
@@ -60,7 +61,7 @@ impl Running {
 }
 
 /// Answers with the path.
-async fn echo(request: Request<Incoming>) -> Response<TestBody> {
+async fn echo(_: Client, request: Request<Incoming>) -> Response<TestBody> {
     let path = Bytes::from(request.uri().path().to_owned());
     Response::new(Full::new(path).map_err(|never| match never {}).boxed_unsync())
 }
@@ -80,9 +81,9 @@ impl Body for Sent {
 /// The bodies of the responses that a service has given, each to be fed by the test.
 type Bodies = mpsc::UnboundedReceiver<mpsc::Sender<Bytes>>;
 
-fn streaming() -> (Bodies, impl Fn(Request<Incoming>) -> Ready<Response<TestBody>> + Send + Sync + 'static) {
+fn streaming() -> (Bodies, impl Fn(Client, Request<Incoming>) -> Ready<Response<TestBody>> + Send + Sync + 'static) {
     let (give, bodies) = mpsc::unbounded_channel();
-    let service = move |_| {
+    let service = move |_, _| {
         let (sender, body) = mpsc::channel(1);
         give.send(sender).unwrap();
         ready(Response::new(Sent(body).boxed_unsync()))

@@ -139,14 +139,14 @@ impl InfoCache {
 
     /// Asks about those that nobody is asking about; those are returned that were not known.
     async fn ask_batch(&self, paths: Vec<StorePath>) -> Result<Vec<Arc<ValidPath>>, StoreError> {
-        let mut client = self.pool.spare(BUSY_ATTEMPTS, BUSY_PAUSE).await?;
+        let mut loan = self.pool.spare(BUSY_ATTEMPTS, BUSY_PAUSE).await?;
         let board = |path: StorePath| Some((self.flights.board(path.hash_part()).1?, path));
         let (flights, paths): (Vec<Flight<HashPart, Answer>>, Vec<StorePath>) =
             paths.into_iter().filter_map(board).unzip();
         let circumstances = self.circumstances(paths.clone()).await;
         let questions: Vec<_> = paths.iter().map(QueryPathInfo).collect();
-        let replies = self.pool.call_all(&mut client, &questions).await?;
-        drop(client);
+        let replies = self.pool.call_all(&mut loan, &questions).await?;
+        drop(loan);
         let mut found = Vec::new();
         for (((flight, path), seen), reply) in flights.into_iter().zip(paths).zip(circumstances).zip(replies) {
             // Whoever waits for one that failed asks by himself, and gets an error of his own.

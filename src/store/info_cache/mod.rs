@@ -30,6 +30,7 @@ use super::pool::Pool;
 use super::sighting::Sighting;
 use super::{StoreError, ValidPath};
 use crate::bounded::Bounded;
+use crate::client::Client;
 use crate::metrics::{CacheName, Lookup, Metrics};
 use ahead::Ahead;
 
@@ -111,7 +112,7 @@ impl InfoCache {
 
     /// The valid path that has this hash part; `None` if the daemon says that there is none. Dropping the future takes
     /// nothing from others who wait for the same.
-    pub(super) async fn valid_path(self: &Arc<Self>, hash: HashPart) -> Answer {
+    pub(super) async fn valid_path(self: &Arc<Self>, hash: HashPart, client: Client) -> Answer {
         let known = self.known().find(&hash).cloned();
         let standing = known.map(|known| (self.standing(&known), known.valid));
         match standing {
@@ -119,9 +120,9 @@ impl InfoCache {
                 self.metrics.looked_up(Lookup::Hit);
                 Ok(Some(valid))
             }
-            Some((Standing::Aged, valid)) => self.refreshed(hash, valid).await,
-            Some((Standing::Changed, valid)) => self.ask(hash, Some(valid)).await,
-            None => self.ask(hash, None).await,
+            Some((Standing::Aged, valid)) => self.refreshed(hash, valid, client).await,
+            Some((Standing::Changed, valid)) => self.ask(hash, Some(valid), client).await,
+            None => self.ask(hash, None, client).await,
         }
     }
 
@@ -176,9 +177,9 @@ impl InfoCache {
     }
 
     /// A new answer in place of an old one, or that if there is no new one.
-    async fn refreshed(self: &Arc<Self>, hash: HashPart, old: Arc<ValidPath>) -> Answer {
+    async fn refreshed(self: &Arc<Self>, hash: HashPart, old: Arc<ValidPath>, client: Client) -> Answer {
         if !self.is_paused() {
-            match timeout(PATIENCE, self.ask(hash, Some(Arc::clone(&old)))).await {
+            match timeout(PATIENCE, self.ask(hash, Some(Arc::clone(&old)), client)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) if error.is_silence() => self.pause(&error),
                 // Of this path only; others are still worth asking about. The metrics count it.
@@ -202,14 +203,14 @@ impl InfoCache {
     }
 
     /// Asks the daemon, or waits for an answer that somebody has asked for already. `hint` spares a question.
-    pub(super) async fn ask(self: &Arc<Self>, hash: HashPart, hint: Option<Arc<ValidPath>>) -> Answer {
+    pub(super) async fn ask(self: &Arc<Self>, hash: HashPart, hint: Option<Arc<ValidPath>>, client: Client) -> Answer {
         let mut boarded = self.flights.board(hash);
         self.metrics.looked_up(Lookup::Miss);
         for _ in 0..ATTEMPTS {
             let (ticket, flight) = boarded;
             if let Some(flight) = flight {
                 let (this, hint) = (Arc::clone(self), hint.clone());
-                tokio::spawn(async move { flight.fly(this.question(hash, hint)).await });
+                tokio::spawn(async move { flight.fly(this.question(hash, hint, client)).await });
             }
             if let Some(answer) = ticket.arrival().await {
                 return answer;
@@ -219,26 +220,26 @@ impl InfoCache {
         Err(StoreError::GivenUp(hash))
     }
 
-    async fn question(&self, hash: HashPart, hint: Option<Arc<ValidPath>>) -> Answer {
+    async fn question(&self, hash: HashPart, hint: Option<Arc<ValidPath>>, client: Client) -> Answer {
         if let Some(hint) = hint {
             // Most often it is as it was.
-            if let Some(valid) = self.info(hint.path.clone()).await? {
+            if let Some(valid) = self.info(hint.path.clone(), client).await? {
                 return Ok(Some(valid));
             }
         }
-        let Some(path) = self.pool.call(&QueryPathFromHashPart(hash)).await? else {
+        let Some(path) = self.pool.call(client, &QueryPathFromHashPart(hash)).await? else {
             self.known().remove(&hash);
             return Ok(None);
         };
         if path.hash_part() != hash {
             return Err(StoreError::AnotherPath { asked: hash, answered: path });
         }
-        self.info(path).await
+        self.info(path, client).await
     }
 
-    async fn info(&self, path: StorePath) -> Answer {
+    async fn info(&self, path: StorePath, client: Client) -> Answer {
         let circumstances = self.circumstances(vec![path.clone()]).await.pop();
-        let info = self.pool.call(&QueryPathInfo(&path)).await?;
+        let info = self.pool.call(client, &QueryPathInfo(&path)).await?;
         self.learn(path, info, circumstances)
     }
 

@@ -104,7 +104,7 @@ fn staged_in_sight() -> (tempfile::TempDir, Store, Arc<Stage>) {
 }
 
 async fn ask(store: &Store) -> Answer {
-    store.valid_path(HASH.parse().unwrap()).await
+    store.valid_path(HASH.parse().unwrap(), Client::Server).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,7 +193,7 @@ async fn a_doubtful_answer_is_not_used() {
 async fn a_closure_is_asked_about_when_it_is_new_and_one_level_of_it_when_it_has_aged() {
     let (_directory, store, stage) = staged();
     let serve = async || {
-        let valid = store.valid_path(numbered(0).parse().unwrap()).await.unwrap().unwrap();
+        let valid = store.valid_path(numbered(0).parse().unwrap(), Client::Server).await.unwrap().unwrap();
         store.given_out(&valid);
         // Whatever is asked ahead is over when the clock moves on.
         tokio::time::sleep(SECOND).await;

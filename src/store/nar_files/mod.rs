@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use harmonia_protocol::HashPart;
 use harmonia_protocol::nar::Layout;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 pub(super) use stream::FileStream;
 
@@ -34,6 +34,8 @@ use super::regular_file::open_configured;
 use super::sighting::Sighting;
 use super::{Step, StoreError};
 use crate::bounded::Bounded;
+use crate::client::Client;
+use crate::shares::{Share, Shares};
 use index::{Index, NoIndex};
 use reader::{PIECE, Reader};
 
@@ -59,8 +61,8 @@ const READS: usize = 16;
 pub(super) struct NarFiles {
     real_directory: Arc<Path>,
     kept: Mutex<Bounded<HashPart, Kept>>,
-    indexed: Arc<Semaphore>,
-    memory: Arc<Semaphore>,
+    indexed: Shares,
+    memory: Shares,
     reads: Arc<Semaphore>,
     /// Whether it has been said that the daemon has to help out.
     is_told: AtomicBool,
@@ -80,8 +82,8 @@ impl NarFiles {
         Self {
             real_directory: real_directory.into(),
             kept: Mutex::new(Bounded::new(KEPT)),
-            indexed: Arc::new(Semaphore::new(INDEXED)),
-            memory: Arc::new(Semaphore::new(IN_USE / GRAIN)),
+            indexed: Shares::by_turns(INDEXED),
+            memory: Shares::kept(IN_USE / GRAIN),
             reads: Arc::new(Semaphore::new(READS)),
             is_told: AtomicBool::new(false),
         }
@@ -95,6 +97,7 @@ impl NarFiles {
         seen: Option<Sighting>,
         is_proven: bool,
         bytes: Range<u64>,
+        client: Client,
     ) -> Result<Option<FileStream>, StoreError> {
         let Some(seen) = seen else {
             self.tell(&format_args!("{} is not visible here", claim.path));
@@ -103,14 +106,14 @@ impl NarFiles {
         let (layout, turn) = if let Some(kept) = self.kept(claim, seen) {
             (kept, None)
         } else {
-            let turn = self.reserve(&self.indexed, 1, claim).await?;
+            let turn = self.reserve(&self.indexed, 1, claim, client).await?;
             match self.index(claim, seen, turn).await? {
                 Some((layout, turn)) => (layout, Some(turn)),
                 None => return Ok(None),
             }
         };
         let grains = (PIECES + layout.weight()).div_ceil(GRAIN);
-        let memory = self.reserve(&self.memory, grains, claim).await?;
+        let memory = self.reserve(&self.memory, grains, claim, client).await?;
         // While memory is waited for, no more indexes are made than there are turns.
         drop(turn);
         let (directory, path, unhashed) = (&self.real_directory, claim.path.clone(), is_proven.then_some(seen));
@@ -130,8 +133,8 @@ impl NarFiles {
         &self,
         claim: &Claim,
         seen: Sighting,
-        turn: OwnedSemaphorePermit,
-    ) -> Result<Option<(Arc<Layout>, OwnedSemaphorePermit)>, StoreError> {
+        turn: Share,
+    ) -> Result<Option<(Arc<Layout>, Share)>, StoreError> {
         let (directory, path) = (Arc::clone(&self.real_directory), claim.path.clone());
         let work = tokio::task::spawn_blocking(move || {
             let turn = turn;
@@ -169,17 +172,9 @@ impl NarFiles {
         Ok(Some((layout, turn)))
     }
 
-    async fn reserve(
-        &self,
-        of: &Arc<Semaphore>,
-        count: usize,
-        claim: &Claim,
-    ) -> Result<OwnedSemaphorePermit, StoreError> {
-        let permits = Arc::clone(of).acquire_many_owned(u32::try_from(count).unwrap_or(u32::MAX));
-        let permits = tokio::time::timeout(Step::FreeNarStream.deadline(), permits).await;
-        // It is never closed.
-        let permits = permits.ok().and_then(Result::ok);
-        permits.ok_or_else(|| StoreError::file(&self.place(claim), &io::Error::other("too many others are being read")))
+    async fn reserve(&self, of: &Shares, amount: usize, claim: &Claim, client: Client) -> Result<Share, StoreError> {
+        let share = tokio::time::timeout(Step::FreeNarStream.deadline(), of.take(client, amount)).await;
+        share.map_err(|_| StoreError::file(&self.place(claim), &io::Error::other("too many others are being read")))
     }
 
     fn place(&self, claim: &Claim) -> PathBuf {

@@ -26,6 +26,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Store, StoreError, ValidPath};
+use crate::client::Client;
 use changes::Changed;
 use entries::{Entries, Full, MAX_CANDIDATES, Seen};
 use scans::{Scan, Scans};
@@ -82,6 +83,7 @@ impl<K: Key> PathIndex<K> {
         store: &Store,
         key: &K,
         wanted: impl Fn(&ValidPath) -> bool,
+        client: Client,
     ) -> Result<Option<Arc<ValidPath>>, StoreError> {
         let deadline = Instant::now() + PATIENCE;
         let mut scans = self.scans.subscribe();
@@ -93,7 +95,7 @@ impl<K: Key> PathIndex<K> {
             let verdict = now.verdict(begun, changed, Instant::now());
             let candidates = self.entries.candidates(key);
             for hash in &candidates {
-                let Some(valid) = store.valid_path(*hash).await? else { continue };
+                let Some(valid) = store.valid_path(*hash, client).await? else { continue };
                 // A path of the same name can have come in its place.
                 if wanted(&valid) && key.is_of(store, &valid).await? {
                     return Ok(Some(valid));
@@ -148,7 +150,7 @@ impl<K: Key> PathIndex<K> {
         // First: what changes from now on is for the next scan.
         let now = SystemTime::now();
         let mut result = Ok(store.on_disk(Changed::of_store).await?.filter(|changed| changed.is_past(now)));
-        let mut paths = store.pool.call(&QueryAllValidPaths).await?;
+        let mut paths = store.pool.call(Client::Server, &QueryAllValidPaths).await?;
         // A tenth of a second for the largest stores, which requests need not wait for.
         tokio::task::block_in_place(|| {
             paths.retain(K::may_be_of);

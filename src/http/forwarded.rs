@@ -1,0 +1,46 @@
+//! Who is behind a reverse proxy.
+//!
+//! A proxy adds the address of its peer to `X-Forwarded-For`, so that the last one is true where the header comes from a
+//! proxy; what stands before it anybody may have written. Without the header all clients of the proxy are as one.
+
+use std::net::IpAddr;
+
+use hyper::header::{HeaderMap, HeaderValue};
+
+use crate::client::Client;
+
+/// The client that a request with these headers is for, by whom it came from.
+pub(super) fn behind(client: Client, headers: &HeaderMap) -> Client {
+    match client {
+        Client::Proxy => last(headers).map_or(client, Client::at),
+        Client::Network(_) | Client::Server => client,
+    }
+}
+
+fn last(headers: &HeaderMap) -> Option<IpAddr> {
+    let value: &HeaderValue = headers.get_all("x-forwarded-for").iter().next_back()?;
+    value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_proxy(values: &[&str]) -> Client {
+        let headers = values.iter().map(|value| ("x-forwarded-for".parse().unwrap(), value.parse().unwrap())).collect();
+        let other = Client::at([203, 0, 113, 7].into());
+        assert_eq!(behind(other, &headers), other);
+        behind(Client::Proxy, &headers)
+    }
+
+    #[test]
+    fn the_last_address_is_that_of_the_proxys_client() {
+        let expected = Client::at([192, 0, 2, 1].into());
+        for values in [&["192.0.2.1"][..], &["10.9.9.9, 192.0.2.1"], &["10.9.9.9", "10.9.9.8,192.0.2.1 "]] {
+            assert_eq!(of_proxy(values), expected, "{values:?}");
+        }
+        for values in [&[][..], &["unknown"], &["192.0.2.1, unknown"], &["192.0.2.1", ""], &["[::1]:80"]] {
+            assert_eq!(of_proxy(values), Client::Proxy, "{values:?}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! One greedy client: it asks for much and takes nothing of it, and the others have what they ask for all the same.
+//!
+//! By the order of events: the daemon never ends the NARs that the greedy one asks for, so nothing that waits for them
+//! ever comes.
+
+use crate::nar_cache::{decoded, keeping, url_of};
+use crate::support::http::{Connection, Http};
+use crate::support::metrics::{await_value, metrics, value};
+use crate::support::scratch;
+use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+use crate::support::wire::{LAST, Wire};
+
+const GREEDY: [u8; 4] = [127, 0, 0, 2];
+const OTHER: [u8; 4] = [127, 0, 0, 3];
+/// As many as a client may have connections, nearly, and far more than there is anything else.
+const REQUESTS: u32 = 60;
+const LARGE: u64 = 64 << 20;
+/// 32 of the requests are fills, half of the 64; two of them have memory and one of the 16 connections each. The client
+/// has half of the other 14 for what is compressed for it alone, and the rest waits.
+const WAITING_BESIDE_FILLS: f64 = 21.0;
+const WAITING_FOR_NARS: &str = "harmonia_daemon_pool_waiting{pool=\"nars\"}";
+/// No address of this machine is a proxy.
+const NO_PROXIES: &str = "proxies = []\n";
+
+/// Many large NARs of which the daemon says the first MiB, and then nothing.
+struct Store {
+    small: StoreItem,
+    large: Vec<StoreItem>,
+    daemon: ScriptedDaemon,
+}
+
+fn store() -> Store {
+    let numbered = |number: u32, item: StoreItem| StoreItem { path: format!("/nix/store/{number:032}-item"), ..item };
+    let head = Wire::new().string("nix-archive-1").string("(").string("type").string("regular").string("contents");
+    let beginning = StoreItem::with_nar(head.number(LARGE).raw(&vec![7; 1 << 20]).done());
+    let beginning = StoreItem { nar_size: LARGE + 112, ..beginning };
+    // Each of another hash: what is the same is compressed once.
+    let hashed = |number: u32| StoreItem { nar_hash: format!("{number:064x}"), ..beginning.clone() };
+    let large: Vec<_> = (1..=REQUESTS).map(|number| numbered(number, hashed(number))).collect();
+    let small = numbered(0, StoreItem::file(b"small"));
+    let items: Vec<_> = [&small].into_iter().chain(&large).cloned().collect();
+    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
+        let asked = |item: &&StoreItem| match question {
+            Question::PathFromHashPart(hash) => hash == item.hash_part(),
+            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
+            _ => false,
+        };
+        let none = || Answer::from(Wire::new().number(LAST).number(0));
+        items.iter().find(asked).map_or_else(none, |item| item.answer(question))
+    }));
+    Store { small, large, daemon }
+}
+
+/// Asks for all of these, one after the other so that each is known to have been asked for, and reads nothing.
+fn ask_and_do_not_read(http: Http, urls: impl Iterator<Item = String>, headers: &str) -> Vec<Connection> {
+    let ask = |url| {
+        let mut connection = http.connect().unwrap();
+        connection.send(format!("GET {url} HTTP/1.1\r\nHost: cache\r\n{headers}\r\n").as_bytes()).unwrap();
+        connection
+    };
+    urls.map(ask).collect()
+}
+
+/// All that a client may ask for of the small path.
+fn has_all(http: Http, small: &StoreItem, compressed: Option<&str>) {
+    assert_eq!(http.get(&small.narinfo_url()).status, 200);
+    if let Some(url) = compressed {
+        assert!(decoded(&http.get(url).body) == small.nar);
+    }
+    assert!(http.get(&small.nar_url()).body == small.nar);
+    assert_eq!(http.get(&format!("/{}.ls", small.hash_part())).status, 200);
+    let part = http.get_with(&small.nar_url(), &[("Range", "bytes=8-")]);
+    assert!(part.status == 206 && part.body == small.nar[8..]);
+}
+
+fn in_flight(http: Http) -> f64 {
+    value(&metrics(http), "harmonia_http_requests_in_flight").unwrap()
+}
+
+/// With this configuration a greedy client, which is told by address or headers, comes to have so many requests that
+/// wait for a connection to the daemon.
+fn compressed_nars_of_one_client_leave_others_theirs(
+    config: &str,
+    greedy: fn(Http) -> (Http, &'static str),
+    waiting: f64,
+) {
+    let Store { small, large, daemon } = store();
+    let harmonia = Harmonia::start(&format!("{}{config}", daemon.config()));
+    let other = harmonia.http().from(OTHER);
+    let (greedy, headers) = greedy(harmonia.http());
+    let urls: Vec<_> = large.iter().map(|item| url_of(harmonia.http(), &item.narinfo_url())).collect();
+    let small_url = url_of(harmonia.http(), &small.narinfo_url());
+    let kept = ask_and_do_not_read(greedy, urls.into_iter(), headers);
+    await_value(other, WAITING_FOR_NARS, waiting);
+    has_all(other, &small, Some(&small_url));
+    assert!(in_flight(other) >= f64::from(REQUESTS));
+    drop(kept);
+}
+
+fn by_address(http: Http) -> (Http, &'static str) {
+    (http.from(GREEDY), "")
+}
+
+#[test]
+fn sixty_large_fills_of_one_client_leave_others_theirs() {
+    let config = keeping(&scratch::fresh_dir().join("nars"), NO_PROXIES);
+    compressed_nars_of_one_client_leave_others_theirs(&config, by_address, WAITING_BESIDE_FILLS);
+}
+
+/// Half of the 16 connections.
+#[test]
+fn without_a_directory_too() {
+    let config = format!("{NO_PROXIES}enable_compression = true\n");
+    compressed_nars_of_one_client_leave_others_theirs(&config, by_address, 52.0);
+}
+
+#[test]
+fn a_proxys_clients_are_told_apart_by_the_address_that_it_forwards() {
+    let config = keeping(&scratch::fresh_dir().join("nars"), "");
+    let by_header = |http| (http, "X-Forwarded-For: 192.0.2.1\r\n");
+    compressed_nars_of_one_client_leave_others_theirs(&config, by_header, WAITING_BESIDE_FILLS);
+}
+
+#[test]
+fn plain_nars_of_one_client_leave_others_half_of_the_connections_to_the_daemon() {
+    let Store { small, large, daemon } = store();
+    let harmonia = Harmonia::start(&format!("{}{NO_PROXIES}max_nar_streams = 4\n", daemon.config()));
+    let (greedy, other) = (harmonia.http().from(GREEDY), harmonia.http().from(OTHER));
+    let kept = ask_and_do_not_read(greedy, large.iter().map(StoreItem::nar_url), "");
+    await_value(other, WAITING_FOR_NARS, f64::from(REQUESTS) - 2.0);
+    await_value(other, "harmonia_daemon_pool_in_use{pool=\"nars\"}", 2.0);
+    has_all(other, &small, None);
+    drop(kept);
+    // Whoever leaves the queue is not waited for.
+    await_value(other, WAITING_FOR_NARS, 0.0);
+}
+
+#[test]
+fn narinfos_that_one_client_waits_for_leave_others_their_turn() {
+    let Store { small, large, daemon } = store();
+    let harmonia = Harmonia::start(&format!("{}{NO_PROXIES}max_metadata_connections = 1\n", daemon.config()));
+    let (greedy, other) = (harmonia.http().from(GREEDY), harmonia.http().from(OTHER));
+    // The daemon answers the first one when it has been told to go on.
+    let (go_on, pause) = std::sync::mpsc::channel::<()>();
+    let (items, pause) = (large.clone(), std::sync::Mutex::new(Some(pause)));
+    let last = small.clone();
+    daemon.play(Script::answering(move |question| {
+        if let Some(pause) = pause.lock().unwrap().take() {
+            pause.recv().unwrap();
+        }
+        let items = [&last].into_iter().chain(&items);
+        let asked = |item: &&StoreItem| match question {
+            Question::PathFromHashPart(hash) => hash == item.hash_part(),
+            Question::PathInfo(path) => *path == item.path,
+            _ => false,
+        };
+        items.clone().find(asked).unwrap().answer(question)
+    }));
+    let waiting = "harmonia_daemon_pool_waiting{pool=\"questions\"}";
+    let kept = ask_and_do_not_read(greedy, large.iter().map(StoreItem::narinfo_url), "");
+    await_value(other, waiting, f64::from(REQUESTS) - 1.0);
+    let mut late = ask_and_do_not_read(other, [small.narinfo_url()].into_iter(), "");
+    await_value(other, waiting, f64::from(REQUESTS));
+    go_on.send(()).unwrap();
+    assert_eq!(late[0].receive(false).unwrap().status, 200);
+    let about = |wanted: &StoreItem| {
+        let hash = Question::PathFromHashPart(wanted.hash_part().to_owned());
+        daemon.seen().asked.iter().position(|asked| *asked == hash)
+    };
+    // It was the first or the second that was asked about after the pause.
+    let before = large.iter().filter_map(about).filter(|at| Some(*at) < about(&small)).count();
+    assert!(before <= 2, "{before}");
+    drop(kept);
+}
+
+#[test]
+fn connections_beyond_a_clients_bound_wait_for_its_others_and_further_ones_are_closed() {
+    let Store { small, daemon, .. } = store();
+    let harmonia = Harmonia::start(&format!("{}{NO_PROXIES}max_connections_per_client = 4\n", daemon.config()));
+    let (greedy, other) = (harmonia.http().from(GREEDY), harmonia.http().from(OTHER));
+    let mut served = ask_and_do_not_read(greedy, vec!["/version".to_owned(); 4].into_iter(), "");
+    for connection in &mut served {
+        assert_eq!(connection.receive(false).unwrap().status, 200);
+    }
+    let mut waiting = ask_and_do_not_read(greedy, vec!["/version".to_owned(); 2].into_iter(), "");
+    let mut closed = greedy.connect().unwrap();
+    assert!(closed.receive(false).is_err());
+    harmonia.logged("closing connections of a client that has too many");
+    has_all(other, &small, None);
+    let answered = "harmonia_http_requests_total{method=\"GET\",path=\"/version\",status=\"200\"}";
+    assert_eq!(value(&metrics(other), answered), Some(4.0));
+    served.truncate(2);
+    assert!(waiting.iter_mut().all(|connection| connection.receive(false).unwrap().status == 200));
+    // A proxy has as many as it likes.
+    let harmonia = Harmonia::start(&format!("{}max_connections_per_client = 1\n", daemon.config()));
+    let mut many = ask_and_do_not_read(harmonia.http(), vec!["/version".to_owned(); 9].into_iter(), "");
+    assert!(many.iter_mut().all(|connection| connection.receive(false).unwrap().status == 200));
+}
