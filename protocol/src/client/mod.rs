@@ -33,7 +33,8 @@ use crate::stderr::DaemonError;
 use crate::store_path::{HashPart, StoreDir, StorePath};
 
 /// How many bytes of requests may be unanswered on one connection. The daemon does not read while it writes; both
-/// sides would block at about 210 KiB (measured on seven releases).
+/// sides would block at about 210 KiB (measured on seven releases). They are sent by the half of it: the system counts a
+/// small write as most of a kilobyte, and as many of those as there are requests in this would be too much.
 const PIPELINE_WINDOW: usize = 32 * 1024;
 
 /// A connection to a nix daemon over any byte stream.
@@ -155,10 +156,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let mut sizes = Vec::with_capacity(operations.len());
         let mut unanswered = 0;
         for operation in operations {
-            while unanswered >= PIPELINE_WINDOW {
+            if unanswered >= PIPELINE_WINDOW {
                 exchange.send().await?;
-                unanswered -= sizes[replies.len()];
-                replies.push(exchange.reply(&operations[replies.len()]).await?);
+                while unanswered > PIPELINE_WINDOW / 2 {
+                    unanswered -= sizes[replies.len()];
+                    replies.push(exchange.reply(&operations[replies.len()]).await?);
+                }
             }
             let size = match exchange.request(operation) {
                 Ok(size) => size,
