@@ -26,6 +26,7 @@ pub(super) struct Plant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     KillDaemon,
+    LoseDaemon,
     PauseDaemon,
     KillOneConversation,
     RotFile,
@@ -39,8 +40,9 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::KillDaemon,
+        Self::LoseDaemon,
         Self::PauseDaemon,
         Self::KillOneConversation,
         Self::RotFile,
@@ -87,6 +89,12 @@ impl Plant {
                 // An upgrade, perhaps.
                 let release = *dice.pick(&Release::ALL[self.daemon.release() as usize..]);
                 self.daemon.restart(release);
+            }
+            // This is longer than the restarts that a server bridges.
+            Fault::LoseDaemon => {
+                self.daemon.stop();
+                world.await_one_who_is_told_that_nothing_can_be_said();
+                self.daemon.restart(self.daemon.release());
             }
             Fault::PauseDaemon => {
                 let processes = self.daemon.processes();

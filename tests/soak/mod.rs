@@ -38,6 +38,8 @@ use crate::support::release::Release;
 use crate::support::scratch;
 
 const LONG: Duration = Duration::from_secs(600);
+/// Far more than a server waits for a daemon; it is for a machine that is busy.
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// Clients of HTTP/1.1, of HTTP/2, and of Nix.
 const VISITORS: usize = 6;
 const STREAMERS: usize = 2;
@@ -64,6 +66,14 @@ struct World {
 impl World {
     fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
+    }
+
+    fn await_one_who_is_told_that_nothing_can_be_said(&self) {
+        let (begin, before) = (Instant::now(), self.tally.unavailable.load(Ordering::Relaxed));
+        while self.tally.unavailable.load(Ordering::Relaxed) == before && !self.is_over() {
+            assert!(begin.elapsed() < TIMEOUT, "without a daemon there is no 503");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn staying(&self) -> &[TruePath] {
