@@ -10,6 +10,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod core_dump;
+pub mod descriptors;
 pub mod error;
 pub mod http;
 pub mod log;

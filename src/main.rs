@@ -6,10 +6,11 @@ use clap::Parser;
 use harmonia::cli::{Cli, Command};
 use harmonia::config::{Config, Environment};
 use harmonia::error::Error;
-use harmonia::{cache, check, core_dump, log, memory, quickstart, serve};
+use harmonia::{cache, check, core_dump, descriptors, log, memory, quickstart, serve};
 
 fn main() -> ExitCode {
     memory::bound();
+    descriptors::raise();
     let cli = Cli::parse();
     log::start();
     core_dump::forbid();

@@ -10,6 +10,10 @@ const RETURNED: libc::c_int = 8 << 20;
 #[cfg(target_env = "gnu")]
 const HEAPS: libc::c_int = 2;
 
+/// How often what is free is returned. A crowd of 2,400 connections left 120 MiB of it, in pieces between what is in use.
+#[cfg(target_env = "gnu")]
+const INTERVAL: std::time::Duration = std::time::Duration::from_secs(15);
+
 /// Bounds what is kept. To be called before there are threads.
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "mallopt has no other form, and the encoder takes its memory from malloc")]
@@ -25,3 +29,28 @@ pub fn bound() {
 /// Other C libraries return them by themselves.
 #[cfg(not(target_env = "gnu"))]
 pub const fn bound() {}
+
+/// Returns what is free to the system now and then, without an end.
+#[cfg(target_env = "gnu")]
+pub async fn give_back() {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        // It ends early only with the program.
+        let _ = tokio::task::spawn_blocking(trim).await;
+    }
+}
+
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "malloc_trim has no other form")]
+fn trim() {
+    // SAFETY: it takes the allocator's own locks, and touches only what is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Other C libraries return it by themselves.
+#[cfg(not(target_env = "gnu"))]
+pub async fn give_back() {
+    std::future::pending().await
+}

@@ -8,6 +8,7 @@ use tokio::sync::{oneshot, watch};
 use crate::config::{Config, Sign};
 use crate::error::Error;
 use crate::http::App;
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::net::tls::Identity;
 use crate::net::{self, Limits, Listener};
@@ -40,6 +41,7 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     let (changed_limits, limits) = watch::channel(Limits::of(&config));
     let reload = Reload { config, load, identity, app: Arc::clone(&app), limits: changed_limits };
     tokio::spawn(reload.at_each(hangup));
+    tokio::spawn(memory::give_back());
     tokio::spawn(notify::watchdog(Arc::clone(&app)));
     tokio::spawn(make_indexes(Arc::clone(&app)));
     tokio::spawn(watch_held_back(Arc::clone(&app)));

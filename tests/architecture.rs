@@ -22,8 +22,21 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("http", &["bounded", "client", "config", "metrics", "nar_cache", "shares", "signing", "store"]),
     ("net", &["client", "config"]),
 ];
-const TOP: [&str; 12] =
-    ["cache", "check", "cli", "core_dump", "error", "lib", "main", "memory", "notify", "quickstart", "reload", "serve"];
+const TOP: [&str; 13] = [
+    "cache",
+    "check",
+    "cli",
+    "core_dump",
+    "descriptors",
+    "error",
+    "lib",
+    "main",
+    "memory",
+    "notify",
+    "quickstart",
+    "reload",
+    "serve",
+];
 
 /// Which modules of the program may name a package.
 const PACKAGES: [(&str, &[&str]); 13] = [

@@ -28,6 +28,7 @@ mod hostile_http2;
 mod http2;
 mod landing_page;
 mod listing;
+mod load;
 mod log;
 mod metrics;
 mod nar;

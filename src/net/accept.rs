@@ -1,7 +1,8 @@
 //! The loop that accepts connections, and the drain that ends them.
 //!
 //! A connection is accepted only when there is room for it, so that what is too much waits in the
-//! kernel's queue and costs nothing. A client that has too many of them has to wait for itself. An error of accept never ends the loop.
+//! kernel's queue and costs nothing. A client that has too many of them waits for itself. An error of accept never ends
+//! the loop.
 
 use std::collections::HashMap;
 use std::future::poll_fn;

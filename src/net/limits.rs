@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use rustix::process::{Resource, getrlimit};
 
 use crate::config::{Config, Network};
 
@@ -41,6 +42,10 @@ const ERROR_RESETS: usize = 1024;
 
 /// How often an HTTP/2 connection is pinged, so that a middlebox on the way keeps it.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Descriptors for all but connections, where there are enough: files that are served (256), NARs that are compressed (64),
+/// and what is read or listened to.
+const OTHER_DESCRIPTORS: usize = 400;
 
 /// Bounds on the connections of all listeners together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,11 +91,12 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// As `config` says, and by default what it does not.
+    /// As `config` says, and by default what it does not. Where the limit of open files allows for fewer connections, those
+    /// are they, and the log says so.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         Self {
-            max_connections: config.max_connections(),
+            max_connections: max_connections(config),
             max_connections_per_client: config.max_connections_per_client(),
             proxies: config.proxies.clone(),
             drain: config.shutdown_timeout,
@@ -118,4 +124,21 @@ impl Limits {
             .keep_alive_timeout(self.stall);
         builder
     }
+}
+
+fn max_connections(config: &Config) -> usize {
+    let wanted = config.max_connections();
+    // No limit is one that is not reached.
+    let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
+    let limit = limit.unwrap_or(usize::MAX);
+    let others = OTHER_DESCRIPTORS + config.max_metadata_connections + config.max_nar_streams;
+    // Where there are few, half are for connections.
+    let most = limit.saturating_sub(others).max(limit / 2);
+    if most < wanted {
+        tracing::warn!(
+            "no more than {most} connections at a time, not {wanted}: the limit of open files is {limit}\n  help: raise it \
+             (LimitNOFILE= in the unit, ulimit -Hn), or lower max_connection_rate"
+        );
+    }
+    most.min(wanted)
 }

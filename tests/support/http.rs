@@ -130,6 +130,15 @@ impl Connection {
 
     /// Reads the response to a request, which was a HEAD or not: one to HEAD has no body, whatever its headers say.
     pub(crate) fn receive(&mut self, to_head: bool) -> io::Result<Response> {
+        let mut response = self.head()?;
+        if !to_head && !matches!(response.status, 100..=199 | 204 | 304) {
+            response.complete = self.body(&mut response)?;
+        }
+        Ok(response)
+    }
+
+    /// Reads the head of a response, and nothing of its body.
+    pub(crate) fn head(&mut self) -> io::Result<Response> {
         let status_line = self.line()?;
         let status = status_line
             .strip_prefix("HTTP/1.1 ")
@@ -143,9 +152,6 @@ impl Connection {
             }
             let (name, value) = line.split_once(':').ok_or_else(|| invalid(&line))?;
             response.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-        }
-        if !to_head && !matches!(status, 100..=199 | 204 | 304) {
-            response.complete = self.body(&mut response)?;
         }
         Ok(response)
     }

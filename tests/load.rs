@@ -1,0 +1,310 @@
+//! Many clients at once, most of which take nothing or leave: what they cost is given back, and the others are served
+//! meanwhile.
+//!
+//! The numbers are those of a bad day: 2,000 connections that do nothing, 200 clients that stop reading, 1,000 that leave
+//! before their narinfo, 200 that leave in the middle of a NAR.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit, setrlimit};
+
+use crate::nar_cache::{keeping, url_of};
+use crate::support::content::hash_part;
+use crate::support::daemon::Daemon;
+use crate::support::footprint::{await_descriptors, descriptors, memory, most_memory};
+use crate::support::http::{Connection, Http};
+use crate::support::metrics::await_value;
+use crate::support::release::Release;
+use crate::support::scratch;
+use crate::support::served::{nar_url, narinfo_url};
+use crate::support::server::Harmonia;
+
+const IDLE: usize = 2000;
+const SLOW: usize = 200;
+const CANCELLED: usize = 1000;
+const ABORTED: usize = 200;
+/// In bytes.
+const MAX_RESIDENT: u64 = 250 << 20;
+/// What may stay in memory of all that: what is known of paths, and what the allocator keeps. In bytes.
+const KEPT: u64 = 64 << 20;
+/// Far more than it takes; it is for a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+/// The configuration that names a real daemon.
+fn daemon() -> String {
+    format!("daemon_socket = \"{}\"\n", Daemon::shared(Release::Nix2_34).socket().display())
+}
+
+/// A server before a real daemon that keeps compressed NARs, with all of them made.
+fn server() -> Harmonia {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let dir = scratch::fresh_dir().join("nars");
+    let harmonia = Harmonia::start(&format!("max_connection_rate = 1024\n{}", keeping(&dir, &daemon())));
+    let url = url_of(harmonia.http(), &narinfo_url("large"));
+    assert_eq!(harmonia.http().get(&url).status, 200);
+    await_value(harmonia.http(), "harmonia_nar_cache_fills", 0.0);
+    // The file is kept open from its first use on.
+    assert_eq!(harmonia.http().get(&url).status, 200);
+    harmonia
+}
+
+/// Sends a request, and gives the connection when the head of the response has come if it `waits` for that.
+fn ask(http: Http, url: &str, waits: bool) -> Connection {
+    let mut connection = http.connect().unwrap();
+    connection.send(format!("GET {url} HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes()).unwrap();
+    if waits {
+        assert_eq!(connection.head().unwrap().status, 200, "{url}");
+    }
+    connection
+}
+
+/// The load, all of it open at the same time; it ends when what is returned is dropped. `served` is called between its
+/// parts.
+fn load(http: Http, mut served: impl FnMut()) -> Vec<Connection> {
+    let narinfo = narinfo_url("regular");
+    let (plain, compressed) = (nar_url("large"), url_of(http, &narinfo_url("large")));
+    let mut open = Vec::new();
+    for _ in 0..IDLE {
+        let mut connection = ask(http, &narinfo, false);
+        assert_eq!(connection.receive(false).unwrap().status, 200);
+        open.push(connection);
+    }
+    served();
+    // More than there are connections to the daemon ask for the plain NAR, and wait.
+    open.extend(
+        (0..SLOW).map(|number| if number % 4 == 0 { ask(http, &plain, false) } else { ask(http, &compressed, true) }),
+    );
+    served();
+    for number in 0..CANCELLED {
+        // Most are of paths that are not there, so that the daemon is asked.
+        drop(ask(http, &format!("/{number:032}.narinfo"), false));
+    }
+    served();
+    for number in 0..ABORTED {
+        drop(ask(http, &compressed, number % 2 == 0));
+        drop(ask(http, &plain, false));
+    }
+    served();
+    open
+}
+
+/// Asks until it holds: nobody tells when a process has let go of something.
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(POLL);
+    }
+}
+
+#[test]
+fn what_a_crowd_costs_is_given_back_and_others_are_served_meanwhile() {
+    let harmonia = server();
+    let http = harmonia.http();
+    let (open_before, memory_before) = (descriptors(harmonia.pid()).len(), memory(harmonia.pid()));
+    let (is_over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        // A client that wants something, all the time.
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                assert_eq!(http.get(&narinfo_url("regular")).status, 200);
+                served.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let open = load(http, || {
+            let before = served.load(Ordering::Relaxed);
+            eventually("others are not served", || served.load(Ordering::Relaxed) > before);
+        });
+        drop(open);
+        is_over.store(true, Ordering::Relaxed);
+    });
+    // The one that asks.
+    await_value(http, "harmonia_http_requests_in_flight", 1.0);
+    for pool in ["questions", "nars"] {
+        await_value(http, &format!("harmonia_daemon_pool_in_use{{pool=\"{pool}\"}}"), 0.0);
+        await_value(http, &format!("harmonia_daemon_pool_waiting{{pool=\"{pool}\"}}"), 0.0);
+    }
+    // Connections to the daemon that are idle are kept for the next question, up to both bounds.
+    await_descriptors(harmonia.pid(), open_before + 8 + 16, |_| true);
+    eventually("memory is not given back", || memory(harmonia.pid()) <= memory_before + KEPT);
+    let most = most_memory(harmonia.pid());
+    assert!(most < MAX_RESIDENT, "{} MiB", most >> 20);
+}
+
+/// Prints how long warm narinfos take beside all that. For a machine that does nothing else, and a release build:
+/// `cargo test --release --test integration load::latency -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, of which nothing is asserted"]
+fn latency_of_warm_narinfos_in_a_crowd() {
+    let harmonia = server();
+    let http = harmonia.http();
+    let measure = |until: &AtomicBool| {
+        let mut connection = http.connect().unwrap();
+        let mut times = Vec::new();
+        while !until.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            let request = format!("GET {} HTTP/1.1\r\nHost: cache\r\n\r\n", narinfo_url("regular"));
+            connection.send(request.as_bytes()).unwrap();
+            assert_eq!(connection.receive(false).unwrap().status, 200);
+            times.push(began.elapsed());
+        }
+        times.sort_unstable();
+        times
+    };
+    for round in 1..=5 {
+        let is_over = AtomicBool::new(false);
+        let times = thread::scope(|scope| {
+            let measuring = scope.spawn(|| measure(&is_over));
+            drop(load(http, || ()));
+            is_over.store(true, Ordering::Relaxed);
+            measuring.join().unwrap()
+        });
+        let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+        let load = fs::read_to_string("/proc/loadavg").unwrap();
+        eprintln!(
+            "round {round}: {} narinfos, median {:?}, p99 {:?}, max {:?}; resident at most {} MiB; load average {}",
+            times.len(),
+            at(50),
+            at(99),
+            at(100),
+            most_memory(harmonia.pid()) >> 20,
+            load.trim()
+        );
+    }
+}
+
+/// The program as started where so many files may be open, at first and at most.
+fn with_limit(soft: usize, hard: usize, config: &str) -> Harmonia {
+    let file = scratch::fresh_dir().join("config.toml");
+    fs::write(&file, format!("bind = \"127.0.0.1:0\"\n{config}")).unwrap();
+    let mut shell = Command::new("bash");
+    let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+    let program = Harmonia::program();
+    shell.env_clear().env("PATH", "/usr/bin:/bin").args(["-c", &script]).arg(program.get_program());
+    shell.arg("--config").arg(file).stdin(Stdio::null()).stdout(Stdio::null());
+    Harmonia::launch(shell)
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_and_connections_keep_to_it() {
+    let harmonia = with_limit(64, 128, &daemon());
+    let limits = fs::read_to_string(format!("/proc/{}/limits", harmonia.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>()[3..5], ["128", "128"]);
+    harmonia.logged("no more than 64 connections at a time, not 1024: the limit of open files is 128");
+    // Those beyond wait in the kernel, and have their turn.
+    let mut crowd: Vec<_> = (0..200).map(|_| ask(harmonia.http(), &narinfo_url("regular"), false)).collect();
+    for mut connection in crowd.drain(..) {
+        assert_eq!(connection.receive(false).unwrap().status, 200);
+    }
+    assert!(!harmonia.log().contains("cannot accept"), "{}", harmonia.log());
+}
+
+/// Name and nice value of each thread (proc(5), `/proc/pid/stat`).
+fn threads(pid: u32) -> Vec<(String, i32)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stat = |task: fs::DirEntry| fs::read_to_string(task.path().join("stat")).ok();
+    let parse = |stat: String| {
+        let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
+        (name.to_owned(), rest.split_whitespace().nth(16).unwrap().parse().unwrap())
+    };
+    tasks.map_while(Result::ok).filter_map(stat).map(parse).collect()
+}
+
+#[test]
+fn encoders_are_as_many_and_as_nice_as_is_configured_and_other_threads_are_not() {
+    let ours = getpriority_process(None).unwrap();
+    for (config, most, niceness) in [
+        ("", usize::MAX, 10),
+        ("nar_cache.encoders = 1\nnar_cache.encoder_niceness = 13\n", 1, 13),
+        ("nar_cache.encoder_niceness = 0\n", usize::MAX, 0),
+    ] {
+        let harmonia = Harmonia::start(&format!("{}{config}", keeping(&scratch::fresh_dir().join("nars"), &daemon())));
+        let http = harmonia.http();
+        for name in ["large", "regular", "many-references"] {
+            assert_eq!(http.get(&url_of(http, &narinfo_url(name))).status, 200);
+        }
+        let (encoders, others): (Vec<_>, Vec<_>) =
+            threads(harmonia.pid()).into_iter().partition(|(name, _)| name == "encoder");
+        assert!((1..=most).contains(&encoders.len()), "{encoders:?}");
+        assert!(encoders.iter().all(|(_, nice)| *nice == niceness.max(ours)), "{encoders:?}");
+        assert!(others.iter().all(|(_, nice)| *nice == ours), "{others:?}");
+    }
+}
+
+/// A program that takes a compiler some seconds.
+fn source() -> PathBuf {
+    let function = |number: u32| {
+        format!(
+            "double f{number}(double *a, int n) {{ double s = {number}; for (int i = 0; i < n; i++) for (int j = i; j < n; j++) \
+             {{ s += a[i] * a[j] / (j + {number}); a[j] -= s; }} return s; }}\n"
+        )
+    };
+    let file = scratch::fresh_dir().join("source.c");
+    fs::write(&file, (1..=1500).map(function).collect::<String>()).unwrap();
+    file
+}
+
+/// How long two compilers take for that, beside each other.
+fn compile(source: &Path) -> Duration {
+    let began = Instant::now();
+    let start = |_| Command::new("cc").args(["-O2", "-c", "-o", "/dev/null"]).arg(source).spawn().unwrap();
+    let compilers = [1, 2].map(start);
+    for mut compiler in compilers {
+        assert!(compiler.wait().unwrap().success());
+    }
+    began.elapsed()
+}
+
+/// Prints how much longer a compile takes beside downloads that are compressed. For a machine that does nothing else, and
+/// a release build: `cargo test --release --test integration load::compile -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, of which nothing is asserted"]
+fn compile_beside_encoders() {
+    let source = source();
+    let daemon = Daemon::start(Release::Nix2_34);
+    let path = format!("/nix/store/{:032}-program", 1);
+    fs::copy(env::current_exe().unwrap(), daemon.on_host(&path)).unwrap();
+    daemon.register(&path);
+    // Nothing is kept, so that each download is compressed.
+    let server = |niceness: i32| {
+        let socket = daemon.socket();
+        let config =
+            format!("daemon_socket = {socket:?}\nnar_cache.encoder_niceness = {niceness}\nenable_compression = true\n");
+        Harmonia::start(&config)
+    };
+    for round in 1..=3 {
+        eprintln!("round {round}: {:?} alone", compile(&source));
+        for niceness in [0, 10, 19] {
+            let harmonia = server(niceness);
+            let url = url_of(harmonia.http(), &format!("/{}.narinfo", hash_part(&path)));
+            let (is_over, bytes) = (AtomicBool::new(false), AtomicUsize::new(0));
+            let took = thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        while !is_over.load(Ordering::Relaxed) {
+                            let body = harmonia.http().get(&url).body;
+                            bytes.fetch_add(body.len(), Ordering::Relaxed);
+                        }
+                    });
+                }
+                let took = compile(&source);
+                is_over.store(true, Ordering::Relaxed);
+                took
+            });
+            eprintln!(
+                "round {round}: {took:?} beside encoders at nice {niceness}, {} MB sent",
+                bytes.into_inner() / 1_000_000
+            );
+        }
+    }
+    eprintln!("load average {}", fs::read_to_string("/proc/loadavg").unwrap().trim());
+}
