@@ -159,16 +159,15 @@ def many(prefix, count):
     """Fills a store with small files, each a path; the paths."""
     done = prefix.directory / "paths"
     if not done.exists():
-        store, paths, entries = prefix.directory / "store", [], []
-        for number in range(count):
-            content = f"path {number} of {count}\n".encode()
-            path = f"/nix/store/{_hash_part(content)}-path-{number}"
+        store, entries = prefix.directory / "store", []
+        contents = [f"path {number} of {count}\n".encode() for number in range(count)]
+        paths = [f"/nix/store/{_hash_part(content)}-path-{number}" for number, content in enumerate(contents)]
+        for number, (path, content) in enumerate(zip(paths, contents)):
             (store / path.rsplit("/", 1)[1]).write_bytes(content)
             nar = _nar(content)
-            # As a library that refers to one other path.
-            reference = paths[number // 2 : number // 2 + 1]
-            entries += [path, hashlib.sha256(nar).hexdigest(), str(len(nar)), "", str(len(reference)), *reference]
-            paths.append(path)
+            # A tree, in the order in which a client walks it.
+            references = paths[2 * number + 1 : 2 * number + 3]
+            entries += [path, hashlib.sha256(nar).hexdigest(), str(len(nar)), "", str(len(references)), *references]
         prefix.run("nix-store", "--load-db", text="\n".join(entries) + "\n")
         done.write_text("\n".join(paths) + "\n")
     return done.read_text().split()
