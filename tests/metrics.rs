@@ -177,7 +177,7 @@ fn a_client_makes_no_label() {
 }
 
 #[test]
-fn every_name_of_the_dashboard_is_a_metric() {
+fn every_name_of_the_dashboard_is_a_metric_and_every_metric_is_there_and_in_the_readme() {
     let (item, _daemon, harmonia) = item_and_server();
     let http = harmonia.http();
     assert_eq!(http.get(&item.nar_url()).status, 200);
@@ -192,9 +192,11 @@ fn every_name_of_the_dashboard_is_a_metric() {
     let used: BTreeSet<_> = words.filter(|word| word.starts_with("harmonia_")).collect();
     let unknown: Vec<_> = used.difference(&names).collect();
     assert!(unknown.is_empty(), "{unknown:?} in the dashboard, but not in\n{text}");
-    // And what is counted is shown: each metric, be it by one of its series.
+    // And what is counted is shown, and explained: each metric, be it by one of its series.
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     for kind in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let metric = kind.split(' ').next().unwrap();
         assert!(used.iter().any(|name| name.starts_with(metric)), "{metric} is not in the dashboard");
+        assert!(readme.contains(&format!("`{metric}")), "{metric} is not in the README");
     }
 }
