@@ -74,17 +74,18 @@ impl Reload {
 
     fn signer(&self) {
         let Config { sign_key_paths, credentials_directory, sign, .. } = &self.config;
-        let keys = match SigningKeys::load_and_warn(sign_key_paths, credentials_directory.as_deref()) {
-            Ok(keys) => {
-                tracing::info!("reloaded the signing keys: {}", names(&keys));
-                Arc::new(keys)
-            }
-            Err(error) => {
-                tracing::error!("the signing keys in use stay: {error}");
-                self.app.keys()
-            }
+        let loaded = SigningKeys::load_and_warn(sign_key_paths, credentials_directory.as_deref());
+        let (keys, outcome) = match loaded {
+            Ok(keys) => (Arc::new(keys), Ok(())),
+            Err(error) => (self.app.keys(), Err(error)),
         };
+        let names = names(&keys);
         self.app.replace_signer(Signer::new(keys, sign.clone()));
+        // Whoever reads it finds it done.
+        match outcome {
+            Ok(()) => tracing::info!("reloaded the signing keys: {names}"),
+            Err(error) => tracing::error!("the signing keys in use stay: {error}"),
+        }
     }
 }
 

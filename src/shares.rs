@@ -216,6 +216,18 @@ impl Drop for Waiting<'_> {
     }
 }
 
+impl Share {
+    /// Gives back what is more than this.
+    pub fn keep(&mut self, amount: usize) {
+        let more = self.amount.saturating_sub(amount);
+        if more > 0 {
+            self.amount -= more;
+            self.of.state().give_back(self.client, more);
+            self.of.serve();
+        }
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.of.state().give_back(self.client, self.amount);

@@ -20,7 +20,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("store", &["bounded", "client", "config", "metrics", "shares"]),
     ("nar_cache", &["client", "config", "metrics", "shares", "store"]),
     ("http", &["bounded", "client", "config", "metrics", "nar_cache", "shares", "signing", "store"]),
-    ("net", &["client", "config"]),
+    ("net", &["client", "config", "shares"]),
 ];
 const TOP: [&str; 13] = [
     "cache",

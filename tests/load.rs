@@ -6,6 +6,8 @@
 
 use std::env;
 use std::fs;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,7 +21,8 @@ use crate::support::content::hash_part;
 use crate::support::daemon::Daemon;
 use crate::support::footprint::{await_descriptors, descriptors, memory, most_memory};
 use crate::support::http::{Connection, Http};
-use crate::support::metrics::await_value;
+use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, SETTINGS, WINDOW_UPDATE, deaf, frame, get};
+use crate::support::metrics::{await_value, metrics, value};
 use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::served::{nar_url, narinfo_url};
@@ -29,6 +32,8 @@ const IDLE: usize = 2000;
 const SLOW: usize = 200;
 const CANCELLED: usize = 1000;
 const ABORTED: usize = 200;
+/// As many as one connection of HTTP/2 may have.
+const STREAMS: u32 = 128;
 /// In bytes.
 const MAX_RESIDENT: u64 = 250 << 20;
 /// What may stay in memory of all that: what is known of paths, and what the allocator keeps. In bytes.
@@ -43,11 +48,11 @@ fn daemon() -> String {
 }
 
 /// A server before a real daemon that keeps compressed NARs, with all of them made.
-fn server() -> Harmonia {
+fn server(more: &str) -> Harmonia {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let dir = scratch::fresh_dir().join("nars");
-    let harmonia = Harmonia::start(&format!("max_connection_rate = 1024\n{}", keeping(&dir, &daemon())));
+    let harmonia = Harmonia::start(&format!("max_connection_rate = 1024\n{more}{}", keeping(&dir, &daemon())));
     let url = url_of(harmonia.http(), &narinfo_url("large"));
     assert_eq!(harmonia.http().get(&url).status, 200);
     await_value(harmonia.http(), "harmonia_nar_cache_fills", 0.0);
@@ -105,9 +110,47 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
+/// HTTP/2 by which a client asks for this path by as many streams as it may, says that it takes all of them at once, and
+/// takes nothing.
+fn ask_for_all_at_once(address: SocketAddr, path: &str) -> TcpStream {
+    let mut connection = deaf(address);
+    // SETTINGS_INITIAL_WINDOW_SIZE, and the same for the connection (RFC 9113, sections 6.5.2 and 6.9).
+    let most = i32::MAX.to_be_bytes();
+    let settings = frame(SETTINGS, 0, 0, &[&[0, 4][..], &most].concat());
+    let window = frame(WINDOW_UPDATE, 0, 0, &(i32::MAX - 65_535).to_be_bytes());
+    let ask = |stream| frame(HEADERS, END_STREAM | END_HEADERS, 2 * stream + 1, &get(path));
+    let asked: Vec<u8> = (0..STREAMS).flat_map(ask).collect();
+    connection.write_all(&[settings, window, asked].concat()).unwrap();
+    connection
+}
+
+#[test]
+fn what_a_client_does_not_read_of_a_thousand_responses_is_bounded() {
+    let harmonia = server("proxies = []\n");
+    // By itself it would wait behind what it does not read.
+    let http = harmonia.http().from([127, 0, 0, 3]);
+    let url = url_of(http, &narinfo_url("large"));
+    let whole = http.get(&url).body;
+    let deaf: Vec<_> = (0..8).map(|_| ask_for_all_at_once(harmonia.address(), &url)).collect();
+    let deadline = Instant::now() + PATIENCE;
+    let in_flight = || value(&metrics(http), "harmonia_http_requests_in_flight").unwrap();
+    while in_flight() < f64::from(8 * STREAMS) {
+        assert!(Instant::now() < deadline, "{} in flight", in_flight());
+        thread::sleep(POLL);
+    }
+    // By the time that others have had theirs, it has all that it gets.
+    for _ in 0..3 {
+        assert!(http.get(&url).body == whole);
+    }
+    let most = most_memory(harmonia.pid());
+    assert!(most < MAX_RESIDENT, "{} MiB", most >> 20);
+    drop(deaf);
+    await_value(http, "harmonia_http_requests_in_flight", 1.0);
+}
+
 #[test]
 fn what_a_crowd_costs_is_given_back_and_others_are_served_meanwhile() {
-    let harmonia = server();
+    let harmonia = server("");
     let http = harmonia.http();
     let (open_before, memory_before) = (descriptors(harmonia.pid()).len(), memory(harmonia.pid()));
     let (is_over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -144,7 +187,7 @@ fn what_a_crowd_costs_is_given_back_and_others_are_served_meanwhile() {
 #[test]
 #[ignore = "a measurement, of which nothing is asserted"]
 fn latency_of_warm_narinfos_in_a_crowd() {
-    let harmonia = server();
+    let harmonia = server("");
     let http = harmonia.http();
     let measure = |until: &AtomicBool| {
         let mut connection = http.connect().unwrap();

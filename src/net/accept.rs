@@ -27,6 +27,7 @@ use super::connection::Server;
 use super::guests::Guests;
 use super::limits::Limits;
 use super::listener::{Listener, Socket};
+use super::outgoing::Outgoing;
 use crate::client::Client;
 
 /// Time for a shortage of files or memory to pass; far below any client's connect timeout of 5 s.
@@ -57,7 +58,7 @@ pub async fn serve<S, R, B, F>(
     let first = limits.borrow_and_update().clone();
     let mut room = Room::new(first.max_connections);
     let guests = Guests::new(&first);
-    let server = Arc::new(Server { tls, http: first.builder(), limits: first, service });
+    let server = Arc::new(Server { tls, http: first.builder(), limits: first, outgoing: Outgoing::new(), service });
     let (drain, draining) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut listeners = Turns { listeners, next: 0 };

@@ -26,6 +26,7 @@ use super::activity::{Activity, Verdict};
 use super::guests::Guest;
 use super::limits::Limits;
 use super::listener::Socket;
+use super::outgoing::{Outgoing, OutgoingBody};
 use super::watched::{WatchedBody, WatchedSocket};
 use crate::client::Client;
 
@@ -54,6 +55,7 @@ pub(super) struct Server<S> {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) limits: Limits,
     pub(super) http: Builder<TokioExecutor>,
+    pub(super) outgoing: Outgoing,
     pub(super) service: S,
 }
 
@@ -107,9 +109,11 @@ where
         let service = service_fn(|request| {
             let in_flight = activity.begin();
             let response = (self.service)(client, request);
+            let memory = self.outgoing.clone();
             async move {
                 let response = response.await;
-                Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, in_flight)))
+                let outgoing = |body| OutgoingBody::new(body, client, memory);
+                Ok::<_, Infallible>(response.map(|body| WatchedBody::new(outgoing(body), in_flight)))
             }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service);

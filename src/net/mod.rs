@@ -10,6 +10,7 @@
 //! - [`limits`]: the bounds, and what of them hyper enforces;
 //! - `guests`: how many connections each client has;
 //! - `activity` and `watched`: what a connection is doing, seen at its socket and at its bodies;
+//! - `outgoing`: the memory of what is on its way to clients;
 //! - `connection`: one connection from handshake to end;
 //! - `accept`: the loop over all of them, and the drain.
 
@@ -20,6 +21,7 @@ mod guests;
 pub mod inherited;
 pub mod limits;
 pub mod listener;
+mod outgoing;
 pub mod tls;
 mod watched;
 
