@@ -26,7 +26,7 @@ const CLIENTS: usize = 50;
 /// the server had closed.
 const RELEASES: [Release; 3] = [Release::Nix2_8, Release::Nix2_26, Release::Nix2_34];
 /// Of the path that each of them copies, in bytes: long enough to be met in the middle.
-const SIZE: usize = 8 << 20;
+const SIZE: usize = 16 << 20;
 
 /// How a server ends.
 #[derive(Clone, Copy)]
@@ -62,11 +62,11 @@ impl Drop for Copying<'_> {
     }
 }
 
-/// Waits until some downloads are in the middle; false if all clients are done before.
+/// Waits until a download is in the middle; false if all clients are done before.
 fn is_busy(server: &Harmonia, copying: &AtomicUsize) -> bool {
     while copying.load(Ordering::SeqCst) > 0 {
         // One of them is this.
-        if value(&metrics(server.http()), "harmonia_http_requests_in_flight").is_some_and(|flying| flying > 4.0) {
+        if value(&metrics(server.http()), "harmonia_http_requests_in_flight").is_some_and(|flying| flying > 1.0) {
             return true;
         }
     }
