@@ -131,6 +131,15 @@ impl Scene {
         assert!(body.len() < self.item.nar.len());
     }
 
+    /// Has the path, which is right again, look otherwise than when it failed, and waits until it is not held back.
+    fn is_repaired(&self) {
+        let passing = self.place.join("passing");
+        fs::write(&passing, "").unwrap();
+        fs::remove_file(passing).unwrap();
+        assert_eq!(self.part(1), 404);
+        self.harmonia.logged("is not held back any more: its nar is right");
+    }
+
     /// Where the contents of a file are in the NAR.
     fn offset(&self, byte: u8) -> usize {
         self.item.nar.windows(9).position(|window| window == [byte; 9]).unwrap()
@@ -168,13 +177,19 @@ fn files_that_are_not_what_the_daemon_says_are_never_a_whole_nar_nor_a_part() {
     let file = scene.place.join("a/file");
     fs::write(&file, vec![b'x'; 300_000]).unwrap();
     scene.fails(&[]);
-    scene.fails(&[("Range", "bytes=1-")]);
     scene.harmonia.logged("where its path info says");
-    fs::write(&file, "short").unwrap();
-    assert_eq!(scene.harmonia.http().get(&scene.item.nar_url()).status, 503);
+    assert_eq!(scene.part(1), 404);
     fs::write(&file, vec![b'a'; 300_000]).unwrap();
+    scene.is_repaired();
     scene.is_served();
     assert_eq!(scene.asked_for_nars(), 0);
+
+    for length in [5, 400_000] {
+        let scene = Scene::new("");
+        fs::write(scene.place.join("a/file"), vec![b'a'; length]).unwrap();
+        assert_eq!(scene.harmonia.http().get(&scene.item.nar_url()).status, 503, "{length}");
+        assert_eq!((scene.part(1), scene.asked_for_nars()), (404, 0), "{length}");
+    }
 }
 
 #[test]
@@ -209,6 +224,7 @@ fn a_part_of_a_path_that_looks_changed_is_proven_anew() {
     fs::rename(&other, &scene.place).unwrap();
     scene.fails(&[("Range", "bytes=7-106")]);
     fs::write(&file, vec![b'a'; 300_000]).unwrap();
+    scene.is_repaired();
     assert_eq!(scene.part(7), 206);
 }
 
