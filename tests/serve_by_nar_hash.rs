@@ -22,7 +22,10 @@ const UNKNOWN: &str = "0000000000000000000000000000000000000000000000000000";
 /// A server before a real daemon whose files it sees.
 fn before(daemon: &Daemon) -> Harmonia {
     let (socket, store) = (daemon.socket(), daemon.on_host("/nix/store"));
-    Harmonia::start(&format!("daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\n", socket.display(), store.display()))
+    // What was asked for can be deleted at once.
+    let lease = "gc_lease = 0\n";
+    let (socket, store) = (socket.display(), store.display());
+    Harmonia::start(&format!("{lease}daemon_socket = \"{socket}\"\nreal_nix_store = \"{store}\"\n"))
 }
 
 /// What stands for the NAR of a path in URLs, by its narinfo.
