@@ -8,9 +8,8 @@ use crate::support::http2_frames::{
     ACK, Answers, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, RawHttp2, SETTINGS,
     WINDOW_UPDATE, deaf, field, frame, get, request, string,
 };
-use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
-use crate::support::wire::{LAST, Wire};
 
 const NARINFO: &str = "/0123456789abcdfghijklmnpqrsvwxyz.narinfo";
 const ENHANCE_YOUR_CALM: u32 = 11;
@@ -19,10 +18,7 @@ const MAX_PAYLOAD: usize = 16 * 1024;
 
 /// A server before a daemon that knows no path.
 fn server() -> (ScriptedDaemon, Harmonia) {
-    let daemon = ScriptedDaemon::start(Script::answering(|question| match question {
-        Question::PathFromHashPart(_) => Wire::new().number(LAST).string("").into(),
-        other => panic!("asked {other:?}"),
-    }));
+    let daemon = ScriptedDaemon::start(Script::knowing_no_path());
     let harmonia = Harmonia::start(&daemon.config());
     (daemon, harmonia)
 }

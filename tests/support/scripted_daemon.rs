@@ -85,6 +85,14 @@ impl Script {
         Self { greeting: greeting().into(), by_path: false, answer: Box::new(answer), keep: Box::new(keeps) }
     }
 
+    /// Says that there is no path, and takes no other question.
+    pub(crate) fn knowing_no_path() -> Self {
+        Self::answering(|question| match question {
+            Question::PathFromHashPart(_) => Wire::new().number(LAST).string("").into(),
+            other => panic!("asked {other:?}"),
+        })
+    }
+
     /// The same, but for what is kept from the garbage collector.
     pub(crate) fn keeping(mut self, keep: impl Fn(&Keeping) -> Answer + Send + Sync + 'static) -> Self {
         self.keep = Box::new(keep);
