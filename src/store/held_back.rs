@@ -149,13 +149,19 @@ impl HeldBack {
         match verdict {
             Verdict::Good => tracing::info!("{} is not held back any more: its nar is right", claim.path),
             Verdict::Void => tracing::info!("{} is not held back any more: it is not valid, or another", claim.path),
-            Verdict::Wrong | Verdict::Unknown(_) => {
-                if let Verdict::Unknown(why) = verdict {
-                    tracing::debug!("{} could not be looked at: {why}", claim.path);
-                } else {
+            Verdict::Wrong => {
+                suspect.seen = seen;
+                // Repaired during the look, perhaps: whoever asked meanwhile only saw that one was under way.
+                let looks_the_same = Sighting::of(&self.real_directory, &claim.path) == seen;
+                suspect.due = Instant::now();
+                if looks_the_same {
                     suspect.pause = (suspect.pause * 2).min(LAST_PAUSE);
-                    suspect.seen = seen;
+                    suspect.due += suspect.pause;
                 }
+                return;
+            }
+            Verdict::Unknown(why) => {
+                tracing::debug!("{} could not be looked at: {why}", claim.path);
                 suspect.due = Instant::now() + suspect.pause;
                 return;
             }
@@ -254,6 +260,17 @@ mod tests {
         assert!(held_back.holds(&path()) && pause(&held_back).is_zero());
         judge(&held_back, Verdict::Wrong);
         assert!(held_back.holds(&path()) && pause(&held_back) == FIRST_PAUSE * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_path_that_looks_otherwise_after_a_look_than_before_is_looked_at_again() {
+        let (directory, held_back) = held_back();
+        let before = Sighting::of(&held_back.real_directory, &path().path);
+        fs::remove_file(directory.path().join(path().path.base_name())).unwrap();
+        held_back.judge(&Claim::of(&path()), before, Verdict::Wrong);
+        assert!(pause(&held_back).is_zero());
+        judge(&held_back, Verdict::Wrong);
+        assert_eq!(pause(&held_back), FIRST_PAUSE * 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -93,7 +93,7 @@ impl Plant {
             // This is longer than the restarts that a server bridges.
             Fault::LoseDaemon => {
                 self.daemon.stop();
-                world.await_one_who_is_told_that_nothing_can_be_said();
+                world.is_told_that_nothing_can_be_said();
                 self.daemon.restart(self.daemon.release());
             }
             Fault::PauseDaemon => {

@@ -238,16 +238,18 @@ impl Stage {
         let mut incoming = Incoming(BufReader::new(stream.try_clone()?));
         incoming.greeting()?;
         while let Some(asked) = incoming.asked(script.by_path)? {
+            // First: whoever sees that it was asked may play another script, which is for what is asked then.
+            let script = self.script();
             let answer = match asked {
                 Asked::Question(question) => {
                     self.record(|seen| seen.asked.push(question.clone()));
-                    (self.script().answer)(&question)
+                    (script.answer)(&question)
                 }
                 Asked::Keeping(keeping) => {
                     if let Keeping::Root(path) = &keeping {
                         self.record(|seen| seen.rooted.push(path.clone()));
                     }
-                    (self.script().keep)(&keeping)
+                    (script.keep)(&keeping)
                 }
             };
             stream.write_all(&answer.bytes)?;
