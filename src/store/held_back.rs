@@ -142,32 +142,36 @@ impl HeldBack {
         Some((next.due, next.claim.clone()))
     }
 
+    /// Takes note of what a look has shown, before which the path looked like `seen`.
     fn judge(&self, claim: &Claim, seen: Option<Sighting>, verdict: Verdict) {
         let mut paths = self.paths();
         let hash = claim.path.hash_part();
         let Some(suspect) = paths.get_mut(&hash).filter(|suspect| suspect.claim == *claim) else { return };
-        match verdict {
-            Verdict::Good => tracing::info!("{} is not held back any more: its nar is right", claim.path),
-            Verdict::Void => tracing::info!("{} is not held back any more: it is not valid, or another", claim.path),
-            Verdict::Wrong => {
-                suspect.seen = seen;
-                // Repaired during the look, perhaps: whoever asked meanwhile only saw that one was under way.
-                let looks_the_same = Sighting::of(&self.real_directory, &claim.path) == seen;
-                suspect.due = Instant::now();
-                if looks_the_same {
-                    suspect.pause = (suspect.pause * 2).min(LAST_PAUSE);
-                    suspect.due += suspect.pause;
-                }
-                return;
-            }
+        let is_wrong = matches!(verdict, Verdict::Wrong);
+        let freed = match verdict {
+            Verdict::Good => Some("its nar is right"),
+            Verdict::Void => Some("it is not valid, or another"),
+            Verdict::Wrong => None,
             Verdict::Unknown(why) => {
                 tracing::debug!("{} could not be looked at: {why}", claim.path);
-                suspect.due = Instant::now() + suspect.pause;
-                return;
+                None
             }
+        };
+        if let Some(why) = freed {
+            tracing::info!("{} is not held back any more: {why}", claim.path);
+            paths.remove(&hash);
+            return self.counted(&paths);
         }
-        paths.remove(&hash);
-        self.counted(&paths);
+        suspect.due = Instant::now();
+        // Repaired during the look, perhaps: whoever asked meanwhile only saw that one was under way.
+        if Sighting::of(&self.real_directory, &claim.path) != seen {
+            return;
+        }
+        if is_wrong {
+            suspect.pause = (suspect.pause * 2).min(LAST_PAUSE);
+            suspect.seen = seen;
+        }
+        suspect.due += suspect.pause;
     }
 
     fn counted(&self, paths: &HashMap<HashPart, Suspect>) {
@@ -267,8 +271,10 @@ mod tests {
         let (directory, held_back) = held_back();
         let before = Sighting::of(&held_back.real_directory, &path().path);
         fs::remove_file(directory.path().join(path().path.base_name())).unwrap();
-        held_back.judge(&Claim::of(&path()), before, Verdict::Wrong);
-        assert!(pause(&held_back).is_zero());
+        for verdict in [Verdict::Wrong, Verdict::Unknown(StoreError::Changed(path().path))] {
+            held_back.judge(&Claim::of(&path()), before, verdict);
+            assert!(pause(&held_back).is_zero());
+        }
         judge(&held_back, Verdict::Wrong);
         assert_eq!(pause(&held_back), FIRST_PAUSE * 2);
     }
