@@ -45,6 +45,7 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     tokio::spawn(notify::watchdog(Arc::clone(&app)));
     tokio::spawn(make_indexes(Arc::clone(&app)));
     tokio::spawn(watch_held_back(Arc::clone(&app)));
+    tokio::spawn(make_narinfos_ahead(Arc::clone(&app)));
     notify::ready();
     let service = move |client, request| {
         let app = Arc::clone(&app);
@@ -140,6 +141,10 @@ async fn make_indexes(app: Arc<App>) {
 
 async fn watch_held_back(app: Arc<App>) {
     app.store().watch_held_back().await;
+}
+
+async fn make_narinfos_ahead(app: Arc<App>) {
+    app.make_narinfos_ahead().await;
 }
 
 /// Tells which daemon this is, or why there is none.

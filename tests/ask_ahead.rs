@@ -7,6 +7,7 @@ use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
 const AHEAD: &str = "harmonia_narinfo_cache_asked_ahead_total";
+const TEXTS: &str = "harmonia_narinfo_cache_entries{of=\"texts\"}";
 
 /// Items, each of which refers to the next, and to itself.
 fn chain(length: usize) -> Vec<StoreItem> {
@@ -53,6 +54,38 @@ fn a_closure_is_asked_about_when_its_top_is_served() {
         assert_eq!(http.get(&item.narinfo_url()).status, 200);
     }
     assert_eq!(daemon.seen().asked, expected, "what was asked ahead is asked again");
+}
+
+#[test]
+fn narinfos_are_made_of_what_was_asked_ahead_in_the_form_that_was_wanted_last() {
+    let items = chain(5);
+    for compression in [false, true] {
+        let daemon = ScriptedDaemon::start(script(&items));
+        let harmonia = Harmonia::start(&format!("{}enable_compression = {compression}\n", daemon.config()));
+        let http = harmonia.http();
+        assert_eq!(http.get(&items[0].narinfo_url()).status, 200);
+        await_value(http, TEXTS, 5.0);
+        for item in &items {
+            assert_eq!(http.get(&item.narinfo_url()).status, 200);
+        }
+        assert_eq!(value(&metrics(http), TEXTS), Some(5.0), "what was made ahead is made again");
+    }
+}
+
+#[test]
+fn a_closure_is_asked_about_when_one_of_its_nars_is_served_first() {
+    let items = chain(5);
+    let daemon = ScriptedDaemon::start(script(&items));
+    let harmonia = Harmonia::start(&daemon.config());
+    let http = harmonia.http();
+    assert_eq!(http.get(&items[0].nar_url()).status, 200);
+    await_value(http, AHEAD, 4.0);
+    for item in &items {
+        assert_eq!(http.get(&item.nar_url()).status, 200);
+    }
+    let is_question = |question: &&Question| !matches!(question, Question::Nar(_));
+    assert_eq!(daemon.seen().asked.iter().filter(is_question).count(), 6);
+    assert_eq!(value(&metrics(http), TEXTS), Some(0.0), "nobody has wanted a narinfo");
 }
 
 #[test]

@@ -108,6 +108,13 @@ impl App {
         self.nars.adjust(config);
     }
 
+    /// Makes narinfos of paths that clients are expected to ask for, without an end.
+    pub async fn make_narinfos_ahead(&self) {
+        while let Some(valid) = self.store.learned_ahead().await {
+            handlers::narinfo::make_ahead(self, valid);
+        }
+    }
+
     /// The keys in use.
     #[must_use]
     pub fn keys(&self) -> Arc<SigningKeys> {

@@ -60,31 +60,42 @@ impl Sources {
 #[derive(Debug)]
 pub(super) struct NarinfoTexts(Mutex<Kept>);
 
-type Kept = Bounded<(HashPart, Form), (Sources, Arc<Text>)>;
+#[derive(Debug)]
+struct Kept {
+    texts: Bounded<(HashPart, Form), (Sources, Arc<Text>)>,
+    /// What was looked for last.
+    wanted: Option<Form>,
+}
 
 impl NarinfoTexts {
     pub(super) fn new(max_bytes: usize) -> Self {
-        Self(Mutex::new(Bounded::new(max_bytes)))
+        Self(Mutex::new(Kept { texts: Bounded::new(max_bytes), wanted: None }))
     }
 
     /// The text that was made of the same.
     pub(super) fn find(&self, form: Form, sources: &Sources) -> Option<Arc<Text>> {
-        let mut texts = self.locked();
-        let (made_of, text) = texts.find(&(sources.valid.path.hash_part(), form))?;
+        let mut kept = self.locked();
+        kept.wanted = Some(form);
+        let (made_of, text) = kept.texts.find(&(sources.valid.path.hash_part(), form))?;
         made_of.are(sources).then(|| Arc::clone(text))
+    }
+
+    /// The form of the narinfo that was looked for last: the next one is likely to be wanted so.
+    pub(super) fn wanted(&self) -> Option<Form> {
+        self.locked().wanted
     }
 
     /// Keeps a text.
     pub(super) fn keep(&self, form: Form, sources: Sources, text: &Arc<Text>) {
         // The store may have dropped the info, which is then here alone.
         let weight = text.weight() + sources.valid.weight();
-        self.locked().insert((sources.valid.path.hash_part(), form), (sources, Arc::clone(text)), weight);
+        self.locked().texts.insert((sources.valid.path.hash_part(), form), (sources, Arc::clone(text)), weight);
     }
 
     /// Enters how many there are.
     pub(super) fn record(&self, metrics: &Metrics) {
-        let texts = self.locked();
-        metrics.cache(CacheName::Texts, texts.len(), texts.bytes());
+        let kept = self.locked();
+        metrics.cache(CacheName::Texts, kept.texts.len(), kept.texts.bytes());
     }
 
     fn locked(&self) -> MutexGuard<'_, Kept> {
@@ -122,7 +133,8 @@ mod tests {
     fn a_text_is_used_for_what_it_was_made_of_and_nothing_else() {
         let texts = NarinfoTexts::new(1 << 20);
         let sources = Sources { valid: valid(), signer: Arc::default() };
-        assert!(texts.find(NIX, &sources).is_none());
+        assert!(texts.wanted().is_none() && texts.find(NIX, &sources).is_none());
+        assert_eq!(texts.wanted(), Some(NIX));
         let text = Arc::new(Text::new("narinfo"));
         texts.keep(NIX, sources.clone(), &text);
         assert!(texts.find(NIX, &sources).is_some_and(|found| Arc::ptr_eq(&found, &text)));

@@ -214,13 +214,23 @@ impl Store {
         self.held_back.watch(self).await;
     }
 
-    /// Takes note that a client has been told of a path: keeps it alive for a while, and expects requests for its
-    /// references, about which it asks in the background.
+    /// Takes note that a client has been told of a path: keeps it alive for a while, and does as [`Self::ask_ahead`].
     pub fn given_out(&self, valid: &Arc<ValidPath>) {
         if let Some(lease) = &self.lease {
             lease.extend(valid);
         }
+        self.ask_ahead(valid);
+    }
+
+    /// Expects requests for the references of a path: asks the daemon about them in the background.
+    pub fn ask_ahead(&self, valid: &ValidPath) {
         self.infos.ask_ahead(valid);
+    }
+
+    /// Waits for the next path that has become known before anybody asked for it. There is no next one only at the end of
+    /// the program. One that nobody waits for is not told of when there are many.
+    pub async fn learned_ahead(&self) -> Option<Arc<ValidPath>> {
+        self.infos.learned_ahead().await
     }
 
     /// Some valid path, to see whether the daemon tells about paths; `None` if the store is empty.

@@ -71,7 +71,8 @@ pub(in crate::http) async fn respond(
     Ok(reply)
 }
 
-/// The valid path with this hash part, if its NAR is this one.
+/// The valid path with this hash part, if its NAR is this one. Whoever asks for it asks for those of its references next,
+/// perhaps without their narinfos, which he may have had from this program before it was started again.
 pub(super) async fn current(
     app: &App,
     hash: HashPart,
@@ -84,7 +85,7 @@ pub(super) async fn current(
         valid = app.store.valid_path_anew(hash, client).await?.filter(|valid| app.serves(valid));
     }
     // Rebuilt since that URL was given out: other bytes.
-    Ok(valid.filter(|valid| valid.info.nar_hash == nar_hash))
+    Ok(valid.filter(|valid| valid.info.nar_hash == nar_hash).inspect(|valid| app.store.ask_ahead(valid)))
 }
 
 /// Which bytes a request gets.

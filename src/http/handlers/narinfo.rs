@@ -31,12 +31,8 @@ pub(in crate::http) async fn respond(
 ) -> Result<Reply, HandlerError> {
     let Some(valid) = app.valid_path(hash, client).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     app.store.given_out(&valid);
-    let file = app.nars.file_info(&valid.info.nar_hash).filter(|_| app.compression.is_some());
-    let nar = match app.compression {
-        Some(_) if takes_zstd_nars(headers) => NarForm::Compressed { is_measured: file.is_some() },
-        _ => NarForm::Plain,
-    };
-    let text = text(app, valid, Form { syntax, nar }, file)?;
+    let is_compressed = app.compression.is_some() && takes_zstd_nars(headers);
+    let text = text(app, valid, syntax, is_compressed)?;
     let kind = match syntax {
         Syntax::Nix => "text/x-nix-narinfo",
         Syntax::Json => "application/json",
@@ -48,7 +44,18 @@ pub(in crate::http) async fn respond(
     Ok(reply)
 }
 
-fn text(app: &App, valid: Arc<ValidPath>, form: Form, file: Option<FileInfo>) -> Result<Arc<Text>, NarInfoError> {
+/// Makes the narinfo of a path that nobody has asked for yet, as the last one was wanted.
+pub(in crate::http) fn make_ahead(app: &App, valid: Arc<ValidPath>) {
+    let Some(Form { syntax, nar }) = app.narinfo_texts.wanted().filter(|_| app.serves(&valid)) else { return };
+    // What is wrong with it is for whoever asks.
+    drop(text(app, valid, syntax, nar != NarForm::Plain));
+}
+
+/// The narinfo of a path, of its NAR or of the compressed form of that.
+fn text(app: &App, valid: Arc<ValidPath>, syntax: Syntax, is_compressed: bool) -> Result<Arc<Text>, NarInfoError> {
+    let file = app.nars.file_info(&valid.info.nar_hash).filter(|_| is_compressed);
+    let nar = if is_compressed { NarForm::Compressed { is_measured: file.is_some() } } else { NarForm::Plain };
+    let form = Form { syntax, nar };
     let sources = Sources { valid, signer: app.signer.load_full() };
     if let Some(text) = app.narinfo_texts.find(form, &sources) {
         return Ok(text);

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use harmonia_protocol::operation::QueryPathInfo;
 use harmonia_protocol::{HashPart, StorePath};
+use tokio::sync::mpsc;
 
 use super::{Answer, InfoCache, locked};
 use crate::store::flights::Flight;
@@ -25,6 +26,8 @@ const MAX_SEEN: usize = 4096;
 const BYTES_EACH: usize = 4096;
 /// Questions that go out at once: milliseconds of the daemon's time, which a request for one of them waits for.
 const BATCH: usize = 64;
+/// What is told of and has not been taken yet: four batches.
+const MAX_LEARNED: usize = 4 * BATCH;
 /// How often, and how many times, a free connection is looked for.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 const BUSY_ATTEMPTS: usize = 100;
@@ -34,6 +37,9 @@ const BUSY_ATTEMPTS: usize = 100;
 pub(super) struct Ahead {
     queue: Mutex<Queue>,
     max_seen: usize,
+    /// What was not known and is now.
+    learned: mpsc::Sender<Arc<ValidPath>>,
+    told: tokio::sync::Mutex<mpsc::Receiver<Arc<ValidPath>>>,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +62,9 @@ struct Offered {
 impl Ahead {
     /// For a memory of so many bytes.
     pub(super) fn new(max_bytes: usize) -> Self {
-        Self { queue: Mutex::default(), max_seen: MAX_SEEN.min(max_bytes / BYTES_EACH) }
+        let (learned, told) = mpsc::channel(MAX_LEARNED);
+        let max_seen = MAX_SEEN.min(max_bytes / BYTES_EACH);
+        Self { queue: Mutex::default(), max_seen, learned, told: told.into() }
     }
 
     fn offer(&self, paths: Vec<StorePath>) -> Offered {
@@ -125,10 +133,21 @@ impl InfoCache {
         }
     }
 
+    /// The next path that was not known and has been learned of; safe to drop.
+    pub(in crate::store) async fn learned_ahead(&self) -> Option<Arc<ValidPath>> {
+        self.ahead.told.lock().await.recv().await
+    }
+
     async fn run_ahead(self: Arc<Self>) {
         while let Some(paths) = self.ahead.next() {
             match self.ask_batch(paths).await {
-                Ok(found) => found.iter().for_each(|valid| self.ask_ahead(valid)),
+                Ok(found) => {
+                    for valid in found {
+                        self.ask_ahead(&valid);
+                        // With many of them untaken, this one is made something of when it is asked for.
+                        drop(self.ahead.learned.try_send(valid));
+                    }
+                }
                 Err(error) => {
                     tracing::debug!("not asking ahead: {error}");
                     return self.ahead.stop();
