@@ -1,76 +1,19 @@
 //! A NAR on its way through the encoder.
 //!
-//! Owns the memory of encoders, which live as long as their NAR. Who waits for it is served by turns, and small NARs have
-//! memory apart from that of large ones, so that they need not wait for the end of one. The work itself is done unit by
-//! unit on `encoder_threads`.
+//! Owns the order of the work, which is done unit by unit on `encoder_threads`. Leaves its memory to `room`.
 
 use std::io;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::FillError;
 use super::encoder_threads::EncoderThreads;
 use super::encoding::Encoding;
 use super::frames::{FrameEncoder, UNIT};
-use crate::client::Client;
-use crate::shares::{Share, Shares};
+use super::room::Room;
 use crate::store::{Nar, ValidPath};
-
-/// What a share of memory is counted in, in bytes.
-const GRAIN: usize = 1 << 20;
-/// The most that the encoder of a small NAR takes, in grains: of one of up to 3.5 MiB.
-const SMALL: usize = 8;
-
-/// Room for encoders.
-#[derive(Debug)]
-pub(super) struct Encoders {
-    threads: Arc<EncoderThreads>,
-    small: Shares,
-    large: Shares,
-    max_large: usize,
-}
-
-/// How much memory there is, in bytes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Memory {
-    /// For NARs that take little.
-    pub(super) small: usize,
-    /// For all others.
-    pub(super) large: usize,
-}
-
-impl Encoders {
-    /// So much memory, which is shared like this.
-    pub(super) fn new(threads: &Arc<EncoderThreads>, memory: Memory, shares: fn(usize) -> Shares) -> Self {
-        let (small, large) = (shares(memory.small / GRAIN), shares(memory.large / GRAIN));
-        Self { threads: Arc::clone(threads), small, large, max_large: memory.large / GRAIN }
-    }
-
-    /// Waits for the memory that an encoder of a NAR of `size` bytes takes.
-    pub(super) async fn reserve(&self, encoding: &Encoding, size: u64, client: Client) -> Share {
-        let (shares, grains) = self.memory(encoding, size);
-        shares.take(client, grains).await
-    }
-
-    /// The same for all clients that come, by the turn of whichever is first.
-    pub(super) async fn reserve_for_any(
-        &self,
-        encoding: &Encoding,
-        size: u64,
-        clients: mpsc::UnboundedReceiver<Client>,
-    ) -> Share {
-        let (shares, grains) = self.memory(encoding, size);
-        shares.take_for_any(clients, grains).await
-    }
-
-    fn memory(&self, encoding: &Encoding, size: u64) -> (&Shares, usize) {
-        let grains = encoding.memory(size).div_ceil(GRAIN);
-        // One that takes more than there is has it all.
-        if grains <= SMALL { (&self.small, grains) } else { (&self.large, grains.min(self.max_large)) }
-    }
-}
 
 /// The encoder back, and what a unit came to.
 type Work = oneshot::Receiver<io::Result<(FrameEncoder, Vec<u8>)>>;
@@ -86,16 +29,22 @@ pub(super) struct Pieces {
     encoder: Option<FrameEncoder>,
     busy: Option<Work>,
     threads: Arc<EncoderThreads>,
-    _memory: Share,
+    room: Room,
 }
 
 impl Pieces {
     /// Of a NAR of which nothing has been read.
-    pub(super) fn new(nar: Nar, valid: &ValidPath, encoding: &Encoding, encoders: &Encoders, memory: Share) -> Self {
-        let encoder = FrameEncoder::new(encoding.clone(), valid.info.nar_size);
-        let threads = Arc::clone(&encoders.threads);
+    pub(super) fn new(
+        nar: Nar,
+        valid: &ValidPath,
+        encoding: &Encoding,
+        threads: &Arc<EncoderThreads>,
+        mut room: Room,
+    ) -> Self {
         let size = valid.info.nar_size;
-        Self { nar, size, taken: 0, rest: Bytes::new(), encoder: Some(encoder), busy: None, threads, _memory: memory }
+        let encoder = FrameEncoder::new(encoding.clone(), size, room.context());
+        let threads = Arc::clone(threads);
+        Self { nar, size, taken: 0, rest: Bytes::new(), encoder: Some(encoder), busy: None, threads, room }
     }
 
     /// The next piece; nothing after the last one. The last frame is finished only when the whole NAR has been proven,
@@ -154,5 +103,14 @@ impl Pieces {
             Ok((encoder, output))
         });
         work.map_err(|cause| FillError::encoder(&cause))
+    }
+}
+
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        // One that is busy still ends with its unit.
+        if let Some(encoder) = self.encoder.take() {
+            self.room.give_back(encoder.into_context());
+        }
     }
 }

@@ -57,7 +57,7 @@ impl Encoding {
     pub fn new(settings: Zstd) -> Self {
         let Zstd { level, long_distance_matching, window_log } = settings;
         let window = window_log.map(|log| format!("-w{log}")).unwrap_or_default();
-        let long = if long_distance_matching { "-long" } else { "" };
+        let long = if long_distance_matching { format!("-long{}", LONG_FROM >> 20) } else { String::new() };
         // A negative level would begin with a second dash.
         let level = if level < 0 { format!("n{}", level.unsigned_abs()) } else { level.to_string() };
         let tag = format!("zstd{}-{level}{window}{long}-f{}", version(), FRAME >> 20);
@@ -70,25 +70,34 @@ impl Encoding {
         &self.tag
     }
 
-    /// The memory that an encoder of a NAR of `size` bytes takes, in bytes, or a little more: the window and what is
-    /// looked up in it.
+    /// The memory that an encoder of a NAR of `size` bytes takes, in bytes, or more: the window, rounded up so that there
+    /// are few sizes, and what is looked up in it.
     #[must_use]
     pub(super) fn memory(&self, size: u64) -> usize {
         let log = self.settings.window_log.unwrap_or(DEFAULT_WINDOW_LOG);
-        let window = size.min(1 << log).min(FRAME);
+        let window = size.min(1 << log).clamp(LEAST_WINDOW, FRAME).next_power_of_two();
         usize::try_from(window + window / 8).unwrap_or(usize::MAX) + TABLES
     }
 
-    pub(super) fn parameters(&self) -> impl Iterator<Item = CParameter> + use<> {
+    /// The settings for a NAR of `size` bytes.
+    pub(super) fn parameters(&self, size: u64) -> impl Iterator<Item = CParameter> + use<> {
+        let long_distance_matching = self.settings.long_distance_matching && size > LONG_FROM;
         let frames = [CParameter::ChecksumFlag(true)];
-        parameters(&self.settings).chain(frames)
+        parameters(&Zstd { long_distance_matching, ..self.settings }).chain(frames)
     }
 }
 
 /// The largest window of zstd's levels that are not "ultra".
 const DEFAULT_WINDOW_LOG: u32 = 23;
-/// What the tables of an encoder take at the levels that are used for caches, in bytes.
-const TABLES: usize = 4 << 20;
+/// Windows that are smaller have as much memory as this one, in bytes.
+const LEAST_WINDOW: u64 = 4 << 20;
+/// What an encoder takes beside its window at the levels that are used for caches, in bytes: tables, and the units before
+/// and after.
+const TABLES: usize = 7 << 19;
+/// NARs of up to this size are encoded without long distance matching, in bytes: that is for repetitions beyond the reach of
+/// the level's own tables. On 1.5 GB of NARs it saved 0.7 MB in those of up to 8 MiB, a twelfth of which its search took;
+/// in those between 8 and 32 MiB it saved 5.6 MB of 129, in the four that are larger 86 of 156.
+const LONG_FROM: u64 = 8 << 20;
 
 /// The release of libzstd, e.g. `1.5.7`: another one may write other bytes.
 #[must_use]

@@ -11,7 +11,9 @@
 //! | footer: magic, length served, NAR size, NAR hash, SHA-256 of what is served, XXH3 of the sums, XXH3 of the footer | 104 |
 
 use std::fs::File;
+use std::hash::Hasher as _;
 use std::io::{self, IoSliceMut};
+use std::mem;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
@@ -205,15 +207,16 @@ pub(super) struct EntryWriter {
     file: Arc<File>,
     written: u64,
     sha256: digest::Context,
-    /// The block that is not full.
-    block: Vec<u8>,
+    /// The sum of the block that is not full, and that block's length.
+    sum: XxHash3_64,
+    summed: u64,
     sums: Vec<u8>,
 }
 
 impl EntryWriter {
     pub(super) fn new(file: Arc<File>) -> Self {
         let sha256 = digest::Context::new(&digest::SHA256);
-        Self { file, written: 0, sha256, block: Vec::new(), sums: Vec::new() }
+        Self { file, written: 0, sha256, sum: XxHash3_64::new(), summed: 0, sums: Vec::new() }
     }
 
     /// Adds to what is served; how much that is now.
@@ -221,13 +224,14 @@ impl EntryWriter {
         self.file.write_all_at(bytes, self.written)?;
         self.written += bytes.len() as u64;
         self.sha256.update(bytes);
-        let full = usize::try_from(BLOCK).map_err(io::Error::other)?;
         while !bytes.is_empty() {
-            let (taken, rest) = bytes.split_at(bytes.len().min(full - self.block.len()));
-            self.block.extend_from_slice(taken);
+            let left = usize::try_from(BLOCK - self.summed).map_err(io::Error::other)?;
+            let (taken, rest) = bytes.split_at(bytes.len().min(left));
+            self.sum.write(taken);
+            self.summed += taken.len() as u64;
             bytes = rest;
-            if self.block.len() == full {
-                self.sum();
+            if self.summed == BLOCK {
+                self.end_block();
             }
         }
         Ok(self.written)
@@ -235,8 +239,8 @@ impl EntryWriter {
 
     /// Writes the trailer, and waits until all is on disk.
     pub(super) fn finish(mut self, nar_hash: NarHash, nar_size: u64) -> io::Result<FileInfo> {
-        if !self.block.is_empty() {
-            self.sum();
+        if self.summed > 0 {
+            self.end_block();
         }
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(self.sha256.finish().as_ref());
@@ -249,8 +253,9 @@ impl EntryWriter {
         Ok(info)
     }
 
-    fn sum(&mut self) {
-        self.sums.extend(XxHash3_64::oneshot(&self.block).to_le_bytes());
-        self.block.clear();
+    fn end_block(&mut self) {
+        let sum = mem::replace(&mut self.sum, XxHash3_64::new());
+        self.sums.extend(sum.finish().to_le_bytes());
+        self.summed = 0;
     }
 }

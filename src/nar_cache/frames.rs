@@ -7,7 +7,7 @@
 
 use std::io;
 
-use zstd::stream::raw::{Encoder, InBuffer, Operation, OutBuffer};
+use zstd::zstd_safe::{CCtx, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name};
 
 use super::encoding::Encoding;
 
@@ -47,42 +47,47 @@ pub(super) struct FrameEncoder {
     size: u64,
     /// Bytes of the NAR that were taken.
     taken: u64,
-    /// The frame that has begun.
-    open: Option<Encoder<'static>>,
+    context: CCtx<'static>,
+    /// Whether a frame has begun.
+    is_open: bool,
     /// What that frame has come to.
     compressed: u64,
     frames: Vec<Frame>,
 }
 
 impl FrameEncoder {
-    /// For a NAR of `size` bytes, which is not 0.
-    pub(super) const fn new(encoding: Encoding, size: u64) -> Self {
-        Self { encoding, size, taken: 0, open: None, compressed: 0, frames: Vec::new() }
+    /// For a NAR of `size` bytes, which is not 0. What the context was used for before makes no difference.
+    pub(super) const fn new(encoding: Encoding, size: u64, context: CCtx<'static>) -> Self {
+        Self { encoding, size, taken: 0, context, is_open: false, compressed: 0, frames: Vec::new() }
+    }
+
+    /// The context, to be used for something else.
+    pub(super) fn into_context(self) -> CCtx<'static> {
+        self.context
     }
 
     /// Takes the next unit: [`UNIT`] bytes, or all that is left. The result is what it comes to, after the last unit with
     /// the table.
     pub(super) fn encode(&mut self, unit: &[u8]) -> io::Result<Vec<u8>> {
-        let mut output = Vec::with_capacity(zstd::zstd_safe::compress_bound(unit.len()));
-        let mut encoder = match self.open.take() {
-            Some(encoder) => encoder,
-            None => self.begin()?,
-        };
+        let mut output = Vec::with_capacity(compress_bound(unit.len()));
+        if !self.is_open {
+            self.begin()?;
+        }
         let mut input = InBuffer::around(unit);
         while input.pos() < unit.len() {
             output.reserve(ROOM);
             let written = output.len();
-            encoder.run(&mut input, &mut OutBuffer::around_pos(&mut output, written))?;
+            let mut room = OutBuffer::around_pos(&mut output, written);
+            self.context.compress_stream(&mut room, &mut input).map_err(failed)?;
         }
         self.taken += unit.len() as u64;
         let is_last = self.taken >= self.size;
         if is_last || self.taken % FRAME == 0 {
             // A NAR longer or shorter than was said is an error here: the frame states its length.
-            finish(&mut encoder, &mut output)?;
+            self.finish(&mut output)?;
             self.close(output.len())?;
         } else {
             self.compressed += output.len() as u64;
-            self.open = Some(encoder);
         }
         if is_last {
             output.extend(table(&self.frames)?);
@@ -90,13 +95,24 @@ impl FrameEncoder {
         Ok(output)
     }
 
-    fn begin(&self) -> io::Result<Encoder<'static>> {
-        let mut encoder = Encoder::new(0)?;
-        for parameter in self.encoding.parameters() {
-            encoder.set_parameter(parameter)?;
+    fn begin(&mut self) -> io::Result<()> {
+        self.context.reset(ResetDirective::SessionAndParameters).map_err(failed)?;
+        for parameter in self.encoding.parameters(self.size) {
+            self.context.set_parameter(parameter).map_err(failed)?;
         }
-        encoder.set_pledged_src_size(Some(FRAME.min(self.size - self.taken)))?;
-        Ok(encoder)
+        self.context.set_pledged_src_size(Some(FRAME.min(self.size - self.taken))).map_err(failed)?;
+        self.is_open = true;
+        Ok(())
+    }
+
+    fn finish(&mut self, output: &mut Vec<u8>) -> io::Result<()> {
+        loop {
+            output.reserve(ROOM);
+            let written = output.len();
+            if self.context.end_stream(&mut OutBuffer::around_pos(output, written)).map_err(failed)? == 0 {
+                return Ok(());
+            }
+        }
     }
 
     fn close(&mut self, written: usize) -> io::Result<()> {
@@ -107,19 +123,13 @@ impl FrameEncoder {
         };
         self.frames.push(frame);
         self.compressed = 0;
+        self.is_open = false;
         Ok(())
     }
 }
 
-fn finish(encoder: &mut Encoder<'_>, output: &mut Vec<u8>) -> io::Result<()> {
-    loop {
-        output.reserve(ROOM);
-        let written = output.len();
-        let mut room = OutBuffer::around_pos(output, written);
-        if encoder.finish(&mut room, false)? == 0 {
-            return Ok(());
-        }
-    }
+fn failed(code: usize) -> io::Error {
+    io::Error::other(get_error_name(code))
 }
 
 fn table(frames: &[Frame]) -> io::Result<Vec<u8>> {
@@ -184,12 +194,17 @@ mod tests {
     }
 
     fn encoded(plain: &[u8]) -> io::Result<Vec<u8>> {
-        let mut encoder = FrameEncoder::new(Encoding::new(Zstd { level: 1, ..Zstd::default() }), plain.len() as u64);
+        encoded_in(plain, CCtx::create()).map(|(output, _)| output)
+    }
+
+    fn encoded_in(plain: &[u8], context: CCtx<'static>) -> io::Result<(Vec<u8>, CCtx<'static>)> {
+        let encoding = Encoding::new(Zstd { level: 1, ..Zstd::default() });
+        let mut encoder = FrameEncoder::new(encoding, plain.len() as u64, context);
         let mut output = Vec::new();
         for unit in plain.chunks(UNIT) {
             output.extend(encoder.encode(unit)?);
         }
-        Ok(output)
+        Ok((output, encoder.into_context()))
     }
 
     fn parsed(file: &[u8], size: usize) -> Option<Vec<Frame>> {
@@ -208,6 +223,20 @@ mod tests {
             let frames = parsed(&file, length).unwrap();
             assert_eq!(frames.len(), 1);
             assert_eq!(frames[0].plain as usize, length);
+        }
+    }
+
+    #[test]
+    fn what_a_context_was_used_for_before_makes_no_difference() {
+        let mut context = CCtx::create();
+        // With and without long distance matching, longer and shorter than the one before, and one that failed.
+        for length in [UNIT + 7, 9 * UNIT, 100, 3 * UNIT, 12 * UNIT, 1] {
+            let plain = sample(length);
+            let mut broken = FrameEncoder::new(Encoding::new(Zstd::default()), 4 * UNIT as u64, context);
+            broken.encode(&sample(UNIT)).unwrap();
+            let (output, used) = encoded_in(&plain, broken.into_context()).unwrap();
+            assert!(output == encoded(&plain).unwrap(), "{length}");
+            context = used;
         }
     }
 
@@ -241,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_nar_of_another_length_than_was_said_is_an_error() {
-        let mut encoder = FrameEncoder::new(Encoding::new(Zstd::default()), 99);
+        let mut encoder = FrameEncoder::new(Encoding::new(Zstd::default()), 99, CCtx::create());
         assert!(encoder.encode(&sample(100)).is_err());
     }
 }

@@ -16,6 +16,7 @@ mod fill;
 pub mod frames;
 mod index;
 mod plain;
+mod room;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -41,11 +42,12 @@ use crate::metrics::{Metrics, NarCacheEvent, NarCacheUsage};
 use crate::shares::Shares;
 use crate::store::{Nar, Store, StoreError, ValidPath};
 use disk::Disk;
-use encode::{Encoders, Memory, Pieces};
+use encode::Pieces;
 use encoder_threads::EncoderThreads;
 use fill::Fill;
 use index::Key;
 use plain::Decoded;
+use room::{Memory, Rooms};
 use source::Source;
 
 /// For the encoders of fills: two with the largest window, and eight of small NARs.
@@ -101,8 +103,9 @@ pub struct NarCache {
     disk: Option<Arc<Disk>>,
     fills: Mutex<HashMap<Key, Fill>>,
     fill_places: Shares,
-    fill_encoders: Encoders,
-    body_encoders: Encoders,
+    encoder_threads: Arc<EncoderThreads>,
+    fill_rooms: Rooms,
+    body_rooms: Rooms,
     decoders: Shares,
     /// Whether the disk failed the last time, which is logged once.
     is_troubled: AtomicBool,
@@ -126,7 +129,6 @@ impl NarCache {
                 move || scan(&disk)
             });
         }
-        let threads = Arc::new(EncoderThreads::new(config.encoders));
         let body_memory = if disk.is_some() { BODY_MEMORY } else { BODY_MEMORY_ALONE };
         Self {
             store,
@@ -135,8 +137,9 @@ impl NarCache {
             disk,
             fills: Mutex::default(),
             fill_places: Shares::kept(MAX_FILLS),
-            fill_encoders: Encoders::new(&threads, FILL_MEMORY, Shares::by_turns),
-            body_encoders: Encoders::new(&threads, body_memory, Shares::kept),
+            encoder_threads: Arc::new(EncoderThreads::new(config.encoders)),
+            fill_rooms: Rooms::new(FILL_MEMORY, Shares::by_turns),
+            body_rooms: Rooms::new(body_memory, Shares::kept),
             decoders: Shares::kept(DECODER_MEMORY / GRAIN),
             is_troubled: AtomicBool::new(false),
             metrics,
@@ -260,16 +263,16 @@ impl NarCache {
         valid: &Arc<ValidPath>,
         joining: mpsc::UnboundedReceiver<Client>,
     ) -> Result<Pieces, FillError> {
-        let memory = self.fill_encoders.reserve_for_any(&self.encoding, valid.info.nar_size, joining).await;
+        let room = self.fill_rooms.reserve_for_any(&self.encoding, valid.info.nar_size, joining).await;
         // It is read as fast as it is encoded, whoever it is for, and takes nothing of a client's share.
         let nar = self.store.nar_for_keeping(valid, Client::Server).await?;
-        Ok(Pieces::new(nar, valid, &self.encoding, &self.fill_encoders, memory))
+        Ok(Pieces::new(nar, valid, &self.encoding, &self.encoder_threads, room))
     }
 
     /// For one response alone, which may take long: with memory apart from that of fills.
     async fn pieces_apart(&self, nar: Nar, valid: &ValidPath, client: Client) -> Pieces {
-        let memory = self.body_encoders.reserve(&self.encoding, valid.info.nar_size, client).await;
-        Pieces::new(nar, valid, &self.encoding, &self.body_encoders, memory)
+        let room = self.body_rooms.reserve(&self.encoding, valid.info.nar_size, client).await;
+        Pieces::new(nar, valid, &self.encoding, &self.encoder_threads, room)
     }
 
     fn key(&self, nar_hash: &NarHash) -> Key {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use harmonia_protocol::hash::NarHash;
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
+use zstd::zstd_safe::CCtx;
 
 use super::disk::{Disk, DiskError};
 use super::encoding::Encoding;
@@ -47,7 +48,7 @@ fn disk(dir: &Path, max_size: u64) -> Disk {
 fn fill(disk: &Disk, nar: &[u8]) -> Vec<u8> {
     let unnamed = disk.create().unwrap();
     let mut writer = EntryWriter::new(Arc::clone(&unnamed.file));
-    let mut encoder = FrameEncoder::new(encoding(), nar.len() as u64);
+    let mut encoder = FrameEncoder::new(encoding(), nar.len() as u64, CCtx::create());
     let mut served = Vec::new();
     for unit in nar.chunks(UNIT) {
         let piece = encoder.encode(unit).unwrap();
