@@ -1,12 +1,14 @@
 //! A NAR on its way through the encoder.
 //!
-//! Owns the order of the work, which is done unit by unit on `encoder_threads`. Leaves its memory to `room`.
+//! Owns the order of the work: reading from the daemon, encoding on `encoder_threads`, and handing on go on at once, unit
+//! by unit, and none is far ahead of the others. Leaves the memory of encoders to `room`.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 use super::FillError;
 use super::encoder_threads::EncoderThreads;
@@ -15,19 +17,18 @@ use super::frames::{FrameEncoder, UNIT};
 use super::room::Room;
 use crate::store::{Nar, ValidPath};
 
-/// The encoder back, and what a unit came to.
-type Work = oneshot::Receiver<io::Result<(FrameEncoder, Vec<u8>)>>;
+/// Units that are encoded or wait for it; with the one that is being read, and what the last one came to, that is the
+/// memory that a NAR has beside its encoder's. The second is there so that the encoder goes on without waiting for us.
+const UNITS: usize = 2;
 
 /// The compressed form of a NAR, piece by piece.
 pub(super) struct Pieces {
-    nar: Nar,
-    /// Of the NAR, and how much of it was taken, in bytes.
-    size: u64,
-    taken: u64,
-    /// What the last chunk has beyond its unit.
-    rest: Bytes,
-    encoder: Option<FrameEncoder>,
-    busy: Option<Work>,
+    reader: Reader,
+    desk: Arc<Desk>,
+    outputs: mpsc::UnboundedReceiver<io::Result<Vec<u8>>>,
+    /// Units whose output has not come.
+    under_way: usize,
+    is_read: bool,
     threads: Arc<EncoderThreads>,
     room: Room,
 }
@@ -42,75 +43,151 @@ impl Pieces {
         mut room: Room,
     ) -> Self {
         let size = valid.info.nar_size;
+        let reader = Reader { nar, size, taken: 0, unit: Vec::new(), rest: Bytes::new() };
+        let (sender, outputs) = mpsc::unbounded_channel();
         let encoder = FrameEncoder::new(encoding.clone(), size, room.context());
-        let threads = Arc::clone(threads);
-        Self { nar, size, taken: 0, rest: Bytes::new(), encoder: Some(encoder), busy: None, threads, room }
+        let desk = Desk { units: Mutex::default(), work: Mutex::new(Some(Work { encoder, outputs: sender })) };
+        let (desk, threads) = (Arc::new(desk), Arc::clone(threads));
+        Self { reader, desk, outputs, under_way: 0, is_read: false, threads, room }
     }
 
     /// The next piece; nothing after the last one. The last frame is finished only when the whole NAR has been proven,
-    /// since its last bytes are withheld until then. Not cancel safe: a future that was dropped has lost a piece.
+    /// since its last bytes are withheld until then. Safe to drop while pending.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, FillError> {
         loop {
-            // Reading goes on while the unit before is encoded.
-            let unit = self.unit().await?;
-            let before = match self.busy.take() {
-                Some(work) => {
-                    let done = work.await.map_err(io::Error::other).and_then(|done| done);
-                    let (encoder, output) = done.map_err(|cause| FillError::encoder(&cause))?;
-                    self.encoder = Some(encoder);
-                    Some(output)
+            let (may_read, may_wait) = (!self.is_read && self.under_way < UNITS, self.under_way > 0);
+            if !may_read && !may_wait {
+                return Ok(None);
+            }
+            tokio::select! {
+                // What is there is handed on first.
+                biased;
+                output = self.outputs.recv(), if may_wait => {
+                    self.under_way -= 1;
+                    let output = output.unwrap_or_else(|| Err(io::Error::other("the encoder is gone")));
+                    let output = output.map_err(|cause| FillError::encoder(&cause))?;
+                    if !output.is_empty() {
+                        return Ok(Some(output));
+                    }
                 }
-                None => None,
-            };
-            match (unit.is_empty(), self.encoder.take()) {
-                (false, Some(encoder)) => self.busy = Some(self.encode(encoder, unit)?),
-                (_, encoder) => {
-                    self.encoder = encoder;
-                    if before.is_none() {
-                        return Ok(None);
+                unit = self.reader.unit(), if may_read => {
+                    let unit = unit?;
+                    if unit.is_empty() {
+                        self.is_read = true;
+                    } else {
+                        self.encode(unit)?;
                     }
                 }
             }
-            if let Some(output) = before.filter(|output| !output.is_empty()) {
-                return Ok(Some(output));
-            }
         }
     }
 
-    /// Exactly [`UNIT`] bytes, or what is left.
-    async fn unit(&mut self) -> Result<Vec<u8>, FillError> {
-        // What is left of a NAR that is longer than its path info says is the parser's trouble.
-        let left = usize::try_from(self.size.saturating_sub(self.taken)).unwrap_or(UNIT).min(UNIT);
-        let mut unit = Vec::with_capacity(left);
-        loop {
-            let taken = self.rest.len().min(UNIT - unit.len());
-            unit.extend_from_slice(&self.rest[..taken]);
-            self.rest.advance(taken);
-            self.taken += taken as u64;
-            if unit.len() == UNIT {
-                return Ok(unit);
-            }
-            match self.nar.chunk().await? {
-                Some(bytes) => self.rest = bytes,
-                None => return Ok(unit),
-            }
+    fn encode(&mut self, unit: Vec<u8>) -> Result<(), FillError> {
+        self.under_way += 1;
+        if self.desk.lay_on(unit) {
+            let desk = Arc::clone(&self.desk);
+            self.threads.run(move || desk.encode_one()).map_err(|cause| FillError::encoder(&cause))?;
         }
-    }
-
-    fn encode(&self, mut encoder: FrameEncoder, unit: Vec<u8>) -> Result<Work, FillError> {
-        let work = self.threads.run(move || {
-            let output = encoder.encode(&unit)?;
-            Ok((encoder, output))
-        });
-        work.map_err(|cause| FillError::encoder(&cause))
+        Ok(())
     }
 }
 
 impl Drop for Pieces {
     fn drop(&mut self) {
-        // One that is busy still ends with its unit.
-        if let Some(encoder) = self.encoder.take() {
-            self.room.give_back(encoder.into_context());
+        // One that is at work ends with its unit, and with it its context.
+        if let Some(work) = self.desk.work().take() {
+            self.room.give_back(work.encoder.into_context());
         }
     }
+}
+
+/// A NAR that is cut into units.
+struct Reader {
+    nar: Nar,
+    /// Of the NAR, and how much of it was taken, in bytes.
+    size: u64,
+    taken: u64,
+    /// The unit that is not full.
+    unit: Vec<u8>,
+    /// What the last chunk has beyond its unit.
+    rest: Bytes,
+}
+
+impl Reader {
+    /// Exactly [`UNIT`] bytes, or what is left. Safe to drop while pending.
+    async fn unit(&mut self) -> Result<Vec<u8>, FillError> {
+        if self.unit.is_empty() {
+            // What is left of a NAR that is longer than its path info says is the parser's trouble.
+            let left = usize::try_from(self.size.saturating_sub(self.taken)).unwrap_or(UNIT).min(UNIT);
+            self.unit.reserve_exact(left);
+        }
+        loop {
+            let taken = self.rest.len().min(UNIT - self.unit.len());
+            self.unit.extend_from_slice(&self.rest[..taken]);
+            self.rest.advance(taken);
+            self.taken += taken as u64;
+            if self.unit.len() == UNIT {
+                return Ok(std::mem::take(&mut self.unit));
+            }
+            match self.nar.chunk().await? {
+                Some(bytes) => self.rest = bytes,
+                None => return Ok(std::mem::take(&mut self.unit)),
+            }
+        }
+    }
+}
+
+/// Where units wait for the one thread that encodes them.
+struct Desk {
+    units: Mutex<Units>,
+    /// Nothing while a unit is encoded, and after a panic.
+    work: Mutex<Option<Work>>,
+}
+
+#[derive(Default)]
+struct Units {
+    waiting: VecDeque<Vec<u8>>,
+    /// Whether a thread has been called, and has not found the desk empty since.
+    is_called: bool,
+}
+
+struct Work {
+    encoder: FrameEncoder,
+    /// Gone with the work, so that whoever waits for an output learns of a panic.
+    outputs: mpsc::UnboundedSender<io::Result<Vec<u8>>>,
+}
+
+impl Desk {
+    /// Adds a unit; whether a thread has to be called.
+    fn lay_on(&self, unit: Vec<u8>) -> bool {
+        let mut units = locked(&self.units);
+        units.waiting.push_back(unit);
+        !std::mem::replace(&mut units.is_called, true)
+    }
+
+    /// Encodes the next unit, on the thread that was called; whether there was one. It is the only one here.
+    fn encode_one(&self) -> bool {
+        let unit = {
+            let mut units = locked(&self.units);
+            let unit = units.waiting.pop_front();
+            units.is_called = unit.is_some();
+            unit
+        };
+        let Some(unit) = unit else { return false };
+        // Taken by whoever does not wait any more.
+        let Some(mut work) = self.work().take() else { return false };
+        let output = work.encoder.encode(&unit);
+        let outputs = work.outputs.clone();
+        // First: whoever has had the last output takes the encoder.
+        *self.work() = Some(work);
+        outputs.send(output).is_ok()
+    }
+
+    fn work(&self) -> MutexGuard<'_, Option<Work>> {
+        locked(&self.work)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,56 +2,63 @@
 //! may be builds.
 //!
 //! They are apart from the runtime's threads, whose priority is that of answers. Each is started when there is work that
-//! it could do, and stays.
+//! it could do, and stays. A thread stays with what it has begun for some turns: the tables of an encoder fill the
+//! processor's cache, and each change fills it anew.
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::process::{getpriority_process, setpriority_process};
-use tokio::sync::oneshot;
 
 use crate::config::Encoders;
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Turns that work gets at a time, if others wait.
+const TURNS: usize = 8;
+
+/// Work that comes in turns: each call is one, and says whether there is another.
+type Job = Box<dyn FnMut() -> bool + Send>;
 
 /// The threads, which end when this is dropped and all is done.
 #[derive(Debug)]
 pub(super) struct EncoderThreads {
     settings: Encoders,
-    jobs: Sender<Job>,
-    queue: Arc<Mutex<Receiver<Job>>>,
+    queue: Arc<Queue>,
     started: Mutex<usize>,
+}
+
+/// Jobs that wait for a thread.
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    is_closed: bool,
 }
 
 impl EncoderThreads {
     /// None is started yet.
     pub(super) fn new(settings: Encoders) -> Self {
-        let (jobs, queue) = channel();
-        Self { settings, jobs, queue: Arc::new(Mutex::new(queue)), started: Mutex::new(0) }
+        Self { settings, queue: Arc::default(), started: Mutex::new(0) }
     }
 
-    /// Does `work` when a thread is free, in the order of the calls. Nothing is received if it panics.
-    pub(super) fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<oneshot::Receiver<T>> {
+    /// Does `work` when a thread is free, again as long as it says so, and by turns with other work. It is dropped
+    /// when it panics.
+    pub(super) fn run(&self, work: impl FnMut() -> bool + Send + 'static) -> io::Result<()> {
         self.start_one_more()?;
-        let (sender, receiver) = oneshot::channel();
-        let job: Job = Box::new(move || {
-            // Nobody may wait for it any more.
-            let _ = sender.send(work());
-        });
-        // The other end is here.
-        self.jobs.send(job).map_err(|_| io::ErrorKind::BrokenPipe)?;
-        Ok(receiver)
+        self.queue.push(Box::new(work));
+        Ok(())
     }
 
     /// Unless there are enough. It fails only if there is none.
     fn start_one_more(&self) -> io::Result<()> {
-        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut started = locked(&self.started);
         if *started == self.settings.threads {
             return Ok(());
         }
@@ -63,7 +70,7 @@ impl EncoderThreads {
                     tracing::warn!("encoders have the priority of everything else: {cause}");
                 }
             }
-            work_off(&queue);
+            queue.work_off();
         });
         match spawned {
             Ok(_) => *started += 1,
@@ -72,6 +79,47 @@ impl EncoderThreads {
         }
         Ok(())
     }
+}
+
+impl Drop for EncoderThreads {
+    fn drop(&mut self) {
+        locked(&self.queue.state).is_closed = true;
+        self.queue.changed.notify_all();
+    }
+}
+
+impl Queue {
+    fn push(&self, job: Job) {
+        locked(&self.state).jobs.push_back(job);
+        self.changed.notify_one();
+    }
+
+    /// The next job, when there is one; none any more after the end.
+    fn pop(&self) -> Option<Job> {
+        let idle = |state: &mut State| state.jobs.is_empty() && !state.is_closed;
+        let waited = self.changed.wait_while(locked(&self.state), idle);
+        waited.unwrap_or_else(PoisonError::into_inner).jobs.pop_front()
+    }
+
+    fn work_off(&self) {
+        while let Some(mut job) = self.pop() {
+            // Whoever waits for one that panics is told by the end of what it had.
+            let mut turn = || catch_unwind(AssertUnwindSafe(&mut job)).unwrap_or(false);
+            if (0..TURNS).all(|_| turn()) {
+                self.push(job);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Queue({} jobs)", locked(&self.state).jobs.len())
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Of this thread alone: that is what Linux takes the process 0 for.
@@ -83,35 +131,38 @@ fn lower_priority(niceness: i32) -> io::Result<()> {
     Ok(())
 }
 
-fn work_off(queue: &Mutex<Receiver<Job>>) {
-    loop {
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
-        // Whoever waits for it is told by the end of its sender.
-        let _ = catch_unwind(AssertUnwindSafe(job));
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
     use super::*;
 
     fn threads(threads: usize, niceness: i32) -> EncoderThreads {
         EncoderThreads::new(Encoders { threads, niceness })
     }
 
-    #[tokio::test]
-    async fn work_is_done_at_the_priority_that_is_asked_for() {
-        let before = getpriority_process(None).unwrap();
-        let niceness = before + 3;
-        let of_encoder = threads(1, niceness).run(|| getpriority_process(None)).unwrap().await.unwrap().unwrap();
-        assert_eq!((of_encoder, getpriority_process(None).unwrap()), (niceness, before));
-        let kept = threads(1, before).run(|| getpriority_process(None)).unwrap().await.unwrap().unwrap();
-        assert_eq!(kept, before);
+    /// What comes of work of one turn; nothing if it panics.
+    fn run<T: Send + 'static>(threads: &EncoderThreads, work: impl Fn() -> T + Send + 'static) -> Receiver<T> {
+        let (sender, receiver) = channel();
+        let turn = move || {
+            sender.send(work()).unwrap();
+            false
+        };
+        threads.run(turn).unwrap();
+        receiver
     }
 
-    #[tokio::test]
-    async fn no_more_threads_than_allowed_work_at_a_time() {
+    #[test]
+    fn work_is_done_at_the_priority_that_is_asked_for() {
+        let before = getpriority_process(None).unwrap();
+        let niceness = before + 3;
+        let of_encoder = |niceness| run(&threads(1, niceness), || getpriority_process(None)).recv().unwrap().unwrap();
+        assert_eq!((of_encoder(niceness), getpriority_process(None).unwrap()), (niceness, before));
+        assert_eq!(of_encoder(before), before);
+    }
+
+    #[test]
+    fn no_more_threads_than_allowed_work_at_a_time() {
         let threads = threads(2, 0);
         let (begun, begins) = channel();
         let (release, released) = channel::<()>();
@@ -123,22 +174,45 @@ mod tests {
                 released.lock().unwrap().recv().unwrap();
             }
         };
-        let done: Vec<_> = (0..5).map(|_| threads.run(work()).unwrap()).collect();
+        let done: Vec<_> = (0..5).map(|_| run(&threads, work())).collect();
         let (one, other) = (begins.recv().unwrap(), begins.recv().unwrap());
         assert!(one != other && begins.try_recv().is_err());
         for _ in 0..5 {
             release.send(()).unwrap();
         }
         for done in done {
-            done.await.unwrap();
+            done.recv().unwrap();
         }
         assert!(begins.try_iter().all(|id| id == one || id == other));
     }
 
-    #[tokio::test]
-    async fn a_panic_is_told_and_costs_no_thread() {
+    #[test]
+    fn work_of_many_turns_is_done_some_turns_at_a_time() {
         let threads = threads(1, 0);
-        assert!(threads.run(|| panic!("on purpose")).unwrap().await.is_err());
-        assert_eq!(threads.run(|| 7).unwrap().await, Ok(7));
+        let (done, doing) = channel();
+        let job = |name: char| {
+            let (done, mut left) = (done.clone(), TURNS + 1);
+            move || {
+                left -= 1;
+                done.send(name).unwrap();
+                left > 0
+            }
+        };
+        // The only thread is held until all are queued.
+        let (release, released) = channel::<()>();
+        threads.run(move || released.recv().is_err()).unwrap();
+        for name in ['a', 'b'] {
+            threads.run(job(name)).unwrap();
+        }
+        release.send(()).unwrap();
+        let order: String = doing.iter().take(2 * (TURNS + 1)).collect();
+        assert_eq!(order, ["a".repeat(TURNS), "b".repeat(TURNS), "ab".to_owned()].concat());
+    }
+
+    #[test]
+    fn a_panic_costs_no_thread() {
+        let threads = threads(1, 0);
+        assert!(run(&threads, || -> () { panic!("on purpose") }).recv().is_err());
+        assert_eq!(run(&threads, || 7).recv(), Ok(7));
     }
 }

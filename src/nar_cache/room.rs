@@ -8,9 +8,10 @@
 //! - A NAR gets a context that takes no more than it has room for: sizes are rounded up, so that there are few.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use zstd::zstd_safe::CCtx;
 
 use super::encoding::Encoding;
@@ -100,33 +101,33 @@ impl House {
     fn wake(&self, grains: usize) -> Option<CCtx<'static>> {
         let mut resting = self.resting();
         let found = resting.iter().rposition(|it| it.grains == grains).map(|at| resting.remove(at).context);
-        self.make_room(&mut resting);
+        make_room(&mut resting, self.shares.free());
         found
     }
 
-    /// Keeps a context whose room is free again, if nobody has taken that yet.
+    /// Keeps a context whose room is about to be free.
     fn lay_down(&self, grains: usize, context: CCtx<'static>) {
         let mut resting = self.resting();
         resting.push(Resting { grains, since: Instant::now(), context });
-        self.make_room(&mut resting);
-    }
-
-    fn make_room(&self, resting: &mut Vec<Resting>) {
-        let mut taken: usize = resting.iter().map(|it| it.grains).sum();
-        let free = self.shares.free();
-        // The first has been there longest.
-        let too_many = resting.iter().take_while(|it| {
-            let is_too_much = taken > free;
-            taken -= it.grains;
-            is_too_much
-        });
-        let too_many = too_many.count();
-        resting.drain(..too_many);
+        make_room(&mut resting, self.shares.free() + grains);
     }
 
     fn resting(&self) -> MutexGuard<'_, Vec<Resting>> {
         self.resting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Lets go of contexts until the rest takes no more than `free` grains.
+fn make_room(resting: &mut Vec<Resting>, free: usize) {
+    let mut taken: usize = resting.iter().map(|it| it.grains).sum();
+    // The first has been there longest.
+    let too_many = resting.iter().take_while(|it| {
+        let is_too_much = taken > free;
+        taken -= it.grains;
+        is_too_much
+    });
+    let too_many = too_many.count();
+    resting.drain(..too_many);
 }
 
 /// Lets go of what nobody has used for a while, for as long as there is a house.
@@ -142,15 +143,14 @@ async fn clear_away(house: Weak<House>) {
 pub(super) struct Room {
     house: Arc<House>,
     grains: usize,
-    /// There until the end.
-    share: Option<Share>,
     context: Option<CCtx<'static>>,
+    _share: Share,
 }
 
 impl Room {
     fn new(house: &Arc<House>, grains: usize, share: Share) -> Self {
         let context = house.wake(grains);
-        Self { house: Arc::clone(house), grains, share: Some(share), context }
+        Self { house: Arc::clone(house), grains, context, _share: share }
     }
 
     /// The context, one that was used before or a new one.
@@ -166,7 +166,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        drop(self.share.take());
+        // First: whoever gets the share looks for the context.
         if let Some(context) = self.context.take() {
             self.house.lay_down(self.grains, context);
         }
@@ -239,6 +239,17 @@ mod tests {
         let small = reserve(&rooms, 10 * MIB).await;
         assert_eq!(resting(&rooms.large), [40]);
         drop(small);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_room_finds_the_context_that_was_in_it() {
+        let rooms = rooms(40);
+        let mut room = reserve(&rooms, 99 * MIB).await;
+        let context = room.context();
+        room.give_back(context);
+        let next = reserve(&rooms, 99 * MIB);
+        let leave = async { drop(room) };
+        assert!(tokio::join!(next, leave).0.context.is_some());
     }
 
     #[tokio::test(start_paused = true)]

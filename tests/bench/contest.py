@@ -32,7 +32,7 @@ class Contest:
         self.narinfos = [f"/{path.rsplit('/', 1)[1][:32]}.narinfo" for path in paths]
         self.results = {}
         self.peaks = {}
-        self.warm = []
+        self.warm, self.left = [], []
 
     def prepare(self):
         """Starts the warm processes and has everything read once; what was answered must be what was asked for."""
@@ -63,6 +63,9 @@ class Contest:
             self._range()
         if "bounds" in parts:
             self._bounds()
+        # Not before: a file system that has just taken back many files is slow to give out new ones.
+        while self.left:
+            shutil.rmtree(self.left.pop())
 
     def result(self):
         """All that was measured."""
@@ -136,7 +139,7 @@ class Contest:
             self._enter(row, server.name, ask(server))
             if cold:
                 self._note_peak(server.name, server.stop())
-                shutil.rmtree(server.directory)
+                self.left.append(server.directory)
 
     def _enter(self, row, name, result):
         self.results.setdefault(row, {}).setdefault(name, []).append(result)
