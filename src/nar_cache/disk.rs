@@ -1,6 +1,6 @@
 //! The directory of compressed NARs.
 //!
-//! Owns names and places: `<encoding>/<two digits>/<NAR hash>` below the directory, `tmp/` for what is being written,
+//! Owns names and places: `<encoding>/<digit>/<NAR hash>` below the directory, `tmp/` for what is being written,
 //! and `lock`, which one process holds. A file gets its name only when it is wholly there and proven; what a crash
 //! leaves in `tmp/` is removed at the next start. A file that is in use may be unlinked: whoever has it open reads on.
 //!
@@ -183,12 +183,8 @@ impl Disk {
 
     /// Gives a file that is wholly there and proven its name, and enters it.
     pub(super) fn publish(&self, mut file: Unnamed, key: &Key, info: FileInfo) -> io::Result<()> {
-        let name = self.path(key);
-        if let Some(parent) = name.parent() {
-            make(parent)?;
-        }
         if let Some(path) = file.path.take() {
-            if let Err(cause) = fs::rename(&path, &name) {
+            if let Err(cause) = rename(&path, &self.path(key)) {
                 file.path = Some(path);
                 return Err(cause);
             }
@@ -279,8 +275,8 @@ pub(super) fn entries(dir: &Path) -> io::Result<Vec<(Key, PathBuf)>> {
 
 fn path(dir: &Path, key: &Key) -> PathBuf {
     let hash = key.nar_hash.to_nix32();
-    // The last digits: the first one is 0 or 1.
-    let shard = &hash[hash.len() - 2..];
+    // The last digit, one of 32: the first one is 0 or 1.
+    let shard = &hash[hash.len() - 1..];
     [dir.as_os_str(), key.tag.as_str().as_ref(), shard.as_ref(), hash.as_ref()].iter().collect()
 }
 
@@ -290,6 +286,17 @@ fn name(path: &Path) -> Option<&str> {
 
 fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     dir.read_dir()?.take(MAX_FILES).map(|entry| Ok(entry?.path())).collect()
+}
+
+/// Renames into a directory, which is made if it is not there yet.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match (fs::rename(from, to), to.parent()) {
+        (Err(cause), Some(parent)) if cause.kind() == io::ErrorKind::NotFound => {
+            make(parent)?;
+            fs::rename(from, to)
+        }
+        (renamed, _) => renamed,
+    }
 }
 
 fn make(dir: &Path) -> io::Result<()> {

@@ -16,7 +16,7 @@ use rustix::process::{getpriority_process, setpriority_process};
 use crate::config::Encoders;
 
 /// Turns that work gets at a time, if others wait.
-const TURNS: usize = 8;
+const TURNS: usize = 16;
 
 /// Work that comes in turns: each call is one, and says whether there is another.
 type Job = Box<dyn FnMut() -> bool + Send>;

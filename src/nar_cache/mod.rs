@@ -23,6 +23,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -47,16 +48,18 @@ use encoder_threads::EncoderThreads;
 use fill::Fill;
 use index::Key;
 use plain::Decoded;
-use room::{Memory, Rooms};
+use room::{Plan, Rooms};
 use source::Source;
 
-/// For the encoders of fills: two with the largest window, and eight of small NARs.
-const FILL_MEMORY: Memory = Memory { small: 40 << 20, large: 80 << 20 };
 /// For the encoders of bodies beside fills.
-const BODY_MEMORY: Memory = Memory { small: 20 << 20, large: 40 << 20 };
-/// For the encoders of bodies where there is no disk, and no fill: three with the largest window, which slow clients
+const BODY_ROOMS: Plan = Plan { small: 2, large: 40 << 20 };
+/// For the encoders of bodies where there is no disk, and no fill: three with a window of 32 MiB, which slow clients
 /// may keep for as long as they like.
-const BODY_MEMORY_ALONE: Memory = Memory { small: 40 << 20, large: 120 << 20 };
+const BODY_ROOMS_ALONE: Plan = Plan { small: 5, large: 120 << 20 };
+/// For the encoders of fills, for each thread that encodes, of two at least and of eight at the most: one with a window of
+/// 32 MiB, and two of small NARs, so that there is always one at work while another waits for the daemon.
+const FILL_ROOMS: Plan = Plan { small: 2, large: 40 << 20 };
+const FILLING_THREADS: RangeInclusive<usize> = 2..=8;
 /// For the windows of decoders, in bytes.
 const DECODER_MEMORY: usize = 64 << 20;
 /// Fills that run or wait, a descriptor each; no client's leaving stops one. Beyond, or beyond its share, NARs are
@@ -129,17 +132,19 @@ impl NarCache {
                 move || scan(&disk)
             });
         }
-        let body_memory = if disk.is_some() { BODY_MEMORY } else { BODY_MEMORY_ALONE };
+        let body_rooms = if disk.is_some() { BODY_ROOMS } else { BODY_ROOMS_ALONE };
+        let threads = config.encoders.threads.clamp(*FILLING_THREADS.start(), *FILLING_THREADS.end());
+        let fill_rooms = Plan { small: threads * FILL_ROOMS.small, large: threads * FILL_ROOMS.large };
         Self {
             store,
             tag: Arc::new(encoding.tag().clone()),
-            encoding,
             disk,
             fills: Mutex::default(),
             fill_places: Shares::kept(MAX_FILLS),
             encoder_threads: Arc::new(EncoderThreads::new(config.encoders)),
-            fill_rooms: Rooms::new(FILL_MEMORY, Shares::by_turns),
-            body_rooms: Rooms::new(body_memory, Shares::kept),
+            fill_rooms: Rooms::new(fill_rooms, &encoding, Shares::by_turns),
+            body_rooms: Rooms::new(body_rooms, &encoding, Shares::kept),
+            encoding,
             decoders: Shares::kept(DECODER_MEMORY / GRAIN),
             is_troubled: AtomicBool::new(false),
             metrics,
@@ -263,7 +268,7 @@ impl NarCache {
         valid: &Arc<ValidPath>,
         joining: mpsc::UnboundedReceiver<Client>,
     ) -> Result<Pieces, FillError> {
-        let room = self.fill_rooms.reserve_for_any(&self.encoding, valid.info.nar_size, joining).await;
+        let room = self.fill_rooms.reserve_for_any(valid.info.nar_size, joining).await;
         // It is read as fast as it is encoded, whoever it is for, and takes nothing of a client's share.
         let nar = self.store.nar_for_keeping(valid, Client::Server).await?;
         Ok(Pieces::new(nar, valid, &self.encoding, &self.encoder_threads, room))
@@ -271,7 +276,7 @@ impl NarCache {
 
     /// For one response alone, which may take long: with memory apart from that of fills.
     async fn pieces_apart(&self, nar: Nar, valid: &ValidPath, client: Client) -> Pieces {
-        let room = self.body_rooms.reserve(&self.encoding, valid.info.nar_size, client).await;
+        let room = self.body_rooms.reserve(valid.info.nar_size, client).await;
         Pieces::new(nar, valid, &self.encoding, &self.encoder_threads, room)
     }
 

@@ -1,12 +1,11 @@
-//! The memory of encoders: how much of it there is, whose turn it is, and what lies ready in it.
+//! Rooms for encoders: how many there are, whose turn it is, and what lies ready in them.
 //!
-//! A context of libzstd takes some tens of megabytes, each page of which the system has to find and clear when it is
-//! written to first: a tenth of the time of a NAR. So a context whose NAR has ended stays for the next one of its size, as
-//! long as nobody waits for the memory, and not for long: a cache that has nothing to compress is to be small.
-//!
-//! - What is in use and what lies ready is together no more than there is.
-//! - A NAR gets a context that takes no more than it has room for: sizes are rounded up, so that there are few.
+//! A context of libzstd takes up to some tens of megabytes, each page of which the system has to find and clear when it is
+//! written to first: a tenth of the time of a NAR. So a context whose NAR has ended stays for the next one, until its room
+//! is used with another, and not for long: a cache that has nothing to compress is to be small. Small NARs have rooms
+//! apart from those of large ones, so that they need not wait for the end of one.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -18,24 +17,21 @@ use super::encoding::Encoding;
 use crate::client::Client;
 use crate::shares::{Share, Shares};
 
-/// What a share of memory is counted in, in bytes.
-const GRAIN: usize = 1 << 20;
-/// The most that the encoder of a small NAR takes, in grains.
-const SMALL: usize = 8;
+/// NARs of up to this size, in bytes, take a small room, of 8 MiB with the units before and after the encoder.
+const SMALL: u64 = 4 << 20;
 /// How long a context lies ready, and how often that is looked at.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 
-/// How much memory there is, in bytes. Small NARs have memory apart from that of large ones, so that they need not wait
-/// for the end of one.
+/// How many rooms there are.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Memory {
-    /// For NARs that take little.
+pub(super) struct Plan {
+    /// For NARs of up to [`SMALL`] bytes.
     pub(super) small: usize,
-    /// For all others.
+    /// For all others: the memory of all of them, in bytes. There is at least one.
     pub(super) large: usize,
 }
 
-/// The memory of some encoders.
+/// The rooms of some encoders.
 #[derive(Debug)]
 pub(super) struct Rooms {
     small: Arc<House>,
@@ -43,91 +39,66 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
-    /// So much, which is shared like this. Must be called in a runtime.
-    pub(super) fn new(memory: Memory, shares: fn(usize) -> Shares) -> Self {
-        let house = |bytes| House::new(bytes / GRAIN, shares);
-        Self { small: house(memory.small), large: house(memory.large) }
+    /// So many, which are shared like this. Must be called in a runtime.
+    pub(super) fn new(plan: Plan, encoding: &Encoding, shares: fn(usize) -> Shares) -> Self {
+        let large = (plan.large / encoding.memory()).max(1);
+        Self { small: House::new(shares(plan.small)), large: House::new(shares(large)) }
     }
 
-    /// Waits for the memory that an encoder of a NAR of `size` bytes takes.
-    pub(super) async fn reserve(&self, encoding: &Encoding, size: u64, client: Client) -> Room {
-        let (house, grains) = self.house(encoding, size);
-        let share = house.shares.take(client, grains).await;
-        Room::new(house, grains, share)
+    /// Waits for a room for a NAR of `size` bytes.
+    pub(super) async fn reserve(&self, size: u64, client: Client) -> Room {
+        let house = self.house(size);
+        Room::new(house, house.shares.take(client, 1).await)
     }
 
     /// The same for all clients that come, by the turn of whichever is first.
-    pub(super) async fn reserve_for_any(
-        &self,
-        encoding: &Encoding,
-        size: u64,
-        clients: mpsc::UnboundedReceiver<Client>,
-    ) -> Room {
-        let (house, grains) = self.house(encoding, size);
-        let share = house.shares.take_for_any(clients, grains).await;
-        Room::new(house, grains, share)
+    pub(super) async fn reserve_for_any(&self, size: u64, clients: mpsc::UnboundedReceiver<Client>) -> Room {
+        let house = self.house(size);
+        Room::new(house, house.shares.take_for_any(clients, 1).await)
     }
 
-    fn house(&self, encoding: &Encoding, size: u64) -> (&Arc<House>, usize) {
-        let grains = encoding.memory(size).div_ceil(GRAIN);
-        // One that takes more than there is has it all.
-        if grains <= SMALL { (&self.small, grains) } else { (&self.large, grains.min(self.large.grains)) }
+    const fn house(&self, size: u64) -> &Arc<House> {
+        if size <= SMALL { &self.small } else { &self.large }
     }
 }
 
-/// Memory for encoders of one kind.
+/// Rooms of one size.
 #[derive(Debug)]
 struct House {
-    grains: usize,
     shares: Shares,
     resting: Mutex<Vec<Resting>>,
 }
 
 /// A context that lies ready.
 struct Resting {
-    grains: usize,
     since: Instant,
     context: CCtx<'static>,
 }
 
 impl House {
-    fn new(grains: usize, shares: fn(usize) -> Shares) -> Arc<Self> {
-        let house = Arc::new(Self { grains, shares: shares(grains), resting: Mutex::default() });
+    fn new(shares: Shares) -> Arc<Self> {
+        let house = Arc::new(Self { shares, resting: Mutex::default() });
         tokio::spawn(clear_away(Arc::downgrade(&house)));
         house
     }
 
-    /// A context of this size, if one lies ready. Others go where their memory is in use now.
-    fn wake(&self, grains: usize) -> Option<CCtx<'static>> {
-        let mut resting = self.resting();
-        let found = resting.iter().rposition(|it| it.grains == grains).map(|at| resting.remove(at).context);
-        make_room(&mut resting, self.shares.free());
-        found
+    /// A context, if one lies ready.
+    fn wake(&self) -> Option<CCtx<'static>> {
+        self.resting().pop().map(|it| it.context)
     }
 
-    /// Keeps a context whose room is about to be free.
-    fn lay_down(&self, grains: usize, context: CCtx<'static>) {
+    /// Keeps a context whose room is about to be free. With one for each room that is not used, none is kept for long
+    /// that has no room.
+    fn lay_down(&self, context: CCtx<'static>) {
         let mut resting = self.resting();
-        resting.push(Resting { grains, since: Instant::now(), context });
-        make_room(&mut resting, self.shares.free() + grains);
+        if resting.len() <= self.shares.free() {
+            resting.push(Resting { since: Instant::now(), context });
+        }
     }
 
     fn resting(&self) -> MutexGuard<'_, Vec<Resting>> {
         self.resting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Lets go of contexts until the rest takes no more than `free` grains.
-fn make_room(resting: &mut Vec<Resting>, free: usize) {
-    let mut taken: usize = resting.iter().map(|it| it.grains).sum();
-    // The first has been there longest.
-    let too_many = resting.iter().take_while(|it| {
-        let is_too_much = taken > free;
-        taken -= it.grains;
-        is_too_much
-    });
-    let too_many = too_many.count();
-    resting.drain(..too_many);
 }
 
 /// Lets go of what nobody has used for a while, for as long as there is a house.
@@ -139,18 +110,16 @@ async fn clear_away(house: Weak<House>) {
     }
 }
 
-/// The memory of one encoder, until it is dropped.
+/// The room of one encoder, until it is dropped.
 pub(super) struct Room {
     house: Arc<House>,
-    grains: usize,
     context: Option<CCtx<'static>>,
     _share: Share,
 }
 
 impl Room {
-    fn new(house: &Arc<House>, grains: usize, share: Share) -> Self {
-        let context = house.wake(grains);
-        Self { house: Arc::clone(house), grains, context, _share: share }
+    fn new(house: &Arc<House>, share: Share) -> Self {
+        Self { house: Arc::clone(house), context: house.wake(), _share: share }
     }
 
     /// The context, one that was used before or a new one.
@@ -168,14 +137,14 @@ impl Drop for Room {
     fn drop(&mut self) {
         // First: whoever gets the share looks for the context.
         if let Some(context) = self.context.take() {
-            self.house.lay_down(self.grains, context);
+            self.house.lay_down(context);
         }
     }
 }
 
-impl std::fmt::Debug for Resting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Resting({} MiB)", self.grains)
+impl fmt::Debug for Resting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Resting(for {:?})", self.since.elapsed())
     }
 }
 
@@ -184,80 +153,75 @@ mod tests {
     use super::*;
     use crate::config::Zstd;
 
-    const MIB: u64 = 1 << 20;
+    const LARGE: u64 = SMALL + 1;
 
+    /// Two small rooms, and so much memory for large ones.
     fn rooms(large: usize) -> Rooms {
-        Rooms::new(Memory { small: 16 << 20, large: large << 20 }, Shares::by_turns)
+        Rooms::new(Plan { small: 2, large: large << 20 }, &Encoding::new(Zstd::default()), Shares::by_turns)
     }
 
-    async fn reserve(rooms: &Rooms, size: u64) -> Room {
-        rooms.reserve(&Encoding::new(Zstd::default()), size, Client::Server).await
+    fn reserve(rooms: &Rooms, size: u64) -> impl Future<Output = Room> {
+        rooms.reserve(size, Client::Server)
     }
 
-    /// Leaves a context behind.
-    async fn use_and_leave(rooms: &Rooms, size: u64) {
-        let mut room = reserve(rooms, size).await;
-        let context = room.context();
-        room.give_back(context);
-    }
-
-    fn resting(house: &House) -> Vec<usize> {
-        house.resting().iter().map(|it| it.grains).collect()
-    }
-
-    #[tokio::test]
-    async fn a_context_is_used_again_for_a_nar_of_its_size() {
-        let rooms = rooms(80);
-        use_and_leave(&rooms, 20 * MIB).await;
-        let [rested] = resting(&rooms.large)[..] else { panic!("nothing rests") };
-        let room = reserve(&rooms, 10 * MIB).await;
-        assert!(room.context.is_none() && room.grains < rested, "it would take more than there is room for");
-        let room = reserve(&rooms, 32 * MIB).await;
-        assert!(room.context.is_some() && resting(&rooms.large).is_empty());
-    }
-
-    #[tokio::test]
-    async fn small_nars_have_contexts_of_one_size_apart_from_those_of_large_ones() {
-        let rooms = rooms(80);
-        use_and_leave(&rooms, 1).await;
-        assert_eq!(resting(&rooms.small), [SMALL]);
-        assert!(reserve(&rooms, 4 * MIB).await.context.is_some());
-        assert!(reserve(&rooms, 4 * MIB + 1).await.grains > SMALL);
-    }
-
-    #[tokio::test]
-    async fn what_rests_makes_room_for_what_is_used() {
-        let rooms = rooms(80);
-        for _ in 0..2 {
-            let (one, other) = (reserve(&rooms, 99 * MIB).await, reserve(&rooms, 99 * MIB).await);
-            for mut room in [one, other] {
-                let context = room.context();
-                room.give_back(context);
-            }
-            assert_eq!(resting(&rooms.large), [40, 40]);
+    /// Leaves contexts behind, of NARs that were there at once.
+    async fn use_and_leave(rooms: &Rooms, sizes: &[u64]) {
+        let mut used = Vec::new();
+        for size in sizes {
+            used.push(reserve(rooms, *size).await);
         }
-        let small = reserve(&rooms, 10 * MIB).await;
-        assert_eq!(resting(&rooms.large), [40]);
-        drop(small);
+        for mut room in used {
+            let context = room.context();
+            room.give_back(context);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_context_is_used_again_for_a_nar_of_its_kind() {
+        let rooms = rooms(80);
+        use_and_leave(&rooms, &[1, LARGE]).await;
+        for size in [SMALL, u64::MAX] {
+            let (first, second) = (reserve(&rooms, size).await, reserve(&rooms, size).await);
+            assert!(first.context.is_some() && second.context.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn there_are_as_many_rooms_as_fit() {
+        for (megabytes, count) in [(0, 1), (78, 1), (80, 2), (120, 3)] {
+            assert_eq!(rooms(megabytes).large.shares.free(), count, "{megabytes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn there_are_no_more_contexts_than_rooms() {
+        let rooms = rooms(80);
+        use_and_leave(&rooms, &[LARGE; 2]).await;
+        assert_eq!(rooms.large.resting().len(), 2);
+        let mut rest = reserve(&rooms, LARGE).await;
+        use_and_leave(&rooms, &[LARGE]).await;
+        // One that was not in a room before.
+        rest.give_back(CCtx::create());
+        drop(rest);
+        assert_eq!(rooms.large.resting().len(), 2);
     }
 
     #[tokio::test]
     async fn who_waits_for_a_room_finds_the_context_that_was_in_it() {
         let rooms = rooms(40);
-        let mut room = reserve(&rooms, 99 * MIB).await;
+        let mut room = reserve(&rooms, LARGE).await;
         let context = room.context();
         room.give_back(context);
-        let next = reserve(&rooms, 99 * MIB);
         let leave = async { drop(room) };
-        assert!(tokio::join!(next, leave).0.context.is_some());
+        assert!(tokio::join!(reserve(&rooms, LARGE), leave).0.context.is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_rests_for_long() {
         let rooms = rooms(80);
-        use_and_leave(&rooms, 99 * MIB).await;
+        use_and_leave(&rooms, &[LARGE]).await;
         let begun = Instant::now();
-        while !resting(&rooms.large).is_empty() {
+        while !rooms.large.resting().is_empty() {
             assert!(begun.elapsed() < 10 * LONGEST_REST);
             tokio::time::sleep(LONGEST_REST).await;
         }

@@ -7,7 +7,6 @@ no contender waits for a disk.
 """
 
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -32,7 +31,7 @@ class Contest:
         self.narinfos = [f"/{path.rsplit('/', 1)[1][:32]}.narinfo" for path in paths]
         self.results = {}
         self.peaks = {}
-        self.warm, self.left = [], []
+        self.warm = []
 
     def prepare(self):
         """Starts the warm processes and has everything read once; what was answered must be what was asked for."""
@@ -63,9 +62,6 @@ class Contest:
             self._range()
         if "bounds" in parts:
             self._bounds()
-        # Not before: a file system that has just taken back many files is slow to give out new ones.
-        while self.left:
-            shutil.rmtree(self.left.pop())
 
     def result(self):
         """All that was measured."""
@@ -138,8 +134,8 @@ class Contest:
             server = harmonia.start() if cold else self.server(harmonia.name)
             self._enter(row, server.name, ask(server))
             if cold:
+                # Its files stay: for minutes after many were removed a file system is slow to give out new ones.
                 self._note_peak(server.name, server.stop())
-                self.left.append(server.directory)
 
     def _enter(self, row, name, result):
         self.results.setdefault(row, {}).setdefault(name, []).append(result)
