@@ -23,10 +23,11 @@ use ring::digest;
 use rustix::io::ReadWriteFlags;
 use twox_hash::XxHash3_64;
 
+use super::block::{self, Block};
 use super::frames::{Frame, frame_count, parse_table, table_length};
 
 /// Bytes that are read and proven at once.
-pub(super) const BLOCK: u64 = 128 << 10;
+pub(super) const BLOCK: u64 = block::WHOLE as u64;
 const MAGIC: [u8; 8] = *b"harmnar1";
 const FOOTER: usize = 8 + 8 + 8 + 32 + 32 + 8 + 8;
 const SUM: usize = 8;
@@ -104,8 +105,8 @@ impl Entry {
     /// The same, and waits for the disk.
     pub(super) fn read(&self, at: u64) -> io::Result<Bytes> {
         let (index, length) = self.block(at);
-        let mut block = vec![0; length];
-        self.file.read_exact_at(&mut block, index as u64 * BLOCK)?;
+        let mut block = Block::new(length);
+        self.file.read_exact_at(block.as_mut(), index as u64 * BLOCK)?;
         self.prove(index, block, at)
     }
 
@@ -128,20 +129,20 @@ impl Entry {
         (usize::try_from(index).unwrap_or(usize::MAX), usize::try_from(length).unwrap_or_default())
     }
 
-    fn prove(&self, index: usize, block: Vec<u8>, at: u64) -> io::Result<Bytes> {
-        if self.sums.get(index) != Some(&XxHash3_64::oneshot(&block)) {
+    fn prove(&self, index: usize, block: Block, at: u64) -> io::Result<Bytes> {
+        if self.sums.get(index) != Some(&XxHash3_64::oneshot(block.as_ref())) {
             return Err(corrupt("bytes that were not written"));
         }
         let within = usize::try_from(at - index as u64 * BLOCK).map_err(io::Error::other)?;
-        Ok(Bytes::from(block).slice(within..))
+        Ok(Bytes::from_owner(block).slice(within..))
     }
 }
 
 /// So many bytes of a file, if all of them are in memory already. Where the system cannot tell there are none.
-pub(super) fn read_cached(file: &File, at: u64, length: usize) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; length];
-    let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut bytes)], at, ReadWriteFlags::NOWAIT);
-    (read == Ok(length)).then_some(bytes)
+pub(super) fn read_cached(file: &File, at: u64, length: usize) -> Option<Block> {
+    let mut block = Block::new(length);
+    let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(block.as_mut())], at, ReadWriteFlags::NOWAIT);
+    (read == Ok(length)).then_some(block)
 }
 
 /// Only the footer of a file: enough to say what is there.

@@ -7,6 +7,7 @@
 //! `store`.
 
 mod admin;
+mod block;
 mod disk;
 mod encode;
 mod encoder_threads;

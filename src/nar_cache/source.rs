@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 
+use super::block::Block;
 use super::encode::Pieces;
 use super::entry::{BLOCK, Entry, read_cached};
 use super::fill::{Fill, Progress};
@@ -227,7 +228,10 @@ impl CompressedBytes {
                     _ if at < written => {
                         let length = usize::try_from((written - at).min(BLOCK)).unwrap_or_default();
                         let now = read_cached(&fill.file, at, length);
-                        Ok(now.map_or_else(|| reading_on(&fill.file, at, length), |bytes| Next::Bytes(bytes.into())))
+                        Ok(now.map_or_else(
+                            || reading_on(&fill.file, at, length),
+                            |block| Next::Bytes(Bytes::from_owner(block)),
+                        ))
                     }
                     Some(Ok(())) => Ok(Next::End),
                     Some(Err(FillError::Disk(cause))) => Err(Lost::Disk(io::Error::other(cause))),
@@ -288,9 +292,9 @@ enum Lost {
 fn reading_on(file: &Arc<File>, at: u64, length: usize) -> Next {
     let file = Arc::clone(file);
     Next::Work(reading(move || {
-        let mut bytes = vec![0; length];
-        file.read_exact_at(&mut bytes, at)?;
-        Ok(bytes.into())
+        let mut block = Block::new(length);
+        file.read_exact_at(block.as_mut(), at)?;
+        Ok(Bytes::from_owner(block))
     }))
 }
 
