@@ -106,8 +106,6 @@ impl NarinfoTexts {
 #[cfg(test)]
 mod tests {
     use harmonia_protocol::StorePath;
-    use harmonia_protocol::hash::NarHash;
-    use harmonia_protocol::path_info::PathInfo;
 
     use super::*;
 
@@ -115,18 +113,8 @@ mod tests {
     const JSON: Form = Form { syntax: Syntax::Json, nar: NarForm::Plain };
 
     fn valid() -> Arc<ValidPath> {
-        let info = PathInfo {
-            deriver: None,
-            nar_hash: NarHash::from_digest([0; 32]),
-            references: Vec::new(),
-            registration_time: 0,
-            nar_size: 120,
-            ultimate: false,
-            signatures: Vec::new(),
-            content_address: None,
-        };
         let path = StorePath::from_base_name("0123456789abcdfghijklmnpqrsvwxyz-path").unwrap();
-        Arc::new(ValidPath::new(path, info))
+        Arc::new(crate::store::tests::valid(path))
     }
 
     #[test]

@@ -238,7 +238,8 @@ impl EntryWriter {
         Ok(self.written)
     }
 
-    /// Writes the trailer, and waits until all is on disk.
+    /// Writes the trailer. It is not waited for the disk: what a power failure leaves of a file is proven like any other, or
+    /// removed.
     pub(super) fn finish(mut self, nar_hash: NarHash, nar_size: u64) -> io::Result<FileInfo> {
         if self.summed > 0 {
             self.end_block();
@@ -249,8 +250,6 @@ impl EntryWriter {
         let footer = Footer { info, nar_size, nar_hash, sums_sum: XxHash3_64::oneshot(&self.sums) };
         self.sums.extend(footer.bytes());
         self.file.write_all_at(&self.sums, self.written)?;
-        // After a power failure a name may lead to a file without its bytes, unless they were there first.
-        self.file.sync_data()?;
         Ok(info)
     }
 

@@ -66,7 +66,7 @@ impl Filler {
         };
         match written {
             Ok(writer) => {
-                // All bytes are there and proven: nobody has to wait until they are safe from a power failure.
+                // All bytes are there and proven: nobody has to wait until they have a name.
                 progress.send_modify(|progress| progress.end = Some(Ok(())));
                 let (disk, key) = (Arc::clone(disk), key.clone());
                 let publish = move || publish(&disk, file, writer, &key, nar_size);

@@ -25,7 +25,7 @@ mod realisation;
 mod regular_file;
 mod sighting;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transport;
 mod tree;
 

@@ -70,7 +70,7 @@ where
 }
 
 /// A path whose NAR has 120 bytes.
-pub(super) fn valid(path: StorePath) -> ValidPath {
+pub(crate) fn valid(path: StorePath) -> ValidPath {
     let info = PathInfo {
         deriver: None,
         nar_hash: NarHash::from_digest([0; 32]),

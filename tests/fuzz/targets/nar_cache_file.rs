@@ -51,10 +51,10 @@ pub(super) fn property(input: &[u8]) {
     }
 }
 
-/// `<encoding>/<last two digits>/<NAR hash>`
+/// `<encoding>/<last digit>/<NAR hash>`
 fn place(dir: &Path, name: &NarHash) -> PathBuf {
     let hash = name.to_nix32();
-    dir.join("zstd1").join(&hash[hash.len() - 2..]).join(&hash)
+    dir.join("zstd1").join(&hash[hash.len() - 1..]).join(&hash)
 }
 
 /// The NAR, as any decoder has it.
