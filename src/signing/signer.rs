@@ -104,10 +104,10 @@ fn has_signed(trusted: &Trusted, fingerprint: &str, signatures: &[Signature]) ->
 #[cfg(test)]
 mod tests {
     use harmonia_protocol::content_address::ContentAddress;
+    use harmonia_protocol::hash::NarHash;
     use harmonia_protocol::signature::{KeyName, SecretKey};
 
     use super::*;
-    use crate::store::tests::valid;
 
     fn key(name: &str) -> SecretKey {
         SecretKey::generate(KeyName::new(name).unwrap()).unwrap().0
@@ -124,7 +124,16 @@ mod tests {
     }
 
     fn info() -> PathInfo {
-        valid(path()).info
+        PathInfo {
+            deriver: None,
+            nar_hash: NarHash::from_digest([0; 32]),
+            references: Vec::new(),
+            registration_time: 0,
+            nar_size: 120,
+            ultimate: false,
+            signatures: Vec::new(),
+            content_address: None,
+        }
     }
 
     fn signed_by(keys: &[&SecretKey]) -> PathInfo {
