@@ -43,7 +43,7 @@ use reader::{PIECE, Reader};
 const KEPT: usize = 32 << 20;
 /// Most that the index of one NAR may take, in bytes: three hundred thousand entries. Larger ones are left to the daemon.
 const MAX_INDEX: usize = 16 << 20;
-/// For NARs that are being read, their indexes and pieces, in bytes: 160 of small trees.
+/// For NARs that are being read, their indexes and pieces, in bytes: 80 of small trees.
 const IN_USE: usize = 64 << 20;
 /// Memory is counted in these, in bytes.
 const GRAIN: usize = 1 << 10;
