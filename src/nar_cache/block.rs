@@ -2,7 +2,9 @@
 //! processor's cache, and need not be cleared.
 
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use super::locked;
 
 /// Bytes of a block.
 pub(super) const WHOLE: usize = 128 << 10;
@@ -49,7 +51,7 @@ impl Drop for Block {
 }
 
 fn free() -> MutexGuard<'static, Vec<Vec<u8>>> {
-    FREE.lock().unwrap_or_else(PoisonError::into_inner)
+    locked(&FREE)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use harmonia_protocol::hash::NarHash;
@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use super::encoding::EncodingTag;
 use super::entry::{self, Entry, FileInfo};
 use super::index::{Index, Key};
+use super::locked;
 use crate::metrics::{Metrics, NarCacheEvent};
 
 /// Most files that are looked at below one directory.
@@ -230,7 +231,7 @@ impl Disk {
     }
 
     fn locked(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.index)
     }
 }
 

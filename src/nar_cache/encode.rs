@@ -5,16 +5,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 
-use super::FillError;
 use super::encoder_threads::EncoderThreads;
 use super::encoding::Encoding;
 use super::frames::{FrameEncoder, UNIT};
 use super::room::Room;
+use super::{FillError, locked};
 use crate::store::{Nar, ValidPath};
 
 /// Units that are encoded or wait for it; with the one that is being read, and what the last one came to, that is the
@@ -186,8 +186,4 @@ impl Desk {
     fn work(&self) -> MutexGuard<'_, Option<Work>> {
         locked(&self.work)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -24,7 +24,6 @@ mod tests;
 
 use std::collections::HashMap;
 use std::io;
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -60,7 +59,7 @@ const BODY_ROOMS_ALONE: Plan = Plan { small: 5, large: 120 << 20 };
 /// For the encoders of fills, for each thread that encodes, of two at least and of eight at the most: one with a window of
 /// 32 MiB, and two of small NARs, so that there is always one at work while another waits for the daemon.
 const FILL_ROOMS: Plan = Plan { small: 2, large: 40 << 20 };
-const FILLING_THREADS: RangeInclusive<usize> = 2..=8;
+const FILLING_THREADS: [usize; 2] = [2, 8];
 /// For the windows of decoders, in bytes.
 const DECODER_MEMORY: usize = 64 << 20;
 /// Fills that run or wait, a descriptor each; no client's leaving stops one. Beyond, or beyond its share, NARs are
@@ -134,7 +133,8 @@ impl NarCache {
             });
         }
         let body_rooms = if disk.is_some() { BODY_ROOMS } else { BODY_ROOMS_ALONE };
-        let threads = config.encoders.threads.clamp(*FILLING_THREADS.start(), *FILLING_THREADS.end());
+        let [least, most] = FILLING_THREADS;
+        let threads = config.encoders.threads.clamp(least, most);
         let fill_rooms = Plan { small: threads * FILL_ROOMS.small, large: threads * FILL_ROOMS.large };
         Self {
             store,
@@ -286,7 +286,7 @@ impl NarCache {
     }
 
     fn fills(&self) -> MutexGuard<'_, HashMap<Key, Fill>> {
-        self.fills.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.fills)
     }
 }
 
@@ -300,6 +300,11 @@ fn begin(disk: &Disk, nar_size: u64) -> io::Result<Option<(Fill, fill::Filler, m
 
 fn entry(disk: &Disk, key: &Key) -> Option<Arc<entry::Entry>> {
     disk.open_now(key).unwrap_or_else(|disk::Unknown| tokio::task::block_in_place(|| disk.open(key)))
+}
+
+/// What is guarded, also after a panic of whoever had it: everything here is whole between two statements.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn scan(disk: &Disk) {

@@ -6,7 +6,7 @@
 //! apart from those of large ones, so that they need not wait for the end of one.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use zstd::zstd_safe::CCtx;
 
 use super::encoding::Encoding;
+use super::locked;
 use crate::client::Client;
 use crate::shares::{Share, Shares};
 
@@ -87,8 +88,7 @@ impl House {
         self.resting().pop().map(|it| it.context)
     }
 
-    /// Keeps a context whose room is about to be free. With one for each room that is not used, none is kept for long
-    /// that has no room.
+    /// Keeps a context whose room is about to be free, unless one lies in each of the rooms that are free then.
     fn lay_down(&self, context: CCtx<'static>) {
         let mut resting = self.resting();
         if resting.len() <= self.shares.free() {
@@ -97,7 +97,7 @@ impl House {
     }
 
     fn resting(&self) -> MutexGuard<'_, Vec<Resting>> {
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.resting)
     }
 }
 

@@ -53,7 +53,7 @@ pub(in crate::http) fn make_ahead(app: &App, valid: Arc<ValidPath>) {
 
 /// The narinfo of a path, of its NAR or of the compressed form of that.
 fn text(app: &App, valid: Arc<ValidPath>, syntax: Syntax, is_compressed: bool) -> Result<Arc<Text>, NarInfoError> {
-    let file = app.nars.file_info(&valid.info.nar_hash).filter(|_| is_compressed);
+    let file = if is_compressed { app.nars.file_info(&valid.info.nar_hash) } else { None };
     let nar = if is_compressed { NarForm::Compressed { is_measured: file.is_some() } } else { NarForm::Plain };
     let form = Form { syntax, nar };
     let sources = Sources { valid, signer: app.signer.load_full() };
