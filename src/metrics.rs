@@ -192,7 +192,7 @@ impl Drop for InFlight {
 pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
-    durations: Family<PathLabel, Histogram>,
+    durations: Family<RequestLabels, Histogram>,
     sent: Family<PathLabel, Counter>,
     aborted: Family<AbortedLabel, Counter>,
     in_flight: Gauge,
@@ -282,8 +282,9 @@ impl Metrics {
 
     /// The head of its response is ready. `path` is the template of its route.
     pub fn answered(&self, method: Method, path: &'static str, status: u16, took: Duration) {
-        self.requests.get_or_create(&RequestLabels { method: method.label(), path, status }).inc();
-        self.durations.get_or_create(&PathLabel { path }).observe(took.as_secs_f64());
+        let labels = RequestLabels { method: method.label(), path, status };
+        self.requests.get_or_create(&labels).inc();
+        self.durations.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// Where the bytes of bodies under `path`, the template of a route, are counted.
@@ -349,10 +350,10 @@ mod tests {
         let text = metrics.render();
         for line in [
             r#"harmonia_http_requests_total{method="GET",path="/{hash}.narinfo",status="200"} 1"#,
-            r#"harmonia_http_request_duration_seconds_bucket{le="0.0001",path="/{hash}.narinfo"} 0"#,
-            r#"harmonia_http_request_duration_seconds_bucket{le="0.00025",path="/{hash}.narinfo"} 1"#,
-            r#"harmonia_http_request_duration_seconds_bucket{le="1.0",path="/{hash}.narinfo"} 1"#,
-            r#"harmonia_http_request_duration_seconds_count{path="/{hash}.narinfo"} 1"#,
+            r#"harmonia_http_request_duration_seconds_bucket{le="0.0001",method="GET",path="/{hash}.narinfo",status="200"} 0"#,
+            r#"harmonia_http_request_duration_seconds_bucket{le="0.00025",method="GET",path="/{hash}.narinfo",status="200"} 1"#,
+            r#"harmonia_http_request_duration_seconds_bucket{le="1.0",method="GET",path="/{hash}.narinfo",status="200"} 1"#,
+            r#"harmonia_http_request_duration_seconds_count{method="GET",path="/{hash}.narinfo",status="200"} 1"#,
             r#"harmonia_http_response_bytes_total{path="/nar/{nar}"} 7"#,
             r#"harmonia_http_bodies_aborted_total{by="server"} 0"#,
             r#"harmonia_daemon_operations_total{op="QueryPathInfo",result="late"} 1"#,

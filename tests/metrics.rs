@@ -58,7 +58,7 @@ fn requests_bytes_and_operations_are_counted() {
         (r#"harmonia_http_requests_total{method="HEAD",path="/nar/{nar}",status="200"}"#, 1.0),
         (r#"harmonia_http_requests_total{method="GET",path="/nar/{nar}",status="206"}"#, 1.0),
         (r#"harmonia_http_requests_total{method="other",path="/nix-cache-info",status="405"}"#, 1.0),
-        (r#"harmonia_http_request_duration_seconds_count{path="/nar/{nar}"}"#, 3.0),
+        (r#"harmonia_http_request_duration_seconds_count{method="GET",path="/nar/{nar}",status="200"}"#, 1.0),
         (r#"harmonia_http_response_bytes_total{path="/{hash}.narinfo"}"#, narinfo),
         (r#"harmonia_http_response_bytes_total{path="/nar/{nar}"}"#, nar + 10.0),
         (r#"harmonia_daemon_operations_total{op="QueryPathInfo",result="ok"}"#, 1.0),

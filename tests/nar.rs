@@ -107,6 +107,21 @@ fn s48_old_forms_of_the_url_still_answer_with_parameters_in_any_order() {
     }
 }
 
+/// Clients remember such a URL for 30 days, as they do the NAR's hash, so that no other NAR does harm.
+#[test]
+fn s48_a_url_that_names_no_nar_gets_the_present_one_which_nobody_may_keep() {
+    let url = format!("/nar/{}.nar", hash_part(served::content().path("executable")));
+    let (whole, head) = (http().get(&url), http().head(&url));
+    assert!(whole.status == 200 && whole.body == dump("executable"));
+    let part = http().get_with(&url, &[("Range", "bytes=5-")]);
+    assert!(part.status == 206 && part.body == whole.body[5..]);
+    for response in [&whole, &head, &part] {
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        assert_eq!(response.header("etag"), http().get(&nar_url("executable")).header("etag"));
+    }
+    assert_eq!(http().get(&format!("/nar/{}.nar", "0".repeat(32))).status, 404);
+}
+
 /// Nothing of a NAR is waited for, however large it is: the daemon here never gives its second byte.
 #[test]
 fn s51_the_head_of_a_huge_nar_comes_before_the_nar() {

@@ -267,11 +267,19 @@ fn what_another_encoder_made_is_not_made_up() {
     let url = url_of(http, &item.narinfo_url());
     let other = url.replacen("/zstd1.", "/zstd0.", 1);
     assert_ne!(url, other);
-    let whole = http.get(&other);
-    assert!(decoded(&whole.body) == item.nar);
-    assert_eq!((whole.header("accept-ranges"), whole.header("cache-control")), (Some("none"), Some("no-store")));
-    assert_eq!(whole.header("etag"), None);
-    assert_eq!(http.get_with(&other, &[("Range", "bytes=1000-")]).status, 404);
+    // Mirrors that know URLs of other caches (ncps) keep only the last component.
+    let last = format!("/nar/{}", url.rsplit_once('/').unwrap().1);
+    for other in [other, last] {
+        let (whole, head) = (http.get(&other), http.head(&other));
+        assert!(decoded(&whole.body) == item.nar);
+        for response in [&whole, &head] {
+            assert_eq!(response.status, 200, "{other}");
+            let headers = ["accept-ranges", "cache-control", "etag"].map(|name| response.header(name));
+            assert_eq!(headers, [Some("none"), Some("no-store"), None], "{other}");
+        }
+        assert_eq!(http.get_with(&other, &[("Range", "bytes=1000-")]).status, 404);
+        assert_eq!(http.get(&other.replacen(&item.nar_hash_in_nix32(), &"0".repeat(52), 1)).status, 404);
+    }
     let part = content::hash_part(&item.path);
     assert_eq!(http.get(&url.replacen(part, &part.replace('0', "1"), 1)).status, 404);
 }

@@ -37,11 +37,11 @@ fn the_version_is_that_of_the_package() {
 fn health_is_that_of_this_program_and_asks_no_daemon() {
     let daemon = ScriptedDaemon::start(Script::answering(|question| panic!("asked {question:?}")));
     let harmonia = Harmonia::start(&daemon.config());
-    is_a_line_of_now(&harmonia.http().get("/health"), 200, "ok");
+    is_a_line_of_now(&harmonia.http().get("/health"), 200, "OK");
     assert_eq!(daemon.seen().asked, []);
 
     let without_daemon = Harmonia::start("daemon_socket = \"/nonexistent/socket\"\n");
-    is_a_line_of_now(&without_daemon.http().get("/health"), 200, "ok");
+    is_a_line_of_now(&without_daemon.http().get("/health"), 200, "OK");
 }
 
 #[test]

@@ -213,6 +213,12 @@ impl fmt::Display for NarHash {
     }
 }
 
+impl From<NarHash> for Hash {
+    fn from(NarHash(digest): NarHash) -> Self {
+        Self::sha256(digest)
+    }
+}
+
 impl fmt::Debug for NarHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

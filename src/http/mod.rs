@@ -184,11 +184,11 @@ impl App {
             // Boxed: what holds a NAR is large, and most requests are for narinfos.
             Route::Listing { hash } => Box::pin(handlers::listing::respond(self, headers, hash, client)).await,
             Route::CompressedNar { hash, nar_hash, tag } => {
-                Box::pin(handlers::compressed_nar::respond(self, head, hash, nar_hash, &tag, client)).await
+                Box::pin(handlers::compressed_nar::respond(self, head, hash, nar_hash, tag.as_ref(), client)).await
             }
             Route::Nar { hash, nar_hash } => Box::pin(handlers::nar::respond(self, head, hash, nar_hash, client)).await,
             Route::Version => Ok(response::plain(VERSION)),
-            Route::Health => Ok(response::plain("ok")),
+            Route::Health => Ok(response::plain("OK")),
             Route::Ready => Ok(handlers::ready::respond(self).await),
             Route::Metrics => Ok(handlers::metrics::respond(self)),
             Route::PublicKeys => Ok(match handlers::public_keys::render(self.signer.load().keys()) {

@@ -53,21 +53,22 @@ pub enum Route {
         hash: HashPart,
     },
     /// `/nar/<hash>-<nar hash>.nar`, which narinfos name; or `/nar/<nar hash>.nar?hash=<hash>`, which harmonia's did:
-    /// such URLs stay in the databases of clients for 30 days.
+    /// such URLs stay in the databases of clients for 30 days. So do old ones of nix-serve, `/nar/<hash>.nar`.
     Nar {
         /// Whose.
         hash: HashPart,
-        /// Which NAR: if the path has another by now, there is none.
-        nar_hash: NarHash,
+        /// Which NAR: if the path has another by now, there is none. `None` asks for the one that it has now.
+        nar_hash: Option<NarHash>,
     },
-    /// `/nar/<encoding>/<hash>-<nar hash>.nar.zst`, which narinfos name where NARs are compressed.
+    /// `/nar/<encoding>/<hash>-<nar hash>.nar.zst`, which narinfos name where NARs are compressed. Mirrors that keep only
+    /// the last component of that (ncps) ask for `/nar/<hash>-<nar hash>.nar.zst`.
     CompressedNar {
         /// Whose.
         hash: HashPart,
         /// Which NAR.
         nar_hash: NarHash,
-        /// In which encoding.
-        tag: EncodingTag,
+        /// In which encoding; `None` leaves it to the server.
+        tag: Option<EncodingTag>,
     },
     /// `/realisations/sha256:<hex>!<output>.doi`, for clients up to Nix 2.34, or
     /// `/build-trace-v2/<name of the derivation>/<output>.doi`, for later ones.
@@ -154,8 +155,8 @@ impl Route {
             Self::PublicKeys => "/pubkey",
             Self::NarInfo { .. } => "/{hash}.narinfo",
             Self::Listing { .. } => "/{hash}.ls",
-            Self::Nar { .. } => "/nar/{nar}",
-            Self::CompressedNar { .. } => "/nar/{encoding}/{nar}",
+            Self::Nar { .. } | Self::CompressedNar { tag: None, .. } => "/nar/{nar}",
+            Self::CompressedNar { tag: Some(_), .. } => "/nar/{encoding}/{nar}",
             Self::Realisation(DerivationOutput::Hashed(_)) => "/realisations/{id}",
             Self::Realisation(DerivationOutput::Path(..)) => "/build-trace-v2/{drv}/{output}",
             Self::BuildLog { .. } => "/log/{drv}",
@@ -191,22 +192,11 @@ impl Route {
                 (hash, "ls") => Some(Self::Listing { hash: hash.parse().ok()? }),
                 _ => None,
             },
-            ["nar", file] => {
-                let name = file.strip_suffix(".nar")?;
-                let (hash, nar_hash) = match name.split_once('-') {
-                    Some((hash, nar_hash)) => (hash.parse().ok()?, nar_hash),
-                    None => (parameters(uri).find(|(name, _)| name == "hash")?.1.parse().ok()?, name),
-                };
-                Some(Self::Nar { hash, nar_hash: NarHash::from_nix32(nar_hash)? })
-            }
-            ["nar", tag, file] => {
-                let (hash, nar_hash) = file.strip_suffix(".nar.zst")?.split_once('-')?;
-                Some(Self::CompressedNar {
-                    hash: hash.parse().ok()?,
-                    nar_hash: NarHash::from_nix32(nar_hash)?,
-                    tag: tag.parse().ok()?,
-                })
-            }
+            ["nar", file] => match file.strip_suffix(".nar.zst") {
+                Some(name) => Self::compressed_nar(name, None),
+                None => Self::nar(file.strip_suffix(".nar")?, uri),
+            },
+            ["nar", tag, file] => Self::compressed_nar(file.strip_suffix(".nar.zst")?, Some(tag.parse().ok()?)),
             ["realisations", file] => {
                 Some(Self::Realisation(DerivationOutput::Hashed(file.strip_suffix(".doi")?.parse().ok()?)))
             }
@@ -222,6 +212,25 @@ impl Route {
             }
             _ => None,
         }
+    }
+
+    fn nar(name: &str, uri: &Uri) -> Option<Self> {
+        if let Some((hash, nar_hash)) = name.split_once('-') {
+            return Some(Self::Nar { hash: hash.parse().ok()?, nar_hash: Some(NarHash::from_nix32(nar_hash)?) });
+        }
+        // The two hashes differ in length.
+        match NarHash::from_nix32(name) {
+            None => Some(Self::Nar { hash: name.parse().ok()?, nar_hash: None }),
+            nar_hash => {
+                let (_, hash) = parameters(uri).find(|(name, _)| name == "hash")?;
+                Some(Self::Nar { hash: hash.parse().ok()?, nar_hash })
+            }
+        }
+    }
+
+    fn compressed_nar(name: &str, tag: Option<EncodingTag>) -> Option<Self> {
+        let (hash, nar_hash) = name.split_once('-')?;
+        Some(Self::CompressedNar { hash: hash.parse().ok()?, nar_hash: NarHash::from_nix32(nar_hash)?, tag })
     }
 }
 

@@ -1,8 +1,8 @@
 //! `/nar/<encoding>/….nar.zst`: the compressed form of a path's NAR, whole or from where a download broke off.
 //!
 //! The bytes under such a URL never change, so a client resumes it by `Range`, on another connection, after a restart, or
-//! from another machine. Where that cannot be kept, because the URL is of an encoder that is not here any more, nobody is
-//! told that it can be resumed.
+//! from another machine. Where that cannot be kept, because the URL names no encoder or one that is not here any more,
+//! nobody is told that it can be resumed.
 
 use std::sync::Arc;
 
@@ -24,28 +24,34 @@ use crate::client::Client;
 use crate::nar_cache::{CompressedNar, EncodingTag, FillError};
 use crate::store::ValidPath;
 
-/// Answers a request for this encoding of the NAR `nar_hash` of the path with this hash part.
+/// Answers a request for this encoding, or any, of the NAR `nar_hash` of the path with this hash part.
 pub(in crate::http) async fn respond(
     app: &App,
     request: &Parts,
     hash: HashPart,
     nar_hash: NarHash,
-    tag: &EncodingTag,
+    tag: Option<&EncodingTag>,
     client: Client,
 ) -> Result<Reply, HandlerError> {
-    let valid = nar::current(app, hash, nar_hash, client).await?;
+    let valid = nar::current(app, hash, Some(nar_hash), client).await?;
     let is_resumed = request.headers.contains_key(RANGE) && request.method == Method::GET;
+    let Some(tag) = tag else {
+        return match valid {
+            Some(valid) if !is_resumed => in_any_encoding(app, request, &valid, client).await,
+            _ => Ok(refusal(StatusCode::NOT_FOUND)),
+        };
+    };
     let etag = nar_etag(hash, &nar_hash.to_nix32(), Some(tag.as_str()));
     let is_ours = tag == app.nars.tag();
     let mut reply = match valid {
         Some(_) if is_held(&request.headers, &etag) => return Ok(not_modified(Keep::Forever, etag)),
-        Some(valid) if request.method == Method::HEAD => head(app, &valid, is_ours),
+        Some(valid) if is_ours && request.method == Method::HEAD => head(app, &valid),
         Some(valid) if is_ours => resumable(request, &etag, app.nars.compressed(&valid, client)).await?,
         Some(valid) => match app.nars.kept(tag, &nar_hash, client) {
             Some(kept) => resumable(request, &etag, kept).await?,
             // Whose first bytes the client has cannot be known.
             None if is_resumed => return Ok(refusal(StatusCode::NOT_FOUND)),
-            None => return of_another_encoder(app, request, &valid, client).await,
+            None => return in_any_encoding(app, request, &valid, client).await,
         },
         // A download that has begun may end, unless it might be of a path that is not given out.
         None => match app.nars.kept(tag, &nar_hash, client).filter(|_| is_resumed && !app.signer.load().withholds()) {
@@ -60,9 +66,9 @@ pub(in crate::http) async fn respond(
     Ok(reply)
 }
 
-fn head(app: &App, valid: &ValidPath, is_ours: bool) -> Reply {
+fn head(app: &App, valid: &ValidPath) -> Reply {
     let mut reply = reply(StatusCode::OK, Keep::Forever, Body::empty());
-    if let Some(info) = app.nars.file_info(&valid.info.nar_hash).filter(|_| is_ours) {
+    if let Some(info) = app.nars.file_info(&valid.info.nar_hash) {
         set_length(&mut reply, info.size);
     }
     reply
@@ -105,16 +111,20 @@ pub(super) async fn whole(request: &Parts, keep: Keep, mut nar: CompressedNar) -
     Ok(reply)
 }
 
-/// The NAR as this release compresses it, for a client that has nothing of it yet. Other releases answered other bytes
+/// The NAR as this release compresses it, for a client that has nothing of it yet. Other releases answer other bytes
 /// under this URL, so nobody may keep these or ask for a part of them: a client that gets them broken off has to give the
 /// download up, which is better than bytes that do not fit together.
-async fn of_another_encoder(
+async fn in_any_encoding(
     app: &App,
     request: &Parts,
     valid: &Arc<ValidPath>,
     client: Client,
 ) -> Result<Reply, HandlerError> {
-    let mut reply = whole(request, Keep::Not, app.nars.compressed(valid, client)).await?;
+    let mut reply = if request.method == Method::HEAD {
+        reply(StatusCode::OK, Keep::Not, Body::empty())
+    } else {
+        whole(request, Keep::Not, app.nars.compressed(valid, client)).await?
+    };
     set(&mut reply, ACCEPT_RANGES, HeaderValue::from_static("none"));
     set(&mut reply, CONTENT_TYPE, nar::TYPE);
     Ok(reply)

@@ -26,34 +26,36 @@ use crate::store::{Nar, StoreError, ValidPath};
 /// What a NAR is, compressed or not.
 pub(super) const TYPE: HeaderValue = HeaderValue::from_static("application/x-nix-nar");
 
-/// Answers a request for the NAR `nar_hash` of the path with this hash part.
+/// Answers a request for the NAR `nar_hash` of the path with this hash part, or for the one that the path has now: the
+/// bytes under such a URL may change, so nobody may keep them.
 pub(in crate::http) async fn respond(
     app: &App,
     request: &Parts,
     hash: HashPart,
-    nar_hash: NarHash,
+    nar_hash: Option<NarHash>,
     client: Client,
 ) -> Result<Reply, HandlerError> {
+    let keep = if nar_hash.is_some() { Keep::Forever } else { Keep::Not };
     let Some(valid) = current(app, hash, nar_hash, client).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     let wanted = Wanted::of(app, request, &valid);
     let size = valid.info.nar_size;
     let mut reply = match wanted.representation {
-        _ if is_held(&request.headers, &wanted.tag) => not_modified(Keep::Forever, wanted.tag.clone()),
+        _ if is_held(&request.headers, &wanted.tag) => not_modified(keep, wanted.tag.clone()),
         Representation::Unsatisfiable => unsatisfiable(size),
-        Representation::Whole(coding) if request.method == Method::HEAD => head(app, coding, &valid),
+        Representation::Whole(coding) if request.method == Method::HEAD => head(app, keep, coding, &valid),
         Representation::Whole(Coding::Zstd) => {
-            let mut reply = compressed_nar::whole(request, Keep::Forever, app.nars.compressed(&valid, client)).await?;
+            let mut reply = compressed_nar::whole(request, keep, app.nars.compressed(&valid, client)).await?;
             set_coding(&mut reply, Coding::Zstd);
             reply
         }
         Representation::Whole(Coding::Identity) => {
-            let mut reply = reply(StatusCode::OK, Keep::Forever, plain(app, &valid, 0, size, client).await?);
+            let mut reply = reply(StatusCode::OK, keep, plain(app, &valid, 0, size, client).await?);
             set_length(&mut reply, size);
             reply
         }
         Representation::Part(part) => {
             let body = plain(app, &valid, part.first(), part.len(), client).await?;
-            let mut reply = reply(StatusCode::PARTIAL_CONTENT, Keep::Forever, body);
+            let mut reply = reply(StatusCode::PARTIAL_CONTENT, keep, body);
             if let Ok(range) = HeaderValue::from_str(&part.content_range()) {
                 set(&mut reply, CONTENT_RANGE, range);
             }
@@ -71,21 +73,22 @@ pub(in crate::http) async fn respond(
     Ok(reply)
 }
 
-/// The valid path with this hash part, if its NAR is this one. Whoever asks for it asks for those of its references next,
+/// The valid path with this hash part, if its NAR is the wanted one or none is named. Whoever asks for it asks for those of its references next,
 /// perhaps without their narinfos, which he may have had from this program before it was started again.
 pub(super) async fn current(
     app: &App,
     hash: HashPart,
-    nar_hash: NarHash,
+    nar_hash: Option<NarHash>,
     client: Client,
 ) -> Result<Option<Arc<ValidPath>>, HandlerError> {
+    let is_wanted = |valid: &Arc<ValidPath>| nar_hash.is_none_or(|nar_hash| valid.info.nar_hash == nar_hash);
     let mut valid = app.valid_path(hash, client).await?;
-    if valid.as_ref().is_some_and(|valid| valid.info.nar_hash != nar_hash) {
+    if valid.as_ref().is_some_and(|valid| !is_wanted(valid)) {
         // Only the daemon says that there is no such NAR, and not what it said a while ago.
         valid = app.store.valid_path_anew(hash, client).await?.filter(|valid| app.serves(valid));
     }
     // Rebuilt since that URL was given out: other bytes.
-    Ok(valid.filter(|valid| valid.info.nar_hash == nar_hash).inspect(|valid| app.store.ask_ahead(valid)))
+    Ok(valid.filter(is_wanted).inspect(|valid| app.store.ask_ahead(valid)))
 }
 
 /// Which bytes a request gets.
@@ -129,8 +132,8 @@ impl Wanted {
     }
 }
 
-fn head(app: &App, coding: Coding, valid: &ValidPath) -> Reply {
-    let mut reply = reply(StatusCode::OK, Keep::Forever, Body::empty());
+fn head(app: &App, keep: Keep, coding: Coding, valid: &ValidPath) -> Reply {
+    let mut reply = reply(StatusCode::OK, keep, Body::empty());
     let length = match coding {
         Coding::Identity => Some(valid.info.nar_size),
         Coding::Zstd => app.nars.file_info(&valid.info.nar_hash).map(|info| info.size),

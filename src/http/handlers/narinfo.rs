@@ -77,14 +77,17 @@ fn narinfo(app: &App, sources: &Sources, nar: NarForm, file: Option<FileInfo>) -
     let signatures = sources.signer.sign_path(path, info, store);
     let of = |url, compression| NarInfo::of(path, info, store, url, compression, signatures);
     match nar {
-        NarForm::Plain => Ok(of(nar_url(hash, &info.nar_hash)?, Compression::None)),
-        NarForm::Compressed { .. } => {
-            let url = compressed_nar_url(hash, &info.nar_hash, app.nars.tag())?;
-            let mut narinfo = of(url, Compression::Zstd);
-            narinfo.file_hash = file.map(|file| Hash::sha256(file.sha256));
-            narinfo.file_size = file.map(|file| file.size);
-            Ok(narinfo)
-        }
+        // The file is the NAR. Clients show the size of the file, and strict readers refuse a narinfo without one.
+        NarForm::Plain => Ok(NarInfo {
+            file_hash: Some(info.nar_hash.into()),
+            file_size: Some(info.nar_size),
+            ..of(nar_url(hash, &info.nar_hash)?, Compression::None)
+        }),
+        NarForm::Compressed { .. } => Ok(NarInfo {
+            file_hash: file.map(|file| Hash::sha256(file.sha256)),
+            file_size: file.map(|file| file.size),
+            ..of(compressed_nar_url(hash, &info.nar_hash, app.nars.tag())?, Compression::Zstd)
+        }),
     }
 }
 

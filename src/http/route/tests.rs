@@ -11,7 +11,7 @@ fn parse(target: &str) -> Route {
 }
 
 fn nar() -> Route {
-    Route::Nar { hash: HASH.parse().unwrap(), nar_hash: NarHash::from_nix32(NAR_HASH).unwrap() }
+    Route::Nar { hash: HASH.parse().unwrap(), nar_hash: Some(NarHash::from_nix32(NAR_HASH).unwrap()) }
 }
 
 #[test]
@@ -25,6 +25,8 @@ fn every_form_of_a_nar_url_is_the_same_route() {
     ] {
         assert_eq!(parse(&target), nar(), "{target}");
     }
+    let old = Route::Nar { hash: HASH.parse().unwrap(), nar_hash: None };
+    assert_eq!(parse(&format!("/nar/{HASH}.nar")), old);
     let url = nar_url(HASH.parse().unwrap(), &NarHash::from_nix32(NAR_HASH).unwrap()).unwrap();
     assert_eq!(parse(&format!("/{}", url.as_str())), nar());
 }
@@ -35,12 +37,18 @@ fn a_compressed_nar_is_asked_for_by_its_encoding_too() {
     let tag: EncodingTag = "zstd1.5.7-3".parse().unwrap();
     let url = compressed_nar_url(hash, &nar_hash, &tag).unwrap();
     assert_eq!(url.as_str(), format!("nar/zstd1.5.7-3/{HASH}-{NAR_HASH}.nar.zst"));
-    let route = Route::CompressedNar { hash, nar_hash, tag };
+    let route = Route::CompressedNar { hash, nar_hash, tag: Some(tag) };
     assert_eq!(parse(&format!("//{}?x", url.as_str())), route);
-    for tag in ["", "zst", "zstd%2f1", "zstd1/2", "ZSTD1"] {
+    for tag in ["zst", "zstd%2f1", "zstd1/2", "ZSTD1"] {
         assert_eq!(parse(&format!("/nar/{tag}/{HASH}-{NAR_HASH}.nar.zst")), Route::Unknown, "{tag}");
     }
     assert_eq!(parse(&format!("/nar/zstd1/{HASH}-{NAR_HASH}.nar")), Route::Unknown);
+    // Mirrors that keep only the last component.
+    let (_, last) = url.as_str().rsplit_once('/').unwrap();
+    assert_eq!(parse(&format!("/nar/{last}")), Route::CompressedNar { hash, nar_hash, tag: None });
+    for name in [HASH.to_owned(), NAR_HASH.to_owned(), format!("{NAR_HASH}-{HASH}"), format!("{HASH}_{NAR_HASH}")] {
+        assert_eq!(parse(&format!("/nar/{name}.nar.zst")), Route::Unknown, "{name}");
+    }
     assert_eq!(parse(&format!("/nar/zstd1/{NAR_HASH}.nar.zst?hash={HASH}")), Route::Unknown);
 }
 
