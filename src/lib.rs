@@ -1,7 +1,7 @@
 //! harmonia: a Nix binary cache that learns everything from nix-daemon.
 //!
 //! Arrows point down only: `main` → [`net`] → [`http`] → [`nar_cache`], [`signing`] → [`store`] → `harmonia_protocol`; [`config`],
-//! [`metrics`], [`bounded`], [`client`] and [`shares`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
+//! [`metrics`], [`bounded`], [`client`], [`log_throttle`], [`shares`] and [`supervisor`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
 
 pub mod bounded;
 pub mod cache;
@@ -14,6 +14,7 @@ pub mod descriptors;
 pub mod error;
 pub mod http;
 pub mod log;
+pub mod log_throttle;
 pub mod memory;
 pub mod metrics;
 pub mod nar_cache;
@@ -25,3 +26,4 @@ pub mod serve;
 pub mod shares;
 pub mod signing;
 pub mod store;
+pub mod supervisor;

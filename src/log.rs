@@ -6,16 +6,20 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::panic::PanicHookInfo;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+
+use crate::log_throttle::LogThrottle;
 
 /// The HTTP/2 library warns of what a client sends, a line for each frame if the client likes.
 const DEFAULT: &str = "info,h2=error";
 /// What a message of this program begins its second line with.
 const HELP: &str = "\n  help: ";
 
-/// Starts logging at `info`, or as `RUST_LOG` says. Under systemd's journal the lines carry no time of their own.
+/// Starts logging at `info`, or as `RUST_LOG` says, panics among the rest. Under systemd's journal the lines carry no time
+/// of their own.
 pub fn start() {
     let chosen = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
@@ -31,6 +35,20 @@ pub fn start() {
     } else {
         builder.init();
     }
+    // A panic that each request meets is one event.
+    let panics = LogThrottle::default();
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        if let Some(more) = panics.admit(place.clone()) {
+            tracing::error!("panicked at {place}{more}: {}", message(panic));
+        }
+    }));
+}
+
+fn message<'p>(panic: &'p PanicHookInfo<'_>) -> &'p str {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
 
 /// Standard error. Each event is written to it at once, with a line feed at its end.

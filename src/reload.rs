@@ -35,7 +35,7 @@ pub struct Reload {
 
 impl Reload {
     /// Reads everything again at each signal.
-    pub async fn at_each(mut self, mut signal: Signal) {
+    pub async fn at_each(&mut self, signal: &mut Signal) {
         while signal.recv().await.is_some() {
             notify::reloading();
             match (self.load)() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 
 use crate::config::{Config, Sign};
 use crate::error::Error;
@@ -17,6 +17,7 @@ use crate::quickstart::Guide;
 use crate::reload::{Load, Reload};
 use crate::signing::{Signer, SigningKeys};
 use crate::store::Store;
+use crate::supervisor::supervise;
 
 /// Serves until SIGTERM or SIGINT, then lets running responses finish, unless the signal comes again.
 ///
@@ -40,12 +41,7 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
     let (changed_limits, limits) = watch::channel(Limits::of(&config));
     let reload = Reload { config, load, identity, app: Arc::clone(&app), limits: changed_limits };
-    tokio::spawn(reload.at_each(hangup));
-    tokio::spawn(memory::give_back());
-    tokio::spawn(notify::watchdog(Arc::clone(&app)));
-    tokio::spawn(make_indexes(Arc::clone(&app)));
-    tokio::spawn(watch_held_back(Arc::clone(&app)));
-    tokio::spawn(make_narinfos_ahead(Arc::clone(&app)));
+    supervise_tasks(&app, reload, hangup);
     notify::ready();
     let service = move |client, request| {
         let app = Arc::clone(&app);
@@ -135,16 +131,30 @@ fn public_url(local_url: &str) -> String {
     local_url.replace("://[::]:", &format!("://{name}:")).replace("://0.0.0.0:", &format!("://{name}:"))
 }
 
-async fn make_indexes(app: Arc<App>) {
-    app.store().make_indexes().await;
+/// Begins everything that goes on beside requests, for as long as the program runs.
+fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
+    // A reload that panics leaves what it had done so far, and the next signal begins another.
+    let reload = Arc::new(Mutex::new((reload, hangup)));
+    supervise("reload", move || {
+        let reload = Arc::clone(&reload);
+        async move {
+            let (reload, hangup) = &mut *reload.lock().await;
+            reload.at_each(hangup).await;
+        }
+    });
+    supervise("memory", memory::give_back);
+    supervise_with(app, "watchdog", notify::watchdog);
+    supervise_with(app, "indexes", |app| async move { app.store().make_indexes().await });
+    supervise_with(app, "paths held back", |app| async move { app.store().watch_held_back().await });
+    supervise_with(app, "narinfos ahead", |app| async move { app.make_narinfos_ahead().await });
 }
 
-async fn watch_held_back(app: Arc<App>) {
-    app.store().watch_held_back().await;
-}
-
-async fn make_narinfos_ahead(app: Arc<App>) {
-    app.make_narinfos_ahead().await;
+fn supervise_with<F>(app: &Arc<App>, name: &'static str, mut begin: impl FnMut(Arc<App>) -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let app = Arc::clone(app);
+    supervise(name, move || begin(Arc::clone(&app)));
 }
 
 /// Tells which daemon this is, or why there is none.

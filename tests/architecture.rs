@@ -9,18 +9,20 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Which modules of the program each of them may name. Further ones are the top: they put the others together.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("bounded", &[]),
     ("client", &[]),
     ("config", &[]),
-    ("log", &[]),
+    ("log", &["log_throttle"]),
+    ("log_throttle", &[]),
     ("metrics", &[]),
     ("shares", &["client"]),
     ("signing", &["config"]),
-    ("store", &["bounded", "client", "config", "metrics", "shares"]),
-    ("nar_cache", &["client", "config", "metrics", "shares", "store"]),
-    ("http", &["bounded", "client", "config", "metrics", "nar_cache", "shares", "signing", "store"]),
-    ("net", &["client", "config", "shares"]),
+    ("supervisor", &[]),
+    ("store", &["bounded", "client", "config", "metrics", "shares", "supervisor"]),
+    ("nar_cache", &["client", "config", "metrics", "shares", "store", "supervisor"]),
+    ("http", &["bounded", "client", "config", "log_throttle", "metrics", "nar_cache", "shares", "signing", "store"]),
+    ("net", &["client", "config", "log_throttle", "shares"]),
 ];
 const TOP: [&str; 13] = [
     "cache",
@@ -53,6 +55,21 @@ const PACKAGES: [(&str, &[&str]); 13] = [
     ("toml", &["config"]),
     ("twox_hash", &["nar_cache"]),
     ("tracing_subscriber", &["log"]),
+];
+
+/// Which files spawn tasks that end by themselves, soon or with what they are for. All others are for
+/// `supervisor`, so that a panic does not end them silently.
+const SPAWNING: [&str; 10] = [
+    "src/nar_cache/mod.rs",
+    "src/nar_cache/source.rs",
+    "src/net/accept.rs",
+    "src/serve.rs",
+    "src/store/info_cache/ahead.rs",
+    "src/store/info_cache/mod.rs",
+    "src/store/lease/mod.rs",
+    "src/store/nars.rs",
+    "src/store/transport.rs",
+    "src/supervisor.rs",
 ];
 
 /// What only the client of the protocol may name: everything else there is without I/O.
@@ -89,6 +106,21 @@ fn packages_are_named_only_by_the_modules_that_own_their_subject() {
                 source.display()
             );
         }
+    }
+}
+
+#[test]
+fn tasks_without_an_end_are_supervised() {
+    for source in sources("src") {
+        let path = source.strip_prefix(root()).unwrap().to_str().unwrap();
+        let is_test = path.ends_with("/tests.rs") || path.contains("/tests/");
+        let code = code(&source);
+        let program = code.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let spawns = !is_test && names(program, "tokio::spawn(");
+        assert!(
+            !spawns || SPAWNING.contains(&path),
+            "{path} spawns a task\n  help: if it has no end, use supervisor; if it ends by itself, enter the file in SPAWNING"
+        );
     }
 }
 

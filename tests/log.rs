@@ -89,7 +89,46 @@ fn a_file_of_the_store_writes_no_line_by_its_name() {
     // It becomes shorter while it is sent.
     open.set_len(0).unwrap();
     stream.read_to_end(&mut Vec::new()).ok();
-    let line = harmonia.logged("body aborted: ");
+    let line = harmonia.logged(" aborted: ");
     assert!(line.contains("forged"), "{line}");
     is_honest(&harmonia.log());
+}
+
+/// Two hundred requests that all meet the same trouble, and bodies that all break off.
+#[test]
+fn trouble_that_many_requests_meet_is_one_line_of_each_kind_and_each_id_is_found_at_debug() {
+    const REQUESTS: usize = 100;
+    let item = StoreItem::file_of(300_000);
+    let cut = item.nar[..200_000].to_vec();
+    let script = || {
+        let (good, cut) = (item.clone(), cut.clone());
+        Script::answering(move |question| match question {
+            Question::Nar(_) => Answer::then_hang_up(Wire::new().number(LAST).raw(&cut).done()),
+            Question::PathInfo(_) => good.answer(question),
+            Question::PathFromHashPart(hash) if *hash == good.hash_part() => good.answer(question),
+            _ => Wire::new().error("the database is locked").into(),
+        })
+    };
+    let daemon = ScriptedDaemon::start(script());
+    let ask = |harmonia: &Harmonia| {
+        (0..REQUESTS)
+            .map(|_| {
+                harmonia.http().get_failing(&item.nar_url(), &[]);
+                let response = harmonia.http().get("/11111111111111111111111111111111.narinfo");
+                response.header("x-request-id").unwrap().to_owned()
+            })
+            .collect::<Vec<_>>()
+    };
+    let quiet = Harmonia::start(&daemon.config());
+    ask(&quiet);
+    quiet.logged("database is locked");
+    quiet.logged(" aborted");
+    let lines = quiet.log().lines().filter(|line| line.contains("ERROR") || line.contains("WARN")).count();
+    // Two kinds, each again every ten seconds on a machine that is busy, and that nothing is signed.
+    assert!(lines < REQUESTS / 5, "{}", quiet.log());
+
+    let talkative = talkative(&daemon.config());
+    for id in ask(&talkative) {
+        assert!(talkative.logged(&id).contains("the database is locked"));
+    }
 }

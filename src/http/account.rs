@@ -10,8 +10,10 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{Method, Response};
 
 use super::body::{Body, BodyError};
+use super::error::HandlerError;
 use super::response::Reply;
 use super::route::Route;
+use super::trouble::TroubleLog;
 use crate::metrics::{self, AbortedBy, InFlight, Metrics};
 
 /// A request that has not been answered yet.
@@ -34,11 +36,14 @@ impl Account {
         Self { metrics: Arc::clone(metrics), in_flight, began: Instant::now(), method, path: route.template() }
     }
 
-    /// Enters the response, whose body enters itself as it is sent.
-    pub(super) fn answered(self, reply: Reply) -> Response<CountedBody> {
+    /// Enters the response to a request for `target`, whose body enters itself as it is sent, and goes to the log when it
+    /// fails.
+    pub(super) fn answered(self, reply: Reply, target: &str, troubles: &Arc<TroubleLog>) -> Response<CountedBody> {
         self.metrics.answered(self.method, self.path, reply.status().as_u16(), self.began.elapsed());
         let sent = self.metrics.sent(self.path);
         reply.map(|body| CountedBody {
+            // Nothing fails that is in memory.
+            log: (!matches!(body, Body::Bytes(_))).then(|| (target.into(), Arc::clone(troubles))),
             body,
             sent,
             metrics: self.metrics,
@@ -51,6 +56,7 @@ impl Account {
 /// A body that counts its bytes, and what becomes of it.
 pub struct CountedBody {
     body: Body,
+    log: Option<(Box<str>, Arc<TroubleLog>)>,
     sent: metrics::Bytes,
     metrics: Arc<Metrics>,
     has_ended: bool,
@@ -68,9 +74,12 @@ impl HttpBody for CountedBody {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         match &frame {
             Some(Ok(frame)) => self.sent.add(frame.data_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Some(Err(_)) => {
+            Some(Err(error)) => {
                 self.has_ended = true;
                 self.metrics.aborted(AbortedBy::Server);
+                if let Some((target, log)) = &self.log {
+                    log.aborted(target, &HandlerError::from(error.clone()));
+                }
             }
             None => self.has_ended = true,
         }

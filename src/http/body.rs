@@ -124,10 +124,7 @@ impl HttpBody for NarBody {
                 Ok(Some(bytes)) => bytes,
                 // The store's NAR ends only when all of its bytes have come.
                 Ok(None) => return Poll::Ready(None),
-                Err(error) => {
-                    tracing::error!(path = %this.nar.path(), "nar aborted: {error}");
-                    return Poll::Ready(Some(Err(error)));
-                }
+                Err(error) => return Poll::Ready(Some(Err(error))),
             };
             let skipped = this.skip.min(bytes.len() as u64);
             this.skip -= skipped;

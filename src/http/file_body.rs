@@ -72,9 +72,7 @@ impl FileBody {
 
     fn failed(&mut self, cause: &io::Error) -> Poll<Option<Result<Frame<Bytes>, StoreError>>> {
         self.stage = Stage::Done;
-        let error = StoreError::file(&self.path, cause);
-        tracing::error!("body aborted: {error}");
-        Poll::Ready(Some(Err(error)))
+        Poll::Ready(Some(Err(StoreError::file(&self.path, cause))))
     }
 }
 

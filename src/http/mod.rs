@@ -66,7 +66,7 @@ pub struct App {
     files: Files,
     landing_page: LandingPage,
     metrics: Arc<Metrics>,
-    troubles: TroubleLog,
+    troubles: Arc<TroubleLog>,
 }
 
 impl App {
@@ -80,7 +80,7 @@ impl App {
         let compression = config.enable_compression.then(|| Compression::new(config.zstd));
         // The other half is for what they are made of.
         let max_texts = usize::try_from(config.narinfo_cache.max_size.bytes() / 2).unwrap_or(usize::MAX);
-        let (files, troubles) = (Files::new(), TroubleLog::default());
+        let (files, troubles) = (Files::new(), Arc::default());
         Self {
             store,
             nars,
@@ -145,7 +145,8 @@ impl App {
         let (head, _) = request.into_parts();
         let route = Route::parse(&head.uri);
         let account = Account::open(&self.metrics, &head.method, &route);
-        account.answered(self.answer(&head, route, client).await)
+        let reply = self.answer(&head, route, client).await;
+        account.answered(reply, head.uri.path(), &self.troubles)
     }
 
     async fn answer(&self, head: &Parts, route: Route, client: Client) -> Reply {
@@ -161,7 +162,7 @@ impl App {
         let reply = match self.route(head, route, client).await {
             Ok(reply) => reply,
             Err(HandlerError::Store(StoreError::NotValid(_))) => response::refusal(StatusCode::NOT_FOUND),
-            Err(error) => response::unavailable(&self.troubles.report(head.uri.path(), &error)),
+            Err(error) => response::unavailable(&self.troubles.report(head.uri.path(), 503, &error)),
         };
         let (version, status) = (head.version, reply.status().as_u16());
         tracing::debug!(method = %head.method, target = ?head.uri.path(), ?version, status, "request");

@@ -17,6 +17,7 @@ use super::encoding::Encoding;
 use super::locked;
 use crate::client::Client;
 use crate::shares::{Share, Shares};
+use crate::supervisor::supervise;
 
 /// NARs of up to this size, in bytes, take a small room, of 8 MiB with the units before and after the encoder.
 const SMALL: u64 = 4 << 20;
@@ -79,7 +80,8 @@ struct Resting {
 impl House {
     fn new(shares: Shares) -> Arc<Self> {
         let house = Arc::new(Self { shares, resting: Mutex::default() });
-        tokio::spawn(clear_away(Arc::downgrade(&house)));
+        let rested = Arc::downgrade(&house);
+        supervise("encoder contexts", move || clear_away(Weak::clone(&rested)));
         house
     }
 

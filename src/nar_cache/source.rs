@@ -155,15 +155,6 @@ impl CompressedBytes {
 
     /// The next bytes; nothing after the last ones.
     pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Chunk> {
-        let chunk = ready!(self.poll_unlogged(context));
-        Poll::Ready(chunk.inspect_err(|error| {
-            // Of a path that is not valid any more only the bytes are known.
-            let path = self.nar.valid.as_ref().map(|valid| tracing::field::display(&valid.path));
-            tracing::error!(path, "nar aborted: {error}");
-        }))
-    }
-
-    fn poll_unlogged(&mut self, context: &mut Context<'_>) -> Poll<Chunk> {
         loop {
             if self.remaining() == Some(0) {
                 return Poll::Ready(Ok(None));

@@ -4,7 +4,6 @@
 //! kernel's queue and costs nothing. A client that has too many of them waits for itself. An error of accept never ends
 //! the loop.
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
@@ -19,7 +18,7 @@ use hyper::{Request, Response};
 use rustix::io::Errno;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::BoxError;
@@ -29,12 +28,10 @@ use super::limits::Limits;
 use super::listener::{Listener, Socket};
 use super::outgoing::Outgoing;
 use crate::client::Client;
+use crate::log_throttle::LogThrottle;
 
 /// Time for a shortage of files or memory to pass; far below any client's connect timeout of 5 s.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// At most one line of the log per kind of error in this time.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Serves the connections of all `listeners` with `service` until `shutdown` is ready, then drains.
 ///
@@ -62,14 +59,13 @@ pub async fn serve<S, R, B, F>(
     let (drain, draining) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut listeners = Turns { listeners, next: 0 };
-    let mut errors = AcceptErrors::default();
-    let mut crowd = Crowd::default();
+    let (errors, crowded) = (LogThrottle::default(), LogThrottle::default());
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = async {
             // Nothing closes the semaphore, so there is always a permit in the end.
             let permit = Arc::clone(&room.places).acquire_owned().await.ok();
-            (permit, errors.survive(&mut listeners).await)
+            (permit, listeners.accept_next(&errors).await)
         };
         tokio::select! {
             biased;
@@ -83,7 +79,7 @@ pub async fn serve<S, R, B, F>(
             (permit, (socket, address)) = accepted => {
                 let client = guests.client(address);
                 let Some(guest) = guests.enter(client) else {
-                    crowd.report(address);
+                    report_crowd(&crowded, address);
                     continue;
                 };
                 let (server, draining) = (Arc::clone(&server), draining.clone());
@@ -114,6 +110,16 @@ fn report(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a connection's task failed");
     }
+}
+
+fn report_crowd(lines: &LogThrottle<()>, address: Option<IpAddr>) {
+    let Some(more) = lines.admit(()) else { return };
+    let address = address.map(tracing::field::display);
+    tracing::warn!(
+        address,
+        "closing connections of a client that has too many{more}\n  help: if it is a proxy, name it in proxies; if many \
+         machines share the address, raise max_connections_per_client"
+    );
 }
 
 /// Places for connections, whose number can change.
@@ -147,26 +153,6 @@ impl Room {
     }
 }
 
-/// When a client with too many connections was last written to the log.
-#[derive(Default)]
-struct Crowd(Option<Instant>);
-
-impl Crowd {
-    fn report(&mut self, address: Option<IpAddr>) {
-        let now = Instant::now();
-        if self.0.is_some_and(|last| now.duration_since(last) < LOG_INTERVAL) {
-            return;
-        }
-        self.0 = Some(now);
-        let address = address.map(tracing::field::display);
-        tracing::warn!(
-            address,
-            "closing connections of a client that has too many\n  help: if it is a proxy, name it in proxies; if many \
-             machines share the address, raise max_connections_per_client"
-        );
-    }
-}
-
 /// Listeners that are accepted from in turn, so that a busy one does not hide the others.
 struct Turns {
     listeners: Vec<Listener>,
@@ -189,38 +175,22 @@ impl Turns {
         })
         .await
     }
-}
 
-/// When each kind of error was last written to the log.
-#[derive(Default)]
-struct AcceptErrors(HashMap<Option<Errno>, Instant>);
-
-impl AcceptErrors {
-    /// The next connection of `listeners`, whatever errors come before it. Cancel safe.
-    async fn survive(&mut self, listeners: &mut Turns) -> (Socket, Option<IpAddr>) {
+    /// The next connection, whatever errors come before it. Cancel safe.
+    async fn accept_next(&mut self, errors: &LogThrottle<Option<Errno>>) -> (Socket, Option<IpAddr>) {
         loop {
-            let error = match listeners.accept().await {
+            let error = match self.accept().await {
                 Ok(socket) => return socket,
                 Err(error) => error,
             };
             let kind = Errno::from_io_error(&error);
-            if self.is_news(kind, Instant::now()) {
-                let help = help(kind);
-                tracing::warn!("cannot accept a connection: {error}{help}");
+            if let Some(more) = errors.admit(kind) {
+                tracing::warn!("cannot accept a connection{more}: {error}{}", help(kind));
             }
             if is_shortage(&error) {
                 sleep(PAUSE).await;
             }
         }
-    }
-
-    fn is_news(&mut self, kind: Option<Errno>, now: Instant) -> bool {
-        let last = self.0.get(&kind);
-        let news = last.is_none_or(|last| now.duration_since(*last) >= LOG_INTERVAL);
-        if news {
-            self.0.insert(kind, now);
-        }
-        news
     }
 }
 
@@ -244,16 +214,6 @@ fn help(kind: Option<Errno>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_kind_of_error_is_logged_once_in_a_while() {
-        let mut errors = AcceptErrors::default();
-        let now = Instant::now();
-        assert!(errors.is_news(Some(Errno::MFILE), now));
-        assert!(!errors.is_news(Some(Errno::MFILE), now + LOG_INTERVAL / 2));
-        assert!(errors.is_news(Some(Errno::CONNABORTED), now));
-        assert!(errors.is_news(Some(Errno::MFILE), now + LOG_INTERVAL));
-    }
 
     #[test]
     fn only_a_shortage_is_waited_for() {

@@ -26,6 +26,7 @@ use super::{Step, StoreError};
 use crate::client::Client;
 use crate::metrics::{self, Occupancy, Outcome, PoolName};
 use crate::shares::{Share, Shares};
+use crate::supervisor::supervise;
 
 /// How long a connection may be unused.
 const MAX_IDLE: Duration = Duration::from_secs(60);
@@ -235,7 +236,8 @@ impl Connections {
         // The last one used is used next: those that are not needed grow idle and are closed.
         config.queue_mode = QueueMode::Lifo;
         let pool = managed::Pool::builder(Manager(Arc::clone(dialer))).config(config).build()?;
-        tokio::spawn(sweep(pool.weak()));
+        let swept = Arc::new(pool.weak());
+        supervise("idle connections", move || sweep(Arc::clone(&swept)));
         Ok(Self { pool, places: shares(max_size), wait })
     }
 
@@ -260,7 +262,7 @@ impl Connections {
 }
 
 /// Closes connections that have been idle or kept for too long, for as long as the pool exists.
-async fn sweep(pool: WeakPool<Manager>) {
+async fn sweep(pool: Arc<WeakPool<Manager>>) {
     let mut interval = tokio::time::interval(SWEEP);
     loop {
         interval.tick().await;

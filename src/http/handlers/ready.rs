@@ -8,6 +8,6 @@ use super::super::response::{Reply, not_ready, plain};
 pub(in crate::http) async fn respond(app: &App) -> Reply {
     match app.store.answers().await.map_err(HandlerError::from) {
         Ok(()) => plain("ready"),
-        Err(error) => not_ready(error.trouble().0.phrase(), &app.troubles.report("/ready", &error)),
+        Err(error) => not_ready(error.trouble().0.phrase(), &app.troubles.report("/ready", 503, &error)),
     }
 }

@@ -104,6 +104,15 @@ impl Ahead {
     }
 }
 
+/// Ends a run of questions when it is dropped, be it by a panic: what is offered next begins another.
+struct Run<'a>(&'a Ahead);
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 impl InfoCache {
     /// Asks in the background about the references of a path that has just been given out, as far as they are not known.
     pub(in crate::store) fn ask_ahead(self: &Arc<Self>, valid: &ValidPath) {
@@ -139,6 +148,7 @@ impl InfoCache {
     }
 
     async fn run_ahead(self: Arc<Self>) {
+        let run = Run(&self.ahead);
         while let Some(paths) = self.ahead.next() {
             match self.ask_batch(paths).await {
                 Ok(found) => {
@@ -150,10 +160,12 @@ impl InfoCache {
                 }
                 Err(error) => {
                     tracing::debug!("not asking ahead: {error}");
-                    return self.ahead.stop();
+                    return;
                 }
             }
         }
+        // It has ended by itself, and another may have begun.
+        std::mem::forget(run);
     }
 
     /// Asks about those that nobody is asking about; those are returned that were not known.

@@ -51,6 +51,11 @@ impl<K: Key> Entries<K> {
         self.keys().len()
     }
 
+    /// Forgets all of them.
+    pub(super) fn clear(&self) {
+        self.keys().clear();
+    }
+
     fn insert(&self, path: HashPart, new: &[K]) -> Result<(), Full> {
         let mut keys = self.keys();
         if keys.len() + new.len() > self.max {

@@ -117,8 +117,11 @@ impl<K: Key> PathIndex<K> {
         }
     }
 
-    /// Scans whenever that is wanted, with pauses.
+    /// Scans whenever that is wanted, with pauses. Begun once more after a panic, it knows nothing of earlier scans: what
+    /// they found is not used, and those who wait for the end of the last one begin another.
     pub(super) async fn scan_when_wanted(&self, store: &Store) {
+        self.entries.clear();
+        self.scans.send_modify(|scans| (scans.ended, scans.last) = (scans.begun, None));
         let mut seen = Seen::new();
         loop {
             self.wanted.notified().await;
