@@ -54,10 +54,7 @@ pub enum SigningKeyError {
         path: PathBuf,
     },
     /// The file holds something else.
-    #[error(
-        "{} is not a signing key: {cause}\n  help: make one with `nix-store --generate-binary-cache-key NAME SECRET-FILE PUBLIC-FILE`",
-        path.display()
-    )]
+    #[error("{} is not a signing key: {cause}\n  help: {}", path.display(), malformed_help(.cause))]
     Malformed {
         /// The key file.
         path: PathBuf,
@@ -83,6 +80,17 @@ pub enum SigningKeyError {
         /// What failed.
         cause: io::Error,
     },
+}
+
+/// What can be done about a key that is not one.
+const fn malformed_help(cause: &KeyError) -> &'static str {
+    match cause {
+        KeyError::NameCharacter('\u{feff}') => {
+            "an editor has put a byte order mark in front of the key: save the file as plain UTF-8 without one"
+        }
+        KeyError::NameCharacter(_) => "clients compare names byte by byte: make a key with a name of ASCII letters",
+        _ => "make one with `nix-store --generate-binary-cache-key NAME SECRET-FILE PUBLIC-FILE`",
+    }
 }
 
 /// The keys that sign narinfos and realisations, in the order of their files.
@@ -273,6 +281,8 @@ mod tests {
             (&b""[..], "no key name before a colon"),
             (b"k:AAAA", "3 bytes where 64 are required"),
             (b"k:?", "not base64"),
+            ("\u{feff}k:AAAA".as_bytes(), "byte order mark"),
+            ("clé:AAAA".as_bytes(), "'é'"),
         ] {
             let (_directory, path) = written(text);
             let message = refusal(path.clone()).to_string();

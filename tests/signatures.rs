@@ -96,8 +96,46 @@ fn s23_the_daemons_signatures_are_kept_and_each_key_signs_once() {
     item.signatures = vec![others.clone(), made_up_signature(keys::OURS.name, 2), made_up_signature("other-1", 3)];
     let text = narinfo_of(&item);
     let signatures = values(&text, "Sig");
-    assert_eq!(signatures.len(), 2, "{text}");
-    assert!(signatures.contains(&&*others) && signatures.iter().any(|it| verifies(&keys::OURS, it, &text)), "{text}");
+    // Both of the other key: who can tell which is the genuine one?
+    assert_eq!(signatures.len(), 3, "{text}");
+    assert!(verifies(&keys::OURS, signatures[0], &text), "{text}");
+    assert_eq!(signatures[1..], [&others, &made_up_signature("other-1", 3)], "{text}");
+}
+
+#[test]
+fn a_forged_signature_does_not_take_the_place_of_the_genuine_one() {
+    // Daemons tell of them in the order of their text.
+    let mut item = StoreItem::file(b"genuine");
+    let genuine = keys::FOREIGN.sign(item.fingerprint().as_bytes());
+    item.signatures = (0..100).map(|byte| made_up_signature(keys::FOREIGN.name, byte)).collect();
+    item.signatures.push(genuine.clone());
+    let mut known = item.clone();
+    known.signatures = (0..100_u32).map(|number| made_up_signature(&format!("a-{number}"), 0)).collect();
+    known.signatures.push(genuine.clone());
+    for item in [&mut item, &mut known] {
+        let daemon = ScriptedDaemon::start(item.script());
+        let config = format!(
+            "{}sign_key_paths = [\"{}\"]\nsign = \"trusted\"\ntrusted_public_keys = [\"{}\"]\n",
+            daemon.config(),
+            keys::OURS.secret.display(),
+            keys::FOREIGN.public
+        );
+        let harmonia = Harmonia::start(&config);
+        let narinfo = harmonia.http().get(&item.narinfo_url());
+        let signatures = values(narinfo.text(), "Sig");
+        assert!(signatures.contains(&&*genuine), "{}", narinfo.text());
+        assert!(signatures.iter().any(|it| verifies(&keys::OURS, it, narinfo.text())), "{}", narinfo.text());
+    }
+}
+
+/// As any user of a host can add to any path with Nix 2.26 and later.
+#[test]
+fn a_flood_of_signatures_is_bounded_and_holds_nobody_up() {
+    let mut item = StoreItem::file(b"flooded");
+    item.signatures = (0..40_000_u32).map(|number| made_up_signature(&format!("flood-{number}"), 1)).collect();
+    let text = narinfo_of(&item);
+    let signatures = values(&text, "Sig");
+    assert!(signatures.len() <= 65 && signatures.iter().any(|it| verifies(&keys::OURS, it, &text)), "{text}");
 }
 
 #[test]

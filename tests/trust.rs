@@ -3,7 +3,10 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use harmonia_protocol::StoreDir;
+use harmonia_protocol::hash::{Hash, NarHash};
+use harmonia_protocol::narinfo::NarInfo;
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 
 use crate::support::client::Client;
 use crate::support::content::{self, Content, hash_part};
@@ -16,6 +19,7 @@ use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::served::{self, values};
 use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
 
 /// Builds a directory with a file, a link to somewhere, and the debug info of a build.
 const EXPRESSION: &str = r#"
@@ -96,6 +100,11 @@ impl Store {
         ));
         let source = here.run(&["nix-store", "--add", "/nix/tmp/build.nix"]).text();
         paths.push(("content-addressed", source, true));
+        let flat = here.run(&["nix-store", "--add-fixed", "sha256", "/nix/tmp/build.nix"]).text();
+        paths.push(("content-addressed flat", flat, true));
+        let text = r#"builtins.toFile "text" "a text""#;
+        let text = here.run(&["nix-instantiate", "--eval", "--read-write-mode", "--expr", text]).text();
+        paths.push(("content-addressed text", text.trim_matches('"').to_owned(), true));
         Self { daemon: Daemon::on(here, Content::default()), paths }
     }
 
@@ -156,7 +165,7 @@ fn signs_and_serves_what_is_trusted(release: Release) {
         let narinfo = serving.http().get(&url);
         let nar = format!("/{}", served::value(narinfo.text(), "URL"));
         // A source is a file, which has no files.
-        let in_it = if *name == "content-addressed" { 404 } else { 200 };
+        let in_it = if name.starts_with("content-addressed") { 404 } else { 200 };
         let all = [200, 200, 200, 200, in_it, in_it];
         assert_eq!(statuses(serving.http(), name, path, &nar), all, "{release}, {name}");
         let expected = if *is_trusted { all } else { [404; 6] };
@@ -193,6 +202,52 @@ fn a_daemon_of_nix_2_26_vouches_for_what_it_built() {
 #[test]
 fn a_daemon_of_nix_2_34_vouches_for_what_it_built() {
     signs_and_serves_what_is_trusted(Release::Nix2_34);
+}
+
+/// A cache of files that tells of a path by `add` what is true of another file, in its namespace.
+fn forge(prefix: &Prefix, add: &[&str]) -> String {
+    fs::write(prefix.on_host("/nix/tmp/genuine"), "what the address names").unwrap();
+    let path = prefix.run(&[add, &["/nix/tmp/genuine"]].concat()).text();
+    let _ = prefix.run(&["nix", "copy", "--to", "file:///nix/tmp/cache?compression=none", &path]).stdout();
+    let place = prefix.on_host(&format!("/nix/tmp/cache/{}.narinfo", hash_part(&path)));
+    let mut narinfo = NarInfo::parse(&fs::read_to_string(&place).unwrap(), &StoreDir::default()).unwrap();
+    assert!(narinfo.content_address.is_some());
+    let nar = StoreItem::file(b"something else than that").nar;
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, &nar).as_ref());
+    (narinfo.file_hash, narinfo.file_size) = (Some(Hash::sha256(hash)), Some(nar.len() as u64));
+    (narinfo.nar_hash, narinfo.nar_size) = (NarHash::from_digest(hash), nar.len() as u64);
+    fs::write(prefix.on_host("/nix/tmp/cache").join(narinfo.url.as_str()), nar).unwrap();
+    fs::write(place, narinfo.render(&StoreDir::default())).unwrap();
+    path
+}
+
+/// A daemon of Nix 2.3 takes them from anybody. Later ones refuse them, but a later one can have the store of an earlier.
+#[test]
+fn a_content_address_that_the_contents_do_not_have_is_no_reason_to_sign() {
+    for release in Release::ALL {
+        for add in [&["nix-store", "--add"][..], &["nix-store", "--add-fixed", "sha256"]] {
+            let config = ["substitute = false".to_owned()];
+            let (elsewhere, here) = (Prefix::new(release, &config), Prefix::new(release, &config));
+            let path = forge(&elsewhere, add);
+            let mut moving = Command::new("cp");
+            moving.arg("-r").arg(elsewhere.on_host("/nix/tmp/cache")).arg(here.on_host("/nix/tmp/"));
+            assert!(moving.status().unwrap().success());
+            let taken = here.run(&["nix", "copy", "--from", "file:///nix/tmp/cache", &path]);
+            if release != Release::Nix2_3 {
+                let reason = taken.failure();
+                assert!(reason.contains("hash mismatch"), "{release} refused for another reason: {reason}");
+                continue;
+            }
+            let _ = taken.stdout();
+            let store = Store { daemon: Daemon::on(here, Content::default()), paths: Vec::new() };
+            let url = format!("/{}.narinfo", hash_part(&path));
+            let served = store.server("").http().get(&url);
+            assert_eq!(served.status, 200);
+            assert_eq!(signers(served.text()), Vec::<&str>::new(), "{}", served.text());
+            assert_eq!(store.server("serve_untrusted = false\n").http().get(&url).status, 404);
+        }
+    }
 }
 
 /// Also where they are kept on disk from before, and asked for by a client that resumes.

@@ -4,8 +4,11 @@
 //! and SetOptions. At most two round trips: everything that does not depend on the daemon's version is sent at once,
 //! everything else together after its first answer. (Nix `src/libstore/worker-protocol-connection.cc`.)
 
+use std::sync::Arc;
+
 use bytes::{Buf, BytesMut};
 
+use crate::signature_set::KnownKeys;
 use crate::stderr::{DaemonError, Message, StderrLoop, printable};
 use crate::store_path::StoreDir;
 use crate::version::{Feature, UnsupportedVersion, Version};
@@ -40,9 +43,21 @@ pub struct Session {
     /// Whether the daemon trusts this client, from protocol 1.35 on, if it says.
     pub trusted: Option<bool>,
     features: Vec<Feature>,
+    known_keys: Arc<KnownKeys>,
 }
 
 impl Session {
+    /// The names of keys whose signatures are kept before those of others.
+    #[must_use]
+    pub fn known_keys(&self) -> &KnownKeys {
+        &self.known_keys
+    }
+
+    /// Keeps signatures of these keys before those of others from now on.
+    pub(crate) fn know_keys(&mut self, keys: Arc<KnownKeys>) {
+        self.known_keys = keys;
+    }
+
     /// Whether both sides named the feature.
     #[must_use]
     pub fn has(&self, feature: Feature) -> bool {
@@ -187,6 +202,7 @@ impl Handshake {
             release: release.map(|bytes| printable(bytes, MAX_RELEASE)),
             trusted,
             features,
+            known_keys: Arc::default(),
         })
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! From the bottom up:
 //!
-//! - [`nix32`], [`hash`], [`store_path`], [`signature`], [`content_address`], [`realisation`], [`path_info`]: values
-//!   that cannot be malformed;
+//! - [`nix32`], [`hash`], [`store_path`], [`signature`], [`signature_set`], [`content_address`], [`content_check`],
+//!   [`realisation`], [`path_info`]: values that cannot be malformed;
 //! - [`narinfo`], [`nar`]: the two formats of a binary cache, rendered, parsed and indexed;
 //! - [`wire`], [`version`], [`handshake`], [`stderr`], [`operation`]: the protocol, without I/O. Bytes are pushed in
 //!   as they come, cut anywhere, and every length in them has a cap;
@@ -40,6 +40,7 @@
 mod base64;
 pub mod client;
 pub mod content_address;
+pub mod content_check;
 pub mod error;
 pub mod handshake;
 pub mod hash;
@@ -50,6 +51,7 @@ pub mod operation;
 pub mod path_info;
 pub mod realisation;
 pub mod signature;
+pub mod signature_set;
 pub mod stderr;
 pub mod store_path;
 pub mod version;

@@ -1,7 +1,7 @@
 //! narinfo: what a binary cache says of a path.
 //!
 //! Owns the text format, both ways. What is rendered satisfies the strictest readers known: every field at most once
-//! and in Nix's order, `References` with its space even when it is empty, one `Sig` line a key, and nothing that a
+//! and in Nix's order, `References` with its space even when it is empty, `Sig` lines that are well-formed, and nothing that a
 //! reader could choke on. (Nix `src/libstore/nar-info.cc`; go-nix and snix refuse more than Nix does.)
 
 use std::fmt::{self, Write as _};
@@ -9,7 +9,8 @@ use std::fmt::{self, Write as _};
 use crate::content_address::ContentAddress;
 use crate::hash::{Hash, NarHash};
 use crate::path_info::PathInfo;
-use crate::signature::{self, Signature};
+use crate::signature::Signature;
+use crate::signature_set::with_own;
 use crate::store_path::{StoreDir, StorePath};
 
 /// The longest text that is parsed, in bytes: half a million references.
@@ -105,7 +106,7 @@ pub struct NarInfo {
     pub references: Vec<StorePath>,
     /// The derivation that built it, if known.
     pub deriver: Option<StorePath>,
-    /// Signatures, one a key.
+    /// Signatures. Several may be of one key, of which a client needs one that verifies.
     pub signatures: Vec<Signature>,
     /// The content address, if the path follows from it.
     pub content_address: Option<ContentAddress>,
@@ -115,7 +116,8 @@ impl NarInfo {
     /// The narinfo of a path: the daemon's knowledge of it, less what clients choke on, and our own signatures.
     ///
     /// A content address from which the path does not follow is left out (Nix 2.8 to 2.34 crash over it), as is a
-    /// deriver that is no derivation. Of the signatures of one key our own is kept, else the first.
+    /// deriver that is no derivation. The daemon's signatures under the names of our own are left out, and no others: one
+    /// that is forged must not take the place of the genuine one.
     #[must_use]
     pub fn of(
         path: &StorePath,
@@ -136,7 +138,7 @@ impl NarInfo {
             nar_size: info.nar_size,
             references: info.references.clone(),
             deriver: info.deriver.clone().filter(StorePath::is_derivation),
-            signatures: signature::one_per_key(own_signatures, &info.signatures),
+            signatures: with_own(own_signatures, &info.signatures),
             content_address: info.content_address.as_ref().filter(follows).cloned(),
         }
     }

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use crate::content_address::ContentAddress;
 use crate::hash::NarHash;
 use crate::signature::Signature;
+use crate::signature_set::KnownKeys;
 use crate::store_path::{StoreDir, StorePath};
 use crate::wire::{
     DecodeError, Layout, Problem, Reader, STRING, STRINGS, Shape, field, put_bool, put_bytes, put_strings, put_u64,
@@ -41,7 +42,7 @@ pub struct PathInfo {
     pub nar_size: u64,
     /// Whether it was built here rather than substituted.
     pub ultimate: bool,
-    /// The well-formed signatures that the daemon holds.
+    /// The well-formed signatures that the daemon holds, bounded in number by [`crate::signature_set`].
     pub signatures: Vec<Signature>,
     /// The content address, if it has one of a known form.
     pub content_address: Option<ContentAddress>,
@@ -63,7 +64,11 @@ impl PathInfo {
         text
     }
 
-    pub(crate) fn decode(reader: &mut Reader<'_>, store: &StoreDir) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(
+        reader: &mut Reader<'_>,
+        store: &StoreDir,
+        known_keys: &KnownKeys,
+    ) -> Result<Self, DecodeError> {
         let deriver = optional_path(reader, store, "deriver")?;
         let nar_hash = NarHash::parse(reader.str("nar hash")?).map_err(|error| Problem::Hash(error).of("nar hash"))?;
         let mut references = paths(reader, store, "references")?;
@@ -73,8 +78,7 @@ impl PathInfo {
         let nar_size = reader.u64("nar size")?;
         let ultimate = reader.bool("ultimate")?;
         let signatures = reader.repeat("signatures", |reader| reader.bytes("signature"))?;
-        let text = |bytes: &&[u8]| std::str::from_utf8(bytes).ok().and_then(|text| Signature::parse(text).ok());
-        let signatures = signatures.iter().filter_map(text).collect();
+        let signatures = known_keys.select(signatures);
         let content_address =
             std::str::from_utf8(reader.bytes("content address")?).ok().and_then(ContentAddress::parse);
         Ok(Self { deriver, nar_hash, references, registration_time, nar_size, ultimate, signatures, content_address })

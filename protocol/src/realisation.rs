@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::hash::{Algorithm, Hash};
-use crate::signature::{self, Signature};
+use crate::signature::Signature;
+use crate::signature_set::{KnownKeys, with_own};
 use crate::store_path::StorePath;
 use crate::wire::{DecodeError, Problem};
 
@@ -107,7 +108,11 @@ struct Json {
 
 impl Realisation {
     /// From a daemon's JSON about `output`. A dependency that cannot be read is an error, since signatures cover it.
-    pub(crate) fn from_json(text: &[u8], output: &DerivationOutput) -> Result<Self, DecodeError> {
+    pub(crate) fn from_json(
+        text: &[u8],
+        output: &DerivationOutput,
+        known_keys: &KnownKeys,
+    ) -> Result<Self, DecodeError> {
         let malformed = || Problem::Json.of("realisation");
         let path = |name: &str| {
             StorePath::from_base_name(name).map_err(|error| Problem::StorePath(error).of("realisation path"))
@@ -121,7 +126,7 @@ impl Realisation {
         Ok(Self {
             path: path(&json.out_path)?,
             dependencies: json.dependencies.into_iter().map(dependency).collect::<Result<_, _>>()?,
-            signatures: json.signatures.iter().filter_map(|text| Signature::parse(text).ok()).collect(),
+            signatures: known_keys.select(json.signatures.iter().map(String::as_bytes)),
         })
     }
 
@@ -147,10 +152,10 @@ impl Realisation {
     }
 
     /// The JSON that binary caches have of this realisation of `output`, with our own signatures before the daemon's
-    /// of other keys.
+    /// under other names.
     #[must_use]
     pub fn to_json(&self, output: &DerivationOutput, own_signatures: Vec<Signature>) -> String {
-        let signatures = signature::one_per_key(own_signatures, &self.signatures);
+        let signatures = with_own(own_signatures, &self.signatures);
         let (mut json, signatures): (Value, Vec<Value>) = match output {
             DerivationOutput::Hashed(id) => {
                 (self.flat(id), signatures.iter().map(|signature| signature.to_string().into()).collect())
@@ -209,6 +214,10 @@ mod tests {
         Signature::parse(&format!("{key}:{}", data_encoding::BASE64.encode(&[byte; 64]))).unwrap()
     }
 
+    fn read(json: &str, output: &DerivationOutput) -> Result<Realisation, DecodeError> {
+        Realisation::from_json(json.as_bytes(), output, &KnownKeys::default())
+    }
+
     /// With dependencies out of order.
     fn whole() -> String {
         let (a, b) = ("0a".repeat(32), "0b".repeat(32));
@@ -224,14 +233,14 @@ mod tests {
     fn old_and_new_json_are_read_alike() {
         let id = hashed("7b");
         for json in [whole(), format!(r#"{{"outPath":"{BASE}"}}"#)] {
-            assert_eq!(Realisation::from_json(json.as_bytes(), &id).unwrap().path.base_name(), BASE);
+            assert_eq!(read(&json, &id).unwrap().path.base_name(), BASE);
         }
     }
 
     #[test]
     fn what_is_not_a_realisation_of_the_output_is_refused() {
-        assert!(Realisation::from_json(whole().as_bytes(), &hashed("7b")).is_ok());
-        assert!(Realisation::from_json(whole().as_bytes(), &hashed("7c")).is_err(), "of another output");
+        assert!(read(&whole(), &hashed("7b")).is_ok());
+        assert!(read(&whole(), &hashed("7c")).is_err(), "of another output");
         for bad in [
             r#"{"outPath":"/nix/store/x"}"#.to_owned(),
             "[]".to_owned(),
@@ -239,14 +248,14 @@ mod tests {
             whole().replace("-2\"", "/2\""),
             whole().replace("{\"sha", "[\"sha"),
         ] {
-            assert!(Realisation::from_json(bad.as_bytes(), &hashed("7b")).is_err(), "{bad}");
+            assert!(read(&bad, &hashed("7b")).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn the_old_form_is_flat_and_signed_without_its_signatures() {
         let id = hashed("7b");
-        let realisation = Realisation::from_json(whole().as_bytes(), &id).unwrap();
+        let realisation = read(&whole(), &id).unwrap();
         let (a, b, id_hex) = ("0a".repeat(32), "0b".repeat(32), "7b".repeat(32));
         let signed = format!(
             r#"{{"dependentRealisations":{{"sha256:{a}!dev":"{BASE}","sha256:{a}!out":"{BASE}-2",{}}},{}}}"#,
@@ -264,7 +273,10 @@ mod tests {
         );
         let ours = signature("k", 3);
         let json = realisation.to_json(&id, vec![ours.clone()]);
-        assert!(json.ends_with(&format!(r#""signatures":["{ours}"]}}"#)), "one of a key, our own: {json}");
+        assert!(
+            json.ends_with(&format!(r#""signatures":["{ours}"]}}"#)),
+            "the only one of its name is our own: {json}"
+        );
     }
 
     #[test]

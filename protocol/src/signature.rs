@@ -4,6 +4,7 @@
 //! its configuration. A [`Signature`] always has a non-empty name and 64 bytes: Nix 2.34 and later refuse a whole
 //! narinfo for one malformed `Sig` line. (Nix `src/libutil/signature/local-keys.cc`.)
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use data_encoding::BASE64;
@@ -24,9 +25,12 @@ const MAX_KEY_NAME: usize = 255;
 /// Why a text is not a signature or a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// No colon, or nothing, white space, control characters or too much before it.
+    /// No colon, or nothing or too much before it.
     #[error("no key name before a colon")]
     Name,
+    /// A character in the name that clients may not show or not compare as it is meant, such as a byte order mark.
+    #[error("the key name has the character {0:?}, and may only have printable ones of ASCII but the space")]
+    NameCharacter(char),
     /// The part after the colon is not padded base64.
     #[error("the part after the colon is not base64")]
     Base64,
@@ -51,18 +55,28 @@ pub enum KeyError {
 pub struct KeyName(Box<str>);
 
 impl KeyName {
-    /// Checks that the name is printable, not empty, and without a colon or white space.
+    /// Checks that the name is not empty, and of printable ASCII without a colon or white space: clients compare names
+    /// byte by byte, and nobody would see the difference.
     pub fn new(name: &str) -> Result<Self, KeyError> {
-        let printable = |c: char| !c.is_whitespace() && !c.is_control() && c != ':';
-        if name.is_empty() || name.len() > MAX_KEY_NAME || !name.chars().all(printable) {
+        if name.is_empty() || name.len() > MAX_KEY_NAME || name.contains(':') {
             return Err(KeyError::Name);
         }
-        Ok(Self(name.into()))
+        match name.chars().find(|character| !character.is_ascii_graphic()) {
+            Some(character) => Err(KeyError::NameCharacter(character)),
+            None => Ok(Self(name.into())),
+        }
     }
 
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// To look a name up as it stands in a text. Hash and order are those of the text.
+impl Borrow<str> for KeyName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -75,10 +89,11 @@ impl fmt::Display for KeyName {
 
 fn split<const N: usize>(text: &str) -> Result<(KeyName, [u8; N]), KeyError> {
     let (name, encoded) = text.split_once(':').ok_or(KeyError::Name)?;
+    let name = KeyName::new(name)?;
     let bytes = base64::decode(encoded).ok_or(KeyError::Base64)?;
     let found = bytes.len();
     let bytes = bytes.try_into().map_err(|_| KeyError::Length { expected: N, found })?;
-    Ok((KeyName::new(name)?, bytes))
+    Ok((name, bytes))
 }
 
 /// A signature by a named key.
@@ -118,17 +133,6 @@ impl fmt::Debug for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// Signatures of different keys: of those of one key our own is kept, else the first.
-pub(crate) fn one_per_key(own: Vec<Signature>, others: &[Signature]) -> Vec<Signature> {
-    let mut signatures = own;
-    for signature in others {
-        if !signatures.iter().any(|kept| kept.key() == signature.key()) {
-            signatures.push(signature.clone());
-        }
-    }
-    signatures
 }
 
 /// A key that signatures are checked with: what `trusted-public-keys` lists.
@@ -258,6 +262,16 @@ mod tests {
         assert_eq!(Signature::parse("k:not base64!").unwrap_err(), KeyError::Base64);
         let wrong_half = format!("k:{}", BASE64.encode(&[7; 64]));
         assert_eq!(SecretKey::parse(&wrong_half).unwrap_err(), KeyError::Inconsistent);
-        assert_eq!(KeyName::new("a\nb"), Err(KeyError::Name));
+        assert_eq!(KeyName::new(""), Err(KeyError::Name));
+    }
+
+    #[test]
+    fn a_key_name_is_printable_ascii() {
+        for (name, character) in
+            [("a\nb", '\n'), ("a b", ' '), ("\u{feff}cache-1", '\u{feff}'), ("caché-1", 'é'), ("a\u{200b}", '\u{200b}')]
+        {
+            assert_eq!(KeyName::new(name), Err(KeyError::NameCharacter(character)));
+        }
+        assert!(KeyName::new("cache.example.org-1_\"'+").is_ok());
     }
 }

@@ -141,6 +141,12 @@ mod tests {
                  write \"NAME:BASE64\", as in trusted-public-keys of nix.conf",
             ),
             (
+                format!("trusted_public_keys = [\"\u{feff}{KEY}\"]"),
+                "config.toml:1: trusted_public_keys: an element is not a public key: the key name has the character \
+                 '\\u{feff}', and may only have printable ones of ASCII but the space\n  help: write \"NAME:BASE64\", as \
+                 in trusted-public-keys of nix.conf",
+            ),
+            (
                 format!("trusted_public_keys = [\"{secret}\"]"),
                 "config.toml:1: trusted_public_keys: \"cache-1\" is a secret key\n  help: write its public half; the \
                  secret one belongs into a file of its own",

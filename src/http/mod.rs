@@ -12,6 +12,7 @@ pub mod error;
 pub mod file_body;
 mod files;
 mod forwarded;
+mod given_out;
 mod handlers;
 mod html;
 mod narinfo_texts;
@@ -73,6 +74,7 @@ impl App {
     /// Everything that handlers need.
     #[must_use]
     pub fn new(config: &Config, store: Store, signer: Signer, metrics: Arc<Metrics>) -> Self {
+        store.know_keys(signer.known_keys());
         let store = Arc::new(store);
         let nars = Arc::new(NarCache::new(config, Arc::clone(&store), Arc::clone(&metrics)));
         let cache_info = Text::new(handlers::cache_info::render(store.directory(), config.priority));
@@ -111,7 +113,7 @@ impl App {
     /// Makes narinfos of paths that clients are expected to ask for, without an end.
     pub async fn make_narinfos_ahead(&self) {
         while let Some(valid) = self.store.learned_ahead().await {
-            handlers::narinfo::make_ahead(self, valid);
+            handlers::narinfo::make_ahead(self, valid).await;
         }
     }
 
@@ -123,21 +125,14 @@ impl App {
 
     /// Signs so from now on.
     pub fn replace_signer(&self, signer: Signer) {
+        self.store.know_keys(signer.known_keys());
         self.signer.store(Arc::new(signer));
     }
 
     /// The valid path that has this hash part, if it is given out: one that is not looks like one that is not there.
     async fn valid_path(&self, hash: HashPart, client: Client) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        Ok(self.store.valid_path(hash, client).await?.filter(|valid| self.serves(valid)))
-    }
-
-    /// Whether this path is given out.
-    fn serves(&self, valid: &ValidPath) -> bool {
-        let serves = self.signer.load().serves(&valid.path, &valid.info, self.store.directory());
-        if !serves {
-            tracing::debug!(path = %valid.path, "not served, since nobody who is trusted vouches for it");
-        }
-        serves
+        let Some(valid) = self.store.valid_path(hash, client).await? else { return Ok(None) };
+        Ok(self.serves(&valid, client).await?.then_some(valid))
     }
 
     /// Answers a request of a client. A request's body is never read: there is nothing to send here.

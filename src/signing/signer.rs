@@ -3,36 +3,39 @@
 //! Owns whom a path is trusted by. Leaves the keys to [`SigningKeys`] and the settings to [`crate::config`].
 //!
 //! With `sign = "trusted"` the daemon's word counts for what it does itself: that it built the path here (`ultimate`,
-//! which no client of a daemon can set unless it is a trusted user), and the content address, from which the path has to
-//! follow. For what it only passes on, the signatures, nobody's word counts: any user of a daemon can add any text to any
-//! path (with Nix 2.26 and 2.34; 2.8 refuses), so that a signature is one only if it verifies. Every daemon that is spoken
-//! to tells all three: its path info is the same bytes from Nix 2.3 on.
+//! which no client of a daemon can set unless it is a trusted user). For what it only passes on nobody's word counts. Any
+//! user of a daemon can add any text as a signature of any path (with Nix 2.26 and 2.34; 2.8 refuses), so that a signature
+//! is one only if it verifies. With Nix 2.3 any user can also add a path with a content address that its contents do not
+//! have, and later releases keep what is in the store; so an address counts only if it was compared with the contents.
+//! Every daemon that is spoken to tells all three: its path info is the same bytes from Nix 2.3 on.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use harmonia_protocol::realisation::{DerivationOutput, Realisation};
-use harmonia_protocol::signature::Signature;
+use harmonia_protocol::signature::{KeyName, PublicKey, Signature};
+use harmonia_protocol::signature_set::{KnownKeys, MAX_OF_KNOWN_KEY};
 use harmonia_protocol::{StoreDir, path_info::PathInfo, store_path::StorePath};
 
 use super::SigningKeys;
 use crate::config::{Sign, Trusted};
 
-/// Signatures of one path that are verified, 50 microseconds each. Real paths have up to three, but any user of the
-/// daemon can add more, each request for which would take its time.
-const MAX_VERIFIED: usize = 256;
+/// Signatures of one path or realisation that are verified, 50 microseconds each.
+const MAX_VERIFIED: usize = MAX_OF_KNOWN_KEY;
 
 /// The keys, and what is signed with them.
 #[derive(Debug, Default)]
 pub struct Signer {
     keys: Arc<SigningKeys>,
     sign: Sign,
+    id: Arc<()>,
 }
 
 impl Signer {
     /// These keys sign what `sign` says.
     #[must_use]
-    pub const fn new(keys: Arc<SigningKeys>, sign: Sign) -> Self {
-        Self { keys, sign }
+    pub fn new(keys: Arc<SigningKeys>, sign: Sign) -> Self {
+        Self { keys, sign, id: Arc::default() }
     }
 
     /// The keys.
@@ -47,23 +50,48 @@ impl Signer {
         &self.sign
     }
 
+    /// What tells this value from every other one, for as long as somebody has it.
+    #[must_use]
+    pub const fn id(&self) -> &Arc<()> {
+        &self.id
+    }
+
+    /// The keys whose signatures matter here: those that are trusted, and our own.
+    #[must_use]
+    pub fn known_keys(&self) -> KnownKeys {
+        let mut known = KnownKeys::default();
+        known.extend(self.keys.public_keys().map(|key| key.name().clone()));
+        if let Sign::Trusted(trusted) = &self.sign {
+            known.extend(trusted.public_keys.iter().map(|key| key.name().clone()));
+        }
+        known
+    }
+
+    /// Whether every path is signed and given out, whoever vouches for it.
+    #[must_use]
+    pub const fn trusts_all(&self) -> bool {
+        matches!(self.sign, Sign::All)
+    }
+
     /// Whether there are paths that are not given out.
     #[must_use]
     pub const fn withholds(&self) -> bool {
         matches!(self.sign, Sign::Trusted(Trusted { serve_untrusted: false, .. }))
     }
 
-    /// Whether this path is given out.
+    /// Whether a path is trusted; `None` if that depends on whether its content address holds for its contents.
     #[must_use]
-    pub fn serves(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> bool {
-        !self.withholds() || self.vouches(path, info, store, &info.fingerprint(path, store))
+    pub fn trusts(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Option<bool> {
+        let Sign::Trusted(trusted) = &self.sign else { return Some(true) };
+        let by_contents = info.content_address.as_ref().map_or(Some(false), |it| it.holds(path, info, store));
+        let is_signed = || has_signed(trusted, &info.fingerprint(path, store), &info.signatures);
+        if info.ultimate || by_contents == Some(true) || is_signed() { Some(true) } else { by_contents }
     }
 
-    /// The signature of each key of this path; none if it is not trusted.
+    /// The signature of each key of a path that is trusted.
     #[must_use]
     pub fn sign_path(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Vec<Signature> {
-        let fingerprint = info.fingerprint(path, store);
-        if self.vouches(path, info, store, &fingerprint) { self.keys.sign(&fingerprint) } else { Vec::new() }
+        self.keys.sign(&info.fingerprint(path, store))
     }
 
     /// The signature of each key of this realisation of `output`, none if it is not trusted; `None` if it is then not
@@ -85,27 +113,29 @@ impl Signer {
             None => Some(Vec::new()),
         }
     }
-
-    fn vouches(&self, path: &StorePath, info: &PathInfo, store: &StoreDir, fingerprint: &str) -> bool {
-        let Sign::Trusted(trusted) = &self.sign else { return true };
-        let follows = || info.content_address.as_ref().is_some_and(|it| it.names(path, &info.references, store));
-        info.ultimate || follows() || has_signed(trusted, fingerprint, &info.signatures)
-    }
 }
 
-/// Whether one of the trusted keys has signed this text.
+/// Whether one of the trusted keys has signed this text. They take turns, so that forgeries under the name of one leave
+/// time for the others.
 fn has_signed(trusted: &Trusted, fingerprint: &str, signatures: &[Signature]) -> bool {
-    let keys = &trusted.public_keys;
-    let named =
-        signatures.iter().flat_map(|it| keys.iter().filter(|key| key.name() == it.key()).map(move |key| (key, it)));
-    named.take(MAX_VERIFIED).any(|(key, signature)| key.verifies(fingerprint.as_bytes(), signature))
+    let mut by_name: HashMap<&KeyName, Vec<&Signature>> = HashMap::new();
+    for signature in signatures {
+        by_name.entry(signature.key()).or_default().push(signature);
+    }
+    let keys = || trusted.public_keys.iter().filter_map(|key| Some((key, by_name.get(key.name())?)));
+    let turns = keys().map(|(_, signatures)| signatures.len()).max().unwrap_or(0);
+    let in_turn = |turn| keys().filter_map(move |(key, signatures)| Some((key, *signatures.get(turn)?)));
+    let verifies = |(key, signature): (&PublicKey, _)| key.verifies(fingerprint.as_bytes(), signature);
+    (0..turns).flat_map(in_turn).take(MAX_VERIFIED).any(verifies)
 }
 
 #[cfg(test)]
 mod tests {
     use harmonia_protocol::content_address::ContentAddress;
     use harmonia_protocol::hash::NarHash;
+    use harmonia_protocol::nix32;
     use harmonia_protocol::signature::{KeyName, SecretKey};
+    use ring::digest::{SHA256, digest};
 
     use super::*;
 
@@ -141,6 +171,19 @@ mod tests {
         PathInfo { signatures: keys.iter().map(|key| key.sign(fingerprint.as_bytes())).collect(), ..info() }
     }
 
+    /// What the address of a path made of this, e.g. `source`, by the method of this prefix and a digest of zeros, is.
+    fn addressed(kind: &str, method: &str, info: PathInfo) -> (StorePath, PathInfo) {
+        let fingerprint = format!("{kind}:sha256:{}:/nix/store:path", "0".repeat(64));
+        let mut folded = [0; 20];
+        for (place, byte) in digest(&SHA256, fingerprint.as_bytes()).as_ref().iter().enumerate() {
+            folded[place % 20] ^= byte;
+        }
+        let path = StorePath::from_base_name(&format!("{}-path", nix32::encode(&folded))).unwrap();
+        let content_address = ContentAddress::parse(&format!("{method}sha256:{}", "0".repeat(52)));
+        assert!(content_address.is_some());
+        (path, PathInfo { content_address, ..info })
+    }
+
     #[test]
     fn only_a_signature_that_verifies_makes_a_path_trusted() {
         let (trusted, other) = (key("trusted-1"), key("other-1"));
@@ -151,11 +194,9 @@ mod tests {
         let hidden = |before: usize| signed_by(&[&many[..before], &[&trusted]].concat());
         // Of other contents, which it does hold for.
         let moved = PathInfo { nar_size: 121, ..signed_by(&[&trusted]) };
-        let follows_not = ContentAddress::parse(&format!("fixed:r:sha256:{}", "0".repeat(52)));
         for (case, info, is_trusted) in [
             ("nothing", info(), false),
             ("built here", PathInfo { ultimate: true, ..info() }, true),
-            ("a content address of another path", PathInfo { content_address: follows_not, ..info() }, false),
             ("signed", signed_by(&[&trusted]), true),
             ("signed by another", signed_by(&[&other]), false),
             ("forged under the name", signed_by(&[&forger]), false),
@@ -164,18 +205,41 @@ mod tests {
             ("behind forged ones", hidden(MAX_VERIFIED - 1), true),
             ("behind more of them than are looked at", hidden(MAX_VERIFIED), false),
         ] {
-            assert_eq!(signer.serves(&path(), &info, &store), is_trusted, "{case}");
-            assert_eq!(signer.sign_path(&path(), &info, &store).len(), usize::from(is_trusted), "{case}");
+            assert_eq!(signer.trusts(&path(), &info, &store), Some(is_trusted), "{case}");
         }
+        assert_eq!(signer.sign_path(&path(), &info(), &store).len(), 1);
     }
 
     #[test]
-    fn what_is_not_trusted_is_signed_by_all_and_served_where_that_is_said() {
-        let store = StoreDir::default();
-        let all = Signer::new(Arc::new(SigningKeys(vec![key("own-1")])), Sign::All);
-        assert!(all.serves(&path(), &info(), &store) && all.sign_path(&path(), &info(), &store).len() == 1);
-        let trusting = signer(&key("trusted-1"), true);
-        assert!(trusting.serves(&path(), &info(), &store) && trusting.sign_path(&path(), &info(), &store).is_empty());
+    fn a_content_address_counts_only_for_the_contents_that_it_names() {
+        let signer = signer(&key("trusted-1"), false);
+        let trusts = |(path, info): (StorePath, PathInfo)| signer.trusts(&path, &info, &StoreDir::default());
+        let recursive = |info| addressed("source", "fixed:r:", info);
+        assert_eq!(trusts(recursive(info())), Some(true));
+        let of_others = PathInfo { nar_hash: NarHash::from_digest([1; 32]), ..info() };
+        assert_eq!(trusts(recursive(of_others.clone())), Some(false));
+        assert_eq!(trusts(recursive(PathInfo { ultimate: true, ..of_others })), Some(true));
+        let (_, of_another_path) = recursive(info());
+        assert_eq!(trusts((path(), of_another_path)), Some(false));
+        // Its NAR has to be read.
+        assert_eq!(trusts(addressed("text", "text:", info())), None);
+    }
+
+    #[test]
+    fn forgeries_under_the_name_of_one_key_leave_time_for_the_others() {
+        let (trusted, forged) = (key("trusted-1"), key("forged-1"));
+        let public_keys = vec![forged.public_key().clone(), trusted.public_key().clone()];
+        let signer = Signer::new(Arc::default(), Sign::Trusted(Trusted { public_keys, serve_untrusted: true }));
+        let forger = key("forged-1");
+        let info = signed_by(&[&vec![&forger; MAX_VERIFIED][..], &[&trusted]].concat());
+        assert_eq!(signer.trusts(&path(), &info, &StoreDir::default()), Some(true));
+    }
+
+    #[test]
+    fn every_path_is_trusted_where_that_is_said() {
+        let signer = Signer::new(Arc::default(), Sign::All);
+        assert!(signer.trusts_all() && !signer.withholds());
+        assert_eq!(signer.trusts(&path(), &info(), &StoreDir::default()), Some(true));
     }
 
     #[test]

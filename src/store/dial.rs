@@ -7,6 +7,7 @@ use std::time::Duration;
 use harmonia_protocol::StoreDir;
 use harmonia_protocol::client::Client;
 use harmonia_protocol::error::Step as ClientStep;
+use harmonia_protocol::signature_set::KnownKeys;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -34,12 +35,32 @@ pub(super) struct Dialer {
     last_failure: Mutex<Option<(Instant, StoreError)>>,
     /// Why the last attempt to connect failed, within a dial too.
     trouble: Mutex<Option<StoreError>>,
+    /// Whose signatures are kept before those of others.
+    known_keys: Mutex<Arc<KnownKeys>>,
 }
 
 impl Dialer {
     pub(super) fn new(address: DaemonAddress, directory: StoreDir, metrics: Arc<Metrics>) -> Self {
         let permits = Semaphore::new(CONCURRENT_DIALS);
-        Self { address, directory, metrics, permits, last_failure: Mutex::default(), trouble: Mutex::default() }
+        Self {
+            address,
+            directory,
+            metrics,
+            permits,
+            last_failure: Mutex::default(),
+            trouble: Mutex::default(),
+            known_keys: Mutex::default(),
+        }
+    }
+
+    /// The keys whose signatures are kept before those of others.
+    pub(super) fn known_keys(&self) -> Arc<KnownKeys> {
+        Arc::clone(&locked(&self.known_keys))
+    }
+
+    /// Keeps signatures of these keys before those of others from now on.
+    pub(super) fn know_keys(&self, keys: Arc<KnownKeys>) {
+        *locked(&self.known_keys) = keys;
     }
 
     /// Connects and greets. Those who wait behind a dial that fails share its failure, so that a daemon that is down

@@ -6,6 +6,7 @@
 //! and a [`Nar`] that ends well has exactly the size and the hash of its path info.
 
 mod build_log;
+mod contents;
 mod deadline;
 mod debug_info;
 mod dial;
@@ -28,6 +29,7 @@ mod sighting;
 pub(crate) mod tests;
 mod transport;
 mod tree;
+mod verdict;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,6 +42,7 @@ use harmonia_protocol::nar::Name;
 use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart, QueryPathInfo};
 use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::realisation::{DerivationOutput, Realisation};
+use harmonia_protocol::signature_set::KnownKeys;
 use harmonia_protocol::{HashPart, StoreDir, StorePath};
 use tokio::sync::Semaphore;
 
@@ -50,6 +53,7 @@ pub use error::StoreError;
 pub use nar::Nar;
 pub use regular_file::RegularFile;
 pub use tree::{Directory, Entry, EntryKind, Found, FoundObject};
+pub use verdict::Verdict;
 
 use crate::client::Client;
 use crate::config::Config;
@@ -81,13 +85,15 @@ pub struct ValidPath {
     pub info: PathInfo,
     /// Whether it is kept from the garbage collector.
     mark: Mark,
+    /// What those above have decided about it.
+    pub verdict: Verdict,
 }
 
 impl ValidPath {
     /// A path and what the daemon says of it.
     #[must_use]
     pub fn new(path: StorePath, info: PathInfo) -> Self {
-        Self { path, info, mark: Mark::default() }
+        Self { path, info, mark: Mark::default(), verdict: Verdict::default() }
     }
 
     /// The memory that it takes, in bytes, or a little more.
@@ -157,6 +163,11 @@ impl Store {
     #[must_use]
     pub const fn directory(&self) -> &StoreDir {
         &self.directory
+    }
+
+    /// Keeps signatures of these keys before those of others, where a path has more than are kept.
+    pub fn know_keys(&self, keys: KnownKeys) {
+        self.pool.know_keys(Arc::new(keys));
     }
 
     /// Takes up what of these settings can change: how long an answer of the daemon is used.

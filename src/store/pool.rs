@@ -17,6 +17,7 @@ use harmonia_protocol::client::{Client as DaemonClient, NarStream};
 use harmonia_protocol::error::Step as ClientStep;
 use harmonia_protocol::handshake::Session;
 use harmonia_protocol::operation::{Opcode, Operation};
+use harmonia_protocol::signature_set::KnownKeys;
 use harmonia_protocol::stderr::DaemonError;
 
 use super::dial::Dialer;
@@ -67,10 +68,13 @@ impl managed::Manager for Manager {
 
     async fn create(&self) -> Result<DaemonClient<Transport>, StoreError> {
         // Boxed: dialling is rare, and its state would lie in the future of every request.
-        Box::pin(self.0.dial()).await
+        let mut client = Box::pin(self.0.dial()).await?;
+        client.know_keys(self.0.known_keys());
+        Ok(client)
     }
 
     async fn recycle(&self, client: &mut DaemonClient<Transport>, metrics: &Metrics) -> RecycleResult<StoreError> {
+        client.know_keys(self.0.known_keys());
         if client.is_idle() && is_fresh(*metrics) { Ok(()) } else { Err(RecycleError::message("out of use")) }
     }
 }
@@ -131,6 +135,11 @@ impl Pool {
             self.metrics.operation(O::OPCODE, outcome(&result));
         }
         result
+    }
+
+    /// Keeps signatures of these keys before those of others from now on.
+    pub(super) fn know_keys(&self, keys: Arc<KnownKeys>) {
+        self.dialer.know_keys(keys);
     }
 
     /// A connection that belongs to no pool.

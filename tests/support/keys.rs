@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use harmonia_protocol::signature::SecretKey;
 use ring::signature::{ED25519, UnparsedPublicKey};
 
 use super::prefix::Prefix;
@@ -39,6 +40,11 @@ impl Key {
         fs::copy(prefix.on_host("/nix/etc/secret"), &secret).unwrap();
         let public = fs::read_to_string(prefix.on_host("/nix/etc/public")).unwrap();
         Self { name, secret, public: public.trim_end().to_owned() }
+    }
+
+    /// Its signature of these bytes, `name:base64`.
+    pub(crate) fn sign(&self, message: &[u8]) -> String {
+        SecretKey::parse(fs::read_to_string(&self.secret).unwrap().trim_end()).unwrap().sign(message).to_string()
     }
 
     /// Whether this is its signature, `name:base64`, of these bytes.

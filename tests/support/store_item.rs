@@ -74,6 +74,12 @@ impl StoreItem {
         harmonia_protocol::nix32::encode(&hash)
     }
 
+    /// What signatures are made over.
+    pub(crate) fn fingerprint(&self) -> String {
+        let (hash, references) = (self.nar_hash_in_nix32(), self.references.join(","));
+        format!("1;{};sha256:{hash};{};{references}", self.path, self.nar_size)
+    }
+
     /// The reply to a question about its hash part.
     pub(crate) fn path_reply(&self) -> Wire {
         Wire::new().number(LAST).string(&self.path)

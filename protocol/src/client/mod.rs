@@ -11,6 +11,7 @@ mod upload;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
@@ -29,6 +30,7 @@ use crate::operation::{
 };
 use crate::path_info::PathInfo;
 use crate::realisation::{DerivationOutput, OutputName, Realisation};
+use crate::signature_set::KnownKeys;
 use crate::stderr::DaemonError;
 use crate::store_path::{HashPart, StoreDir, StorePath};
 
@@ -94,6 +96,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 return Ok(Self { stream: Some(stream), session, incoming, outgoing });
             }
         }
+    }
+
+    /// Keeps signatures of these keys before those of others, where the daemon has more than are kept, in the replies
+    /// that are decoded from now on.
+    pub fn know_keys(&mut self, keys: Arc<KnownKeys>) {
+        self.session.know_keys(keys);
     }
 
     /// What was agreed on in the greeting.

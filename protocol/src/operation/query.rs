@@ -22,7 +22,7 @@ about_one_path! {
 about_one_path! {
     /// What the daemon knows of a path; `None` if it is not valid.
     QueryPathInfo -> Option<PathInfo>, field("valid", Shape::Flag(UNKEYED)), |session, reader| {
-        if reader.bool("valid")? { PathInfo::decode(reader, &session.store).map(Some) } else { Ok(None) }
+        if reader.bool("valid")? { PathInfo::decode(reader, &session.store, session.known_keys()).map(Some) } else { Ok(None) }
     }
 }
 

@@ -8,7 +8,6 @@ use super::{Opcode, Operation, Unsupported, put_path, require};
 use crate::handshake::Session;
 use crate::path_info::{path, paths};
 use crate::realisation::{DerivationOutput, Realisation};
-use crate::signature::Signature;
 use crate::version::{Feature, Version};
 use crate::wire::{DecodeError, Layout, Reader, STRING, STRINGS, Shape, TEXT, field, put_bytes};
 
@@ -88,13 +87,13 @@ impl Operation for QueryRealisation<'_> {
             Form::Json => reader
                 .repeat("realisations", |reader| reader.bytes("realisation"))?
                 .first()
-                .map(|json| Realisation::from_json(json, self.0))
+                .map(|json| Realisation::from_json(json, self.0, session.known_keys()))
                 .transpose(),
             Form::Keyed if reader.u64("realisation tag")? == 0 => Ok(None),
             Form::Keyed => {
                 let path = path(reader, &session.store, "realisation path")?;
-                let signatures = reader.repeat("realisation signatures", |reader| reader.str("signature"))?;
-                let signatures = signatures.iter().filter_map(|text| Signature::parse(text).ok()).collect();
+                let signatures = reader.repeat("realisation signatures", |reader| reader.bytes("signature"))?;
+                let signatures = session.known_keys().select(signatures);
                 Ok(Some(Realisation { path, dependencies: BTreeMap::new(), signatures }))
             }
         }

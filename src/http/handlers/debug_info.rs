@@ -14,7 +14,10 @@ use crate::store::BuildId;
 
 /// The NAR and the file in it; `None` if no valid path has it.
 pub(in crate::http) async fn render(app: &App, id: &BuildId, client: Client) -> Result<Option<Bytes>, HandlerError> {
-    let Some(valid) = app.store.debug_info(id, |valid| app.serves(valid), client).await? else { return Ok(None) };
+    let Some(valid) = app.store.debug_info(id, |valid| app.may_serve(valid), client).await? else { return Ok(None) };
+    if !app.serves(&valid, client).await? {
+        return Ok(None);
+    }
     let url = nar_url(valid.path.hash_part(), &valid.info.nar_hash)?;
     Ok(Some(json!({ "archive": format!("../{}", url.as_str()), "member": id.member() }).to_string().into()))
 }

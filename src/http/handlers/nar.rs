@@ -85,7 +85,10 @@ pub(super) async fn current(
     let mut valid = app.valid_path(hash, client).await?;
     if valid.as_ref().is_some_and(|valid| !is_wanted(valid)) {
         // Only the daemon says that there is no such NAR, and not what it said a while ago.
-        valid = app.store.valid_path_anew(hash, client).await?.filter(|valid| app.serves(valid));
+        valid = match app.store.valid_path_anew(hash, client).await? {
+            Some(valid) if app.serves(&valid, client).await? => Some(valid),
+            _ => None,
+        };
     }
     // Rebuilt since that URL was given out: other bytes.
     Ok(valid.filter(is_wanted).inspect(|valid| app.store.ask_ahead(valid)))

@@ -32,7 +32,7 @@ pub(in crate::http) async fn respond(
     let Some(valid) = app.valid_path(hash, client).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     app.store.given_out(&valid);
     let is_compressed = app.compression.is_some() && takes_zstd_nars(headers);
-    let text = text(app, valid, syntax, is_compressed)?;
+    let text = text(app, valid, syntax, is_compressed, client).await?;
     let kind = match syntax {
         Syntax::Nix => "text/x-nix-narinfo",
         Syntax::Json => "application/json",
@@ -45,14 +45,22 @@ pub(in crate::http) async fn respond(
 }
 
 /// Makes the narinfo of a path that nobody has asked for yet, as the last one was wanted.
-pub(in crate::http) fn make_ahead(app: &App, valid: Arc<ValidPath>) {
-    let Some(Form { syntax, nar }) = app.narinfo_texts.wanted().filter(|_| app.serves(&valid)) else { return };
-    // What is wrong with it is for whoever asks.
-    drop(text(app, valid, syntax, nar != NarForm::Plain));
+pub(in crate::http) async fn make_ahead(app: &App, valid: Arc<ValidPath>) {
+    let Some(Form { syntax, nar }) = app.narinfo_texts.wanted() else { return };
+    if app.is_served_at_once(&valid) {
+        // What is wrong with it is for whoever asks.
+        drop(text(app, valid, syntax, nar != NarForm::Plain, Client::Server).await);
+    }
 }
 
 /// The narinfo of a path, of its NAR or of the compressed form of that.
-fn text(app: &App, valid: Arc<ValidPath>, syntax: Syntax, is_compressed: bool) -> Result<Arc<Text>, NarInfoError> {
+async fn text(
+    app: &App,
+    valid: Arc<ValidPath>,
+    syntax: Syntax,
+    is_compressed: bool,
+    client: Client,
+) -> Result<Arc<Text>, HandlerError> {
     let file = if is_compressed { app.nars.file_info(&valid.info.nar_hash) } else { None };
     let nar = if is_compressed { NarForm::Compressed { is_measured: file.is_some() } } else { NarForm::Plain };
     let form = Form { syntax, nar };
@@ -61,7 +69,8 @@ fn text(app: &App, valid: Arc<ValidPath>, syntax: Syntax, is_compressed: bool) -
         return Ok(text);
     }
     let store = app.store.directory();
-    let narinfo = narinfo(app, &sources, form.nar, file)?;
+    let is_trusted = app.trusts(&sources.signer, &sources.valid, client).await?;
+    let narinfo = narinfo(app, &sources, is_trusted, form.nar, file)?;
     let text = match form.syntax {
         Syntax::Nix => narinfo.render(store),
         Syntax::Json => json(&narinfo, store),
@@ -71,10 +80,17 @@ fn text(app: &App, valid: Arc<ValidPath>, syntax: Syntax, is_compressed: bool) -
     Ok(text)
 }
 
-fn narinfo(app: &App, sources: &Sources, nar: NarForm, file: Option<FileInfo>) -> Result<NarInfo, NarInfoError> {
+/// What is told of a path, signed if it is trusted.
+fn narinfo(
+    app: &App,
+    sources: &Sources,
+    is_trusted: bool,
+    nar: NarForm,
+    file: Option<FileInfo>,
+) -> Result<NarInfo, NarInfoError> {
     let ValidPath { path, info, .. } = &*sources.valid;
     let (hash, store) = (path.hash_part(), app.store.directory());
-    let signatures = sources.signer.sign_path(path, info, store);
+    let signatures = if is_trusted { sources.signer.sign_path(path, info, store) } else { Vec::new() };
     let of = |url, compression| NarInfo::of(path, info, store, url, compression, signatures);
     match nar {
         // The file is the NAR. Clients show the size of the file, and strict readers refuse a narinfo without one.

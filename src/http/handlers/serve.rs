@@ -41,7 +41,10 @@ pub(in crate::http) async fn respond(
 ) -> Result<Reply, HandlerError> {
     let valid = match &place.root {
         Root::Path(hash) => app.valid_path(*hash, client).await?,
-        Root::Nar(nar_hash) => app.store.path_of_nar(nar_hash, |valid| app.serves(valid), client).await?,
+        Root::Nar(nar_hash) => match app.store.path_of_nar(nar_hash, |valid| app.may_serve(valid), client).await? {
+            Some(valid) if app.serves(&valid, client).await? => Some(valid),
+            _ => None,
+        },
     };
     let mut reply = match valid {
         Some(valid) => at(app, (method, headers), place, &valid, client).await?,
@@ -100,8 +103,9 @@ async fn find(
     names: &[Name],
     client: Client,
 ) -> Result<Option<(Found, Arc<ValidPath>)>, HandlerError> {
-    let found = app.store.find(valid, names, client).await?;
-    Ok(found.filter(|(_, within)| Arc::ptr_eq(within, valid) || app.serves(within)))
+    let Some((found, within)) = app.store.find(valid, names, client).await? else { return Ok(None) };
+    let serves = Arc::ptr_eq(&within, valid) || app.serves(&within, client).await?;
+    Ok(serves.then_some((found, within)))
 }
 
 /// Our page of the directory.

@@ -1,0 +1,168 @@
+//! Whether a path has the contents that its content address names, found out from its NAR.
+//!
+//! Owns which content addresses can be checked so. A daemon of Nix 2.3 takes a path with any content address from any
+//! user if the path follows from it, and does not look at the contents; later ones look, but what is in their stores
+//! may have come from an earlier one. So the address counts for nothing until somebody has compared it. (Nix
+//! `src/libstore/local-store.cc`, `addToStore`.)
+
+use std::ops::Range;
+
+use ring::digest::{self, Context};
+
+use crate::content_address::{ContentAddress, Method};
+use crate::hash::{Algorithm, Hash};
+use crate::nar::{Event, Fed, Object, Parser};
+
+/// Takes a NAR in pieces and compares.
+pub struct ContentCheck {
+    expected: Hash,
+    context: Context,
+    file: Option<File>,
+}
+
+/// The file that is the whole NAR.
+struct File {
+    parser: Parser,
+    /// Bytes of the NAR that have come.
+    offset: u64,
+    /// Where its contents are; empty and at the end while nothing is known.
+    contents: Range<u64>,
+    is_wrong: bool,
+}
+
+impl ContentCheck {
+    /// Begins with an address; `None` if it cannot be checked: MD5 and SHA-1 do not bind contents any more, BLAKE3 and Git
+    /// trees are not computed here.
+    #[must_use]
+    pub fn of(address: &ContentAddress) -> Option<Self> {
+        let expected = address.hash().clone();
+        let algorithm = match expected.algorithm() {
+            Algorithm::Sha256 => &digest::SHA256,
+            Algorithm::Sha512 => &digest::SHA512,
+            Algorithm::Md5 | Algorithm::Sha1 | Algorithm::Blake3 => return None,
+        };
+        let file = match address.method() {
+            Method::Text | Method::Flat => Some(File::default()),
+            Method::Recursive => None,
+            Method::Git => return None,
+        };
+        Some(Self { expected, context: Context::new(algorithm), file })
+    }
+
+    /// Takes the next bytes of the NAR.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        match &mut self.file {
+            None => self.context.update(bytes),
+            Some(file) => self.context.update(file.contents_in(bytes)),
+        }
+    }
+
+    /// Whether all that has come is what the address names.
+    #[must_use]
+    pub fn holds(self) -> bool {
+        let is_file = self.file.is_none_or(|file| !file.is_wrong && file.contents.end <= file.offset);
+        is_file && self.context.finish().as_ref() == self.expected.digest()
+    }
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self { parser: Parser::new(u64::MAX), offset: 0, contents: u64::MAX..u64::MAX, is_wrong: false }
+    }
+}
+
+impl File {
+    /// What of these bytes is contents of the file. One that is executable has another NAR than what the address is of.
+    fn contents_in<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let contents = &mut self.contents;
+        let fed = self.parser.feed(bytes, &mut |event| {
+            if let Event::Object { object: Object::Regular { executable: false, size, offset }, name: None } = event {
+                *contents = offset..offset + size;
+            }
+        });
+        self.is_wrong |= !matches!(fed, Ok(Fed::More | Fed::Finished { .. }));
+        let within = |offset: u64| {
+            let within = offset.saturating_sub(self.offset);
+            usize::try_from(within).map_or(bytes.len(), |within| within.min(bytes.len()))
+        };
+        let found = &bytes[within(self.contents.start)..within(self.contents.end)];
+        self.offset += bytes.len() as u64;
+        found
+    }
+}
+
+impl std::fmt::Debug for ContentCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ContentCheck({})", self.expected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+
+    use super::*;
+    use crate::nar::Node;
+
+    fn nar(node: &Node) -> BytesMut {
+        let mut nar = BytesMut::new();
+        node.encode(&mut nar);
+        nar
+    }
+
+    fn file(executable: bool, contents: &'static [u8]) -> Node {
+        Node::Regular { executable, contents: Bytes::from_static(contents) }
+    }
+
+    fn address(method: &str, algorithm: &'static digest::Algorithm, bytes: &[u8]) -> ContentAddress {
+        let name = if algorithm == &digest::SHA256 { "sha256" } else { "sha512" };
+        let hash = crate::nix32::encode(digest::digest(algorithm, bytes).as_ref());
+        ContentAddress::parse(&format!("{method}{name}:{hash}")).unwrap()
+    }
+
+    fn holds(address: &ContentAddress, nar: &[u8], piece: usize) -> bool {
+        let mut check = ContentCheck::of(address).unwrap();
+        nar.chunks(piece).for_each(|piece| check.feed(piece));
+        check.holds()
+    }
+
+    #[test]
+    fn contents_are_compared_in_pieces_of_any_size() {
+        let contents = b"some contents of a file, and more";
+        let whole = nar(&file(false, contents));
+        for algorithm in [&digest::SHA256, &digest::SHA512] {
+            for piece in [1, 7, 8, 50, 1000] {
+                assert!(holds(&address("fixed:", algorithm, contents), &whole, piece));
+                assert!(holds(&address("fixed:r:", algorithm, &whole), &whole, piece));
+                assert!(!holds(&address("fixed:", algorithm, b"others"), &whole, piece));
+                assert!(!holds(&address("fixed:r:", algorithm, contents), &whole, piece));
+            }
+        }
+        assert!(holds(&address("text:", &digest::SHA256, contents), &whole, 8));
+        assert!(holds(&address("text:", &digest::SHA256, b""), &nar(&file(false, b"")), 8));
+    }
+
+    #[test]
+    fn only_a_whole_file_that_is_not_executable_has_flat_contents() {
+        let flat = address("fixed:", &digest::SHA256, b"contents");
+        let whole = nar(&file(false, b"contents"));
+        assert!(holds(&flat, &whole, 8));
+        assert!(!holds(&flat, &nar(&file(true, b"contents")), 8));
+        let directory = Node::Directory([(crate::nar::Name::new(b"a").unwrap(), file(false, b"contents"))].into());
+        assert!(!holds(&flat, &nar(&directory), 8));
+        let nothing = address("text:", &digest::SHA256, b"");
+        assert!(!holds(&nothing, &nar(&directory), 8) && !holds(&nothing, b"no nar", 8) && !holds(&nothing, b"", 8));
+        assert!(!holds(&flat, &whole[..whole.len() / 2], 8));
+    }
+
+    #[test]
+    fn what_does_not_bind_contents_is_not_compared() {
+        for text in [
+            format!("fixed:md5:{}", "0".repeat(26)),
+            format!("fixed:r:sha1:{}", "0".repeat(32)),
+            format!("fixed:git:sha256:{}", "0".repeat(52)),
+        ] {
+            assert!(ContentCheck::of(&ContentAddress::parse(&text).unwrap()).is_none(), "{text}");
+        }
+    }
+}

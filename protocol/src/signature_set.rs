@@ -1,0 +1,147 @@
+//! The signatures of one path or realisation: bounded, and each once.
+//!
+//! Owns which of them are kept where a daemon tells of more than are passed on. Any user of a daemon may add any text as
+//! a signature of any path (with Nix 2.26 and later), so neither their number nor the time that they take may be up to
+//! him, and he may not push out others' signatures by his own: signatures of keys that are known here have places of
+//! their own, and the rest of the places are given to the other keys by turns. Everything is linear in what came.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::signature::{KeyName, Signature};
+
+/// Signatures that are kept of each known key, of which one at the most is genuine.
+pub const MAX_OF_KNOWN_KEY: usize = 256;
+/// Signatures that are kept of all other keys together; real paths have up to three.
+pub const MAX_OF_OTHER_KEYS: usize = 64;
+
+/// The key of cache.nixos.org, which nearly every client trusts.
+const CACHE_NIXOS_ORG: &str = "cache.nixos.org-1";
+
+/// The names of keys whose signatures are kept before those of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownKeys(HashSet<KeyName>);
+
+impl Default for KnownKeys {
+    /// The key of cache.nixos.org.
+    fn default() -> Self {
+        Self(KeyName::new(CACHE_NIXOS_ORG).into_iter().collect())
+    }
+}
+
+impl Extend<KeyName> for KnownKeys {
+    fn extend<T: IntoIterator<Item = KeyName>>(&mut self, names: T) {
+        self.0.extend(names);
+    }
+}
+
+impl KnownKeys {
+    /// The well-formed signatures among these texts, each once, in their order; no more than the bounds allow.
+    pub(crate) fn select<'a>(&self, texts: impl IntoIterator<Item = &'a [u8]>) -> Vec<Signature> {
+        // How many signatures of each key are kept so far.
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        let mut seen = HashSet::new();
+        // With its place, and its place among those of its key; that is 0 for known keys.
+        let mut kept: Vec<(usize, usize, Signature)> = Vec::new();
+        let mut other_keys = 0;
+        for (place, text) in texts.into_iter().enumerate() {
+            let Ok(text) = std::str::from_utf8(text) else { continue };
+            let Some((name, _)) = text.split_once(':') else { continue };
+            let is_known = self.0.contains(name);
+            let count = counts.get(name).copied().unwrap_or(0);
+            let has_no_place = match (is_known, count) {
+                (true, count) => count == MAX_OF_KNOWN_KEY,
+                (false, 0) => other_keys == MAX_OF_OTHER_KEYS,
+                (false, count) => count == MAX_OF_OTHER_KEYS,
+            };
+            if has_no_place || seen.contains(text) {
+                continue;
+            }
+            let Ok(signature) = Signature::parse(text) else { continue };
+            seen.insert(text);
+            counts.insert(name, count + 1);
+            other_keys += usize::from(!is_known && count == 0);
+            kept.push((if is_known { 0 } else { count + 1 }, place, signature));
+        }
+        // At most 64 of each of 64 keys: first one of each, then a second one.
+        kept.sort_unstable_by_key(|(turn, place, _)| (*turn, *place));
+        let known = kept.partition_point(|(turn, ..)| *turn == 0);
+        kept.truncate(known + MAX_OF_OTHER_KEYS);
+        kept.sort_unstable_by_key(|(_, place, _)| *place);
+        kept.into_iter().map(|(.., signature)| signature).collect()
+    }
+}
+
+/// Our own signatures, and those of others that are not under the name of one of our keys: clients trust one key for each
+/// name, and ours is the one that is announced.
+pub(crate) fn with_own(own: Vec<Signature>, others: &[Signature]) -> Vec<Signature> {
+    let ours: HashSet<KeyName> = own.iter().map(|signature| signature.key().clone()).collect();
+    let mut signatures = own;
+    signatures.extend(others.iter().filter(|signature| !ours.contains(signature.key())).cloned());
+    signatures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(name: &str, number: usize) -> String {
+        let mut bytes = [0; 64];
+        bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        format!("{name}:{}", data_encoding::BASE64.encode(&bytes))
+    }
+
+    fn known(names: &[&str]) -> KnownKeys {
+        let mut known = KnownKeys::default();
+        known.extend(names.iter().map(|name| KeyName::new(name).unwrap()));
+        known
+    }
+
+    fn select(known: &KnownKeys, texts: &[String]) -> Vec<String> {
+        known.select(texts.iter().map(String::as_bytes)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn few_signatures_are_all_kept_in_their_order_and_each_once() {
+        let mut texts = vec![text("b", 2), text("a", 1), text("b", 1), "bad".to_owned(), text("a", 1)];
+        let kept = select(&KnownKeys::default(), &texts);
+        texts.truncate(3);
+        assert_eq!(kept, texts);
+    }
+
+    #[test]
+    fn a_flood_under_one_name_leaves_the_places_of_other_keys() {
+        let mut texts: Vec<_> = (0..40_000).map(|number| text("flood", number)).collect();
+        texts.extend([text("genuine-1", 1), text("genuine-2", 1)]);
+        let kept = select(&KnownKeys::default(), &texts);
+        assert_eq!(kept.len(), MAX_OF_OTHER_KEYS);
+        assert_eq!(kept[MAX_OF_OTHER_KEYS - 2..], texts[40_000..]);
+    }
+
+    #[test]
+    fn a_flood_under_many_names_leaves_the_places_of_known_keys() {
+        let mut texts: Vec<_> = (0..40_000).map(|number| text(&format!("a{number}"), number)).collect();
+        texts.extend([text("cache.nixos.org-1", 1), text("ours-1", 1), text("unknown-1", 1)]);
+        let kept = select(&known(&["ours-1"]), &texts);
+        assert_eq!(kept.len(), MAX_OF_OTHER_KEYS + 2);
+        assert_eq!(kept[MAX_OF_OTHER_KEYS..], texts[40_000..40_002]);
+    }
+
+    #[test]
+    fn a_flood_under_a_known_name_is_bounded_and_takes_no_place_of_others() {
+        let mut texts: Vec<_> = (0..40_000).map(|number| text("ours-1", number)).collect();
+        texts.extend([text("other", 1), text("cache.nixos.org-1", 1)]);
+        let kept = select(&known(&["ours-1"]), &texts);
+        assert_eq!(kept.len(), MAX_OF_KNOWN_KEY + 2);
+        assert_eq!(kept[MAX_OF_KNOWN_KEY..], texts[40_000..]);
+    }
+
+    #[test]
+    fn only_our_own_names_are_ours_alone() {
+        let parse = |text: &String| Signature::parse(text).unwrap();
+        let own = parse(&text("ours", 1));
+        let others: Vec<_> = [text("theirs", 1), text("ours", 2), text("theirs", 2)].iter().map(parse).collect();
+        let all = with_own(vec![own.clone()], &others);
+        assert_eq!(all, [own, others[0].clone(), others[2].clone()]);
+        assert_eq!(with_own(Vec::new(), &others), others);
+    }
+}

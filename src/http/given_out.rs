@@ -1,0 +1,67 @@
+//! Which paths are given out, and which of them are signed.
+//!
+//! Owns that each path is decided about once: verifying a signature takes 50 microseconds, comparing contents with a
+//! content address takes reading them. The verdict lies beside the path info and is of one [`Signer`], so it falls with
+//! either. Leaves the rules to [`Signer`].
+
+use std::sync::Arc;
+
+use super::App;
+use crate::client::Client;
+use crate::signing::Signer;
+use crate::store::{StoreError, ValidPath};
+
+impl App {
+    /// Whether this path is given out.
+    pub(super) async fn serves(&self, valid: &Arc<ValidPath>, client: Client) -> Result<bool, StoreError> {
+        let signer = self.signer.load();
+        if !signer.withholds() {
+            return Ok(true);
+        }
+        let signer = Arc::clone(&signer);
+        let serves = self.trusts(&signer, valid, client).await?;
+        if !serves {
+            tracing::debug!(path = %valid.path, "not served, since nobody who is trusted vouches for it");
+        }
+        Ok(serves)
+    }
+
+    /// The same as far as it is known without reading contents; yes where it is not.
+    pub(super) fn may_serve(&self, valid: &ValidPath) -> bool {
+        let signer = self.signer.load();
+        !signer.withholds() || self.known_trust(&signer, valid).unwrap_or(true)
+    }
+
+    /// Whether it is given out, signed or not, without that contents have to be read first.
+    pub(super) fn is_served_at_once(&self, valid: &ValidPath) -> bool {
+        let signer = self.signer.load();
+        self.known_trust(&signer, valid).is_some_and(|is_trusted| is_trusted || !signer.withholds())
+    }
+
+    /// Whether this signer trusts, and so signs, this path.
+    pub(super) async fn trusts(
+        &self,
+        signer: &Signer,
+        valid: &Arc<ValidPath>,
+        client: Client,
+    ) -> Result<bool, StoreError> {
+        if let Some(verdict) = self.known_trust(signer, valid) {
+            return Ok(verdict);
+        }
+        let verdict = self.store.has_named_contents(valid, client).await?;
+        valid.verdict.remember(signer.id(), verdict);
+        Ok(verdict)
+    }
+
+    fn known_trust(&self, signer: &Signer, valid: &ValidPath) -> Option<bool> {
+        if signer.trusts_all() {
+            return Some(true);
+        }
+        let known = valid.verdict.by(signer.id());
+        known.or_else(|| {
+            let verdict = signer.trusts(&valid.path, &valid.info, self.store.directory())?;
+            valid.verdict.remember(signer.id(), verdict);
+            Some(verdict)
+        })
+    }
+}
