@@ -1,10 +1,18 @@
 //! Signatures and content addresses in narinfos: statements 21 to 24 of the conformance list, and the deriver of 13.
 
+use std::fmt::Write as _;
+use std::fs;
+
+use crate::support::content::{self, Content, hash_part};
+use crate::support::daemon::Daemon;
 use crate::support::keys::{self, Key};
+use crate::support::prefix::Prefix;
+use crate::support::release::Release;
 use crate::support::scripted_daemon::ScriptedDaemon;
 use crate::support::served::{self, value, values};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
+use crate::support::wire::Wire;
 
 /// Whether the key signed what the narinfo says, by the definition of the fingerprint.
 fn verifies(key: &Key, signature: &str, narinfo: &str) -> bool {
@@ -128,7 +136,42 @@ fn a_forged_signature_does_not_take_the_place_of_the_genuine_one() {
     }
 }
 
-/// As any user of a host can add to any path with Nix 2.26 and later.
+/// What any user of a host can do with Nix 2.26 and later.
+#[test]
+fn a_flood_of_signatures_in_a_real_store_leaves_the_genuine_one() {
+    for release in [Release::Nix2_26, Release::Nix2_34] {
+        let prefix = Prefix::new(release, &[]);
+        fs::write(prefix.on_host("/nix/tmp/file"), "flooded").unwrap();
+        let path = prefix.run(&["nix-store", "--add", "/nix/tmp/file"]).text();
+        content::sign(&prefix, &keys::FOREIGN, &path);
+        let cache = "file:///nix/tmp/cache?compression=none";
+        let _ = prefix.run(&["nix", "copy", "--to", cache, &path]).stdout();
+        let place = prefix.on_host(&format!("/nix/tmp/cache/{}.narinfo", hash_part(&path)));
+        let mut narinfo = fs::read_to_string(&place).unwrap();
+        for number in 0..20_000_u32 {
+            writeln!(narinfo, "Sig: {}", made_up_signature(&format!("a-{number}"), 0)).unwrap();
+            let forged = Wire::new().number(u64::from(number)).raw(&[0; 56]).done();
+            writeln!(narinfo, "Sig: {}:{}", keys::OURS.name, data_encoding::BASE64.encode(&forged)).unwrap();
+        }
+        fs::write(place, narinfo).unwrap();
+        let _ = prefix.run(&["nix", "store", "copy-sigs", "--substituter", cache, &path]).stdout();
+        let daemon = Daemon::on(prefix, Content::default());
+        let harmonia = Harmonia::start(&format!(
+            "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\nsign = \"trusted\"\ntrusted_public_keys = [\"{}\"]\n",
+            daemon.socket().display(),
+            keys::OURS.secret.display(),
+            keys::FOREIGN.public
+        ));
+        let narinfo = harmonia.http().get(&format!("/{}.narinfo", hash_part(&path)));
+        let text = narinfo.text();
+        let signatures = values(text, "Sig");
+        for key in [&*keys::OURS, &*keys::FOREIGN] {
+            assert!(signatures.iter().any(|it| verifies(key, it, text)), "{release}: {} of {}", key.name, text.len());
+        }
+        assert_eq!(signatures.len(), 1 + 1 + 64, "{release}");
+    }
+}
+
 #[test]
 fn a_flood_of_signatures_is_bounded_and_holds_nobody_up() {
     let mut item = StoreItem::file(b"flooded");
