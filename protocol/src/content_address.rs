@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(recursive.holds(&texts, &info([0; 32], &[]), &store), Some(false), "it is of another path");
         assert_eq!(text.holds(&texts, &info(other, &[]), &store), None);
         let itself = path("source:self");
-        assert!(recursive.names(&itself, &[itself.clone()], &store));
+        assert!(recursive.names(&itself, std::slice::from_ref(&itself), &store));
         assert_eq!(recursive.holds(&itself, &info([0; 32], &[&itself]), &store), Some(false));
     }
 
