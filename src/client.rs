@@ -1,5 +1,6 @@
 //! Whom a request comes from, as far as shares go: it tells clients apart, and nothing else is made of it.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The part of an IPv6 address that a network hands out (RFC 4291, section 2.5.4): one machine may have all that is
@@ -35,6 +36,19 @@ impl Client {
     }
 }
 
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => match network.to_ipv4_mapped() {
+                Some(address) => write!(f, "{address}"),
+                None => write!(f, "{network}/64"),
+            },
+            Self::Proxy => write!(f, "a proxy"),
+            Self::Server => write!(f, "harmonia"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +63,8 @@ mod tests {
         assert_ne!(at("192.0.2.1"), at("192.0.2.2"));
         assert_eq!(at("2001:db8:0:1::1"), at("2001:db8:0:1:ffff::2"));
         assert_ne!(at("2001:db8:0:1::1"), at("2001:db8:0:2::1"));
+        let names = [at("192.0.2.1"), at("2001:db8:0:1::1")].map(|client| client.to_string());
+        assert_eq!(names, ["192.0.2.1", "2001:db8:0:1::/64"]);
         assert!(at("::1").is_one() && !Client::Proxy.is_one() && !Client::Server.is_one());
     }
 }

@@ -1,7 +1,7 @@
 //! harmonia: a Nix binary cache that learns everything from nix-daemon.
 //!
 //! Arrows point down only: `main` → [`net`] → [`http`] → [`nar_cache`], [`signing`] → [`store`] → `harmonia_protocol`; [`config`],
-//! [`metrics`], [`bounded`], [`client`], [`log_throttle`], [`shares`] and [`supervisor`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
+//! [`metrics`], [`bounded`], [`client`], [`log_throttle`], [`fairness`] and [`supervisor`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
 
 pub mod bounded;
 pub mod cache;
@@ -12,6 +12,7 @@ pub mod config;
 pub mod core_dump;
 pub mod descriptors;
 pub mod error;
+pub mod fairness;
 pub mod http;
 pub mod log;
 pub mod log_throttle;
@@ -23,7 +24,6 @@ pub mod notify;
 pub mod quickstart;
 pub mod reload;
 pub mod serve;
-pub mod shares;
 pub mod signing;
 pub mod store;
 pub mod supervisor;

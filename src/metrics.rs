@@ -7,6 +7,7 @@
 mod caches;
 mod lease;
 mod nar_cache;
+mod scarce;
 
 use std::time::Duration;
 
@@ -22,10 +23,12 @@ use prometheus_client::registry::Registry;
 pub use caches::{CacheName, Lookup};
 pub use lease::LeaseEvent;
 pub use nar_cache::{NarCacheEvent, NarCacheUsage};
+pub use scarce::{ConnectionState, Reclaimed};
 
 use caches::Caches;
 use lease::LeaseMetrics;
 use nar_cache::NarCacheMetrics;
+use scarce::ScarceMetrics;
 
 /// What the text is, for `Content-Type`.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -206,6 +209,7 @@ pub struct Metrics {
     lease: LeaseMetrics,
     held_back: Gauge,
     nar_cache: NarCacheMetrics,
+    scarce: ScarceMetrics,
 }
 
 impl Default for Metrics {
@@ -244,6 +248,7 @@ impl Default for Metrics {
         let help = "Paths that are answered 404 because their nar is not what nix-daemon says";
         registry.register("paths_held_back", help, held_back.clone());
         let nar_cache = NarCacheMetrics::register(&mut registry);
+        let scarce = ScarceMetrics::register(&mut registry);
         // Series that begin at 0 show their first event as one.
         for by in [AbortedBy::Client, AbortedBy::Server] {
             aborted.get_or_create_owned(&AbortedLabel { by: by.label() });
@@ -268,6 +273,7 @@ impl Default for Metrics {
             lease,
             held_back,
             nar_cache,
+            scarce,
         }
     }
 }

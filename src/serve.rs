@@ -29,6 +29,7 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     let acceptor = identity.as_ref().map(Identity::acceptor).transpose()?;
     let metrics = Arc::new(Metrics::default());
     let store = Store::new(&config, &metrics)?;
+    let counted = Arc::clone(&metrics);
     let no_signals = |cause| Error::System { doing: "listen to signals", cause };
     let stop = StopSignals::new().map_err(no_signals)?;
     let hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
@@ -53,7 +54,7 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
         let _ = stopping.await;
     };
     tokio::select! {
-        () = net::serve(listeners, acceptor, limits, service, shutdown) => {}
+        () = net::serve(listeners, acceptor, limits, &counted, service, shutdown) => {}
         () = stop.twice(stop_serving) => tracing::warn!("stopping at once, with responses unfinished"),
     }
     tracing::info!("stopped");

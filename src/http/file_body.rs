@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::Semaphore;
 
-use crate::shares::Share;
+use crate::fairness::Permit;
 use crate::store::StoreError;
 
 /// Bytes that are read at once.
@@ -31,7 +31,7 @@ pub struct FileBody {
     remaining: Option<u64>,
     reads: Arc<Semaphore>,
     /// Kept until the body is gone.
-    _slots: Vec<Share>,
+    _slots: Vec<Permit>,
 }
 
 enum Stage {
@@ -48,7 +48,7 @@ impl FileBody {
         path: PathBuf,
         length: Option<u64>,
         reads: Arc<Semaphore>,
-        slots: Vec<Share>,
+        slots: Vec<Permit>,
     ) -> Self {
         Self { stage: Stage::Idle(Box::new(source)), path, remaining: length, reads, _slots: slots }
     }

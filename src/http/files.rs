@@ -1,14 +1,15 @@
 //! Bounds on what is done with files at one time.
 //!
 //! Connections are bounded by `net`, but HTTP/2 asks for many files on one. A request waits for its place; places come
-//! free, since a client that takes nothing of a response is cut, and none has more of them than it leaves.
+//! free, since a client that takes little of a response loses its place to those who wait.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
 use crate::client::Client;
-use crate::shares::{Share, Shares};
+use crate::fairness::{FairSemaphore, Permit};
+use crate::metrics::Metrics;
 
 /// Requests that have a file open, a descriptor each: a fourth of the least limit that systems set.
 const OPEN: usize = 256;
@@ -20,25 +21,26 @@ const LARGE: usize = 32;
 /// The places of all requests.
 #[derive(Debug)]
 pub(super) struct Files {
-    open: Shares,
+    open: FairSemaphore,
     reads: Arc<Semaphore>,
-    large: Shares,
+    large: FairSemaphore,
 }
 
 impl Files {
     /// All places free.
-    pub(super) fn new() -> Self {
-        Self { open: Shares::kept(OPEN), reads: Arc::new(Semaphore::new(READS)), large: Shares::kept(LARGE) }
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let open = FairSemaphore::new("open_file", OPEN, metrics);
+        Self { open, reads: Arc::new(Semaphore::new(READS)), large: FairSemaphore::new("large_body", LARGE, metrics) }
     }
 
     /// For a request that opens a file: from before it is opened until it is closed.
-    pub(super) async fn open(&self, client: Client) -> Share {
-        self.open.take(client, 1).await
+    pub(super) async fn open(&self, client: Client) -> Permit {
+        self.open.acquire(client, 1).await
     }
 
     /// For a decoder or the page of a directory, until the last byte has been sent.
-    pub(super) async fn large(&self, client: Client) -> Share {
-        self.large.take(client, 1).await
+    pub(super) async fn large(&self, client: Client) -> Permit {
+        self.large.acquire(client, 1).await
     }
 
     /// What each piece that is read takes a permit of.

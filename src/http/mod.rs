@@ -82,7 +82,7 @@ impl App {
         let compression = config.enable_compression.then(|| Compression::new(config.zstd));
         // The other half is for what they are made of.
         let max_texts = usize::try_from(config.narinfo_cache.max_size.bytes() / 2).unwrap_or(usize::MAX);
-        let (files, troubles) = (Files::new(), Arc::default());
+        let (files, troubles) = (Files::new(&metrics), Arc::default());
         Self {
             store,
             nars,

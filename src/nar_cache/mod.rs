@@ -39,8 +39,8 @@ pub use source::{CompressedBytes, CompressedNar};
 
 use crate::client::Client;
 use crate::config::Config;
+use crate::fairness::FairSemaphore;
 use crate::metrics::{Metrics, NarCacheEvent, NarCacheUsage};
-use crate::shares::Shares;
 use crate::store::{Nar, Store, StoreError, ValidPath};
 use disk::Disk;
 use encode::Pieces;
@@ -105,11 +105,11 @@ pub struct NarCache {
     tag: Arc<EncodingTag>,
     disk: Option<Arc<Disk>>,
     fills: Mutex<HashMap<Key, Fill>>,
-    fill_places: Shares,
+    fill_places: FairSemaphore,
     encoder_threads: Arc<EncoderThreads>,
     fill_rooms: Rooms,
     body_rooms: Rooms,
-    decoders: Shares,
+    decoders: FairSemaphore,
     /// Whether the disk failed the last time, which is logged once.
     is_troubled: AtomicBool,
     metrics: Arc<Metrics>,
@@ -141,12 +141,12 @@ impl NarCache {
             tag: Arc::new(encoding.tag().clone()),
             disk,
             fills: Mutex::default(),
-            fill_places: Shares::kept(MAX_FILLS),
+            fill_places: FairSemaphore::new("fill", MAX_FILLS, &metrics),
             encoder_threads: Arc::new(EncoderThreads::new(config.encoders)),
-            fill_rooms: Rooms::new(fill_rooms, &encoding, Shares::by_turns),
-            body_rooms: Rooms::new(body_rooms, &encoding, Shares::kept),
+            fill_rooms: Rooms::new(fill_rooms, &encoding, &metrics),
+            body_rooms: Rooms::new(body_rooms, &encoding, &metrics),
             encoding,
-            decoders: Shares::kept(DECODER_MEMORY / GRAIN),
+            decoders: FairSemaphore::new("decoder_memory", DECODER_MEMORY / GRAIN, &metrics),
             is_troubled: AtomicBool::new(false),
             metrics,
         }
@@ -204,7 +204,7 @@ impl NarCache {
         let key = self.key(nar_hash);
         let entry = entry(disk, &key)?;
         let grains = usize::try_from(entry.nar_size().min(MAX_WINDOW)).ok()?.div_ceil(GRAIN);
-        let memory = self.decoders.try_take(client, grains)?;
+        let memory = self.decoders.try_acquire(client, grains)?;
         let decoded = Decoded::new(entry, first).ok()?;
         Some(PlainNar { decoded, disk: Arc::clone(disk), key, _memory: memory })
     }
@@ -232,7 +232,7 @@ impl NarCache {
             self.metrics.nar_cache(NarCacheEvent::Hit);
             return Source::Disk(entry);
         }
-        let Some(place) = self.fill_places.try_take(client, 1) else {
+        let Some(place) = self.fill_places.try_acquire(client, 1) else {
             self.metrics.nar_cache(NarCacheEvent::Bypassed);
             return Source::Daemon(None);
         };

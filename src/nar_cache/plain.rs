@@ -10,7 +10,7 @@ use super::disk::Disk;
 use super::entry::Entry;
 use super::frames::FRAME;
 use super::index::Key;
-use crate::shares::Share;
+use crate::fairness::Permit;
 
 /// The bytes of a NAR from some place on. What it reads may wait for the disk.
 pub(super) struct Decoded {
@@ -101,7 +101,7 @@ pub struct PlainNar {
     pub(super) disk: Arc<Disk>,
     pub(super) key: Key,
     /// The decoder's window.
-    pub(super) _memory: Share,
+    pub(super) _memory: Permit,
 }
 
 impl Read for PlainNar {

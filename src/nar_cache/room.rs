@@ -16,7 +16,8 @@ use zstd::zstd_safe::CCtx;
 use super::encoding::Encoding;
 use super::locked;
 use crate::client::Client;
-use crate::shares::{Share, Shares};
+use crate::fairness::{FairSemaphore, Permit};
+use crate::metrics::Metrics;
 use crate::supervisor::supervise;
 
 /// NARs of up to this size, in bytes, take a small room, of 8 MiB with the units before and after the encoder.
@@ -41,8 +42,9 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
-    /// So many, which are shared like this. Must be called in a runtime.
-    pub(super) fn new(plan: Plan, encoding: &Encoding, shares: fn(usize) -> Shares) -> Self {
+    /// So many. Must be called in a runtime.
+    pub(super) fn new(plan: Plan, encoding: &Encoding, metrics: &Metrics) -> Self {
+        let shares = |number| FairSemaphore::new("encoder", number, metrics);
         let large = (plan.large / encoding.memory()).max(1);
         Self { small: House::new(shares(plan.small)), large: House::new(shares(large)) }
     }
@@ -50,13 +52,13 @@ impl Rooms {
     /// Waits for a room for a NAR of `size` bytes.
     pub(super) async fn reserve(&self, size: u64, client: Client) -> Room {
         let house = self.house(size);
-        Room::new(house, house.shares.take(client, 1).await)
+        Room::new(house, house.shares.acquire(client, 1).await)
     }
 
     /// The same for all clients that come, by the turn of whichever is first.
     pub(super) async fn reserve_for_any(&self, size: u64, clients: mpsc::UnboundedReceiver<Client>) -> Room {
         let house = self.house(size);
-        Room::new(house, house.shares.take_for_any(clients, 1).await)
+        Room::new(house, house.shares.acquire_for_any(clients, 1).await)
     }
 
     const fn house(&self, size: u64) -> &Arc<House> {
@@ -67,7 +69,7 @@ impl Rooms {
 /// Rooms of one size.
 #[derive(Debug)]
 struct House {
-    shares: Shares,
+    shares: FairSemaphore,
     resting: Mutex<Vec<Resting>>,
 }
 
@@ -78,7 +80,7 @@ struct Resting {
 }
 
 impl House {
-    fn new(shares: Shares) -> Arc<Self> {
+    fn new(shares: FairSemaphore) -> Arc<Self> {
         let house = Arc::new(Self { shares, resting: Mutex::default() });
         let rested = Arc::downgrade(&house);
         supervise("encoder contexts", move || clear_away(Weak::clone(&rested)));
@@ -116,11 +118,11 @@ async fn clear_away(house: Weak<House>) {
 pub(super) struct Room {
     house: Arc<House>,
     context: Option<CCtx<'static>>,
-    _share: Share,
+    _share: Permit,
 }
 
 impl Room {
-    fn new(house: &Arc<House>, share: Share) -> Self {
+    fn new(house: &Arc<House>, share: Permit) -> Self {
         Self { house: Arc::clone(house), context: house.wake(), _share: share }
     }
 
@@ -159,7 +161,7 @@ mod tests {
 
     /// Two small rooms, and so much memory for large ones.
     fn rooms(large: usize) -> Rooms {
-        Rooms::new(Plan { small: 2, large: large << 20 }, &Encoding::new(Zstd::default()), Shares::by_turns)
+        Rooms::new(Plan { small: 2, large: large << 20 }, &Encoding::new(Zstd::default()), &Metrics::default())
     }
 
     fn reserve(rooms: &Rooms, size: u64) -> impl Future<Output = Room> {

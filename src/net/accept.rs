@@ -29,6 +29,7 @@ use super::listener::{Listener, Socket};
 use super::outgoing::Outgoing;
 use crate::client::Client;
 use crate::log_throttle::LogThrottle;
+use crate::metrics::Metrics;
 
 /// Time for a shortage of files or memory to pass; far below any client's connect timeout of 5 s.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -43,6 +44,7 @@ pub async fn serve<S, R, B, F>(
     listeners: Vec<Listener>,
     tls: Option<TlsAcceptor>,
     mut limits: watch::Receiver<Limits>,
+    metrics: &Metrics,
     service: S,
     shutdown: F,
 ) where
@@ -55,7 +57,8 @@ pub async fn serve<S, R, B, F>(
     let first = limits.borrow_and_update().clone();
     let mut room = Room::new(first.max_connections);
     let guests = Guests::new(&first);
-    let server = Arc::new(Server { tls, http: first.builder(), limits: first, outgoing: Outgoing::new(), service });
+    let server =
+        Arc::new(Server { tls, http: first.builder(), limits: first, outgoing: Outgoing::new(metrics), service });
     let (drain, draining) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut listeners = Turns { listeners, next: 0 };

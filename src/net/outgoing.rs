@@ -11,9 +11,10 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 use crate::client::Client;
-use crate::shares::{Share, Shares};
+use crate::fairness::{FairSemaphore, Permit};
+use crate::metrics::Metrics;
 
-/// For all clients together, in bytes: a thousand chunks of a NAR. A client that is alone has half of it.
+/// For all clients together, in bytes: a thousand chunks of a NAR.
 const TOTAL: usize = 128 << 20;
 /// What no source gives more of at once, but for encoders, which are few.
 const CHUNK: u64 = 256 << 10;
@@ -24,11 +25,11 @@ const SHORT: u64 = 4 << 10;
 
 /// The memory of all bodies.
 #[derive(Debug, Clone)]
-pub(super) struct Outgoing(Shares);
+pub(super) struct Outgoing(FairSemaphore);
 
 impl Outgoing {
-    pub(super) fn new() -> Self {
-        Self(Shares::kept(grains(TOTAL as u64)))
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        Self(FairSemaphore::new("outgoing_memory", grains(TOTAL as u64), metrics))
     }
 }
 
@@ -42,8 +43,8 @@ pub(super) struct OutgoingBody<B> {
     memory: Outgoing,
     client: Client,
     /// For the next chunk.
-    place: Option<Share>,
-    waiting: Option<Pin<Box<dyn Future<Output = Share> + Send>>>,
+    place: Option<Permit>,
+    waiting: Option<Pin<Box<dyn Future<Output = Permit> + Send>>>,
 }
 
 impl<B: Body> OutgoingBody<B> {
@@ -59,14 +60,14 @@ impl<B: Body> OutgoingBody<B> {
         }
         let Outgoing(shares) = &self.memory;
         if self.waiting.is_none() {
-            self.place = shares.try_take(self.client, grains(bytes));
+            self.place = shares.try_acquire(self.client, grains(bytes));
             if self.place.is_some() {
                 return Poll::Ready(());
             }
         }
         let (shares, client) = (shares.clone(), self.client);
         let waiting =
-            self.waiting.get_or_insert_with(|| Box::pin(async move { shares.take(client, grains(bytes)).await }));
+            self.waiting.get_or_insert_with(|| Box::pin(async move { shares.acquire(client, grains(bytes)).await }));
         self.place = Some(ready!(waiting.as_mut().poll(cx)));
         self.waiting = None;
         Poll::Ready(())
@@ -86,7 +87,7 @@ where
         let Some(mut place) = self.place.take() else { return Poll::Ready(frame) };
         let hold = |bytes: Bytes| {
             // Of what was taken for the largest chunk that it could be.
-            place.keep(grains(bytes.len() as u64));
+            place.shrink(grains(bytes.len() as u64));
             Bytes::from_owner(Placed { bytes, _place: place })
         };
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(hold))))
@@ -104,7 +105,7 @@ where
 /// A chunk with its place.
 struct Placed {
     bytes: Bytes,
-    _place: Share,
+    _place: Permit,
 }
 
 impl AsRef<[u8]> for Placed {
@@ -116,7 +117,6 @@ impl AsRef<[u8]> for Placed {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::future::poll_fn;
     use std::task::Waker;
 
     use super::*;
@@ -161,25 +161,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_reads_nothing_has_half_and_others_get_what_is_left() {
-        let memory = Outgoing::new();
-        let held = unread(client(1), &memory);
-        let bytes = held.len() * PIECE;
-        assert!(bytes <= TOTAL / 2 && bytes > TOTAL / 3, "{bytes}");
-        // Another one reads on and on.
-        let mut other = body(PIECE, client(2), &memory);
-        assert!((0..10_000).all(|_| chunk(&mut other).is_some_and(|chunk| chunk.len() == PIECE)));
-        // And the first one too, once it has read.
-        let mut next = body(PIECE, client(1), &memory);
-        assert!(chunk(&mut next).is_none());
-        drop(held);
-        let frame = poll_fn(|cx| Pin::new(&mut next).poll_frame(cx)).await;
-        assert_eq!(frame.unwrap().unwrap().into_data().unwrap().len(), PIECE);
-    }
-
-    #[tokio::test]
     async fn everything_comes_back() {
-        let memory = Outgoing::new();
+        let memory = Outgoing::new(&Metrics::default());
         for round in 0..3 {
             let held = unread(client(round), &memory);
             // Bodies that wait are given up.
@@ -209,7 +192,7 @@ mod tests {
 
     #[test]
     fn short_texts_need_no_place_and_others_as_much_as_they_have() {
-        let memory = Outgoing::new();
+        let memory = Outgoing::new(&Metrics::default());
         let text = |length: usize| OutgoingBody::new(Text(Some(vec![7; length].into())), client(1), memory.clone());
         let (mut short, mut long) = (text(4096), text(10_000));
         let total = grains(TOTAL as u64);

@@ -139,7 +139,7 @@ impl Store {
         let ttl = config.narinfo_cache.ttl;
         let infos = InfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
         let held_back = Arc::new(HeldBack::new(&real_directory, metrics));
-        let nars = Nars::new(config, Arc::clone(&pool), Arc::clone(&infos), Arc::clone(&held_back));
+        let nars = Nars::new(config, Arc::clone(&pool), Arc::clone(&infos), Arc::clone(&held_back), metrics);
         let lease = config.gc_lease.map(|length| Lease::new(length, &pool, &infos, metrics));
         let (debug_info, nar_hashes) = (PathIndex::new(), PathIndex::new());
         let (realisations, walks) = (Realisations::new(), Semaphore::new(WALKS));

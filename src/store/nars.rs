@@ -19,6 +19,7 @@ use super::sighting::Sighting;
 use super::{StoreError, ValidPath};
 use crate::client::Client;
 use crate::config::{Config, NarSource, Verify};
+use crate::metrics::Metrics;
 
 /// The NARs of one store.
 #[derive(Debug)]
@@ -35,9 +36,15 @@ pub(super) struct Nars {
 
 impl Nars {
     /// As `config` says.
-    pub(super) fn new(config: &Config, pool: Arc<Pool>, infos: Arc<InfoCache>, held_back: Arc<HeldBack>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        pool: Arc<Pool>,
+        infos: Arc<InfoCache>,
+        held_back: Arc<HeldBack>,
+        metrics: &Metrics,
+    ) -> Self {
         let directory = &config.real_nix_store;
-        let files = (config.nar_source == NarSource::Store).then(|| Arc::new(NarFiles::new(directory)));
+        let files = (config.nar_source == NarSource::Store).then(|| Arc::new(NarFiles::new(directory, metrics)));
         let asks_for_proofs = files.is_some() || config.verify == Verify::First;
         let proven = Arc::new(if asks_for_proofs { Proven::new(directory) } else { Proven::nothing() });
         Self { pool, infos, proven, held_back, files, verify: config.verify, proving: Flights::new() }

@@ -1,6 +1,6 @@
 //! Connections that are kept and reused: some for questions, others for NARs, each with its own bound, so that
-//! downloads never stand in the way of narinfos. Those who wait are served by turns, and a client that keeps NARs waiting
-//! for it has no more connections than it leaves.
+//! downloads never stand in the way of narinfos. Those who wait are served fairly, and a client that takes little of a NAR
+//! loses its connection to them.
 //!
 //! A connection comes back into use only if its client says that it is in step and silent, and is neither old (a
 //! daemon process outlives the upgrade of its parent) nor was idle for long (each is a process on the host).
@@ -25,8 +25,8 @@ use super::error::outcome;
 use super::transport::Transport;
 use super::{Step, StoreError};
 use crate::client::Client;
+use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::{self, Occupancy, Outcome, PoolName};
-use crate::shares::{Share, Shares};
 use crate::supervisor::supervise;
 
 /// How long a connection may be unused.
@@ -41,7 +41,7 @@ const SWEEP: Duration = Duration::from_secs(15);
 pub(super) struct Loan {
     // First: it is there again when its place is.
     connection: Object<Manager>,
-    _place: Share,
+    _place: Permit,
 }
 
 impl Deref for Loan {
@@ -101,8 +101,8 @@ impl Pool {
     ) -> Result<Self, BuildError> {
         Ok(Self {
             dialer: Arc::clone(dialer),
-            questions: Connections::new(dialer, max_questions, Shares::by_turns, Step::FreeConnection)?,
-            nars: Connections::new(dialer, max_nars, Shares::kept, Step::FreeNarStream)?,
+            questions: Connections::new(dialer, max_questions, "daemon_connection", Step::FreeConnection, &metrics)?,
+            nars: Connections::new(dialer, max_nars, "nar_stream", Step::FreeNarStream, &metrics)?,
             metrics,
         })
     }
@@ -235,24 +235,30 @@ impl Pool {
 struct Connections {
     pool: managed::Pool<Manager>,
     /// As many as connections: whoever has one need not wait for the pool.
-    places: Shares,
+    places: FairSemaphore,
     wait: Step,
 }
 
 impl Connections {
-    fn new(dialer: &Arc<Dialer>, max_size: usize, shares: fn(usize) -> Shares, wait: Step) -> Result<Self, BuildError> {
+    fn new(
+        dialer: &Arc<Dialer>,
+        max_size: usize,
+        what: &'static str,
+        wait: Step,
+        metrics: &metrics::Metrics,
+    ) -> Result<Self, BuildError> {
         let mut config = managed::PoolConfig::new(max_size);
         // The last one used is used next: those that are not needed grow idle and are closed.
         config.queue_mode = QueueMode::Lifo;
         let pool = managed::Pool::builder(Manager(Arc::clone(dialer))).config(config).build()?;
         let swept = Arc::new(pool.weak());
         supervise("idle connections", move || sweep(Arc::clone(&swept)));
-        Ok(Self { pool, places: shares(max_size), wait })
+        Ok(Self { pool, places: FairSemaphore::new(what, max_size, metrics), wait })
     }
 
     async fn loan(&self, client: Client) -> Result<Loan, StoreError> {
         let late = StoreError::Late(self.wait);
-        let place = tokio::time::timeout(self.wait.deadline(), self.places.take(client, 1)).await;
+        let place = tokio::time::timeout(self.wait.deadline(), self.places.acquire(client, 1)).await;
         let place = place.map_err(|_| late.clone())?;
         let connection = self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => error,

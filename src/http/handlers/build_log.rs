@@ -15,7 +15,7 @@ use super::super::file_body::FileBody;
 use super::super::response::{Keep, Reply, etag, is_held, not_modified, refusal, reply, set, set_nosniff};
 use super::file;
 use crate::client::Client;
-use crate::shares::Share;
+use crate::fairness::Permit;
 use crate::store::{BuildLog, LogForm, RegularFile, StoreError};
 
 /// The largest window of a zstd frame, 8 MiB: what levels up to 19 use, and what a client may have to spend on one.
@@ -54,7 +54,7 @@ async fn decoded(
     headers: &HeaderMap,
     file: RegularFile,
     form: LogForm,
-    (slot, client): (Share, Client),
+    (slot, client): (Permit, Client),
 ) -> Result<Reply, HandlerError> {
     let tag = etag(&format!("{}-text", file.version()));
     if is_held(headers, &tag) {
@@ -70,7 +70,7 @@ async fn decoded(
     Ok(reply)
 }
 
-fn decode(app: &App, file: RegularFile, form: LogForm, slots: Vec<Share>) -> Result<FileBody, StoreError> {
+fn decode(app: &App, file: RegularFile, form: LogForm, slots: Vec<Permit>) -> Result<FileBody, StoreError> {
     let path = file.path().to_owned();
     let failed = |cause| StoreError::file(&path, &cause);
     let reads = app.files.reads().clone();

@@ -11,7 +11,7 @@ use super::super::error::HandlerError;
 use super::super::file_body::FileBody;
 use super::super::range::{Requested, honoured, requested};
 use super::super::response::{Keep, Reply, is_held, not_modified, reply, set, set_length, unsatisfiable};
-use crate::shares::Share;
+use crate::fairness::Permit;
 use crate::store::{RegularFile, StoreError};
 
 /// Answers with a file whose bytes `tag` names, or with what the conditions and the range of the request ask instead.
@@ -23,7 +23,7 @@ pub(super) fn respond(
     file: RegularFile,
     tag: HeaderValue,
     keep: Keep,
-    slot: Share,
+    slot: Permit,
 ) -> Result<Reply, HandlerError> {
     if is_held(headers, &tag) {
         return Ok(not_modified(keep, tag));
@@ -46,7 +46,7 @@ pub(super) fn respond(
     Ok(reply)
 }
 
-fn body(app: &App, file: RegularFile, first: u64, length: u64, slot: Share) -> Result<Body, HandlerError> {
+fn body(app: &App, file: RegularFile, first: u64, length: u64, slot: Permit) -> Result<Body, HandlerError> {
     let path = file.path().to_owned();
     let mut file = file.into_file();
     let found = file.seek(SeekFrom::Start(first));

@@ -25,6 +25,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::*;
 use crate::client::Client;
 use crate::config::{BindAddress, SocketMode};
+use crate::metrics::Metrics;
 
 mod deadlines;
 
@@ -50,7 +51,10 @@ impl Running {
         let shutdown = async {
             stopped.await.ok();
         };
-        let serving = tokio::spawn(serve(vec![listener], tls, watch::channel(limits).1, service, shutdown));
+        let serving = tokio::spawn(async move {
+            let metrics = Metrics::default();
+            serve(vec![listener], tls, watch::channel(limits).1, &metrics, service, shutdown).await;
+        });
         Self { address, stop, serving }
     }
 
@@ -133,8 +137,10 @@ async fn a_unix_socket_serves_as_well() {
     let address = BindAddress::Unix(path.clone());
     let listener = Listener::bind(&address, SocketMode::default()).await.unwrap();
     let never = std::future::pending();
-    let serving = serve(vec![listener], None, watch::channel(Limits::default()).1, echo, never);
-    let serving = tokio::spawn(serving);
+    let serving = tokio::spawn(async move {
+        let metrics = Metrics::default();
+        serve(vec![listener], None, watch::channel(Limits::default()).1, &metrics, echo, never).await;
+    });
     let mut client = UnixStream::connect(&path).await.unwrap();
     client.write_all(get("/unix").as_bytes()).await.unwrap();
     read_until(&mut client, "/unix").await;
@@ -159,7 +165,10 @@ async fn several_listeners_are_served_in_turn_under_one_bound() {
         clients.push(client);
     }
     let limits = Limits { max_connections: LISTENERS, ..Limits::default() };
-    let serving = tokio::spawn(serve(listeners, None, watch::channel(limits).1, echo, std::future::pending()));
+    let serving = tokio::spawn(async move {
+        let metrics = Metrics::default();
+        serve(listeners, None, watch::channel(limits).1, &metrics, echo, std::future::pending()).await;
+    });
     let mut second = clients.split_off(LISTENERS);
     for client in &mut clients {
         read_until(client, "/turn").await;

@@ -35,7 +35,8 @@ use super::sighting::Sighting;
 use super::{Step, StoreError};
 use crate::bounded::Bounded;
 use crate::client::Client;
-use crate::shares::{Share, Shares};
+use crate::fairness::{FairSemaphore, Permit};
+use crate::metrics::Metrics;
 use index::{Index, NoIndex};
 use reader::{PIECE, Reader};
 
@@ -61,8 +62,8 @@ const READS: usize = 16;
 pub(super) struct NarFiles {
     real_directory: Arc<Path>,
     kept: Mutex<Bounded<HashPart, Kept>>,
-    indexed: Shares,
-    memory: Shares,
+    indexed: FairSemaphore,
+    memory: FairSemaphore,
     reads: Arc<Semaphore>,
     /// Whether it has been said that the daemon has to help out.
     is_told: AtomicBool,
@@ -78,12 +79,12 @@ struct Kept {
 
 impl NarFiles {
     /// Nothing of the directory has been looked at.
-    pub(super) fn new(real_directory: &Path) -> Self {
+    pub(super) fn new(real_directory: &Path, metrics: &Metrics) -> Self {
         Self {
             real_directory: real_directory.into(),
             kept: Mutex::new(Bounded::new(KEPT)),
-            indexed: Shares::by_turns(INDEXED),
-            memory: Shares::kept(IN_USE / GRAIN),
+            indexed: FairSemaphore::new("nar_index", INDEXED, metrics),
+            memory: FairSemaphore::new("nar_files_memory", IN_USE / GRAIN, metrics),
             reads: Arc::new(Semaphore::new(READS)),
             is_told: AtomicBool::new(false),
         }
@@ -133,8 +134,8 @@ impl NarFiles {
         &self,
         claim: &Claim,
         seen: Sighting,
-        turn: Share,
-    ) -> Result<Option<(Arc<Layout>, Share)>, StoreError> {
+        turn: Permit,
+    ) -> Result<Option<(Arc<Layout>, Permit)>, StoreError> {
         let (directory, path) = (Arc::clone(&self.real_directory), claim.path.clone());
         let work = tokio::task::spawn_blocking(move || {
             let turn = turn;
@@ -172,8 +173,14 @@ impl NarFiles {
         Ok(Some((layout, turn)))
     }
 
-    async fn reserve(&self, of: &Shares, amount: usize, claim: &Claim, client: Client) -> Result<Share, StoreError> {
-        let share = tokio::time::timeout(Step::FreeNarStream.deadline(), of.take(client, amount)).await;
+    async fn reserve(
+        &self,
+        of: &FairSemaphore,
+        amount: usize,
+        claim: &Claim,
+        client: Client,
+    ) -> Result<Permit, StoreError> {
+        let share = tokio::time::timeout(Step::FreeNarStream.deadline(), of.acquire(client, amount)).await;
         share.map_err(|_| StoreError::file(&self.place(claim), &io::Error::other("too many others are being read")))
     }
 

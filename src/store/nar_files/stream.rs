@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::reader::Reader;
-use crate::shares::Share;
+use crate::fairness::Permit;
 use crate::store::StoreError;
 
 type Piece = Result<Bytes, StoreError>;
@@ -29,7 +29,7 @@ pub(in crate::store) struct FileStream {
     /// What each piece that is read takes a permit of.
     reads: Arc<Semaphore>,
     /// What it takes of the memory for all.
-    _memory: Share,
+    _memory: Permit,
 }
 
 enum Work {
@@ -48,7 +48,7 @@ impl FileStream {
         place: PathBuf,
         layout: Arc<Layout>,
         reads: Arc<Semaphore>,
-        memory: Share,
+        memory: Permit,
     ) -> Self {
         Self { work: Work::Idle(Box::new(reader)), place, layout, reads, _memory: memory }
     }

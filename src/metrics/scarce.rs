@@ -1,0 +1,93 @@
+//! What is counted of what clients share: connections, and what is taken back.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::Metrics;
+
+/// What an open connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionState {
+    /// Waits for its turn to be served, because there are as many as may be.
+    Waiting,
+    /// Has a request in flight.
+    Active,
+    /// Has none.
+    Idle,
+}
+
+impl ConnectionState {
+    const ALL: [Self; 3] = [Self::Waiting, Self::Active, Self::Idle];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Active => "active",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// Counts what is taken back of one scarce thing.
+#[derive(Debug, Clone)]
+pub struct Reclaimed(Counter);
+
+impl Reclaimed {
+    /// Adds one.
+    pub fn one(&self) {
+        self.0.inc();
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhatLabel {
+    what: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+#[derive(Debug)]
+pub(super) struct ScarceMetrics {
+    reclaimed: Family<WhatLabel, Counter>,
+    connections: Family<StateLabel, Gauge>,
+}
+
+impl ScarceMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let reclaimed = Family::default();
+        let help = "Permits taken back from idle or slow clients while others waited";
+        registry.register("reclaimed", help, reclaimed.clone());
+        let connections = Family::<StateLabel, Gauge>::default();
+        registry.register("http_connections", "Open connections of clients", connections.clone());
+        for state in ConnectionState::ALL {
+            connections.get_or_create_owned(&StateLabel { state: state.label() });
+        }
+        Self { reclaimed, connections }
+    }
+}
+
+impl Metrics {
+    /// Where it is counted that something of this kind was taken back.
+    #[must_use]
+    pub fn reclaimed(&self, what: &'static str) -> Reclaimed {
+        Reclaimed(self.scarce.reclaimed.get_or_create_owned(&WhatLabel { what }))
+    }
+
+    /// One connection has gone from one state to another; from none if it is new, to none if it has ended.
+    pub fn connection(&self, from: Option<ConnectionState>, to: Option<ConnectionState>) {
+        let gauge =
+            |state: ConnectionState| self.scarce.connections.get_or_create_owned(&StateLabel { state: state.label() });
+        if let Some(from) = from {
+            gauge(from).dec();
+        }
+        if let Some(to) = to {
+            gauge(to).inc();
+        }
+    }
+}
