@@ -5,11 +5,12 @@
 //! The order is that of a clock: each value has a mark that its use sets, and a hand that goes round takes marks away and
 //! the first value that has none. A use costs one look into the map and moves nothing.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher as _, Hash, RandomState};
 
-/// What the map itself needs for a value beside it and its key twice, in bytes: hashes, marks, and room to grow.
-const OVERHEAD: usize = 64;
+use hashbrown::HashTable;
+
+/// What the map itself needs for a value beside its slot, in bytes: its place in the table, and room to grow.
+const OVERHEAD: usize = 32;
 
 /// Values by their keys, up to a number of bytes in all.
 #[derive(Debug)]
@@ -17,8 +18,9 @@ pub struct Bounded<K, V> {
     max_bytes: usize,
     bytes: usize,
     slots: Vec<Slot<K, V>>,
-    /// Where each key's slot is.
-    places: HashMap<K, usize>,
+    /// Where each key's slot is, by the key's hash: the keys themselves are in the slots alone.
+    places: HashTable<usize>,
+    hasher: RandomState,
     hand: usize,
 }
 
@@ -34,7 +36,8 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
     /// An empty map. With a bound of 0 it stays empty.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, bytes: 0, slots: Vec::new(), places: HashMap::new(), hand: 0 }
+        let (slots, places, hasher) = (Vec::new(), HashTable::new(), RandomState::new());
+        Self { max_bytes, bytes: 0, slots, places, hasher, hand: 0 }
     }
 
     /// How many values there are.
@@ -58,12 +61,13 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
     /// Looks without a use.
     #[must_use]
     pub fn peek(&self, key: &K) -> Option<&V> {
-        self.places.get(key).map(|place| &self.slots[*place].value)
+        self.place(key).map(|place| &self.slots[place].value)
     }
 
     /// The value of this key, which is used thereby.
     pub fn find(&mut self, key: &K) -> Option<&mut V> {
-        let slot = &mut self.slots[*self.places.get(key)?];
+        let place = self.place(key)?;
+        let slot = &mut self.slots[place];
         slot.is_used = true;
         Some(&mut slot.value)
     }
@@ -72,27 +76,58 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
     /// size, in bytes. One that alone is too large is not kept, nor is what it replaces.
     pub fn insert(&mut self, key: K, value: V, heap: usize) {
         let was_used = self.remove(&key);
-        let bytes = heap + size_of::<Slot<K, V>>() + size_of::<K>() + OVERHEAD;
+        let bytes = heap + size_of::<Slot<K, V>>() + OVERHEAD;
         if bytes > self.max_bytes {
             return;
         }
-        while self.bytes + bytes > self.max_bytes {
-            self.evict();
-        }
+        self.make_room(bytes);
         self.bytes += bytes;
-        self.places.insert(key, self.slots.len());
-        self.slots.push(Slot { key, value, bytes, is_used: was_used });
+        let Self { slots, places, hasher, .. } = self;
+        places.insert_unique(hasher.hash_one(key), slots.len(), |place| hasher.hash_one(slots[*place].key));
+        if slots.len() == slots.capacity() {
+            // By itself it would double, and half of it lie idle.
+            slots.reserve_exact(slots.len() / 8 + 8);
+        }
+        slots.push(Slot { key, value, bytes, is_used: was_used });
+    }
+
+    /// The value of this key holds `heap` bytes from now on, beside its own size. Makes room for it, perhaps by taking out
+    /// that very value.
+    pub fn reweigh(&mut self, key: &K, heap: usize) {
+        let Some(place) = self.place(key) else { return };
+        let slot = &mut self.slots[place];
+        let bytes = heap + size_of::<Slot<K, V>>() + OVERHEAD;
+        self.bytes = self.bytes - slot.bytes + bytes;
+        slot.bytes = bytes;
+        self.make_room(0);
     }
 
     /// Takes a value out; whether it had been used of late.
     pub fn remove(&mut self, key: &K) -> bool {
-        let Some(place) = self.places.remove(key) else { return false };
-        let removed = self.slots.swap_remove(place);
-        if let Some(moved) = self.slots.get(place) {
-            self.places.insert(moved.key, place);
+        let Self { slots, places, hasher, .. } = self;
+        let Ok(entry) = places.find_entry(hasher.hash_one(key), |place| slots[*place].key == *key) else {
+            return false;
+        };
+        let (place, _) = entry.remove();
+        let removed = slots.swap_remove(place);
+        if let Some(moved) = slots.get(place) {
+            let last = slots.len();
+            if let Some(its_place) = places.find_mut(hasher.hash_one(moved.key), |place| *place == last) {
+                *its_place = place;
+            }
         }
         self.bytes -= removed.bytes;
         removed.is_used
+    }
+
+    fn place(&self, key: &K) -> Option<usize> {
+        self.places.find(self.hasher.hash_one(key), |place| self.slots[*place].key == *key).copied()
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        while self.bytes + bytes > self.max_bytes {
+            self.evict();
+        }
     }
 
     fn evict(&mut self) {
@@ -113,6 +148,8 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -152,7 +189,7 @@ mod tests {
         #[test]
         fn the_bound_holds_and_nothing_that_is_found_is_another(
             max in 0_usize..4096,
-            steps in prop::collection::vec((0_u8..3, 0_u8..32, 0_usize..600), 0..200),
+            steps in prop::collection::vec((0_u8..4, 0_u8..32, 0_usize..600), 0..200),
         ) {
             let mut map = Bounded::new(max);
             let mut model = HashMap::new();
@@ -167,6 +204,7 @@ mod tests {
                         model.remove(&key);
                         prop_assert_eq!(map.peek(&key), None);
                     }
+                    2 => map.reweigh(&key, heap),
                     _ => if let Some(found) = map.find(&key) {
                         prop_assert_eq!(Some(&*found), model.get(&key));
                     },
@@ -175,7 +213,7 @@ mod tests {
                 prop_assert_eq!(map.bytes(), map.slots.iter().map(|slot| slot.bytes).sum::<usize>());
                 prop_assert_eq!(map.places.len(), map.len());
                 for (place, slot) in map.slots.iter().enumerate() {
-                    prop_assert_eq!(map.places[&slot.key], place);
+                    prop_assert_eq!(map.place(&slot.key), Some(place));
                     prop_assert_eq!(Some(&slot.value), model.get(&slot.key));
                 }
             }
