@@ -147,7 +147,7 @@ fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
     supervise_with(app, "watchdog", notify::watchdog);
     supervise_with(app, "indexes", |app| async move { app.store().make_indexes().await });
     supervise_with(app, "paths held back", |app| async move { app.store().watch_held_back().await });
-    supervise_with(app, "narinfos ahead", |app| async move { app.make_narinfos_ahead().await });
+    supervise_with(app, "narinfos ahead", |app| async move { app.sign_ahead().await });
 }
 
 fn supervise_with<F>(app: &Arc<App>, name: &'static str, mut begin: impl FnMut(Arc<App>) -> F + Send + 'static)

@@ -53,7 +53,7 @@ const PACKAGES: [(&str, &[&str]); 13] = [
     ("sd_notify", &["net", "notify"]),
     ("tokio_rustls", &["net"]),
     ("toml", &["config"]),
-    ("twox_hash", &["nar_cache"]),
+    ("twox_hash", &["http", "nar_cache"]),
     ("tracing_subscriber", &["log"]),
 ];
 

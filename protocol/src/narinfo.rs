@@ -4,7 +4,7 @@
 //! and in Nix's order, `References` with its space even when it is empty, `Sig` lines that are well-formed, and nothing that a
 //! reader could choke on. (Nix `src/libstore/nar-info.cc`; go-nix and snix refuse more than Nix does.)
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use crate::content_address::ContentAddress;
 use crate::hash::{Hash, NarHash};
@@ -146,23 +146,33 @@ impl NarInfo {
     /// The text, as files of a binary cache have it.
     #[must_use]
     pub fn render(&self, store: &StoreDir) -> String {
-        let mut text = String::with_capacity(512 + self.references.len() * 64);
-        let mut line = |name: &str, value: &dyn fmt::Display| {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "{name}: {value}");
-        };
-        line("StorePath", &store.full_path(&self.path));
-        line("URL", &self.url.as_str());
-        line("Compression", &self.compression.name());
-        self.file_hash.iter().for_each(|hash| line("FileHash", hash));
-        self.file_size.iter().for_each(|size| line("FileSize", size));
-        line("NarHash", &self.nar_hash);
-        line("NarSize", &self.nar_size);
         let references: Vec<&str> = self.references.iter().map(StorePath::base_name).collect();
-        line("References", &references.join(" "));
-        self.deriver.iter().for_each(|deriver| line("Deriver", deriver));
-        self.signatures.iter().for_each(|signature| line("Sig", signature));
-        self.content_address.iter().for_each(|address| line("CA", address));
+        let pieces = Pieces {
+            path: &self.path,
+            url: &self.url,
+            compression: self.compression,
+            file_hash: self.file_hash.as_ref(),
+            file_size: self.file_size,
+            nar_hash: &self.nar_hash,
+            nar_size: self.nar_size,
+            references: &references.join(" "),
+            deriver: self.deriver.as_ref().map(StorePath::base_name),
+            lines: [&self.last_lines(), ""],
+        };
+        pieces.render(store)
+    }
+
+    /// The last lines of the text: signatures and content address.
+    #[must_use]
+    pub fn last_lines(&self) -> String {
+        let mut text = String::new();
+        for signature in &self.signatures {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "Sig: {signature}");
+        }
+        if let Some(address) = &self.content_address {
+            let _ = writeln!(text, "CA: {address}");
+        }
         text
     }
 
@@ -191,6 +201,55 @@ impl NarInfo {
             signatures: fields.signatures,
             content_address: fields.content_address,
         })
+    }
+}
+
+/// What a narinfo is put together of, for those who have its longest parts at hand as they are written.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs)] // as in [`NarInfo`]
+pub struct Pieces<'a> {
+    pub path: &'a StorePath,
+    pub url: &'a Url,
+    pub compression: Compression,
+    pub file_hash: Option<&'a Hash>,
+    pub file_size: Option<u64>,
+    pub nar_hash: &'a NarHash,
+    pub nar_size: u64,
+    /// Base names with a space between two.
+    pub references: &'a str,
+    /// A base name.
+    pub deriver: Option<&'a str>,
+    /// The rest, whole lines, as [`NarInfo::last_lines`] has them.
+    pub lines: [&'a str; 2],
+}
+
+impl Pieces<'_> {
+    /// The text.
+    #[must_use]
+    pub fn render(&self, store: &StoreDir) -> String {
+        let length = self.references.len() + self.lines[0].len() + self.lines[1].len();
+        // The others: what is written beside them has 500 bytes at the most, but for a very long store directory.
+        let length = length + self.path.base_name().len() + self.url.as_str().len() + 2 * store.as_str().len();
+        let mut text = String::with_capacity(length + self.deriver.map_or(0, str::len) + 500);
+        let mut line = |name: &str, values: &[&str]| {
+            text.push_str(name);
+            text.push_str(": ");
+            for value in values {
+                text.push_str(value);
+            }
+            text.push('\n');
+        };
+        line("StorePath", &[store.as_str(), "/", self.path.base_name()]);
+        line("URL", &[self.url.as_str()]);
+        line("Compression", &[self.compression.name()]);
+        self.file_hash.iter().for_each(|hash| line("FileHash", &[&hash.to_string()]));
+        self.file_size.iter().for_each(|size| line("FileSize", &[&size.to_string()]));
+        line("NarHash", &[&self.nar_hash.to_string()]);
+        line("NarSize", &[&self.nar_size.to_string()]);
+        line("References", &[self.references]);
+        self.deriver.iter().for_each(|deriver| line("Deriver", &[deriver]));
+        self.lines.iter().for_each(|lines| text.push_str(lines));
+        text
     }
 }
 

@@ -28,7 +28,10 @@ pub struct InvalidNix32;
 #[must_use]
 pub fn encode(bytes: &[u8]) -> String {
     let text = LSB_FIRST.as_ref().map(|encoding| encoding.encode(bytes)).unwrap_or_default();
-    text.chars().rev().collect()
+    let mut text = text.into_bytes();
+    text.reverse();
+    // The alphabet is ASCII.
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// The bytes that `text` stands for.

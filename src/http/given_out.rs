@@ -59,7 +59,7 @@ impl App {
         }
         let known = valid.verdict.by(signer.id());
         known.or_else(|| {
-            let verdict = signer.trusts(&valid.path, &valid.info, self.store.directory())?;
+            let verdict = signer.trusts(&valid.path, &valid.info.expand(), self.store.directory())?;
             valid.verdict.remember(signer.id(), verdict);
             Some(verdict)
         })

@@ -15,7 +15,6 @@ mod forwarded;
 mod given_out;
 mod handlers;
 mod html;
-mod narinfo_texts;
 mod origin;
 pub mod range;
 pub mod response;
@@ -39,10 +38,9 @@ use compress::Compression;
 use error::HandlerError;
 use files::Files;
 use handlers::landing_page::LandingPage;
-use narinfo_texts::{NarinfoTexts, Syntax};
+use handlers::narinfo::Syntax;
 use response::{Keep, Reply};
 use route::Route;
-use text::Text;
 use trouble::TroubleLog;
 
 use crate::client::Client;
@@ -62,8 +60,7 @@ pub struct App {
     nars: Arc<NarCache>,
     signer: ArcSwap<Signer>,
     compression: Option<Compression>,
-    cache_info: Text,
-    narinfo_texts: NarinfoTexts,
+    cache_info: Bytes,
     files: Files,
     landing_page: LandingPage,
     metrics: Arc<Metrics>,
@@ -77,11 +74,9 @@ impl App {
         store.know_keys(signer.known_keys());
         let store = Arc::new(store);
         let nars = Arc::new(NarCache::new(config, Arc::clone(&store), Arc::clone(&metrics)));
-        let cache_info = Text::new(handlers::cache_info::render(store.directory(), config.priority));
+        let cache_info = handlers::cache_info::render(store.directory(), config.priority);
         let landing_page = LandingPage::new(config, &store);
         let compression = config.enable_compression.then(|| Compression::new(config.zstd));
-        // The other half is for what they are made of.
-        let max_texts = usize::try_from(config.narinfo_cache.max_size.bytes() / 2).unwrap_or(usize::MAX);
         let (files, troubles) = (Files::new(&metrics), Arc::default());
         Self {
             store,
@@ -89,7 +84,6 @@ impl App {
             signer: ArcSwap::from_pointee(signer),
             compression,
             cache_info,
-            narinfo_texts: NarinfoTexts::new(max_texts),
             files,
             landing_page,
             metrics,
@@ -110,10 +104,11 @@ impl App {
         self.nars.adjust(config);
     }
 
-    /// Makes narinfos of paths that clients are expected to ask for, without an end.
-    pub async fn make_narinfos_ahead(&self) {
+    /// Signs paths whose narinfos clients are expected to ask for, without an end: of all that is done for a narinfo it
+    /// takes the most time.
+    pub async fn sign_ahead(&self) {
         while let Some(valid) = self.store.learned_ahead().await {
-            handlers::narinfo::make_ahead(self, valid).await;
+            handlers::narinfo::sign_ahead(self, &valid).await;
         }
     }
 
@@ -168,7 +163,7 @@ impl App {
         let Parts { method, headers, .. } = head;
         match route {
             Route::LandingPage => Ok(handlers::landing_page::respond(self, head)),
-            Route::CacheInfo => Ok(self.text_reply(headers, Keep::AnHour, "text/x-nix-cache-info", &self.cache_info)),
+            Route::CacheInfo => Ok(self.text(headers, Keep::AnHour, "text/x-nix-cache-info", self.cache_info.clone())),
             Route::NarInfo { hash, json } => {
                 let syntax = if json { Syntax::Json } else { Syntax::Nix };
                 handlers::narinfo::respond(self, headers, hash, syntax, client).await
@@ -203,13 +198,8 @@ impl App {
         }
     }
 
-    /// A text that is sent once.
-    fn text(&self, headers: &HeaderMap, keep: Keep, kind: &'static str, text: Bytes) -> Reply {
-        self.text_reply(headers, keep, kind, &Text::new(text))
-    }
-
     /// A text, by the client's leave encoded, with an entity tag.
-    fn text_reply(&self, headers: &HeaderMap, keep: Keep, kind: &'static str, text: &Text) -> Reply {
-        text.reply(self.compression.as_ref(), headers, keep, kind)
+    fn text(&self, headers: &HeaderMap, keep: Keep, kind: &'static str, text: Bytes) -> Reply {
+        text::reply(text, text::ONE_PACKET, self.compression.as_ref(), headers, keep, kind)
     }
 }

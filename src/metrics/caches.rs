@@ -1,6 +1,5 @@
 //! What is counted of what is kept in memory of paths.
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -19,28 +18,15 @@ pub enum Lookup {
     Stale,
 }
 
-/// What is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CacheName {
-    /// What the daemon said about paths.
-    Infos,
-    /// Narinfos, rendered and signed.
-    Texts,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfLabel {
-    of: &'static str,
-}
-
 #[derive(Debug)]
 pub(super) struct Caches {
     hits: Counter,
     misses: Counter,
     stale: Counter,
     asked_ahead: Counter,
-    entries: Family<OfLabel, Gauge>,
-    bytes: Family<OfLabel, Gauge>,
+    signed: Counter,
+    entries: Gauge,
+    bytes: Gauge,
 }
 
 impl Caches {
@@ -52,11 +38,13 @@ impl Caches {
         let asked_ahead = Counter::default();
         let help = "Paths that nix-daemon was asked about before a client asked";
         registry.register("narinfo_cache_asked_ahead", help, asked_ahead.clone());
-        let entries = Family::default();
+        let signed = Counter::default();
+        registry.register("narinfo_cache_signed", "Paths whose narinfos were signed", signed.clone());
+        let entries = Gauge::default();
         registry.register("narinfo_cache_entries", "Paths in the memory of paths", entries.clone());
-        let bytes = Family::default();
+        let bytes = Gauge::default();
         registry.register("narinfo_cache_bytes", "Bytes of the memory of paths", bytes.clone());
-        Self { hits, misses, stale, asked_ahead, entries, bytes }
+        Self { hits, misses, stale, asked_ahead, signed, entries, bytes }
     }
 }
 
@@ -75,14 +63,15 @@ impl Metrics {
         self.caches.asked_ahead.inc();
     }
 
-    /// How much is kept now.
-    pub fn cache(&self, name: CacheName, entries: usize, bytes: usize) {
-        let of = match name {
-            CacheName::Infos => "infos",
-            CacheName::Texts => "texts",
-        };
+    /// The narinfo of a path has been signed.
+    pub fn signed(&self) {
+        self.caches.signed.inc();
+    }
+
+    /// How many paths are kept now, and their bytes.
+    pub fn cache(&self, entries: usize, bytes: usize) {
         for (gauge, value) in [(&self.caches.entries, entries), (&self.caches.bytes, bytes)] {
-            gauge.get_or_create(&OfLabel { of }).set(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
     }
 }

@@ -18,7 +18,7 @@ impl Store {
     /// Whether the contents of this path, whose content address it follows from, are those that the address names; no if
     /// they are too large to be read for that. Dropping the future ends the reading.
     pub async fn has_named_contents(&self, valid: &Arc<ValidPath>, client: Client) -> Result<bool, StoreError> {
-        let check = valid.info.content_address.as_ref().and_then(ContentCheck::of);
+        let check = valid.info.expand().content_address.as_ref().and_then(ContentCheck::of);
         let Some(mut check) = check.filter(|_| valid.info.nar_size <= MAX_NAR) else { return Ok(false) };
         let mut nar = self.nar_for_keeping(valid, client).await?;
         while let Some(bytes) = nar.chunk().await? {

@@ -29,6 +29,7 @@ mod sighting;
 pub(crate) mod tests;
 mod transport;
 mod tree;
+mod valid_path;
 mod verdict;
 
 use std::io;
@@ -40,7 +41,6 @@ use harmonia_protocol::handshake::Session;
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::Name;
 use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart, QueryPathInfo};
-use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::realisation::{DerivationOutput, Realisation};
 use harmonia_protocol::signature_set::KnownKeys;
 use harmonia_protocol::{HashPart, StoreDir, StorePath};
@@ -53,6 +53,7 @@ pub use error::StoreError;
 pub use nar::Nar;
 pub use regular_file::RegularFile;
 pub use tree::{Directory, Entry, EntryKind, Found, FoundObject};
+pub use valid_path::{CompactInfo, Signed, ValidPath};
 pub use verdict::Verdict;
 
 use crate::client::Client;
@@ -61,7 +62,7 @@ use crate::metrics::Metrics;
 use dial::Dialer;
 use held_back::HeldBack;
 use info_cache::InfoCache;
-use lease::{Held, Lease, Mark};
+use lease::{Held, Lease};
 use nars::Nars;
 use path_index::PathIndex;
 use pool::Pool;
@@ -72,40 +73,6 @@ const WALKS: usize = 4;
 
 /// A path of any store directory that is not there.
 const NO_PATH: &str = "00000000000000000000000000000000-none";
-
-/// What an allocation costs beside its bytes.
-const ALLOCATION: usize = 16;
-
-/// A path that the daemon has called valid, and what it knows of it.
-#[derive(Debug)]
-pub struct ValidPath {
-    /// The path.
-    pub path: StorePath,
-    /// What the daemon knows of it. The NAR's size is not 0.
-    pub info: PathInfo,
-    /// Whether it is kept from the garbage collector.
-    mark: Mark,
-    /// What those above have decided about it.
-    pub verdict: Verdict,
-}
-
-impl ValidPath {
-    /// A path and what the daemon says of it.
-    #[must_use]
-    pub fn new(path: StorePath, info: PathInfo) -> Self {
-        Self { path, info, mark: Mark::default(), verdict: Verdict::default() }
-    }
-
-    /// The memory that it takes, in bytes, or a little more.
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        let PathInfo { deriver, references, signatures, .. } = &self.info;
-        let paths = references.iter().chain(deriver).chain([&self.path]);
-        let paths: usize = paths.map(|path| size_of::<StorePath>() + ALLOCATION + path.base_name().len()).sum();
-        let signatures = signatures.iter().map(|it| size_of_val(it) + ALLOCATION + it.key().as_str().len());
-        size_of::<Self>() + ALLOCATION + paths + signatures.sum::<usize>()
-    }
-}
 
 /// The store of one daemon.
 #[derive(Debug)]
@@ -134,8 +101,7 @@ impl Store {
         let pool = Pool::new(&dialer, config.max_metadata_connections, config.max_nar_streams, Arc::clone(metrics))?;
         let pool = Arc::new(pool);
         let (real_directory, log_dir) = (config.real_nix_store.clone(), config.log_dir.clone());
-        // The other half is for what is made of them.
-        let max_bytes = usize::try_from(config.narinfo_cache.max_size.bytes() / 2).unwrap_or(usize::MAX);
+        let max_bytes = usize::try_from(config.narinfo_cache.max_size.bytes()).unwrap_or(usize::MAX);
         let ttl = config.narinfo_cache.ttl;
         let infos = InfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
         let held_back = Arc::new(HeldBack::new(&real_directory, metrics));
@@ -233,6 +199,11 @@ impl Store {
         self.ask_ahead(valid);
     }
 
+    /// Keeps what has been made of a path for as long as what is known of the path.
+    pub fn keep_signed(&self, valid: &ValidPath, by: &Arc<()>, signed: Signed) {
+        self.infos.keep_signed(valid, by, signed);
+    }
+
     /// Expects requests for the references of a path: asks the daemon about them in the background.
     pub fn ask_ahead(&self, valid: &ValidPath) {
         self.infos.ask_ahead(valid);
@@ -290,7 +261,7 @@ impl Store {
         if let Some(log) = find(hash)? {
             return Ok(Some(log));
         }
-        match self.infos.valid_path(hash, client).await?.and_then(|valid| valid.info.deriver.clone()) {
+        match self.infos.valid_path(hash, client).await?.and_then(|valid| valid.info.expand().deriver) {
             Some(deriver) => find(deriver.hash_part()),
             None => Ok(None),
         }

@@ -9,6 +9,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::nar::{Source, Terms};
 use super::proven::{Claim, Proven};
+use harmonia_protocol::path_info::PathInfo;
+
 use super::*;
 use crate::config::{Environment, Overrides};
 
@@ -81,7 +83,7 @@ pub(crate) fn valid(path: StorePath) -> ValidPath {
         signatures: Vec::new(),
         content_address: None,
     };
-    ValidPath::new(path, info)
+    ValidPath::new(path, &info)
 }
 
 /// Reads until the peer closes.

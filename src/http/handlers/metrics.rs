@@ -10,6 +10,5 @@ use crate::metrics::CONTENT_TYPE;
 pub(in crate::http) fn respond(app: &App) -> Reply {
     app.store.record();
     app.nars.record();
-    app.narinfo_texts.record(&app.metrics);
     text(StatusCode::OK, Keep::Not, CONTENT_TYPE, app.metrics.render().into())
 }

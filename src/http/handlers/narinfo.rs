@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use harmonia_protocol::hash::Hash;
-use harmonia_protocol::narinfo::{Compression, NarInfo, NarInfoError};
+use harmonia_protocol::narinfo::{Compression, NarInfo, NarInfoError, Pieces};
 use harmonia_protocol::{HashPart, StoreDir};
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
@@ -11,14 +12,25 @@ use serde_json::json;
 
 use super::super::App;
 use super::super::error::HandlerError;
-use super::super::narinfo_texts::{Form, NarForm, Sources, Syntax};
 use super::super::response::{Keep, Reply, refusal, set_vary};
 use super::super::route::{compressed_nar_url, nar_url};
-use super::super::text::Text;
+use super::super::text;
 use super::super::user_agent::takes_zstd_nars;
 use crate::client::Client;
-use crate::nar_cache::FileInfo;
-use crate::store::ValidPath;
+use crate::store::{Signed, ValidPath};
+
+/// Narinfos of fewer bytes are not encoded: they are hashes for the most part, so that little is saved, and encoding one
+/// takes more time than all else that is done for it.
+const LEAST_ENCODED: usize = 4 << 10;
+
+/// How a narinfo is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) enum Syntax {
+    /// Nix's own.
+    Nix,
+    /// JSON, for programs.
+    Json,
+}
 
 /// Answers a request for the narinfo of the path with this hash part. Whoever asks for it asks for those of its
 /// references next.
@@ -31,80 +43,76 @@ pub(in crate::http) async fn respond(
 ) -> Result<Reply, HandlerError> {
     let Some(valid) = app.valid_path(hash, client).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     app.store.given_out(&valid);
-    let is_compressed = app.compression.is_some() && takes_zstd_nars(headers);
-    let text = text(app, valid, syntax, is_compressed, client).await?;
-    let kind = match syntax {
-        Syntax::Nix => "text/x-nix-narinfo",
-        Syntax::Json => "application/json",
+    let signed = signed(app, &valid, client).await?;
+    let text = render(app, &valid, &signed, app.compression.is_some() && takes_zstd_nars(headers))?;
+    let (kind, text) = match syntax {
+        Syntax::Nix => ("text/x-nix-narinfo", text),
+        Syntax::Json => {
+            ("application/json", json(&NarInfo::parse(&text, app.store.directory())?, app.store.directory()))
+        }
     };
-    let mut reply = app.text_reply(headers, Keep::AnHour, kind, &text);
+    let compression = app.compression.as_ref();
+    let mut reply = text::reply(Bytes::from(text), LEAST_ENCODED, compression, headers, Keep::AnHour, kind);
     if app.compression.is_some() {
         set_vary(&mut reply, "accept-encoding, user-agent");
     }
     Ok(reply)
 }
 
-/// Makes the narinfo of a path that nobody has asked for yet, as the last one was wanted.
-pub(in crate::http) async fn make_ahead(app: &App, valid: Arc<ValidPath>) {
-    let Some(Form { syntax, nar }) = app.narinfo_texts.wanted() else { return };
-    if app.is_served_at_once(&valid) {
-        // What is wrong with it is for whoever asks.
-        drop(text(app, valid, syntax, nar != NarForm::Plain, Client::Server).await);
-    }
-}
-
-/// The narinfo of a path, of its NAR or of the compressed form of that.
-async fn text(
-    app: &App,
-    valid: Arc<ValidPath>,
-    syntax: Syntax,
-    is_compressed: bool,
-    client: Client,
-) -> Result<Arc<Text>, HandlerError> {
-    let file = if is_compressed { app.nars.file_info(&valid.info.nar_hash) } else { None };
-    let nar = if is_compressed { NarForm::Compressed { is_measured: file.is_some() } } else { NarForm::Plain };
-    let form = Form { syntax, nar };
-    let sources = Sources { valid, signer: app.signer.load_full() };
-    if let Some(text) = app.narinfo_texts.find(form, &sources) {
-        return Ok(text);
-    }
-    let store = app.store.directory();
-    let is_trusted = app.trusts(&sources.signer, &sources.valid, client).await?;
-    let narinfo = narinfo(app, &sources, is_trusted, form.nar, file)?;
-    let text = match form.syntax {
-        Syntax::Nix => narinfo.render(store),
-        Syntax::Json => json(&narinfo, store),
-    };
-    let text = Arc::new(Text::new(text));
-    app.narinfo_texts.keep(form, sources, &text);
-    Ok(text)
-}
-
-/// What is told of a path, signed if it is trusted.
-fn narinfo(
-    app: &App,
-    sources: &Sources,
-    is_trusted: bool,
-    nar: NarForm,
-    file: Option<FileInfo>,
-) -> Result<NarInfo, NarInfoError> {
-    let ValidPath { path, info, .. } = &*sources.valid;
-    let (hash, store) = (path.hash_part(), app.store.directory());
-    let signatures = if is_trusted { sources.signer.sign_path(path, info, store) } else { Vec::new() };
-    let of = |url, compression| NarInfo::of(path, info, store, url, compression, signatures);
-    match nar {
+/// The narinfo of a path, of its NAR or of the compressed form of that. It is put together anew for each request, which
+/// takes no more time than looking for it would; what takes time is kept with the path.
+fn render(app: &App, valid: &ValidPath, signed: &Signed, is_compressed: bool) -> Result<String, NarInfoError> {
+    let ValidPath { path, info, .. } = valid;
+    let hash = path.hash_part();
+    let (url, compression, file_hash, file_size) = if is_compressed {
+        let file = app.nars.file_info(&info.nar_hash);
+        let url = compressed_nar_url(hash, &info.nar_hash, app.nars.tag())?;
+        (url, Compression::Zstd, file.map(|file| Hash::sha256(file.sha256)), file.map(|file| file.size))
+    } else {
         // The file is the NAR. Clients show the size of the file, and strict readers refuse a narinfo without one.
-        NarForm::Plain => Ok(NarInfo {
-            file_hash: Some(info.nar_hash.into()),
-            file_size: Some(info.nar_size),
-            ..of(nar_url(hash, &info.nar_hash)?, Compression::None)
-        }),
-        NarForm::Compressed { .. } => Ok(NarInfo {
-            file_hash: file.map(|file| Hash::sha256(file.sha256)),
-            file_size: file.map(|file| file.size),
-            ..of(compressed_nar_url(hash, &info.nar_hash, app.nars.tag())?, Compression::Zstd)
-        }),
+        (nar_url(hash, &info.nar_hash)?, Compression::None, Some(info.nar_hash.into()), Some(info.nar_size))
+    };
+    let pieces = Pieces {
+        path,
+        url: &url,
+        compression,
+        file_hash: file_hash.as_ref(),
+        file_size,
+        nar_hash: &info.nar_hash,
+        nar_size: info.nar_size,
+        references: info.references(),
+        deriver: info.deriver(),
+        lines: [&signed.lines, if signed.daemons_follow { info.lines() } else { "" }],
+    };
+    Ok(pieces.render(app.store.directory()))
+}
+
+/// Signs a path that nobody has asked for yet, unless its contents have to be read first.
+pub(in crate::http) async fn sign_ahead(app: &App, valid: &Arc<ValidPath>) {
+    if app.is_served_at_once(valid) {
+        // What is wrong with it is for whoever asks.
+        drop(signed(app, valid, Client::Server).await);
     }
+}
+
+/// What the keys and settings in use make of a path. It is made when it is first wanted, and kept with the path.
+async fn signed(app: &App, valid: &Arc<ValidPath>, client: Client) -> Result<Signed, HandlerError> {
+    let signer = app.signer.load();
+    if let Some(known) = valid.signed(signer.id()) {
+        return Ok(known);
+    }
+    // Not held while something is waited for.
+    let signer = Arc::clone(&signer);
+    let is_trusted = app.trusts(&signer, valid, client).await?;
+    let (path, info, store) = (&valid.path, valid.info.expand(), app.store.directory());
+    let own = if is_trusted { signer.sign_path(path, &info, store) } else { Vec::new() };
+    let url = nar_url(path.hash_part(), &info.nar_hash)?;
+    let lines = NarInfo::of(path, &info, store, url, Compression::None, own).last_lines();
+    // Most often all that the daemon says stays, and is in memory already.
+    let ours = lines.strip_suffix(valid.info.lines());
+    let made = Signed { lines: ours.unwrap_or(&lines).into(), daemons_follow: ours.is_some() };
+    app.store.keep_signed(valid, signer.id(), made.clone());
+    Ok(made)
 }
 
 /// The same by the names of `nix path-info --json`.

@@ -124,11 +124,11 @@ impl InfoCache {
                 _ => return,
             }
             // With a ttl of 0 nothing that is asked ahead would ever be used.
-            let wanted = |path: &&StorePath| {
+            let wanted = |path: &StorePath| {
                 let is_young = known.peek(&path.hash_part()).is_some_and(|known| self.is_young(known));
-                **path != valid.path && !is_young && !self.ttl().is_zero()
+                *path != valid.path && !is_young && !self.ttl().is_zero()
             };
-            valid.info.references.iter().filter(wanted).cloned().collect()
+            valid.info.reference_paths().filter(wanted).collect()
         };
         let Offered { is_whole, begins } = self.ahead.offer(unknown);
         if begins {

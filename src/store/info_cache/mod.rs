@@ -28,10 +28,10 @@ use tokio::time::{Instant, timeout};
 use super::flights::Flights;
 use super::pool::Pool;
 use super::sighting::Sighting;
-use super::{StoreError, ValidPath};
+use super::{Signed, StoreError, ValidPath};
 use crate::bounded::Bounded;
 use crate::client::Client;
-use crate::metrics::{CacheName, Lookup, Metrics};
+use crate::metrics::{Lookup, Metrics};
 use ahead::Ahead;
 
 /// How long a client waits for a new answer where an old one would do.
@@ -142,10 +142,21 @@ impl InfoCache {
         self.known().remove(&path.hash_part());
     }
 
+    /// Keeps what has been made of a path with it, which then takes more of the memory.
+    pub(super) fn keep_signed(&self, valid: &ValidPath, by: &Arc<()>, signed: Signed) {
+        let hash = valid.path.hash_part();
+        let mut known = self.known();
+        valid.set_signed(by, signed);
+        self.metrics.signed();
+        if known.peek(&hash).is_some_and(|known| std::ptr::eq(&raw const *known.valid, valid)) {
+            known.reweigh(&hash, valid.weight());
+        }
+    }
+
     /// Enters how much is known.
     pub(super) fn record(&self) {
         let known = self.known();
-        self.metrics.cache(CacheName::Infos, known.len(), known.bytes());
+        self.metrics.cache(known.len(), known.bytes());
     }
 
     /// One system call, on the thread of the request: a path that is served has its inode in memory, so that it takes a
@@ -273,9 +284,10 @@ impl InfoCache {
         let circumstances = circumstances.filter(|seen| !came(seen));
         let mut known = self.known();
         let before = known.peek(&hash).map(|known| &known.valid);
-        let valid = match before.filter(|before| before.path == path && before.info == info) {
+        let now = ValidPath::new(path, &info);
+        let valid = match before.filter(|before| before.path == now.path && before.info == now.info) {
             Some(before) => Arc::clone(before),
-            None => Arc::new(ValidPath::new(path, info)),
+            None => Arc::new(now),
         };
         if let Some(Circumstances { asked, sighting }) = circumstances {
             let entry = Known { valid: Arc::clone(&valid), sighting, asked: Some(asked), is_walked: false };
