@@ -26,10 +26,16 @@ pub async fn run(config: &Config) -> Result<(), Error> {
         println!("tls: ok, {}", files.cert.display());
     }
 
-    let files = config.real_nix_store.display();
-    match std::fs::read_dir(&config.real_nix_store) {
-        Ok(_) => println!("store files: visible in {files}"),
-        Err(cause) => println!("store files: not visible in {files} ({cause}), which only /serve and /debuginfo need"),
+    match config.real_nix_store.as_deref().map(|files| (files.display(), std::fs::read_dir(files))) {
+        None => println!("store files: not here, as far as is known; real_nix_store says where they are, if they are"),
+        Some((files, Ok(_))) => println!("store files: visible in {files}"),
+        Some((files, Err(cause))) => {
+            println!("store files: not visible in {files} ({cause}), which only /serve and /debuginfo need");
+        }
+    }
+    match &config.log_dir {
+        None => println!("build logs: not here, as far as is known; log_dir says where they are, if they are"),
+        Some(logs) => println!("build logs: looked for in {}", logs.display()),
     }
 
     let store = Store::new(config, &Arc::default())?;

@@ -15,7 +15,9 @@ const ENVIRONMENT: &str = "\
 Environment:
   CONFIG_FILE             Configuration file, as --config
   SIGN_KEY_PATHS          Files with secret keys, separated by spaces, besides those of the configuration
+  SIGN_KEY_PATH           One more such file
   CREDENTIALS_DIRECTORY   Set by systemd; credentials whose names start with `sign-key` are secret keys too
+  NIX_STORE_DIR           The store directory, in place of virtual_nix_store of the configuration
   CACHE_DIRECTORY         Set by systemd; compressed NARs are kept there, where the configuration does not say
   NIX_DAEMON_SOCKET_PATH  The daemon's socket, where neither an option nor the configuration names a daemon
   LISTEN_FDS              Set by systemd: its sockets are served, and `bind` is not used

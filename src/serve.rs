@@ -1,5 +1,6 @@
 //! Serving: everything put together, from start to the signal to stop.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,6 +29,7 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     let identity = config.tls.as_ref().map(|tls| Identity::load(&tls.cert, &tls.key)).transpose()?;
     let acceptor = identity.as_ref().map(Identity::acceptor).transpose()?;
     let metrics = Arc::new(Metrics::default());
+    warn_of_missing_files(&config);
     let store = Store::new(&config, &metrics)?;
     let counted = Arc::clone(&metrics);
     let no_signals = |cause| Error::System { doing: "listen to signals", cause };
@@ -87,6 +89,21 @@ impl StopSignals {
         // Nobody waits for it when serving has ended by itself.
         let _ = first.send(());
         self.next().await;
+    }
+}
+
+/// Says that the store's files are not where they should be, as a name that is misspelt would show nowhere else.
+fn warn_of_missing_files(config: &Config) {
+    let Some(files) = &config.real_nix_store else { return };
+    let Err(cause) = std::fs::read_dir(files) else { return };
+    let what = format!("the store's files are not visible in {}: {cause}", files.display());
+    if *files == Path::new(config.virtual_nix_store.as_str()) {
+        tracing::info!("{what}");
+    } else {
+        tracing::warn!(
+            "{what}\n  help: is real_nix_store where {} is on this machine? without files /serve and /debuginfo are 404",
+            config.virtual_nix_store
+        );
     }
 }
 

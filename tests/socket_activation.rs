@@ -86,6 +86,14 @@ fn a_descriptor_that_nothing_can_be_accepted_from_is_named() {
 }
 
 #[test]
+fn sockets_that_were_lost_on_the_way_are_warned_of() {
+    let daemon = daemon();
+    let mut program = Harmonia::program();
+    program.arg("--config").arg(config(&daemon)).args(["--bind", "127.0.0.1:0"]).env("LISTEN_FDS", "1");
+    Harmonia::launch(program).logged(" WARN LISTEN_FDS is set without LISTEN_PID");
+}
+
+#[test]
 fn sockets_that_were_passed_to_another_process_are_left_alone() {
     let mut program = Harmonia::program();
     program

@@ -55,6 +55,15 @@ fn the_log_of_a_start_says_where_it_listens_what_it_serves_and_what_clients_need
 }
 
 #[test]
+fn files_that_are_not_where_they_should_be_are_warned_of() {
+    let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
+    let harmonia = Harmonia::start(&format!("{}real_nix_store = \"/nonexistent/nix/store\"\n", daemon.config()));
+    let line = harmonia.logged("the store's files are not visible in /nonexistent/nix/store: ");
+    assert!(line.contains(" WARN "), "{line}");
+    harmonia.logged("  help: is real_nix_store where /nix/store is on this machine?");
+}
+
+#[test]
 fn a_start_without_a_key_or_with_a_key_that_others_can_read_is_warned_of() {
     let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
     Harmonia::start(&daemon.config()).logged(" WARN narinfos are not signed");

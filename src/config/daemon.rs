@@ -10,10 +10,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::resolve::Environment;
+use super::environment::Environment;
 
 /// `sockaddr_un.sun_path` is 108 bytes on Linux and ends in a NUL: unix(7).
 const MAX_SOCKET_PATH: usize = 107;
+
+/// The program, as it is found on `PATH`.
+const NIX_DAEMON: &str = "nix-daemon";
+/// Where the daemon of a store with a root of its own listens, below that.
+const CHROOT_SOCKET: &str = "nix/var/nix/daemon-socket/socket";
 
 /// A way to reach nix-daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +57,12 @@ impl DaemonCommand {
             Some(program) if !program.is_empty() => Ok(Self { program, arguments: words.collect() }),
             _ => Err(DaemonAddressError::NoProgram),
         }
+    }
+
+    /// Nix's own program, for one connection.
+    fn nix_daemon(arguments: &[&str]) -> Self {
+        let arguments = [&["--stdio"], arguments].concat().into_iter().map(str::to_owned).collect();
+        Self { program: NIX_DAEMON.to_owned(), arguments }
     }
 
     /// The program: a path, or a name to be looked up in `PATH`.
@@ -158,6 +169,8 @@ pub enum ChosenBy {
     Default,
     /// Nothing was said and the default socket (the path here) does not exist, but the program is on `PATH`.
     NoSocket(PathBuf),
+    /// Nothing was said, but `real_nix_store` is in a store of its own below this directory.
+    ChrootStore(PathBuf),
 }
 
 impl fmt::Display for ChosenBy {
@@ -168,13 +181,15 @@ impl fmt::Display for ChosenBy {
             Self::Environment => f.write_str("set by NIX_DAEMON_SOCKET_PATH"),
             Self::Default => f.write_str("the default"),
             Self::NoSocket(path) => write!(f, "there is no socket at {}", path.display()),
+            Self::ChrootStore(root) => write!(f, "real_nix_store is in the store below {}", root.display()),
         }
     }
 }
 
 impl Daemon {
-    /// The first that is there of: flag, configuration file, `NIX_DAEMON_SOCKET_PATH`, default socket, and
-    /// `nix-daemon --stdio` where the default socket does not exist and the program does.
+    /// The first that is there of: flag, configuration file, `NIX_DAEMON_SOCKET_PATH`, the daemon of `chroot_store` (its
+    /// socket, else a command), default socket, and `nix-daemon --stdio` where the default socket does not exist and the
+    /// program does.
     ///
     /// The variable comes after the file, unlike our own variables: it belongs to Nix, is often set for a whole
     /// session, and says where Nix's default is.
@@ -182,6 +197,7 @@ impl Daemon {
         flag: Option<DaemonAddress>,
         file: Option<DaemonAddress>,
         environment: &Environment,
+        chroot_store: Option<&Path>,
     ) -> Result<Self, DaemonAddressError> {
         if let Some(address) = flag {
             return Ok(Self { address, chosen_by: ChosenBy::Flag });
@@ -196,13 +212,35 @@ impl Daemon {
             }?;
             return Ok(Self { address: DaemonAddress::Socket(path), chosen_by: ChosenBy::Environment });
         }
+        if let Some(daemon) = chroot_store.and_then(|root| Self::of_chroot_store(root, environment)) {
+            return Ok(daemon);
+        }
         let socket = environment.default_socket.clone();
         // An error (a parent directory closed to us) is not absence: connecting will say what it is.
-        if matches!(socket.try_exists(), Ok(false)) && on_path("nix-daemon", environment.path.as_deref()) {
-            let command = DaemonCommand { program: "nix-daemon".to_owned(), arguments: vec!["--stdio".to_owned()] };
-            return Ok(Self { address: DaemonAddress::Command(command), chosen_by: ChosenBy::NoSocket(socket) });
+        if matches!(socket.try_exists(), Ok(false)) && on_path(NIX_DAEMON, environment.path.as_deref()) {
+            let address = DaemonAddress::Command(DaemonCommand::nix_daemon(&[]));
+            return Ok(Self { address, chosen_by: ChosenBy::NoSocket(socket) });
         }
         Ok(Self { address: DaemonAddress::Socket(socket), chosen_by: ChosenBy::Default })
+    }
+
+    /// What a daemon with `--store ROOT` listens on (Nix, `src/nix/unix/daemon.cc`), or a program for each connection.
+    fn of_chroot_store(root: &Path, environment: &Environment) -> Option<Self> {
+        let socket = root.join(CHROOT_SOCKET);
+        let address = if socket.exists() {
+            DaemonAddress::Socket(checked(&socket).ok()?)
+        } else if on_path(NIX_DAEMON, environment.path.as_deref()) {
+            DaemonAddress::Command(DaemonCommand::nix_daemon(&["--store", root.to_str()?]))
+        } else {
+            return None;
+        };
+        Some(Self { address, chosen_by: ChosenBy::ChrootStore(root.to_owned()) })
+    }
+
+    /// Whether its store may be on another machine, or in another place: who knows what a command does.
+    pub(super) const fn may_be_elsewhere(&self) -> bool {
+        let is_ours = matches!(self.chosen_by, ChosenBy::NoSocket(_) | ChosenBy::ChrootStore(_));
+        matches!(self.address, DaemonAddress::Command(_)) && !is_ours
     }
 }
 
@@ -231,13 +269,9 @@ mod tests {
             std::fs::set_permissions(&program, std::fs::Permissions::from_mode(mode)).unwrap();
         }
         let environment = Environment {
-            config_file: None,
-            sign_key_paths: None,
-            nix_daemon_socket_path: None,
-            credentials_directory: None,
-            cache_directory: None,
             path: Some(std::env::join_paths([Path::new("/nonexistent"), directory.path()]).unwrap()),
             default_socket,
+            ..Environment::default()
         };
         (directory, environment)
     }
@@ -251,7 +285,7 @@ mod tests {
         let (_directory, mut environment) = machine(true, Some(0o755));
         environment.nix_daemon_socket_path = Some("unix:///variable".into());
         let chosen = |flag, file| {
-            let Daemon { address, chosen_by } = Daemon::locate(flag, file, &environment).unwrap();
+            let Daemon { address, chosen_by } = Daemon::locate(flag, file, &environment, None).unwrap();
             (address, chosen_by)
         };
         assert_eq!(chosen(Some(socket("/flag")), Some(socket("/file"))), (socket("/flag"), ChosenBy::Flag));
@@ -262,7 +296,7 @@ mod tests {
     #[test]
     fn without_a_word_it_is_the_default_socket_or_else_the_program() {
         let located = |environment: &Environment| {
-            let Daemon { address, chosen_by } = Daemon::locate(None, None, environment).unwrap();
+            let Daemon { address, chosen_by } = Daemon::locate(None, None, environment, None).unwrap();
             (address.to_string(), chosen_by)
         };
         for (exists, program) in [(true, Some(0o755)), (true, None), (false, None), (false, Some(0o644))] {
@@ -281,7 +315,7 @@ mod tests {
         let (_directory, mut environment) = machine(true, None);
         environment.nix_daemon_socket_path = Some("ssh-ng://builder".into());
         assert_eq!(
-            Daemon::locate(None, None, &environment),
+            Daemon::locate(None, None, &environment, None),
             Err(DaemonAddressError::NotASocket("ssh-ng://builder".to_owned()))
         );
     }

@@ -14,6 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::daemon::socket_path;
+use super::places::store_dir;
 use super::sign::{Scope, public_key};
 use super::value::{Mismatch, Value};
 use super::{BindAddress, ByteSize, ConfigError, DaemonCommand, NarSource, Network, Problem, SocketMode, Verify};
@@ -109,7 +110,7 @@ const KEYS: &[Key] = &[
     Key("enable_compression", Set(|f, v| v.boolean().map(|b| f.enable_compression = Some(b)))),
     Key("zstd.level", Set(|f, v| v.integer(zstd_levels()).map(|n| f.zstd_level = Some(n)))),
     Key("zstd.long_distance_matching", Set(|f, v| v.boolean().map(|b| f.zstd_long_distance_matching = Some(b)))),
-    Key("zstd.window_log", Set(|f, v| v.integer(WINDOW_LOG).map(|n| f.zstd_window_log = Some(n)))),
+    Key("zstd.window_log", Set(|f, v| window_log(v).map(|n| f.zstd_window_log = n))),
     Key("nar_cache.dir", Set(|f, v| v.path().map(|p| f.nar_cache_dir = Some(p)))),
     Key("nar_cache.max_size", Set(|f, v| v.size().map(|s| f.nar_cache_max_size = Some(s)))),
     Key("nar_cache.encoders", Set(|f, v| v.integer(ENCODERS).map(|n| f.nar_cache_encoders = Some(n)))),
@@ -117,7 +118,7 @@ const KEYS: &[Key] = &[
     Key("narinfo_cache.max_size", Set(|f, v| v.size().map(|s| f.narinfo_cache_max_size = Some(s)))),
     Key("narinfo_cache.ttl", Set(|f, v| v.integer(TIMEOUT).map(|n| f.narinfo_cache_ttl = Some(n)))),
     Key("gc_lease", Set(|f, v| v.integer(TIMEOUT).map(|n| f.gc_lease = Some(n)))),
-    Key("virtual_nix_store", Set(|f, v| v.parsed(StoreDir::new).map(|d| f.virtual_nix_store = Some(d)))),
+    Key("virtual_nix_store", Set(|f, v| v.parsed(store_dir).map(|d| f.virtual_nix_store = Some(d)))),
     Key("real_nix_store", Set(|f, v| v.path().map(|p| f.real_nix_store = Some(p)))),
     Key("log_dir", Set(|f, v| v.path().map(|p| f.log_dir = Some(p)))),
     Key("daemon_socket", Set(|f, v| v.parsed(socket_path).map(|p| f.daemon_socket = Some(p)))),
@@ -136,6 +137,11 @@ const KEYS: &[Key] = &[
     Key("max_connections", Ignored("the bound on connections is workers times max_connection_rate")),
     Key("zstd.max_ldm_encoders_per_worker", Ignored("nar_cache.encoders bounds the number of encoders")),
 ];
+
+/// A window, or 0 for what is best.
+fn window_log(value: &Value<'_>) -> Result<Option<u32>, Mismatch> {
+    value.integer::<u32>(0..=0).map(|_| None).or_else(|_| value.integer(WINDOW_LOG).map(Some))
+}
 
 /// The name of every key.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {

@@ -12,9 +12,11 @@
 mod bind;
 mod changes;
 mod daemon;
+mod environment;
 mod file;
 mod nars;
 mod network;
+mod places;
 mod resolve;
 mod sign;
 mod size;
@@ -28,9 +30,10 @@ use std::path::PathBuf;
 pub use bind::{BindAddress, SocketMode};
 pub use changes::Changes;
 pub use daemon::{ChosenBy, Daemon, DaemonAddress, DaemonAddressError, DaemonCommand, socket_path};
+pub use environment::Environment;
 pub use nars::{InvalidNarSource, InvalidVerify, NarSource, Verify};
 pub use network::{InvalidNetwork, Network};
-pub use resolve::{Config, Encoders, Environment, NarCache, NarinfoCache, Overrides, Tls, Zstd};
+pub use resolve::{Config, Encoders, NarCache, NarinfoCache, Overrides, Tls, Zstd};
 pub use sign::{Sign, Trusted};
 pub use size::{ByteSize, InvalidSize};
 
@@ -62,6 +65,9 @@ pub enum ConfigError {
     /// `NIX_DAEMON_SOCKET_PATH` holds something else than a socket's path.
     #[error("NIX_DAEMON_SOCKET_PATH: {0}")]
     DaemonSocketPath(DaemonAddressError),
+    /// `NIX_STORE_DIR` holds no store directory.
+    #[error("NIX_STORE_DIR: {0}")]
+    StoreDirVariable(String),
     /// `CREDENTIALS_DIRECTORY` is set but cannot be listed.
     #[error("cannot list {} (CREDENTIALS_DIRECTORY): {cause}", path.display())]
     Credentials {

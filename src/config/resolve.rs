@@ -3,24 +3,22 @@
 //! Owns the defaults. A [`Config`] that exists is usable: TLS is a certificate and a key or neither, there is one
 //! daemon, and the compression window is one that every client can hold.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harmonia_protocol::StoreDir;
 
+use super::environment::Environment;
 use super::file::File;
+use super::places::Places;
 use super::sign::sign;
 use super::{
     BindAddress, ByteSize, ConfigError, Daemon, DaemonAddress, DaemonCommand, NarSource, Network, Problem, Sign,
     SocketMode, Verify,
 };
 
-/// Where nix-daemon listens unless it is told otherwise.
-const DEFAULT_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
-/// Where nix-daemon leaves the logs of builds (`NIX_LOG_DIR`).
-const DEFAULT_LOG_DIR: &str = "/nix/var/log/nix";
 /// Where to listen: all addresses, IPv6 and IPv4.
 const DEFAULT_BIND: &str = "[::]:5000";
 /// In seconds; a third of what systemd waits before it kills.
@@ -53,42 +51,6 @@ const DEFAULT_NARINFO_TTL: u64 = 60;
 const DEFAULT_GC_LEASE: u64 = 300;
 /// Names of systemd credentials that are signing keys: `LoadCredential=sign-key-0:...`.
 const CREDENTIAL_PREFIX: &[u8] = b"sign-key";
-
-/// What the process was given besides flags and file, taken once, so that nothing else reads the environment. A
-/// variable that is empty counts as not set.
-#[derive(Debug, Clone)]
-pub struct Environment {
-    /// `CONFIG_FILE`: the configuration file, unless a flag names one.
-    pub config_file: Option<OsString>,
-    /// `SIGN_KEY_PATHS`: files with signing keys, separated by white space.
-    pub sign_key_paths: Option<OsString>,
-    /// `NIX_DAEMON_SOCKET_PATH`: Nix's own variable for where its daemon listens.
-    pub nix_daemon_socket_path: Option<OsString>,
-    /// `CREDENTIALS_DIRECTORY`: where systemd puts what a unit's `LoadCredential=` names.
-    pub credentials_directory: Option<OsString>,
-    /// `CACHE_DIRECTORY`: where systemd lets a service keep what it can make again (`CacheDirectory=`).
-    pub cache_directory: Option<OsString>,
-    /// `PATH`, to find nix-daemon.
-    pub path: Option<OsString>,
-    /// Where nix-daemon listens by default: not a variable, but as much a fact about the machine.
-    pub default_socket: PathBuf,
-}
-
-impl Environment {
-    /// The environment of this process.
-    #[must_use]
-    pub fn capture() -> Self {
-        Self {
-            config_file: std::env::var_os("CONFIG_FILE"),
-            sign_key_paths: std::env::var_os("SIGN_KEY_PATHS"),
-            nix_daemon_socket_path: std::env::var_os("NIX_DAEMON_SOCKET_PATH"),
-            credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY"),
-            cache_directory: std::env::var_os("CACHE_DIRECTORY"),
-            path: std::env::var_os("PATH"),
-            default_socket: PathBuf::from(DEFAULT_SOCKET),
-        }
-    }
-}
 
 /// What the command line says; it wins over everything else.
 #[derive(Debug, Clone, Default)]
@@ -198,13 +160,13 @@ pub struct Config {
     pub gc_lease: Option<Duration>,
     /// The store directory that clients see.
     pub virtual_nix_store: StoreDir,
-    /// Where that directory is on this machine.
-    pub real_nix_store: PathBuf,
-    /// Where the logs of builds are on this machine, in `drvs` below it.
-    pub log_dir: PathBuf,
+    /// Where that directory is on this machine, if anywhere.
+    pub real_nix_store: Option<PathBuf>,
+    /// Where the logs of builds are on this machine, in `drvs` below it, if anywhere.
+    pub log_dir: Option<PathBuf>,
     /// How to reach nix-daemon.
     pub daemon: Daemon,
-    /// Files with signing keys: of the configuration file, of `SIGN_KEY_PATHS`, then credentials; each once.
+    /// Files with signing keys: of the configuration file, of `SIGN_KEY_PATH` and `SIGN_KEY_PATHS`, then credentials; each once.
     pub sign_key_paths: Vec<PathBuf>,
     /// systemd's credentials; files below it are protected by the directory, not by their mode.
     pub credentials_directory: Option<PathBuf>,
@@ -221,7 +183,7 @@ impl Config {
         let variable = path_of(environment.config_file.as_deref());
         let (file, mut warnings) = match overrides.config_file.as_deref().or(variable) {
             Some(path) => File::read(path)?,
-            None => Default::default(),
+            None => (File::default(), Vec::from_iter(environment.unread_file.as_deref().map(unread_file))),
         };
         let config = Self::resolve(file, overrides, environment, &mut warnings)?;
         Ok((config, warnings))
@@ -235,13 +197,14 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let tls = tls(&mut file)?;
         let sign = sign(&mut file)?;
-        let daemon = daemon(&mut file, (overrides.daemon_socket, overrides.daemon_command), environment)?;
+        let places = Places::of(&mut file, environment)?;
+        let flags = (overrides.daemon_socket, overrides.daemon_command);
+        let daemon = daemon(&mut file, flags, environment, places.chroot_store().as_deref())?;
+        let (real_nix_store, log_dir) = places.on_this_machine(&daemon);
         let zstd = zstd(&file, warnings);
         let nar_cache = nar_cache(&mut file, environment.cache_directory.as_deref());
         let credentials_directory = path_of(environment.credentials_directory.as_deref()).map(Path::to_owned);
-        let sign_key_paths =
-            sign_key_paths(&mut file, environment.sign_key_paths.as_deref(), credentials_directory.as_deref())?;
-        let virtual_nix_store = file.virtual_nix_store.unwrap_or_default();
+        let sign_key_paths = sign_key_paths(&mut file, environment, credentials_directory.as_deref())?;
         Ok(Self {
             bind: match overrides.bind.or(file.bind) {
                 Some(bind) => bind,
@@ -270,9 +233,9 @@ impl Config {
                 ttl: Duration::from_secs(file.narinfo_cache_ttl.unwrap_or(DEFAULT_NARINFO_TTL)),
             },
             gc_lease: Some(Duration::from_secs(file.gc_lease.unwrap_or(DEFAULT_GC_LEASE))).filter(|it| !it.is_zero()),
-            real_nix_store: file.real_nix_store.unwrap_or_else(|| PathBuf::from(virtual_nix_store.as_str())),
-            virtual_nix_store,
-            log_dir: file.log_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_LOG_DIR)),
+            virtual_nix_store: places.virtual_nix_store,
+            real_nix_store,
+            log_dir,
             daemon,
             sign_key_paths,
             credentials_directory,
@@ -299,8 +262,14 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// A warning about a configuration file that earlier servers read without being told to.
+fn unread_file(path: &Path) -> String {
+    let path = path.display();
+    format!("{path} in the working directory is not read\n  help: --config {path}, or CONFIG_FILE={path}")
+}
+
 /// A variable's path.
-fn path_of(variable: Option<&OsStr>) -> Option<&Path> {
+pub(super) fn path_of(variable: Option<&OsStr>) -> Option<&Path> {
     variable.filter(|value| !value.is_empty()).map(Path::new)
 }
 
@@ -319,11 +288,12 @@ fn daemon(
     file: &mut File,
     flags: (Option<PathBuf>, Option<DaemonCommand>),
     environment: &Environment,
+    chroot_store: Option<&Path>,
 ) -> Result<Daemon, ConfigError> {
     let flag = one_address(flags, || ConfigError::TwoDaemonFlags)?;
     let keys = (file.daemon_socket.take(), file.daemon_command.take());
     let key = one_address(keys, || file.error_at("daemon_command", Problem::TwoDaemons))?;
-    Daemon::locate(flag, key, environment).map_err(ConfigError::DaemonSocketPath)
+    Daemon::locate(flag, key, environment, chroot_store).map_err(ConfigError::DaemonSocketPath)
 }
 
 fn one_address(
@@ -362,12 +332,14 @@ fn nar_cache(file: &mut File, variable: Option<&OsStr>) -> Option<NarCache> {
 
 fn sign_key_paths(
     file: &mut File,
-    variable: Option<&OsStr>,
+    environment: &Environment,
     credentials: Option<&Path>,
 ) -> Result<Vec<PathBuf>, ConfigError> {
     let mut all = Vec::from_iter(file.sign_key_path.take());
     all.append(&mut file.sign_key_paths);
-    let words = variable.unwrap_or_default().as_bytes().split(u8::is_ascii_whitespace);
+    all.extend(path_of(environment.sign_key_path.as_deref()).map(Path::to_owned));
+    let words = environment.sign_key_paths.as_deref().unwrap_or_default();
+    let words = words.as_bytes().split(u8::is_ascii_whitespace);
     all.extend(words.filter(|word| !word.is_empty()).map(|word| PathBuf::from(OsStr::from_bytes(word))));
     if let Some(directory) = credentials {
         all.extend(

@@ -8,15 +8,7 @@ use super::file::{self, File};
 use super::*;
 
 fn environment() -> Environment {
-    Environment {
-        config_file: None,
-        sign_key_paths: None,
-        nix_daemon_socket_path: None,
-        credentials_directory: None,
-        cache_directory: None,
-        path: None,
-        default_socket: PathBuf::from("/nix/var/nix/daemon-socket/socket"),
-    }
+    Environment { default_socket: PathBuf::from("/nix/var/nix/daemon-socket/socket"), ..Environment::default() }
 }
 
 fn load(text: &str, overrides: Overrides, environment: &Environment) -> Result<(Config, Vec<String>), ConfigError> {
@@ -27,6 +19,10 @@ fn load(text: &str, overrides: Overrides, environment: &Environment) -> Result<(
 
 pub(super) fn loaded(text: &str) -> (Config, Vec<String>) {
     load(text, Overrides::default(), &environment()).unwrap()
+}
+
+pub(super) fn loaded_in(text: &str, environment: &Environment) -> Config {
+    load(text, Overrides::default(), environment).unwrap().0
 }
 
 pub(super) fn message(text: &str) -> String {
@@ -175,7 +171,7 @@ fn the_defaults_are_those_of_harmonias_readme() {
     assert_eq!(config.encoders.niceness, 10);
     assert_eq!(config.proxies, Network::LOOPBACK);
     assert_eq!(config.virtual_nix_store.as_str(), "/nix/store");
-    assert_eq!(config.real_nix_store, Path::new("/nix/store"));
+    assert_eq!(config.real_nix_store.as_deref(), Some(Path::new("/nix/store")));
     assert_eq!((config.sign_key_paths, config.tls), (vec![], None));
     assert_eq!(warnings, Vec::<String>::new());
 }
@@ -206,7 +202,7 @@ max_ldm_encoders_per_worker = 2
 "#,
     );
     assert_eq!(config.bind, BindAddress::Unix("/run/harmonia/socket".into()));
-    assert_eq!(config.real_nix_store, Path::new("/guest/nix/store"));
+    assert_eq!(config.real_nix_store.as_deref(), Some(Path::new("/guest/nix/store")));
     assert_eq!(config.sign_key_paths, ["/run/secrets/old.secret", "/run/secrets/cache.secret"].map(PathBuf::from));
     assert_eq!(config.tls, Some(Tls { cert: "/path/to/cert.pem".into(), key: "/path/to/key.pem".into() }));
     assert_eq!(config.zstd, Zstd { level: 9, long_distance_matching: true, window_log: Some(27) });
@@ -228,6 +224,7 @@ fn the_window_is_never_larger_than_clients_accept() {
         ("long_distance_matching = false", None),
         ("level = 22\nwindow_log = 20", Some(20)),
         ("window_log = 27", Some(27)),
+        ("window_log = 0", Some(25)),
     ] {
         let (config, warnings) = loaded(&format!("[zstd]\n{zstd}"));
         assert_eq!((config.zstd.window_log, warnings.len()), (window_log, 0), "{zstd}");
@@ -294,6 +291,25 @@ fn signing_keys_of_file_environment_and_credentials_add_up_without_duplicates() 
         [PathBuf::from("/a"), PathBuf::from("/b"), zero, credentials.path().join("sign-key-1")]
     );
     assert_eq!(config.credentials_directory.as_deref(), Some(credentials.path()));
+}
+
+#[test]
+fn what_earlier_servers_read_is_read_or_named() {
+    let environment = Environment {
+        sign_key_path: Some("/one key".into()),
+        sign_key_paths: Some("/b /c".into()),
+        unread_file: Some("settings.toml".into()),
+        ..environment()
+    };
+    let (config, warnings) = Config::load(Overrides::default(), &environment).unwrap();
+    assert_eq!(config.sign_key_paths, ["/one key", "/b", "/c"].map(PathBuf::from));
+    assert_eq!(
+        warnings,
+        ["settings.toml in the working directory is not read\n  help: --config settings.toml, or \
+          CONFIG_FILE=settings.toml"]
+    );
+    let named = Environment { config_file: Some("/nonexistent".into()), ..environment };
+    assert!(Config::load(Overrides::default(), &named).unwrap_err().to_string().contains("/nonexistent"));
 }
 
 #[test]

@@ -14,6 +14,10 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::listener::{Bound, Listener, tune};
 
+/// How many sockets there are, and for which process.
+const LISTEN_FDS: &str = "LISTEN_FDS";
+const LISTEN_PID: &str = "LISTEN_PID";
+
 /// Why what was passed on cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum InheritError {
@@ -39,6 +43,12 @@ pub enum InheritError {
 ///
 /// They are closed in the programs that this one starts.
 pub fn inherited() -> Result<Vec<Listener>, InheritError> {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if is_set(LISTEN_FDS) && !is_set(LISTEN_PID) {
+        tracing::warn!(
+            "{LISTEN_FDS} is set without {LISTEN_PID}, so the sockets of the service manager are not used\n  help: a shell or wrapper in between has to pass both on, and to start the program by exec"
+        );
+    }
     let passed = sd_notify::listen_fds_with_names().map_err(InheritError::Environment)?;
     passed.map(|(descriptor, name)| listener(descriptor, name)).collect()
 }

@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn forgeries_under_the_name_of_one_key_leave_time_for_the_others() {
-        let (trusted, attacked) = (key("trusted-1"), key("forged-1"));
+        let (trusted, attacked) = (key("trusted-1"), key("attacked-1"));
         let public_keys = vec![attacked.public_key().clone(), trusted.public_key().clone()];
         let signer = Signer::new(Arc::default(), Sign::Trusted(Trusted { public_keys, serve_untrusted: true }));
         let forger = key("attacked-1");

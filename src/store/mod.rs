@@ -71,6 +71,9 @@ use realisation::Realisations;
 /// They take microseconds, unless the disk is slow.
 const WALKS: usize = 4;
 
+/// In place of a directory that is not on this machine: nothing can be in it.
+const NOWHERE: &str = "/dev/null";
+
 /// A path of any store directory that is not there.
 const NO_PATH: &str = "00000000000000000000000000000000-none";
 
@@ -100,12 +103,14 @@ impl Store {
         let dialer = Arc::new(Dialer::new(config.daemon.address.clone(), directory.clone(), Arc::clone(metrics)));
         let pool = Pool::new(&dialer, config.max_metadata_connections, config.max_nar_streams, Arc::clone(metrics))?;
         let pool = Arc::new(pool);
-        let (real_directory, log_dir) = (config.real_nix_store.clone(), config.log_dir.clone());
+        let here = |place: &Option<PathBuf>| place.clone().unwrap_or_else(|| NOWHERE.into());
+        let (real_directory, log_dir) = (here(&config.real_nix_store), here(&config.log_dir));
         let max_bytes = usize::try_from(config.narinfo_cache.max_size.bytes()).unwrap_or(usize::MAX);
         let ttl = config.narinfo_cache.ttl;
         let infos = InfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
         let held_back = Arc::new(HeldBack::new(&real_directory, metrics));
-        let nars = Nars::new(config, Arc::clone(&pool), Arc::clone(&infos), Arc::clone(&held_back), metrics);
+        let nars =
+            Nars::new(config, &real_directory, Arc::clone(&pool), Arc::clone(&infos), Arc::clone(&held_back), metrics);
         let lease = config.gc_lease.map(|length| Lease::new(length, &pool, &infos, metrics));
         let (debug_info, nar_hashes) = (PathIndex::new(), PathIndex::new());
         let (realisations, walks) = (Realisations::new(), Semaphore::new(WALKS));

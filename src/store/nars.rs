@@ -4,6 +4,7 @@
 //! read. Both are held against the same path info by [`Nar`]. A part of a NAR is read from files only if all of it has been
 //! proven, of a path that looks the same since: else the whole is read and hashed first, once for all who wait.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use harmonia_protocol::HashPart;
@@ -38,12 +39,12 @@ impl Nars {
     /// As `config` says.
     pub(super) fn new(
         config: &Config,
+        directory: &Path,
         pool: Arc<Pool>,
         infos: Arc<InfoCache>,
         held_back: Arc<HeldBack>,
         metrics: &Metrics,
     ) -> Self {
-        let directory = &config.real_nix_store;
         let files = (config.nar_source == NarSource::Store).then(|| Arc::new(NarFiles::new(directory, metrics)));
         let asks_for_proofs = files.is_some() || config.verify == Verify::First;
         let proven = Arc::new(if asks_for_proofs { Proven::new(directory) } else { Proven::nothing() });

@@ -55,17 +55,8 @@ where
         }
     });
     let overrides = Overrides { daemon_socket: Some(socket), ..Overrides::default() };
-    let environment = Environment {
-        config_file: None,
-        sign_key_paths: None,
-        nix_daemon_socket_path: None,
-        credentials_directory: None,
-        cache_directory: None,
-        path: None,
-        default_socket: "/nonexistent".into(),
-    };
-    let (mut config, _) = Config::load(overrides, &environment).unwrap();
-    config.real_nix_store = directory.path().to_owned();
+    let (mut config, _) = Config::load(overrides, &Environment::default()).unwrap();
+    config.real_nix_store = Some(directory.path().to_owned());
     config.gc_lease = None;
     change(&mut config);
     (directory, Store::new(&config, &Arc::new(Metrics::default())).unwrap())

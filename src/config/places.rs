@@ -1,0 +1,138 @@
+//! Where the store is: the directory that clients see, its files and its logs on this machine.
+//!
+//! Owns their defaults, and which of them follow from others. What is on this machine has a default only where the
+//! daemon is on this machine too, as far as that can be known: files of another store would be served under the hashes
+//! of this one.
+
+use std::path::{Path, PathBuf};
+
+use harmonia_protocol::StoreDir;
+use harmonia_protocol::store_path::InvalidStoreDir;
+
+use super::environment::Environment;
+use super::file::File;
+use super::resolve::path_of;
+use super::{ConfigError, Daemon};
+
+/// Where nix-daemon leaves the logs of builds (`NIX_LOG_DIR`).
+const DEFAULT_LOG_DIR: &str = "/nix/var/log/nix";
+/// The same below the directory around a store.
+const LOGS: &str = "var/log/nix";
+/// Nix's database below the directory around a store: where it is, that is a store of its own.
+const DATABASE: &str = "var/nix/db";
+
+/// What file and environment say.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// What clients see.
+    pub(super) virtual_nix_store: StoreDir,
+    real_nix_store: Option<PathBuf>,
+    log_dir: Option<PathBuf>,
+}
+
+impl Places {
+    /// `NIX_STORE_DIR` wins over the file, as for earlier servers.
+    pub(super) fn of(file: &mut File, environment: &Environment) -> Result<Self, ConfigError> {
+        let variable = path_of(environment.nix_store_dir.as_deref());
+        let variable = variable.map(|path| store_dir(&path.to_string_lossy())).transpose();
+        let variable = variable.map_err(|error| ConfigError::StoreDirVariable(error.to_string()))?;
+        let (file, real_nix_store, log_dir) =
+            (file.virtual_nix_store.take(), file.real_nix_store.take(), file.log_dir.take());
+        Ok(Self { virtual_nix_store: variable.or(file).unwrap_or_default(), real_nix_store, log_dir })
+    }
+
+    /// The root of the store, if that is one of its own that lies elsewhere than it says: what was filled by
+    /// `nix copy --to ROOT`, and has a database.
+    pub(super) fn chroot_store(&self) -> Option<PathBuf> {
+        let real = self.real_nix_store.as_deref()?;
+        let below_root = Path::new(self.virtual_nix_store.as_str()).strip_prefix("/").ok()?;
+        if !real.is_absolute() || !real.ends_with(below_root) {
+            return None;
+        }
+        let root = real.ancestors().nth(below_root.components().count())?;
+        let is_elsewhere = root.parent().is_some() && real.parent()?.join(DATABASE).is_dir();
+        is_elsewhere.then(|| root.to_owned())
+    }
+
+    /// Where the files and the logs are, if they are here.
+    pub(super) fn on_this_machine(&self, daemon: &Daemon) -> (Option<PathBuf>, Option<PathBuf>) {
+        let logs = self.log_dir.clone();
+        match &self.real_nix_store {
+            Some(real) => (Some(real.clone()), logs.or_else(|| Some(real.parent()?.join(LOGS)))),
+            None if daemon.may_be_elsewhere() => (None, logs),
+            None => (Some(self.virtual_nix_store.as_str().into()), logs.or_else(|| Some(DEFAULT_LOG_DIR.into()))),
+        }
+    }
+}
+
+/// A store directory, which may be written with slashes at its end.
+pub(super) fn store_dir(text: &str) -> Result<StoreDir, InvalidStoreDir> {
+    // The error is about what was written.
+    StoreDir::new(text.trim_end_matches('/')).or_else(|_| StoreDir::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::loaded_in;
+    use super::super::{ChosenBy, Config, DaemonAddress};
+    use super::*;
+
+    fn here(config: &Config) -> (Option<&str>, Option<&str>) {
+        let text = |path| Option::<&PathBuf>::map(path, |path| path.to_str().unwrap());
+        (text(config.real_nix_store.as_ref()), text(config.log_dir.as_ref()))
+    }
+
+    #[test]
+    fn what_is_here_follows_from_where_the_daemon_is() {
+        let local = (Some("/nix/store"), Some("/nix/var/log/nix"));
+        let guest = (Some("/guest/nix/store"), Some("/guest/nix/var/log/nix"));
+        let ssh = "daemon_command = \"ssh builder nix-daemon --stdio\"\n";
+        for (text, expected) in [
+            (String::new(), local),
+            ("daemon_socket = \"/s\"".to_owned(), local),
+            (ssh.to_owned(), (None, None)),
+            (format!("{ssh}log_dir = \"/logs\""), (None, Some("/logs"))),
+            ("real_nix_store = \"/guest/nix/store\"".to_owned(), guest),
+            (format!("{ssh}real_nix_store = \"/guest/nix/store\""), guest),
+            ("real_nix_store = \"/guest/nix/store\"\nlog_dir = \"/logs\"".to_owned(), (guest.0, Some("/logs"))),
+        ] {
+            assert_eq!(here(&loaded_in(&text, &Environment::default())), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_lies_elsewhere_has_its_own_daemon() {
+        let root = tempfile::tempdir().unwrap();
+        let state = root.path().join("nix/var/nix");
+        let text = format!("real_nix_store = {:?}", root.path().join("nix/store"));
+        let program = root.path().join("bin");
+        std::fs::create_dir(&program).unwrap();
+        std::fs::copy("/bin/true", program.join("nix-daemon")).unwrap();
+        let environment = Environment { path: Some(program.into()), ..Environment::default() };
+        let daemon = |text: &str| loaded_in(text, &environment).daemon;
+        assert_eq!(daemon(&text).chosen_by, ChosenBy::NoSocket("".into()), "it has no database");
+        std::fs::create_dir_all(state.join("db")).unwrap();
+        let chosen = daemon(&text);
+        let command = format!("nix-daemon --stdio --store {}", root.path().display());
+        assert_eq!(chosen.address, DaemonAddress::Command(command.parse().unwrap()));
+        assert_eq!(chosen.chosen_by, ChosenBy::ChrootStore(root.path().to_owned()));
+        assert_eq!(daemon(&format!("daemon_socket = \"/s\"\n{text}")).chosen_by, ChosenBy::File);
+        let socket = state.join("daemon-socket/socket");
+        std::fs::create_dir(socket.parent().unwrap()).unwrap();
+        std::fs::write(&socket, "").unwrap();
+        assert_eq!(daemon(&text).address, DaemonAddress::Socket(socket));
+    }
+
+    #[test]
+    fn slashes_at_the_end_and_the_variable_count() {
+        let environment =
+            |variable: &str| Environment { nix_store_dir: Some(variable.into()), ..Environment::default() };
+        for (text, variable, expected) in [
+            ("virtual_nix_store = \"/nix/store/\"", "", "/nix/store"),
+            ("virtual_nix_store = \"/a/store\"", "/b/store//", "/b/store"),
+            ("", "/b/store", "/b/store"),
+        ] {
+            assert_eq!(loaded_in(text, &environment(variable)).virtual_nix_store.as_str(), expected);
+        }
+    }
+}
