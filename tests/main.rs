@@ -43,6 +43,7 @@ mod notify;
 mod ranges;
 mod realisations;
 mod reload;
+mod rendered;
 mod restart;
 mod resume;
 mod secrets;

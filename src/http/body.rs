@@ -1,4 +1,4 @@
-//! Bodies of responses: short ones in memory, files, and NARs as they come from the store.
+//! Bodies of responses: short ones in memory, files, and NARs and listings of them as they come from the store.
 //!
 //! A [`NarBody`] knows its length and ends in an error, never cleanly, when the NAR fails: hyper then closes the
 //! connection short of the announced length (or without a last chunk), or resets the HTTP/2 stream, and every client
@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use super::file_body::FileBody;
+use super::listing_body::ListingBody;
 use crate::nar_cache::{CompressedBytes, FillError};
 use crate::store::{Nar, StoreError};
 
@@ -25,8 +26,10 @@ pub enum Body {
     Nar(Box<NarBody>),
     /// The compressed form of a NAR, or a part of it.
     Compressed(Box<CompressedBytes>),
-    /// A file.
+    /// A file, or a text that is rendered while it is read.
     File(Box<FileBody>),
+    /// What is in a NAR.
+    Listing(Box<ListingBody>),
 }
 
 impl Body {
@@ -34,27 +37,6 @@ impl Body {
     #[must_use]
     pub const fn empty() -> Self {
         Self::Bytes(Bytes::new())
-    }
-
-    /// The same; a text in memory keeps `place` until it has been sent. That bounds how many large ones there are, for
-    /// their readers may be slow.
-    #[must_use]
-    pub fn holding(self, place: impl Send + 'static) -> Self {
-        match self {
-            Self::Bytes(text) => Self::Bytes(Bytes::from_owner(Held { text, _place: place })),
-            other => other,
-        }
-    }
-}
-
-struct Held<P> {
-    text: Bytes,
-    _place: P,
-}
-
-impl<P> AsRef<[u8]> for Held<P> {
-    fn as_ref(&self) -> &[u8] {
-        &self.text
     }
 }
 
@@ -72,6 +54,7 @@ impl HttpBody for Body {
                 Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)).transpose())
             }
             Self::File(file) => Pin::new(&mut **file).poll_frame(context).map_err(FillError::Store),
+            Self::Listing(listing) => Pin::new(&mut **listing).poll_frame(context).map_err(FillError::Store),
         }
     }
 
@@ -81,6 +64,7 @@ impl HttpBody for Body {
             Self::Nar(nar) => nar.is_end_stream(),
             Self::Compressed(nar) => nar.remaining() == Some(0),
             Self::File(file) => file.is_end_stream(),
+            Self::Listing(listing) => listing.is_end_stream(),
         }
     }
 
@@ -90,6 +74,7 @@ impl HttpBody for Body {
             Self::Nar(nar) => nar.size_hint(),
             Self::Compressed(nar) => nar.remaining().map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::File(file) => file.size_hint(),
+            Self::Listing(listing) => listing.size_hint(),
         }
     }
 }

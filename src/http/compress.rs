@@ -1,9 +1,9 @@
 //! zstd as a content coding of texts (RFC 8878, RFC 9659).
 //!
-//! Owns the settings and their name in entity tags; whether a text is encoded is `coding`'s question. Compressed NARs are
+//! Owns the settings and their names in entity tags; whether a text is encoded is `coding`'s question. Compressed NARs are
 //! those of [`crate::nar_cache`], also where one of them is sent as a content coding.
 
-use std::io;
+use std::io::{self, BufReader, Read};
 
 use crate::config::Zstd;
 use crate::nar_cache::{parameters, version};
@@ -12,7 +12,6 @@ use crate::nar_cache::{parameters, version};
 pub(super) const MAX_WINDOW_LOG: u32 = 23;
 /// The highest level whose own window is not larger than that.
 const MAX_LEVEL: i32 = 19;
-
 /// How texts are encoded for clients that accept it.
 #[derive(Debug)]
 pub(super) struct Compression {
@@ -48,10 +47,37 @@ impl Compression {
     }
 }
 
+/// The encoding of texts that are rendered while they are sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StreamEncoding(Zstd);
+
+impl StreamEncoding {
+    /// Whatever the settings of others: an encoder takes three megabytes until its reader is done.
+    pub(super) const FIXED: Self = Self(Zstd { level: 3, long_distance_matching: false, window_log: Some(20) });
+
+    /// What distinguishes the encoded bytes in entity tags.
+    pub(super) fn tag(self) -> String {
+        format!("zstd{}-{}-{}", version(), self.0.level, self.0.window_log.unwrap_or_default())
+    }
+
+    /// Encodes what is written to it, into memory.
+    pub(super) fn writer(self) -> io::Result<zstd::stream::write::Encoder<'static, Vec<u8>>> {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), self.0.level)?;
+        parameters(&self.0).try_for_each(|parameter| encoder.set_parameter(parameter))?;
+        Ok(encoder)
+    }
+
+    /// Encodes what `text` has.
+    pub(super) fn reader<R: Read>(self, text: R) -> io::Result<zstd::stream::read::Encoder<'static, BufReader<R>>> {
+        let mut encoder = zstd::stream::read::Encoder::new(text, self.0.level)?;
+        parameters(&self.0).try_for_each(|parameter| encoder.set_parameter(parameter))?;
+        Ok(encoder)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read as _;
 
     #[test]
     fn a_text_is_one_frame_that_states_its_length_and_takes_no_larger_window_than_it_may() {

@@ -6,19 +6,28 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Arc;
 
+use bytes::{Buf as _, Bytes};
+use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::Name;
 use harmonia_protocol::{StoreDir, StorePath};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use ring::digest::{Context, SHA256};
 
 use super::html::escape;
-use crate::store::{Entry, EntryKind};
+use crate::store::{Directory, EntryKind, Names};
 
 /// What is encoded in a link: all but the characters that RFC 3986, section 2.3 calls unreserved.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 const STYLE: &str = concat!(include_str!("page.css"), include_str!("directory_page.css"));
+
+/// The form of the page, in its entity tag: another one whenever the same directory gets another page.
+const FORM: &[u8] = b"page2";
 
 /// Which directory is shown.
 pub(super) struct Place<'a> {
@@ -30,34 +39,98 @@ pub(super) struct Place<'a> {
     pub(super) names: &'a [Name],
 }
 
-/// The page; `more` says that the directory has further entries than these.
-pub(super) fn render(place: &Place<'_>, entries: &[Entry], more: bool) -> String {
-    let mut title = place.store.full_path(place.path);
-    for name in place.names {
-        title.push('/');
-        title.push_str(&String::from_utf8_lossy(name.as_bytes()));
+impl Place<'_> {
+    /// All that decides the bytes of the page, as the text of an entity tag: the place, and the directory, which is the one
+    /// at `below` in the NAR of this hash.
+    pub(super) fn tag(&self, nar_hash: &NarHash, below: &Path) -> String {
+        let mut digest = Context::new(&SHA256);
+        let title = self.title();
+        // None of these holds a zero.
+        for part in
+            [FORM, STYLE.as_bytes(), nar_hash.to_nix32().as_bytes(), below.as_os_str().as_bytes(), title.as_bytes()]
+        {
+            digest.update(part);
+            digest.update(&[0]);
+        }
+        data_encoding::HEXLOWER.encode(&digest.finish().as_ref()[..16])
     }
-    let title = escape(&title);
-    let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
-         </head>\n<body>\n<main>\n<h1>"
-    );
-    crumbs(&mut page, place);
-    page.push_str("</h1>\n<table>\n<tr><th>Name</th><th>Size</th></tr>\n");
-    if !place.names.is_empty() {
-        page.push_str("<tr><td><a href=\"../\">..</a></td><td></td></tr>\n");
+
+    fn title(&self) -> String {
+        let mut title = self.store.full_path(self.path);
+        for name in self.names {
+            title.push('/');
+            title.push_str(&String::from_utf8_lossy(name.as_bytes()));
+        }
+        title
     }
-    for entry in entries {
-        row(&mut page, entry);
+}
+
+/// A page, rendered while it is read: nothing of it is in memory but the names, and the row that is read. A clone begins
+/// where the original is.
+#[derive(Debug, Clone)]
+pub(super) struct Page {
+    directory: Arc<Directory>,
+    names: Arc<Names>,
+    /// The name whose row is next; nothing after the end.
+    next: Option<usize>,
+    /// What has been rendered and not read.
+    text: Bytes,
+}
+
+impl Page {
+    /// The page of a directory with these names.
+    pub(super) fn new(place: &Place<'_>, directory: Arc<Directory>, names: Names) -> Self {
+        let title = escape(&place.title());
+        let mut page = format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
+             </head>\n<body>\n<main>\n<h1>"
+        );
+        crumbs(&mut page, place);
+        page.push_str("</h1>\n<table>\n<tr><th>Name</th><th>Size</th></tr>\n");
+        if !place.names.is_empty() {
+            page.push_str("<tr><td><a href=\"../\">..</a></td><td></td></tr>\n");
+        }
+        Self { directory, names: Arc::new(names), next: Some(0), text: page.into() }
     }
-    page.push_str("</table>\n");
-    if more {
+
+    /// Renders what comes after the row before. Blocks on the disk.
+    fn advance(&mut self) -> io::Result<()> {
+        let Some(at) = self.next else { return Ok(()) };
+        let Some(name) = self.names.nth(at) else {
+            self.next = None;
+            self.text = end(&self.names).into();
+            return Ok(());
+        };
+        let mut text = String::new();
+        // What has just gone has no row.
+        if let Some(kind) = self.directory.entry(name)? {
+            row(&mut text, name, &kind);
+        }
+        self.text = text.into();
+        self.next = Some(at + 1);
+        Ok(())
+    }
+}
+
+impl Read for Page {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.text.is_empty() && self.next.is_some() {
+            self.advance()?;
+        }
+        let read = self.text.len().min(buffer.len());
+        self.text.copy_to_slice(&mut buffer[..read]);
+        Ok(read)
+    }
+}
+
+fn end(names: &Names) -> String {
+    let mut page = String::from("</table>\n");
+    if !names.are_all() {
         // Writing to a string cannot fail.
-        let _ = writeln!(page, "<p>Only {} of its entries are shown.</p>", entries.len());
+        let _ = writeln!(page, "<p>Only {} of its entries are shown.</p>", names.len());
     }
-    page.push_str("</main>\n</body>\n</html>\n");
-    page
+    page + "</main>\n</body>\n</html>\n"
 }
 
 /// The way to the directory; each part but the last is a link up.
@@ -74,7 +147,7 @@ fn crumbs(page: &mut String, place: &Place<'_>) {
     }
 }
 
-fn row(page: &mut String, Entry { name, kind }: &Entry) {
+fn row(page: &mut String, name: &OsStr, kind: &EntryKind) {
     let text = escape(&name.to_string_lossy());
     let href = href(name);
     let _ = match kind {
@@ -129,47 +202,41 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn page(names: &[&[u8]], entries: &[Entry], more: bool) -> String {
+    fn page(names: &[&[u8]]) -> String {
         let names: Vec<_> = names.iter().map(|name| Name::new(name).unwrap()).collect();
         let path = StorePath::from_base_name("lq7lf2dg0c05ibn8r201m1cgdcj5i60a-hello").unwrap();
-        render(&Place { store: &StoreDir::default(), path: &path, names: &names }, entries, more)
+        let mut page = String::new();
+        crumbs(&mut page, &Place { store: &StoreDir::default(), path: &path, names: &names });
+        page
     }
 
-    fn entry(name: &[u8], kind: EntryKind) -> Entry {
-        Entry { name: OsStr::from_bytes(name).to_owned(), kind }
+    fn row_of(name: &[u8], kind: &EntryKind) -> String {
+        let mut text = String::new();
+        row(&mut text, OsStr::from_bytes(name), kind);
+        text
     }
 
     #[test]
     fn breadcrumbs_lead_up_and_stop_at_the_store_path() {
-        let root = page(&[], &[], false);
-        assert!(root.contains("<h1>/nix/store/<bdi>lq7lf2dg0c05ibn8r201m1cgdcj5i60a-hello</bdi></h1>"), "{root}");
-        assert!(!root.contains("href"), "{root}");
-        let below = page(&[b"share", b"man"], &[], false);
+        assert_eq!(page(&[]), "/nix/store/<bdi>lq7lf2dg0c05ibn8r201m1cgdcj5i60a-hello</bdi>");
         let path = "<a href=\"../../\"><bdi>lq7lf2dg0c05ibn8r201m1cgdcj5i60a-hello</bdi></a>";
-        let crumbs = format!("<h1>/nix/store/{path}/<a href=\"../\"><bdi>share</bdi></a>/<bdi>man</bdi></h1>");
-        assert!(below.contains(&crumbs), "{below}");
+        let crumbs = format!("/nix/store/{path}/<a href=\"../\"><bdi>share</bdi></a>/<bdi>man</bdi>");
+        assert_eq!(page(&[b"share", b"man"]), crumbs);
     }
 
     #[test]
     fn each_kind_of_entry_has_its_row() {
-        let page = page(
-            &[],
-            &[
-                entry(b"bin", EntryKind::Directory),
-                entry(b"a b:c%", EntryKind::File(1536)),
-                entry(b"latin-1 \xe9", EntryKind::Symlink("<x>".into())),
-                entry(b"fifo", EntryKind::Other),
-            ],
-            true,
-        );
-        for row in [
-            "<tr><td><a href=\"./bin/\"><bdi>bin</bdi>/</a></td><td></td></tr>",
-            "<tr><td><a href=\"./a%20b%3Ac%25\"><bdi>a b:c%</bdi></a></td><td>1.5 KiB</td></tr>",
-            "<a href=\"./latin-1%20%E9\"><bdi>latin-1 \u{fffd}</bdi></a> &rarr; <bdi>&lt;x&gt;</bdi>",
-            "<tr><td><bdi>fifo</bdi></td><td></td></tr>",
-            "<p>Only 4 of its entries are shown.</p>",
+        for (name, kind, row) in [
+            (&b"bin"[..], EntryKind::Directory, "<a href=\"./bin/\"><bdi>bin</bdi>/</a></td><td>"),
+            (b"a b:c%", EntryKind::File(1536), "<a href=\"./a%20b%3Ac%25\"><bdi>a b:c%</bdi></a></td><td>1.5 KiB"),
+            (
+                b"latin-1 \xe9",
+                EntryKind::Symlink("<x>".into()),
+                "<a href=\"./latin-1%20%E9\"><bdi>latin-1 \u{fffd}</bdi></a> &rarr; <bdi>&lt;x&gt;</bdi></td><td>",
+            ),
+            (b"fifo", EntryKind::Other, "<bdi>fifo</bdi></td><td>"),
         ] {
-            assert!(page.contains(row), "{row} is not in {page}");
+            assert_eq!(row_of(name, &kind), format!("<tr><td>{row}</td></tr>\n"));
         }
     }
 
@@ -192,7 +259,7 @@ mod tests {
         fn no_name_becomes_markup_or_another_url(name in prop::collection::vec(1_u8..=255, 1..40), link: bool) {
             let kind = if link { EntryKind::Symlink(OsStr::from_bytes(&name).to_owned()) } else { EntryKind::File(1) };
             let plain = if link { EntryKind::Symlink("x".into()) } else { EntryKind::File(1) };
-            let (odd, known) = (page(&[], &[entry(&name, kind)], false), page(&[], &[entry(b"x", plain)], false));
+            let (odd, known) = (row_of(&name, &kind), row_of(b"x", &plain));
             for c in ['<', '>', '"', '\''] {
                 prop_assert_eq!(odd.matches(c).count(), known.matches(c).count());
             }

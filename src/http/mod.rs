@@ -15,6 +15,7 @@ mod forwarded;
 mod given_out;
 mod handlers;
 mod html;
+mod listing_body;
 mod origin;
 pub mod range;
 pub mod response;
@@ -173,7 +174,7 @@ impl App {
                 None => response::refusal(StatusCode::NOT_FOUND),
             }),
             // Boxed: what holds a NAR is large, and most requests are for narinfos.
-            Route::Listing { hash } => Box::pin(handlers::listing::respond(self, headers, hash, client)).await,
+            Route::Listing { hash } => Box::pin(handlers::listing::respond(self, head, hash, client)).await,
             Route::CompressedNar { hash, nar_hash, tag } => {
                 Box::pin(handlers::compressed_nar::respond(self, head, hash, nar_hash, tag.as_ref(), client)).await
             }
@@ -193,7 +194,7 @@ impl App {
                 Some(text) => self.text(headers, Keep::AnHour, "application/json", text),
                 None => response::refusal(StatusCode::NOT_FOUND),
             }),
-            Route::Serve(place) => Box::pin(handlers::serve::respond(self, method, headers, &place, client)).await,
+            Route::Serve(place) => Box::pin(handlers::serve::respond(self, head, &place, client)).await,
             Route::Unknown => Ok(response::refusal(StatusCode::NOT_FOUND)),
         }
     }

@@ -1,14 +1,17 @@
-//! Texts that are answered whole: their entity tag, and their encoded form.
+//! Texts: their entity tag, and their encoded form.
 //!
-//! Owns which texts are worth encoding. Nothing of a text is kept: its tag takes less time than looking for one would.
+//! Owns which texts are worth encoding, and the head of one that is rendered while it is sent. Nothing of a text is kept: its
+//! tag takes less time than looking for one would.
 
 use bytes::Bytes;
-use hyper::StatusCode;
-use hyper::header::{ETAG, HeaderMap};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{StatusCode, Version};
 use twox_hash::XxHash3_128;
 
+use super::body::Body;
 use super::coding::{Coding, negotiated};
-use super::compress::Compression;
+use super::compress::{Compression, StreamEncoding};
 use super::response::{self, Keep, Reply};
 
 /// A text that fits into one packet gains nothing from being smaller, in bytes.
@@ -45,4 +48,37 @@ pub(super) fn reply(
         response::set_vary(&mut reply, "accept-encoding");
     }
     reply
+}
+
+/// The head of a text that is rendered while it is sent, with the encoding to send it in; or 304. `tag` is of the characters
+/// of an entity tag, and another one for each other text.
+///
+/// HTTP/1.0 has no chunks, so its text is never encoded: its length can be counted before.
+pub(super) fn streamed(
+    compression: Option<&Compression>,
+    request: &Parts,
+    keep: Keep,
+    kind: &'static str,
+    tag: &str,
+) -> (Reply, Option<StreamEncoding>) {
+    let may_be_encoded = compression.is_some() && request.version > Version::HTTP_10;
+    let encoding =
+        Some(StreamEncoding::FIXED).filter(|_| may_be_encoded && negotiated(&request.headers) == Coding::Zstd);
+    let tag = match encoding {
+        Some(encoding) => response::etag(&format!("{tag}-{}", encoding.tag())),
+        None => response::etag(tag),
+    };
+    let mut reply = if response::is_held(&request.headers, &tag) {
+        response::not_modified(keep, tag)
+    } else {
+        let mut reply = response::reply(StatusCode::OK, keep, Body::empty());
+        response::set(&mut reply, CONTENT_TYPE, HeaderValue::from_static(kind));
+        response::set(&mut reply, ETAG, tag);
+        response::set_coding(&mut reply, if encoding.is_some() { Coding::Zstd } else { Coding::Identity });
+        reply
+    };
+    if compression.is_some() {
+        response::set_vary(&mut reply, "accept-encoding");
+    }
+    (reply, encoding)
 }

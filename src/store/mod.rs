@@ -10,12 +10,14 @@ mod contents;
 mod deadline;
 mod debug_info;
 mod dial;
+mod directory;
 mod error;
 mod flights;
 mod held_back;
 mod info_cache;
 mod lease;
 mod nar;
+mod nar_events;
 mod nar_files;
 mod nar_hashes;
 mod nars;
@@ -49,10 +51,12 @@ use tokio::sync::Semaphore;
 pub use build_log::{BuildLog, LogForm};
 pub use deadline::Step;
 pub use debug_info::{BuildId, InvalidBuildId};
+pub use directory::{Directory, EntryKind, Names};
 pub use error::StoreError;
 pub use nar::Nar;
+pub use nar_events::NarEvents;
 pub use regular_file::RegularFile;
-pub use tree::{Directory, Entry, EntryKind, Found, FoundObject};
+pub use tree::{Found, FoundObject};
 pub use valid_path::{CompactInfo, Signed, ValidPath};
 pub use verdict::Verdict;
 
@@ -321,10 +325,10 @@ impl Store {
         Ok(self.nars.hashed(valid, client).await?.holding(held))
     }
 
-    /// The same for [`Nar::layout`], which may come of what is known already.
-    pub async fn nar_to_index(&self, valid: &Arc<ValidPath>, client: Client) -> Result<Nar, StoreError> {
+    /// Begins to tell what is in the NAR of a valid path, on the terms of [`Self::nar`].
+    pub async fn nar_events(&self, valid: &Arc<ValidPath>, client: Client) -> Result<NarEvents, StoreError> {
         let held = self.hold(valid).await?;
-        Ok(self.nars.to_index(valid, client).await?.holding(held))
+        Ok(NarEvents::of(self.nars.to_index(valid, client).await?.holding(held)))
     }
 
     /// So many bytes of the NAR from `first` on, if the store's files are to be read and no others have to be read first.
@@ -339,7 +343,8 @@ impl Store {
         Some(part.holding(self.hold(valid).await.ok()?))
     }
 
-    /// A NAR that has these bytes: a part of it, where that can be read alone, else all of it.
+    /// A NAR that has these bytes: a part of it, where that can be read alone, else all of it. It is hashed only if they reach
+    /// its end, since nothing is proven before.
     pub async fn nar_part(
         &self,
         valid: &Arc<ValidPath>,

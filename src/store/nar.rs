@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use harmonia_protocol::client::NarStream;
 use harmonia_protocol::hash::NarHash;
-use harmonia_protocol::nar::{Event, Layout, LayoutBuilder, NarError};
+use harmonia_protocol::nar::{Event, Layout};
 use harmonia_protocol::{ClientError, StorePath};
 use ring::digest;
 use tokio::time::Sleep;
@@ -159,7 +159,8 @@ impl Nar {
         self.poll_visiting(context, &mut |_| ())
     }
 
-    fn poll_visiting(
+    /// The next bytes as [`Nar::poll_chunk`], and, of a dump, what is in those that were read for it.
+    pub(super) fn poll_visiting(
         &mut self,
         context: &mut Context<'_>,
         visit: &mut impl FnMut(Event<'_>),
@@ -228,25 +229,17 @@ impl Nar {
         std::future::poll_fn(|context| self.poll_chunk(context)).await
     }
 
-    /// The index of a whole NAR of which nothing has been read: reads it to its proven end, unless it is read from files
-    /// and proven already. `None` if it has more in it than an index holds.
-    pub async fn layout(&mut self) -> Result<Option<Arc<Layout>>, StoreError> {
-        if let Source::Files(files) = &self.source {
-            let layout = Arc::clone(files.layout());
-            match &self.passed {
-                Some(Passed { sha256: None, .. }) => self.check_looks()?,
-                _ => while self.chunk().await?.is_some() {},
-            }
-            return Ok(Some(layout));
+    /// The index of the whole NAR, where that is read from files.
+    pub(super) fn index(&self) -> Option<Arc<Layout>> {
+        match &self.source {
+            Source::Files(files) => Some(Arc::clone(files.layout())),
+            Source::Daemon(_) => None,
         }
-        let mut builder = LayoutBuilder::new();
-        let mut visit = |event: Event<'_>| builder.push(event);
-        while std::future::poll_fn(|context| self.poll_visiting(context, &mut visit)).await?.is_some() {}
-        match builder.finish() {
-            Ok(layout) => Ok(Some(Arc::new(layout))),
-            Err(NarError::TooManyEntries) => Ok(None),
-            Err(error) => Err(ClientError::from(error).into()),
-        }
+    }
+
+    /// Whether its bytes are not hashed, since they have been proven before.
+    pub(super) const fn is_proven(&self) -> bool {
+        matches!(self.passed, Some(Passed { sha256: None, .. }))
     }
 
     fn prove(&mut self) -> Result<(), StoreError> {
@@ -279,7 +272,7 @@ impl Nar {
 
     /// Whether the path looks as it did before: if not, bytes that were not hashed need not be the proven ones, and wrong
     /// ones prove nothing.
-    fn check_looks(&self) -> Result<(), StoreError> {
+    pub(super) fn check_looks(&self) -> Result<(), StoreError> {
         let Claim { path, .. } = &self.claim;
         if self.proven.look(path) == self.seen { Ok(()) } else { Err(StoreError::Changed(path.clone())) }
     }

@@ -2,7 +2,9 @@
 //!
 //! Owns the choice: the daemon's dump, or the store's files (`nar_files`) where the configuration says so and they can be
 //! read. Both are held against the same path info by [`Nar`]. A part of a NAR is read from files only if all of it has been
-//! proven, of a path that looks the same since: else the whole is read and hashed first, once for all who wait.
+//! proven, of a path that looks the same since: else the whole is read and hashed first, once for all who wait. That is
+//! so of a part that reaches the end, which says that the NAR is complete. Of others nothing could be proven where they
+//! come from a dump, so they are not from files either; that the path's size is right and stays so is all that holds.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -53,30 +55,31 @@ impl Nars {
 
     /// All of it, hashed or not as the configuration says.
     pub(super) async fn whole(&self, valid: &ValidPath, client: Client) -> Result<Nar, StoreError> {
-        self.open(valid, self.verify, client).await
+        self.open(valid, Some(self.verify), client).await
     }
 
     /// All of it, hashed.
     pub(super) async fn hashed(&self, valid: &ValidPath, client: Client) -> Result<Nar, StoreError> {
-        self.open(valid, Verify::Always, client).await
+        self.open(valid, Some(Verify::Always), client).await
     }
 
     /// For its index, which takes no more than one proof.
     pub(super) async fn to_index(&self, valid: &ValidPath, client: Client) -> Result<Nar, StoreError> {
-        self.open(valid, Verify::First, client).await
+        self.open(valid, Some(Verify::First), client).await
     }
 
     /// So many bytes from `first` on, if they can be had without reading others.
     pub(super) async fn part_at_hand(&self, valid: &ValidPath, first: u64, length: u64, client: Client) -> Option<Nar> {
         let files = self.files.as_ref()?;
         let claim = Claim::of(valid);
-        let seen = self.proven.look(&claim.path).filter(|seen| self.proven.holds(&claim, *seen))?;
+        let is_end = reaches_end(valid, first, length);
+        let seen = self.proven.look(&claim.path).filter(|seen| !is_end || self.proven.holds(&claim, *seen))?;
         // Why not is told by the other ways to have them.
         let stream = files.open(&claim, Some(seen), true, first..first + length, client).await.ok()??;
         Some(Nar::part(Source::Files(stream), self.terms(claim, Some(seen), true), first, length))
     }
 
-    /// The same, when the whole has been proven; or all of it, if there are only dumps.
+    /// The same, when as much has been proven as has to be; or all of it, if there are only dumps.
     pub(super) async fn part(
         &self,
         valid: &ValidPath,
@@ -84,19 +87,25 @@ impl Nars {
         length: u64,
         client: Client,
     ) -> Result<Nar, StoreError> {
-        if let Some(files) = &self.files {
+        let is_end = reaches_end(valid, first, length);
+        if let Some(files) = self.files.as_ref().filter(|_| is_end) {
             self.prove(files, valid).await?;
         }
         match self.part_at_hand(valid, first, length, client).await {
             Some(part) => Ok(part),
-            None => self.whole(valid, client).await,
+            None => self.open(valid, is_end.then_some(self.verify), client).await,
         }
     }
 
-    async fn open(&self, valid: &ValidPath, verify: Verify, client: Client) -> Result<Nar, StoreError> {
+    /// All of it, hashed as `verify` says, or not at all.
+    async fn open(&self, valid: &ValidPath, verify: Option<Verify>, client: Client) -> Result<Nar, StoreError> {
         let claim = Claim::of(valid);
         let seen = self.proven.look(&claim.path);
-        let is_proven = verify == Verify::First && seen.is_some_and(|seen| self.proven.holds(&claim, seen));
+        let is_proven = match verify {
+            None => true,
+            Some(Verify::First) => seen.is_some_and(|seen| self.proven.holds(&claim, seen)),
+            Some(Verify::Always) => false,
+        };
         let source = self.source(&claim, seen, is_proven, client).await;
         let source = source.inspect_err(|error| {
             self.infos.doubt(claim.path.hash_part(), error);
@@ -149,4 +158,9 @@ impl Nars {
         }
         ticket.arrival().await.unwrap_or(Err(StoreError::GivenUp(hash)))
     }
+}
+
+/// Whether so many bytes from `first` on are all that there are from there.
+fn reaches_end(valid: &ValidPath, first: u64, length: u64) -> bool {
+    first + length == valid.info.nar_size
 }

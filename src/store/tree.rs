@@ -19,10 +19,11 @@ use std::path::{Path, PathBuf};
 
 use harmonia_protocol::nar::Name;
 use harmonia_protocol::{StoreDir, StorePath};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::StoreError;
+use super::directory::{Directory, stat};
 use super::regular_file::{RegularFile, open_configured};
 
 /// Symlinks that are followed for one request: as many as Linux follows.
@@ -31,8 +32,6 @@ const MAX_LINKS: usize = 40;
 const MAX_LEVELS: usize = 128;
 /// Components that a request and the links on its way may have in all.
 const MAX_COMPONENTS: usize = 4096;
-/// Entries of a directory that are shown.
-const MAX_SHOWN: usize = 50_000;
 
 /// What a path leads to.
 #[derive(Debug)]
@@ -53,35 +52,6 @@ pub enum FoundObject {
     File(RegularFile),
     /// A directory.
     Directory(Directory),
-}
-
-/// An open directory of the store.
-#[derive(Debug)]
-pub struct Directory {
-    handle: OwnedFd,
-    path: PathBuf,
-}
-
-/// An entry of a directory.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Entry {
-    /// Its name.
-    pub name: OsString,
-    /// What it is.
-    pub kind: EntryKind,
-}
-
-/// What an entry is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EntryKind {
-    /// A directory.
-    Directory,
-    /// A file of this many bytes.
-    File(u64),
-    /// A symlink to this target.
-    Symlink(OsString),
-    /// Something that no store path should have.
-    Other,
 }
 
 /// Follows `names` from the store path `start`. `logical` is the store directory as links name it, `real` where it is.
@@ -209,7 +179,7 @@ impl Walk<'_> {
         let Some(here) = self.levels.pop() else { return Ok(None) };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::openat(here, ".", flags, Mode::empty())?;
-        Ok(found(&place, FoundObject::Directory(Directory { handle, path: real.join(&place) })))
+        Ok(found(&place, FoundObject::Directory(Directory::new(handle, real.join(&place)))))
     }
 }
 
@@ -217,51 +187,4 @@ fn found(place: &Path, object: FoundObject) -> Option<Found> {
     let mut components = place.components();
     let store_path = StorePath::from_base_name(components.next()?.as_os_str().to_str()?).ok()?;
     Some(Found { store_path, below: components.as_path().to_owned(), object })
-}
-
-/// What has this name, not followed; `None` if nothing has.
-fn stat(directory: &OwnedFd, name: &OsStr) -> Result<Option<Stat>, Errno> {
-    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(stat)),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-impl Directory {
-    /// Its entries by name, at most 50,000 of them, and whether there are more. Blocks on the disk.
-    pub fn entries(&self) -> Result<(Vec<Entry>, bool), StoreError> {
-        self.read().map_err(|errno| StoreError::file(&self.path, &errno.into()))
-    }
-
-    fn read(&self) -> Result<(Vec<Entry>, bool), Errno> {
-        let mut entries = Vec::new();
-        for entry in Dir::read_from(&self.handle)? {
-            let entry = entry?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
-            if name == "." || name == ".." {
-                continue;
-            }
-            if entries.len() == MAX_SHOWN {
-                return Ok((sorted(entries), true));
-            }
-            let Some(stat) = stat(&self.handle, &name)? else { continue };
-            let kind = match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => EntryKind::Directory,
-                FileType::RegularFile => EntryKind::File(u64::try_from(stat.st_size).unwrap_or_default()),
-                FileType::Symlink => {
-                    let target = rustix::fs::readlinkat(&self.handle, &name, Vec::new())?;
-                    EntryKind::Symlink(OsString::from_vec(target.into_bytes()))
-                }
-                _ => EntryKind::Other,
-            };
-            entries.push(Entry { name, kind });
-        }
-        Ok((sorted(entries), false))
-    }
-}
-
-fn sorted(mut entries: Vec<Entry>) -> Vec<Entry> {
-    entries.sort_unstable();
-    entries
 }

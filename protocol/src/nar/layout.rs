@@ -219,17 +219,17 @@ impl<'a> Iterator for Events<'a> {
 
 impl FusedIterator for Events<'_> {}
 
-/// A place between two events of a layout.
+/// A place between two events of a layout, at first before all of them. It borrows nothing.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cursor {
+pub struct Cursor {
     at: usize,
     /// Where each open directory ends.
     open: Vec<usize>,
 }
 
 impl Cursor {
-    /// The event after it, of the layout that all those before were of.
-    pub(super) fn next<'a>(&mut self, layout: &'a Layout) -> Option<Event<'a>> {
+    /// Steps over the event after it, of the layout that all those before were of; `None` at the end.
+    pub fn next<'a>(&mut self, layout: &'a Layout) -> Option<Event<'a>> {
         if self.open.last() == Some(&self.at) {
             self.open.pop();
             return Some(Event::EndDirectory);

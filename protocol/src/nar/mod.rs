@@ -37,7 +37,7 @@ mod segments;
 mod writer;
 
 pub use error::NarError;
-pub use layout::{Events, Layout, LayoutBuilder, MAX_ENTRIES, MAX_TEXT};
+pub use layout::{Cursor, Events, Layout, LayoutBuilder, MAX_ENTRIES, MAX_TEXT};
 pub use name::{MAX_NAME, MAX_TARGET, Name, NameError, Target};
 pub use node::Node;
 pub use parser::{Fed, Parser};

@@ -4,24 +4,29 @@
 //! that its type is what it says, and puts documents into a sandbox of their own (CSP): no script runs, no form is sent,
 //! nothing is loaded from elsewhere, and no other site may frame it.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::Name;
-use hyper::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
-use hyper::{Method, StatusCode};
+use hyper::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode, Version};
 use ring::digest::{SHA256, digest};
 
 use super::super::App;
 use super::super::body::Body;
-use super::super::directory_page::{self, encoded};
+use super::super::directory_page::{self, Page, encoded};
 use super::super::error::HandlerError;
+use super::super::file_body::FileBody;
 use super::super::response::{Keep, Reply, etag, refusal, reply, set, set_length, set_nosniff};
 use super::super::route::{Place, Root};
+use super::super::text::streamed;
 use super::file;
 use crate::client::Client;
+use crate::shares::Share;
 use crate::store::{Directory, Found, FoundObject, StoreError, ValidPath};
 
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -34,8 +39,7 @@ const HTML: &str = "text/html; charset=utf-8";
 /// Answers a request for what is at this place.
 pub(in crate::http) async fn respond(
     app: &App,
-    method: &Method,
-    headers: &HeaderMap,
+    request: &Parts,
     place: &Place,
     client: Client,
 ) -> Result<Reply, HandlerError> {
@@ -47,7 +51,7 @@ pub(in crate::http) async fn respond(
         },
     };
     let mut reply = match valid {
-        Some(valid) => at(app, (method, headers), place, &valid, client).await?,
+        Some(valid) => at(app, request, place, &valid, client).await?,
         None => refusal(StatusCode::NOT_FOUND),
     };
     set_nosniff(&mut reply);
@@ -57,11 +61,12 @@ pub(in crate::http) async fn respond(
 
 async fn at(
     app: &App,
-    (method, headers): (&Method, &HeaderMap),
+    request: &Parts,
     place: &Place,
     valid: &Arc<ValidPath>,
     client: Client,
 ) -> Result<Reply, HandlerError> {
+    let Parts { method, headers, .. } = request;
     let slot = app.files.open(client).await;
     let Some((Found { below, object, .. }, within)) = find(app, valid, &place.names, client).await? else {
         return Ok(refusal(StatusCode::NOT_FOUND));
@@ -90,7 +95,7 @@ async fn at(
                     )?;
                     Ok(typed(reply, HTML))
                 }
-                _ => page(app, headers, place, valid, &directory, client).await,
+                _ => page(app, request, place, valid, (directory, &below, &within), slot, client).await,
             }
         }
     }
@@ -108,23 +113,43 @@ async fn find(
     Ok(serves.then_some((found, within)))
 }
 
-/// Our page of the directory.
+/// Our page of the directory, which is the one at `below` in `within`.
 async fn page(
     app: &App,
-    headers: &HeaderMap,
+    request: &Parts,
     place: &Place,
     valid: &ValidPath,
-    directory: &Directory,
+    (directory, below, within): (Directory, &Path, &ValidPath),
+    slot: Share,
     client: Client,
 ) -> Result<Reply, HandlerError> {
-    let slot = app.files.large(client).await;
-    let page = directory_page::Place { store: app.store.directory(), path: &valid.path, names: &place.names };
-    let reply = tokio::task::block_in_place(|| {
-        let (entries, more) = directory.entries()?;
-        let text = directory_page::render(&page, &entries, more).into();
-        Ok::<_, StoreError>(app.text(headers, Keep::AnHour, HTML, text))
+    let shown = directory_page::Place { store: app.store.directory(), path: &valid.path, names: &place.names };
+    let tag = shown.tag(&within.info.nar_hash, below);
+    let (mut reply, encoding) = streamed(app.compression.as_ref(), request, Keep::AnHour, HTML, &tag);
+    if reply.status() != StatusCode::OK || request.method == Method::HEAD {
+        return Ok(reply);
+    }
+    let slots = vec![slot, app.files.large(client).await];
+    let name = directory.path().clone();
+    let page = tokio::task::block_in_place(|| {
+        let names = directory.names()?;
+        let page = Page::new(&shown, Arc::new(directory), names);
+        if request.version <= Version::HTTP_10 {
+            // Without a length or chunks its end looks like that of a page that was cut.
+            let length =
+                io::copy(&mut page.clone(), &mut io::sink()).map_err(|cause| StoreError::file(&name, &cause))?;
+            set_length(&mut reply, length);
+        }
+        Ok::<_, StoreError>(page)
     })?;
-    Ok(reply.map(|body| body.holding(slot)))
+    let body = match encoding {
+        Some(encoding) => {
+            let page = encoding.reader(page).map_err(|cause| StoreError::file(&name, &cause))?;
+            FileBody::new(page, name, None, Arc::clone(app.files.reads()), slots)
+        }
+        None => FileBody::new(page, name, None, Arc::clone(app.files.reads()), slots),
+    };
+    Ok(reply.map(|_| Body::File(Box::new(body))))
 }
 
 /// To the same place with a slash, so that relative links in its page are right. Relative itself: proxies may have put
