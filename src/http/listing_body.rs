@@ -18,7 +18,7 @@ use harmonia_protocol::nar::{Event, Object};
 use hyper::body::{Body, Frame};
 use zstd::stream::write::Encoder;
 
-use crate::shares::Share;
+use crate::fairness::Permit;
 use crate::store::{NarEvents, StoreError};
 
 /// How long a response waits for the first of its NAR: what goes wrong up to then is told in its head.
@@ -35,12 +35,12 @@ pub struct ListingBody {
     /// What may be sent.
     piece: Vec<u8>,
     /// Kept until the body is gone.
-    _slot: Share,
+    _slot: Permit,
 }
 
 impl ListingBody {
     /// A listing of the NAR of these events, as it is or through `encoder`.
-    pub(super) fn new(events: NarEvents, encoder: Option<Encoder<'static, Vec<u8>>>, slot: Share) -> Self {
+    pub(super) fn new(events: NarEvents, encoder: Option<Encoder<'static, Vec<u8>>>, slot: Permit) -> Self {
         Self { events: Some(events), renderer: Renderer::default(), encoder, piece: Vec::new(), _slot: slot }
     }
 
@@ -86,10 +86,7 @@ impl Body for ListingBody {
         while this.piece.len() < PIECE && this.events.is_some() {
             match this.poll_advance(context) {
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => {
-                    tracing::error!("listing aborted: {error}");
-                    return Poll::Ready(Some(Err(error)));
-                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Poll::Pending if this.piece.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
             }

@@ -26,7 +26,7 @@ use super::super::route::{Place, Root};
 use super::super::text::streamed;
 use super::file;
 use crate::client::Client;
-use crate::shares::Share;
+use crate::fairness::Permit;
 use crate::store::{Directory, Found, FoundObject, StoreError, ValidPath};
 
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -120,7 +120,7 @@ async fn page(
     place: &Place,
     valid: &ValidPath,
     (directory, below, within): (Directory, &Path, &ValidPath),
-    slot: Share,
+    slot: Permit,
     client: Client,
 ) -> Result<Reply, HandlerError> {
     let shown = directory_page::Place { store: app.store.directory(), path: &valid.path, names: &place.names };
