@@ -2,7 +2,8 @@
 //!
 //! The daemon keeps a root for as long as the connection lives that asked for it, and no root can be taken back. So each
 //! generation is a connection: it takes in roots for half a lease and is closed a whole lease later, which makes four
-//! connections at most. A daemon process with its roots costs the host a megabyte.
+//! connections at most. A daemon process with its roots costs the host a megabyte. A generation whose connection ends,
+//! be it because one question was late, gets another, on which its roots are set again.
 //!
 //! Up to 2.3 Nix sets no root while it collects garbage; the exchange then waits, and the generations with it: none ends
 //! before those that are being sent have roots in another. Later releases take a root in the middle of a collection.
@@ -17,7 +18,7 @@ use std::time::Duration;
 use harmonia_protocol::client::Client;
 use harmonia_protocol::error::Step as ClientStep;
 use harmonia_protocol::operation::{AddTempRoot, Opcode, QueryValidPaths};
-use harmonia_protocol::{ClientError, HashPart, StorePath};
+use harmonia_protocol::{ClientError, StorePath};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -52,9 +53,10 @@ pub(super) struct Keeper {
 
 struct Generation {
     number: u64,
-    client: Client<Transport>,
-    /// Its roots, and whether their paths were valid after they had been set.
-    roots: HashMap<HashPart, bool>,
+    /// Nothing before the first root, and after the connection has ended.
+    client: Option<Client<Transport>>,
+    /// Its roots, and whether their paths were valid after they had been set; to be set again without a connection.
+    roots: HashMap<StorePath, bool>,
     /// When it stops taking in roots.
     end: Instant,
 }
@@ -72,22 +74,20 @@ impl Keeper {
     }
 
     /// Ends with the lease.
-    pub(super) async fn run(mut self, mut wishes: mpsc::Receiver<Wish>, mut urgent: mpsc::Receiver<Wish>) {
+    pub(super) async fn run(mut self, wishes: &mut mpsc::Receiver<Wish>, urgent: &mut mpsc::Receiver<Wish>) {
         let mut batch = Vec::new();
         loop {
             let turn = self.next_turn();
             tokio::select! {
                 biased;
                 () = sleep_until(turn) => self.turn().await,
-                () = ended(&mut self.generations) => {
-                    self.lose();
-                    self.turn().await;
-                }
-                count = queued(&mut urgent, &mut wishes, &mut batch) => if count == 0 { return },
+                () = ended(&mut self.generations) => self.turn().await,
+                count = queued(urgent, wishes, &mut batch) => if count == 0 { return },
             }
             self.grant(std::mem::take(&mut batch)).await;
             self.ledger.is_stuck.store(false, Ordering::Relaxed);
-            self.metrics.leased(self.generations.iter().map(|generation| generation.roots.len()).sum());
+            let living = self.generations.iter().filter(|generation| generation.client.is_some());
+            self.metrics.leased(living.map(|generation| generation.roots.len()).sum());
         }
     }
 
@@ -99,13 +99,14 @@ impl Keeper {
         times.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
     }
 
-    /// Ends what is over, after what is being sent has been rooted elsewhere.
+    /// Sets roots again that were lost, and ends what is over, after what is being sent has been rooted elsewhere.
     async fn turn(&mut self) {
         let now = Instant::now();
         self.pause = self.pause.filter(|end| now < *end);
         if self.current().is_some_and(|last| last.end <= now) {
             self.end_intake();
         }
+        self.mend().await;
         loop {
             self.renew().await;
             let mut sending = self.ledger.sending();
@@ -114,7 +115,7 @@ impl Keeper {
                 while self.generations.front().is_some_and(|oldest| oldest.end + self.length <= now) {
                     self.generations.pop_front();
                 }
-                sending.oldest = self.generations.front().map_or_else(|| self.ledger.intake(), |oldest| oldest.number);
+                sending.living = self.living();
                 return;
             }
         }
@@ -135,6 +136,8 @@ impl Keeper {
         let mut wanted = Vec::new();
         let rooted = self.current().map_or(0, |last| last.roots.len());
         wishes.retain(|Wish { valid, waiting }| {
+            #[cfg(test)]
+            assert!(!valid.path.base_name().ends_with("-panics"), "on purpose");
             if self.is_kept(&valid.path) {
                 return true;
             }
@@ -173,55 +176,84 @@ impl Keeper {
         }
         let mut result = self.try_root(paths).await;
         if matches!(&result, Err(error) if error.is_before_reply()) {
-            self.lose();
             result = self.try_root(paths).await;
         }
-        let failure = result.unwrap_or_else(|error| {
-            self.lose();
-            Some(error)
-        });
+        self.ledger.sending().living = self.living();
+        let failure = result.unwrap_or_else(Some);
         let event = if failure.is_some() { LeaseEvent::Failed } else { LeaseEvent::Rooted };
         self.metrics.lease(event, paths.len());
-        match failure {
-            Some(error) => self.fail(&error),
-            None => self.has_complained = false,
-        }
+        self.judge(failure.as_ref());
     }
 
-    /// Why the daemon has refused a root, if it has. An error is one of the connection.
+    /// Why the daemon has refused a root, if it has. An error is one of the connection, which is gone then.
     async fn try_root(&mut self, paths: &[StorePath]) -> Result<Option<StoreError>, StoreError> {
-        let mut generation = self.take_current().await?;
-        let roots: Vec<_> = paths.iter().map(AddTempRoot).collect();
-        let replies = self.pool.call_all(&mut generation.client, &roots).await?;
-        let valid = self.pool.call_on(&mut generation.client, &QueryValidPaths(paths)).await?;
-        let valid: HashSet<_> = valid.into_iter().collect();
-        let mut refusal = None;
-        for (path, reply) in paths.iter().zip(replies) {
-            let is_valid = valid.contains(path);
-            if !is_valid {
-                self.infos.forget(path);
+        let number = self.ledger.intake();
+        let mut generation = match self.generations.pop_back() {
+            Some(last) if last.number == number => last,
+            last => {
+                self.generations.extend(last);
+                Generation { number, client: None, roots: HashMap::new(), end: Instant::now() + self.length / 2 }
             }
-            match reply {
-                Ok(()) => _ = generation.roots.insert(path.hash_part(), is_valid),
-                Err(error) => {
-                    let during = ClientStep::Operation(Opcode::AddTempRoot);
-                    refusal = Some(ClientError::Daemon { during, error }.into());
+        };
+        let result = self.root_in(&mut generation, paths).await;
+        self.generations.push_back(generation);
+        result
+    }
+
+    async fn root_in(
+        &self,
+        generation: &mut Generation,
+        paths: &[StorePath],
+    ) -> Result<Option<StoreError>, StoreError> {
+        let (mut client, lost) = match generation.client.take() {
+            Some(client) => (client, Vec::new()),
+            None => (self.pool.dial().await?, generation.roots.keys().cloned().collect()),
+        };
+        let mut refusal = None;
+        for paths in lost.chunks(BATCH).chain([paths]) {
+            let roots: Vec<_> = paths.iter().map(AddTempRoot).collect();
+            let replies = self.pool.call_all(&mut client, &roots).await?;
+            let valid = self.pool.call_on(&mut client, &QueryValidPaths(paths)).await?;
+            let valid: HashSet<_> = valid.into_iter().collect();
+            for (path, reply) in paths.iter().zip(replies) {
+                let is_valid = valid.contains(path);
+                if !is_valid {
+                    self.infos.forget(path);
+                }
+                match reply {
+                    Ok(()) => _ = generation.roots.insert(path.clone(), is_valid),
+                    Err(error) => {
+                        generation.roots.remove(path);
+                        let during = ClientStep::Operation(Opcode::AddTempRoot);
+                        refusal = Some(ClientError::Daemon { during, error }.into());
+                    }
                 }
             }
         }
-        self.generations.push_back(generation);
+        generation.client = Some(client);
         Ok(refusal)
     }
 
-    /// The generation that takes in roots, which is to be put back; without that its connection is closed.
-    async fn take_current(&mut self) -> Result<Generation, StoreError> {
-        let number = self.ledger.intake();
-        match self.generations.pop_back() {
-            Some(last) if last.number == number => return Ok(last),
-            last => self.generations.extend(last),
+    /// Sets the roots again of generations whose connection has ended, the latest first.
+    async fn mend(&mut self) {
+        self.generations.retain(|generation| generation.client.is_some() || !generation.roots.is_empty());
+        self.ledger.sending().living = self.living();
+        while self.pause.is_none() {
+            let lost = self.generations.iter().rposition(|generation| generation.client.is_none());
+            let Some((at, mut generation)) = lost.and_then(|at| Some((at, self.generations.remove(at)?))) else {
+                return;
+            };
+            let result = self.root_in(&mut generation, &[]).await;
+            self.generations.insert(at, generation);
+            self.ledger.sending().living = self.living();
+            self.judge(result.unwrap_or_else(Some).as_ref());
         }
-        let client = self.pool.dial().await?;
-        Ok(Generation { number, client, roots: HashMap::new(), end: Instant::now() + self.length / 2 })
+    }
+
+    /// The generations whose roots hold.
+    fn living(&self) -> Vec<u64> {
+        let living = self.generations.iter().filter(|generation| generation.client.is_some());
+        living.map(|generation| generation.number).collect()
     }
 
     fn current(&self) -> Option<&Generation> {
@@ -230,12 +262,17 @@ impl Keeper {
 
     /// Whether it has a root in the generation of now.
     fn is_rooted(&self, path: &StorePath) -> bool {
-        self.current().is_some_and(|last| last.roots.contains_key(&path.hash_part()))
+        self.root_of(path).is_some()
     }
 
     /// Whether it was also valid then. What was not may be by now, and is rooted again.
     fn is_kept(&self, path: &StorePath) -> bool {
-        self.current().is_some_and(|last| last.roots.get(&path.hash_part()).is_some_and(|is_valid| *is_valid))
+        self.root_of(path) == Some(true)
+    }
+
+    fn root_of(&self, path: &StorePath) -> Option<bool> {
+        let living = self.current().filter(|last| last.client.is_some())?;
+        living.roots.get(path).copied()
     }
 
     /// From now on roots are set in the next generation, so that every path that is given out is wished for again.
@@ -243,11 +280,11 @@ impl Keeper {
         self.ledger.intake.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection has ended, be it by the end of its daemon, and with it, for all that is known, the others.
-    fn lose(&mut self) {
-        self.generations.clear();
-        self.end_intake();
-        self.ledger.sending().oldest = self.ledger.intake();
+    fn judge(&mut self, failure: Option<&StoreError>) {
+        match failure {
+            Some(error) => self.fail(error),
+            None => self.has_complained = false,
+        }
     }
 
     /// Leaves the daemon alone for a while. That it is not there is told by those whose questions it does not answer.
@@ -268,11 +305,12 @@ async fn queued(urgent: &mut mpsc::Receiver<Wish>, wishes: &mut mpsc::Receiver<W
     .await
 }
 
-/// Ready when a connection has ended.
+/// Ready when connections have ended, which are gone then.
 async fn ended(generations: &mut VecDeque<Generation>) {
     poll_fn(|context| {
-        let has_ended = generations.iter_mut().any(|generation| generation.client.poll_end(context).is_ready());
-        if has_ended { Poll::Ready(()) } else { Poll::Pending }
+        let mut ended = |client: &mut Client<Transport>| client.poll_end(context).is_ready();
+        let lost = generations.iter_mut().filter_map(|generation| generation.client.take_if(&mut ended)).count();
+        if lost > 0 { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }

@@ -10,6 +10,7 @@
 //! - What is being sent lives for as long as that takes, however old its generation is: it is rooted again in each new one.
 //! - After a root is set the daemon is asked whether the path is still valid. What is not is forgotten, so that the next
 //!   one who asks is told the truth.
+//! - Roots whose connection ends are set again on another, with their time as it was; others are not touched.
 //! - Without roots everything works as with a lease of 0: whoever is late finds the path gone.
 
 mod keeper;
@@ -28,6 +29,7 @@ use super::info_cache::InfoCache;
 use super::pool::Pool;
 use super::{StoreError, ValidPath};
 use crate::metrics::{LeaseEvent, Metrics};
+use crate::supervisor::supervise;
 use keeper::Keeper;
 
 /// Paths that wait for their roots. The daemon roots them faster than it answers for them, so that even a crawl does not
@@ -46,9 +48,9 @@ impl Mark {
         self.0.load(Ordering::Relaxed) >> 1 == generation
     }
 
-    fn is_rooted_since(&self, generation: u64) -> bool {
+    fn is_rooted_in(&self, generations: &[u64]) -> bool {
         let mark = self.0.load(Ordering::Relaxed);
-        mark & 1 == 1 && mark >> 1 >= generation
+        mark & 1 == 1 && generations.contains(&(mark >> 1))
     }
 
     /// Whether it was of another generation until now.
@@ -95,18 +97,24 @@ struct Ledger {
 struct Sending {
     /// How many NARs of each path are being sent.
     paths: HashMap<StorePath, usize>,
-    /// The oldest generation whose roots hold. Under this lock, so that no NAR begins by one that is just ending.
-    oldest: u64,
+    /// The generations whose roots hold. Under this lock, so that no NAR begins by one that is just ending.
+    living: Vec<u64>,
 }
 
 impl Ledger {
     fn new() -> Self {
-        let sending = Mutex::new(Sending { paths: HashMap::new(), oldest: 1 });
+        let sending = Mutex::new(Sending { paths: HashMap::new(), living: Vec::new() });
         Self { intake: AtomicU64::new(1), sending, is_stuck: AtomicBool::new(false) }
     }
 
     fn intake(&self) -> u64 {
         self.intake.load(Ordering::Relaxed)
+    }
+
+    /// Every root is gone, as at the beginning: each path that is given out is wished for again.
+    fn start_over(&self) {
+        self.sending().living.clear();
+        self.intake.fetch_add(1, Ordering::Relaxed);
     }
 
     fn sending(&self) -> MutexGuard<'_, Sending> {
@@ -120,8 +128,21 @@ impl Lease {
         let ledger = Arc::new(Ledger::new());
         let (wishes, queue) = mpsc::channel(QUEUE);
         let (urgent, urgent_queue) = mpsc::channel(URGENT_QUEUE);
-        let keeper = Keeper::new(length, Arc::clone(&ledger), Arc::clone(pool), Arc::clone(infos), Arc::clone(metrics));
-        tokio::spawn(keeper.run(queue, urgent_queue));
+        let queues = Arc::new(tokio::sync::Mutex::new((queue, urgent_queue)));
+        supervise("gc lease", {
+            let (ledger, pool) = (Arc::clone(&ledger), Arc::clone(pool));
+            let (infos, metrics) = (Arc::clone(infos), Arc::clone(metrics));
+            move || {
+                ledger.start_over();
+                let (ledger, pool) = (Arc::clone(&ledger), Arc::clone(&pool));
+                let keeper = Keeper::new(length, ledger, pool, Arc::clone(&infos), Arc::clone(&metrics));
+                let queues = Arc::clone(&queues);
+                async move {
+                    let (wishes, urgent) = &mut *queues.lock().await;
+                    keeper.run(wishes, urgent).await;
+                }
+            }
+        });
         Self { ledger, wishes, urgent, metrics: Arc::clone(metrics) }
     }
 
@@ -145,7 +166,7 @@ impl Lease {
         let is_rooted = {
             let mut sending = self.ledger.sending();
             *sending.paths.entry(held.path.clone()).or_default() += 1;
-            valid.mark.is_rooted_since(sending.oldest)
+            valid.mark.is_rooted_in(&sending.living)
         };
         if is_rooted {
             return Ok(held);

@@ -22,6 +22,8 @@ struct Stage {
     most_connections: Mutex<usize>,
     is_silent: AtomicBool,
     refuses: AtomicBool,
+    /// Whether it leaves open which paths are valid.
+    is_late: AtomicBool,
     /// The one path that is not valid.
     invalid: Mutex<String>,
     /// Ends all connections when it is told to.
@@ -72,6 +74,11 @@ impl Stage {
                     }
                 }
                 31 => {
+                    if self.is_late.load(Ordering::Relaxed) {
+                        // To the end of the connection.
+                        stream.read_to_end(&mut Vec::new()).await?;
+                        return Ok(());
+                    }
                     let mut valid = Vec::new();
                     for _ in 0..stream.read_u64_le().await? {
                         let path = read_string(stream).await?;
@@ -256,16 +263,62 @@ async fn a_daemon_that_sets_no_root_now_is_waited_for_by_one_nar_and_keeps_the_r
 }
 
 #[tokio::test(start_paused = true)]
-async fn roots_that_ended_with_their_daemon_are_set_again() {
+async fn roots_that_ended_with_their_daemon_are_set_again_and_live_no_longer_for_that() {
     let (_directory, store, stage) = staged();
-    let (sent, known) = (numbered(1), numbered(2));
+    let (sent, known, older) = (numbered(1), numbered(2), numbered(3));
+    give_out(&store, &older).await;
+    let begin = Instant::now();
+    sleep(LENGTH / 2).await;
     give_out(&store, &known).await;
     let _held = lease(&store).hold(&sent).await.unwrap();
     stage.restart.notify_waiters();
     sleep(Duration::from_millis(1)).await;
-    assert!(stage.has_root(&sent) && !stage.has_root(&known));
+    assert!([&sent, &known, &older].iter().all(|path| stage.has_root(path)));
+    let count = stage.count();
     give_out(&store, &known).await;
-    assert!(stage.has_root(&known));
+    drop(lease(&store).hold(&known).await.unwrap());
+    assert_eq!(stage.count(), count, "what had a root again got another");
+    sleep((LENGTH * 3 / 2).saturating_sub(begin.elapsed()) + SECOND).await;
+    assert!(stage.has_root(&sent) && stage.has_root(&known) && !stage.has_root(&older));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_costs_no_root_of_another_connection_and_those_of_its_own_are_set_again() {
+    let (_directory, store, stage) = staged();
+    let (older, known, new) = (numbered(1), numbered(2), numbered(3));
+    give_out(&store, &older).await;
+    sleep(LENGTH / 2).await;
+    give_out(&store, &known).await;
+    stage.is_late.store(true, Ordering::Relaxed);
+    lease(&store).extend(&new);
+    let is_first = |number: &usize| *number == 0;
+    while stage.has_root(&known) {
+        assert!(stage.has_root(&older) && stage.roots.lock().unwrap().keys().any(is_first));
+        sleep(SECOND).await;
+    }
+    stage.is_late.store(false, Ordering::Relaxed);
+    let begin = Instant::now();
+    while !stage.has_root(&known) {
+        assert!(stage.has_root(&older) && stage.roots.lock().unwrap().keys().any(is_first));
+        sleep(SECOND).await;
+    }
+    assert!(begin.elapsed() <= keeper::PAUSE + SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_panics_begins_anew() {
+    let (_directory, store, stage) = staged();
+    let path = numbered(1);
+    give_out(&store, &path).await;
+    let panics = StorePath::from_base_name(&format!("{:032}-panics", 2)).unwrap();
+    lease(&store).extend(&Arc::new(valid(panics)));
+    while stage.connections() > 0 {
+        sleep(SECOND / 10).await;
+    }
+    sleep(2 * SECOND).await;
+    give_out(&store, &path).await;
+    let _held = lease(&store).hold(&path).await.unwrap();
+    assert!(stage.has_root(&path));
 }
 
 #[tokio::test(start_paused = true)]
