@@ -4,7 +4,7 @@ vcl 4.1;
 # where it is elsewhere. The storage is an option of varnishd and has to be larger than the largest NAR, e.g.
 #   varnishd -a :80 -f /etc/varnish/harmonia.vcl -s file,/var/lib/varnish/harmonia.bin,50G
 # What is kept and for how long is harmonia's to say, by Cache-Control: NARs a year, narinfos and listings an hour, 404
-# and 503 never. Varnish accepts no coding but gzip, which harmonia does not have: there is one copy of everything,
+# and errors never. Varnish accepts no coding but gzip, which harmonia does not have: there is one copy of everything,
 # uncoded, and every download can be resumed; with enable_compression a narinfo is kept for each User-Agent (Vary).
 # tests/varnish.rs runs varnishd with this file.
 
@@ -46,7 +46,7 @@ sub vcl_backend_response {
 }
 
 sub vcl_deliver {
-    # Nix resumes a download only where the latest answer had it, be it the 503 below.
+    # Nix resumes a download only where the latest answer had it, be it the 502 below.
     set resp.http.Accept-Ranges = "bytes";
     if (obj.hits > 0) {
         set resp.http.X-Cache-Status = "HIT";
@@ -55,9 +55,10 @@ sub vcl_deliver {
     }
 }
 
-# Varnish's own 503, where harmonia cannot be reached.
+# Where harmonia cannot be reached. Varnish's own status would be 503, for which Nix from 2.35 on waits for a minute before
+# it goes on to another cache.
 sub vcl_backend_error {
-    set beresp.http.Retry-After = "5";
+    set beresp.status = 502;
     set beresp.http.Cache-Control = "no-store";
     set beresp.ttl = 0s;
     set beresp.grace = 0s;

@@ -201,6 +201,7 @@ pub struct Metrics {
     in_flight: Gauge,
     operations: Family<OperationLabels, Counter>,
     dials: Family<ResultLabel, Counter>,
+    daemon_up: Gauge,
     max_sizes: Family<PoolLabel, Gauge>,
     sizes: Family<PoolLabel, Gauge>,
     in_use: Family<PoolLabel, Gauge>,
@@ -233,6 +234,8 @@ impl Default for Metrics {
         r.register("daemon_operations", help, operations.clone());
         let dials = Family::default();
         r.register("daemon_dials", "Attempts to make a connection to nix-daemon", dials.clone());
+        let daemon_up = Gauge::default();
+        r.register("daemon_up", "Whether the last attempt to connect to nix-daemon succeeded", daemon_up.clone());
         let mut pool = |name, help| {
             let family = Family::default();
             registry.register(name, help, Family::clone(&family));
@@ -265,6 +268,7 @@ impl Default for Metrics {
             in_flight,
             operations,
             dials,
+            daemon_up,
             max_sizes,
             sizes,
             in_use,
@@ -312,6 +316,11 @@ impl Metrics {
     /// A connection to the daemon has been made, or could not be.
     pub fn dial(&self, result: Outcome) {
         self.dials.get_or_create(&ResultLabel { result: result.label() }).inc();
+    }
+
+    /// The last attempt to connect to the daemon has succeeded, or not.
+    pub fn daemon_up(&self, is_up: bool) {
+        self.daemon_up.set(is_up.into());
     }
 
     /// How a pool is used now.

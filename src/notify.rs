@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::client::Client;
 use crate::http::App;
+use crate::http::error::HandlerError;
 
 /// What the watchdog asks: it is answered without the daemon, whose absence is no reason to be restarted.
 const QUESTION: &str = "/nix-cache-info";
@@ -27,6 +28,19 @@ pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!("cannot read the clock for the service manager: {error}"),
+    }
+}
+
+/// Tells whether the daemon is there, at each change, for `systemctl status`; without an end.
+pub async fn status(app: Arc<App>) {
+    let mut changes = app.store().outage();
+    loop {
+        let outage = changes.borrow_and_update().as_ref().map(|outage| HandlerError::from(outage.error.clone()));
+        let phrase = outage.map_or("serving", |error| error.trouble().0.phrase());
+        tell(&[NotifyState::Status(phrase)]);
+        if changes.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -162,6 +162,7 @@ fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
     });
     supervise("memory", memory::give_back);
     supervise_with(app, "watchdog", notify::watchdog);
+    supervise_with(app, "status", notify::status);
     supervise_with(app, "indexes", |app| async move { app.store().make_indexes().await });
     supervise_with(app, "paths held back", |app| async move { app.store().watch_held_back().await });
     supervise_with(app, "narinfos ahead", |app| async move { app.sign_ahead().await });

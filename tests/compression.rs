@@ -172,12 +172,12 @@ fn a_long_narinfo_is_coded_and_a_short_one_is_not() {
 }
 
 #[test]
-fn s65_a_503_has_no_body_to_be_coded() {
+fn s65_a_502_has_no_body_to_be_coded() {
     let daemon = ScriptedDaemon::start(Script::greeting(Answer::then_hang_up([])));
     let harmonia = Harmonia::start(&format!("{}enable_compression = true\n", daemon.config()));
     for url in [nar_url("regular"), narinfo_url("many-references")] {
         let response = harmonia.http().get_with(&url, &[ZSTD]);
-        assert_eq!((response.status, response.body.len(), is_coded(&response)), (503, 0, false), "{url}");
+        assert_eq!((response.status, response.body.len(), is_coded(&response)), (502, 0, false), "{url}");
     }
 }
 

@@ -27,9 +27,9 @@ fn nix_daemon_on_pipes_serves_the_same_narinfos_and_nars() {
 }
 
 #[test]
-fn a_program_that_ends_at_once_is_503() {
+fn a_program_that_ends_at_once_is_502() {
     let harmonia = Harmonia::start("daemon_command = [\"/bin/false\"]\n");
-    assert_eq!(harmonia.http().get(&served::narinfo_url("regular")).status, 503);
+    assert_eq!(harmonia.http().get(&served::narinfo_url("regular")).status, 502);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Daemons that greet, answer or vanish wrongly: every request ends in a 503 that says nothing, with the reason in the
+//! Daemons that greet, answer or vanish wrongly: every request ends in a 502 that says nothing, with the reason in the
 //! log, and never in a 404. Statement 28 of the conformance list, and the 404s of 26.
 //!
 //! Replies that are merely late are not here: the deadlines are 10 s to 60 s.
@@ -22,18 +22,19 @@ const MAGIC: u64 = 0x6478_696f;
 const HUGE: u64 = 1 << 62;
 
 fn is_unavailable(response: &Response, case: &str) {
-    assert_eq!(response.status, 503, "{case}");
+    assert_eq!(response.status, 502, "{case}");
     assert_eq!(response.body, b"", "{case}");
     for (name, value) in [("accept-ranges", "bytes"), ("cache-control", "no-store"), ("content-length", "0")] {
         assert_eq!(response.header(name), Some(value), "{case}");
     }
-    assert!(response.header("retry-after").unwrap().parse::<u32>().is_ok(), "{case}");
+    // Nix from 2.35 on waits for as long as that says, at each of five attempts.
+    assert_eq!(response.header("retry-after"), None, "{case}");
     assert!(!response.header("x-request-id").unwrap().is_empty(), "{case}");
     assert_eq!(response.header("content-encoding"), None, "{case}");
 }
 
 #[test]
-fn s28_a_daemon_that_greets_wrongly_is_503_and_the_log_says_why() {
+fn s28_a_daemon_that_greets_wrongly_is_502_and_the_log_says_why() {
     let versioned = |version| Wire::new().number(MAGIC).number(version);
     let to_the_release = || versioned(0x126).number(0);
     let user = Command::new("id").arg("-un").output().unwrap().stdout;
@@ -104,7 +105,7 @@ fn malformed(item: &StoreItem) -> Vec<(&'static str, Question, Answer)> {
 }
 
 #[test]
-fn s28_a_daemon_that_answers_wrongly_is_503_and_the_server_goes_on() {
+fn s28_a_daemon_that_answers_wrongly_is_502_and_the_server_goes_on() {
     let item = StoreItem::file(b"behind bad answers");
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config_without_cache());
@@ -136,7 +137,7 @@ fn s28_a_daemons_words_are_in_the_log_and_not_in_the_answer() {
 }
 
 #[test]
-fn s28_an_end_at_any_byte_of_a_reply_is_503() {
+fn s28_an_end_at_any_byte_of_a_reply_is_502() {
     let mut item = StoreItem::file(b"cut short");
     item.references = vec![item.path.clone()];
     item.signatures = vec!["key:AAAA".to_owned()];
@@ -186,7 +187,7 @@ fn a_daemon_that_logs_much_is_listened_to_up_to_a_bound() {
     let item = StoreItem::file(b"behind much talk");
     let line = Wire::new().number(NEXT).string("copying path '/nix/store/x'...").done();
     let endless = Wire::new().number(NEXT).string(vec![b'x'; 1 << 20]).done();
-    for (spam, status) in [(line.repeat(20_000), 200), (endless.repeat(65), 503)] {
+    for (spam, status) in [(line.repeat(20_000), 200), (endless.repeat(65), 502)] {
         let good = item.clone();
         let daemon = ScriptedDaemon::start(Script::answering(move |question| {
             let Answer { bytes, .. } = good.answer(question);
@@ -267,7 +268,7 @@ fn a_question_without_an_answer_holds_up_no_other() {
 }
 
 #[test]
-fn s28_a_missing_socket_is_503_in_bounded_time_and_what_appears_is_used() {
+fn s28_a_missing_socket_is_502_in_bounded_time_and_what_appears_is_used() {
     let item = StoreItem::file(b"late");
     let socket = scratch::fresh_dir().join("socket");
     let harmonia = Harmonia::start(&format!("daemon_socket = \"{}\"\n", socket.display()));

@@ -1,5 +1,5 @@
 //! Real daemons that go away under load, come back as another release, or refuse us for a while: no 404 for a valid path,
-//! 503 meanwhile, `/ready` says why, and the first question after the return is answered.
+//! 502 meanwhile, `/ready` says why, and the first question after the return is answered.
 
 use std::fs;
 use std::path::PathBuf;
@@ -54,10 +54,7 @@ impl<'a> Load<'a> {
                     assert!(response.body == self.body, "{}: a wrong body", self.url);
                     &self.served
                 }
-                Ok(response) if response.status == 503 => {
-                    assert!(response.header("retry-after").is_some());
-                    &self.unavailable
-                }
+                Ok(response) if response.status == 502 => &self.unavailable,
                 Ok(response) if response.complete || response.status != 200 => {
                     panic!("{}: {}", self.url, response.status);
                 }
@@ -134,7 +131,7 @@ fn goes_away_and_comes_back(before: Release, after: Release) {
         known.await_served();
         for server in [&remembering, &forgetting] {
             is_not_ready(server.http(), "the nix daemon is unreachable");
-            assert_eq!(server.http().get(&narinfo_url(&never_asked)).status, 503);
+            assert_eq!(server.http().get(&narinfo_url(&never_asked)).status, 502);
         }
         daemon.restart(after);
         for server in [&remembering, &forgetting] {
@@ -167,7 +164,7 @@ fn s28_a_daemon_that_is_upgraded_under_load_is_spoken_to_as_what_it_is() {
 }
 
 #[test]
-fn s28_a_daemon_that_refuses_us_for_a_while_is_503_and_what_is_known_is_served() {
+fn s28_a_daemon_that_refuses_us_for_a_while_is_502_and_what_is_known_is_served() {
     for release in Release::ALL {
         let mut daemon = Daemon::start(release);
         let (known, unknown) =
@@ -181,7 +178,7 @@ fn s28_a_daemon_that_refuses_us_for_a_while_is_503_and_what_is_known_is_served()
         daemon.stop();
         daemon.restart(release);
         is_not_ready(http, "the nix daemon refuses this user");
-        assert_eq!(http.get(&narinfo_url(&unknown)).status, 503, "{release}");
+        assert_eq!(http.get(&narinfo_url(&unknown)).status, 502, "{release}");
         assert_eq!(http.get(&narinfo_url(&known)).body, narinfo.body, "{release}");
         harmonia.logged("in allowed-users of nix.conf?");
         fs::write(&file, allowing).unwrap();
@@ -215,5 +212,5 @@ fn nars_that_are_kept_outlive_the_daemon() {
     assert!(http.get(&plain).body == nar);
     assert!(http.get_with(&plain, &[("Range", "bytes=9-")]).body == nar[9..]);
     // A listing is made of the daemon's dump.
-    assert_eq!(http.get(&format!("/{}.ls", hash_part(&path))).status, 503);
+    assert_eq!(http.get(&format!("/{}.ls", hash_part(&path))).status, 502);
 }

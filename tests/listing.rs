@@ -137,12 +137,12 @@ fn a_listing_is_coded_for_those_who_accept_it() {
 }
 
 #[test]
-fn a_nar_of_another_hash_has_no_listing_but_a_503() {
+fn a_nar_of_another_hash_has_no_listing_but_a_502() {
     let mut item = StoreItem::file(b"contents");
     item.nar_hash = "0".repeat(64);
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
     let response = harmonia.http().get(&format!("/{}.ls", item.hash_part()));
-    assert_eq!((response.status, response.body.len()), (503, 0));
+    assert_eq!((response.status, response.body.len()), (502, 0));
     assert!(matches!(daemon.seen().asked[..], [_, _, Question::Nar(_)]));
 }

@@ -54,8 +54,8 @@ fn a_daemon_that_reports_an_error_writes_no_line_of_its_own() {
         _ => item.answer(question),
     }));
     let harmonia = talkative(&daemon.config());
-    assert_eq!(harmonia.http().get(&StoreItem::file(b"").narinfo_url()).status, 503);
-    harmonia.logged("answered 503");
+    assert_eq!(harmonia.http().get(&StoreItem::file(b"").narinfo_url()).status, 502);
+    harmonia.logged("answered 502");
     is_honest(&harmonia.log());
 }
 

@@ -11,6 +11,7 @@ mod cache_info;
 mod check;
 mod chroot_store;
 mod client_commands;
+mod client_outages;
 mod client_releases;
 mod compression;
 mod corpora;

@@ -137,14 +137,14 @@ fn a_daemon_that_errs_or_is_not_there_is_counted() {
     let daemon = ScriptedDaemon::start(Script::answering(|_| Wire::new().error("no").into()));
     let harmonia = Harmonia::start(&daemon.config());
     let http = harmonia.http();
-    assert_eq!(http.get(&item.narinfo_url()).status, 503);
+    assert_eq!(http.get(&item.narinfo_url()).status, 502);
     let text = metrics(http);
     let failed = r#"harmonia_daemon_operations_total{op="QueryPathFromHashPart",result="error"}"#;
     assert_eq!(value(&text, failed), Some(1.0), "{text}");
 
     let refusing = ScriptedDaemon::start(Script::greeting(Answer::then_hang_up([])));
     let harmonia = Harmonia::start(&refusing.config());
-    assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 503);
+    assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 502);
     let text = metrics(harmonia.http());
     assert!(value(&text, r#"harmonia_daemon_dials_total{result="error"}"#) >= Some(1.0), "{text}");
     assert_eq!(value(&text, r#"harmonia_daemon_dials_total{result="ok"}"#), Some(0.0), "{text}");

@@ -164,8 +164,8 @@ fn what_is_no_file_directory_or_symlink_is_an_error_and_not_waited_for() {
     let inside = Scene::new("");
     fifo(&inside.place.join("b/fifo"));
     for scene in [alone, inside] {
-        assert_eq!(scene.harmonia.http().get(&scene.item.nar_url()).status, 503);
-        assert_eq!(scene.part(1), 503);
+        assert_eq!(scene.harmonia.http().get(&scene.item.nar_url()).status, 502);
+        assert_eq!(scene.part(1), 502);
         scene.harmonia.logged("no nar can hold it");
         assert_eq!(scene.asked_for_nars(), 0);
     }
@@ -187,7 +187,7 @@ fn files_that_are_not_what_the_daemon_says_are_never_a_whole_nar_nor_a_part() {
     for length in [5, 400_000] {
         let scene = Scene::new("");
         fs::write(scene.place.join("a/file"), vec![b'a'; length]).unwrap();
-        assert_eq!(scene.harmonia.http().get(&scene.item.nar_url()).status, 503, "{length}");
+        assert_eq!(scene.harmonia.http().get(&scene.item.nar_url()).status, 502, "{length}");
         assert_eq!((scene.part(1), scene.asked_for_nars()), (404, 0), "{length}");
     }
 }

@@ -151,7 +151,7 @@ fn an_error_is_for_those_who_waited_and_no_others() {
         let waiting: Vec<_> = (0..8).map(|_| scope.spawn(|| http.get(&url).status)).collect();
         await_value(http, MISSES, 8.0);
         drop(release);
-        assert!(waiting.into_iter().all(|thread| thread.join().unwrap() == 503));
+        assert!(waiting.into_iter().all(|thread| thread.join().unwrap() == 502));
     });
     assert_eq!(daemon.seen().asked.len(), 1);
     daemon.play(item.script());
@@ -200,10 +200,10 @@ fn what_is_still_there_is_served_whatever_its_age_while_the_daemon_is_silent() {
     assert_eq!(daemon.seen().asked.len(), 3, "with a ttl of 0 each request asks");
     daemon.play(Script::answering(|_| Answer::then_hang_up([])));
     assert_eq!(statuses(http, &url, 3), [200; 3]);
-    harmonia.logged("WARN what is known of paths that are still there is used for 10s: ");
-    assert_eq!(http.get("/11111111111111111111111111111111.narinfo").status, 503);
+    harmonia.logged("WARN what is known of paths that are still there is used until the nix daemon answers: ");
+    assert_eq!(http.get("/11111111111111111111111111111111.narinfo").status, 502);
     fs::remove_file(place).unwrap();
-    assert_eq!(http.get(&url).status, 503);
+    assert_eq!(http.get(&url).status, 502);
 
     // Not so where the daemon does answer.
     let (_place, _) = visible(&item);
@@ -221,7 +221,7 @@ fn what_is_not_visible_here_is_asked_about_when_it_is_old_or_its_nar_fails() {
     let harmonia = Harmonia::start(&format!("{}narinfo_cache.ttl = 0\n", daemon.config()));
     assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200);
     daemon.play(Script::answering(|_| Answer::then_hang_up([])));
-    assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 503);
+    assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 502);
 
     // In place of the end of the log lines, and after it.
     for refusal in [Wire::new().error("deleted"), Wire::new().number(LAST).error("deleted")] {
@@ -234,7 +234,7 @@ fn what_is_not_visible_here_is_asked_about_when_it_is_old_or_its_nar_fails() {
             Question::Nar(_) => Wire::new().raw(&refusal).into(),
             _ => Wire::new().number(LAST).number(0).into(),
         }));
-        assert_eq!(http.get(&item.nar_url()).status, 503);
+        assert_eq!(http.get(&item.nar_url()).status, 502);
         assert_eq!(http.get(&item.nar_url()).status, 404);
         assert_eq!(http.get(&item.narinfo_url()).status, 404);
     }

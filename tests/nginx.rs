@@ -112,8 +112,8 @@ fn a_head_of_a_nar_through_nginx_reads_none() {
 }
 
 #[test]
-fn nginx_keeps_no_404_nor_503() {
-    proxied::keeps_no_404_nor_503::<Nginx>();
+fn nginx_keeps_no_404_nor_502() {
+    proxied::keeps_no_404_nor_502::<Nginx>();
 }
 
 #[test]

@@ -31,9 +31,11 @@ fn next(manager: &UnixDatagram) -> String {
     String::from_utf8(message[..length].to_vec()).unwrap()
 }
 
-/// The next message but those of the watchdog.
+/// The next message but those of the watchdog and what `systemctl status` shows.
 fn next_event(manager: &UnixDatagram) -> String {
-    std::iter::repeat_with(|| next(manager)).find(|message| message != "WATCHDOG=1\n").unwrap()
+    std::iter::repeat_with(|| next(manager))
+        .find(|message| message != "WATCHDOG=1\n" && !message.starts_with("STATUS="))
+        .unwrap()
 }
 
 #[test]

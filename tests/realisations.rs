@@ -262,10 +262,10 @@ fn an_error_of_the_daemon_is_no_404() {
     let daemon = ScriptedDaemon::start(Script::answering(|_| Wire::new().error("database is busy").into()));
     let harmonia = Harmonia::start(&daemon.config());
     let url = format!("/realisations/sha256:{}!out.doi", "0".repeat(64));
-    assert_eq!(harmonia.http().get(&url).status, 503);
+    assert_eq!(harmonia.http().get(&url).status, 502);
 
     let of_another = r#"{"id":"sha256:00!out","outPath":"zyxwvsrqpnmlkjihgfdcba9876543210-x","signatures":[]}"#;
     let answer = move || Wire::new().number(LAST).strings(&[of_another]).into();
     daemon.play(Script::answering(move |_| answer()));
-    assert_eq!(harmonia.http().get(&url).status, 503);
+    assert_eq!(harmonia.http().get(&url).status, 502);
 }

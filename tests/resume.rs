@@ -39,12 +39,12 @@ fn finishes(release: Release) {
 }
 
 #[test]
-fn s43_nix_2_8_finishes_after_four_cuts_and_after_a_503_in_the_middle() {
+fn s43_nix_2_8_finishes_after_four_cuts_and_after_a_502_in_the_middle() {
     finishes(Release::Nix2_8);
 }
 
 #[test]
-fn s43_nix_2_34_finishes_after_four_cuts_and_after_a_503_in_the_middle() {
+fn s43_nix_2_34_finishes_after_four_cuts_and_after_a_502_in_the_middle() {
     finishes(Release::Nix2_34);
 }
 

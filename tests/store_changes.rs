@@ -96,7 +96,7 @@ fn narinfos_that_are_known_outlive_the_daemon() {
     for harmonia in &servers {
         assert_eq!(harmonia.http().get(&url(&known)).status, 200);
         for path in [&unknown, &deleted] {
-            assert_eq!(harmonia.http().get(&url(path)).status, 503, "{path}");
+            assert_eq!(harmonia.http().get(&url(path)).status, 502, "{path}");
         }
     }
 }

@@ -76,8 +76,8 @@ fn a_head_of_a_nar_through_varnish_reads_none() {
 }
 
 #[test]
-fn varnish_keeps_no_404_nor_503() {
-    proxied::keeps_no_404_nor_503::<Varnish>();
+fn varnish_keeps_no_404_nor_502() {
+    proxied::keeps_no_404_nor_502::<Varnish>();
 }
 
 #[test]
@@ -86,12 +86,12 @@ fn a_nar_that_was_cut_is_neither_whole_nor_kept_behind_varnish() {
 }
 
 #[test]
-fn without_harmonia_varnish_says_503_so_that_downloads_are_resumed_later() {
+fn without_harmonia_varnish_says_502_so_that_downloads_are_resumed_later() {
     let item = StoreItem::file(b"not now");
     let Chain { proxy: varnish, daemon: _daemon, harmonia } = Chain::<Varnish>::before(item.script());
     drop(harmonia);
     let response = varnish.http().get_with(&item.nar_url(), &[("Range", "bytes=1-")]);
-    assert_eq!((response.status, response.header("accept-ranges")), (503, Some("bytes")));
+    assert_eq!((response.status, response.header("accept-ranges")), (502, Some("bytes")));
     assert_eq!((response.header("content-encoding"), response.body.len()), (None, 0));
 }
 

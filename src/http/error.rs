@@ -1,10 +1,11 @@
 //! From errors to statuses.
 
 use harmonia_protocol::narinfo::NarInfoError;
+use hyper::StatusCode;
 use tracing::Level;
 
 use crate::nar_cache::FillError;
-use crate::store::StoreError;
+use crate::store::{Step, StoreError};
 
 /// Why a handler has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +65,32 @@ impl Trouble {
 }
 
 impl HandlerError {
-    /// Every one of these is answered 503, since none says that a path is not valid, but for
-    /// [`StoreError::NotValid`]; they differ in the log.
+    /// The status of the response. None of these errors says that a path is not valid but [`StoreError::NotValid`], so
+    /// that clients are to try again, or another cache.
+    ///
+    /// Trouble with the daemon is 502. Nix from 2.35 on takes a 503 for a limit on requests: it waits for 25 s to 78 s in
+    /// all before it goes on to another cache, where five 502 take it a second; earlier releases make no difference. So
+    /// 503 is for what passes by waiting: too much at once, an index that is being made, a file.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Store(StoreError::NotValid(_)) => StatusCode::NOT_FOUND,
+            Self::Store(StoreError::Late(Step::FreeConnection | Step::FreeNarStream | Step::Compressing)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            _ => match self.trouble().0 {
+                Trouble::Files => StatusCode::SERVICE_UNAVAILABLE,
+                Trouble::Unreachable
+                | Trouble::Refused
+                | Trouble::Late
+                | Trouble::OtherStore
+                | Trouble::Daemon
+                | Trouble::Path => StatusCode::BAD_GATEWAY,
+            },
+        }
+    }
+
+    /// What kind of trouble it is, and how bad.
     #[must_use]
     pub const fn trouble(&self) -> (Trouble, Level) {
         match self {

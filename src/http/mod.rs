@@ -152,8 +152,10 @@ impl App {
         let client = forwarded::behind(client, &head.headers);
         let reply = match self.route(head, route, client).await {
             Ok(reply) => reply,
-            Err(HandlerError::Store(StoreError::NotValid(_))) => response::refusal(StatusCode::NOT_FOUND),
-            Err(error) => response::unavailable(&self.troubles.report(head.uri.path(), 503, &error)),
+            Err(error) => match error.status() {
+                StatusCode::NOT_FOUND => response::refusal(StatusCode::NOT_FOUND),
+                status => response::unavailable(status, &self.troubles.report(head.uri.path(), status, &error)),
+            },
         };
         let (version, status) = (head.version, reply.status().as_u16());
         tracing::debug!(method = %head.method, target = ?head.uri.path(), ?version, status, "request");

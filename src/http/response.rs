@@ -39,8 +39,9 @@ impl Keep {
     }
 }
 
-/// How long a client should wait before it asks a daemon again that could not answer.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+/// How long a client should wait before it asks again for what was too much. Nix from 2.35 on waits for that long and
+/// then as long as it thinks right, which is seconds.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// What browsers show and do not offer to save.
 pub const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
@@ -160,11 +161,11 @@ pub fn method_not_allowed() -> Reply {
     reply
 }
 
-/// 503: we cannot say now. Without a body, because Nix up to 2.33 decodes the answer to its next attempt as it
+/// 502 or 503: we cannot say now. Without a body, because Nix up to 2.33 decodes the answer to its next attempt as it
 /// decoded this one's; the request's id leads to the log.
 #[must_use]
-pub fn unavailable(request_id: &str) -> Reply {
-    let mut reply = reply(StatusCode::SERVICE_UNAVAILABLE, Keep::Not, Body::empty());
+pub fn unavailable(status: StatusCode, request_id: &str) -> Reply {
+    let mut reply = reply(status, Keep::Not, Body::empty());
     set_length(&mut reply, 0);
     set_retry(&mut reply, request_id);
     reply
@@ -179,7 +180,10 @@ pub fn not_ready(phrase: &str, request_id: &str) -> Reply {
 }
 
 fn set_retry(reply: &mut Reply, request_id: &str) {
-    set(reply, RETRY_AFTER, RETRY_AFTER_SECONDS);
+    // With a 502 it would make the attempts of Nix from 2.35 on last longer, which is what the 502 is for.
+    if reply.status() == StatusCode::SERVICE_UNAVAILABLE {
+        set(reply, RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
     if let Ok(id) = HeaderValue::from_str(request_id) {
         set(reply, HeaderName::from_static("x-request-id"), id);
     }

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hyper::StatusCode;
 use tracing::Level;
 
 use super::error::{HandlerError, Trouble};
@@ -29,10 +30,10 @@ enum Event {
 impl TroubleLog {
     /// Reports the error of a request for `target` that is answered `status`, and returns the request's id, which the
     /// response carries and the log names.
-    pub(super) fn report(&self, target: &str, status: u16, error: &HandlerError) -> String {
+    pub(super) fn report(&self, target: &str, status: StatusCode, error: &HandlerError) -> String {
         let id = format!("{:x}-{:x}", std::process::id(), self.requests.fetch_add(1, Ordering::Relaxed));
         // Debug formatting of the target: a client cannot forge a line.
-        self.log(Event::Unanswered, &format_args!("request {id} for {target:?} answered {status}"), error);
+        self.log(Event::Unanswered, &format_args!("request {id} for {target:?} answered {}", status.as_u16()), error);
         id
     }
 

@@ -16,7 +16,7 @@ pub enum Step {
     FreeConnection,
     /// Waiting for a connection to read a NAR on, which others may hold for as long as their clients take.
     FreeNarStream,
-    /// Connecting to the daemon's socket, with retries.
+    /// Connecting to the daemon's socket, with retries: a daemon that restarts is away for that long.
     Connect,
     /// An exchange with the daemon. SQLite may be busy for long, but not longer.
     Daemon(ClientStep),
@@ -35,7 +35,9 @@ impl Step {
         Duration::from_secs(match self {
             // Those who ask have a deadline too, and learn nothing when it passes first.
             Self::Readiness => 3,
-            Self::Connect => 5,
+            // A restart of 5 s, and the pauses between attempts. Nix up to 2.34 tries again for 4 s, later releases for
+            // one: that alone does not reach.
+            Self::Connect => 6,
             Self::FreeConnection | Self::Daemon(ClientStep::Handshake) => 10,
             // Nix up to 2.3 sets no root while it collects garbage; nobody waits for that.
             Self::Daemon(ClientStep::Operation(Opcode::AddTempRoot)) => 600,

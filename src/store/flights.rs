@@ -2,18 +2,27 @@
 //!
 //! A flight has a key; whoever asks about the key while it is under way waits for it. A flight belongs to nobody who
 //! waits: it runs in a task of its own, so that a client that goes away takes nothing from the others, and it ends early
-//! only when nobody waits any more.
+//! only when nobody waits any more. It tells who waits, so that its work can have the turn of each of them.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+
+use crate::client::Client;
 
 /// The flights that are under way.
 #[derive(Debug)]
-pub(super) struct Flights<K, T>(Mutex<HashMap<K, watch::Sender<Option<T>>>>);
+pub(super) struct Flights<K, T>(Mutex<HashMap<K, Boarding<T>>>);
+
+/// Where those who ask join a flight.
+#[derive(Debug)]
+struct Boarding<T> {
+    outcome: watch::Sender<Option<T>>,
+    clients: mpsc::UnboundedSender<Client>,
+}
 
 /// A place among those who wait.
 #[derive(Debug)]
@@ -25,6 +34,7 @@ pub(super) struct Flight<K: Eq + Hash, T> {
     flights: Arc<Flights<K, T>>,
     key: K,
     sender: watch::Sender<Option<T>>,
+    clients: mpsc::UnboundedReceiver<Client>,
 }
 
 impl<K: Copy + Eq + Hash, T: Clone> Flights<K, T> {
@@ -32,18 +42,22 @@ impl<K: Copy + Eq + Hash, T: Clone> Flights<K, T> {
         Arc::new(Self(Mutex::default()))
     }
 
-    /// A ticket for the flight about `key`, and the flight itself if it is not under way yet.
-    pub(super) fn board(self: &Arc<Self>, key: K) -> (Ticket<T>, Option<Flight<K, T>>) {
+    /// A client's ticket for the flight about `key`, and the flight itself if it is not under way yet.
+    pub(super) fn board(self: &Arc<Self>, key: K, client: Client) -> (Ticket<T>, Option<Flight<K, T>>) {
         let mut flights = self.locked();
-        if let Some(sender) = flights.get(&key) {
-            return (Ticket(sender.subscribe()), None);
+        if let Some(boarding) = flights.get(&key) {
+            // A flight that has had its turn needs no other.
+            let _ = boarding.clients.send(client);
+            return (Ticket(boarding.outcome.subscribe()), None);
         }
         let (sender, receiver) = watch::channel(None);
-        flights.insert(key, sender.clone());
-        (Ticket(receiver), Some(Flight { flights: Arc::clone(self), key, sender }))
+        let (joining, clients) = mpsc::unbounded_channel();
+        let _ = joining.send(client);
+        flights.insert(key, Boarding { outcome: sender.clone(), clients: joining });
+        (Ticket(receiver), Some(Flight { flights: Arc::clone(self), key, sender, clients }))
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<K, watch::Sender<Option<T>>>> {
+    fn locked(&self) -> MutexGuard<'_, HashMap<K, Boarding<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -57,6 +71,12 @@ impl<T: Clone> Ticket<T> {
 }
 
 impl<K: Copy + Eq + Hash, T: Clone> Flight<K, T> {
+    /// The clients that wait for it, each as it comes, from the first on. To be taken once.
+    pub(super) fn clients(&mut self) -> mpsc::UnboundedReceiver<Client> {
+        let (_, none) = mpsc::unbounded_channel();
+        std::mem::replace(&mut self.clients, none)
+    }
+
     /// Tells all who wait. Whoever asks from now on begins another flight.
     pub(super) fn land(self, outcome: T) {
         self.flights.locked().remove(&self.key);
@@ -89,7 +109,7 @@ impl<K: Eq + Hash, T> Drop for Flight<K, T> {
     fn drop(&mut self) {
         let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
         // After a landing there may already be another flight.
-        if flights.get(&self.key).is_some_and(|sender| sender.same_channel(&self.sender)) {
+        if flights.get(&self.key).is_some_and(|it| it.outcome.same_channel(&self.sender)) {
             flights.remove(&self.key);
         }
     }
@@ -102,21 +122,21 @@ mod tests {
     #[tokio::test]
     async fn all_who_wait_get_what_one_flight_brings() {
         let flights = Flights::new();
-        let (first, flight) = flights.board(1);
+        let (first, flight) = flights.board(1, Client::Server);
         let flight = flight.unwrap();
-        let (second, none) = flights.board(1);
-        let (_, other) = flights.board(2);
+        let (second, none) = flights.board(1, Client::Server);
+        let (_, other) = flights.board(2, Client::Server);
         assert!(none.is_none() && other.is_some());
         flight.land("landed");
         assert_eq!((first.arrival().await, second.arrival().await), (Some("landed"), Some("landed")));
-        assert!(flights.board(1).1.is_some(), "it is boarded after it has landed");
+        assert!(flights.board(1, Client::Server).1.is_some(), "it is boarded after it has landed");
     }
 
     #[tokio::test]
     async fn a_flight_goes_on_while_anybody_waits_and_no_longer() {
         let flights = Flights::new();
-        let (first, flight) = flights.board(1);
-        let (second, _) = flights.board(1);
+        let (first, flight) = flights.board(1, Client::Server);
+        let (second, _) = flights.board(1, Client::Server);
         let (gone, is_gone) = tokio::sync::oneshot::channel::<()>();
         let task = tokio::spawn(flight.unwrap().fly(async move {
             let _gone = gone;
@@ -124,19 +144,19 @@ mod tests {
         }));
         drop(first);
         tokio::task::yield_now().await;
-        assert!(!task.is_finished() && flights.board(1).1.is_none());
+        assert!(!task.is_finished() && flights.board(1, Client::Server).1.is_none());
         drop(second);
         task.await.unwrap();
         assert!(is_gone.await.is_err(), "its work was not dropped");
-        assert!(flights.board(1).1.is_some());
+        assert!(flights.board(1, Client::Server).1.is_some());
     }
 
     #[tokio::test]
     async fn those_who_wait_for_a_flight_that_falls_are_sent_away() {
         let flights = Flights::<_, ()>::new();
-        let (ticket, flight) = flights.board(1);
+        let (ticket, flight) = flights.board(1, Client::Server);
         let task = tokio::spawn(flight.unwrap().fly(async { panic!("on purpose") }));
         assert_eq!(ticket.arrival().await, None);
-        assert!(task.await.is_err() && flights.board(1).1.is_some());
+        assert!(task.await.is_err() && flights.board(1, Client::Server).1.is_some());
     }
 }

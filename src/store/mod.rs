@@ -46,11 +46,12 @@ use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart, Qu
 use harmonia_protocol::realisation::{DerivationOutput, Realisation};
 use harmonia_protocol::signature_set::KnownKeys;
 use harmonia_protocol::{HashPart, StoreDir, StorePath};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 pub use build_log::{BuildLog, LogForm};
 pub use deadline::Step;
 pub use debug_info::{BuildId, InvalidBuildId};
+pub use dial::Outage;
 pub use directory::{Directory, EntryKind, Names};
 pub use error::StoreError;
 pub use nar::Nar;
@@ -104,7 +105,7 @@ impl Store {
     /// A store whose daemon is reached as `config` says; nothing is connected yet. Must be called in a runtime.
     pub fn new(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, BuildError> {
         let directory = config.virtual_nix_store.clone();
-        let dialer = Arc::new(Dialer::new(config.daemon.address.clone(), directory.clone(), Arc::clone(metrics)));
+        let dialer = Dialer::new(config.daemon.address.clone(), directory.clone(), Arc::clone(metrics));
         let pool = Pool::new(&dialer, config.max_metadata_connections, config.max_nar_streams, Arc::clone(metrics))?;
         let pool = Arc::new(pool);
         let here = |place: &Option<PathBuf>| place.clone().unwrap_or_else(|| NOWHERE.into());
@@ -153,6 +154,12 @@ impl Store {
     /// Connects, if there is no idle connection, and returns what was agreed on with the daemon.
     pub async fn session(&self) -> Result<Session, StoreError> {
         self.pool.session().await
+    }
+
+    /// Tells whether the daemon was there when a connection to it was last attempted, and of changes.
+    #[must_use]
+    pub fn outage(&self) -> watch::Receiver<Option<Outage>> {
+        self.pool.outage()
     }
 
     /// Brings the metrics of connections and memory up to date.

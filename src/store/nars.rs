@@ -144,7 +144,7 @@ impl Nars {
             return Ok(());
         }
         let hash = claim.path.hash_part();
-        let (ticket, flight) = self.proving.board(hash);
+        let (ticket, flight) = self.proving.board(hash, Client::Server);
         if let Some(flight) = flight {
             let (files, terms) = (Arc::clone(files), self.terms(claim.clone(), seen, false));
             tokio::spawn(flight.fly(async move {

@@ -19,8 +19,9 @@ use harmonia_protocol::handshake::Session;
 use harmonia_protocol::operation::{Opcode, Operation};
 use harmonia_protocol::signature_set::KnownKeys;
 use harmonia_protocol::stderr::DaemonError;
+use tokio::sync::{mpsc, watch};
 
-use super::dial::Dialer;
+use super::dial::{Dialer, Outage};
 use super::error::outcome;
 use super::transport::Transport;
 use super::{Step, StoreError};
@@ -107,21 +108,19 @@ impl Pool {
         })
     }
 
-    /// Asks one question for a client. If the connection turns out to be dead before a byte of the reply has come, the question is
-    /// asked once more on a fresh one: none of the operations of a cache does anything twice.
+    /// Asks one question for a client.
     pub(super) async fn call<O: Operation>(&self, client: Client, operation: &O) -> Result<O::Reply, StoreError> {
-        match self.call_once(client, operation).await {
-            Err(error) if error.is_before_reply() => {
-                self.questions.discard_idle();
-                self.call_once(client, operation).await
-            }
-            result => result,
-        }
+        let place = self.questions.place(self.questions.places.acquire(client, 1)).await?;
+        Questions { connection: None, pool: self, _place: place }.call(operation).await
     }
 
-    async fn call_once<O: Operation>(&self, client: Client, operation: &O) -> Result<O::Reply, StoreError> {
-        let mut loan = self.questions.loan(client).await?;
-        self.call_on(&mut loan, operation).await
+    /// Waits for the turn of whichever of these clients is first, to ask questions for all of them.
+    pub(super) async fn questions_for_any(
+        &self,
+        clients: mpsc::UnboundedReceiver<Client>,
+    ) -> Result<Questions<'_>, StoreError> {
+        let place = self.questions.place(self.questions.places.acquire_for_any(clients, 1)).await?;
+        Ok(Questions { connection: None, pool: self, _place: place })
     }
 
     /// Asks one question on this connection.
@@ -220,13 +219,56 @@ impl Pool {
         }
     }
 
+    /// Tells whether connections can be made.
+    pub(super) fn outage(&self) -> watch::Receiver<Option<Outage>> {
+        self.dialer.outage()
+    }
+
     /// Why no connection can be made, if the last attempt failed; it may be one of several before a dial gives up.
     pub(super) fn trouble(&self) -> Option<StoreError> {
         self.dialer.trouble()
     }
 
+    /// How many wait for a connection for questions.
+    #[cfg(test)]
+    pub(super) fn waiting_for_questions(&self) -> usize {
+        self.questions.places.waiting()
+    }
+
     pub(super) async fn session(&self) -> Result<Session, StoreError> {
         Ok(self.questions.loan(Client::Server).await?.session().clone())
+    }
+}
+
+/// A turn, in which questions are asked one after the other.
+pub(super) struct Questions<'p> {
+    // First: it is there again when its place is.
+    connection: Option<Object<Manager>>,
+    pool: &'p Pool,
+    _place: Permit,
+}
+
+impl Questions<'_> {
+    /// Asks one question. If the connection turns out to be dead before a byte of the reply has come, the question is
+    /// asked once more on a fresh one: none of the operations of a cache does anything twice.
+    pub(super) async fn call<O: Operation>(&mut self, operation: &O) -> Result<O::Reply, StoreError> {
+        match self.call_once(operation).await {
+            Err(error) if error.is_before_reply() => {
+                self.pool.questions.discard_idle();
+                self.call_once(operation).await
+            }
+            result => result,
+        }
+    }
+
+    async fn call_once<O: Operation>(&mut self, operation: &O) -> Result<O::Reply, StoreError> {
+        // One that is out of step makes way first, since there are no more than places.
+        self.connection.take_if(|connection| !connection.is_idle());
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(self.pool.questions.connection().await?),
+        };
+        self.pool.call_on(connection, operation).await
     }
 }
 
@@ -257,17 +299,25 @@ impl Connections {
     }
 
     async fn loan(&self, client: Client) -> Result<Loan, StoreError> {
-        let late = StoreError::Late(self.wait);
-        let place = tokio::time::timeout(self.wait.deadline(), self.places.acquire(client, 1)).await;
-        let place = place.map_err(|_| late.clone())?;
-        let connection = self.pool.get().await.map_err(|error| match error {
+        let place = self.place(self.places.acquire(client, 1)).await?;
+        Ok(Loan { connection: self.connection().await?, _place: place })
+    }
+
+    /// Waits for a place, but not for long.
+    async fn place(&self, taking: impl Future<Output = Permit>) -> Result<Permit, StoreError> {
+        let place = tokio::time::timeout(self.wait.deadline(), taking).await;
+        place.map_err(|_| StoreError::Late(self.wait))
+    }
+
+    /// A connection for who has a place.
+    async fn connection(&self) -> Result<Object<Manager>, StoreError> {
+        self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => error,
             PoolError::Timeout(_)
             | PoolError::Closed
             | PoolError::NoRuntimeSpecified
-            | PoolError::PostCreateHook(_) => late,
-        })?;
-        Ok(Loan { connection, _place: place })
+            | PoolError::PostCreateHook(_) => StoreError::Late(self.wait),
+        })
     }
 
     /// Where one idle connection has died, the others have: the daemon was restarted.

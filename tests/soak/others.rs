@@ -79,7 +79,7 @@ fn is_right(world: &World, path: &TruePath, then: super::truth::Then, status: u1
             assert!(!path.valid_since(then), "{} is 404, but valid", path.nar_url());
             count(&world.tally.not_found);
         }
-        503 => count(&world.tally.unavailable),
+        502 | 503 => count(&world.tally.unavailable),
         other => panic!("{}: {other}", path.nar_url()),
     }
 }

@@ -49,11 +49,11 @@ impl Http {
         self.ask("HEAD", path, &[])
     }
 
-    /// GET of what cannot be had: a 503, or an answer that breaks off. Gives what came of the body. Even the head may be
+    /// GET of what cannot be had: a 502 or 503, or an answer that breaks off. Gives what came of the body. Even the head may be
     /// lost, when the break comes before it is written.
     pub(crate) fn get_failing(self, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
         match self.request(self.head_of("GET", path, headers).as_bytes()) {
-            Ok(response) if response.status == 503 => response.body,
+            Ok(response) if matches!(response.status, 502 | 503) => response.body,
             Ok(response) if response.complete => panic!("{path}: {} with a complete body", response.status),
             Ok(response) => {
                 assert!(matches!(response.status, 200 | 206), "{path}: {}", response.status);

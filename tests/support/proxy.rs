@@ -17,7 +17,7 @@ const PIECE: usize = 64 << 10;
 pub(crate) enum Fault {
     /// After this many bytes of the response the connection is cut.
     Cut(u64),
-    /// A 503 with `Accept-Ranges`, as harmonia gives it.
+    /// A 502 with `Accept-Ranges`, as harmonia gives it.
     Unavailable,
 }
 
@@ -100,7 +100,7 @@ impl Plan {
         let is_nar = head.starts_with("GET /nar/");
         let fault = if is_nar { self.fault(&head) } else { None };
         if let Some(Fault::Unavailable) = fault {
-            let answer = "HTTP/1.1 503 Service Unavailable\r\nAccept-Ranges: bytes\r\nContent-Length: 0\r\n\
+            let answer = "HTTP/1.1 502 Bad Gateway\r\nAccept-Ranges: bytes\r\nContent-Length: 0\r\n\
                           Connection: close\r\n\r\n";
             return client.write_all(answer.as_bytes());
         }

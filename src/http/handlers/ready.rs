@@ -1,5 +1,7 @@
 //! `/ready`: whether a request for a path would be answered now, for load balancers and for people.
 
+use hyper::StatusCode;
+
 use super::super::App;
 use super::super::error::HandlerError;
 use super::super::response::{Reply, not_ready, plain};
@@ -8,6 +10,9 @@ use super::super::response::{Reply, not_ready, plain};
 pub(in crate::http) async fn respond(app: &App) -> Reply {
     match app.store.answers().await.map_err(HandlerError::from) {
         Ok(()) => plain("ready"),
-        Err(error) => not_ready(error.trouble().0.phrase(), &app.troubles.report("/ready", 503, &error)),
+        Err(error) => {
+            let id = app.troubles.report("/ready", StatusCode::SERVICE_UNAVAILABLE, &error);
+            not_ready(error.trouble().0.phrase(), &id)
+        }
     }
 }

@@ -17,6 +17,7 @@ use harmonia_protocol::{HashPart, StorePath};
 use tokio::sync::mpsc;
 
 use super::{Answer, InfoCache, locked};
+use crate::client::Client;
 use crate::store::flights::Flight;
 use crate::store::{StoreError, ValidPath};
 
@@ -171,7 +172,7 @@ impl InfoCache {
     /// Asks about those that nobody is asking about; those are returned that were not known.
     async fn ask_batch(&self, paths: Vec<StorePath>) -> Result<Vec<Arc<ValidPath>>, StoreError> {
         let mut loan = self.pool.spare(BUSY_ATTEMPTS, BUSY_PAUSE).await?;
-        let board = |path: StorePath| Some((self.flights.board(path.hash_part()).1?, path));
+        let board = |path: StorePath| Some((self.flights.board(path.hash_part(), Client::Server).1?, path));
         let (flights, paths): (Vec<Flight<HashPart, Answer>>, Vec<StorePath>) =
             paths.into_iter().filter_map(board).unzip();
         let circumstances = self.circumstances(paths.clone()).await;

@@ -23,10 +23,11 @@ use std::time::Duration;
 use harmonia_protocol::operation::{QueryPathFromHashPart, QueryPathInfo};
 use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::{HashPart, StorePath};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::flights::Flights;
-use super::pool::Pool;
+use super::pool::{Pool, Questions};
 use super::sighting::Sighting;
 use super::{Signed, StoreError, ValidPath};
 use crate::bounded::Bounded;
@@ -55,7 +56,7 @@ pub(super) struct InfoCache {
     known: Mutex<Bounded<HashPart, Known>>,
     flights: Arc<Flights<HashPart, Answer>>,
     ahead: Ahead,
-    /// Until when nothing is asked where an old answer would do.
+    /// Until when nothing is asked where an old answer would do; something since the daemon last did not answer.
     pause: Mutex<Option<Instant>>,
     metrics: Arc<Metrics>,
 }
@@ -191,7 +192,10 @@ impl InfoCache {
     async fn refreshed(self: &Arc<Self>, hash: HashPart, old: Arc<ValidPath>, client: Client) -> Answer {
         if !self.is_paused() {
             match timeout(PATIENCE, self.ask(hash, Some(Arc::clone(&old)), client)).await {
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => {
+                    *locked(&self.pause) = None;
+                    return Ok(answer);
+                }
                 Ok(Err(error)) if error.is_silence() => self.pause(&error),
                 // Of this path only; others are still worth asking about. The metrics count it.
                 Ok(Err(error)) => tracing::debug!(path = %old.path, "the path info in use stays: {error}"),
@@ -207,50 +211,55 @@ impl InfoCache {
     }
 
     fn pause(&self, why: &dyn std::fmt::Display) {
-        let end = locked(&self.pause).replace(Instant::now() + PAUSE);
-        if end.is_none_or(|end| end < Instant::now()) {
-            tracing::warn!("what is known of paths that are still there is used for {PAUSE:?}: {why}");
+        let before = locked(&self.pause).replace(Instant::now() + PAUSE);
+        if before.is_none() {
+            tracing::warn!("what is known of paths that are still there is used until the nix daemon answers: {why}");
         }
     }
 
     /// Asks the daemon, or waits for an answer that somebody has asked for already. `hint` spares a question.
     pub(super) async fn ask(self: &Arc<Self>, hash: HashPart, hint: Option<Arc<ValidPath>>, client: Client) -> Answer {
-        let mut boarded = self.flights.board(hash);
         self.metrics.looked_up(Lookup::Miss);
         for _ in 0..ATTEMPTS {
-            let (ticket, flight) = boarded;
-            if let Some(flight) = flight {
-                let (this, hint) = (Arc::clone(self), hint.clone());
-                tokio::spawn(async move { flight.fly(this.question(hash, hint, client)).await });
+            let (ticket, flight) = self.flights.board(hash, client);
+            if let Some(mut flight) = flight {
+                let (this, hint, clients) = (Arc::clone(self), hint.clone(), flight.clients());
+                tokio::spawn(async move { flight.fly(this.question(hash, hint, clients)).await });
             }
             if let Some(answer) = ticket.arrival().await {
                 return answer;
             }
-            boarded = self.flights.board(hash);
         }
         Err(StoreError::GivenUp(hash))
     }
 
-    async fn question(&self, hash: HashPart, hint: Option<Arc<ValidPath>>, client: Client) -> Answer {
+    /// Asks by the turn of whichever of these clients is first.
+    async fn question(
+        &self,
+        hash: HashPart,
+        hint: Option<Arc<ValidPath>>,
+        clients: mpsc::UnboundedReceiver<Client>,
+    ) -> Answer {
+        let mut questions = self.pool.questions_for_any(clients).await?;
         if let Some(hint) = hint {
             // Most often it is as it was.
-            if let Some(valid) = self.info(hint.path.clone(), client).await? {
+            if let Some(valid) = self.info(hint.path.clone(), &mut questions).await? {
                 return Ok(Some(valid));
             }
         }
-        let Some(path) = self.pool.call(client, &QueryPathFromHashPart(hash)).await? else {
+        let Some(path) = questions.call(&QueryPathFromHashPart(hash)).await? else {
             self.known().remove(&hash);
             return Ok(None);
         };
         if path.hash_part() != hash {
             return Err(StoreError::AnotherPath { asked: hash, answered: path });
         }
-        self.info(path, client).await
+        self.info(path, &mut questions).await
     }
 
-    async fn info(&self, path: StorePath, client: Client) -> Answer {
+    async fn info(&self, path: StorePath, questions: &mut Questions<'_>) -> Answer {
         let circumstances = self.circumstances(vec![path.clone()]).await.pop();
-        let info = self.pool.call(client, &QueryPathInfo(&path)).await?;
+        let info = questions.call(&QueryPathInfo(&path)).await?;
         self.learn(path, info, circumstances)
     }
 

@@ -8,7 +8,7 @@ use tokio::time::advance;
 
 use super::*;
 use crate::store::Store;
-use crate::store::tests::{HASH, LAST, bytes, store};
+use crate::store::tests::{GREETING, HASH, LAST, bytes, store, store_after};
 
 const NAME: &str = "path";
 /// The default of the configuration.
@@ -205,4 +205,50 @@ async fn a_closure_is_asked_about_when_it_is_new_and_one_level_of_it_when_it_has
     advance(TTL).await;
     serve().await;
     assert_eq!(stage.asked(), LAST_NUMBER + 1 + 2);
+}
+
+/// A client that floods is not to delay another one by having been the first to ask for the same.
+#[tokio::test]
+async fn a_question_has_the_turn_of_whoever_waits_for_it() {
+    const FLOOD: usize = 20;
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (gate, order) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::clone(&asked));
+    let opening = Arc::clone(&gate);
+    let one = |config: &mut crate::config::Config| config.max_metadata_connections = 1;
+    let (_directory, store) = store_after(GREETING, one, move |_, mut stream: UnixStream| {
+        let (gate, order) = (Arc::clone(&opening), Arc::clone(&order));
+        async move {
+            let mut question = [0; 8 + 8 + 32];
+            while stream.read_exact(&mut question).await.is_ok() {
+                order.lock().unwrap().push(String::from_utf8(question[16..].to_vec()).unwrap());
+                gate.acquire().await.unwrap().forget();
+                stream.write_all(&bytes(&[LAST, 0])).await.unwrap();
+            }
+        }
+    });
+    let store = Arc::new(store);
+    let ask = |number: usize, last: u8| {
+        let (store, client) = (Arc::clone(&store), Client::at([192, 0, 2, last].into()));
+        tokio::spawn(async move { store.valid_path(numbered(number).parse().unwrap(), client).await })
+    };
+    let mut all: Vec<_> = (0..FLOOD).map(|number| ask(number, 1)).collect();
+    let waiting = async |count| {
+        for _ in 0..100_000 {
+            tokio::task::yield_now().await;
+            if store.pool.waiting_for_questions() == count {
+                return;
+            }
+        }
+        panic!("{} wait for their turn, and not {count}", store.pool.waiting_for_questions());
+    };
+    waiting(FLOOD - 1).await;
+    all.push(ask(FLOOD - 1, 2));
+    waiting(FLOOD).await;
+    gate.add_permits(FLOOD);
+    for asking in all {
+        assert!(asking.await.unwrap().unwrap().is_none());
+    }
+    let place = asked.lock().unwrap().iter().position(|hash| *hash == numbered(FLOOD - 1)).unwrap();
+    assert!(place <= 2, "it was asked as number {place}");
+    assert_eq!(asked.lock().unwrap().len(), FLOOD);
 }
