@@ -23,7 +23,7 @@ use prometheus_client::registry::Registry;
 pub use caches::Lookup;
 pub use lease::LeaseEvent;
 pub use nar_cache::{NarCacheEvent, NarCacheUsage};
-pub use scarce::{ConnectionState, Reclaimed};
+pub use scarce::{ConnectionState, Connections, Reclaimed};
 
 use caches::Caches;
 use lease::LeaseMetrics;

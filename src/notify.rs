@@ -11,7 +11,7 @@ use hyper::{Request, StatusCode};
 use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::client::Client;
+use crate::fairness::Reader;
 use crate::http::App;
 use crate::http::error::HandlerError;
 
@@ -67,7 +67,7 @@ pub async fn watchdog(app: Arc<App>) {
         turns.tick().await;
         let mut question = Request::new(());
         *question.uri_mut() = hyper::Uri::from_static(QUESTION);
-        let status = app.respond(Client::Server, question).await.status();
+        let status = app.respond(Reader::server(), question).await.status();
         if status == StatusCode::OK {
             tell(&[NotifyState::Watchdog]);
         } else {

@@ -46,9 +46,9 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     let reload = Reload { config, load, identity, app: Arc::clone(&app), limits: changed_limits };
     supervise_tasks(&app, reload, hangup);
     notify::ready();
-    let service = move |client, request| {
+    let service = move |reader, request| {
         let app = Arc::clone(&app);
-        async move { app.respond(client, request).await }
+        async move { app.respond(reader, request).await }
     };
     let (stop_serving, stopping) = oneshot::channel();
     let shutdown = async {

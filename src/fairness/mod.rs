@@ -11,9 +11,11 @@
 mod demand;
 mod holder;
 mod pace;
+mod reader;
 mod semaphore;
 
 pub use demand::Demand;
 pub use holder::{Holder, Usage};
 pub use pace::Pace;
+pub use reader::Reader;
 pub use semaphore::{FairSemaphore, Permit};

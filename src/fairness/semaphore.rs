@@ -69,8 +69,8 @@ struct Holding {
     client: Client,
     amount: usize,
     holder: Weak<dyn Holder>,
-    /// It has been told to give up.
-    is_leaving: bool,
+    /// When it was told to give up.
+    told: Option<Instant>,
 }
 
 /// Some of the permits, until it is dropped.
@@ -151,12 +151,18 @@ impl FairSemaphore {
     pub fn try_acquire(&self, client: Client, amount: usize) -> Option<Permit> {
         let mut state = self.state();
         let amount = amount.min(state.total);
-        if !state.turns.is_empty() || !state.has(client, amount) {
+        if !state.has(client, amount) || state.next_turn().is_some() {
             return None;
         }
         let ticket = state.grant(client, amount);
         drop(state);
         Some(self.permit(client, amount, ticket))
+    }
+
+    /// Whether the client has as many permits as one may have.
+    #[must_use]
+    pub fn is_bounded(&self, client: Client) -> bool {
+        !self.state().may_have(client, 1)
     }
 
     /// Permits that are left.
@@ -237,14 +243,22 @@ impl State {
         self.tickets
     }
 
+    /// Whose turn it is, and where that stands: of those that may have what they wait for, whoever holds least.
+    fn next_turn(&self) -> Option<(usize, Client)> {
+        let may_be_served = |client: &Client| self.wants(*client).is_some_and(|amount| self.may_have(*client, amount));
+        let turns = self.turns.iter().copied().enumerate().filter(|(_, client)| may_be_served(client));
+        turns.min_by_key(|(_, client)| self.weight(*client))
+    }
+
+    /// The amount that the client waits for first.
+    fn wants(&self, client: Client) -> Option<usize> {
+        Some(self.clients.get(&client)?.waiting.first_key_value()?.1.amount)
+    }
+
     /// The next one who gets what it waits for, with the ticket of its permit.
     fn next(&mut self) -> Option<(Client, u64, Waiter)> {
-        let wanted = |client: &Client| Some(self.clients.get(client)?.waiting.first_key_value()?.1.amount);
-        let may_be_served = |client: &Client| wanted(client).is_some_and(|amount| self.may_have(*client, amount));
-        let turns = self.turns.iter().enumerate().filter(|(_, client)| may_be_served(client));
-        let (turn, client) = turns.min_by_key(|(_, client)| self.weight(**client))?;
-        let client = *client;
-        if wanted(&client)? > self.free() {
+        let (turn, client) = self.next_turn()?;
+        if self.wants(client)? > self.free() {
             return None;
         }
         let account = self.clients.get_mut(&client)?;
@@ -301,7 +315,7 @@ impl Drop for Waiting<'_> {
 impl Permit {
     /// Lets it be taken back from `holder` from now on, at the pace that it tells.
     pub fn held_by(&self, holder: Weak<dyn Holder>) {
-        let holding = Holding { client: self.client, amount: self.amount, holder, is_leaving: false };
+        let holding = Holding { client: self.client, amount: self.amount, holder, told: None };
         self.of.state().holdings.insert(self.ticket, holding);
     }
 

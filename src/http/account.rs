@@ -9,11 +9,13 @@ use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{Method, Response};
 
-use super::body::{Body, BodyError};
+use super::body::Body;
 use super::error::HandlerError;
+use super::reclaimable::{ReclaimableBody, SendError};
 use super::response::Reply;
 use super::route::Route;
 use super::trouble::TroubleLog;
+use crate::fairness::Reader;
 use crate::metrics::{self, AbortedBy, InFlight, Metrics};
 
 /// A request that has not been answered yet.
@@ -38,13 +40,19 @@ impl Account {
 
     /// Enters the response to a request for `target`, whose body enters itself as it is sent, and goes to the log when it
     /// fails.
-    pub(super) fn answered(self, reply: Reply, target: &str, troubles: &Arc<TroubleLog>) -> Response<CountedBody> {
+    pub(super) fn answered(
+        self,
+        reply: Reply,
+        target: &str,
+        reader: &Reader,
+        troubles: &Arc<TroubleLog>,
+    ) -> Response<CountedBody> {
         self.metrics.answered(self.method, self.path, reply.status().as_u16(), self.began.elapsed());
         let sent = self.metrics.sent(self.path);
         reply.map(|body| CountedBody {
             // Nothing fails that is in memory.
             log: (!matches!(body, Body::Bytes(_))).then(|| (target.into(), Arc::clone(troubles))),
-            body,
+            body: ReclaimableBody::new(body, reader),
             sent,
             metrics: self.metrics,
             has_ended: false,
@@ -55,7 +63,7 @@ impl Account {
 
 /// A body that counts its bytes, and what becomes of it.
 pub struct CountedBody {
-    body: Body,
+    body: ReclaimableBody,
     log: Option<(Box<str>, Arc<TroubleLog>)>,
     sent: metrics::Bytes,
     metrics: Arc<Metrics>,
@@ -65,16 +73,20 @@ pub struct CountedBody {
 
 impl HttpBody for CountedBody {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = SendError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, SendError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         match &frame {
             Some(Ok(frame)) => self.sent.add(frame.data_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Some(Err(error)) => {
+            Some(Err(SendError::Reclaimed)) => {
+                self.has_ended = true;
+                self.metrics.aborted(AbortedBy::Client);
+            }
+            Some(Err(SendError::Body(error))) => {
                 self.has_ended = true;
                 self.metrics.aborted(AbortedBy::Server);
                 if let Some((target, log)) = &self.log {

@@ -12,6 +12,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use super::file_body::FileBody;
 use super::listing_body::ListingBody;
+use crate::fairness::Permit;
 use crate::nar_cache::{CompressedBytes, FillError};
 use crate::store::{Nar, StoreError};
 
@@ -37,6 +38,17 @@ impl Body {
     #[must_use]
     pub const fn empty() -> Self {
         Self::Bytes(Bytes::new())
+    }
+
+    /// Shows what it holds of what is scarce.
+    pub(super) fn each_permit(&self, see: &mut dyn FnMut(&Permit)) {
+        match self {
+            Self::Bytes(_) => {}
+            Self::Nar(nar) => see(nar.nar.permit()),
+            Self::Compressed(nar) => nar.each_permit(see),
+            Self::File(file) => file.permits().iter().for_each(see),
+            Self::Listing(listing) => listing.each_permit(see),
+        }
     }
 }
 

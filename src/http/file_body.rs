@@ -31,7 +31,7 @@ pub struct FileBody {
     remaining: Option<u64>,
     reads: Arc<Semaphore>,
     /// Kept until the body is gone.
-    _slots: Vec<Permit>,
+    slots: Vec<Permit>,
 }
 
 enum Stage {
@@ -50,7 +50,13 @@ impl FileBody {
         reads: Arc<Semaphore>,
         slots: Vec<Permit>,
     ) -> Self {
-        Self { stage: Stage::Idle(Box::new(source)), path, remaining: length, reads, _slots: slots }
+        Self { stage: Stage::Idle(Box::new(source)), path, remaining: length, reads, slots }
+    }
+
+    /// What is kept until it is gone.
+    #[must_use]
+    pub fn permits(&self) -> &[Permit] {
+        &self.slots
     }
 
     fn read(&self, source: Source) -> Work {

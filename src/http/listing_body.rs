@@ -35,13 +35,21 @@ pub struct ListingBody {
     /// What may be sent.
     piece: Vec<u8>,
     /// Kept until the body is gone.
-    _slot: Permit,
+    slot: Permit,
 }
 
 impl ListingBody {
     /// A listing of the NAR of these events, as it is or through `encoder`.
     pub(super) fn new(events: NarEvents, encoder: Option<Encoder<'static, Vec<u8>>>, slot: Permit) -> Self {
-        Self { events: Some(events), renderer: Renderer::default(), encoder, piece: Vec::new(), _slot: slot }
+        Self { events: Some(events), renderer: Renderer::default(), encoder, piece: Vec::new(), slot }
+    }
+
+    /// Shows what it holds of what is scarce.
+    pub(super) fn each_permit(&self, see: &mut dyn FnMut(&Permit)) {
+        see(&self.slot);
+        if let Some(events) = &self.events {
+            see(events.permit());
+        }
     }
 
     /// Waits until the NAR has begun, or a short one has been proven, but not for long.

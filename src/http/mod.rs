@@ -11,13 +11,13 @@ mod directory_page;
 pub mod error;
 pub mod file_body;
 mod files;
-mod forwarded;
 mod given_out;
 mod handlers;
 mod html;
 mod listing_body;
 mod origin;
 pub mod range;
+pub mod reclaimable;
 pub mod response;
 pub mod route;
 mod text;
@@ -46,6 +46,7 @@ use trouble::TroubleLog;
 
 use crate::client::Client;
 use crate::config::Config;
+use crate::fairness::Reader;
 use crate::metrics::Metrics;
 use crate::nar_cache::NarCache;
 use crate::signing::{Signer, SigningKeys};
@@ -131,13 +132,13 @@ impl App {
         Ok(self.serves(&valid, client).await?.then_some(valid))
     }
 
-    /// Answers a request of a client. A request's body is never read: there is nothing to send here.
-    pub async fn respond<B>(&self, client: Client, request: Request<B>) -> Response<CountedBody> {
+    /// Answers a request of a reader. A request's body is never read: there is nothing to send here.
+    pub async fn respond<B>(&self, reader: Reader, request: Request<B>) -> Response<CountedBody> {
         let (head, _) = request.into_parts();
         let route = Route::parse(&head.uri);
         let account = Account::open(&self.metrics, &head.method, &route);
-        let reply = self.answer(&head, route, client).await;
-        account.answered(reply, head.uri.path(), &self.troubles)
+        let reply = self.answer(&head, route, reader.client()).await;
+        account.answered(reply, head.uri.path(), &reader, &self.troubles)
     }
 
     async fn answer(&self, head: &Parts, route: Route, client: Client) -> Reply {
@@ -149,7 +150,6 @@ impl App {
             }
             return reply;
         }
-        let client = forwarded::behind(client, &head.headers);
         let reply = match self.route(head, route, client).await {
             Ok(reply) => reply,
             Err(error) => match error.status() {

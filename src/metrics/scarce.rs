@@ -31,6 +31,31 @@ impl ConnectionState {
     }
 }
 
+/// Counts open connections by their states. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Connections([Gauge; ConnectionState::ALL.len()]);
+
+impl Connections {
+    /// One more is in this state.
+    pub fn add(&self, state: ConnectionState) {
+        self.0[state as usize].inc();
+    }
+
+    /// One that was in this state has ended.
+    pub fn remove(&self, state: ConnectionState) {
+        self.0[state as usize].dec();
+    }
+
+    /// One goes to the state `is`, if it is in another.
+    pub fn change(&self, state: &mut ConnectionState, is: ConnectionState) {
+        if *state != is {
+            self.remove(*state);
+            self.add(is);
+            *state = is;
+        }
+    }
+}
+
 /// Counts what is taken back of one scarce thing.
 #[derive(Debug, Clone)]
 pub struct Reclaimed(Counter);
@@ -79,15 +104,12 @@ impl Metrics {
         Reclaimed(self.scarce.reclaimed.get_or_create_owned(&WhatLabel { what }))
     }
 
-    /// One connection has gone from one state to another; from none if it is new, to none if it has ended.
-    pub fn connection(&self, from: Option<ConnectionState>, to: Option<ConnectionState>) {
-        let gauge =
-            |state: ConnectionState| self.scarce.connections.get_or_create_owned(&StateLabel { state: state.label() });
-        if let Some(from) = from {
-            gauge(from).dec();
-        }
-        if let Some(to) = to {
-            gauge(to).inc();
-        }
+    /// Where open connections are counted.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        Connections(
+            ConnectionState::ALL
+                .map(|state| self.scarce.connections.get_or_create_owned(&StateLabel { state: state.label() })),
+        )
     }
 }

@@ -22,6 +22,7 @@ use super::fill::{Fill, Progress};
 use super::index::Key;
 use super::{FillError, NarCache};
 use crate::client::Client;
+use crate::fairness::Permit;
 use crate::store::{Nar, Step, StoreError, ValidPath};
 
 /// How long a response waits for its NAR: clients want a head within a second.
@@ -147,6 +148,13 @@ pub struct CompressedBytes {
 }
 
 impl CompressedBytes {
+    /// Shows what it holds of what is scarce.
+    pub fn each_permit(&self, see: &mut dyn FnMut(&Permit)) {
+        if let Source::Daemon(Some(nar)) = &self.nar.source {
+            see(nar.permit());
+        }
+    }
+
     /// Bytes to come, if that is known.
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {

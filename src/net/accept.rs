@@ -1,8 +1,7 @@
 //! The loop that accepts connections, and the drain that ends them.
 //!
-//! A connection is accepted only when there is room for it, so that what is too much waits in the
-//! kernel's queue and costs nothing. A client that has too many of them waits for itself. An error of accept never ends
-//! the loop.
+//! A connection is accepted only when there is room for it or for its waiting, so that what is too much waits in the
+//! kernel's queue and costs nothing. An error of accept never ends the loop.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,18 +15,19 @@ use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 use rustix::io::Errno;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::BoxError;
+use super::activity::Activity;
 use super::connection::Server;
-use super::guests::Guests;
 use super::limits::Limits;
 use super::listener::{Listener, Socket};
 use super::outgoing::Outgoing;
-use crate::client::Client;
+use super::places::Places;
+use crate::fairness::Reader;
 use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
 
@@ -48,15 +48,14 @@ pub async fn serve<S, R, B, F>(
     service: S,
     shutdown: F,
 ) where
-    S: Fn(Client, Request<Incoming>) -> R + Send + Sync + 'static,
+    S: Fn(Reader, Request<Incoming>) -> R + Send + Sync + 'static,
     R: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
     F: Future<Output = ()>,
 {
     let first = limits.borrow_and_update().clone();
-    let mut room = Room::new(first.max_connections);
-    let guests = Guests::new(&first);
+    let (places, counted) = (Places::new(&first, metrics), metrics.connections());
     let server =
         Arc::new(Server { tls, http: first.builder(), limits: first, outgoing: Outgoing::new(metrics), service });
     let (drain, draining) = watch::channel(false);
@@ -64,31 +63,31 @@ pub async fn serve<S, R, B, F>(
     let mut listeners = Turns { listeners, next: 0 };
     let (errors, crowded) = (LogThrottle::default(), LogThrottle::default());
     let mut shutdown = pin!(shutdown);
+    // The connection that was accepted last, for which there may be no room yet.
+    let mut at_the_door = None;
     loop {
-        let accepted = async {
-            // Nothing closes the semaphore, so there is always a permit in the end.
-            let permit = Arc::clone(&room.places).acquire_owned().await.ok();
-            (permit, listeners.accept_next(&errors).await)
+        let admitted = async {
+            let address = match &at_the_door {
+                Some((_, address)) => *address,
+                None => at_the_door.insert(listeners.accept_next(&errors).await).1,
+            };
+            places.admit(address).await
         };
         tokio::select! {
             biased;
             () = shutdown.as_mut() => break,
-            Ok(()) = limits.changed() => {
-                let limits = limits.borrow_and_update();
-                room.resize(limits.max_connections);
-                guests.adjust(&limits);
-            }
+            Ok(()) = limits.changed() => places.adjust(&limits.borrow_and_update()),
             Some(ended) = connections.join_next() => report(ended),
-            (permit, (socket, address)) = accepted => {
-                let client = guests.client(address);
-                let Some(guest) = guests.enter(client) else {
+            place = admitted => {
+                let Some((socket, address)) = at_the_door.take() else { continue };
+                let Some(place) = place else {
                     report_crowd(&crowded, address);
                     continue;
                 };
                 let (server, draining) = (Arc::clone(&server), draining.clone());
+                let activity = Activity::new(Instant::now(), &counted);
                 connections.spawn(async move {
-                    let _permit = permit;
-                    if let Err(error) = server.connection(socket, guest, draining).await {
+                    if let Err(error) = server.connection(socket, activity, place, draining).await {
                         tracing::debug!(%error, "connection ended");
                     }
                 });
@@ -120,40 +119,9 @@ fn report_crowd(lines: &LogThrottle<()>, address: Option<IpAddr>) {
     let address = address.map(tracing::field::display);
     tracing::warn!(
         address,
-        "closing connections of a client that has too many{more}\n  help: if it is a proxy, name it in proxies; if many \
-         machines share the address, raise max_connections_per_client"
+        "closing connections of a client that has max_connections_per_client and as many that wait{more}\n  help: if it is \
+         a proxy, name it in proxies; if many machines share the address, raise max_connections_per_client"
     );
-}
-
-/// Places for connections, whose number can change.
-struct Room {
-    places: Arc<Semaphore>,
-    size: usize,
-}
-
-impl Room {
-    fn new(size: usize) -> Self {
-        let size = size.min(Semaphore::MAX_PERMITS);
-        Self { places: Arc::new(Semaphore::new(size)), size }
-    }
-
-    /// Makes room for so many. Where more are open, the next one has to wait until enough of them are gone.
-    fn resize(&mut self, size: usize) {
-        let size = size.min(Semaphore::MAX_PERMITS);
-        let before = std::mem::replace(&mut self.size, size);
-        if let Some(more) = size.checked_sub(before) {
-            self.places.add_permits(more);
-        } else {
-            let places = Arc::clone(&self.places);
-            tokio::spawn(async move {
-                let fewer = u32::try_from(before - size).unwrap_or(u32::MAX);
-                // It is never closed, and those who come later wait behind this.
-                if let Ok(gone) = places.acquire_many(fewer).await {
-                    gone.forget();
-                }
-            });
-        }
-    }
 }
 
 /// Listeners that are accepted from in turn, so that a busy one does not hide the others.
@@ -208,7 +176,7 @@ fn is_shortage(error: &io::Error) -> bool {
 fn help(kind: Option<Errno>) -> &'static str {
     match kind {
         Some(Errno::MFILE) => {
-            "\n  help: raise the limit of open files (LimitNOFILE= in the unit) or lower max_connection_rate"
+            "\n  help: raise the limit of open files (LimitNOFILE= in the unit) or lower max_connections"
         }
         _ => "",
     }

@@ -2,7 +2,7 @@
 //!
 //! HTTP/1.1 and HTTP/2 by prior knowledge or ALPN, told apart by their first bytes. The deadlines
 //! are looked at by a single timer, which asks the connection's [`Activity`] when it fires: nothing
-//! is armed or disarmed per request.
+//! is armed or disarmed per request. The same [`Activity`] tells when others need the connection's place.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulConnection;
@@ -22,13 +22,16 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::BoxError;
-use super::activity::{Activity, Verdict};
-use super::guests::Guest;
+use super::activity::{Activity, Farewell, Verdict};
+use super::forwarded::behind;
 use super::limits::Limits;
 use super::listener::Socket;
 use super::outgoing::{Outgoing, OutgoingBody};
-use super::watched::{WatchedBody, WatchedSocket};
+use super::places::Place;
+use super::reading::Reading;
+use super::watched::WatchedSocket;
 use crate::client::Client;
+use crate::fairness::{Holder, Reader};
 
 /// How long an idle client has to take note of the end: a round trip of GOAWAY and PING on HTTP/2.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -36,8 +39,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Why a connection ended otherwise than by its client or by HTTP's rules.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
-    #[error("its client's other connections did not end within {0:?}")]
-    NoSeat(Duration),
+    #[error("it was not its client's turn within {0:?}")]
+    NoPlace(Duration),
     #[error("the TLS handshake failed: {0}")]
     Handshake(std::io::Error),
     #[error("the TLS handshake took longer than {0:?}")]
@@ -46,6 +49,8 @@ pub(super) enum ConnectionError {
     NoRequest(Duration),
     #[error("the client took nothing of its response for {0:?}")]
     Stalled(Duration),
+    #[error("it was idle or slow while others waited for its place")]
+    Reclaimed,
     #[error(transparent)]
     Http(BoxError),
 }
@@ -61,59 +66,65 @@ pub(super) struct Server<S> {
 
 impl<S, R, B> Server<S>
 where
-    S: Fn(Client, Request<Incoming>) -> R + Send + Sync + 'static,
+    S: Fn(Reader, Request<Incoming>) -> R + Send + Sync + 'static,
     R: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Serves `socket`, when it is `guest`'s turn, until its client leaves, a deadline passes or, once `drain` is true,
-    /// nothing is in flight.
+    /// Serves `socket`, when it has its `place`, until its client leaves, a deadline passes, others need the place or, once
+    /// `drain` is true, nothing is in flight.
     ///
     /// Dropping it cuts the connection.
     pub(super) async fn connection(
         &self,
         socket: Socket,
-        guest: Guest,
+        activity: Arc<Activity>,
+        place: Place,
         mut drain: watch::Receiver<bool>,
     ) -> Result<(), ConnectionError> {
-        let limit = self.limits.seat;
-        let _seat = tokio::select! {
+        let (client, limit) = (place.client(), self.limits.place);
+        let place = tokio::select! {
             biased;
-            seat = guest.seat() => seat,
+            permit = place.permit() => permit,
             _ = drain.wait_for(|drain| *drain) => return Ok(()),
-            () = sleep(limit) => return Err(ConnectionError::NoSeat(limit)),
+            () = sleep(limit) => return Err(ConnectionError::NoPlace(limit)),
         };
         let began = Instant::now();
-        let activity = Activity::new(began);
+        activity.serve();
+        let holder: Arc<dyn Holder> = Arc::clone(&activity) as _;
+        place.held_by(Arc::downgrade(&holder));
         let socket = WatchedSocket::new(socket, Arc::clone(&activity));
         let Some(tls) = &self.tls else {
-            return self.http(socket, guest.client(), &activity, drain).await;
+            return self.http(socket, client, &activity, drain).await;
         };
         let limit = self.limits.handshake;
-        let handshake = timeout_at(began + limit, tls.accept(socket)).await;
+        let stream = tokio::select! {
+            handshake = timeout_at(began + limit, tls.accept(socket)) => handshake,
+            _ = activity.farewell() => return Err(ConnectionError::Reclaimed),
+        };
         let stream =
-            handshake.map_err(|_| ConnectionError::HandshakeTimeout(limit))?.map_err(ConnectionError::Handshake)?;
-        self.http(stream, guest.client(), &activity, drain).await
+            stream.map_err(|_| ConnectionError::HandshakeTimeout(limit))?.map_err(ConnectionError::Handshake)?;
+        self.http(stream, client, &activity, drain).await
     }
 
     async fn http<I>(
         &self,
         stream: I,
-        client: Client,
+        peer: Client,
         activity: &Arc<Activity>,
         drain: watch::Receiver<bool>,
     ) -> Result<(), ConnectionError>
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let service = service_fn(|request| {
-            let in_flight = activity.begin();
-            let response = (self.service)(client, request);
+        let service = service_fn(|request: Request<Incoming>| {
+            let client = behind(peer, request.headers());
+            let reading = Reading::begin(activity, request.version() == Version::HTTP_2);
+            let response = (self.service)(Reader::new(client, Arc::clone(&reading) as _), request);
             let memory = self.outgoing.clone();
             async move {
                 let response = response.await;
-                let outgoing = |body| OutgoingBody::new(body, client, memory);
-                Ok::<_, Infallible>(response.map(|body| WatchedBody::new(outgoing(body), in_flight)))
+                Ok::<_, Infallible>(response.map(|body| OutgoingBody::new(body, client, memory, reading)))
             }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
@@ -132,7 +143,7 @@ where
     C: GracefulConnection<Error = BoxError>,
 {
     let mut timer = pin!(sleep_until(Instant::now()));
-    let mut closing = false;
+    let (mut closing, mut leaving) = (false, false);
     loop {
         tokio::select! {
             result = connection.as_mut() => return result.map_err(ConnectionError::Http),
@@ -140,9 +151,19 @@ where
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
+            farewell = activity.farewell() => match farewell {
+                Farewell::Cut => return Err(ConnectionError::Reclaimed),
+                Farewell::Leave => {
+                    (closing, leaving) = (true, true);
+                    connection.as_mut().graceful_shutdown();
+                    timer.as_mut().reset(Instant::now() + FAREWELL);
+                }
+            },
             () = timer.as_mut() => {
                 let now = Instant::now();
                 match activity.verdict(limits, now) {
+                    // A request may have come before the client took note.
+                    Verdict::Wait(_) if leaving && !activity.is_busy() => return Err(ConnectionError::Reclaimed),
                     Verdict::Wait(until) => timer.as_mut().reset(until),
                     Verdict::Idle if closing => return Ok(()),
                     Verdict::Idle => {

@@ -16,8 +16,8 @@ use rustix::process::{Resource, getrlimit};
 use crate::config::{Config, Network};
 
 /// Bytes of an HTTP/1 request head, and of a response that hyper keeps ahead of the socket. A Nix
-/// client sends under 1 KiB.
-const HEAD_BUFFER: usize = 64 * 1024;
+/// client sends under 1 KiB; of thousands of connections each may take this much.
+const HEAD_BUFFER: usize = 16 * 1024;
 
 /// Bytes of an HTTP/2 header list, decoded (RFC 9113, section 6.5.2); hyper answers 431 above it.
 const HEADER_LIST: u32 = 16 * 1024;
@@ -43,21 +43,21 @@ const ERROR_RESETS: usize = 1024;
 /// How often an HTTP/2 connection is pinged, so that a middlebox on the way keeps it.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Descriptors for all but connections, where there are enough: files that are served (256), NARs that are compressed (64),
-/// and what is read or listened to.
-const OTHER_DESCRIPTORS: usize = 400;
+/// Descriptors for all but connections that are served, where there are enough: connections that wait (256), files that are
+/// served (256), NARs that are compressed (64), and what is read or listened to.
+const OTHER_DESCRIPTORS: usize = 656;
 
 /// Bounds on the connections of all listeners together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at one time; further ones wait in the kernel's queue.
     pub max_connections: usize,
-    /// Connections of one client that are served at one time; further ones wait, or are closed.
-    pub max_connections_per_client: usize,
+    /// Connections of one client that are served at one time, if that is bounded; further ones wait.
+    pub max_connections_per_client: Option<usize>,
     /// Where connections come from that are those of many clients.
     pub proxies: Vec<Network>,
-    /// From accept until a connection is served, which waits for another one of its client to end.
-    pub seat: Duration,
+    /// From accept until a connection is served.
+    pub place: Duration,
     /// From when it is served to the end of the TLS handshake.
     pub handshake: Duration,
     /// From when it is served to the end of the first request's head.
@@ -74,11 +74,11 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 1024,
-            max_connections_per_client: 256,
+            max_connections: 8192,
+            max_connections_per_client: None,
             proxies: Network::LOOPBACK.to_vec(),
             // Nix gives up a transfer that has been silent for 300 s.
-            seat: Duration::from_secs(240),
+            place: Duration::from_secs(240),
             handshake: Duration::from_secs(10),
             first_request: Duration::from_secs(30),
             // libcurl reuses a connection that has been idle for up to 118 s.
@@ -97,7 +97,7 @@ impl Limits {
     pub fn of(config: &Config) -> Self {
         Self {
             max_connections: max_connections(config),
-            max_connections_per_client: config.max_connections_per_client(),
+            max_connections_per_client: config.max_connections_per_client,
             proxies: config.proxies.clone(),
             drain: config.shutdown_timeout,
             ..Self::default()
@@ -137,7 +137,7 @@ fn max_connections(config: &Config) -> usize {
     if most < wanted {
         tracing::warn!(
             "no more than {most} connections at a time, not {wanted}: the limit of open files is {limit}\n  help: raise it \
-             (LimitNOFILE= in the unit, ulimit -Hn), or lower max_connection_rate"
+             (LimitNOFILE= in the unit, ulimit -Hn), or lower max_connections"
         );
     }
     most.min(wanted)

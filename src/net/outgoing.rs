@@ -2,16 +2,21 @@
 //!
 //! Owns the bound on it. One HTTP/2 connection may have 128 responses on their way, each of which keeps hundreds of
 //! kilobytes ahead of its client; a client that reads nothing, on as many connections as it may have, would cost gigabytes.
-//! So a body takes its place before it is asked for a chunk, and the place is free again when the chunk is.
+//! So a body reserves memory before it is asked for a chunk, which is free again when the chunk is. A reservation of a body
+//! that has nothing is taken back by those who have something; chunks that are not read are, with their connection.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
+use super::reading::Reading;
 use crate::client::Client;
-use crate::fairness::{FairSemaphore, Permit};
+use crate::fairness::{FairSemaphore, Holder, Permit, Usage};
 use crate::metrics::Metrics;
 
 /// For all clients together, in bytes: a thousand chunks of a NAR.
@@ -22,6 +27,10 @@ const CHUNK: u64 = 256 << 10;
 const GRAIN: u64 = 1 << 10;
 /// What is left is a short text, such as a narinfo, which is in memory anyway. In bytes.
 const SHORT: u64 = 4 << 10;
+/// Bytes that one response of several on a connection is given at once, so that its progress can be seen.
+const SLICE: usize = 32 << 10;
+/// A reservation that is not used for this long is one of a source that waits for others, not for its disk.
+const UNUSED: Duration = Duration::from_millis(200);
 
 /// The memory of all bodies.
 #[derive(Debug, Clone)]
@@ -37,40 +46,59 @@ fn grains(bytes: u64) -> usize {
     usize::try_from(bytes.div_ceil(GRAIN)).unwrap_or(usize::MAX)
 }
 
-/// A body whose chunks are counted for a client.
+/// A body whose chunks are counted for a client, and that tells how it is read.
 pub(super) struct OutgoingBody<B> {
     body: B,
     memory: Outgoing,
     client: Client,
+    reading: Arc<Reading>,
     /// For the next chunk.
-    place: Option<Permit>,
+    reserved: Arc<Reservation>,
     waiting: Option<Pin<Box<dyn Future<Output = Permit> + Send>>>,
+    /// What hyper has not been given of the last chunk.
+    rest: Bytes,
 }
 
 impl<B: Body> OutgoingBody<B> {
-    pub(super) const fn new(body: B, client: Client, memory: Outgoing) -> Self {
-        Self { body, memory, client, place: None, waiting: None }
+    pub(super) fn new(body: B, client: Client, memory: Outgoing, reading: Arc<Reading>) -> Self {
+        Self { body, memory, client, reading, reserved: Arc::default(), waiting: None, rest: Bytes::new() }
     }
 
-    /// Waits for a place for the next chunk, where one is needed.
-    fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Reserves memory for the next chunk, where that is needed.
+    fn poll_memory(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let bytes = self.body.size_hint().upper().unwrap_or(CHUNK).min(CHUNK);
-        if self.place.is_some() || bytes <= SHORT {
+        if bytes <= SHORT || self.reserved.is_used() {
             return Poll::Ready(());
         }
-        let Outgoing(shares) = &self.memory;
-        if self.waiting.is_none() {
-            self.place = shares.try_acquire(self.client, grains(bytes));
-            if self.place.is_some() {
-                return Poll::Ready(());
-            }
-        }
-        let (shares, client) = (shares.clone(), self.client);
-        let waiting =
-            self.waiting.get_or_insert_with(|| Box::pin(async move { shares.acquire(client, grains(bytes)).await }));
-        self.place = Some(ready!(waiting.as_mut().poll(cx)));
+        let Outgoing(memory) = &self.memory;
+        let at_once = if self.waiting.is_none() { memory.try_acquire(self.client, grains(bytes)) } else { None };
+        let permit = if let Some(permit) = at_once {
+            permit
+        } else {
+            let (memory, client) = (memory.clone(), self.client);
+            let waiting = self
+                .waiting
+                .get_or_insert_with(|| Box::pin(async move { memory.acquire(client, grains(bytes)).await }));
+            std::task::ready!(waiting.as_mut().poll(cx))
+        };
         self.waiting = None;
+        self.reserved.fill(permit);
         Poll::Ready(())
+    }
+
+    /// What hyper gets of a chunk, which is counted until all of it has left the program.
+    fn hand_out(&mut self, bytes: Bytes) -> Bytes {
+        let mut bytes = match self.reserved.take() {
+            Some(permit) if !bytes.is_empty() => {
+                Bytes::from_owner(Counted::new(bytes, permit, Arc::clone(&self.reading)))
+            }
+            _ => bytes,
+        };
+        if self.reading.is_multiplexed() && bytes.len() > SLICE {
+            self.rest = bytes.split_off(SLICE);
+        }
+        self.reading.gave(bytes.len());
+        bytes
     }
 }
 
@@ -82,125 +110,130 @@ where
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        ready!(self.poll_place(cx));
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let Some(mut place) = self.place.take() else { return Poll::Ready(frame) };
-        let hold = |bytes: Bytes| {
-            // Of what was taken for the largest chunk that it could be.
-            place.shrink(grains(bytes.len() as u64));
-            Bytes::from_owner(Placed { bytes, _place: place })
+        self.reading.asked();
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            return Poll::Ready(Some(Ok(Frame::data(self.hand_out(rest)))));
+        }
+        if self.poll_memory(cx).is_pending() {
+            self.reading.awaited();
+            return Poll::Pending;
+        }
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            self.reserved.rest();
+            self.reading.awaited();
+            return Poll::Pending;
         };
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(hold))))
+        if frame.is_none() {
+            self.reading.gave(0);
+        }
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| self.hand_out(bytes)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, mut hint) = (self.rest.len() as u64, self.body.size_hint());
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
     }
 }
 
-/// A chunk with its place.
-struct Placed {
-    bytes: Bytes,
-    _place: Permit,
+/// Memory for the next chunk of a body, if it has any.
+#[derive(Debug, Default)]
+struct Reservation(Mutex<Reserved>);
+
+#[derive(Debug, Default)]
+struct Reserved {
+    permit: Option<Permit>,
+    /// Since when the body's source has nothing for it.
+    resting: Option<Instant>,
 }
 
-impl AsRef<[u8]> for Placed {
+impl Reservation {
+    fn reserved(&self) -> MutexGuard<'_, Reserved> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is one, which is not given up from now on.
+    fn is_used(&self) -> bool {
+        let mut reserved = self.reserved();
+        reserved.resting = None;
+        reserved.permit.is_some()
+    }
+
+    fn fill(&self, permit: Permit) {
+        self.reserved().permit = Some(permit);
+    }
+
+    fn take(&self) -> Option<Permit> {
+        self.reserved().permit.take()
+    }
+
+    /// It is there for others, if it is not used soon.
+    fn rest(self: &Arc<Self>) {
+        let mut reserved = self.reserved();
+        reserved.resting = Some(Instant::now());
+        if let Some(permit) = &reserved.permit {
+            let weak: Weak<dyn Holder> = Arc::downgrade(self) as _;
+            permit.held_by(weak);
+        }
+    }
+}
+
+impl Holder for Reservation {
+    fn usage(&self, now: Instant) -> Usage {
+        let resting = self.reserved().resting;
+        resting.filter(|since| now.saturating_duration_since(*since) >= UNUSED).map_or(Usage::Working, Usage::Unused)
+    }
+
+    fn give_up(&self) -> bool {
+        let mut reserved = self.reserved();
+        let permit = if reserved.resting.is_some() { reserved.permit.take() } else { None };
+        drop(reserved);
+        permit.is_some()
+    }
+
+    fn is_loss(&self) -> bool {
+        false
+    }
+}
+
+/// A chunk with its memory.
+struct Counted {
+    bytes: Bytes,
+    // It is free before the reading ends, which may be the end of its connection.
+    _permit: Permit,
+    reading: Arc<Reading>,
+}
+
+impl Counted {
+    fn new(bytes: Bytes, mut permit: Permit, reading: Arc<Reading>) -> Self {
+        // Of what was taken for the largest chunk that it could be.
+        permit.shrink(grains(bytes.len() as u64));
+        let weak: Weak<dyn Holder> = Arc::downgrade(&reading) as _;
+        permit.held_by(weak);
+        reading.keeps(bytes.len());
+        Self { bytes, _permit: permit, reading }
+    }
+}
+
+impl AsRef<[u8]> for Counted {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-    use std::task::Waker;
-
-    use super::*;
-
-    const PIECE: usize = 128 << 10;
-
-    /// Chunks without end, of which nobody says how many.
-    struct Endless(usize);
-
-    impl Body for Endless {
-        type Data = Bytes;
-        type Error = Infallible;
-
-        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            Poll::Ready(Some(Ok(Frame::data(vec![7; self.0].into()))))
-        }
-    }
-
-    fn client(last: u8) -> Client {
-        Client::at([192, 0, 2, last].into())
-    }
-
-    fn body(length: usize, client: Client, memory: &Outgoing) -> OutgoingBody<Endless> {
-        OutgoingBody::new(Endless(length), client, memory.clone())
-    }
-
-    /// The next chunk, if it comes at once.
-    fn chunk<B: Body<Data = Bytes, Error = Infallible> + Unpin>(body: &mut OutgoingBody<B>) -> Option<Bytes> {
-        match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
-            _ => None,
-        }
-    }
-
-    /// Whatever comes at once, of bodies that have given as many chunks as HTTP/2 keeps ahead.
-    fn unread(client: Client, memory: &Outgoing) -> Vec<Bytes> {
-        let of_one = |_| {
-            let mut body = body(PIECE, client, memory);
-            [chunk(&mut body), chunk(&mut body)]
-        };
-        (0..32_768).map(of_one).take_while(|chunks| chunks[0].is_some()).flatten().flatten().collect()
-    }
-
-    #[tokio::test]
-    async fn everything_comes_back() {
-        let memory = Outgoing::new(&Metrics::default());
-        for round in 0..3 {
-            let held = unread(client(round), &memory);
-            // Bodies that wait are given up.
-            let waiting: Vec<_> =
-                (0..10).map(|_| body(PIECE, client(round), &memory)).map(|mut it| chunk(&mut it)).collect();
-            assert!(!held.is_empty() && waiting.iter().all(Option::is_none));
-            drop(held);
-            assert_eq!((memory.0.free(), memory.0.waiting()), (grains(TOTAL as u64), 0));
-        }
-    }
-
-    /// A text of a known length.
-    struct Text(Option<Bytes>);
-
-    impl Body for Text {
-        type Data = Bytes;
-        type Error = Infallible;
-
-        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            Poll::Ready(self.0.take().map(|text| Ok(Frame::data(text))))
-        }
-
-        fn size_hint(&self) -> SizeHint {
-            SizeHint::with_exact(self.0.as_ref().map_or(0, Bytes::len) as u64)
-        }
-    }
-
-    #[test]
-    fn short_texts_need_no_place_and_others_as_much_as_they_have() {
-        let memory = Outgoing::new(&Metrics::default());
-        let text = |length: usize| OutgoingBody::new(Text(Some(vec![7; length].into())), client(1), memory.clone());
-        let (mut short, mut long) = (text(4096), text(10_000));
-        let total = grains(TOTAL as u64);
-        let held = chunk(&mut short).unwrap();
-        assert_eq!((held.len(), memory.0.free()), (4096, total));
-        let held = chunk(&mut long).unwrap();
-        assert_eq!((held.len(), memory.0.free()), (10_000, total - 10));
-        assert!(chunk(&mut long).is_none());
-        assert_eq!(memory.0.free(), total - 10);
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.reading.lets_go(self.bytes.len());
     }
 }
+
+#[cfg(test)]
+mod tests;

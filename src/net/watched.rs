@@ -1,17 +1,14 @@
-//! A socket and a body that report to the [`Activity`] of their connection.
-//!
-//! They change nothing of what passes through them.
+//! A socket that reports to the [`Activity`] of its connection, and changes nothing of what passes through it.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::activity::{Activity, InFlight};
+use super::activity::Activity;
 use super::listener::Socket;
 
 /// A socket that reports when it takes bytes and when it does not. TLS, where there is any, goes on
@@ -23,15 +20,26 @@ pub(super) struct WatchedSocket {
 
 impl WatchedSocket {
     pub(super) fn new(socket: Socket, activity: Arc<Activity>) -> Self {
+        activity.socket_opens(match &socket {
+            Socket::Tcp(socket) => socket.as_raw_fd(),
+            Socket::Unix(socket) => socket.as_raw_fd(),
+        });
         Self { socket, activity }
     }
 
-    fn report<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn report(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Pending => self.activity.socket_blocked(),
-            Poll::Ready(_) => self.activity.socket_took(),
+            Poll::Ready(Ok(bytes)) => self.activity.socket_took(*bytes),
+            Poll::Ready(Err(_)) => {}
         }
         written
+    }
+}
+
+impl Drop for WatchedSocket {
+    fn drop(&mut self) {
+        self.activity.socket_closes();
     }
 }
 
@@ -79,39 +87,5 @@ impl AsyncWrite for WatchedSocket {
             Socket::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Socket::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
         }
-    }
-}
-
-/// A response body that keeps its request in flight and reports each chunk that is taken.
-pub(super) struct WatchedBody<B> {
-    body: B,
-    request: InFlight,
-}
-
-impl<B> WatchedBody<B> {
-    pub(super) fn new(body: B, request: InFlight) -> Self {
-        Self { body, request }
-    }
-}
-
-impl<B> Body for WatchedBody<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.request.progress();
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -26,6 +26,7 @@ use super::proven::{Claim, Proven};
 use super::sighting::Sighting;
 use super::transport::Transport;
 use super::{Step, StoreError};
+use crate::fairness::Permit;
 
 /// How long a response waits for the first bytes of its NAR: clients want a head within a second.
 const LONGEST_BEGINNING: Duration = Duration::from_millis(500);
@@ -91,6 +92,13 @@ impl Source {
         }
     }
 
+    fn permit(&self) -> &Permit {
+        match self {
+            Self::Daemon(stream) => stream.client().permit(),
+            Self::Files(stream) => stream.permit(),
+        }
+    }
+
     /// What it is when the bytes stay away.
     fn late(&self) -> StoreError {
         match self {
@@ -147,6 +155,12 @@ impl Nar {
     /// The path whose NAR it is.
     pub const fn path(&self) -> &StorePath {
         &self.claim.path
+    }
+
+    /// What it holds until it is dropped: a connection to the daemon, or memory for what is read of the files.
+    #[must_use]
+    pub fn permit(&self) -> &Permit {
+        self.source.permit()
     }
 
     /// Where its first byte is in the whole NAR.

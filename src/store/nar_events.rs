@@ -10,6 +10,7 @@ use harmonia_protocol::nar::{Cursor, Event, Layout};
 
 use super::StoreError;
 use super::nar::Nar;
+use crate::fairness::Permit;
 
 /// Pieces of a NAR that are passed over before other tasks have their turn: a few milliseconds of hashing.
 const PIECES: usize = 16;
@@ -31,6 +32,12 @@ impl NarEvents {
     pub(super) fn of(nar: Nar) -> Self {
         let index = nar.index().map(|layout| (layout, Cursor::default()));
         Self { nar, index, is_proven: false }
+    }
+
+    /// What the NAR holds until it is dropped.
+    #[must_use]
+    pub fn permit(&self) -> &Permit {
+        self.nar.permit()
     }
 
     /// Tells what comes next; whether there may be more after it. After the end, or an error, there is nothing more. Only the

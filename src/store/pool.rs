@@ -42,7 +42,14 @@ const SWEEP: Duration = Duration::from_secs(15);
 pub(super) struct Loan {
     // First: it is there again when its place is.
     connection: Object<Manager>,
-    _place: Permit,
+    place: Permit,
+}
+
+impl Loan {
+    /// Its place among the connections.
+    pub(super) const fn permit(&self) -> &Permit {
+        &self.place
+    }
 }
 
 impl Deref for Loan {
@@ -300,7 +307,7 @@ impl Connections {
 
     async fn loan(&self, client: Client) -> Result<Loan, StoreError> {
         let place = self.place(self.places.acquire(client, 1)).await?;
-        Ok(Loan { connection: self.connection().await?, _place: place })
+        Ok(Loan { connection: self.connection().await?, place })
     }
 
     /// Waits for a place, but not for long.

@@ -58,6 +58,11 @@ where
         Ok(Self { client, stream, parser: Parser::new(limit), in_error: false })
     }
 
+    /// The client that it has, which is busy until the end.
+    pub const fn client(&self) -> &C {
+        &self.client
+    }
+
     /// Waits for the next bytes; `None` after the last ones, [`ClientError::Dead`] after an error. Safe to drop between
     /// calls and while pending: nothing is lost.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {

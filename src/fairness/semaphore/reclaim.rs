@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{FairSemaphore, State};
+use super::{FairSemaphore, Holding, State};
 use crate::client::Client;
 use crate::fairness::{Demand, Holder, Usage};
 
 /// All who wait look at once: those who come within this time are content with the last look.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Whoever has not given up after this time, since it came to be used again, can be told once more.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// One who waits.
 struct Want {
@@ -51,7 +54,7 @@ impl FairSemaphore {
             if candidate.holder.give_up() {
                 self.report(candidate, now);
             } else if let Some(holding) = self.state().holdings.get_mut(&candidate.ticket) {
-                holding.is_leaving = false;
+                holding.told = None;
             }
         }
     }
@@ -72,6 +75,13 @@ impl FairSemaphore {
     }
 }
 
+impl Holding {
+    /// Whether it is expected to be given back.
+    fn is_leaving(&self, now: Instant) -> bool {
+        self.told.is_some_and(|told| now.saturating_duration_since(told) < LEAVING)
+    }
+}
+
 impl State {
     /// Everything that might be taken back; nothing if nobody waits, or somebody has just looked.
     fn candidates(&mut self, now: Instant) -> Option<Vec<Candidate>> {
@@ -79,7 +89,7 @@ impl State {
             return None;
         }
         self.looked = Some(now);
-        let holdings = self.holdings.iter().filter(|(_, holding)| !holding.is_leaving);
+        let holdings = self.holdings.iter().filter(|(_, holding)| !holding.is_leaving(now));
         let candidates = holdings.filter_map(|(ticket, holding)| {
             let holder = holding.holder.upgrade()?;
             let (client, amount) = (holding.client, holding.amount);
@@ -102,7 +112,7 @@ impl State {
             .collect();
         wants.sort_by_key(|want| Reverse(want.waited));
         let mut leaving_of: HashMap<Client, usize> = HashMap::new();
-        for holding in self.holdings.values().filter(|holding| holding.is_leaving) {
+        for holding in self.holdings.values().filter(|holding| holding.is_leaving(now)) {
             *leaving_of.entry(holding.client).or_default() += holding.amount;
         }
         let mut coming = self.free() + leaving_of.values().sum::<usize>();
@@ -127,7 +137,7 @@ impl State {
                 coming += candidate.amount;
                 *leaving_of.entry(theirs).or_default() += candidate.amount;
                 if let Some(holding) = self.holdings.get_mut(&candidate.ticket) {
-                    holding.is_leaving = true;
+                    holding.told = Some(now);
                 }
                 chosen.push(*index);
                 false

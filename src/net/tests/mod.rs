@@ -23,8 +23,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
-use crate::client::Client;
 use crate::config::{BindAddress, SocketMode};
+use crate::fairness::Reader;
 use crate::metrics::Metrics;
 
 mod deadlines;
@@ -41,7 +41,7 @@ struct Running {
 impl Running {
     async fn start<S, R>(limits: Limits, tls: Option<TlsAcceptor>, service: S) -> Self
     where
-        S: Fn(Client, Request<Incoming>) -> R + Send + Sync + 'static,
+        S: Fn(Reader, Request<Incoming>) -> R + Send + Sync + 'static,
         R: Future<Output = Response<TestBody>> + Send + 'static,
     {
         let address = BindAddress::Tcp("127.0.0.1:0".to_owned());
@@ -65,7 +65,7 @@ impl Running {
 }
 
 /// Answers with the path.
-async fn echo(_: Client, request: Request<Incoming>) -> Response<TestBody> {
+async fn echo(_: Reader, request: Request<Incoming>) -> Response<TestBody> {
     let path = Bytes::from(request.uri().path().to_owned());
     Response::new(Full::new(path).map_err(|never| match never {}).boxed_unsync())
 }
@@ -85,7 +85,7 @@ impl Body for Sent {
 /// The bodies of the responses that a service has given, each to be fed by the test.
 type Bodies = mpsc::UnboundedReceiver<mpsc::Sender<Bytes>>;
 
-fn streaming() -> (Bodies, impl Fn(Client, Request<Incoming>) -> Ready<Response<TestBody>> + Send + Sync + 'static) {
+fn streaming() -> (Bodies, impl Fn(Reader, Request<Incoming>) -> Ready<Response<TestBody>> + Send + Sync + 'static) {
     let (give, bodies) = mpsc::unbounded_channel();
     let service = move |_, _| {
         let (sender, body) = mpsc::channel(1);
@@ -246,26 +246,72 @@ async fn tls_serves_both_versions_as_negotiated() {
 }
 
 #[tokio::test]
-async fn a_connection_too_many_waits_until_another_ends() {
+async fn a_connection_too_many_waits_until_another_has_its_response() {
     let limits = Limits { max_connections: 2, ..Limits::default() };
-    let server = Running::start(limits, None, echo).await;
+    let (mut bodies, service) = streaming();
+    let server = Running::start(limits, None, service).await;
     let mut clients = [server.connect().await, server.connect().await];
+    let mut sending = Vec::new();
     for client in &mut clients {
         client.write_all(get("/one").as_bytes()).await.unwrap();
-        read_until(client, "/one").await;
+        sending.push(bodies.recv().await.unwrap());
     }
     let mut waiting = server.connect().await;
     waiting.write_all(get("/late").as_bytes()).await.unwrap();
     // The server is at work all the time, yet leaves the third one alone.
     for _ in 0..20 {
-        let [client, _] = &mut clients;
-        client.write_all(get("/two").as_bytes()).await.unwrap();
-        read_until(client, "/two").await;
+        sending[0].send("more".into()).await.unwrap();
+        read_until(&mut clients[0], "more\r\n").await;
     }
-    let unanswered = waiting.try_read(&mut [0; 1]).unwrap_err();
-    assert_eq!(unanswered.kind(), io::ErrorKind::WouldBlock);
-    drop(clients);
-    read_until(&mut waiting, "/late").await;
+    assert!(bodies.try_recv().is_err());
+    // The connection stays, but is idle.
+    drop(sending.pop());
+    read_until(&mut clients[1], "0\r\n\r\n").await;
+    assert!(read_to_close(&mut clients[1]).await.is_empty());
+    let late = bodies.recv().await.unwrap();
+    late.send("late".into()).await.unwrap();
+    read_until(&mut waiting, "late\r\n").await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_of_http2_is_told_to_go_when_others_wait() {
+    let limits = Limits { max_connections: 1, ..Limits::default() };
+    let server = Running::start(limits, None, echo).await;
+    let stream = TokioIo::new(server.connect().await);
+    let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get("http://cache/idle").body(Empty::<Bytes>::new());
+    client.send_request(request.unwrap()).await.unwrap();
+    let mut late = server.connect().await;
+    late.write_all(get("/late").as_bytes()).await.unwrap();
+    // GOAWAY, not a cut.
+    connection.await.unwrap().unwrap();
+    read_until(&mut late, "/late").await;
+}
+
+#[tokio::test]
+async fn connections_that_have_never_asked_make_room_for_those_that_do() {
+    let (acceptor, _) = tls("h2");
+    for (acceptor, begun) in [(None, ""), (None, "GET /half HTTP/1.1\r\nhost: ca"), (Some(acceptor), "\x16\x03\x01")] {
+        let limits = Limits { max_connections: 4, ..Limits::default() };
+        let server = Running::start(limits, acceptor, echo).await;
+        let mut idle = Vec::new();
+        for _ in 0..4 {
+            let mut client = server.connect().await;
+            client.write_all(begun.as_bytes()).await.unwrap();
+            idle.push(client);
+        }
+        let mut late = server.connect().await;
+        late.write_all(get("/late").as_bytes()).await.unwrap();
+        if begun.starts_with('\x16') {
+            // It is served, and told that this is not TLS.
+            assert!(!read_to_close(&mut late).await.is_empty());
+        } else {
+            read_until(&mut late, "/late").await;
+        }
+        // The first one was the longest idle.
+        read_to_close(&mut idle[0]).await;
+    }
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ pub(in crate::store) struct FileStream {
     /// What each piece that is read takes a permit of.
     reads: Arc<Semaphore>,
     /// What it takes of the memory for all.
-    _memory: Permit,
+    memory: Permit,
 }
 
 enum Work {
@@ -50,12 +50,17 @@ impl FileStream {
         reads: Arc<Semaphore>,
         memory: Permit,
     ) -> Self {
-        Self { work: Work::Idle(Box::new(reader)), place, layout, reads, _memory: memory }
+        Self { work: Work::Idle(Box::new(reader)), place, layout, reads, memory }
     }
 
     /// The index of the whole NAR.
     pub(in crate::store) const fn layout(&self) -> &Arc<Layout> {
         &self.layout
+    }
+
+    /// Its memory.
+    pub(in crate::store) const fn permit(&self) -> &Permit {
+        &self.memory
     }
 
     /// Whether the last bytes have been taken.

@@ -1,4 +1,4 @@
-//! Who is behind a reverse proxy.
+//! Which client a request is for: decided once, here, by where its connection comes from and by its head.
 //!
 //! A proxy adds the address of its peer to `X-Forwarded-For`, so that the last one is true where the header comes from a
 //! proxy; what stands before it anybody may have written. Without the header all clients of the proxy are as one.
@@ -8,6 +8,16 @@ use std::net::IpAddr;
 use hyper::header::{HeaderMap, HeaderValue};
 
 use crate::client::Client;
+use crate::config::Network;
+
+/// The client at the other end of a connection from this address, of which these are proxies; without an address it is one of a
+/// Unix socket.
+pub(super) fn peer(address: Option<IpAddr>, proxies: &[Network]) -> Client {
+    match address {
+        Some(address) if !proxies.iter().any(|proxies| proxies.contains(address)) => Client::at(address),
+        _ => Client::Proxy,
+    }
+}
 
 /// The client that a request with these headers is for, by whom it came from.
 pub(super) fn behind(client: Client, headers: &HeaderMap) -> Client {
@@ -42,5 +52,15 @@ mod tests {
         for values in [&[][..], &["unknown"], &["192.0.2.1, unknown"], &["192.0.2.1", ""], &["[::1]:80"]] {
             assert_eq!(of_proxy(values), Client::Proxy, "{values:?}");
         }
+    }
+
+    #[test]
+    fn this_machine_and_its_sockets_are_proxies_and_others_are_clients() {
+        for address in [None, Some("127.0.0.1"), Some("::1"), Some("::ffff:127.0.0.2")] {
+            let address = address.map(|address| address.parse().unwrap());
+            assert_eq!(peer(address, &Network::LOOPBACK), Client::Proxy, "{address:?}");
+        }
+        let other = "192.0.2.1".parse().unwrap();
+        assert_eq!(peer(Some(other), &Network::LOOPBACK), Client::at(other));
     }
 }

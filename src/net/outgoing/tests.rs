@@ -1,0 +1,175 @@
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::task::Waker;
+
+use super::super::activity::{Activity, Farewell};
+use super::*;
+
+const PIECE: usize = 128 << 10;
+
+/// Chunks of this many bytes without end, of which nobody says how many.
+struct Endless(usize);
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(Some(Ok(Frame::data(vec![7; self.0].into()))))
+    }
+}
+
+/// A source that has nothing until it is given something.
+#[derive(Clone, Default)]
+struct Waits(Arc<Mutex<Option<Bytes>>>);
+
+impl Body for Waits {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.0.lock().unwrap().take() {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// A text of a known length.
+struct Text(Option<Bytes>);
+
+impl Body for Text {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|text| Ok(Frame::data(text))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, Bytes::len) as u64)
+    }
+}
+
+fn memory() -> Outgoing {
+    Outgoing::new(&Metrics::default())
+}
+
+fn client(last: u8) -> Client {
+    Client::at([192, 0, 2, last].into())
+}
+
+fn connection() -> Arc<Activity> {
+    Activity::new(Instant::now(), &Metrics::default().connections())
+}
+
+/// A body on a connection that may have others.
+fn body<B: Body>(body: B, last: u8, memory: &Outgoing, connection: &Arc<Activity>) -> OutgoingBody<B> {
+    OutgoingBody::new(body, client(last), memory.clone(), Reading::begin(connection, true))
+}
+
+/// The next bytes, if they come at once.
+fn next<B: Body<Data = Bytes, Error = Infallible> + Unpin>(body: &mut OutgoingBody<B>) -> Option<Bytes> {
+    match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
+        _ => None,
+    }
+}
+
+async fn awaited<B: Body<Data = Bytes, Error = Infallible> + Unpin>(body: &mut OutgoingBody<B>) -> Bytes {
+    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
+    frame.unwrap().unwrap().into_data().unwrap()
+}
+
+/// Bodies of this client on one connection each, until there is no memory; each has given a chunk that nobody takes.
+fn unread(last: u8, memory: &Outgoing) -> Vec<(Arc<Activity>, OutgoingBody<Endless>, Bytes)> {
+    let of_one = |_| {
+        let connection = connection();
+        let mut body = body(Endless(PIECE), last, memory, &connection);
+        next(&mut body).map(|bytes| (connection, body, bytes))
+    };
+    (0..32_768).map_while(of_one).collect()
+}
+
+#[tokio::test]
+async fn everything_comes_back() {
+    let memory = memory();
+    for round in 0..3 {
+        let held = unread(round, &memory);
+        // Bodies that wait are given up.
+        let connection = connection();
+        let mut waiting: Vec<_> = (0..10).map(|_| body(Endless(PIECE), round, &memory, &connection)).collect();
+        assert!(held.len() >= TOTAL / PIECE / 2 && waiting.iter_mut().all(|body| next(body).is_none()));
+        drop((held, waiting));
+        assert_eq!((memory.0.free(), memory.0.waiting()), (grains(TOTAL as u64), 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_that_have_nothing_to_send_leave_the_memory_to_those_that_have() {
+    let (memory, connection) = (memory(), connection());
+    let source = Waits::default();
+    let mut waiting: Vec<_> = (0..600).map(|_| body(source.clone(), 1, &memory, &connection)).collect();
+    assert!(waiting.iter_mut().all(|body| next(body).is_none()));
+    assert_eq!(memory.0.free(), 0);
+    let mut other = body(Endless(PIECE), 1, &memory, &connection);
+    let began = Instant::now();
+    for _ in 0..100 {
+        assert!(!awaited(&mut other).await.is_empty());
+    }
+    // Within a second, not after those of a stopped fill.
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    // One that gave up goes on when its source does.
+    *source.0.lock().unwrap() = Some(vec![7; 10].into());
+    assert_eq!(awaited(&mut waiting[0]).await.len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_does_not_read_loses_its_connection_to_those_who_wait_for_memory() {
+    let memory = memory();
+    let held = unread(1, &memory);
+    let mut other = body(Endless(PIECE), 2, &memory, &connection());
+    let (began, mut told) = (Instant::now(), false);
+    let bytes = loop {
+        if let Ok(bytes) = tokio::time::timeout(Duration::from_millis(100), awaited(&mut other)).await {
+            break bytes;
+        }
+        // A connection that is told to ends drops what it has.
+        for (connection, _, _) in &held {
+            if !told && tokio::time::timeout(Duration::ZERO, connection.farewell()).await == Ok(Farewell::Cut) {
+                told = true;
+            }
+        }
+        assert!(began.elapsed() < Duration::from_secs(60));
+        if told {
+            assert!(began.elapsed() >= Duration::from_secs(1));
+            break Bytes::from_static(b"cut");
+        }
+    };
+    assert!(!bytes.is_empty() && told);
+}
+
+#[tokio::test]
+async fn one_of_several_responses_is_given_out_in_slices_that_are_counted_together() {
+    let (memory, connection) = (memory(), connection());
+    let mut body = body(Text(Some(vec![7; PIECE].into())), 1, &memory, &connection);
+    let slices: Vec<_> = std::iter::from_fn(|| next(&mut body)).collect();
+    assert!(slices.len() == PIECE / SLICE && slices.iter().all(|slice| slice.len() == SLICE));
+    assert_eq!(memory.0.free(), grains(TOTAL as u64) - grains(PIECE as u64));
+    drop(slices);
+    assert_eq!(memory.0.free(), grains(TOTAL as u64));
+}
+
+#[tokio::test]
+async fn short_texts_need_no_memory_and_others_as_much_as_they_have() {
+    let (memory, connection) = (memory(), connection());
+    let text = |length: usize| body(Text(Some(vec![7; length].into())), 1, &memory, &connection);
+    let (mut short, mut long) = (text(4096), text(10_000));
+    let total = grains(TOTAL as u64);
+    let held = next(&mut short).unwrap();
+    assert_eq!((held.len(), memory.0.free()), (4096, total));
+    let held = next(&mut long).unwrap();
+    assert_eq!((held.len(), memory.0.free()), (10_000, total - 10));
+    assert!(next(&mut long).is_none());
+    assert_eq!(memory.0.free(), total - 10);
+}
