@@ -88,7 +88,7 @@ in
               description = "Seconds that running downloads have when the service is stopped.";
             };
             workers = unlessNull (types.ints.between 1 1024) "Threads that serve requests.";
-            max_connection_rate = unlessNull (types.ints.between 1 1000000) "Connections open at once, per worker.";
+            max_connections = unlessNull (types.ints.between 0 1000000) "Connections served at once, per worker.";
             priority = unlessNull (types.ints.between 0 2147483647) "Clients ask the cache with the lowest first.";
             enable_compression = unlessNull types.bool "Whether downloads are compressed for clients that accept it.";
             tls_cert_path = unlessNull types.str "Certificate with its chain, PEM, readable for the user harmonia.";

@@ -52,7 +52,7 @@ fn server(more: &str) -> Harmonia {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let dir = scratch::fresh_dir().join("nars");
-    let harmonia = Harmonia::start(&format!("max_connection_rate = 1024\n{more}{}", keeping(&dir, &daemon())));
+    let harmonia = Harmonia::start(&format!("max_connections = 1024\n{more}{}", keeping(&dir, &daemon())));
     let url = url_of(harmonia.http(), &narinfo_url("large"));
     assert_eq!(harmonia.http().get(&url).status, 200);
     await_value(harmonia.http(), "harmonia_nar_cache_fills", 0.0);
@@ -242,7 +242,7 @@ fn the_limit_of_open_files_is_raised_and_connections_keep_to_it() {
     let limits = fs::read_to_string(format!("/proc/{}/limits", harmonia.pid())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(line.split_whitespace().collect::<Vec<_>>()[3..5], ["128", "128"]);
-    harmonia.logged("no more than 64 connections at a time, not 1024: the limit of open files is 128");
+    harmonia.logged("no more than 64 connections at a time, not 8192: the limit of open files is 128");
     // Those beyond wait in the kernel, and have their turn.
     let mut crowd: Vec<_> = (0..200).map(|_| ask(harmonia.http(), &narinfo_url("regular"), false)).collect();
     for mut connection in crowd.drain(..) {

@@ -121,7 +121,7 @@ fn a_key_is_replaced_by_way_of_both_and_no_download_is_dropped() {
 fn limits_change_while_connections_are_open_and_what_needs_a_restart_is_named() {
     let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
     let config = |more: &str| format!("{}workers = 1\n{more}", daemon.config());
-    let server = Configured::start(&config("max_connection_rate = 1\n"));
+    let server = Configured::start(&config("max_connections = 1\n"));
     let ask = |connection: &mut Connection| {
         connection.send(b"GET /health HTTP/1.1\r\nHost: c\r\n\r\n").unwrap();
     };
@@ -132,15 +132,15 @@ fn limits_change_while_connections_are_open_and_what_needs_a_restart_is_named() 
     // There is room for one, so these wait in the kernel.
     ask(&mut second);
     ask(&mut third);
-    server.reload(&config("max_connection_rate = 2\n"));
+    server.reload(&config("max_connections = 2\n"));
     assert_eq!(second.receive(false).unwrap().status, 200);
 
-    server.reload(&config("max_connection_rate = 1\nworkerz = 2\n"));
+    server.reload(&config("max_connections = 1\nworkerz = 2\n"));
     let error = server.harmonia.logged("ERROR the configuration in use stays: ");
     assert!(error.ends_with("config.toml:5: unknown key \"workerz\""), "{error}");
-    server.reload(&config("max_connection_rate = 1\npriority = 5\nlog_dir = \"/x\"\nnarinfo_cache.ttl = 5\n"));
+    server.reload(&config("max_connections = 1\npriority = 5\nlog_dir = \"/x\"\nnarinfo_cache.ttl = 5\n"));
     server.harmonia.logged("WARN changed in the configuration, and needs a restart: priority, log_dir");
-    server.harmonia.logged("INFO changed by the configuration: max_connection_rate, narinfo_cache.ttl");
+    server.harmonia.logged("INFO changed by the configuration: max_connections, narinfo_cache.ttl");
     // Now there is one too many, so that it takes the end of both.
     ask(&mut second);
     assert_eq!(second.receive(false).unwrap().status, 200);

@@ -209,7 +209,7 @@ let
         { workers = 0; }
         { workers = "4"; }
         { priority = -1; }
-        { max_connection_rate = 1.5; }
+        { max_connections = 1.5; }
         { enable_compression = "true"; }
         { unix_socket_mode = "rw"; }
         { unix_socket_mode = 438; }

@@ -40,7 +40,7 @@ impl Config {
             unix_socket_mode,
             shutdown_timeout,
             workers,
-            max_connection_rate,
+            max_connections_per_worker,
             max_connections_per_client,
             proxies,
             max_metadata_connections,
@@ -64,7 +64,8 @@ impl Config {
             tls,
         } = new;
         changes.take("shutdown_timeout", &mut self.shutdown_timeout, shutdown_timeout);
-        changes.take("max_connection_rate", &mut self.max_connection_rate, max_connection_rate);
+        let per_worker = "max_connections";
+        changes.take(per_worker, &mut self.max_connections_per_worker, max_connections_per_worker);
         let per_client = "max_connections_per_client";
         changes.take(per_client, &mut self.max_connections_per_client, max_connections_per_client);
         changes.take("proxies", &mut self.proxies, proxies);
@@ -116,14 +117,11 @@ mod tests {
     #[test]
     fn what_can_change_is_taken_over_once_and_the_rest_is_told_every_time() {
         let (mut config, _) = loaded("tls_cert_path = \"/c\"\ntls_key_path = \"/k\"\nworkers = 4");
-        let text = "tls_cert_path = \"/c2\"\ntls_key_path = \"/k\"\nworkers = 5\nmax_connection_rate = 2\n\
+        let text = "tls_cert_path = \"/c2\"\ntls_key_path = \"/k\"\nworkers = 5\nmax_connections = 2\n\
                     sign = \"trusted\"\nsign_key_paths = [\"/s\"]\npriority = 1\nnarinfo_cache.ttl = 1";
         let new = loaded(text).0;
         let changes = config.take_over(new.clone());
-        assert_eq!(
-            changes.taken,
-            ["max_connection_rate", "narinfo_cache.ttl", "sign_key_paths", "sign", "tls_cert_path"]
-        );
+        assert_eq!(changes.taken, ["max_connections", "narinfo_cache.ttl", "sign_key_paths", "sign", "tls_cert_path"]);
         assert_eq!(changes.waiting, ["workers", "priority"]);
         assert_eq!(config.max_connections(), 8);
         assert_eq!(config.take_over(new), Changes { taken: vec![], waiting: vec!["workers", "priority"] });

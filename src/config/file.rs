@@ -23,6 +23,8 @@ use super::{BindAddress, ByteSize, ConfigError, DaemonCommand, NarSource, Networ
 const COUNT: RangeInclusive<i64> = 1..=1024;
 /// Per worker, and only a bound on what may be open at once.
 const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
+/// The same, and 0 for the default.
+const CONNECTIONS_OR_DEFAULT: RangeInclusive<i64> = 0..=*CONNECTIONS.end();
 /// Threads, and 0 for what the machine has.
 const ENCODERS: RangeInclusive<i64> = 0..=*COUNT.end();
 /// What the kernel takes, but for what needs a privilege.
@@ -41,7 +43,7 @@ pub(super) struct File {
     pub(super) unix_socket_mode: Option<SocketMode>,
     pub(super) shutdown_timeout: Option<u64>,
     pub(super) workers: Option<usize>,
-    pub(super) max_connection_rate: Option<usize>,
+    pub(super) max_connections: Option<usize>,
     pub(super) max_connections_per_client: Option<usize>,
     pub(super) proxies: Option<Vec<Network>>,
     pub(super) max_metadata_connections: Option<usize>,
@@ -96,7 +98,9 @@ const KEYS: &[Key] = &[
     Key("unix_socket_mode", Set(|f, v| v.parsed(str::parse).map(|m| f.unix_socket_mode = Some(m)))),
     Key("shutdown_timeout", Set(|f, v| v.integer(TIMEOUT).map(|n| f.shutdown_timeout = Some(n)))),
     Key("workers", Set(|f, v| v.integer(COUNT).map(|n| f.workers = Some(n)))),
-    Key("max_connection_rate", Set(|f, v| v.integer(CONNECTIONS).map(|n| f.max_connection_rate = Some(n)))),
+    // Bounds nothing, as in harmonia 3.2, whose NixOS module writes it into every file: no reason for a warning.
+    Key("max_connection_rate", Set(|_, v| v.integer(CONNECTIONS).map(|_: usize| ()))),
+    Key("max_connections", Set(|f, v| v.integer(CONNECTIONS_OR_DEFAULT).map(|n| f.max_connections = Some(n)))),
     Key(
         "max_connections_per_client",
         Set(|f, v| v.integer(CONNECTIONS).map(|n| f.max_connections_per_client = Some(n))),
@@ -134,7 +138,6 @@ const KEYS: &[Key] = &[
     Key("tls_cert_path", Set(|f, v| v.path().map(|p| f.tls_cert_path = Some(p)))),
     Key("tls_key_path", Set(|f, v| v.path().map(|p| f.tls_key_path = Some(p)))),
     Key("nix_db_path", Ignored("this server asks nix-daemon and never opens the database")),
-    Key("max_connections", Ignored("the bound on connections is workers times max_connection_rate")),
     Key("zstd.max_ldm_encoders_per_worker", Ignored("nar_cache.encoders bounds the number of encoders")),
 ];
 

@@ -24,11 +24,10 @@ const DEFAULT_BIND: &str = "[::]:5000";
 /// In seconds; a third of what systemd waits before it kills.
 const DEFAULT_SHUTDOWN_TIMEOUT: u64 = 30;
 const DEFAULT_WORKERS: usize = 4;
-const DEFAULT_MAX_CONNECTION_RATE: usize = 256;
+/// Per worker. All of them are 327 Nix processes with 25 each; an idle one takes some 20 KiB of memory.
+const DEFAULT_MAX_CONNECTIONS: usize = 2048;
 const DEFAULT_MAX_METADATA_CONNECTIONS: usize = 8;
 const DEFAULT_MAX_NAR_STREAMS: usize = 16;
-/// Of all connections: ten Nix processes behind one address have 25 each.
-const DEFAULT_PART_OF_A_CLIENT: usize = 4;
 /// A third of the processor beside work that is not nice at all, a tenth of it and less beside more of that.
 const DEFAULT_ENCODER_NICENESS: i32 = 10;
 /// Before cache.nixos.org, which says 40.
@@ -131,8 +130,8 @@ pub struct Config {
     /// Threads that serve requests.
     pub workers: usize,
     /// Concurrent connections per worker.
-    pub max_connection_rate: usize,
-    /// Concurrent connections of one client, if not a fourth of all.
+    pub max_connections_per_worker: usize,
+    /// Concurrent connections of one client, if there is a bound on them.
     pub max_connections_per_client: Option<usize>,
     /// Where connections come from that are those of many clients.
     pub proxies: Vec<Network>,
@@ -213,7 +212,7 @@ impl Config {
             unix_socket_mode: file.unix_socket_mode.unwrap_or_default(),
             shutdown_timeout: Duration::from_secs(file.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT)),
             workers: file.workers.unwrap_or(DEFAULT_WORKERS),
-            max_connection_rate: file.max_connection_rate.unwrap_or(DEFAULT_MAX_CONNECTION_RATE),
+            max_connections_per_worker: file.max_connections.filter(|it| *it > 0).unwrap_or(DEFAULT_MAX_CONNECTIONS),
             max_connections_per_client: file.max_connections_per_client,
             proxies: file.proxies.unwrap_or_else(|| Network::LOOPBACK.to_vec()),
             max_metadata_connections: file.max_metadata_connections.unwrap_or(DEFAULT_MAX_METADATA_CONNECTIONS),
@@ -247,13 +246,7 @@ impl Config {
     /// How many connections may be open at once.
     #[must_use]
     pub const fn max_connections(&self) -> usize {
-        self.workers * self.max_connection_rate
-    }
-
-    /// How many connections of one client may be open at once.
-    #[must_use]
-    pub fn max_connections_per_client(&self) -> usize {
-        self.max_connections_per_client.unwrap_or(self.max_connections().div_ceil(DEFAULT_PART_OF_A_CLIENT))
+        self.workers * self.max_connections_per_worker
     }
 }
 

@@ -164,8 +164,8 @@ fn the_flag_names_the_file_or_else_the_environment_does() {
 fn the_defaults_are_those_of_harmonias_readme() {
     let (config, warnings) = Config::load(Overrides::default(), &environment()).unwrap();
     assert_eq!(config.bind.to_string(), "[::]:5000");
-    assert_eq!((config.workers, config.max_connection_rate, config.priority), (4, 256, 30));
-    assert_eq!((config.max_connections(), config.max_connections_per_client()), (1024, 256));
+    assert_eq!((config.workers, config.max_connections_per_worker, config.priority), (4, 2048, 30));
+    assert_eq!((config.max_connections(), config.max_connections_per_client), (8192, None));
     assert!(!config.enable_compression);
     assert_eq!((config.nar_cache, config.nar_source, config.verify), (None, NarSource::Daemon, Verify::Always));
     assert_eq!(config.encoders.niceness, 10);
@@ -203,13 +203,14 @@ max_ldm_encoders_per_worker = 2
     );
     assert_eq!(config.bind, BindAddress::Unix("/run/harmonia/socket".into()));
     assert_eq!(config.real_nix_store.as_deref(), Some(Path::new("/guest/nix/store")));
+    assert_eq!(config.max_connections(), 4 * 25_000);
+    assert_eq!(loaded("max_connections = 0\nworkers = 2").0.max_connections(), 2 * 2048);
     assert_eq!(config.sign_key_paths, ["/run/secrets/old.secret", "/run/secrets/cache.secret"].map(PathBuf::from));
     assert_eq!(config.tls, Some(Tls { cert: "/path/to/cert.pem".into(), key: "/path/to/key.pem".into() }));
     assert_eq!(config.zstd, Zstd { level: 9, long_distance_matching: true, window_log: Some(27) });
     assert_eq!(
         warnings,
         [
-            "config.toml:5: max_connections has no effect: the bound on connections is workers times max_connection_rate",
             "config.toml:10: nix_db_path has no effect: this server asks nix-daemon and never opens the database",
             "config.toml:20: zstd.max_ldm_encoders_per_worker has no effect: nar_cache.encoders bounds the \
              number of encoders",

@@ -6,6 +6,7 @@
 //! - One whose client has its share already, or that waits for the holder's own client, gets what stopped readers hold after
 //!   the same second, but others are cut for it only when its own request would fail else: what was cut comes again, and
 //!   clients give up after five times.
+//! - A source that has had nothing for seconds is not its client's fault, and makes way only for those that have less.
 
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ const STOPPED: u64 = 1 << 10;
 const TENFOLD: Duration = Duration::from_secs(10);
 /// From when on a slow reader is cut for one whose client has its share, and below which rate, in bytes per second.
 const SLOW: (Duration, u64) = (Duration::from_secs(30), 16 << 10);
+/// From when on whoever waits for a source that has nothing makes way for one whose client has less.
+const STARVED: Duration = Duration::from_secs(10);
 /// From when on any reader is: a minute before whoever waits is refused.
 const LAST: Duration = Duration::from_secs(180);
 
@@ -39,6 +42,7 @@ impl Demand {
     pub fn takes(self, usage: Usage) -> bool {
         match usage {
             Usage::Working => false,
+            Usage::Starved => self.waited >= if self.is_owed { STARVED } else { LAST },
             Usage::Unused(_) => self.waited >= MOMENT,
             Usage::Taking(rate) => self.waited >= FIRST && rate < self.rate(),
         }
@@ -89,5 +93,9 @@ mod tests {
             assert_eq!(Demand { waited, is_owed: false }.takes(unused), taken);
         }
         assert!(!Demand { waited: 2 * LAST, is_owed: true }.takes(Usage::Working));
+        for (is_owed, from) in [(true, STARVED), (false, LAST)] {
+            assert!(!Demand { waited: from / 2, is_owed }.takes(Usage::Starved));
+            assert!(Demand { waited: from, is_owed }.takes(Usage::Starved));
+        }
     }
 }

@@ -27,4 +27,6 @@ pub enum Usage {
     Unused(Instant),
     /// The client has something to take, and takes so many bytes per second of it.
     Taking(u64),
+    /// The source of what is sent has had nothing for seconds.
+    Starved,
 }

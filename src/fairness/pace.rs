@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Usage;
+
 /// The time over which a rate is measured is between one and two of these.
 const WINDOW: Duration = Duration::from_secs(2);
 /// A sample that is older says nothing about now.
@@ -50,28 +52,25 @@ impl Pace {
         }
     }
 
-    /// Whether the client has something to take.
-    #[must_use]
-    pub const fn is_offered(&self) -> bool {
-        self.offered.is_some()
-    }
-
-    /// The rate in bytes per second at which the client took what it could, by what it has `taken` in all. Nothing until it has
-    /// been asked for long enough.
-    pub fn rate(&mut self, now: Instant, taken: u64) -> Option<u64> {
+    /// The use that the client makes of what it is sent, by what it has `taken` in all. To be told it has to be asked for some
+    /// seconds.
+    pub fn usage(&mut self, now: Instant, taken: u64) -> Usage {
         let since = self.offered.map(|since| now.saturating_duration_since(since));
         let sample = Sample { at: now, taken, offered: self.before + since.unwrap_or_default() };
         let age = self.newer.map(|newer| now.saturating_duration_since(newer.at));
         if age.is_none_or(|age| age >= WINDOW) {
             self.older = self.newer.replace(sample).filter(|_| age.is_some_and(|age| age < STALE));
         }
-        let older = self.older?;
-        let offered = sample.offered.saturating_sub(older.offered);
+        let Some(older) = self.older else { return Usage::Working };
+        let (offered, bytes) = (sample.offered.saturating_sub(older.offered), taken.saturating_sub(older.taken));
         if offered < WINDOW / 2 {
-            return None;
+            return if bytes == 0 { Usage::Starved } else { Usage::Working };
         }
-        let bytes = u128::from(taken.saturating_sub(older.taken)) * 1000;
-        Some(u64::try_from(bytes / offered.as_millis().max(1)).unwrap_or(u64::MAX))
+        if self.offered.is_none() {
+            return Usage::Working;
+        }
+        let rate = u128::from(bytes) * 1000 / offered.as_millis().max(1);
+        Usage::Taking(u64::try_from(rate).unwrap_or(u64::MAX))
     }
 }
 
@@ -91,13 +90,13 @@ mod tests {
     fn a_client_that_takes_a_byte_now_and_then_has_the_rate_of_that() {
         let (mut pace, start) = (Pace::new(), Instant::now());
         pace.offer(start);
-        assert_eq!(pace.rate(start, 4 << 20), None);
-        assert_eq!(pace.rate(start + SECOND, (4 << 20) + 1), None);
-        assert_eq!(pace.rate(start + 2 * SECOND, (4 << 20) + 2), Some(1));
-        assert_eq!(pace.rate(start + 3 * SECOND, (4 << 20) + 3_000), Some(1_000));
+        assert_eq!(pace.usage(start, 4 << 20), Usage::Working);
+        assert_eq!(pace.usage(start + SECOND, (4 << 20) + 1), Usage::Working);
+        assert_eq!(pace.usage(start + 2 * SECOND, (4 << 20) + 2), Usage::Taking(1));
+        assert_eq!(pace.usage(start + 3 * SECOND, (4 << 20) + 3_000), Usage::Taking(1_000));
         // What was fast once does not help later.
-        assert_eq!(pace.rate(start + 4 * SECOND, (4 << 20) + 3_000), Some(1_499));
-        assert_eq!(pace.rate(start + 6 * SECOND, (4 << 20) + 3_000), Some(0));
+        assert_eq!(pace.usage(start + 4 * SECOND, (4 << 20) + 3_000), Usage::Taking(1_499));
+        assert_eq!(pace.usage(start + 6 * SECOND, (4 << 20) + 3_000), Usage::Taking(0));
     }
 
     #[test]
@@ -107,17 +106,20 @@ mod tests {
             let now = start + second * SECOND;
             pace.owe(now);
             pace.offer(now + SECOND * 9 / 10);
-            assert_eq!(pace.rate(now + SECOND, u64::from(second)), None, "{second}");
+            assert_eq!(pace.usage(now + SECOND, u64::from(second)), Usage::Working, "{second}");
         }
-        assert!(pace.is_offered());
+        pace.owe(start + 10 * SECOND);
+        for (second, usage) in [(11, Usage::Working), (13, Usage::Starved)] {
+            assert_eq!(pace.usage(start + second * SECOND, 9), usage);
+        }
     }
 
     #[test]
     fn a_sample_from_long_ago_is_not_used() {
         let (mut pace, start) = (Pace::new(), Instant::now());
         pace.offer(start);
-        assert_eq!(pace.rate(start, 0), None);
-        assert_eq!(pace.rate(start + STALE, 1 << 30), None);
-        assert_eq!(pace.rate(start + STALE + WINDOW, 1 << 30), Some(0));
+        assert_eq!(pace.usage(start, 0), Usage::Working);
+        assert_eq!(pace.usage(start + STALE, 1 << 30), Usage::Working);
+        assert_eq!(pace.usage(start + STALE + WINDOW, 1 << 30), Usage::Taking(0));
     }
 }

@@ -256,11 +256,12 @@ impl Holder for Activity {
             let is_fresh = now.saturating_duration_since(state.since) < FRESH;
             return if is_fresh { Usage::Working } else { Usage::Unused(state.since) };
         }
-        if !state.pace.is_offered() {
-            return Usage::Working;
-        }
         let taken = state.acknowledged();
-        state.pace.rate(now, taken).map_or(Usage::Working, Usage::Taking)
+        match state.pace.usage(now, taken) {
+            // Its request would be lost, not only put off.
+            Usage::Starved => Usage::Working,
+            usage => usage,
+        }
     }
 
     fn give_up(&self) -> bool {
@@ -375,7 +376,7 @@ mod tests {
         activity.begin();
         assert_eq!(activity.usage(now + 10 * FRESH), Usage::Working);
         activity.owe(false);
-        for (after, usage) in [(0, Usage::Working), (2, Usage::Taking(0))] {
+        for (after, usage) in [(20, Usage::Working), (22, Usage::Taking(0))] {
             assert_eq!(activity.usage(now + after * SECOND), usage);
         }
         assert!(activity.give_up());

@@ -109,11 +109,8 @@ impl Holder for Reading {
     fn usage(&self, now: Instant) -> Usage {
         let acknowledged = if self.is_multiplexed { 0 } else { self.activity.acknowledged() };
         let mut state = self.state();
-        if state.is_owed {
-            return Usage::Working;
-        }
         let taken = if self.is_multiplexed { state.taken } else { acknowledged };
-        state.pace.rate(now, taken).map_or(Usage::Working, Usage::Taking)
+        state.pace.usage(now, taken)
     }
 
     fn give_up(&self) -> bool {

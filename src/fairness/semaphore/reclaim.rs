@@ -46,6 +46,7 @@ impl FairSemaphore {
         candidates.sort_by_key(|candidate| match candidate.usage {
             Usage::Unused(since) => (0, Reverse(now.saturating_duration_since(since)), 0),
             Usage::Taking(rate) => (1, Reverse(Duration::ZERO), rate),
+            Usage::Starved => (1, Reverse(Duration::ZERO), 0),
             Usage::Working => (2, Reverse(Duration::ZERO), 0),
         });
         // They are dropped without the lock: one may be the last of its holder, which has permits.
@@ -69,6 +70,7 @@ impl FairSemaphore {
         let use_made = match candidate.usage {
             Usage::Unused(since) => format!("did not use it for {} s", now.saturating_duration_since(since).as_secs()),
             Usage::Taking(rate) => format!("read {rate} bytes/s"),
+            Usage::Starved => "had nothing to read for seconds".to_owned(),
             Usage::Working => return,
         };
         tracing::warn!("others wait for one of {total} ({what}): took one back from {client}, which {use_made}{more}");
