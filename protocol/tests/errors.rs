@@ -14,7 +14,7 @@ use super::replay::greeting;
 use super::script::{Script, greet, path, run};
 use super::transcript::{Section, Transcript, all};
 
-const RELEASES: usize = 7;
+const RELEASES: usize = 10;
 
 fn releases() -> Vec<Transcript> {
     let releases = all("errors-nix-");
@@ -219,4 +219,14 @@ fn features_that_the_daemon_does_not_have_are_not_agreed_on() {
     let script = greeting(&transcript.sections);
     let client = run(greet(script, Version::NEWEST, &harmonia_protocol::version::Feature::DECODED)).unwrap();
     assert!(!client.session().has(harmonia_protocol::version::Feature::RealisationWithPathNotHash));
+}
+
+#[test]
+fn what_a_daemon_has_beside_the_features_that_are_offered_is_not_agreed_on() {
+    let transcript = &all("nix-determinate-3.22.2-client1.38-all-features")[0];
+    let script = greeting(&transcript.sections).answers(&transcript.section(&format!("QueryPathInfo {PB_B}")).received);
+    let offered = &harmonia_protocol::version::Feature::DECODED;
+    let mut client = run(greet(script, Version::NEWEST, offered)).unwrap();
+    assert!(client.session().has(harmonia_protocol::version::Feature::RealisationWithPathNotHash));
+    assert_eq!(run(perform(&mut client, &format!("QueryPathInfo {PB_B}"))).unwrap().info().nar_size, 168);
 }

@@ -48,7 +48,8 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    /// Without what differs between two daemons that hold the same paths: times, process ids, and the order of sets.
+    /// Without what differs between two daemons that hold the same paths: times, process ids, the order of sets, and the
+    /// word for a temporary root.
     pub(crate) fn comparable(mut self) -> Self {
         match &mut self {
             Self::Info(Some(info)) => info.registration_time = 0,
@@ -56,6 +57,8 @@ impl Value {
             Self::Roots(roots) => {
                 for root in roots.iter_mut() {
                     root.link.retain(|c| !c.is_ascii_digit());
+                    // Determinate Nix.
+                    root.link = root.link.replace("{nix-process:", "{temp:");
                 }
                 roots.sort_by(|a, b| a.target.cmp(&b.target));
             }
@@ -97,7 +100,10 @@ pub(crate) async fn perform<S: AsyncRead + AsyncWrite + Unpin>(
         }
         "QueryDerivationOutputMap" => Value::Outputs(client.query_derivation_output_map(&path(argument)).await?),
         "QueryRealisation" => {
-            let output = DerivationOutput::Hashed(argument.parse().unwrap());
+            let output = match argument.split_once('^') {
+                Some((derivation, name)) => DerivationOutput::Path(path(derivation), OutputName::new(name).unwrap()),
+                None => DerivationOutput::Hashed(argument.parse().unwrap()),
+            };
             Value::Realisation(client.query_realisation(&output).await?)
         }
         "AddTempRoot" => {

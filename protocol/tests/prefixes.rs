@@ -28,8 +28,14 @@ static REPLIES: LazyLock<Vec<(Version, Section)>> = LazyLock::new(|| {
     replies
 });
 
-fn client(version: Version, script: impl FnOnce(Script) -> Script) -> Client<Script> {
-    script(Script::greeting(version, &[])).client(version).0
+fn client(version: Version, section: &Section, script: impl FnOnce(Script) -> Script) -> Client<Script> {
+    script(daemon(version, section)).client(version).0
+}
+
+/// A daemon of this version that can be asked what the section asks.
+fn daemon(version: Version, section: &Section) -> Script {
+    let is_by_path = section.name.contains('^');
+    Script::greeting(version, if is_by_path { &["realisation-with-path-not-hash"] } else { &[] })
 }
 
 fn ask(client: &mut Client<Script>, section: &Section) -> Result<Value, String> {
@@ -45,13 +51,13 @@ fn a_reply_in_any_pieces_is_the_same_value() {
     assert!(REPLIES.len() > 60, "{}", REPLIES.len());
     for (version, section) in REPLIES.iter() {
         let reply = &section.received;
-        let expected = ask(&mut client(*version, |script| script.answers(reply)), section);
+        let expected = ask(&mut client(*version, section, |script| script.answers(reply)), section);
         for cut in 1..reply.len() {
-            let mut client = client(*version, |script| script.answers(&reply[..cut]).adds(&reply[cut..]));
+            let mut client = client(*version, section, |script| script.answers(&reply[..cut]).adds(&reply[cut..]));
             assert_eq!(ask(&mut client, section), expected, "{}, cut at {cut}", section.name);
             assert!(client.is_idle());
         }
-        let mut client = client(*version, |script| script.answers(reply).in_pieces_of(1));
+        let mut client = client(*version, section, |script| script.answers(reply).in_pieces_of(1));
         assert_eq!(ask(&mut client, section), expected, "{}, byte by byte", section.name);
     }
 }
@@ -60,7 +66,7 @@ fn a_reply_in_any_pieces_is_the_same_value() {
 fn every_strict_prefix_of_every_reply_is_an_error_that_ends_the_client() {
     for (version, section) in REPLIES.iter() {
         for cut in 0..section.received.len() {
-            let mut client = client(*version, |script| script.answers(&section.received[..cut]).hangs_up());
+            let mut client = client(*version, section, |script| script.answers(&section.received[..cut]).hangs_up());
             let outcome = run(perform(&mut client, &section.name));
             assert!(matches!(outcome, Err(ClientError::Closed { .. })), "{}, {cut}: {outcome:?}", section.name);
             assert!(!client.is_idle());
@@ -104,7 +110,7 @@ proptest! {
             let at = at.index(garbled.len());
             garbled[at] = byte;
         }
-        let script = Script::greeting(*version, &[]).answers(&garbled).in_pieces_of(piece).hangs_up();
+        let script = daemon(*version, section).answers(&garbled).in_pieces_of(piece).hangs_up();
         let (mut client, record) = script.client(*version);
         let outcome = run(perform(&mut client, &section.name));
         prop_assert!(record.lock().unwrap().room <= 1024 * 1024);

@@ -1,5 +1,5 @@
-//! Realisations by derivation path, as from Nix 2.35 on: no such daemon is recorded, so these bytes are made by hand
-//! (Nix 2.35 `src/libstore/worker-protocol.cc`: `DrvOutput`, and an optional `UnkeyedRealisation`).
+//! Realisations by derivation path, as from Nix 2.35 on (`src/libstore/worker-protocol.cc`: `DrvOutput`, and an optional
+//! `UnkeyedRealisation`). One without signatures is recorded, see `replay`; the rest is made by hand.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
