@@ -26,6 +26,15 @@ pub async fn run(config: &Config) -> Result<(), Error> {
         println!("tls: ok, {}", files.cert.display());
     }
 
+    match &config.nar_cache {
+        Some(cache) if config.enable_compression => {
+            let (dir, mebibytes) = (cache.dir.display(), cache.max_size.bytes() >> 20);
+            println!("compression: on, nars are kept in {dir}, {mebibytes} MiB at the most");
+        }
+        Some(_) => println!("compression: off, as enable_compression says"),
+        None => println!("compression: off, no directory keeps compressed nars (nar_cache.dir or CACHE_DIRECTORY)"),
+    }
+
     match config.real_nix_store.as_deref().map(|files| (files.display(), std::fs::read_dir(files))) {
         None => println!("store files: not here, as far as is known; real_nix_store says where they are, if they are"),
         Some((files, Ok(_))) => println!("store files: visible in {files}"),

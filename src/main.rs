@@ -1,5 +1,6 @@
 //! The program: reads the command line and hands over.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -24,7 +25,11 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Error> {
-    let (overrides, environment) = (cli.options.overrides(), Environment::capture());
+    let (overrides, mut environment) = (cli.options.overrides(), Environment::capture());
+    if cli.command == Some(Command::Quickstart) {
+        let default = quickstart::cache_directory().map(PathBuf::into_os_string);
+        environment.cache_directory = environment.cache_directory.filter(|it| !it.is_empty()).or(default);
+    }
     let load = move || Config::load(overrides.clone(), &environment).map_err(Error::from);
     let (mut config, warnings) = load()?;
     for warning in warnings {
@@ -35,7 +40,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
         .enable_all()
         .build()
         .map_err(|cause| Error::System { doing: "start the runtime", cause })?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match cli.command {
             Some(Command::Cache { action }) => cache::run(&config, action),
             None => serve::run(config, false, Box::new(load)).await,
@@ -50,5 +55,8 @@ fn run(cli: &Cli) -> Result<(), Error> {
                 serve::run(config, true, Box::new(load)).await
             }
         }
-    })
+    });
+    // A call to a disk that stands still never ends, and nothing is lost with it.
+    runtime.shutdown_background();
+    done
 }

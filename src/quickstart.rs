@@ -29,6 +29,15 @@ pub fn prepare(config: &mut Config) -> Result<(), Error> {
     Ok(())
 }
 
+/// Where compressed NARs are kept unless something else is configured: in this user's directory for what programs can
+/// make again (XDG base directories). Nothing where there is none.
+#[must_use]
+pub fn cache_directory() -> Option<PathBuf> {
+    variable("XDG_CACHE_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".cache")))
+        .map(|it| it.join("harmonia"))
+}
+
 /// What a newcomer types on another machine.
 #[derive(Debug)]
 pub struct Guide {
@@ -76,9 +85,12 @@ Where that machine does not know the name in the URL, write an address of this o
     }
 }
 
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
 /// Where this user's programs keep their state (XDG base directories, systemd's `StateDirectory=`), made if need be.
 fn state_directory() -> Result<PathBuf, Error> {
-    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let directory = variable("STATE_DIRECTORY")
         .or_else(|| variable("XDG_STATE_HOME").map(|state| state.join("harmonia")))
         .or_else(|| variable("HOME").map(|home| home.join(".local/state/harmonia")))

@@ -10,7 +10,7 @@ use crate::support::keys;
 use crate::support::release::Release;
 use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
 use crate::support::served::{nar_url, narinfo_url};
-use crate::support::server::Harmonia;
+use crate::support::server::{Harmonia, compressing};
 use crate::support::{http::Http, served};
 
 const ZSTD: (&str, &str) = ("Accept-Encoding", "zstd, br, gzip, deflate, bzip2, xz");
@@ -22,9 +22,10 @@ fn server() -> &'static Harmonia {
     static SERVER: OnceLock<Harmonia> = OnceLock::new();
     SERVER.get_or_init(|| {
         Harmonia::start(&format!(
-            "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\nenable_compression = true\n",
+            "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\n{}",
             Daemon::shared(Release::Nix2_34).socket().display(),
-            keys::OURS.secret.display()
+            keys::OURS.secret.display(),
+            compressing()
         ))
     })
 }
@@ -174,7 +175,7 @@ fn a_long_narinfo_is_coded_and_a_short_one_is_not() {
 #[test]
 fn s65_a_502_has_no_body_to_be_coded() {
     let daemon = ScriptedDaemon::start(Script::greeting(Answer::then_hang_up([])));
-    let harmonia = Harmonia::start(&format!("{}enable_compression = true\n", daemon.config()));
+    let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), compressing()));
     for url in [nar_url("regular"), narinfo_url("many-references")] {
         let response = harmonia.http().get_with(&url, &[ZSTD]);
         assert_eq!((response.status, response.body.len(), is_coded(&response)), (502, 0, false), "{url}");

@@ -13,7 +13,7 @@ use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
 use crate::support::served::value;
-use crate::support::server::Harmonia;
+use crate::support::server::{Harmonia, compressing};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
@@ -65,7 +65,7 @@ fn s46_a_path_whose_nar_is_wrong_is_held_back_however_that_is_found_out() {
             (item.nar_url(), &[("Accept-Encoding", "zstd")]),
             (listing_url(&item), &[]),
         ] {
-            let harmonia = Harmonia::start(&format!("{}enable_compression = true\n", daemon.config()));
+            let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), compressing()));
             assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200, "{case}");
             let _ = harmonia.http().get_failing(&url, headers);
             is_held_back(&harmonia, &item, case);

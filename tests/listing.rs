@@ -8,7 +8,7 @@ use crate::support::http::Response;
 use crate::support::release::Release;
 use crate::support::scripted_daemon::{Question, ScriptedDaemon};
 use crate::support::served::{self, http};
-use crate::support::server::Harmonia;
+use crate::support::server::{Harmonia, compressing};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;
 
@@ -127,7 +127,7 @@ fn a_listing_is_kept_for_an_hour_and_has_one_tag() {
 fn a_listing_is_coded_for_those_who_accept_it() {
     let (item, files) = many_files(1000);
     let daemon = ScriptedDaemon::start(item.script());
-    let harmonia = Harmonia::start(&format!("{}enable_compression = true\n", daemon.config()));
+    let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), compressing()));
     let url = format!("/{}.ls", item.hash_part());
     let plain = harmonia.http().get(&url);
     let coded = harmonia.http().get_with(&url, &[("Accept-Encoding", "zstd")]);

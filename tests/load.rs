@@ -26,7 +26,7 @@ use crate::support::metrics::{await_value, metrics, value};
 use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::served::{nar_url, narinfo_url};
-use crate::support::server::Harmonia;
+use crate::support::server::{Harmonia, compressing};
 
 const IDLE: usize = 2000;
 const SLOW: usize = 200;
@@ -320,8 +320,7 @@ fn compile_beside_encoders() {
     // Nothing is kept, so that each download is compressed.
     let server = |niceness: i32| {
         let socket = daemon.socket();
-        let config =
-            format!("daemon_socket = {socket:?}\nnar_cache.encoder_niceness = {niceness}\nenable_compression = true\n");
+        let config = format!("daemon_socket = {socket:?}\nnar_cache.encoder_niceness = {niceness}\n{}", compressing());
         Harmonia::start(&config)
     };
     for round in 1..=3 {

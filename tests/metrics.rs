@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use crate::support::metrics::{await_value, metrics, value};
 use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
-use crate::support::server::Harmonia;
+use crate::support::server::{Harmonia, compressing};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;
 
@@ -114,7 +114,7 @@ fn a_nar_that_fails_and_a_client_that_leaves_are_told_apart() {
 fn a_complete_body_is_not_aborted_however_it_is_sent() {
     let item = StoreItem::file_of(1 << 20);
     let daemon = ScriptedDaemon::start(item.script());
-    let harmonia = Harmonia::start(&format!("{}enable_compression = true\n", daemon.config()));
+    let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), compressing()));
     let http = harmonia.http();
     let encoded = http.get_with(&item.nar_url(), &[("Accept-Encoding", "zstd")]);
     assert_eq!(encoded.header("content-encoding"), Some("zstd"));

@@ -21,17 +21,17 @@ use crate::support::{content, served};
 
 /// The configuration of a server that compresses, and keeps what comes of it here.
 pub(crate) fn keeping(dir: &Path, daemon: &str) -> String {
-    format!("{daemon}enable_compression = true\nnar_cache.dir = \"{}\"\n", dir.display())
+    format!("{daemon}nar_cache.dir = \"{}\"\n", dir.display())
 }
 
 /// A server before the shared daemon of the newest release.
-fn server(dir: Option<&Path>) -> Harmonia {
+fn server(dir: &Path) -> Harmonia {
     let daemon = format!(
         "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\n",
         Daemon::shared(Release::Nix2_34).socket().display(),
         keys::OURS.secret.display()
     );
-    Harmonia::start(&dir.map_or_else(|| format!("{daemon}enable_compression = true\n"), |dir| keeping(dir, &daemon)))
+    Harmonia::start(&keeping(dir, &daemon))
 }
 
 /// The URL that a narinfo names, with its slash.
@@ -77,7 +77,7 @@ fn part(response: &Response, first: usize, whole: &[u8]) {
 #[test]
 fn s17_s19_a_narinfo_names_hash_and_size_of_the_file_once_they_are_known() {
     let dir = cache_dir();
-    let harmonia = server(Some(&dir));
+    let harmonia = server(&dir);
     let http = harmonia.http();
     for name in ["regular", "empty-directory", "symlink", "odd-entries", "deep-tree", "large"] {
         let before = http.get(&narinfo_url(name));
@@ -107,7 +107,7 @@ fn s17_s19_a_narinfo_names_hash_and_size_of_the_file_once_they_are_known() {
 
 #[test]
 fn nix_before_2_4_is_told_of_the_nar_itself() {
-    let harmonia = server(None);
+    let harmonia = server(&cache_dir());
     let old = [("User-Agent", "curl/7.72.0 Nix/2.3.7")];
     let narinfo = harmonia.http().get_with(&narinfo_url("regular"), &old);
     assert_eq!((value(narinfo.text(), "Compression"), narinfo.status), ("none", 200));
@@ -117,7 +117,7 @@ fn nix_before_2_4_is_told_of_the_nar_itself() {
 #[test]
 fn real_clients_of_every_release_copy_what_is_compressed() {
     let dir = cache_dir();
-    let harmonia = server(Some(&dir));
+    let harmonia = server(&dir);
     let paths = ["many-references", "odd-entries", "symlink", "large"].map(|name| served::content().path(name));
     for release in [Release::Nix2_3, Release::Nix2_8, Release::Nix2_26, Release::Nix2_34] {
         let client = Client::new(release, harmonia.url(), &[&keys::OURS]);
@@ -141,12 +141,11 @@ fn s36_s41_the_bytes_under_a_url_never_change() {
     };
     let (url, whole) = whole;
     let places = [1, 1000, 131_071, 131_072, 131_073, 400_000, whole.body.len() - 1];
-    // After a restart, from another machine, and where nothing is kept.
+    // After a restart, from another machine, and where narinfos do not name it any more.
     let again = keeping(&dir, &daemon.config());
     let elsewhere = keeping(&other, &daemon.config());
-    let nowhere = format!("{}enable_compression = true\n", daemon.config());
-    let later_off = format!("{}nar_cache.dir = {dir:?}\n", daemon.config());
-    for config in [again, elsewhere, nowhere, later_off] {
+    let later_off = format!("{}enable_compression = false\n", keeping(&dir, &daemon.config()));
+    for config in [again, elsewhere, later_off] {
         let harmonia = Harmonia::start(&config);
         let http = harmonia.http();
         for first in places {
@@ -282,4 +281,37 @@ fn what_another_encoder_made_is_not_made_up() {
     }
     let part = content::hash_part(&item.path);
     assert_eq!(http.get(&url.replacen(part, &part.replace('0', "1"), 1)).status, 404);
+}
+
+/// Clients remember its URL for 30 days.
+#[test]
+fn where_nothing_is_kept_any_more_a_compressed_nar_can_be_had_whole_and_narinfos_name_the_nar_itself() {
+    let (item, daemon) = scripted();
+    let url = {
+        let harmonia = Harmonia::start(&keeping(&cache_dir(), &daemon.config()));
+        url_of(harmonia.http(), &item.narinfo_url())
+    };
+    let harmonia = Harmonia::start(&format!("{}enable_compression = true\n", daemon.config()));
+    assert!(harmonia.logged("enable_compression has no effect").contains("WARN"));
+    let http = harmonia.http();
+    let narinfo = http.get(&item.narinfo_url());
+    assert_eq!(value(narinfo.text(), "Compression"), "none");
+    let whole = http.get(&url);
+    assert_eq!((whole.status, whole.header("etag")), (200, None));
+    assert_eq!((whole.header("accept-ranges"), whole.header("cache-control")), (Some("none"), Some("no-store")));
+    assert_eq!(whole.header("content-length"), Some(&*whole.body.len().to_string()));
+    assert!(decoded(&whole.body) == item.nar);
+    // What the client has of it cannot go on from here, and another cache may have it.
+    assert_eq!(http.get_with(&url, &[("Range", "bytes=1000-")]).status, 404);
+    assert_eq!(http.head(&url).status, 200);
+}
+
+#[test]
+fn a_nar_that_would_not_fit_is_named_as_it_is() {
+    let (item, daemon) = scripted();
+    let dir = cache_dir();
+    let harmonia = Harmonia::start(&format!("{}nar_cache.max_size = \"1 MiB\"\n", keeping(&dir, &daemon.config())));
+    let url = url_of(harmonia.http(), &item.narinfo_url());
+    assert_eq!(url, item.nar_url());
+    assert!(harmonia.http().get(&url).body == item.nar);
 }

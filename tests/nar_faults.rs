@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::support::scripted_daemon::{Answer, ScriptedDaemon};
-use crate::support::server::Harmonia;
+use crate::support::server::{Harmonia, compressing};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
@@ -59,7 +59,7 @@ fn s46_a_nar_that_is_not_as_promised_is_broken_off_and_the_server_goes_on() {
         for headers in [&[][..], &[("Range", "bytes=1-")], &[("Accept-Encoding", "zstd")]] {
             let reply = Arc::clone(&reply);
             let daemon = ScriptedDaemon::start(item.script_with_nar(move || reply()));
-            let harmonia = Harmonia::start(&format!("{}enable_compression = true\n", daemon.config()));
+            let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), compressing()));
             let body = harmonia.http().get_failing(&item.nar_url(), headers);
             assert!(body.len() < item.nar.len(), "{case}: {headers:?}");
             assert!(!body.windows(SECRET.len()).any(|bytes| bytes == SECRET.as_bytes()), "{case}: {headers:?}");

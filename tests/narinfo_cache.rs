@@ -14,7 +14,7 @@ use crate::support::keys;
 use crate::support::metrics::await_value;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
-use crate::support::server::Harmonia;
+use crate::support::server::{Harmonia, compressing};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
@@ -284,7 +284,7 @@ fn a_long_narinfo_is_encoded_for_who_accepts_it_the_same_each_time() {
     let mut item = StoreItem::file(b"much to tell");
     item.references = (0..100).map(|n| format!("/nix/store/{n:032}-reference")).collect();
     let daemon = ScriptedDaemon::start(item.script());
-    let config = format!("{}enable_compression = true\nsign_key_paths = [{:?}]\n", daemon.config(), keys::OURS.secret);
+    let config = format!("{}{}sign_key_paths = [{:?}]\n", daemon.config(), compressing(), keys::OURS.secret);
     let harmonia = Harmonia::start(&config);
     let (http, url) = (harmonia.http(), item.narinfo_url());
     let plain = http.get(&url);

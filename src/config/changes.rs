@@ -133,7 +133,7 @@ mod tests {
         let (both, _) = loaded("tls_cert_path = \"/c\"\ntls_key_path = \"/k\"\nnar_cache.dir = \"/d\"");
         for (mut old, new) in [(plain.clone(), both.clone()), (both, plain)] {
             let before = old.clone();
-            let expected = Changes { taken: vec![], waiting: vec!["tls_cert_path", "nar_cache"] };
+            let expected = Changes { taken: vec![], waiting: vec!["tls_cert_path", "nar_cache", "enable_compression"] };
             assert_eq!((old.take_over(new), old), (expected, before));
         }
     }

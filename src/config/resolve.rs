@@ -12,11 +12,12 @@ use harmonia_protocol::StoreDir;
 
 use super::environment::Environment;
 use super::file::File;
+use super::nar_cache::{enable_compression, encoders, nar_cache, zstd};
 use super::places::Places;
 use super::sign::sign;
 use super::{
-    BindAddress, ByteSize, ConfigError, Daemon, DaemonAddress, DaemonCommand, NarSource, Network, Problem, Sign,
-    SocketMode, Verify,
+    BindAddress, ByteSize, ConfigError, Daemon, DaemonAddress, DaemonCommand, Encoders, NarCache, NarSource, Network,
+    Problem, Sign, SocketMode, Verify, Zstd,
 };
 
 /// Where to listen: all addresses, IPv6 and IPv4.
@@ -28,20 +29,8 @@ const DEFAULT_WORKERS: usize = 4;
 const DEFAULT_MAX_CONNECTIONS: usize = 2048;
 const DEFAULT_MAX_METADATA_CONNECTIONS: usize = 8;
 const DEFAULT_MAX_NAR_STREAMS: usize = 16;
-/// A third of the processor beside work that is not nice at all, a tenth of it and less beside more of that.
-const DEFAULT_ENCODER_NICENESS: i32 = 10;
 /// Before cache.nixos.org, which says 40.
 const DEFAULT_PRIORITY: u32 = 30;
-/// zstd's own default, and the highest level at which one thread still keeps up with a gigabit link (118 MB/s): on
-/// 100 MB of a shared library level 3 took 2.4:1 at 170 MB/s, level 5 took 2.6:1 at 54 MB/s.
-const DEFAULT_ZSTD_LEVEL: i32 = 3;
-/// 128 MiB, the largest window that decoders take unless they are told otherwise: Nix 2.6 to 2.34 were seen to take 27
-/// and to refuse 31.
-const MAX_WINDOW_LOG: u32 = 27;
-/// 32 MiB. On 1.9 GB of NARs long distance matching in it took level 3 from 731 to 652 MB; in 8 MiB it took it to 719.
-const DEFAULT_LONG_WINDOW_LOG: u32 = 25;
-/// A closure of a desktop, compressed.
-const DEFAULT_NAR_CACHE: ByteSize = ByteSize::mebibytes(10 << 10);
 /// For path infos and rendered narinfos together: those of ten to thirty thousand paths.
 const DEFAULT_NARINFO_CACHE: ByteSize = ByteSize::mebibytes(64);
 /// In seconds: as long as a signature that was added may take to show.
@@ -71,42 +60,6 @@ pub struct Tls {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-}
-
-/// How bodies are compressed for clients that accept zstd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Zstd {
-    /// The library's level: higher is smaller and slower, negative is fastest.
-    pub level: i32,
-    /// Look for repetitions in the whole window; costs memory and time per encoder.
-    pub long_distance_matching: bool,
-    /// Binary logarithm of the window in bytes, 10 to 27; `None` leaves it to the level.
-    pub window_log: Option<u32>,
-}
-
-/// Where compressed NARs are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NarCache {
-    /// The directory, which is no other program's.
-    pub dir: PathBuf,
-    /// What its files may take.
-    pub max_size: ByteSize,
-}
-
-impl Default for Zstd {
-    fn default() -> Self {
-        let window_log = Some(DEFAULT_LONG_WINDOW_LOG);
-        Self { level: DEFAULT_ZSTD_LEVEL, long_distance_matching: true, window_log }
-    }
-}
-
-/// Which threads compress NARs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Encoders {
-    /// How many there may be.
-    pub threads: usize,
-    /// Their nice value, if it is above that of the process: 19 is the most polite.
-    pub niceness: i32,
 }
 
 /// What is kept in memory of what the daemon said about paths.
@@ -145,7 +98,8 @@ pub struct Config {
     pub verify: Verify,
     /// What `/nix-cache-info` says; lower is asked first.
     pub priority: u32,
-    /// Whether narinfos name compressed NARs, and what is sent is compressed for clients that accept it.
+    /// Whether narinfos name compressed NARs, and what is sent is compressed for clients that accept it. Never without
+    /// [`Self::nar_cache`].
     pub enable_compression: bool,
     /// How NARs are compressed.
     pub zstd: Zstd,
@@ -200,8 +154,9 @@ impl Config {
         let flags = (overrides.daemon_socket, overrides.daemon_command);
         let daemon = daemon(&mut file, flags, environment, places.chroot_store().as_deref())?;
         let (real_nix_store, log_dir) = places.on_this_machine(&daemon);
-        let zstd = zstd(&file, warnings);
+        let (zstd, encoders) = (zstd(&file, warnings), encoders(&file));
         let nar_cache = nar_cache(&mut file, environment.cache_directory.as_deref());
+        let enable_compression = enable_compression(&file, nar_cache.is_some(), warnings);
         let credentials_directory = path_of(environment.credentials_directory.as_deref()).map(Path::to_owned);
         let sign_key_paths = sign_key_paths(&mut file, environment, credentials_directory.as_deref())?;
         Ok(Self {
@@ -220,13 +175,10 @@ impl Config {
             nar_source: file.nar_source.unwrap_or_default(),
             verify: file.verify.unwrap_or_default(),
             priority: file.priority.unwrap_or(DEFAULT_PRIORITY),
-            enable_compression: file.enable_compression.unwrap_or(false),
+            enable_compression,
             zstd,
             nar_cache,
-            encoders: Encoders {
-                threads: file.nar_cache_encoders.filter(|threads| *threads > 0).unwrap_or_else(processors),
-                niceness: file.nar_cache_encoder_niceness.unwrap_or(DEFAULT_ENCODER_NICENESS),
-            },
+            encoders,
             narinfo_cache: NarinfoCache {
                 max_size: file.narinfo_cache_max_size.unwrap_or(DEFAULT_NARINFO_CACHE),
                 ttl: Duration::from_secs(file.narinfo_cache_ttl.unwrap_or(DEFAULT_NARINFO_TTL)),
@@ -248,11 +200,6 @@ impl Config {
     pub const fn max_connections(&self) -> usize {
         self.workers * self.max_connections_per_worker
     }
-}
-
-/// How many threads can run at one time.
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// A warning about a configuration file that earlier servers read without being told to.
@@ -297,30 +244,6 @@ fn one_address(
         (Some(_), Some(_)) => Err(two()),
         (socket, command) => Ok(socket.map(DaemonAddress::Socket).or(command.map(DaemonAddress::Command))),
     }
-}
-
-fn zstd(file: &File, warnings: &mut Vec<String>) -> Zstd {
-    let level = file.zstd_level.unwrap_or(DEFAULT_ZSTD_LEVEL);
-    let long_distance_matching = file.zstd_long_distance_matching.unwrap_or(true);
-    let window_log = match file.zstd_window_log {
-        Some(log) if log > MAX_WINDOW_LOG => {
-            let text = format!("{log} is lowered to {MAX_WINDOW_LOG}: clients refuse a larger window");
-            warnings.push(file.warning("zstd.window_log", text));
-            Some(MAX_WINDOW_LOG)
-        }
-        // The library's is 128 MiB then.
-        None if long_distance_matching => Some(DEFAULT_LONG_WINDOW_LOG),
-        log => log,
-    };
-    Zstd { level, long_distance_matching, window_log }
-}
-
-/// The directory of the file, else the first of those that systemd names.
-fn nar_cache(file: &mut File, variable: Option<&OsStr>) -> Option<NarCache> {
-    let listed = variable.unwrap_or_default().as_bytes().split(|byte| *byte == b':').next().map(OsStr::from_bytes);
-    let dir = file.nar_cache_dir.take().or_else(|| path_of(listed).map(Path::to_owned))?;
-    let max_size = file.nar_cache_max_size.unwrap_or(DEFAULT_NAR_CACHE);
-    (max_size.bytes() > 0).then_some(NarCache { dir, max_size })
 }
 
 fn sign_key_paths(

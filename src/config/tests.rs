@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::file::{self, File};
 use super::*;
 
-fn environment() -> Environment {
+pub(super) fn environment() -> Environment {
     Environment { default_socket: PathBuf::from("/nix/var/nix/daemon-socket/socket"), ..Environment::default() }
 }
 
@@ -214,41 +214,10 @@ max_ldm_encoders_per_worker = 2
             "config.toml:10: nix_db_path has no effect: this server asks nix-daemon and never opens the database",
             "config.toml:20: zstd.max_ldm_encoders_per_worker has no effect: nar_cache.encoders bounds the \
              number of encoders",
+            "config.toml:7: enable_compression has no effect without a directory for compressed nars\n  help: set \
+             nar_cache.dir, or CacheDirectory= in the unit",
         ]
     );
-}
-
-#[test]
-fn the_window_is_never_larger_than_clients_accept() {
-    for (zstd, window_log) in [
-        ("", Some(25)),
-        ("long_distance_matching = false", None),
-        ("level = 22\nwindow_log = 20", Some(20)),
-        ("window_log = 27", Some(27)),
-        ("window_log = 0", Some(25)),
-    ] {
-        let (config, warnings) = loaded(&format!("[zstd]\n{zstd}"));
-        assert_eq!((config.zstd.window_log, warnings.len()), (window_log, 0), "{zstd}");
-    }
-    let (config, warnings) = loaded("[zstd]\nwindow_log = 31");
-    assert_eq!(config.zstd.window_log, Some(27));
-    assert_eq!(warnings, ["config.toml:2: zstd.window_log 31 is lowered to 27: clients refuse a larger window"]);
-}
-
-#[test]
-fn nars_are_kept_where_the_file_or_systemd_says() {
-    let with = |text: &str, variable: Option<&str>| {
-        let environment = Environment { cache_directory: variable.map(Into::into), ..environment() };
-        let (file, mut warnings) = File::parse(Path::new("config.toml"), text).unwrap();
-        Config::resolve(file, Overrides::default(), &environment, &mut warnings).unwrap().nar_cache
-    };
-    let cache = |dir: &str, mebibytes| Some(NarCache { dir: dir.into(), max_size: ByteSize::mebibytes(mebibytes) });
-    assert_eq!(with("", None), None);
-    assert_eq!(with("", Some("")), None);
-    assert_eq!(with("", Some("/var/cache/harmonia")), cache("/var/cache/harmonia", 10240));
-    assert_eq!(with("", Some("/var/cache/a:/var/cache/b")), cache("/var/cache/a", 10240));
-    assert_eq!(with("nar_cache.dir = \"/a\"\nnar_cache.max_size = \"1G\"", Some("/b")), cache("/a", 1024));
-    assert_eq!(with("nar_cache.max_size = 0", Some("/b")), None);
 }
 
 #[test]
@@ -348,20 +317,20 @@ fn the_example_lists_exactly_the_keys_there_are() {
 #[test]
 fn the_examples_values_are_the_defaults_unless_they_are_marked() {
     let by_default = |text: &str| {
-        let (mut config, warnings) =
-            loaded(&format!("{text}\n{}", if text.starts_with("enable_") { "" } else { "enable_compression = true" }));
+        // Where compression is on by default.
+        let dir = if text.starts_with("nar_cache.dir") { "" } else { "nar_cache.dir = \"/nars\"" };
+        let (mut config, warnings) = loaded(&format!("{text}\n{dir}"));
         config.daemon.chosen_by = ChosenBy::Default;
         (config, warnings)
     };
-    let (compressed, none) = (by_default(""), loaded(""));
+    let none = by_default("");
     for (key, setting, is_default) in example_settings() {
         let with = match key.as_str() {
             "tls_cert_path" => by_default(&format!("{setting}\ntls_key_path = \"k\"")),
             "tls_key_path" => by_default(&format!("{setting}\ntls_cert_path = \"c\"")),
             _ => by_default(&setting),
         };
-        let without = if key == "enable_compression" { &none } else { &compressed };
-        assert_eq!(with == *without, is_default, "{setting}");
+        assert_eq!(with == none, is_default, "{setting}");
     }
 }
 

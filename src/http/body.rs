@@ -12,6 +12,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use super::file_body::FileBody;
 use super::listing_body::ListingBody;
+use super::stored_zstd::StoredZstd;
 use crate::fairness::Permit;
 use crate::nar_cache::{CompressedBytes, FillError};
 use crate::store::{Nar, StoreError};
@@ -27,6 +28,8 @@ pub enum Body {
     Nar(Box<NarBody>),
     /// The compressed form of a NAR, or a part of it.
     Compressed(Box<CompressedBytes>),
+    /// A NAR in the form of a compressed one.
+    Stored(Box<StoredZstd>),
     /// A file, or a text that is rendered while it is read.
     File(Box<FileBody>),
     /// What is in a NAR.
@@ -43,9 +46,9 @@ impl Body {
     /// Shows what it holds of what is scarce.
     pub(super) fn each_permit(&self, see: &mut dyn FnMut(&Permit)) {
         match self {
-            Self::Bytes(_) => {}
+            Self::Bytes(_) | Self::Compressed(_) => {}
             Self::Nar(nar) => see(nar.nar.permit()),
-            Self::Compressed(nar) => nar.each_permit(see),
+            Self::Stored(nar) => see(nar.nar().nar.permit()),
             Self::File(file) => file.permits().iter().for_each(see),
             Self::Listing(listing) => listing.each_permit(see),
         }
@@ -65,6 +68,7 @@ impl HttpBody for Body {
                 let chunk = ready!(nar.poll_chunk(context));
                 Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)).transpose())
             }
+            Self::Stored(nar) => Pin::new(&mut **nar).poll_frame(context).map_err(FillError::Store),
             Self::File(file) => Pin::new(&mut **file).poll_frame(context).map_err(FillError::Store),
             Self::Listing(listing) => Pin::new(&mut **listing).poll_frame(context).map_err(FillError::Store),
         }
@@ -75,6 +79,7 @@ impl HttpBody for Body {
             Self::Bytes(bytes) => bytes.is_empty(),
             Self::Nar(nar) => nar.is_end_stream(),
             Self::Compressed(nar) => nar.remaining() == Some(0),
+            Self::Stored(nar) => nar.is_end_stream(),
             Self::File(file) => file.is_end_stream(),
             Self::Listing(listing) => listing.is_end_stream(),
         }
@@ -85,6 +90,7 @@ impl HttpBody for Body {
             Self::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Nar(nar) => nar.size_hint(),
             Self::Compressed(nar) => nar.remaining().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Stored(nar) => nar.size_hint(),
             Self::File(file) => file.size_hint(),
             Self::Listing(listing) => listing.size_hint(),
         }

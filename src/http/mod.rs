@@ -20,6 +20,7 @@ pub mod range;
 pub mod reclaimable;
 pub mod response;
 pub mod route;
+pub mod stored_zstd;
 mod text;
 mod trouble;
 mod user_agent;
@@ -59,7 +60,8 @@ const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSI
 #[derive(Debug)]
 pub struct App {
     store: Arc<Store>,
-    nars: Arc<NarCache>,
+    /// Nothing where compressed NARs are not kept.
+    nars: Option<Arc<NarCache>>,
     signer: ArcSwap<Signer>,
     compression: Option<Compression>,
     cache_info: Bytes,
@@ -75,7 +77,7 @@ impl App {
     pub fn new(config: &Config, store: Store, signer: Signer, metrics: Arc<Metrics>) -> Self {
         store.know_keys(signer.known_keys());
         let store = Arc::new(store);
-        let nars = Arc::new(NarCache::new(config, Arc::clone(&store), Arc::clone(&metrics)));
+        let nars = NarCache::open(config, Arc::clone(&store), Arc::clone(&metrics));
         let cache_info = handlers::cache_info::render(store.directory(), config.priority);
         let landing_page = LandingPage::new(config, &store);
         let compression = config.enable_compression.then(|| Compression::new(config.zstd));
@@ -103,7 +105,9 @@ impl App {
     /// disk compressed NARs may take.
     pub fn adjust(&self, config: &Config) {
         self.store.adjust(config);
-        self.nars.adjust(config);
+        if let Some(nars) = &self.nars {
+            nars.adjust(config);
+        }
     }
 
     /// Signs paths whose narinfos clients are expected to ask for, without an end: of all that is done for a narinfo it
@@ -112,6 +116,11 @@ impl App {
         while let Some(valid) = self.store.learned_ahead().await {
             handlers::narinfo::sign_ahead(self, &valid).await;
         }
+    }
+
+    /// Where the NAR of a path is compressed, if it is.
+    fn compressed_nars(&self, valid: &ValidPath) -> Option<&Arc<NarCache>> {
+        self.nars.as_ref().filter(|nars| self.compression.is_some() && nars.takes(valid.info.nar_size))
     }
 
     /// The keys in use.

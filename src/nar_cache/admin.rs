@@ -9,8 +9,8 @@ use std::sync::Arc;
 use harmonia_protocol::hash::NarHash;
 use ring::digest;
 
-use super::disk::entries;
 use super::entry::Entry;
+use super::layout::entries;
 use super::plain::Decoded;
 
 /// Bytes that are read at once.
@@ -66,18 +66,22 @@ pub fn verify(dir: &Path) -> io::Result<impl Iterator<Item = Verdict>> {
 
 fn prove(file: File, nar_hash: NarHash) -> io::Result<()> {
     let wrong = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
-    let entry = Arc::new(Entry::open(file, nar_hash)?);
+    let entry = Arc::new(Entry::of(&file, nar_hash)?);
     let mut sha256 = digest::Context::new(&digest::SHA256);
     let mut at = 0;
     while at < entry.info().size {
-        let piece = entry.read(at)?;
+        let piece = entry.read(&file, at)?;
         sha256.update(&piece);
         at += piece.len() as u64;
     }
     if sha256.finish().as_ref() != entry.info().sha256 {
         return wrong("it has another hash than it says");
     }
-    let mut nar = Decoded::new(Arc::clone(&entry), 0)?;
+    let read = {
+        let entry = Arc::clone(&entry);
+        move |at| entry.read(&file, at)
+    };
+    let mut nar = Decoded::new(Arc::clone(&entry), 0, Box::new(read))?;
     let (mut sha256, mut buffer) = (digest::Context::new(&digest::SHA256), vec![0; PIECE]);
     loop {
         match nar.read(&mut buffer)? {

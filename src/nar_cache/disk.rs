@@ -1,31 +1,30 @@
 //! The directory of compressed NARs.
 //!
-//! Owns names and places: `<encoding>/<digit>/<NAR hash>` below the directory, `tmp/` for what is being written,
-//! and `lock`, which one process holds. A file gets its name only when it is wholly there and proven; what a crash
+//! Owns what is where, by the names of `layout`, and `lock`, which one process holds. A file gets its name only when it is wholly there and proven; what a crash
 //! leaves in `tmp/` is removed at the next start. A file that is in use may be unlinked: whoever has it open reads on.
 //!
-//! Everything here may wait for the disk, but for [`Disk::info`] and [`Disk::open_now`].
+//! Everything here may wait for the disk, and so belongs on [`DiskThreads`], but for what says that it does not. No lock
+//! is held over a call to the system.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
-use harmonia_protocol::hash::NarHash;
+use bytes::Bytes;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use tokio::sync::Notify;
 
-use super::encoding::EncodingTag;
+use super::disk_threads::{Closer, DiskFile, DiskThreads};
 use super::entry::{self, Entry, FileInfo};
 use super::index::{Index, Key};
-use super::locked;
+use super::layout::{self, entries};
+use super::open_files::OpenFiles;
+use super::{FillError, locked};
 use crate::metrics::{Metrics, NarCacheEvent};
-
-/// Most files that are looked at below one directory.
-const MAX_FILES: usize = 1 << 20;
 
 /// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +48,11 @@ pub(super) struct Disk {
     dir: PathBuf,
     max_size: AtomicU64,
     index: Mutex<Index>,
+    open: OpenFiles,
+    threads: DiskThreads,
+    closer: Closer,
+    /// Tells that a reservation has ended.
+    freed: Notify,
     /// Whether all files are in the index.
     is_complete: AtomicBool,
     temporary: AtomicU64,
@@ -60,21 +64,24 @@ impl Disk {
     /// Takes the directory, and makes it if there is none. What is in it is entered by [`Disk::scan`].
     pub(super) fn take(dir: &Path, max_size: u64, metrics: Arc<Metrics>) -> Result<Self, DiskError> {
         let failed = |cause| DiskError::Io { path: dir.to_owned(), cause };
-        let tmp = dir.join("tmp");
-        make(&tmp).map_err(failed)?;
+        layout::make(dir).map_err(failed)?;
         let lock = OpenOptions::new().create(true).append(true).open(dir.join("lock")).map_err(failed)?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(DiskError::Locked(dir.to_owned())),
             Err(cause) => return Err(failed(cause.into())),
         }
-        for left in files(&tmp).map_err(failed)? {
+        for left in layout::temporaries(dir).map_err(failed)? {
             fs::remove_file(left).map_err(failed)?;
         }
         Ok(Self {
             dir: dir.to_owned(),
             max_size: AtomicU64::new(max_size),
             index: Mutex::default(),
+            open: OpenFiles::default(),
+            threads: DiskThreads::new(),
+            closer: Closer::start().map_err(failed)?,
+            freed: Notify::new(),
             is_complete: AtomicBool::new(false),
             temporary: AtomicU64::new(0),
             metrics,
@@ -106,8 +113,18 @@ impl Disk {
             }
         }
         self.is_complete.store(true, Ordering::Release);
-        self.make_room(0);
+        self.make_room();
         Ok(())
+    }
+
+    /// The threads for calls to this disk.
+    pub(super) const fn threads(&self) -> &DiskThreads {
+        &self.threads
+    }
+
+    /// The directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// What is known of a NAR, without a look at the disk.
@@ -115,42 +132,69 @@ impl Disk {
         self.locked().info(key)
     }
 
-    /// A file that is open already; `Ok(None)` if there is surely none.
-    pub(super) fn open_now(&self, key: &Key) -> Result<Option<Arc<Entry>>, Unknown> {
-        let mut index = self.locked();
-        match index.use_open(key) {
-            Some(entry) => Ok(Some(entry)),
-            None if index.info(key).is_none() && self.is_complete.load(Ordering::Acquire) => Ok(None),
-            None => Err(Unknown),
+    /// What is known to be there, if its file is open; `Ok(None)` if there is surely none. Asks nothing of the disk.
+    pub(super) fn find_now(&self, key: &Key) -> Result<Option<Arc<Entry>>, Unknown> {
+        if let Some((entry, _)) = self.open.find(key) {
+            self.locked().touch(key);
+            return Ok(Some(entry));
         }
+        let is_known = self.locked().info(key).is_some();
+        if is_known || !self.is_complete.load(Ordering::Acquire) { Err(Unknown) } else { Ok(None) }
     }
 
-    /// The file of a NAR. One that is not what it should be is removed, and there is none then.
-    pub(super) fn open(&self, key: &Key) -> Option<Arc<Entry>> {
-        let opened = File::open(self.path(key)).and_then(|file| {
-            // Outlives a restart, where the index does not. That it fails does no harm.
-            let _ = file.set_modified(SystemTime::now());
-            Entry::open(file, key.nar_hash)
-        });
-        match opened {
-            Ok(entry) => {
-                let entry = Arc::new(entry);
-                let mut index = self.locked();
-                if index.info(key).is_none() {
-                    index.insert(key, entry.info());
-                }
-                index.keep_open(key, &entry);
-                Some(entry)
-            }
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-                self.locked().remove(key);
-                None
-            }
+    /// The compressed form of a NAR. One that is not what it should be is removed, and there is none then.
+    pub(super) fn find(&self, key: &Key) -> Option<Arc<Entry>> {
+        match self.open(key) {
+            Ok((entry, _)) => Some(entry),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => None,
             Err(cause) => {
                 self.distrust(key, &cause);
                 None
             }
         }
+    }
+
+    /// The file of a NAR, if it is open. Asks nothing of the disk.
+    pub(super) fn file_now(&self, key: &Key) -> Option<Arc<DiskFile>> {
+        self.open.find(key).map(|(_, file)| file)
+    }
+
+    /// The bytes of an entry from `at` to the end of their block, of its file, which is opened again if need be.
+    pub(super) fn read(&self, key: &Key, entry: &Entry, at: u64) -> io::Result<Bytes> {
+        let file = match self.file_now(key) {
+            Some(file) => file,
+            None => self.open(key)?.1,
+        };
+        entry.read(file.get()?, at)
+    }
+
+    fn open(&self, key: &Key) -> io::Result<(Arc<Entry>, Arc<DiskFile>)> {
+        let file = File::open(self.path(key)).inspect_err(|cause| {
+            if cause.kind() == io::ErrorKind::NotFound {
+                self.forget(key);
+            }
+        })?;
+        // Outlives a restart, where the index does not. That it fails does no harm.
+        let _ = file.set_modified(SystemTime::now());
+        let opened = self.enter_open(key, file)?;
+        let mut index = self.locked();
+        if index.info(key).is_none() {
+            index.insert(key, opened.0.info());
+        }
+        index.touch(key);
+        Ok(opened)
+    }
+
+    fn enter_open(&self, key: &Key, file: File) -> io::Result<(Arc<Entry>, Arc<DiskFile>)> {
+        let entry = Arc::new(Entry::of(&file, key.nar_hash)?);
+        let file = Arc::new(DiskFile::new(file, self.closer.clone()));
+        self.open.insert(key, &entry, &file);
+        Ok((entry, file))
+    }
+
+    fn forget(&self, key: &Key) {
+        self.locked().remove(key);
+        self.open.remove(key);
     }
 
     /// Removes a file whose bytes are not those that were written. One that only cannot be read now, be it for want of
@@ -163,49 +207,77 @@ impl Disk {
         }
         self.metrics.nar_cache(NarCacheEvent::Corrupt);
         tracing::error!("removing {} from the cache of nars: {cause}", path.display());
-        self.locked().remove(key);
+        self.forget(key);
         let _ = fs::remove_file(path);
     }
 
-    /// Whether the compressed form of a NAR of `size` bytes may be kept, whatever it comes to.
-    pub(super) fn has_room(&self, size: u64) -> io::Result<bool> {
-        let bound = size + size / 128 + (1 << 20);
-        let system = rustix::fs::statvfs(&self.dir)?;
-        Ok(bound <= self.max_size.load(Ordering::Relaxed) && bound <= system.f_bavail.saturating_mul(system.f_frsize))
+    /// Whether the compressed form of a NAR of `size` bytes may be kept, whatever it comes to. Asks nothing of the disk.
+    pub(super) fn takes(&self, size: u64) -> bool {
+        bound(size) <= self.max_size.load(Ordering::Relaxed)
     }
 
-    /// A file to write to.
-    pub(super) fn create(&self) -> io::Result<Unnamed> {
+    /// Waits until the compressed form of a NAR of `size` bytes has room beside what other fills may write. Asks nothing of
+    /// the disk.
+    pub(super) async fn reserve(self: &Arc<Self>, size: u64) -> Result<Reservation, FillError> {
+        let bytes = bound(size);
+        loop {
+            let freed = self.freed.notified();
+            if !self.takes(size) {
+                return Err(FillError::Disk("it is larger than nar_cache.max_size".to_owned()));
+            }
+            if self.locked().reserve(self.max_size.load(Ordering::Relaxed), bytes) {
+                return Ok(Reservation { disk: Arc::clone(self), bytes, written: 0 });
+            }
+            freed.await;
+        }
+    }
+
+    /// A file to write the compressed form of a NAR of `size` bytes to.
+    pub(super) fn create(&self, size: u64) -> io::Result<Temporary> {
+        let system = rustix::fs::statvfs(&self.dir)?;
+        if bound(size) > system.f_bavail.saturating_mul(system.f_frsize) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
-        let path = self.dir.join("tmp").join(number.to_string());
+        let path = layout::temporary(&self.dir, number);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        Ok(Unnamed { file: Arc::new(file), path: Some(path) })
+        Ok(Temporary { file: Arc::new(DiskFile::new(file, self.closer.clone())), path: Some(path) })
     }
 
     /// Gives a file that is wholly there and proven its name, and enters it.
-    pub(super) fn publish(&self, mut file: Unnamed, key: &Key, info: FileInfo) -> io::Result<()> {
+    pub(super) fn publish(
+        &self,
+        mut file: Temporary,
+        key: &Key,
+        info: FileInfo,
+        reservation: Reservation,
+    ) -> io::Result<Arc<Entry>> {
+        let entry = Arc::new(Entry::of(file.file.get()?, key.nar_hash)?);
         if let Some(path) = file.path.take() {
-            if let Err(cause) = rename(&path, &self.path(key)) {
+            if let Err(cause) = layout::rename(&path, &self.path(key)) {
                 file.path = Some(path);
                 return Err(cause);
             }
         }
         self.locked().insert(key, info);
-        self.make_room(0);
-        Ok(())
+        self.open.insert(key, &entry, &file.file);
+        drop(reservation);
+        self.make_room();
+        Ok(entry)
     }
 
     /// Takes so much at the most from now on.
     pub(super) fn resize(&self, max_size: u64) {
         if self.max_size.swap(max_size, Ordering::Relaxed) > max_size {
-            self.make_room(0);
+            self.make_room();
         }
     }
 
-    /// Removes what was used least recently until `more` bytes fit.
-    pub(super) fn make_room(&self, more: u64) {
-        let gone = self.locked().make_room(self.max_size.load(Ordering::Relaxed), more);
+    /// Removes what was used least recently until the rest fits.
+    fn make_room(&self) {
+        let gone = self.locked().make_room(self.max_size.load(Ordering::Relaxed));
         for key in gone {
+            self.open.remove(&key);
             self.metrics.nar_cache(NarCacheEvent::Evicted);
             let _ = fs::remove_file(self.path(&key));
         }
@@ -220,14 +292,11 @@ impl Disk {
     /// As after a time in which other files were asked for.
     #[cfg(test)]
     pub(super) fn forget_open(&self, key: &Key) {
-        let mut index = self.locked();
-        if let Some(info) = index.info(key) {
-            index.insert(key, info);
-        }
+        self.open.remove(key);
     }
 
     fn path(&self, key: &Key) -> PathBuf {
-        path(&self.dir, key)
+        layout::path(&self.dir, key)
     }
 
     fn locked(&self) -> MutexGuard<'_, Index> {
@@ -239,67 +308,46 @@ impl Disk {
 #[derive(Debug)]
 pub(super) struct Unknown;
 
+/// Room that a fill may write to.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    disk: Arc<Disk>,
+    bytes: u64,
+    written: u64,
+}
+
+impl Reservation {
+    /// Makes room for so many bytes more, before they are written.
+    pub(super) fn grow(&mut self, more: u64) {
+        self.written += more;
+        self.disk.locked().grow(more);
+        self.disk.make_room();
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.disk.locked().release(self.bytes, self.written);
+        self.disk.freed.notify_waiters();
+    }
+}
+
+/// What the compressed form of a NAR of `size` bytes comes to at the most, with its trailer and its place in the index.
+const fn bound(size: u64) -> u64 {
+    size.saturating_add(size / 128).saturating_add(1 << 20)
+}
+
 /// A file without its final name; removed on drop.
 #[derive(Debug)]
-pub(super) struct Unnamed {
-    pub(super) file: Arc<File>,
+pub(super) struct Temporary {
+    pub(super) file: Arc<DiskFile>,
     path: Option<PathBuf>,
 }
 
-impl Drop for Unnamed {
+impl Drop for Temporary {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-/// All files of a directory of NARs, by their names; files of other names are passed over.
-pub(super) fn entries(dir: &Path) -> io::Result<Vec<(Key, PathBuf)>> {
-    let mut found = Vec::new();
-    for encoding in files(dir)? {
-        let Some(tag) = name(&encoding).and_then(|name| name.parse::<EncodingTag>().ok()) else { continue };
-        let tag = Arc::new(tag);
-        for shard in files(&encoding)? {
-            // What is no directory is not ours.
-            for file in files(&shard).unwrap_or_default() {
-                let nar_hash = name(&file).and_then(NarHash::from_nix32);
-                let key = nar_hash.map(|nar_hash| Key { tag: Arc::clone(&tag), nar_hash });
-                if let Some(key) = key.filter(|key| path(dir, key) == file) {
-                    found.push((key, file));
-                }
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn path(dir: &Path, key: &Key) -> PathBuf {
-    let hash = key.nar_hash.to_nix32();
-    // The last digit, one of 32: the first one is 0 or 1.
-    let shard = &hash[hash.len() - 1..];
-    [dir.as_os_str(), key.tag.as_str().as_ref(), shard.as_ref(), hash.as_ref()].iter().collect()
-}
-
-fn name(path: &Path) -> Option<&str> {
-    path.file_name()?.to_str()
-}
-
-fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    dir.read_dir()?.take(MAX_FILES).map(|entry| Ok(entry?.path())).collect()
-}
-
-/// Renames into a directory, which is made if it is not there yet.
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    match (fs::rename(from, to), to.parent()) {
-        (Err(cause), Some(parent)) if cause.kind() == io::ErrorKind::NotFound => {
-            make(parent)?;
-            fs::rename(from, to)
-        }
-        (renamed, _) => renamed,
-    }
-}
-
-fn make(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }

@@ -1,122 +1,127 @@
-//! The threads that encode: no more than are configured, and of lower priority than what else runs on the machine, which
-//! may be builds.
+//! Threads that encode, a NAR each, and of lower priority than what else runs on the machine, which may be builds.
 //!
-//! They are apart from the runtime's threads, whose priority is that of answers. Each is started when there is work that
-//! it could do, and stays. A thread stays with what it has begun for some turns: the tables of an encoder fill the
-//! processor's cache, and each change fills it anew.
+//! They are apart from the runtime's threads, whose priority is that of answers. A thread stays with its NAR to the end: the
+//! tables of an encoder fill the processor's cache, and changing between three NARs after each megabyte took 8 % more
+//! time. Owns how many there are: permits for memory, by turns of those who wait. Small NARs have permits apart from those
+//! of large ones, so that they need not wait for the end of one.
 
-use std::collections::VecDeque;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use rustix::process::{getpriority_process, setpriority_process};
+use tokio::sync::{mpsc, oneshot};
 
-use super::locked;
+use super::FillError;
+use super::encoding::Encoding;
+use super::frames::{FRAME, FrameEncoder, UNIT};
+use crate::client::Client;
 use crate::config::Encoders;
+use crate::fairness::{FairSemaphore, Permit};
+use crate::metrics::Metrics;
 
-/// Turns that work gets at a time, if others wait.
-const TURNS: usize = 16;
+/// NARs of up to this size are small, in bytes.
+const SMALL: u64 = 4 << 20;
+/// Sizes of NARs, in bytes, for which the memory of an encoder is measured; larger ones take no more than the last one,
+/// since that is what a frame holds.
+const MEASURED: [u64; 5] = [SMALL, 8 << 20, 32 << 20, 64 << 20, FRAME];
+/// Units that are in memory beside an encoder: two that wait for it, one that is read, and what the last one came to.
+const UNITS_BESIDE: usize = 4;
+/// Small NARs for each thread that is configured: one is read while another is encoded.
+const SMALL_EACH: usize = 2;
+/// What the encoder of a small NAR takes at the levels that are used for caches, in MiB, with the units around it.
+const SMALL_MEMORY: usize = 10;
+/// What the encoder of a NAR of 32 MiB takes at those levels, in MiB.
+const LARGE_MEMORY: usize = 40;
+/// Memory is counted in these, in bytes.
+const MIB: usize = 1 << 20;
+/// Threads for which memory is planned: one encoder alone would wait for its daemon, and more than eight are no faster
+/// than a network.
+const PLANNED_THREADS: std::ops::RangeInclusive<usize> = 2..=8;
 
-/// Work that comes in turns: each call is one, and says whether there is another.
-type Job = Box<dyn FnMut() -> bool + Send>;
-
-/// The threads, which end when this is dropped and all is done.
+/// The threads of one cache.
 #[derive(Debug)]
 pub(super) struct EncoderThreads {
-    settings: Encoders,
-    queue: Arc<Queue>,
-    started: Mutex<usize>,
+    niceness: i32,
+    /// Of an encoder for NARs of up to each of [`MEASURED`], in MiB.
+    memory: [usize; MEASURED.len()],
+    small: Class,
+    large: Class,
+    has_warned: AtomicBool,
 }
 
-/// Jobs that wait for a thread.
-#[derive(Default)]
-struct Queue {
-    state: Mutex<State>,
-    changed: Condvar,
+/// NARs that share memory.
+#[derive(Debug)]
+struct Class {
+    permits: FairSemaphore,
+    /// The least that a NAR takes, so that no more than are configured are encoded at one time.
+    least: usize,
 }
 
-#[derive(Default)]
-struct State {
-    jobs: VecDeque<Job>,
-    is_closed: bool,
+impl Class {
+    fn new(what: &'static str, threads: usize, memory: usize, metrics: &Metrics) -> Self {
+        Self { permits: FairSemaphore::new(what, memory, metrics), least: memory / threads }
+    }
 }
 
 impl EncoderThreads {
-    /// None is started yet.
-    pub(super) fn new(settings: Encoders) -> Self {
-        Self { settings, queue: Arc::default(), started: Mutex::new(0) }
+    /// None runs yet.
+    pub(super) fn new(settings: Encoders, encoding: &Encoding, metrics: &Metrics) -> Self {
+        let threads = settings.threads.max(1);
+        let planned = threads.clamp(*PLANNED_THREADS.start(), *PLANNED_THREADS.end());
+        let memory = MEASURED.map(|size| memory(encoding, size).div_ceil(MIB));
+        let small = SMALL_EACH * SMALL_MEMORY * planned;
+        let small = Class::new("small_encoder_memory", SMALL_EACH * threads, small.max(memory[0]), metrics);
+        let large = (LARGE_MEMORY * planned).max(memory[MEASURED.len() - 1]);
+        let large = Class::new("encoder_memory", threads, large, metrics);
+        Self { niceness: settings.niceness, memory, small, large, has_warned: AtomicBool::new(false) }
     }
 
-    /// Does `work` when a thread is free, again as long as it says so, and by turns with other work. It is dropped
-    /// when it panics.
-    pub(super) fn run(&self, work: impl FnMut() -> bool + Send + 'static) -> io::Result<()> {
-        self.start_one_more()?;
-        self.queue.push(Box::new(work));
-        Ok(())
+    /// Waits for a thread and its memory for a NAR of `size` bytes, by the turn of whichever of the clients is first.
+    pub(super) async fn acquire(&self, size: u64, clients: mpsc::UnboundedReceiver<Client>) -> Permit {
+        let (class, amount) = self.class(size);
+        class.permits.acquire_for_any(clients, amount).await
     }
 
-    /// Unless there are enough. It fails only if there is none.
-    fn start_one_more(&self) -> io::Result<()> {
-        let mut started = locked(&self.started);
-        if *started == self.settings.threads {
-            return Ok(());
-        }
-        let (queue, niceness, is_first) = (Arc::clone(&self.queue), self.settings.niceness, *started == 0);
-        let spawned = thread::Builder::new().name("encoder".to_owned()).spawn(move || {
+    fn class(&self, size: u64) -> (&Class, usize) {
+        let class = if size <= SMALL { &self.small } else { &self.large };
+        let measured = MEASURED.iter().position(|most| size <= *most).unwrap_or(MEASURED.len() - 1);
+        (class, self.memory[measured].max(class.least))
+    }
+
+    /// Runs `work` on a thread of its own, and keeps the permit until it has ended. The result comes later, or not at all
+    /// if the work panics.
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        permit: Permit,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<oneshot::Receiver<T>, FillError> {
+        let (sender, result) = oneshot::channel();
+        let (niceness, is_first) = (self.niceness, !self.has_warned.swap(true, Ordering::Relaxed));
+        let run = move || {
             if let Err(cause) = lower_priority(niceness) {
                 // The others fail alike.
                 if is_first {
                     tracing::warn!("encoders have the priority of everything else: {cause}");
                 }
             }
-            queue.work_off();
-        });
-        match spawned {
-            Ok(_) => *started += 1,
-            Err(cause) if is_first => return Err(cause),
-            Err(_) => {}
-        }
-        Ok(())
+            let done = work();
+            drop(permit);
+            // Nobody may wait for it any more.
+            drop(sender.send(done));
+        };
+        thread::Builder::new().name("encoder".to_owned()).spawn(run).map_err(|cause| FillError::encoder(&cause))?;
+        Ok(result)
     }
 }
 
-impl Drop for EncoderThreads {
-    fn drop(&mut self) {
-        locked(&self.queue.state).is_closed = true;
-        self.queue.changed.notify_all();
-    }
-}
-
-impl Queue {
-    fn push(&self, job: Job) {
-        locked(&self.state).jobs.push_back(job);
-        self.changed.notify_one();
-    }
-
-    /// The next job, when there is one; none any more after the end.
-    fn pop(&self) -> Option<Job> {
-        let idle = |state: &mut State| state.jobs.is_empty() && !state.is_closed;
-        let waited = self.changed.wait_while(locked(&self.state), idle);
-        waited.unwrap_or_else(PoisonError::into_inner).jobs.pop_front()
-    }
-
-    fn work_off(&self) {
-        while let Some(mut job) = self.pop() {
-            // Whoever waits for one that panics is told by the end of what it had.
-            let mut turn = || catch_unwind(AssertUnwindSafe(&mut job)).unwrap_or(false);
-            if (0..TURNS).all(|_| turn()) {
-                self.push(job);
-            }
-        }
-    }
-}
-
-impl std::fmt::Debug for Queue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Queue({} jobs)", locked(&self.state).jobs.len())
-    }
+/// The memory that an encoder of a NAR of `size` bytes takes, with the units around it, in bytes. The library says what it
+/// has allocated, which is all of it once it has begun.
+fn memory(encoding: &Encoding, size: u64) -> usize {
+    let mut encoder = FrameEncoder::new(encoding.clone(), size);
+    // One that cannot begin fails again where that is told.
+    let _ = encoder.encode(&[0; 1]);
+    encoder.memory() + UNITS_BESIDE * UNIT
 }
 
 /// Of this thread alone: that is what Linux takes the process 0 for.
@@ -130,86 +135,68 @@ fn lower_priority(niceness: i32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, channel};
-
     use super::*;
+    use crate::config::Zstd;
+
+    fn encoding(level: i32) -> Encoding {
+        Encoding::new(Zstd { level, ..Zstd::default() })
+    }
 
     fn threads(threads: usize, niceness: i32) -> EncoderThreads {
-        EncoderThreads::new(Encoders { threads, niceness })
+        EncoderThreads::new(Encoders { threads, niceness }, &encoding(3), &Metrics::default())
     }
 
-    /// What comes of work of one turn; nothing if it panics.
-    fn run<T: Send + 'static>(threads: &EncoderThreads, work: impl Fn() -> T + Send + 'static) -> Receiver<T> {
-        let (sender, receiver) = channel();
-        let turn = move || {
-            sender.send(work()).unwrap();
-            false
-        };
-        threads.run(turn).unwrap();
-        receiver
+    async fn acquire(threads: &EncoderThreads, size: u64) -> Permit {
+        let (sender, clients) = mpsc::unbounded_channel();
+        sender.send(Client::Server).unwrap();
+        threads.acquire(size, clients).await
     }
 
-    #[test]
-    fn work_is_done_at_the_priority_that_is_asked_for() {
+    #[tokio::test]
+    async fn work_is_done_at_the_priority_that_is_asked_for() {
         let before = getpriority_process(None).unwrap();
         let niceness = before + 3;
-        let of_encoder = |niceness| run(&threads(1, niceness), || getpriority_process(None)).recv().unwrap().unwrap();
-        assert_eq!((of_encoder(niceness), getpriority_process(None).unwrap()), (niceness, before));
-        assert_eq!(of_encoder(before), before);
+        let threads = threads(1, niceness);
+        let of_encoder = threads.spawn(acquire(&threads, 1).await, || getpriority_process(None)).unwrap();
+        assert_eq!(of_encoder.await.unwrap().unwrap(), niceness);
+        assert_eq!(getpriority_process(None).unwrap(), before);
     }
 
+    /// Counted by what the library allocates: it had been estimated, which was right for low levels only.
     #[test]
-    fn no_more_threads_than_allowed_work_at_a_time() {
-        let threads = threads(2, 0);
-        let (begun, begins) = channel();
-        let (release, released) = channel::<()>();
-        let released = Arc::new(Mutex::new(released));
-        let work = || {
-            let (begun, released) = (begun.clone(), Arc::clone(&released));
-            move || {
-                begun.send(thread::current().id()).unwrap();
-                released.lock().unwrap().recv().unwrap();
+    fn memory_is_what_the_library_takes_at_any_level() {
+        let mib = |encoding: &Encoding, size| memory(encoding, size) >> 20;
+        let by_size = MEASURED.map(|size| mib(&encoding(3), size));
+        assert!(by_size.is_sorted() && by_size[0] <= SMALL_MEMORY && by_size[2] <= LARGE_MEMORY + 8, "{by_size:?}");
+        assert!((130..180).contains(&by_size[4]), "{by_size:?}");
+        let best = Encoding::new(Zstd { level: 22, window_log: Some(27), ..Zstd::default() });
+        let largest = mib(&best, FRAME);
+        assert!((700..1000).contains(&largest), "{largest}");
+        // And no more than one of them is encoded at a time, whatever number of threads there is.
+        let threads = EncoderThreads::new(Encoders { threads: 8, niceness: 0 }, &best, &Metrics::default());
+        let (class, amount) = threads.class(u64::MAX);
+        let first = class.permits.try_acquire(Client::Server, amount);
+        assert!(first.is_some() && class.permits.try_acquire(Client::Server, amount).is_none());
+    }
+
+    #[tokio::test]
+    async fn as_many_large_nars_as_threads_and_twice_as_many_small_ones_are_encoded_at_a_time() {
+        let threads = threads(3, 0);
+        for (size, most) in [(SMALL, 6), (8 << 20, 3)] {
+            let mut held = Vec::new();
+            let (class, amount) = threads.class(size);
+            while let Some(permit) = class.permits.try_acquire(Client::Server, amount) {
+                held.push(permit);
             }
-        };
-        let done: Vec<_> = (0..5).map(|_| run(&threads, work())).collect();
-        let (one, other) = (begins.recv().unwrap(), begins.recv().unwrap());
-        assert!(one != other && begins.try_recv().is_err());
-        for _ in 0..5 {
-            release.send(()).unwrap();
+            assert_eq!(held.len(), most, "{size}");
         }
-        for done in done {
-            done.recv().unwrap();
-        }
-        assert!(begins.try_iter().all(|id| id == one || id == other));
     }
 
-    #[test]
-    fn work_of_many_turns_is_done_some_turns_at_a_time() {
+    #[tokio::test]
+    async fn a_panic_is_an_end_and_gives_its_permit_back() {
         let threads = threads(1, 0);
-        let (done, doing) = channel();
-        let job = |name: char| {
-            let (done, mut left) = (done.clone(), TURNS + 1);
-            move || {
-                left -= 1;
-                done.send(name).unwrap();
-                left > 0
-            }
-        };
-        // The only thread is held until all are queued.
-        let (release, released) = channel::<()>();
-        threads.run(move || released.recv().is_err()).unwrap();
-        for name in ['a', 'b'] {
-            threads.run(job(name)).unwrap();
-        }
-        release.send(()).unwrap();
-        let order: String = doing.iter().take(2 * (TURNS + 1)).collect();
-        assert_eq!(order, ["a".repeat(TURNS), "b".repeat(TURNS), "ab".to_owned()].concat());
-    }
-
-    #[test]
-    fn a_panic_costs_no_thread() {
-        let threads = threads(1, 0);
-        assert!(run(&threads, || -> () { panic!("on purpose") }).recv().is_err());
-        assert_eq!(run(&threads, || 7).recv(), Ok(7));
+        let result = threads.spawn(acquire(&threads, u64::MAX).await, || -> () { panic!("on purpose") }).unwrap();
+        assert!(result.await.is_err());
+        drop(acquire(&threads, u64::MAX).await);
     }
 }

@@ -56,7 +56,11 @@ impl Encoding {
     #[must_use]
     pub fn new(settings: Zstd) -> Self {
         let Zstd { level, long_distance_matching, window_log } = settings;
-        let window = window_log.map(|log| format!("-w{log}")).unwrap_or_default();
+        let window = match window_log {
+            Some(log) => format!("-w{log}"),
+            None if long_distance_matching => format!("-w{WINDOW_LOG}.{LARGE_WINDOW_LOG}"),
+            None => String::new(),
+        };
         let long = if long_distance_matching { format!("-long{}", LONG_FROM >> 20) } else { String::new() };
         // A negative level would begin with a second dash.
         let level = if level < 0 { format!("n{}", level.unsigned_abs()) } else { level.to_string() };
@@ -72,18 +76,15 @@ impl Encoding {
         &self.tag
     }
 
-    /// The memory that an encoder of the largest NARs takes, in bytes, or a little more: the window and what is looked up in
-    /// it.
-    #[must_use]
-    pub(super) fn memory(&self) -> usize {
-        let window = 1_usize << self.settings.window_log.unwrap_or(DEFAULT_WINDOW_LOG);
-        window + window / 8 + TABLES
-    }
-
     /// The settings for a NAR of `size` bytes.
     pub(super) fn parameters(&self, size: u64) -> Vec<CParameter> {
         let long_distance_matching = self.settings.long_distance_matching && size > LONG_FROM;
-        let mut all: Vec<_> = parameters(&Zstd { long_distance_matching, ..self.settings }).collect();
+        // Left to itself the library takes 128 MiB for long distance matching, and none that is larger.
+        let window_log = self.settings.window_log.or_else(|| {
+            let log = if size > LARGE_WINDOW_FROM { LARGE_WINDOW_LOG } else { WINDOW_LOG };
+            self.settings.long_distance_matching.then_some(log)
+        });
+        let mut all: Vec<_> = parameters(&Zstd { long_distance_matching, window_log, ..self.settings }).collect();
         if has_small_tables(self.settings.level) && size > SMALL_TABLES_FROM {
             let [hash, chain] = TABLES_LOG;
             all.extend([CParameter::HashLog(hash), CParameter::ChainLog(chain)]);
@@ -93,15 +94,15 @@ impl Encoding {
     }
 }
 
-/// The largest window of zstd's levels that are not "ultra".
-const DEFAULT_WINDOW_LOG: u32 = 23;
-/// What an encoder takes beside its window at the levels that are used for caches, in bytes: tables, and the units before
-/// and after.
-const TABLES: usize = 7 << 19;
 /// NARs of up to this size are encoded without long distance matching, in bytes: that is for repetitions beyond the reach of
 /// the level's own tables, and takes a fifth of an encoder's time. On 1.5 GB of NARs it saved 1.7 of 164 MB in those of 1
 /// to 8 MiB, 10.5 of 135 MB in those between 8 and 32 MiB, and more than half in the four that are larger.
 const LONG_FROM: u64 = 8 << 20;
+/// Binary logarithm of the window in bytes, which holds any NAR of up to [`LARGE_WINDOW_FROM`] bytes as a whole.
+const WINDOW_LOG: u32 = 25;
+const LARGE_WINDOW_FROM: u64 = 1 << WINDOW_LOG;
+/// The same of larger NARs: the largest that clients' decoders take, see `config`.
+const LARGE_WINDOW_LOG: u32 = FRAME.ilog2();
 
 /// Binary logarithms of the tables that repetitions are looked up in, of 4 bytes each, where they are smaller than the
 /// level's own of 512 and 256 KiB: those fill the processor's second cache, out of which everything else that serves drives
@@ -147,6 +148,7 @@ mod tests {
             of(Zstd { level: 4, ..base }),
             of(Zstd { level: -4, ..base }),
             of(Zstd { window_log: Some(20), ..base }),
+            of(Zstd { window_log: Some(25), ..base }),
             of(Zstd { long_distance_matching: !base.long_distance_matching, ..base }),
         ];
         for (index, tag) in tags.iter().enumerate() {

@@ -24,6 +24,7 @@ use rustix::io::ReadWriteFlags;
 use twox_hash::XxHash3_64;
 
 use super::block::{self, Block};
+use super::disk_threads::DiskFile;
 use super::frames::{Frame, frame_count, parse_table, table_length};
 
 /// Bytes that are read and proven at once.
@@ -41,10 +42,10 @@ pub struct FileInfo {
     pub size: u64,
 }
 
-/// A compressed NAR on disk, open. Its file may be unlinked meanwhile.
+/// A compressed NAR on disk, as its trailer says. Its file need not be open; whichever file is read, no byte of it is
+/// handed out that is not in its sums.
 #[derive(Debug)]
 pub(super) struct Entry {
-    file: File,
     info: FileInfo,
     nar_hash: NarHash,
     nar_size: u64,
@@ -53,10 +54,10 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Opens the compressed form of the NAR with this hash. Any file that is not wholly that is an error.
-    pub(super) fn open(file: File, nar_hash: NarHash) -> io::Result<Self> {
+    /// Reads the trailer of the compressed form of the NAR with this hash. Any file that is not wholly that is an error.
+    pub(super) fn of(file: &File, nar_hash: NarHash) -> io::Result<Self> {
         let whole = file.metadata()?.len();
-        let footer = Footer::read(&file, whole)?;
+        let footer = Footer::read(file, whole)?;
         if footer.nar_hash != nar_hash {
             return Err(corrupt("the name of another nar"));
         }
@@ -67,10 +68,10 @@ impl Entry {
             return Err(corrupt("sums that are wrong themselves"));
         }
         let sums = sums.chunks_exact(SUM).filter_map(|sum| Some(u64::from_le_bytes(sum.try_into().ok()?))).collect();
-        let mut entry = Self { file, info: footer.info, nar_hash, nar_size, frames: Vec::new(), sums };
+        let mut entry = Self { info: footer.info, nar_hash, nar_size, frames: Vec::new(), sums };
         let table = frame_count(nar_size).map(table_length).filter(|table| *table as u64 <= length);
         let table = table.ok_or_else(|| corrupt("no room for its table"))?;
-        let table = entry.read_proven(length - table as u64, table)?;
+        let table = entry.read_proven(file, length - table as u64, table)?;
         entry.frames = parse_table(&table, length, nar_size).ok_or_else(|| corrupt("no table of frames"))?;
         Ok(entry)
     }
@@ -96,25 +97,25 @@ impl Entry {
 
     /// The bytes from `at` to the end of their block, if they are in memory already, so that no disk is waited for; else
     /// `None`, also where the system cannot tell.
-    pub(super) fn read_now(&self, at: u64) -> io::Result<Option<Bytes>> {
+    pub(super) fn read_now(&self, file: &File, at: u64) -> io::Result<Option<Bytes>> {
         let (index, length) = self.block(at);
-        let block = read_cached(&self.file, index as u64 * BLOCK, length);
+        let block = read_cached(file, index as u64 * BLOCK, length);
         block.map(|block| self.prove(index, block, at)).transpose()
     }
 
-    /// The same, and waits for the disk.
-    pub(super) fn read(&self, at: u64) -> io::Result<Bytes> {
+    /// The bytes from `at` to the end of their block. Waits for the disk.
+    pub(super) fn read(&self, file: &File, at: u64) -> io::Result<Bytes> {
         let (index, length) = self.block(at);
         let mut block = Block::new(length);
-        self.file.read_exact_at(block.as_mut(), index as u64 * BLOCK)?;
+        file.read_exact_at(block.as_mut(), index as u64 * BLOCK)?;
         self.prove(index, block, at)
     }
 
     /// So many bytes from `at`.
-    fn read_proven(&self, mut at: u64, length: usize) -> io::Result<Vec<u8>> {
+    fn read_proven(&self, file: &File, mut at: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(length);
         while bytes.len() < length {
-            let piece = self.read(at)?;
+            let piece = self.read(file, at)?;
             let taken = piece.len().min(length - bytes.len());
             bytes.extend_from_slice(&piece[..taken]);
             at += taken as u64;
@@ -205,7 +206,7 @@ fn corrupt(what: &str) -> io::Error {
 
 /// Writes the file of an entry, from its first byte on. Others may read what is written so far.
 pub(super) struct EntryWriter {
-    file: Arc<File>,
+    file: Arc<DiskFile>,
     written: u64,
     sha256: digest::Context,
     /// The sum of the block that is not full, and that block's length.
@@ -215,14 +216,14 @@ pub(super) struct EntryWriter {
 }
 
 impl EntryWriter {
-    pub(super) fn new(file: Arc<File>) -> Self {
+    pub(super) fn new(file: Arc<DiskFile>) -> Self {
         let sha256 = digest::Context::new(&digest::SHA256);
         Self { file, written: 0, sha256, sum: XxHash3_64::new(), summed: 0, sums: Vec::new() }
     }
 
     /// Adds to what is served; how much that is now.
     pub(super) fn append(&mut self, mut bytes: &[u8]) -> io::Result<u64> {
-        self.file.write_all_at(bytes, self.written)?;
+        self.file.get()?.write_all_at(bytes, self.written)?;
         self.written += bytes.len() as u64;
         self.sha256.update(bytes);
         while !bytes.is_empty() {
@@ -249,7 +250,7 @@ impl EntryWriter {
         let info = FileInfo { sha256, size: self.written };
         let footer = Footer { info, nar_size, nar_hash, sums_sum: XxHash3_64::oneshot(&self.sums) };
         self.sums.extend(footer.bytes());
-        self.file.write_all_at(&self.sums, self.written)?;
+        self.file.get()?.write_all_at(&self.sums, self.written)?;
         Ok(info)
     }
 

@@ -1,101 +1,166 @@
-//! Filling: one NAR from the daemon through the encoder to the disk, while others read what is written so far.
+//! One NAR on its way into the cache: compressed once for all who wait, who may read what is written so far.
 //!
-//! A fill runs in a task of its own, so that no client that leaves stops it. It ends in one of three ways, which all who
-//! wait are told: the whole is there, the NAR cannot be had (nobody gets more than what was written), or the disk cannot
-//! be written (whoever reads goes on without it, see `source`).
+//! A fill waits for its turn with nothing in hand, and is given up if all who wait for it leave before that comes. Once
+//! it has begun it runs to its end, whoever leaves. The NAR is read by a task and encoded and written by a thread, one
+//! unit after the other, so that a disk that stands still stops that thread alone. It ends in one of two ways, which all
+//! who wait are told: the whole is there, proven and under its name, or there will be no more.
 
-use std::fs::File;
-use std::io;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::FillError;
-use super::disk::{Disk, Unnamed};
-use super::encode::Pieces;
-use super::entry::EntryWriter;
+use super::disk::{Disk, Reservation};
+use super::disk_threads::DiskFile;
+use super::encoding::Encoding;
+use super::entry::{Entry, EntryWriter};
+use super::frames::FrameEncoder;
 use super::index::Key;
+use super::units::{Unit, Units};
+use super::{FillError, NarCache};
 use crate::client::Client;
+use crate::store::ValidPath;
+
+/// Units that wait for the encoder, so that it goes on without waiting for whoever reads them.
+const UNITS: usize = 2;
 
 /// How far a fill is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
     /// Bytes that can be read.
     pub(super) written: u64,
-    /// How it ended: all is written, or why no more will be.
-    pub(super) end: Option<Result<(), FillError>>,
+    /// What they are read from while the fill goes on.
+    pub(super) file: Option<Arc<DiskFile>>,
+    /// How it ended: what is on disk now, or why no more will be.
+    pub(super) end: Option<Result<Arc<Entry>, FillError>>,
 }
 
 /// A fill for those who wait for it or read along.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Fill {
-    pub(super) file: Arc<File>,
-    pub(super) progress: watch::Receiver<Progress>,
+    progress: Arc<watch::Sender<Progress>>,
     clients: mpsc::UnboundedSender<Client>,
 }
 
 impl Fill {
+    /// One that waits for the first to join it.
+    pub(super) fn new() -> (Self, Filler) {
+        let progress = Arc::new(watch::Sender::new(Progress::default()));
+        let (clients, joining) = mpsc::unbounded_channel();
+        (Self { progress: Arc::clone(&progress), clients }, Filler { progress, joining })
+    }
+
     /// One more client wants it: a fill that still waits for its turn has that of this client too.
-    pub(super) fn join(&self, client: Client) {
+    pub(super) fn join(&self, client: Client) -> watch::Receiver<Progress> {
         // One that has begun has no need of it.
         let _ = self.clients.send(client);
+        self.progress.subscribe()
     }
 }
 
 /// The side that fills.
 pub(super) struct Filler {
-    file: Unnamed,
-    progress: watch::Sender<Progress>,
-}
-
-/// A fill that has not begun, of what will be written to this file, and the clients that will have joined it.
-pub(super) fn prepare(file: Unnamed) -> (Fill, Filler, mpsc::UnboundedReceiver<Client>) {
-    let (sender, progress) = watch::channel(Progress { written: 0, end: None });
-    let (clients, joining) = mpsc::unbounded_channel();
-    (Fill { file: Arc::clone(&file.file), progress, clients }, Filler { file, progress: sender }, joining)
+    progress: Arc<watch::Sender<Progress>>,
+    joining: mpsc::UnboundedReceiver<Client>,
 }
 
 impl Filler {
-    /// Writes all pieces, and publishes the file. The file has its name before anybody is told that it is whole, unless
-    /// only that failed: then it serves those who have it open.
-    pub(super) async fn run(self, pieces: Result<Pieces, FillError>, disk: &Arc<Disk>, key: &Key, nar_size: u64) {
-        let Self { file, progress } = self;
-        let written = match pieces {
-            Ok(pieces) => write(pieces, &file, &progress).await,
-            Err(error) => Err(error),
-        };
-        match written {
-            Ok(writer) => {
-                // All bytes are there and proven: nobody has to wait until they have a name.
-                progress.send_modify(|progress| progress.end = Some(Ok(())));
-                let (disk, key) = (Arc::clone(disk), key.clone());
-                let publish = move || publish(&disk, file, writer, &key, nar_size);
-                let published = tokio::task::spawn_blocking(publish).await.map_err(io::Error::other);
-                if let Err(cause) = published.and_then(|published| published) {
-                    tracing::error!("cannot keep a compressed nar: {cause}");
+    /// Makes the entry, and takes the fill out of the cache's list at the end.
+    pub(super) async fn run(self, cache: Arc<NarCache>, key: Key, valid: Arc<ValidPath>) {
+        let Self { progress, joining } = self;
+        let size = valid.info.nar_size;
+        let turn = cache.encoder_threads.acquire(size, joining);
+        tokio::pin!(turn);
+        let permit = loop {
+            tokio::select! {
+                permit = &mut turn => break permit,
+                () = progress.closed() => {
+                    let mut fills = cache.fills();
+                    // Whoever joins does it under this lock.
+                    if progress.is_closed() {
+                        fills.remove(&key);
+                        return;
+                    }
                 }
             }
-            Err(error) => progress.send_modify(|progress| progress.end = Some(Err(error))),
+        };
+        let end = async {
+            let reservation = cache.disk.reserve(size).await?;
+            // It is read as fast as it is encoded, whoever it is for, and takes nothing of a client's share.
+            let nar = cache.store.nar_for_keeping(&valid, Client::Server).await?;
+            let mut units = Units::new(nar, size);
+            let (sender, waiting) = mpsc::channel(UNITS);
+            // The thread begins when there is something for it to do, and there is room for that.
+            let _ = sender.send(units.next().await).await;
+            let making = Making {
+                disk: Arc::clone(&cache.disk),
+                encoding: cache.encoding.clone(),
+                key: key.clone(),
+                size,
+                reservation,
+                progress: Arc::clone(&progress),
+            };
+            let entry = cache.encoder_threads.spawn(permit, move || making.run(waiting))?;
+            let ((), entry) = tokio::join!(units.send_to(sender), entry);
+            entry.unwrap_or_else(|_| Err(FillError::Encoder("it panicked".to_owned())))
+        };
+        let end = end.await;
+        cache.note(&end);
+        // An entry is in the index before the fill is forgotten here.
+        cache.fills().remove(&key);
+        progress.send_modify(|progress| {
+            progress.file = None;
+            progress.end = Some(end);
+        });
+    }
+}
+
+/// What the thread of an encoder needs.
+struct Making {
+    disk: Arc<Disk>,
+    encoding: Encoding,
+    key: Key,
+    /// Of the NAR, in bytes.
+    size: u64,
+    reservation: Reservation,
+    progress: Arc<watch::Sender<Progress>>,
+}
+
+impl Making {
+    fn run(self, mut units: mpsc::Receiver<Unit>) -> Result<Arc<Entry>, FillError> {
+        let Self { disk, encoding, key, size, mut reservation, progress } = self;
+        let failed = |cause| FillError::disk(&cause);
+        let mut encoder = FrameEncoder::new(encoding, size);
+        let mut file = None;
+        loop {
+            let Some(unit) = units.blocking_recv() else { return Err(FillError::Gone) };
+            let unit = unit?;
+            if unit.is_empty() {
+                break;
+            }
+            let output = encoder.encode(&unit).map_err(|cause| FillError::encoder(&cause))?;
+            let written = disk.threads().here(|| {
+                let (_, writer) = match &mut file {
+                    Some(file) => file,
+                    none => {
+                        let temporary = disk.create(size)?;
+                        progress.send_modify(|progress| progress.file = Some(Arc::clone(&temporary.file)));
+                        let writer = EntryWriter::new(Arc::clone(&temporary.file));
+                        none.insert((temporary, writer))
+                    }
+                };
+                reservation.grow(output.len() as u64);
+                writer.append(&output)
+            });
+            let written = written.map_err(failed)?;
+            progress.send_modify(|progress| progress.written = written);
         }
+        match file.filter(|_| encoder.is_finished()) {
+            Some((file, writer)) => disk.threads().here(|| {
+                let info = writer.finish(key.nar_hash, size)?;
+                disk.publish(file, &key, info, reservation)
+            }),
+            None => return Err(FillError::Gone),
+        }
+        .map_err(failed)
     }
-}
-
-async fn write(
-    mut pieces: Pieces,
-    file: &Unnamed,
-    progress: &watch::Sender<Progress>,
-) -> Result<EntryWriter, FillError> {
-    let mut writer = EntryWriter::new(Arc::clone(&file.file));
-    while let Some(piece) = pieces.next().await? {
-        let written = tokio::task::block_in_place(|| writer.append(&piece));
-        let written = written.map_err(|cause| FillError::disk(&cause))?;
-        progress.send_modify(|progress| progress.written = written);
-    }
-    Ok(writer)
-}
-
-fn publish(disk: &Disk, file: Unnamed, writer: EntryWriter, key: &Key, nar_size: u64) -> io::Result<()> {
-    let info = writer.finish(key.nar_hash, nar_size)?;
-    disk.make_room(info.size);
-    disk.publish(file, key, info)
 }

@@ -2,16 +2,14 @@
 //!
 //! Owns the arithmetic of room: which entries leave when there are too many bytes. Does nothing to files.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use harmonia_protocol::hash::NarHash;
 
 use super::encoding::EncodingTag;
-use super::entry::{Entry, FileInfo};
+use super::entry::FileInfo;
 
-/// Files that are kept open, a descriptor each: those that are asked for again and again.
-const MAX_OPEN: usize = 128;
 /// What a file takes beside its bytes: disks give room in pieces, and each entry here takes memory. With it a cache of
 /// 10 GiB has at most 640,000 entries.
 const LEAST: u64 = 16 << 10;
@@ -36,8 +34,9 @@ pub(super) struct Index {
     order: BTreeMap<u64, Key>,
     clock: u64,
     bytes: u64,
-    open: HashMap<Key, Arc<Entry>>,
-    opened: VecDeque<Key>,
+    /// What fills may come to at the most, and what they have written, in bytes.
+    reserved: u64,
+    written: u64,
 }
 
 impl Index {
@@ -55,24 +54,32 @@ impl Index {
         self.held.get(key).map(|held| held.info)
     }
 
-    /// The file, if it is open, which is used thereby.
-    pub(super) fn use_open(&mut self, key: &Key) -> Option<Arc<Entry>> {
-        let entry = Arc::clone(self.open.get(key)?);
-        self.touch(key);
-        Some(entry)
+    /// Takes note that a file is used.
+    pub(super) fn touch(&mut self, key: &Key) {
+        if let Some(held) = self.held.get_mut(key) {
+            self.clock += 1;
+            self.order.remove(&held.used);
+            self.order.insert(self.clock, key.clone());
+            held.used = self.clock;
+        }
     }
 
-    /// Keeps a file open that is entered here.
-    pub(super) fn keep_open(&mut self, key: &Key, entry: &Arc<Entry>) {
-        if self.held.contains_key(key) && self.open.insert(key.clone(), Arc::clone(entry)).is_none() {
-            self.opened.push_back(key.clone());
-        }
-        while self.opened.len() > MAX_OPEN {
-            if let Some(key) = self.opened.pop_front() {
-                self.open.remove(&key);
-            }
-        }
-        self.touch(key);
+    /// Reserves room for a fill; whether there is that beside other fills. Files leave only as it is written to.
+    pub(super) fn reserve(&mut self, max_bytes: u64, bytes: u64) -> bool {
+        let fits = self.reserved.saturating_add(bytes) <= max_bytes;
+        self.reserved += if fits { bytes } else { 0 };
+        fits
+    }
+
+    /// A fill that has a reservation is about to write more.
+    pub(super) const fn grow(&mut self, more: u64) {
+        self.written += more;
+    }
+
+    /// A fill is over, with whatever it has written.
+    pub(super) const fn release(&mut self, bytes: u64, written: u64) {
+        self.reserved -= bytes;
+        self.written -= written;
     }
 
     /// Forgets a file.
@@ -81,15 +88,13 @@ impl Index {
             self.order.remove(&held.used);
             self.bytes -= weight(held.info);
         }
-        if self.open.remove(key).is_some() {
-            self.opened.retain(|opened| opened != key);
-        }
     }
 
-    /// Forgets the least recently used files until the others fit into `max_bytes` with `more` to come: these have to go.
-    pub(super) fn make_room(&mut self, max_bytes: u64, more: u64) -> Vec<Key> {
+    /// Forgets the least recently used files until the others fit into `max_bytes` with what fills have written: these have
+    /// to go.
+    pub(super) fn make_room(&mut self, max_bytes: u64) -> Vec<Key> {
         let mut gone = Vec::new();
-        while self.bytes.saturating_add(more) > max_bytes {
+        while self.bytes.saturating_add(self.written) > max_bytes {
             let Some((_, key)) = self.order.first_key_value() else { break };
             let key = key.clone();
             self.remove(&key);
@@ -105,15 +110,6 @@ impl Index {
     /// The room that all take.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    fn touch(&mut self, key: &Key) {
-        if let Some(held) = self.held.get_mut(key) {
-            self.clock += 1;
-            self.order.remove(&held.used);
-            self.order.insert(self.clock, key.clone());
-            held.used = self.clock;
-        }
     }
 }
 
@@ -142,12 +138,24 @@ mod tests {
         }
         index.touch(&key(0));
         let room = 2 * weight(info(1000));
-        assert_eq!(index.make_room(room, 0), [key(1), key(2)]);
+        assert_eq!(index.make_room(room), [key(1), key(2)]);
         assert_eq!((index.len(), index.bytes()), (2, room));
         assert!(index.info(&key(0)).is_some() && index.info(&key(1)).is_none());
-        assert_eq!(index.make_room(room, 1), [key(3)]);
-        assert_eq!(index.make_room(0, u64::MAX), [key(0)]);
-        assert!(index.make_room(0, u64::MAX).is_empty());
+        assert!(index.reserve(room, 10));
+        assert!(index.make_room(room).is_empty(), "nothing has been written");
+        index.grow(1);
+        assert_eq!(index.make_room(room), [key(3)]);
+        assert_eq!(index.make_room(0), [key(0)]);
+        assert!(index.make_room(0).is_empty());
+    }
+
+    #[test]
+    fn fills_reserve_no_more_than_there_is() {
+        let mut index = Index::default();
+        assert!(index.reserve(100, 60) && !index.reserve(100, 41) && index.reserve(100, 40));
+        index.grow(30);
+        index.release(60, 30);
+        assert!(index.reserve(100, 60) && !index.reserve(100, u64::MAX));
     }
 
     proptest! {
@@ -165,7 +173,7 @@ mod tests {
                         index.remove(&key(number));
                         model.remove(&number);
                     }
-                    _ => for gone in index.make_room(200_000, size) {
+                    _ => for gone in index.make_room(2 * size) {
                         model.remove(&gone.nar_hash.as_bytes()[0]);
                     },
                 }

@@ -2,33 +2,36 @@
 //!
 //! Owns how NARs are compressed, the directory that keeps them, and the fills that make them. A fill reads the daemon's
 //! dump once, proves it, and writes it as zstd frames; whoever asks meanwhile reads along, whoever asks later reads the
-//! file. Its promise: the bytes of one encoding of one NAR never change, be it from the disk, from a fill, or made for one
-//! response alone, and there is no last frame but of a NAR that was proven. Leaves HTTP to `http`, and what is valid to
-//! `store`.
+//! file. Its promise: the bytes of one encoding of one NAR never change, be it from the disk or from a fill, and there is
+//! no last frame but of a NAR that was proven. Leaves HTTP to `http`, with what it answers where there is no cache, and
+//! what is valid to `store`.
 
 mod admin;
 mod block;
 mod disk;
-mod encode;
+mod disk_threads;
 mod encoder_threads;
 mod encoding;
 mod entry;
 mod fill;
 pub mod frames;
 mod index;
+mod layout;
+mod open_files;
 mod plain;
-mod room;
 mod source;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use harmonia_protocol::hash::NarHash;
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 
 pub use admin::{Verdict, clear, stats, verify};
 pub use disk::DiskError;
@@ -39,36 +42,25 @@ pub use source::{CompressedBytes, CompressedNar};
 
 use crate::client::Client;
 use crate::config::Config;
-use crate::fairness::FairSemaphore;
+use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::{Metrics, NarCacheEvent, NarCacheUsage};
-use crate::store::{Nar, Store, StoreError, ValidPath};
+use crate::store::{Store, StoreError, ValidPath};
 use disk::Disk;
-use encode::Pieces;
 use encoder_threads::EncoderThreads;
+use entry::Entry;
 use fill::Fill;
 use index::Key;
 use plain::Decoded;
-use room::{Plan, Rooms};
 use source::Source;
 
-/// For the encoders of bodies beside fills.
-const BODY_ROOMS: Plan = Plan { small: 2, large: 40 << 20 };
-/// For the encoders of bodies where there is no disk, and no fill: three with a window of 32 MiB, which slow clients
-/// may keep for as long as they like.
-const BODY_ROOMS_ALONE: Plan = Plan { small: 5, large: 120 << 20 };
-/// For the encoders of fills, for each thread that encodes, of two at least and of eight at the most: one with a window of
-/// 32 MiB, and two of small NARs, so that there is always one at work while another waits for the daemon.
-const FILL_ROOMS: Plan = Plan { small: 2, large: 40 << 20 };
-const FILLING_THREADS: [usize; 2] = [2, 8];
-/// For the windows of decoders, in bytes.
-const DECODER_MEMORY: usize = 64 << 20;
-/// Fills that run or wait, a descriptor each; no client's leaving stops one. Beyond, or beyond its share, NARs are
-/// compressed for their client alone, and no longer than it stays.
-const MAX_FILLS: usize = 64;
+/// For decoders, in bytes: one of the largest window, or some of smaller ones.
+const DECODER_MEMORY: usize = 144 << 20;
+/// What a decoder takes beside its window, or a little more, in bytes.
+const DECODER: usize = 1 << 20;
 /// Memory is counted in these.
 const GRAIN: usize = 1 << 20;
-/// The largest window of a decoder.
-const MAX_WINDOW: u64 = 32 << 20;
+/// How long a request waits for the disk to say what is there: clients want a head within some seconds.
+const FINDING: Duration = Duration::from_secs(2);
 
 /// Why compressed bytes cannot be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -76,13 +68,13 @@ pub enum FillError {
     /// The NAR cannot.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The encoder failed, e.g. because the server stops.
+    /// The encoder failed.
     #[error("cannot compress a nar: {0}")]
     Encoder(String),
-    /// The disk did.
-    #[error("cannot write a compressed nar: {0}")]
+    /// The disk did, or does not answer, or has no room for it.
+    #[error("cannot keep a compressed nar: {0}")]
     Disk(String),
-    /// Neither is there any more.
+    /// It was given up, because the server stops.
     #[error("the source of a compressed nar is gone")]
     Gone,
 }
@@ -103,12 +95,9 @@ pub struct NarCache {
     store: Arc<Store>,
     encoding: Encoding,
     tag: Arc<EncodingTag>,
-    disk: Option<Arc<Disk>>,
+    disk: Arc<Disk>,
     fills: Mutex<HashMap<Key, Fill>>,
-    fill_places: FairSemaphore,
-    encoder_threads: Arc<EncoderThreads>,
-    fill_rooms: Rooms,
-    body_rooms: Rooms,
+    encoder_threads: EncoderThreads,
     decoders: FairSemaphore,
     /// Whether the disk failed the last time, which is logged once.
     is_troubled: AtomicBool,
@@ -116,46 +105,35 @@ pub struct NarCache {
 }
 
 impl NarCache {
-    /// As `config` says. A directory that cannot be used is an error in the log, and none is used then. Must be called in
-    /// a runtime.
+    /// As `config` says; nothing where it names no directory. One that cannot be used is an error in the log, and there is
+    /// no cache then. Must be called in a runtime.
     #[must_use]
-    pub fn new(config: &Config, store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
-        let encoding = Encoding::new(config.zstd);
-        let disk = config.nar_cache.as_ref().and_then(|settings| {
-            let taken = Disk::take(&settings.dir, settings.max_size.bytes(), Arc::clone(&metrics));
-            taken.inspect_err(|error| tracing::error!("{error}\n  help: nars are compressed for each client anew")).ok()
-        });
-        let disk = disk.map(Arc::new);
-        if let Some(disk) = &disk {
-            tokio::task::spawn_blocking({
-                let disk = Arc::clone(disk);
-                move || scan(&disk)
-            });
-        }
-        let body_rooms = if disk.is_some() { BODY_ROOMS } else { BODY_ROOMS_ALONE };
-        let [least, most] = FILLING_THREADS;
-        let threads = config.encoders.threads.clamp(least, most);
-        let fill_rooms = Plan { small: threads * FILL_ROOMS.small, large: threads * FILL_ROOMS.large };
-        Self {
+    pub fn open(config: &Config, store: Arc<Store>, metrics: Arc<Metrics>) -> Option<Arc<Self>> {
+        let settings = config.nar_cache.as_ref()?;
+        let disk = Disk::take(&settings.dir, settings.max_size.bytes(), Arc::clone(&metrics));
+        let disk =
+            disk.inspect_err(|error| tracing::error!("{error}\n  help: nars are served uncompressed until a restart"));
+        let disk = Arc::new(disk.ok()?);
+        let (encoding, scanned) = (Encoding::new(config.zstd), Arc::clone(&disk));
+        tokio::task::spawn_blocking(move || scan(&scanned));
+        Some(Arc::new(Self {
             store,
             tag: Arc::new(encoding.tag().clone()),
             disk,
             fills: Mutex::default(),
-            fill_places: FairSemaphore::new("fill", MAX_FILLS, &metrics),
-            encoder_threads: Arc::new(EncoderThreads::new(config.encoders)),
-            fill_rooms: Rooms::new(fill_rooms, &encoding, &metrics),
-            body_rooms: Rooms::new(body_rooms, &encoding, &metrics),
+            encoder_threads: EncoderThreads::new(config.encoders, &encoding, &metrics),
             encoding,
             decoders: FairSemaphore::new("decoder_memory", DECODER_MEMORY / GRAIN, &metrics),
             is_troubled: AtomicBool::new(false),
             metrics,
-        }
+        }))
     }
 
     /// Takes up what of these settings can change: what the disk may take.
     pub fn adjust(&self, config: &Config) {
-        if let (Some(disk), Some(settings)) = (&self.disk, &config.nar_cache) {
-            disk.resize(settings.max_size.bytes());
+        if let Some(settings) = &config.nar_cache {
+            let (disk, max_size) = (Arc::clone(&self.disk), settings.max_size.bytes());
+            tokio::task::spawn_blocking(move || disk.resize(max_size));
         }
     }
 
@@ -165,120 +143,114 @@ impl NarCache {
         &self.tag
     }
 
-    /// Whether NARs are kept.
+    /// Whether the compressed form of a NAR of `size` bytes fits in, whatever it comes to.
     #[must_use]
-    pub const fn keeps(&self) -> bool {
-        self.disk.is_some()
+    pub fn takes(&self, size: u64) -> bool {
+        self.disk.takes(size)
     }
 
     /// What is known of the compressed form of a NAR, without a look at the disk.
     #[must_use]
     pub fn file_info(&self, nar_hash: &NarHash) -> Option<FileInfo> {
-        self.disk.as_ref()?.info(&self.key(nar_hash))
+        self.disk.info(&self.key(nar_hash))
     }
 
-    /// The compressed form of a valid path's NAR. Begins to make it where there is none and it can be kept.
-    pub fn compressed(self: &Arc<Self>, valid: &Arc<ValidPath>, client: Client) -> CompressedNar {
+    /// The compressed form of a valid path's NAR. Begins to make it where there is none. It is an error if the disk does
+    /// not say in time whether there is one, or has no room for one.
+    pub async fn compressed(
+        self: &Arc<Self>,
+        valid: &Arc<ValidPath>,
+        client: Client,
+    ) -> Result<CompressedNar, FillError> {
         let key = self.key(&valid.info.nar_hash);
-        let source = if let Some(disk) = &self.disk {
-            self.source(disk, &key, valid, client)
-        } else {
-            self.metrics.nar_cache(NarCacheEvent::Bypassed);
-            Source::Daemon(None)
-        };
-        CompressedNar { cache: Arc::clone(self), key, valid: Some(Arc::clone(valid)), client, source }
+        let source = self.source(&key, valid, client).await;
+        let source = source.inspect_err(|_| self.metrics.nar_cache(NarCacheEvent::Bypassed))?;
+        Ok(CompressedNar { cache: Arc::clone(self), key, valid: Some(Arc::clone(valid)), source })
     }
 
     /// The compressed form of a NAR if it is kept, also by another encoding, and of a path that is not valid any more.
-    pub fn kept(self: &Arc<Self>, tag: &EncodingTag, nar_hash: &NarHash, client: Client) -> Option<CompressedNar> {
+    pub async fn kept(self: &Arc<Self>, tag: &EncodingTag, nar_hash: &NarHash) -> Option<CompressedNar> {
         let key = Key { tag: Arc::new(tag.clone()), nar_hash: *nar_hash };
-        let entry = entry(self.disk.as_ref()?, &key)?;
-        Some(CompressedNar { cache: Arc::clone(self), key, valid: None, client, source: Source::Disk(entry) })
+        let entry = self.entry(&key).await.ok()??;
+        Some(CompressedNar { cache: Arc::clone(self), key, valid: None, source: Source::Disk(entry) })
     }
 
     /// The NAR itself from its byte `first` on, out of its compressed form, if that is kept and there is memory for one
-    /// decoder more.
-    #[must_use]
-    pub fn plain(&self, nar_hash: &NarHash, first: u64, client: Client) -> Option<PlainNar> {
-        let disk = self.disk.as_ref()?;
+    /// decoder more, which is the permit's.
+    pub async fn plain(&self, nar_hash: &NarHash, first: u64, client: Client) -> Option<(PlainNar, Permit)> {
         let key = self.key(nar_hash);
-        let entry = entry(disk, &key)?;
-        let grains = usize::try_from(entry.nar_size().min(MAX_WINDOW)).ok()?.div_ceil(GRAIN);
-        let memory = self.decoders.try_acquire(client, grains)?;
-        let decoded = Decoded::new(entry, first).ok()?;
-        Some(PlainNar { decoded, disk: Arc::clone(disk), key, _memory: memory })
+        let entry = self.entry(&key).await.ok()??;
+        // No window is larger than its frame.
+        let window = usize::try_from(entry.nar_size().min(frames::FRAME)).ok()?;
+        let memory = self.decoders.try_acquire(client, (window + DECODER).div_ceil(GRAIN))?;
+        let (disk, read_of, read_key) = (Arc::clone(&self.disk), Arc::clone(&entry), key.clone());
+        let read = Box::new(move |at| disk.read(&read_key, &read_of, at));
+        let decoded = Decoded::new(entry, first, read).ok()?;
+        Some((PlainNar { decoded, disk: Arc::clone(&self.disk), key }, memory))
+    }
+
+    /// What each read of a [`PlainNar`] takes a permit of.
+    #[must_use]
+    pub fn reads(&self) -> &Arc<Semaphore> {
+        self.disk.threads().calls()
     }
 
     /// Enters what is kept into the metrics.
     pub fn record(&self) {
-        let (entries, bytes) = self.disk.as_ref().map_or((0, 0), |disk| disk.usage());
+        let (entries, bytes) = self.disk.usage();
         let fills = self.fills().len();
         self.metrics.nar_cache_usage(NarCacheUsage { entries, bytes, fills });
     }
 
-    fn source(self: &Arc<Self>, disk: &Arc<Disk>, key: &Key, valid: &Arc<ValidPath>, client: Client) -> Source {
-        if let Some(entry) = entry(disk, key) {
+    async fn source(self: &Arc<Self>, key: &Key, valid: &Arc<ValidPath>, client: Client) -> Result<Source, FillError> {
+        if let Some(entry) = self.entry(key).await? {
             self.metrics.nar_cache(NarCacheEvent::Hit);
-            return Source::Disk(entry);
+            return Ok(Source::Disk(entry));
         }
         let mut fills = self.fills();
         if let Some(fill) = fills.get(key) {
             self.metrics.nar_cache(NarCacheEvent::Joined);
-            fill.join(client);
-            return Source::Fill(fill.clone());
+            return Ok(Source::Fill(fill.join(client)));
         }
         // A fill enters its file before it is forgotten here.
-        if let Ok(Some(entry)) = disk.open_now(key) {
+        if let Ok(Some(entry)) = self.disk.find_now(key) {
             self.metrics.nar_cache(NarCacheEvent::Hit);
-            return Source::Disk(entry);
+            return Ok(Source::Disk(entry));
         }
-        let Some(place) = self.fill_places.try_acquire(client, 1) else {
-            self.metrics.nar_cache(NarCacheEvent::Bypassed);
-            return Source::Daemon(None);
-        };
-        match tokio::task::block_in_place(|| begin(disk, valid.info.nar_size)) {
-            Ok(Some((fill, filler, joining))) => {
-                self.metrics.nar_cache(NarCacheEvent::Filled);
-                self.is_troubled.store(false, Ordering::Relaxed);
-                fill.join(client);
-                fills.insert(key.clone(), fill.clone());
-                let (cache, disk, key, valid) = (Arc::clone(self), Arc::clone(disk), key.clone(), Arc::clone(valid));
-                tokio::spawn(async move {
-                    let _place = place;
-                    let pieces = cache.fill(&valid, joining).await;
-                    filler.run(pieces, &disk, &key, valid.info.nar_size).await;
-                    cache.fills().remove(&key);
-                });
-                Source::Fill(fill)
-            }
-            unusable => {
-                self.metrics.nar_cache(NarCacheEvent::Bypassed);
-                if let Err(cause) = unusable {
-                    if !self.is_troubled.swap(true, Ordering::Relaxed) {
-                        tracing::error!("cannot write to the cache of nars: {cause}");
-                    }
-                }
-                Source::Daemon(None)
-            }
+        if !self.disk.takes(valid.info.nar_size) {
+            return Err(FillError::Disk("it is larger than nar_cache.max_size".to_owned()));
         }
+        if self.disk.threads().are_stuck() {
+            return Err(FillError::Disk("the disk does not answer".to_owned()));
+        }
+        self.metrics.nar_cache(NarCacheEvent::Filled);
+        let (fill, filler) = Fill::new();
+        let progress = fill.join(client);
+        fills.insert(key.clone(), fill);
+        tokio::spawn(filler.run(Arc::clone(self), key.clone(), Arc::clone(valid)));
+        Ok(Source::Fill(progress))
     }
 
-    /// The memory first: while it is waited for, no connection to the daemon is held.
-    async fn fill(
-        &self,
-        valid: &Arc<ValidPath>,
-        joining: mpsc::UnboundedReceiver<Client>,
-    ) -> Result<Pieces, FillError> {
-        let room = self.fill_rooms.reserve_for_any(valid.info.nar_size, joining).await;
-        // It is read as fast as it is encoded, whoever it is for, and takes nothing of a client's share.
-        let nar = self.store.nar_for_keeping(valid, Client::Server).await?;
-        Ok(Pieces::new(nar, valid, &self.encoding, &self.encoder_threads, room))
+    /// What is on disk of a NAR.
+    async fn entry(&self, key: &Key) -> Result<Option<Arc<Entry>>, FillError> {
+        if let Ok(found) = self.disk.find_now(key) {
+            return Ok(found);
+        }
+        let (disk, wanted) = (Arc::clone(&self.disk), key.clone());
+        let found = self.disk.threads().run(FINDING, move || disk.find(&wanted)).await;
+        found.map_err(|cause| FillError::disk(&cause))
     }
 
-    /// For one response alone, which may take long: with memory apart from that of fills.
-    async fn pieces_apart(&self, nar: Nar, valid: &ValidPath, client: Client) -> Pieces {
-        let room = self.body_rooms.reserve(valid.info.nar_size, client).await;
-        Pieces::new(nar, valid, &self.encoding, &self.encoder_threads, room)
+    /// Says once that the disk fails, until it works again.
+    fn note(&self, end: &Result<Arc<Entry>, FillError>) {
+        match end {
+            Ok(_) => self.is_troubled.store(false, Ordering::Relaxed),
+            Err(error @ FillError::Disk(_)) if !self.is_troubled.swap(true, Ordering::Relaxed) => {
+                let dir = self.disk.dir().display();
+                tracing::error!("the cache of nars in {dir} fails, and nars are served uncompressed: {error}");
+            }
+            Err(_) => {}
+        }
     }
 
     fn key(&self, nar_hash: &NarHash) -> Key {
@@ -290,25 +262,13 @@ impl NarCache {
     }
 }
 
-/// A file to fill, if there is room for the NAR.
-fn begin(disk: &Disk, nar_size: u64) -> io::Result<Option<(Fill, fill::Filler, mpsc::UnboundedReceiver<Client>)>> {
-    if !disk.has_room(nar_size)? {
-        return Ok(None);
-    }
-    disk.create().map(|file| Some(fill::prepare(file)))
-}
-
-fn entry(disk: &Disk, key: &Key) -> Option<Arc<entry::Entry>> {
-    disk.open_now(key).unwrap_or_else(|disk::Unknown| tokio::task::block_in_place(|| disk.open(key)))
-}
-
 /// What is guarded, also after a panic of whoever had it: everything here is whole between two statements.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn scan(disk: &Disk) {
-    match disk.scan() {
+    match disk.threads().here(|| disk.scan()) {
         Ok(()) => {
             let (entries, bytes) = disk.usage();
             tracing::info!("cache of nars: {entries} kept, {} MiB", bytes >> 20);

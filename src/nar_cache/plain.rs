@@ -10,11 +10,14 @@ use super::disk::Disk;
 use super::entry::Entry;
 use super::frames::FRAME;
 use super::index::Key;
-use crate::fairness::Permit;
+
+/// Reads the bytes of a compressed NAR from a place to the end of their block, see [`Entry::read`].
+pub(super) type ReadBlock = Box<dyn FnMut(u64) -> io::Result<Bytes> + Send>;
 
 /// The bytes of a NAR from some place on. What it reads may wait for the disk.
 pub(super) struct Decoded {
     entry: Arc<Entry>,
+    read: ReadBlock,
     /// The frame that is decoded.
     frame: usize,
     /// Where its bytes that have not been read are, and where they end.
@@ -28,13 +31,13 @@ pub(super) struct Decoded {
 
 impl Decoded {
     /// From the byte `first` of the NAR on, which must be one of its bytes.
-    pub(super) fn new(entry: Arc<Entry>, first: u64) -> io::Result<Self> {
+    pub(super) fn new(entry: Arc<Entry>, first: u64, read: ReadBlock) -> io::Result<Self> {
         let frame = usize::try_from(first / FRAME).map_err(io::Error::other)?;
         let before = entry.frames().iter().take(frame);
         let at: u64 = before.map(|frame| u64::from(frame.compressed)).sum();
         let skip = first % FRAME;
         let decoder = decoder()?;
-        let mut nar = Self { entry, frame, at, end: at, input: Bytes::new(), decoder, skip };
+        let mut nar = Self { entry, read, frame, at, end: at, input: Bytes::new(), decoder, skip };
         nar.end = nar.at + nar.length();
         Ok(nar)
     }
@@ -48,7 +51,7 @@ impl Decoded {
     fn decode(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if self.input.is_empty() && self.at < self.end {
-                let mut piece = self.entry.read(self.at)?;
+                let mut piece = (self.read)(self.at)?;
                 piece.truncate(usize::try_from(self.end - self.at).unwrap_or(usize::MAX));
                 self.at += piece.len() as u64;
                 self.input = piece;
@@ -100,8 +103,6 @@ pub struct PlainNar {
     pub(super) decoded: Decoded,
     pub(super) disk: Arc<Disk>,
     pub(super) key: Key,
-    /// The decoder's window.
-    pub(super) _memory: Permit,
 }
 
 impl Read for PlainNar {

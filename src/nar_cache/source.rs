@@ -1,9 +1,8 @@
-//! The compressed form of a NAR as it is sent, wherever it comes from: the disk, a fill that is under way, or the daemon
-//! and an encoder of its own where there is no disk for it.
+//! The compressed form of a NAR as it is sent: from the disk, or from a fill that is under way.
 //!
-//! The bytes are the same from each of them, so a body that loses one source goes on with another at the same place.
+//! A fill that has ended well is on disk, and whoever reads along goes on there. A disk that fails breaks the body: its
+//! client asks for the rest, which is made anew.
 
-use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -12,39 +11,36 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use tokio::sync::mpsc;
+use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::block::Block;
-use super::encode::Pieces;
+use super::disk_threads::DiskFile;
 use super::entry::{BLOCK, Entry, read_cached};
-use super::fill::{Fill, Progress};
+use super::fill::Progress;
 use super::index::Key;
 use super::{FillError, NarCache};
-use crate::client::Client;
-use crate::fairness::Permit;
-use crate::store::{Nar, Step, StoreError, ValidPath};
+use crate::store::{Step, StoreError, ValidPath};
 
 /// How long a response waits for its NAR: clients want a head within a second.
 const LONGEST_BEGINNING: Duration = Duration::from_millis(500);
 /// A NAR of up to this size is compressed in that time, and then its length can be said.
 const SMALL: u64 = 32 << 20;
+/// How long a body waits for one read, or for a fill on a disk that is stuck. Its client may ask again.
+const READING: Duration = Duration::from_secs(30);
 
 /// Where the bytes come from.
 pub(super) enum Source {
     Disk(Arc<Entry>),
-    Fill(Fill),
-    Daemon(Option<Box<Nar>>),
+    Fill(watch::Receiver<Progress>),
 }
 
 /// The compressed form of a NAR.
 pub struct CompressedNar {
     pub(super) cache: Arc<NarCache>,
     pub(super) key: Key,
-    /// Nothing if the path is not valid any more: then there is only the disk.
+    /// Nothing if the path is not valid any more.
     pub(super) valid: Option<Arc<ValidPath>>,
-    /// Whose share it takes where it is made for one response alone.
-    pub(super) client: Client,
     pub(super) source: Source,
 }
 
@@ -52,24 +48,15 @@ impl CompressedNar {
     /// Waits until there is something to send, but not for long, or is told that there will not be: later that can be
     /// said only by breaking the body.
     pub async fn begin(&mut self) -> Result<(), FillError> {
-        if let Source::Fill(fill) = &mut self.source {
-            let is_small = self.valid.as_ref().is_some_and(|valid| valid.info.nar_size <= SMALL);
-            let begun = |progress: &Progress| progress.end.is_some() || (!is_small && progress.written > 0);
-            let waited = tokio::time::timeout(LONGEST_BEGINNING, fill.progress.wait_for(begun)).await;
+        let Source::Fill(progress) = &mut self.source else { return Ok(()) };
+        let is_small = self.valid.as_ref().is_some_and(|valid| valid.info.nar_size <= SMALL);
+        let begun = |progress: &Progress| progress.end.is_some() || (!is_small && progress.written > 0);
+        match tokio::time::timeout(LONGEST_BEGINNING, progress.wait_for(begun)).await {
+            Ok(Ok(progress)) => progress.end.clone().map_or(Ok(()), |end| end.map(drop)),
+            Ok(Err(_)) => Err(FillError::Gone),
             // One that takes its time has not ended.
-            let end = waited.map_or(Ok(None), |begun| begun.map(|progress| progress.end.clone()));
-            match end {
-                Ok(None | Some(Ok(()))) => return Ok(()),
-                Ok(Some(Err(error @ FillError::Store(_)))) => return Err(error),
-                Ok(Some(Err(_))) | Err(_) => self.source = Source::Daemon(None),
-            }
+            Err(_) => Ok(()),
         }
-        if let (Source::Daemon(nar @ None), Some(valid)) = (&mut self.source, &self.valid) {
-            let mut opened = self.cache.store.nar(valid, self.client).await?;
-            opened.begin().await?;
-            *nar = Some(Box::new(opened));
-        }
-        Ok(())
     }
 
     /// How many bytes there are, if that is known already.
@@ -77,55 +64,34 @@ impl CompressedNar {
     pub fn known_length(&self) -> Option<u64> {
         match &self.source {
             Source::Disk(entry) => Some(entry.info().size),
-            Source::Fill(fill) => {
-                let progress = fill.progress.borrow();
-                matches!(progress.end, Some(Ok(()))).then_some(progress.written)
-            }
-            Source::Daemon(_) => None,
+            Source::Fill(progress) => match &progress.borrow().end {
+                Some(Ok(entry)) => Some(entry.info().size),
+                _ => None,
+            },
         }
     }
 
-    /// How many bytes there are. For a NAR that is being compressed that takes until its end; where none is kept it is
-    /// compressed for the answer alone.
+    /// How many bytes there are. For a NAR that is being compressed that takes until its end.
     pub async fn length(&mut self) -> Result<u64, FillError> {
+        let progress = match &mut self.source {
+            Source::Disk(entry) => return Ok(entry.info().size),
+            Source::Fill(progress) => progress,
+        };
         let step = Step::Compressing;
-        let length = tokio::time::timeout(step.deadline(), self.find_length()).await;
-        length.unwrap_or(Err(StoreError::Late(step).into()))
-    }
-
-    async fn find_length(&mut self) -> Result<u64, FillError> {
-        if let Source::Fill(fill) = &mut self.source {
-            let ended = fill.progress.wait_for(|progress| progress.end.is_some()).await;
-            match ended.map(|progress| (progress.end.clone(), progress.written)) {
-                Ok((Some(Ok(())), written)) => return Ok(written),
-                Ok((Some(Err(error @ FillError::Store(_))), _)) => return Err(error),
-                Ok(_) | Err(_) => self.source = Source::Daemon(None),
-            }
-        }
-        match (&self.source, &self.valid) {
-            (Source::Disk(entry), _) => Ok(entry.info().size),
-            (_, Some(valid)) => {
-                let nar = self.cache.store.nar(valid, self.client).await?;
-                let mut pieces = self.cache.pieces_apart(nar, valid, self.client).await;
-                let mut length = 0;
-                while let Some(piece) = pieces.next().await? {
-                    length += piece.len() as u64;
-                }
-                Ok(length)
-            }
-            (_, None) => Err(FillError::Gone),
-        }
+        let ended = progress.wait_for(|progress| progress.end.is_some());
+        let ended = tokio::time::timeout(step.deadline(), ended).await.map_err(|_| StoreError::Late(step))?;
+        let end = ended.map(|progress| progress.end.clone()).ok().flatten();
+        end.unwrap_or(Err(FillError::Gone)).map(|entry| entry.info().size)
     }
 
     /// The bytes from `first` on: so many, or all.
     #[must_use]
     pub fn bytes(self, first: u64, length: Option<u64>) -> CompressedBytes {
         let end = length.map(|length| first + length);
-        CompressedBytes { nar: self, at: first, end, work: None, direct: None }
+        CompressedBytes { nar: self, at: first, end, work: None }
     }
 }
 
-type Chunk = Result<Option<Bytes>, FillError>;
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 enum Done {
@@ -133,8 +99,6 @@ enum Done {
     Read(io::Result<Bytes>),
     /// A fill has got on.
     Grown,
-    /// Another source has begun.
-    Begun(Result<Box<Nar>, FillError>),
 }
 
 /// Bytes of the compressed form of a NAR. It ends in an error, never cleanly, when they cannot be had.
@@ -144,17 +108,9 @@ pub struct CompressedBytes {
     /// Where to stop; nothing for the end, wherever that is.
     end: Option<u64>,
     work: Option<Work>,
-    direct: Option<mpsc::Receiver<Chunk>>,
 }
 
 impl CompressedBytes {
-    /// Shows what it holds of what is scarce.
-    pub fn each_permit(&self, see: &mut dyn FnMut(&Permit)) {
-        if let Source::Daemon(Some(nar)) = &self.nar.source {
-            see(nar.permit());
-        }
-    }
-
     /// Bytes to come, if that is known.
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {
@@ -162,174 +118,113 @@ impl CompressedBytes {
     }
 
     /// The next bytes; nothing after the last ones.
-    pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Chunk> {
+    pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, FillError>> {
         loop {
             if self.remaining() == Some(0) {
                 return Poll::Ready(Ok(None));
             }
-            let read = match &mut self.work {
+            let next = match &mut self.work {
+                None => self.next()?,
                 Some(work) => {
                     let done = ready!(work.as_mut().poll(context));
                     self.work = None;
                     match done {
                         Done::Grown => continue,
-                        Done::Begun(nar) => {
-                            self.nar.source = Source::Daemon(Some(nar?));
-                            continue;
-                        }
-                        Done::Read(read) => read,
+                        Done::Read(read) => Next::Read(read),
                     }
                 }
-                None => match ready!(self.poll_source(context)) {
-                    Ok(Next::Bytes(bytes)) => Ok(bytes),
-                    Ok(Next::End) => return Poll::Ready(Ok(None)),
-                    Ok(Next::Work(work)) => {
-                        self.work = Some(work);
-                        continue;
-                    }
-                    Err(Lost::Source(error)) => return Poll::Ready(Err(error)),
-                    Err(Lost::Disk(cause)) => Err(cause),
-                },
             };
-            match read {
-                Ok(mut bytes) => {
+            match next {
+                Next::End => return Poll::Ready(Ok(None)),
+                Next::Work(work) => self.work = Some(work),
+                Next::Read(Ok(mut bytes)) => {
                     if let Some(remaining) = self.remaining() {
                         bytes.truncate(usize::try_from(remaining).unwrap_or(usize::MAX));
                     }
                     self.at += bytes.len() as u64;
                     return Poll::Ready(Ok(Some(bytes)));
                 }
-                Err(cause) => {
-                    if let (Source::Disk(_), Some(disk)) = (&self.nar.source, &self.nar.cache.disk) {
-                        disk.distrust(&self.nar.key, &cause);
+                Next::Read(Err(cause)) => {
+                    let error = FillError::disk(&cause);
+                    if let Source::Disk(_) = self.nar.source {
+                        let (disk, key) = (Arc::clone(&self.nar.cache.disk), self.nar.key.clone());
+                        tokio::task::spawn_blocking(move || disk.distrust(&key, &cause));
                     }
-                    self.begin_anew();
+                    return Poll::Ready(Err(error));
                 }
             }
         }
     }
 
-    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Result<Next, Lost>> {
+    fn next(&mut self) -> Result<Next, FillError> {
         let at = self.at;
-        match &mut self.nar.source {
-            Source::Disk(entry) if at >= entry.info().size => Poll::Ready(Ok(Next::End)),
-            Source::Disk(entry) => Poll::Ready(match entry.read_now(at) {
-                Ok(Some(bytes)) => Ok(Next::Bytes(bytes)),
-                Ok(None) => {
-                    let entry = Arc::clone(entry);
-                    Ok(Next::Work(reading(move || entry.read(at))))
-                }
-                Err(cause) => Err(Lost::Disk(cause)),
-            }),
-            Source::Fill(fill) => {
-                let Progress { written, end } = fill.progress.borrow_and_update().clone();
-                Poll::Ready(match end {
-                    _ if at < written => {
-                        let length = usize::try_from((written - at).min(BLOCK)).unwrap_or_default();
-                        let now = read_cached(&fill.file, at, length);
-                        Ok(now.map_or_else(
-                            || reading_on(&fill.file, at, length),
-                            |block| Next::Bytes(Bytes::from_owner(block)),
-                        ))
-                    }
-                    Some(Ok(())) => Ok(Next::End),
-                    Some(Err(FillError::Disk(cause))) => Err(Lost::Disk(io::Error::other(cause))),
-                    Some(Err(error)) => Err(Lost::Source(error)),
-                    None => {
-                        let mut progress = fill.progress.clone();
-                        Ok(Next::Work(Box::pin(async move {
-                            // A filler that is gone without an end has panicked.
-                            match progress.changed().await {
-                                Ok(()) => Done::Grown,
-                                Err(gone) => Done::Read(Err(io::Error::other(gone))),
-                            }
-                        })))
-                    }
-                })
+        let filling = match &mut self.nar.source {
+            Source::Disk(entry) if at >= entry.info().size => return Ok(Next::End),
+            Source::Disk(entry) => {
+                let entry = Arc::clone(entry);
+                return Ok(self.read_entry(entry));
             }
-            Source::Daemon(nar) => {
-                if let Some(nar) = nar.take() {
-                    self.direct = self.nar.stream(*nar, at);
-                }
-                let Some(direct) = &mut self.direct else {
-                    return Poll::Ready(Err(Lost::Source(FillError::Gone)));
-                };
-                let chunk = ready!(direct.poll_recv(context));
-                Poll::Ready(match chunk.unwrap_or(Err(FillError::Gone)) {
-                    Ok(Some(bytes)) => Ok(Next::Bytes(bytes)),
-                    Ok(None) => Ok(Next::End),
-                    Err(error) => Err(Lost::Source(error)),
-                })
+            Source::Fill(filling) => filling,
+        };
+        let progress = filling.borrow_and_update().clone();
+        match (progress.end, progress.file) {
+            (Some(end), _) => {
+                self.nar.source = Source::Disk(end?);
+                self.next()
+            }
+            (None, Some(file)) if at < progress.written => {
+                let length = usize::try_from((progress.written - at).min(BLOCK)).unwrap_or_default();
+                let now = file.get().ok().and_then(|file| read_cached(file, at, length));
+                Ok(now.map_or_else(
+                    || self.read_growing(file, at, length),
+                    |block| Next::Read(Ok(Bytes::from_owner(block))),
+                ))
+            }
+            (None, _) => {
+                let (mut filling, cache) = (filling.clone(), Arc::clone(&self.nar.cache));
+                Ok(Next::Work(Box::pin(async move {
+                    loop {
+                        match tokio::time::timeout(READING, filling.changed()).await {
+                            Ok(Ok(())) => return Done::Grown,
+                            // A filler that is gone without an end has panicked.
+                            Ok(Err(gone)) => return Done::Read(Err(io::Error::other(gone))),
+                            Err(_) if cache.disk.threads().are_stuck() => {
+                                return Done::Read(Err(io::ErrorKind::TimedOut.into()));
+                            }
+                            Err(_) => {}
+                        }
+                    }
+                })))
             }
         }
     }
 
-    /// Goes on from the daemon.
-    fn begin_anew(&mut self) {
-        let (cache, valid, client) = (Arc::clone(&self.nar.cache), self.nar.valid.clone(), self.nar.client);
-        self.nar.source = Source::Daemon(None);
-        self.work = Some(Box::pin(async move {
-            let Some(valid) = valid else { return Done::Begun(Err(FillError::Gone)) };
-            Done::Begun(cache.store.nar(&valid, client).await.map(Box::new).map_err(FillError::from))
-        }));
+    fn read_entry(&self, entry: Arc<Entry>) -> Next {
+        let (disk, key, at) = (&self.nar.cache.disk, &self.nar.key, self.at);
+        let now = disk.file_now(key).map_or(Ok(None), |file| entry.read_now(file.get()?, at));
+        let (disk, key) = (Arc::clone(disk), key.clone());
+        match now.transpose() {
+            Some(read) => Next::Read(read),
+            None => self.reading(move || disk.read(&key, &entry, at)),
+        }
+    }
+
+    fn read_growing(&self, file: Arc<DiskFile>, at: u64, length: usize) -> Next {
+        self.reading(move || {
+            let mut block = Block::new(length);
+            file.get()?.read_exact_at(block.as_mut(), at)?;
+            Ok(Bytes::from_owner(block))
+        })
+    }
+
+    fn reading(&self, read: impl FnOnce() -> io::Result<Bytes> + Send + 'static) -> Next {
+        let threads = self.nar.cache.disk.threads().clone();
+        Next::Work(Box::pin(async move { Done::Read(threads.run(READING, read).await.and_then(|read| read)) }))
     }
 }
 
 enum Next {
-    Bytes(Bytes),
+    Read(io::Result<Bytes>),
     End,
     Work(Work),
-}
-
-enum Lost {
-    /// There is no other.
-    Source(FillError),
-    /// The daemon has it too.
-    Disk(io::Error),
-}
-
-fn reading_on(file: &Arc<File>, at: u64, length: usize) -> Next {
-    let file = Arc::clone(file);
-    Next::Work(reading(move || {
-        let mut block = Block::new(length);
-        file.read_exact_at(block.as_mut(), at)?;
-        Ok(Bytes::from_owner(block))
-    }))
-}
-
-fn reading(read: impl FnOnce() -> io::Result<Bytes> + Send + 'static) -> Work {
-    let work = tokio::task::spawn_blocking(read);
-    Box::pin(async move { Done::Read(work.await.map_err(io::Error::other).and_then(|read| read)) })
-}
-
-impl CompressedNar {
-    /// Compresses for one body, from `first` on. The task ends with its receiver, at the next piece.
-    fn stream(&self, nar: Nar, first: u64) -> Option<mpsc::Receiver<Chunk>> {
-        let (sender, receiver) = mpsc::channel(1);
-        let (cache, valid, client) = (Arc::clone(&self.cache), Arc::clone(self.valid.as_ref()?), self.client);
-        tokio::spawn(async move {
-            let pieces = tokio::select! {
-                pieces = cache.pieces_apart(nar, &valid, client) => pieces,
-                () = sender.closed() => return,
-            };
-            let end = send(pieces, first, &sender).await;
-            // Nobody may be there any more to be told.
-            let _ = sender.send(end.map(|()| None)).await;
-        });
-        Some(receiver)
-    }
-}
-
-async fn send(mut pieces: Pieces, mut skip: u64, sender: &mpsc::Sender<Chunk>) -> Result<(), FillError> {
-    while let Some(piece) = pieces.next().await? {
-        let mut piece = Bytes::from(piece);
-        let skipped = skip.min(piece.len() as u64);
-        skip -= skipped;
-        piece.advance(usize::try_from(skipped).unwrap_or(piece.len()));
-        let is_gone = if piece.is_empty() { sender.is_closed() } else { sender.send(Ok(Some(piece))).await.is_err() };
-        if is_gone {
-            return Err(FillError::Gone);
-        }
-    }
-    Ok(())
 }

@@ -3,14 +3,15 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use harmonia_protocol::hash::NarHash;
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
-use zstd::zstd_safe::CCtx;
 
-use super::disk::{Disk, DiskError};
+use super::disk::{Disk, DiskError, Reservation};
 use super::encoding::Encoding;
 use super::entry::{BLOCK, EntryWriter};
 use super::frames::{FrameEncoder, UNIT};
@@ -40,43 +41,54 @@ fn encoding() -> Encoding {
     Encoding::new(Zstd { level: 1, ..Zstd::default() })
 }
 
-fn disk(dir: &Path, max_size: u64) -> Disk {
-    Disk::take(dir, max_size, Arc::default()).unwrap()
+fn disk(dir: &Path, max_size: u64) -> Arc<Disk> {
+    Arc::new(Disk::take(dir, max_size, Arc::default()).unwrap())
 }
 
 /// Compresses a NAR into the directory; the bytes that are served.
-fn fill(disk: &Disk, nar: &[u8]) -> Vec<u8> {
-    let unnamed = disk.create().unwrap();
+fn fill(disk: &Arc<Disk>, nar: &[u8]) -> Vec<u8> {
+    let mut reservation = reserve(disk, nar.len()).unwrap();
+    let unnamed = disk.create(nar.len() as u64).unwrap();
     let mut writer = EntryWriter::new(Arc::clone(&unnamed.file));
-    let mut encoder = FrameEncoder::new(encoding(), nar.len() as u64, CCtx::create());
+    let mut encoder = FrameEncoder::new(encoding(), nar.len() as u64);
     let mut served = Vec::new();
     for unit in nar.chunks(UNIT) {
         let piece = encoder.encode(unit).unwrap();
+        reservation.grow(piece.len() as u64);
         writer.append(&piece).unwrap();
         served.extend(piece);
     }
     let info = writer.finish(key(nar).nar_hash, nar.len() as u64).unwrap();
     assert_eq!(info.sha256[..], *digest(&SHA256, &served).as_ref());
-    disk.publish(unnamed, &key(nar), info).unwrap();
+    disk.publish(unnamed, &key(nar), info, reservation).unwrap();
     served
 }
 
-fn read_all(entry: &entry::Entry) -> io::Result<Vec<u8>> {
+/// Room for a NAR of so many bytes, if there is some now.
+fn reserve(disk: &Arc<Disk>, size: usize) -> Option<Reservation> {
+    match pin!(disk.reserve(size as u64)).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(reserved) => reserved.ok(),
+        Poll::Pending => None,
+    }
+}
+
+fn read_all(disk: &Disk, nar: &[u8], entry: &Entry) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     while (bytes.len() as u64) < entry.info().size {
-        bytes.extend_from_slice(&entry.read(bytes.len() as u64)?);
+        bytes.extend_from_slice(&disk.read(&key(nar), entry, bytes.len() as u64)?);
     }
     Ok(bytes)
 }
 
-fn plain(entry: Arc<entry::Entry>, first: u64) -> io::Result<Vec<u8>> {
+fn plain(disk: &Arc<Disk>, nar: &[u8], entry: Arc<Entry>, first: u64) -> io::Result<Vec<u8>> {
+    let (disk, key, read) = (Arc::clone(disk), key(nar), Arc::clone(&entry));
     let mut bytes = Vec::new();
-    Decoded::new(entry, first)?.read_to_end(&mut bytes)?;
+    Decoded::new(entry, first, Box::new(move |at| disk.read(&key, &read, at)))?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 fn file(dir: &Path) -> std::path::PathBuf {
-    let mut entries = disk::entries(dir).unwrap();
+    let mut entries = layout::entries(dir).unwrap();
     assert_eq!(entries.len(), 1);
     entries.pop().unwrap().1
 }
@@ -91,16 +103,17 @@ fn what_was_written_is_read_from_any_place_on_and_after_a_restart() {
     };
     assert!(served.len() as u64 > 3 * BLOCK);
     let disk = disk(dir.path(), 1 << 30);
-    assert!(disk.open_now(&key(&nar)).is_err(), "nobody has looked yet");
-    let entry = disk.open(&key(&nar)).unwrap();
-    assert!(read_all(&entry).unwrap() == served);
+    assert!(disk.find_now(&key(&nar)).is_err(), "nobody has looked yet");
+    let entry = disk.find(&key(&nar)).unwrap();
+    assert!(read_all(&disk, &nar, &entry).unwrap() == served);
     for at in [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 5, served.len() as u64 - 1] {
-        let piece = entry.read(at).unwrap();
+        let piece = disk.read(&key(&nar), &entry, at).unwrap();
         assert!(!piece.is_empty() && served[usize::try_from(at).unwrap()..].starts_with(&piece), "{at}");
-        assert!(entry.read_now(at).unwrap().is_none_or(|now| now == piece));
+        let file = disk.file_now(&key(&nar)).unwrap();
+        assert!(entry.read_now(file.get().unwrap(), at).unwrap().is_none_or(|now| now == piece));
     }
     for first in [0, 1, UNIT, nar.len() - 1] {
-        assert!(plain(Arc::clone(&entry), first as u64).unwrap() == nar[first..], "{first}");
+        assert!(plain(&disk, &nar, Arc::clone(&entry), first as u64).unwrap() == nar[first..], "{first}");
     }
     disk.scan().unwrap();
     assert_eq!(disk.usage().0, 1);
@@ -124,8 +137,8 @@ fn a_file_that_was_changed_anywhere_serves_nothing_wrong_and_is_removed() {
         changed[at] ^= 0x10;
         fs::write(&path, &changed).unwrap();
         disk.forget_open(&key(&nar));
-        if let Some(entry) = disk.open(&key(&nar)) {
-            let cause = read_all(&entry).expect_err("a changed byte was served");
+        if let Some(entry) = disk.find(&key(&nar)) {
+            let cause = read_all(&disk, &nar, &entry).expect_err("a changed byte was served");
             assert_eq!(cause.kind(), io::ErrorKind::InvalidData, "{at}");
             disk.distrust(&key(&nar), &cause);
         }
@@ -144,7 +157,7 @@ fn a_file_that_was_cut_anywhere_is_none() {
     for end in 0..bytes.len() {
         fs::write(&path, &bytes[..end]).unwrap();
         disk.forget_open(&key(&nar));
-        assert!(disk.open(&key(&nar)).is_none() && !path.exists(), "{end}");
+        assert!(disk.find(&key(&nar)).is_none() && !path.exists(), "{end}");
     }
     // Nor is one under the name of another NAR.
     let other = key(b"other");
@@ -152,7 +165,7 @@ fn a_file_that_was_cut_anywhere_is_none() {
     let shard = dir.path().join(encoding().tag().as_str()).join(&name[name.len() - 1..]);
     fs::create_dir_all(&shard).unwrap();
     fs::write(shard.join(&name), &bytes).unwrap();
-    assert!(disk.open(&other).is_none() && !shard.join(&name).exists());
+    assert!(disk.find(&other).is_none() && !shard.join(&name).exists());
 }
 
 #[test]
@@ -166,7 +179,7 @@ fn a_file_that_only_cannot_be_read_is_not_removed() {
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink(&path, &path).unwrap();
     disk.forget_open(&key(&nar));
-    assert!(disk.open(&key(&nar)).is_none() && path.symlink_metadata().is_ok());
+    assert!(disk.find(&key(&nar)).is_none() && path.symlink_metadata().is_ok());
 }
 
 #[test]
@@ -175,7 +188,7 @@ fn what_a_crash_left_is_removed_and_never_served() {
     let nar = nar(1000, 4);
     {
         let disk = disk(dir.path(), 1 << 30);
-        let unnamed = disk.create().unwrap();
+        let unnamed = disk.create(nar.len() as u64).unwrap();
         EntryWriter::new(Arc::clone(&unnamed.file)).append(&nar).unwrap();
         // As a process that is killed.
         std::mem::forget(unnamed);
@@ -184,28 +197,77 @@ fn what_a_crash_left_is_removed_and_never_served() {
     let disk = disk(dir.path(), 1 << 30);
     assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
     disk.scan().unwrap();
-    assert!(disk.open(&key(&nar)).is_none());
-    drop(disk.create().unwrap());
+    assert!(disk.find(&key(&nar)).is_none());
+    drop(disk.create(1000).unwrap());
     assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0, "a fill that failed left its file");
 }
 
 #[test]
-fn the_least_recently_used_leave_and_an_open_one_is_read_to_its_end() {
+fn the_least_recently_used_leave() {
     let dir = TempDir::new().unwrap();
     let nars = [nar(UNIT, 5), nar(UNIT, 6), nar(UNIT, 7)];
     let room = 2 * (UNIT as u64 + (64 << 10));
     let disk = disk(dir.path(), room);
-    let served = fill(&disk, &nars[0]);
+    fill(&disk, &nars[0]);
     fill(&disk, &nars[1]);
-    let first = disk.open(&key(&nars[0])).unwrap();
+    assert!(disk.find(&key(&nars[0])).is_some());
     fill(&disk, &nars[2]);
-    let there = |nar: &[u8]| disk.open(&key(nar)).is_some();
+    let there = |nar: &[u8]| disk.find(&key(nar)).is_some();
     assert_eq!(nars.each_ref().map(|nar| there(nar)), [true, false, true]);
     // Used less recently than the last one by now.
-    disk.make_room(room);
-    assert!(!there(&nars[0]));
-    assert!(read_all(&first).unwrap() == served);
-    assert_eq!(disk::entries(dir.path()).unwrap().len(), disk.usage().0);
+    disk.resize(room / 2);
+    assert!(!there(&nars[0]) && there(&nars[2]));
+    assert_eq!(layout::entries(dir.path()).unwrap().len(), disk.usage().0);
+}
+
+/// Three fills of 10 MiB had come to 30 in a directory of 16.
+#[test]
+fn what_fills_write_is_room_that_is_taken() {
+    let dir = TempDir::new().unwrap();
+    let nar = nar(4 * UNIT, 11);
+    let disk = disk(dir.path(), 16 << 20);
+    fill(&disk, &nar);
+    let mut first = reserve(&disk, 10 << 20).unwrap();
+    assert!(reserve(&disk, 10 << 20).is_none(), "two of them do not fit");
+    let second = reserve(&disk, 2 << 20).unwrap();
+    // What is kept leaves only for what is written.
+    first.grow(8 << 20);
+    assert_eq!(disk.usage().0, 1);
+    first.grow(5 << 20);
+    assert_eq!(disk.usage().0, 0);
+    drop((first, second));
+    assert!(reserve(&disk, 10 << 20).is_some());
+    assert!(reserve(&disk, 16 << 20).is_none(), "never");
+}
+
+#[test]
+fn no_more_files_are_open_than_may_be_and_a_reader_finds_its_own_again() {
+    let dir = TempDir::new().unwrap();
+    let disk = disk(dir.path(), 1 << 30);
+    let nars: Vec<_> = (0..200).map(|seed| nar(1000, 100 + seed)).collect();
+    let served: Vec<_> = nars.iter().map(|nar| fill(&disk, nar)).collect();
+    let entries: Vec<_> = nars.iter().map(|nar| disk.find(&key(nar)).unwrap()).collect();
+    // Readers have all of them, and descriptors of those that were read last.
+    let open = || nars.iter().filter(|nar| disk.file_now(&key(nar)).is_some()).count();
+    assert_eq!(open(), 128);
+    for ((nar, entry), served) in nars.iter().zip(&entries).zip(&served) {
+        assert!(read_all(&disk, nar, entry).unwrap() == *served);
+    }
+    assert_eq!(open(), 128);
+}
+
+#[test]
+fn files_of_others_in_the_directory_are_left_alone() {
+    let dir = TempDir::new().unwrap();
+    let tmp = dir.path().join("tmp");
+    fs::create_dir(&tmp).unwrap();
+    for name in ["notes.txt", "12", "12.bak"] {
+        fs::write(tmp.join(name), "").unwrap();
+    }
+    let _disk = disk(dir.path(), 1 << 30);
+    let mut left: Vec<_> = fs::read_dir(&tmp).unwrap().map(|it| it.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["12.bak", "notes.txt"]);
 }
 
 #[test]
@@ -225,7 +287,7 @@ fn operators_see_count_and_prove_and_clear() {
     }
     assert_eq!(stats(dir.path()).unwrap().0, 2);
     assert!(verify(dir.path()).unwrap().all(|verdict| verdict.fault.is_none()));
-    let (_, path) = disk::entries(dir.path()).unwrap().pop().unwrap();
+    let (_, path) = layout::entries(dir.path()).unwrap().pop().unwrap();
     let mut bytes = fs::read(&path).unwrap();
     bytes[10] ^= 1;
     fs::write(&path, bytes).unwrap();
@@ -238,7 +300,7 @@ fn operators_see_count_and_prove_and_clear() {
     // The server finds out.
     assert!(nars.iter().all(|nar| {
         disk.forget_open(&key(nar));
-        disk.open(&key(nar)).is_none()
+        disk.find(&key(nar)).is_none()
     }));
     assert_eq!(disk.usage(), (0, 0));
 }

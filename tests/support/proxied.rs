@@ -9,7 +9,7 @@ use super::http::{Http, Response};
 use super::keys;
 use super::release::Release;
 use super::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
-use super::server::Harmonia;
+use super::server::{Harmonia, compressing};
 use super::store_item::StoreItem;
 use super::wire::{LAST, Wire};
 
@@ -40,7 +40,7 @@ pub(crate) struct Chain<P> {
 impl<P: Proxy> Chain<P> {
     pub(crate) fn before(script: Script) -> Self {
         let daemon = ScriptedDaemon::start(script);
-        let harmonia = Harmonia::start(&format!("{}enable_compression = true\n", daemon.config()));
+        let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), compressing()));
         let proxy = P::before(harmonia.address());
         Self { proxy, daemon, harmonia }
     }

@@ -19,9 +19,10 @@ use super::super::range::{Requested, honoured, requested};
 use super::super::response::{
     Keep, Reply, is_held, nar_etag, not_modified, refusal, reply, set, set_length, unsatisfiable,
 };
+use super::super::stored_zstd::{self, StoredZstd};
 use super::nar;
 use crate::client::Client;
-use crate::nar_cache::{CompressedNar, EncodingTag, FillError};
+use crate::nar_cache::{CompressedNar, EncodingTag, FillError, NarCache};
 use crate::store::ValidPath;
 
 /// Answers a request for this encoding, or any, of the NAR `nar_hash` of the path with this hash part.
@@ -42,20 +43,29 @@ pub(in crate::http) async fn respond(
         };
     };
     let etag = nar_etag(hash, &nar_hash.to_nix32(), Some(tag.as_str()));
-    let is_ours = tag == app.nars.tag();
-    let mut reply = match valid {
-        Some(_) if is_held(&request.headers, &etag) => return Ok(not_modified(Keep::Forever, etag)),
-        Some(valid) if is_ours && request.method == Method::HEAD => head(app, &valid),
-        Some(valid) if is_ours => resumable(request, &etag, app.nars.compressed(&valid, client)).await?,
-        Some(valid) => match app.nars.kept(tag, &nar_hash, client) {
-            Some(kept) => resumable(request, &etag, kept).await?,
+    let ours = app.nars.as_ref().filter(|nars| tag == nars.tag());
+    let mut reply = match (valid, ours) {
+        (Some(_), _) if is_held(&request.headers, &etag) => return Ok(not_modified(Keep::Forever, etag)),
+        (Some(valid), Some(nars)) if request.method == Method::HEAD => head(&valid, nars),
+        (Some(valid), Some(nars)) => match resumable(request, &etag, nars.compressed(&valid, client).await).await {
+            Err(error @ FillError::Store(_)) => return Err(error.into()),
+            // It can be had another time. Only whoever has nothing of it yet can be given something else.
+            Err(error) if is_resumed => return Err(error.into()),
+            Err(error) => {
+                tracing::debug!("not sent compressed: {error}");
+                return stored(app, &valid, client).await;
+            }
+            Ok(reply) => reply,
+        },
+        (Some(valid), None) => match kept(app, tag, &nar_hash).await {
+            Some(kept) => resumable(request, &etag, Ok(kept)).await?,
             // Whose first bytes the client has cannot be known.
             None if is_resumed => return Ok(refusal(StatusCode::NOT_FOUND)),
             None => return in_any_encoding(app, request, &valid, client).await,
         },
         // A download that has begun may end, unless it might be of a path that is not given out.
-        None => match app.nars.kept(tag, &nar_hash, client).filter(|_| is_resumed && !app.signer.load().withholds()) {
-            Some(kept) => resumable(request, &etag, kept).await?,
+        (None, _) => match kept(app, tag, &nar_hash).await.filter(|_| is_resumed && !app.signer.load().withholds()) {
+            Some(kept) => resumable(request, &etag, Ok(kept)).await?,
             None => return Ok(refusal(StatusCode::NOT_FOUND)),
         },
     };
@@ -66,16 +76,24 @@ pub(in crate::http) async fn respond(
     Ok(reply)
 }
 
-fn head(app: &App, valid: &ValidPath) -> Reply {
+async fn kept(app: &App, tag: &EncodingTag, nar_hash: &NarHash) -> Option<CompressedNar> {
+    app.nars.as_ref()?.kept(tag, nar_hash).await
+}
+
+fn head(valid: &ValidPath, nars: &NarCache) -> Reply {
     let mut reply = reply(StatusCode::OK, Keep::Forever, Body::empty());
-    if let Some(info) = app.nars.file_info(&valid.info.nar_hash) {
+    if let Some(info) = nars.file_info(&valid.info.nar_hash) {
         set_length(&mut reply, info.size);
     }
     reply
 }
 
+/// A compressed NAR, or why there is none.
+type Compressed = Result<CompressedNar, FillError>;
+
 /// All of it, or the range that is asked for.
-async fn resumable(request: &Parts, etag: &HeaderValue, mut nar: CompressedNar) -> Result<Reply, FillError> {
+async fn resumable(request: &Parts, etag: &HeaderValue, nar: Compressed) -> Result<Reply, FillError> {
+    let mut nar = nar?;
     if let Some(range) = honoured(&request.headers, etag) {
         let total = nar.length().await?;
         match requested(Some(range), total) {
@@ -93,12 +111,13 @@ async fn resumable(request: &Parts, etag: &HeaderValue, mut nar: CompressedNar) 
             Requested::Whole => {}
         }
     }
-    whole(request, Keep::Forever, nar).await
+    whole(request, Keep::Forever, Ok(nar)).await
 }
 
 /// All of it, with its length where that is known. HTTP/1.0, nginx's default to its upstreams, has no other way to tell the
 /// end from a broken connection, so there it is waited for.
-pub(super) async fn whole(request: &Parts, keep: Keep, mut nar: CompressedNar) -> Result<Reply, FillError> {
+pub(super) async fn whole(request: &Parts, keep: Keep, nar: Compressed) -> Result<Reply, FillError> {
+    let mut nar = nar?;
     nar.begin().await?;
     let length = match nar.known_length() {
         None if request.version <= Version::HTTP_10 => Some(nar.length().await?),
@@ -120,12 +139,31 @@ async fn in_any_encoding(
     valid: &Arc<ValidPath>,
     client: Client,
 ) -> Result<Reply, HandlerError> {
-    let mut reply = if request.method == Method::HEAD {
-        reply(StatusCode::OK, Keep::Not, Body::empty())
-    } else {
-        whole(request, Keep::Not, app.nars.compressed(valid, client)).await?
+    if request.method == Method::HEAD {
+        return Ok(for_one_client(reply(StatusCode::OK, Keep::Not, Body::empty())));
+    }
+    let compressed = match &app.nars {
+        Some(nars) => whole(request, Keep::Not, nars.compressed(valid, client).await).await,
+        None => return stored(app, valid, client).await,
     };
+    match compressed {
+        Ok(reply) => Ok(for_one_client(reply)),
+        Err(error @ FillError::Store(_)) => Err(error.into()),
+        Err(_) => stored(app, valid, client).await,
+    }
+}
+
+/// The NAR in the form of a compressed one, where there is none and the URL promises one.
+async fn stored(app: &App, valid: &Arc<ValidPath>, client: Client) -> Result<Reply, HandlerError> {
+    let (nar, size) = (nar::whole_body(app, valid, client).await?, valid.info.nar_size);
+    let mut reply = reply(StatusCode::OK, Keep::Not, Body::Stored(Box::new(StoredZstd::new(nar, size))));
+    set_length(&mut reply, stored_zstd::length(size));
+    Ok(for_one_client(reply))
+}
+
+/// Other answers under this URL have other bytes.
+fn for_one_client(mut reply: Reply) -> Reply {
     set(&mut reply, ACCEPT_RANGES, HeaderValue::from_static("none"));
     set(&mut reply, CONTENT_TYPE, nar::TYPE);
-    Ok(reply)
+    reply
 }

@@ -9,6 +9,8 @@ use crate::metrics::CONTENT_TYPE;
 /// All metrics as they are now.
 pub(in crate::http) fn respond(app: &App) -> Reply {
     app.store.record();
-    app.nars.record();
+    if let Some(nars) = &app.nars {
+        nars.record();
+    }
     text(StatusCode::OK, Keep::Not, CONTENT_TYPE, app.metrics.render().into())
 }

@@ -21,6 +21,7 @@ use super::super::response::{
 };
 use super::compressed_nar;
 use crate::client::Client;
+use crate::nar_cache::FillError;
 use crate::store::{Nar, StoreError, ValidPath};
 
 /// What a NAR is, compressed or not.
@@ -43,16 +44,7 @@ pub(in crate::http) async fn respond(
         _ if is_held(&request.headers, &wanted.tag) => not_modified(keep, wanted.tag.clone()),
         Representation::Unsatisfiable => unsatisfiable(size),
         Representation::Whole(coding) if request.method == Method::HEAD => head(app, keep, coding, &valid),
-        Representation::Whole(Coding::Zstd) => {
-            let mut reply = compressed_nar::whole(request, keep, app.nars.compressed(&valid, client)).await?;
-            set_coding(&mut reply, Coding::Zstd);
-            reply
-        }
-        Representation::Whole(Coding::Identity) => {
-            let mut reply = reply(StatusCode::OK, keep, plain(app, &valid, 0, size, client).await?);
-            set_length(&mut reply, size);
-            reply
-        }
+        Representation::Whole(coding) => whole(app, request, keep, &valid, coding, client).await?,
         Representation::Part(part) => {
             let body = plain(app, &valid, part.first(), part.len(), client).await?;
             let mut reply = reply(StatusCode::PARTIAL_CONTENT, keep, body);
@@ -64,8 +56,9 @@ pub(in crate::http) async fn respond(
         }
     };
     if reply.status().is_success() {
+        let tag = reply.headers_mut().remove(ETAG).unwrap_or(wanted.tag);
         set(&mut reply, CONTENT_TYPE, TYPE);
-        set(&mut reply, ETAG, wanted.tag);
+        set(&mut reply, ETAG, tag);
     }
     if app.compression.is_some() {
         set_vary(&mut reply, "accept-encoding");
@@ -124,22 +117,48 @@ impl Wanted {
             };
             return Self { representation, tag: plain };
         }
-        let may_be_coded = app.compression.is_some()
-            && request.version > Version::HTTP_10
-            && valid.info.nar_size <= 1 << MAX_WINDOW_LOG;
-        if may_be_coded && negotiated(headers) == Coding::Zstd {
-            let tag = nar_etag(hash, &nar_hash, Some(app.nars.tag().as_str()));
+        let may_be_coded = request.version > Version::HTTP_10 && valid.info.nar_size <= 1 << MAX_WINDOW_LOG;
+        if let Some(nars) = app.compressed_nars(valid).filter(|_| may_be_coded && negotiated(headers) == Coding::Zstd) {
+            let tag = nar_etag(hash, &nar_hash, Some(nars.tag().as_str()));
             return Self { representation: Representation::Whole(Coding::Zstd), tag };
         }
         Self { representation: Representation::Whole(Coding::Identity), tag: plain }
     }
 }
 
+/// All of it, in this coding, or without one if the cache of compressed NARs cannot be used now.
+async fn whole(
+    app: &App,
+    request: &Parts,
+    keep: Keep,
+    valid: &Arc<ValidPath>,
+    coding: Coding,
+    client: Client,
+) -> Result<Reply, HandlerError> {
+    if let Some(nars) = app.compressed_nars(valid).filter(|_| coding == Coding::Zstd) {
+        match compressed_nar::whole(request, keep, nars.compressed(valid, client).await).await {
+            Ok(mut reply) => {
+                set_coding(&mut reply, Coding::Zstd);
+                return Ok(reply);
+            }
+            Err(error @ FillError::Store(_)) => return Err(error.into()),
+            Err(error) => tracing::debug!("sent as it is: {error}"),
+        }
+    }
+    let size = valid.info.nar_size;
+    let mut reply = reply(StatusCode::OK, keep, plain(app, valid, 0, size, client).await?);
+    set_length(&mut reply, size);
+    set(&mut reply, ETAG, nar_etag(valid.path.hash_part(), &valid.info.nar_hash.to_nix32(), None));
+    Ok(reply)
+}
+
 fn head(app: &App, keep: Keep, coding: Coding, valid: &ValidPath) -> Reply {
     let mut reply = reply(StatusCode::OK, keep, Body::empty());
     let length = match coding {
         Coding::Identity => Some(valid.info.nar_size),
-        Coding::Zstd => app.nars.file_info(&valid.info.nar_hash).map(|info| info.size),
+        Coding::Zstd => {
+            app.compressed_nars(valid).and_then(|nars| nars.file_info(&valid.info.nar_hash)).map(|it| it.size)
+        }
     };
     if let Some(length) = length {
         set_length(&mut reply, length);
@@ -186,10 +205,17 @@ fn body(nar: Nar, first: u64, length: u64) -> Body {
     Body::Nar(Box::new(NarBody::new(nar, first, length)))
 }
 
+/// All of it.
+pub(super) async fn whole_body(app: &App, valid: &Arc<ValidPath>, client: Client) -> Result<NarBody, StoreError> {
+    let mut nar = app.store.nar(valid, client).await?;
+    nar.begin().await?;
+    Ok(NarBody::new(nar, 0, valid.info.nar_size))
+}
+
 async fn kept(app: &App, valid: &ValidPath, first: u64, length: u64, client: Client) -> Option<Body> {
-    let nar = app.nars.plain(&valid.info.nar_hash, first, client)?;
+    let nars = app.nars.as_ref()?;
+    let (nar, memory) = nars.plain(&valid.info.nar_hash, first, client).await?;
     let name = PathBuf::from(app.store.directory().full_path(&valid.path));
-    let slots = vec![app.files.open(client).await];
-    let body = FileBody::new(nar, name, Some(length), Arc::clone(app.files.reads()), slots);
+    let body = FileBody::new(nar, name, Some(length), Arc::clone(nars.reads()), vec![memory]);
     Some(Body::File(Box::new(body)))
 }

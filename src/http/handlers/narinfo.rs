@@ -44,7 +44,7 @@ pub(in crate::http) async fn respond(
     let Some(valid) = app.valid_path(hash, client).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     app.store.given_out(&valid);
     let signed = signed(app, &valid, client).await?;
-    let text = render(app, &valid, &signed, app.compression.is_some() && takes_zstd_nars(headers))?;
+    let text = render(app, &valid, &signed, takes_zstd_nars(headers))?;
     let (kind, text) = match syntax {
         Syntax::Nix => ("text/x-nix-narinfo", text),
         Syntax::Json => {
@@ -59,14 +59,15 @@ pub(in crate::http) async fn respond(
     Ok(reply)
 }
 
-/// The narinfo of a path, of its NAR or of the compressed form of that. It is put together anew for each request, which
+/// The narinfo of a path, of its NAR or of the compressed form of that, where there is one and the client takes it. It is put together anew for each request, which
 /// takes no more time than looking for it would; what takes time is kept with the path.
-fn render(app: &App, valid: &ValidPath, signed: &Signed, is_compressed: bool) -> Result<String, NarInfoError> {
+fn render(app: &App, valid: &ValidPath, signed: &Signed, takes_zstd: bool) -> Result<String, NarInfoError> {
     let ValidPath { path, info, .. } = valid;
     let hash = path.hash_part();
-    let (url, compression, file_hash, file_size) = if is_compressed {
-        let file = app.nars.file_info(&info.nar_hash);
-        let url = compressed_nar_url(hash, &info.nar_hash, app.nars.tag())?;
+    let nars = app.compressed_nars(valid).filter(|_| takes_zstd);
+    let (url, compression, file_hash, file_size) = if let Some(nars) = nars {
+        let file = nars.file_info(&info.nar_hash);
+        let url = compressed_nar_url(hash, &info.nar_hash, nars.tag())?;
         (url, Compression::Zstd, file.map(|file| Hash::sha256(file.sha256)), file.map(|file| file.size))
     } else {
         // The file is the NAR. Clients show the size of the file, and strict readers refuse a narinfo without one.

@@ -1,0 +1,158 @@
+//! Compressed NARs as they are configured: how they are made, by which threads, where they are kept, and whether at all.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use super::ByteSize;
+use super::file::File;
+use super::resolve::path_of;
+
+/// A third of the processor beside work that is not nice at all, a tenth of it and less beside more of that.
+const DEFAULT_ENCODER_NICENESS: i32 = 10;
+/// zstd's own default, and the highest level at which one thread still keeps up with a gigabit link (118 MB/s): on
+/// 100 MB of a shared library level 3 took 2.4:1 at 170 MB/s, level 5 took 2.6:1 at 54 MB/s.
+const DEFAULT_ZSTD_LEVEL: i32 = 3;
+/// 128 MiB, the largest window that decoders take unless they are told otherwise: Nix 2.6 to 2.34 were seen to take 27
+/// and to refuse 31.
+const MAX_WINDOW_LOG: u32 = 27;
+/// A closure of a desktop, compressed.
+const DEFAULT_NAR_CACHE: ByteSize = ByteSize::mebibytes(10 << 10);
+
+/// How bodies are compressed for clients that accept zstd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Zstd {
+    /// The library's level: higher is smaller and slower, negative is fastest.
+    pub level: i32,
+    /// Look for repetitions in the whole window; costs memory and time per encoder.
+    pub long_distance_matching: bool,
+    /// Binary logarithm of the window in bytes, 10 to 27; `None` leaves it to the level, and with long distance matching to
+    /// the size of the NAR.
+    pub window_log: Option<u32>,
+}
+
+/// Where compressed NARs are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NarCache {
+    /// The directory, which is no other program's.
+    pub dir: PathBuf,
+    /// What its files may take.
+    pub max_size: ByteSize,
+}
+
+impl Default for Zstd {
+    fn default() -> Self {
+        Self { level: DEFAULT_ZSTD_LEVEL, long_distance_matching: true, window_log: None }
+    }
+}
+
+/// Which threads compress NARs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoders {
+    /// How many there may be.
+    pub threads: usize,
+    /// Their nice value, if it is above that of the process: 19 is the most polite.
+    pub niceness: i32,
+}
+
+/// How NARs are compressed, as the file says.
+pub(super) fn zstd(file: &File, warnings: &mut Vec<String>) -> Zstd {
+    let level = file.zstd_level.unwrap_or(DEFAULT_ZSTD_LEVEL);
+    let long_distance_matching = file.zstd_long_distance_matching.unwrap_or(true);
+    let window_log = match file.zstd_window_log {
+        Some(log) if log > MAX_WINDOW_LOG => {
+            let text = format!("{log} is lowered to {MAX_WINDOW_LOG}: clients refuse a larger window");
+            warnings.push(file.warning("zstd.window_log", text));
+            Some(MAX_WINDOW_LOG)
+        }
+        log => log,
+    };
+    Zstd { level, long_distance_matching, window_log }
+}
+
+/// On where compressed NARs can be kept, unless the file says otherwise: made for each response anew they would cost more
+/// than they save.
+pub(super) fn enable_compression(file: &File, is_kept: bool, warnings: &mut Vec<String>) -> bool {
+    if file.enable_compression == Some(true) && !is_kept {
+        let text = "has no effect without a directory for compressed nars\n  help: set nar_cache.dir, or CacheDirectory= in the unit";
+        warnings.push(file.warning("enable_compression", text));
+    }
+    is_kept && file.enable_compression.unwrap_or(true)
+}
+
+/// The directory of the file, else the first of those that systemd names.
+pub(super) fn nar_cache(file: &mut File, variable: Option<&OsStr>) -> Option<NarCache> {
+    let listed = variable.unwrap_or_default().as_bytes().split(|byte| *byte == b':').next().map(OsStr::from_bytes);
+    let dir = file.nar_cache_dir.take().or_else(|| path_of(listed).map(Path::to_owned))?;
+    let max_size = file.nar_cache_max_size.unwrap_or(DEFAULT_NAR_CACHE);
+    (max_size.bytes() > 0).then_some(NarCache { dir, max_size })
+}
+
+/// Which threads compress, as the file says.
+pub(super) fn encoders(file: &File) -> Encoders {
+    Encoders {
+        threads: file.nar_cache_encoders.filter(|threads| *threads > 0).unwrap_or_else(processors),
+        niceness: file.nar_cache_encoder_niceness.unwrap_or(DEFAULT_ENCODER_NICENESS),
+    }
+}
+
+/// How many threads can run at one time.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{environment, loaded};
+    use super::super::{Config, Environment, Overrides};
+    use super::*;
+
+    #[test]
+    fn the_window_is_never_larger_than_clients_accept() {
+        for (zstd, window_log) in [
+            ("", None),
+            ("long_distance_matching = false", None),
+            ("level = 22\nwindow_log = 20", Some(20)),
+            ("window_log = 27", Some(27)),
+            ("window_log = 0", None),
+        ] {
+            let (config, warnings) = loaded(&format!("[zstd]\n{zstd}"));
+            assert_eq!((config.zstd.window_log, warnings.len()), (window_log, 0), "{zstd}");
+        }
+        let (config, warnings) = loaded("[zstd]\nwindow_log = 31");
+        assert_eq!(config.zstd.window_log, Some(27));
+        assert_eq!(warnings, ["config.toml:2: zstd.window_log 31 is lowered to 27: clients refuse a larger window"]);
+    }
+
+    #[test]
+    fn nars_are_kept_where_the_file_or_systemd_says() {
+        let with = |text: &str, variable: Option<&str>| {
+            let environment = Environment { cache_directory: variable.map(Into::into), ..environment() };
+            let (file, mut warnings) = File::parse(Path::new("config.toml"), text).unwrap();
+            Config::resolve(file, Overrides::default(), &environment, &mut warnings).unwrap().nar_cache
+        };
+        let cache = |dir: &str, mebibytes| Some(NarCache { dir: dir.into(), max_size: ByteSize::mebibytes(mebibytes) });
+        assert_eq!(with("", None), None);
+        assert_eq!(with("", Some("")), None);
+        assert_eq!(with("", Some("/var/cache/harmonia")), cache("/var/cache/harmonia", 10240));
+        assert_eq!(with("", Some("/var/cache/a:/var/cache/b")), cache("/var/cache/a", 10240));
+        assert_eq!(with("nar_cache.dir = \"/a\"\nnar_cache.max_size = \"1G\"", Some("/b")), cache("/a", 1024));
+        assert_eq!(with("nar_cache.max_size = 0", Some("/b")), None);
+    }
+
+    #[test]
+    fn compression_is_on_where_nars_can_be_kept_unless_the_file_says_otherwise() {
+        for (text, is_on, warned) in [
+            ("", false, false),
+            ("enable_compression = true", false, true),
+            ("enable_compression = false", false, false),
+            ("nar_cache.dir = \"/a\"", true, false),
+            ("nar_cache.dir = \"/a\"\nenable_compression = true", true, false),
+            ("nar_cache.dir = \"/a\"\nenable_compression = false", false, false),
+            ("nar_cache.dir = \"/a\"\nnar_cache.max_size = 0\nenable_compression = true", false, true),
+        ] {
+            let (config, warnings) = loaded(text);
+            assert_eq!((config.enable_compression, !warnings.is_empty()), (is_on, warned), "{text}");
+        }
+    }
+}

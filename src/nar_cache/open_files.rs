@@ -1,0 +1,65 @@
+//! Files of entries that are open, a descriptor each: those that were read last.
+//!
+//! Owns how many there are. Nobody else keeps one open beyond a read: a body asks for its file each time, and has it
+//! opened again where it was closed meanwhile, so that clients that stop reading keep no descriptor.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::disk_threads::DiskFile;
+use super::entry::Entry;
+use super::index::Key;
+use super::locked;
+
+/// Files that are open at one time: an eighth of the least limit that systems set.
+const MAX_OPEN: usize = 128;
+
+/// The files of one cache.
+#[derive(Debug, Default)]
+pub(super) struct OpenFiles(Mutex<Open>);
+
+#[derive(Debug, Default)]
+struct Open {
+    files: HashMap<Key, OpenFile>,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    entry: Arc<Entry>,
+    file: Arc<DiskFile>,
+    used: u64,
+}
+
+impl OpenFiles {
+    /// An entry whose file is open, which is used thereby.
+    pub(super) fn find(&self, key: &Key) -> Option<(Arc<Entry>, Arc<DiskFile>)> {
+        let mut open = self.locked();
+        open.clock += 1;
+        let now = open.clock;
+        let found = open.files.get_mut(key)?;
+        found.used = now;
+        Some((Arc::clone(&found.entry), Arc::clone(&found.file)))
+    }
+
+    /// Keeps a file open, and closes the one that was used least recently if there are too many.
+    pub(super) fn insert(&self, key: &Key, entry: &Arc<Entry>, file: &Arc<DiskFile>) {
+        let mut open = self.locked();
+        open.clock += 1;
+        let file = OpenFile { entry: Arc::clone(entry), file: Arc::clone(file), used: open.clock };
+        open.files.insert(key.clone(), file);
+        if open.files.len() > MAX_OPEN {
+            let oldest = open.files.iter().min_by_key(|(_, file)| file.used).map(|(key, _)| key.clone());
+            oldest.and_then(|key| open.files.remove(&key));
+        }
+    }
+
+    /// Closes a file.
+    pub(super) fn remove(&self, key: &Key) {
+        self.locked().files.remove(key);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Open> {
+        locked(&self.0)
+    }
+}
