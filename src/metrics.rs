@@ -1,12 +1,14 @@
-//! What is counted, and its text for Prometheus (OpenMetrics 1.0).
+//! What is counted, and its text for Prometheus.
 //!
 //! Owns names, labels and buckets; that the counted things happen is for `http` and `store`, which are handed one
 //! [`Metrics`] each. Every label is of a type that this program makes the values of, so no client can add a series:
 //! paths are the templates of routes, methods are three, statuses are our own.
 
 mod caches;
+mod exposition;
 mod lease;
 mod nar_cache;
+mod process;
 mod scarce;
 
 use std::time::Duration;
@@ -21,6 +23,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use caches::Lookup;
+pub use exposition::Exposition;
 pub use lease::LeaseEvent;
 pub use nar_cache::{NarCacheEvent, NarCacheUsage};
 pub use scarce::{ConnectionState, Connections, Reclaimed};
@@ -28,10 +31,8 @@ pub use scarce::{ConnectionState, Connections, Reclaimed};
 use caches::Caches;
 use lease::LeaseMetrics;
 use nar_cache::NarCacheMetrics;
+use process::Process;
 use scarce::ScarceMetrics;
-
-/// What the text is, for `Content-Type`.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// In seconds: from an answer out of memory to one that waited for the daemon. Dashboards made for other versions of
 /// harmonia ask for this range.
@@ -216,8 +217,10 @@ pub struct Metrics {
 impl Default for Metrics {
     /// The names, with nothing counted. `_total` is added to those of counters.
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("harmonia");
-        let r = &mut registry;
+        let mut all = Registry::default();
+        all.register_collector(Box::new(Process::new()));
+        let registry = all.sub_registry_with_prefix("harmonia");
+        let r = &mut *registry;
         let requests = Family::default();
         r.register("http_requests", "Requests answered", requests.clone());
         let durations = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
@@ -245,13 +248,13 @@ impl Default for Metrics {
         let sizes = pool("daemon_pool_size", "Connections to nix-daemon that there are");
         let in_use = pool("daemon_pool_in_use", "Connections to nix-daemon that are in use");
         let waiting = pool("daemon_pool_waiting", "Requests that wait for a connection to nix-daemon");
-        let caches = Caches::register(&mut registry);
-        let lease = LeaseMetrics::register(&mut registry);
+        let caches = Caches::register(registry);
+        let lease = LeaseMetrics::register(registry);
         let held_back = Gauge::default();
         let help = "Paths that are answered 404 because their nar is not what nix-daemon says";
         registry.register("paths_held_back", help, held_back.clone());
-        let nar_cache = NarCacheMetrics::register(&mut registry);
-        let scarce = ScarceMetrics::register(&mut registry);
+        let nar_cache = NarCacheMetrics::register(registry);
+        let scarce = ScarceMetrics::register(registry);
         // Series that begin at 0 show their first event as one.
         for by in [AbortedBy::Client, AbortedBy::Server] {
             aborted.get_or_create_owned(&AbortedLabel { by: by.label() });
@@ -260,7 +263,7 @@ impl Default for Metrics {
             dials.get_or_create_owned(&ResultLabel { result: result.label() });
         }
         Self {
-            registry,
+            registry: all,
             requests,
             durations,
             sent,
@@ -341,13 +344,13 @@ impl Metrics {
         self.held_back.set(i64::try_from(paths).unwrap_or(i64::MAX));
     }
 
-    /// Everything as [`CONTENT_TYPE`].
+    /// Everything in a format.
     #[must_use]
-    pub fn render(&self) -> String {
+    pub fn render(&self, format: Exposition) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
-        text
+        format.of(text)
     }
 }
 
@@ -362,7 +365,7 @@ mod tests {
         metrics.operation(Opcode::QueryPathInfo, Outcome::Late);
         metrics.sent("/nar/{nar}").add(7);
         let flying = metrics.request();
-        let text = metrics.render();
+        let text = metrics.render(Exposition::OpenMetrics);
         for line in [
             r#"harmonia_http_requests_total{method="GET",path="/{hash}.narinfo",status="200"} 1"#,
             r#"harmonia_http_request_duration_seconds_bucket{le="0.0001",method="GET",path="/{hash}.narinfo",status="200"} 0"#,
@@ -379,6 +382,6 @@ mod tests {
         }
         assert!(text.ends_with("# EOF\n"));
         drop(flying);
-        assert!(metrics.render().contains("harmonia_http_requests_in_flight 0\n"));
+        assert!(metrics.render(Exposition::Classic).contains("harmonia_http_requests_in_flight 0\n"));
     }
 }

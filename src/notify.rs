@@ -67,6 +67,7 @@ pub async fn watchdog(app: Arc<App>) {
         turns.tick().await;
         let mut question = Request::new(());
         *question.uri_mut() = hyper::Uri::from_static(QUESTION);
+        question.headers_mut().insert(hyper::header::HOST, hyper::header::HeaderValue::from_static("localhost"));
         let status = app.respond(Reader::server(), question).await.status();
         if status == StatusCode::OK {
             tell(&[NotifyState::Watchdog]);

@@ -56,9 +56,7 @@ fn s27_malformed_hashes_are_404_without_a_word_to_the_daemon() {
             assert_eq!(harmonia.http().get(&url).status, 404, "{url}");
         }
     }
-    for url in
-        [&*format!("/{HASH}"), &format!("/{HASH}.narinfo.narinfo"), &format!("/nar/{HASH}.nar"), "/nar/", "/.narinfo"]
-    {
+    for url in [&*format!("/{HASH}"), &format!("/{HASH}.narinfo.narinfo"), "/nar/", "/.narinfo"] {
         assert_eq!(harmonia.http().get(url).status, 404, "{url}");
     }
     assert_eq!(daemon.seen().asked, []);
@@ -107,7 +105,11 @@ fn what_is_not_http_is_refused_and_the_server_goes_on() {
         ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec()),
         ("a broken preface", b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n\0\0\0".to_vec()),
         ("CONNECT", b"CONNECT cache:443 HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n".to_vec()),
-        ("OPTIONS *", b"OPTIONS * HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n".to_vec()),
+        ("no host", b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+        ("two hosts", with("Host: c\r\n")),
+        ("a host that is none", b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n".to_vec()),
+        ("a narinfo of no host", format!("GET {narinfo} HTTP/1.1\r\n\r\n").into_bytes()),
+        ("a write to no host", b"PUT / HTTP/1.1\r\nContent-Length: 1\r\n\r\na".to_vec()),
     ];
     for (case, request) in cases {
         let statuses = statuses(harmonia.address(), &request);

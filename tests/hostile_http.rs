@@ -134,7 +134,11 @@ fn no_request_is_found_in_the_body_of_another() {
             for (framing, body) in [(&*length, &hidden), (coded, &chunk)] {
                 let request = format!("{method} /health HTTP/1.1\r\nHost: c\r\n{framing}{expect}\r\n{body}{good}");
                 let answers = answers(harmonia.address(), request.as_bytes());
-                let first = if method == "GET" { 200 } else { 405 };
+                let first = match method {
+                    "GET" => 200,
+                    "OPTIONS" => 204,
+                    _ => 405,
+                };
                 // What follows the body is answered, unless the connection has been closed.
                 let is_in_step = [&[first][..], &[first, 404]].contains(&&*answers);
                 assert!(is_in_step, "{method} {framing:?} {expect:?}: {answers:?}");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::net::TcpStream;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::support::metrics::{await_value, metrics, value};
 use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
@@ -28,16 +29,40 @@ fn item_and_server() -> (StoreItem, ScriptedDaemon, Harmonia) {
 }
 
 #[test]
-fn metrics_are_openmetrics_of_this_moment() {
+fn metrics_are_those_of_this_moment_in_the_format_that_is_asked_for() {
     let (_, _daemon, harmonia) = item_and_server();
-    let response = harmonia.http().get("/metrics");
-    assert_eq!(response.status, 200);
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    assert_eq!(response.header("content-type"), Some(kind));
-    assert_eq!(response.header("cache-control"), Some("no-store"));
-    assert!(response.text().ends_with("\n# EOF\n"));
-    // The one that asks is there itself, before its answer.
-    assert_eq!(value(response.text(), "harmonia_http_requests_in_flight"), Some(1.0));
+    let _ = metrics(harmonia.http());
+    let classic = harmonia.http().get("/metrics");
+    let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    let open_metrics = harmonia.http().get_with("/metrics", &[("Accept", accept)]);
+    for (response, kind, counter) in [
+        (&classic, "text/plain; version=0.0.4; charset=utf-8", "# TYPE harmonia_http_requests_total counter"),
+        (
+            &open_metrics,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "# TYPE harmonia_http_requests counter",
+        ),
+    ] {
+        assert_eq!((response.status, response.header("content-type")), (200, Some(kind)));
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        assert!(response.text().lines().any(|line| line == counter), "{}", response.text());
+        // The one that asks is there itself, before its answer.
+        assert_eq!(value(response.text(), "harmonia_http_requests_in_flight"), Some(1.0));
+    }
+    assert!(open_metrics.text().ends_with("\n# EOF\n") && !classic.text().contains("# EOF"));
+}
+
+#[test]
+fn the_process_is_what_the_kernel_says_of_it() {
+    let (_, _daemon, harmonia) = item_and_server();
+    let text = metrics(harmonia.http());
+    let of = |name: &str| value(&text, name).unwrap_or_else(|| panic!("no {name} in\n{text}"));
+    assert!(of("process_cpu_seconds_total") > 0.0 && of("process_threads") > 1.0);
+    assert!(of("process_resident_memory_bytes") > 1e6 && of("process_virtual_memory_bytes") > 1e6);
+    let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() - of("process_start_time_seconds");
+    assert!((0.0..3600.0).contains(&age), "{age}");
+    let (open, most) = (of("process_open_fds"), of("process_max_fds"));
+    assert!((3.0..most).contains(&open), "{open} of {most}");
 }
 
 #[test]
@@ -155,7 +180,8 @@ fn a_client_makes_no_label() {
     let (_, _daemon, harmonia) = item_and_server();
     let http = harmonia.http();
     let ask = |target: &str, method: &str| {
-        let request = format!("{method} {target} HTTP/1.1\r\nHost: evil\"}}1\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("{method} {target} HTTP/1.1\r\nHost: c\r\nOrigin: evil\"}}1\r\nConnection: close\r\n\r\n");
         http.request(request.as_bytes()).unwrap().status
     };
     let _ = (http.get("/first"), metrics(http));
@@ -187,7 +213,8 @@ fn every_name_of_the_dashboard_is_a_metric_and_every_metric_is_there_and_in_the_
     let dashboard = std::fs::read_to_string(file).unwrap();
     let _: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
     let words = dashboard.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let used: BTreeSet<_> = words.filter(|word| word.starts_with("harmonia_")).collect();
+    let used: BTreeSet<_> =
+        words.filter(|word| word.starts_with("harmonia_") || word.starts_with("process_")).collect();
     let unknown: Vec<_> = used.difference(&names).collect();
     assert!(unknown.is_empty(), "{unknown:?} in the dashboard, but not in\n{text}");
     // And what is counted is shown, and explained: each metric, be it by one of its series.

@@ -39,7 +39,7 @@ fn s04_put_is_refused_everywhere_and_the_connection_stays_in_step_or_closes() {
                 connection.send(b"body").unwrap();
             }
             let response = connection.receive(false).unwrap();
-            assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD")), "{url}");
+            assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD, OPTIONS")), "{url}");
             // Who waited for leave to send a body may send it or not: only a close leaves no doubt.
             assert_eq!(response.header("connection"), (!expect.is_empty()).then_some("close"), "{url}");
             let next = connection
@@ -75,11 +75,35 @@ fn s05_head_has_the_status_and_headers_of_get_and_no_body() {
 #[test]
 fn s06_other_methods_are_405_with_allow_and_get_and_head_never_are() {
     for url in urls() {
-        for method in ["POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"] {
+        for method in ["POST", "DELETE", "PATCH", "TRACE", "PROPFIND"] {
             let response = http().request(format!("{method} {url} HTTP/1.1\r\nHost: c\r\n\r\n").as_bytes()).unwrap();
-            assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD")), "{method} {url}");
+            assert_eq!(
+                (response.status, response.header("allow")),
+                (405, Some("GET, HEAD, OPTIONS")),
+                "{method} {url}"
+            );
         }
         assert!(http().get(&url).status != 405 && http().head(&url).status != 405, "{url}");
+    }
+}
+
+#[test]
+fn pages_of_other_sites_may_read_everything_and_ask_whether_they_may() {
+    let allowed = |response: &Response| response.header("access-control-allow-origin") == Some("*");
+    for url in urls().into_iter().chain(["*".to_owned()]) {
+        let preflight = format!(
+            "OPTIONS {url} HTTP/1.1\r\nHost: c\r\nOrigin: https://example.org\r\nConnection: close\r\n\
+             Access-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: range\r\n\r\n"
+        );
+        let response = http().request(preflight.as_bytes()).unwrap();
+        assert!(response.status == 204 && allowed(&response), "{url}: {}", response.status);
+        for header in ["allow", "access-control-allow-methods"] {
+            assert_eq!(response.header(header), Some("GET, HEAD, OPTIONS"), "{url}");
+        }
+        assert_eq!(response.header("access-control-allow-headers"), Some("*"));
+        if url != "*" {
+            assert!(allowed(&http().get(&url)) && allowed(&http().head(&url)), "{url}");
+        }
     }
 }
 

@@ -11,9 +11,9 @@
 //! sends none and cannot decode. A field that leaves nothing acceptable is answered plain as well,
 //! which the RFC allows; 406 would be final to a client that can read the plain body.
 
-use hyper::header::{ACCEPT_ENCODING, HeaderMap};
+use hyper::header::{ACCEPT_ENCODING, HeaderMap, HeaderName};
 
-/// Items of `Accept-Encoding` that are looked at; real clients send six.
+/// Items of a field that are looked at; real clients send six.
 const MAX_ITEMS: usize = 64;
 
 /// How a body is encoded.
@@ -50,6 +50,18 @@ pub fn negotiated(headers: &HeaderMap) -> Coding {
     }
     let zstd = zstd.or(any).unwrap_or(0);
     if zstd > 0 && zstd >= identity.unwrap_or(0) { Coding::Zstd } else { Coding::Identity }
+}
+
+/// The most weight that a field gives a value by name, whatever its parameters, in thousandths; nothing if it does not.
+pub(super) fn weight_of(headers: &HeaderMap, field: HeaderName, value: &str) -> Option<u16> {
+    let lines = headers.get_all(field).iter().filter_map(|line| line.to_str().ok());
+    let weights = lines.flat_map(|line| line.split(',')).take(MAX_ITEMS).filter_map(|item| {
+        let mut parts = item.split(';').map(str::trim);
+        let is_it = parts.next()?.eq_ignore_ascii_case(value);
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        weight.map_or(Some(1000), thousandths).filter(|_| is_it)
+    });
+    weights.max()
 }
 
 /// A coding and its weight in thousandths; nothing if the item is malformed.

@@ -13,6 +13,7 @@ pub mod file_body;
 mod files;
 mod given_out;
 mod handlers;
+mod host;
 mod html;
 mod listing_body;
 mod origin;
@@ -151,8 +152,16 @@ impl App {
     }
 
     async fn answer(&self, head: &Parts, route: Route, client: Client) -> Reply {
+        if !host::is_named(head) {
+            let mut reply = response::refusal(StatusCode::BAD_REQUEST);
+            if head.version <= Version::HTTP_11 {
+                response::set(&mut reply, CONNECTION, HeaderValue::from_static("close"));
+            }
+            return reply;
+        }
         if head.method != Method::GET && head.method != Method::HEAD {
-            let mut reply = response::method_not_allowed();
+            let mut reply =
+                if head.method == Method::OPTIONS { response::options() } else { response::method_not_allowed() };
             // Whether the body still comes is now the client's choice, so what comes next could be either.
             if head.version == Version::HTTP_11 && head.headers.contains_key(EXPECT) {
                 response::set(&mut reply, CONNECTION, HeaderValue::from_static("close"));
@@ -193,7 +202,7 @@ impl App {
             Route::Version => Ok(response::plain(VERSION)),
             Route::Health => Ok(response::plain("OK")),
             Route::Ready => Ok(handlers::ready::respond(self).await),
-            Route::Metrics => Ok(handlers::metrics::respond(self)),
+            Route::Metrics => Ok(handlers::metrics::respond(self, headers)),
             Route::PublicKeys => Ok(match handlers::public_keys::render(self.signer.load().keys()) {
                 Some(text) => self.text(headers, Keep::AnHour, response::PLAIN_TEXT, text),
                 None => response::refusal(StatusCode::NOT_FOUND),

@@ -1,7 +1,8 @@
 //! The URL by which a client reached us, to be shown to people.
 //!
-//! `Host` and what a proxy says in `X-Forwarded-Host` and `X-Forwarded-Proto` are any client's words. They are taken
-//! only as a host name or address with a port, and as one of two schemes; everything else counts as not said.
+//! `Host` and what a proxy says in `X-Forwarded-Host`, `X-Forwarded-Proto` and `X-Forwarded-Prefix` are any client's words.
+//! They are taken only as a host name or address with a port, as one of two schemes, and as a path of plain names;
+//! everything else counts as not said.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -14,7 +15,10 @@ const MAX_NAME: usize = 253;
 /// The longest part of such a name between dots.
 const MAX_LABEL: usize = 63;
 
-/// `scheme://host[:port]` without a slash at its end; nothing where no valid host was named.
+/// The longest path that is taken for one below which a proxy has the cache, in bytes.
+const MAX_PREFIX: usize = 256;
+
+/// `scheme://host[:port][/path]` without a slash at its end; nothing where no valid host was named.
 pub(super) fn origin(headers: &HeaderMap, uri: &Uri, is_https: bool) -> Option<String> {
     let forwarded = first(headers, "x-forwarded-host").filter(|text| is_host_and_port(text));
     // HTTP/2 has the authority in the target.
@@ -26,7 +30,17 @@ pub(super) fn origin(headers: &HeaderMap, uri: &Uri, is_https: bool) -> Option<S
         _ if is_https => "https",
         _ => "http",
     };
-    Some(format!("{scheme}://{host}"))
+    let prefix = first(headers, "x-forwarded-prefix").and_then(prefix).unwrap_or_default();
+    Some(format!("{scheme}://{host}{prefix}"))
+}
+
+/// The path without a slash at its end, if it is one of plain names.
+fn prefix(path: &str) -> Option<&str> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let is_name = |name: &str| !matches!(name, "" | "." | "..") && name.bytes().all(plain);
+    let names = path.strip_prefix('/')?;
+    (path.len() <= MAX_PREFIX && names.split('/').all(is_name)).then_some(path)
 }
 
 /// What the first of several proxies said, which is the one that the client reached.
@@ -113,6 +127,34 @@ mod tests {
     }
 
     #[test]
+    fn a_cache_may_be_below_a_path_of_plain_names() {
+        let below = |prefix| of(&[("host", "cache"), ("x-forwarded-prefix", prefix)]).unwrap();
+        for (prefix, path) in
+            [("/nix", "/nix"), ("/nix/", "/nix"), ("/a/b-c._~1, /d", "/a/b-c._~1"), ("/", ""), ("", "")]
+        {
+            assert_eq!(below(prefix), format!("http://cache{path}"), "{prefix:?}");
+        }
+        let long = format!("/{}", "a".repeat(256));
+        for prefix in [
+            "nix",
+            "//evil.example",
+            "/a//b",
+            "/a/../b",
+            "/..",
+            "/a b",
+            "/a\"b",
+            "/<b>",
+            "/a?b",
+            "/a#b",
+            "/%2f",
+            "/a;b",
+            &long,
+        ] {
+            assert_eq!(below(prefix), "http://cache", "{prefix:?}");
+        }
+    }
+
+    #[test]
     fn the_scheme_is_ours_and_the_authority_of_http2_comes_first() {
         let uri = "https://cache.example.org/".parse().unwrap();
         let origin = origin(&HeaderMap::new(), &uri, true);
@@ -121,9 +163,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_puts_markup_into_the_url(host in "[ -~]{0,30}", forwarded in "[ -~]{0,30}", proto in "[ -~]{0,9}") {
-            let found = of(&[("host", &host), ("x-forwarded-host", &forwarded), ("x-forwarded-proto", &proto)]);
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/[]".contains(c);
+        fn no_header_puts_markup_into_the_url(host in "[ -~]{0,30}", forwarded in "[ -~]{0,30}", proto in "[ -~]{0,9}", prefix in "[ -~]{0,9}") {
+            let headers = [("x-forwarded-host", &*forwarded), ("x-forwarded-proto", &proto), ("x-forwarded-prefix", &prefix)];
+            let found = of(&[&[("host", &*host)], &headers[..]].concat());
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/[]~".contains(c);
             prop_assert!(found.is_none_or(|url| url.chars().all(plain)));
         }
     }

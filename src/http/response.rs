@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use harmonia_protocol::HashPart;
 use hyper::header::{
-    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 
@@ -44,17 +46,24 @@ impl Keep {
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// What browsers show and do not offer to save.
 pub const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
-const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
+const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+/// All, to those who send no credentials, of which there are none here.
+const ANY: HeaderValue = HeaderValue::from_static("*");
+/// How long a browser need not ask again what it may ask, in seconds.
+const PREFLIGHT_HOLDS: HeaderValue = HeaderValue::from_static("86400");
 
 /// A response of `status`.
 ///
-/// `Accept-Ranges` is on every one, errors included: Nix resumes a cut download only if the *latest* answer had it.
+/// `Accept-Ranges` is on every one, errors included: Nix resumes a cut download only if the *latest* answer had it. So is
+/// leave for pages of other sites to read it (CORS), whoever asks, since shared caches keep one answer for all.
 #[must_use]
 pub fn reply(status: StatusCode, keep: Keep, body: Body) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, ANY);
     headers.insert(CACHE_CONTROL, keep.value());
     reply
 }
@@ -158,6 +167,17 @@ pub fn unsatisfiable(size: u64) -> Reply {
 pub fn method_not_allowed() -> Reply {
     let mut reply = refusal(StatusCode::METHOD_NOT_ALLOWED);
     set(&mut reply, ALLOW, ALLOWED_METHODS);
+    reply
+}
+
+/// 204: what may be asked, here and everywhere, also by pages of other sites (Fetch, section 3.2, "CORS-preflight").
+#[must_use]
+pub fn options() -> Reply {
+    let mut reply = reply(StatusCode::NO_CONTENT, Keep::Not, Body::empty());
+    set(&mut reply, ALLOW, ALLOWED_METHODS);
+    set(&mut reply, ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS);
+    set(&mut reply, ACCESS_CONTROL_ALLOW_HEADERS, ANY);
+    set(&mut reply, ACCESS_CONTROL_MAX_AGE, PREFLIGHT_HOLDS);
     reply
 }
 

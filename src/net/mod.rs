@@ -6,7 +6,7 @@
 //!
 //! - [`listener`]: bind TCP or a Unix socket, accept;
 //! - [`inherited`](mod@inherited): listeners that a service manager passed on;
-//! - [`tls`]: certificate and key from PEM files;
+//! - [`tls`]: certificate and key from PEM files; `key_kind` says which key is none for it;
 //! - [`limits`]: the bounds, and what of them hyper enforces;
 //! - `places`: how many connections are served, and which are next;
 //! - `forwarded`: which client a request is for;
@@ -21,6 +21,7 @@ mod activity;
 mod connection;
 mod forwarded;
 pub mod inherited;
+mod key_kind;
 pub mod limits;
 pub mod listener;
 mod outgoing;

@@ -16,6 +16,8 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
 
+use super::key_kind;
+
 /// Why TLS cannot be offered.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -38,9 +40,22 @@ pub enum TlsError {
     /// The certificate file has no certificate.
     #[error("no certificate in {}\n  help: tls_cert_path names the PEM file with the server's certificate, then its issuers", .0.display())]
     NoCertificate(PathBuf),
-    /// The key file has no key that can be used.
-    #[error("no private key in {}\n  help: tls_key_path names an unencrypted PEM file (PKCS #8, PKCS #1 or SEC 1); one with a passphrase is decrypted by openssl pkey", .0.display())]
-    NoKey(PathBuf),
+    /// The key file has no key that can be read.
+    #[error("no private key in {}{}\n  help: tls_key_path names an unencrypted PEM file (PKCS #8, PKCS #1 or SEC 1); one with a passphrase is decrypted by openssl pkey", .path.display(), .found.as_ref().map(|found| format!(": it has \"{found}\"")).unwrap_or_default())]
+    NoKey {
+        /// The key file.
+        path: PathBuf,
+        /// The label of what it has.
+        found: Option<String>,
+    },
+    /// The key is of a kind that cannot be used.
+    #[error("cannot use key {}: it is {found}\n  help: ECDSA keys over P-256 and P-384, Ed25519 keys and RSA keys of 2048 to 4096 bits are taken; openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 makes one", .path.display())]
+    KeyKind {
+        /// The key file.
+        path: PathBuf,
+        /// The kind, with an article.
+        found: &'static str,
+    },
     /// The library offers no version of TLS.
     #[error("cannot offer TLS: {0}")]
     Versions(rustls::Error),
@@ -100,7 +115,11 @@ fn refused(certificate: &Path, key: &Path, cause: rustls::Error) -> TlsError {
 /// A certificate with the key that belongs to it.
 fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let (chain, private) = load(certificate, key)?;
-    CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(|cause| refused(certificate, key, cause))
+    let provider = ring::default_provider();
+    if provider.key_provider.load_private_key(private.clone_key()).is_err() {
+        return Err(TlsError::KeyKind { path: key.to_owned(), found: key_kind::of_refused(private.secret_der()) });
+    }
+    CertifiedKey::from_der(chain, private, &provider).map_err(|cause| refused(certificate, key, cause))
 }
 
 /// All that is known of PEM: the one place that `rustls_pemfile` is used in.
@@ -116,9 +135,9 @@ fn load(certificate: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>,
     if chain.is_empty() {
         return Err(TlsError::NoCertificate(certificate.to_owned()));
     }
-    let private = rustls_pemfile::private_key(&mut read(key)?.as_slice())
-        .map_err(not_pem(key))?
-        .ok_or_else(|| TlsError::NoKey(key.to_owned()))?;
+    let pem = read(key)?;
+    let private = rustls_pemfile::private_key(&mut pem.as_slice()).map_err(not_pem(key))?;
+    let private = private.ok_or_else(|| TlsError::NoKey { path: key.to_owned(), found: key_kind::label(&pem) })?;
     Ok((chain, private))
 }
 
@@ -157,6 +176,40 @@ mod tests {
             let error = refused(certificate, key);
             assert!(error.starts_with(message), "{error}");
             assert!(error.contains(file), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_a_kind_that_is_not_taken_is_told_by_its_kind() {
+        let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+        let pem = |label: &str, der: &[u8]| {
+            let text = data_encoding::BASE64.encode(der);
+            format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+        };
+        // The names in a key, in the order of its format, around no key.
+        let pkcs8 = |names: &[u8]| pem("PRIVATE KEY", &[b"\x30\x40\x02\x01\x00\x30\x10", names, &[0; 40]].concat());
+        let ec = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01";
+        let p521 = b"\x06\x05\x2b\x81\x04\x00\x23";
+        for (key, kind) in [
+            (pkcs8(&[&ec[..], p521].concat()), "is an ECDSA key over P-521"),
+            (
+                pem("EC PRIVATE KEY", &[&b"\x30\x70\x02\x01\x01"[..], &[7; 66], p521].concat()),
+                "is an ECDSA key over P-521",
+            ),
+            (pkcs8(&[&ec[..], b"\x06\x05\x2b\x81\x04\x00\x0a"].concat()), "secp256k1"),
+            (pkcs8(ec), "over another curve"),
+            (pkcs8(b"\x06\x03\x2b\x65\x71"), "is an Ed448 key"),
+            (pkcs8(b"\x06\x07\x2a\x86\x48\xce\x38\x04\x01"), "is a DSA key"),
+            (pkcs8(b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01"), "is an RSA key of another size"),
+            (pem("RSA PRIVATE KEY", b"\x30\x20\x02\x01\x00\x02\x41\x00"), "is an RSA key of another size"),
+            (pkcs8(b"\x06\x01\x00"), "is something else"),
+        ] {
+            let error = refused(&certificate, &key);
+            assert!(error.starts_with("cannot use key ") && error.contains(kind) && error.contains("P-256"), "{error}");
+        }
+        for label in ["ENCRYPTED PRIVATE KEY", "DSA PRIVATE KEY", "OPENSSH PRIVATE KEY"] {
+            let error = refused(&certificate, &pem(label, b"x"));
+            assert!(error.contains(&format!("key.pem: it has \"{label}\"\n")), "{error}");
         }
     }
 
