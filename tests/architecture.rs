@@ -20,7 +20,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("signing", &["config"]),
     ("supervisor", &[]),
     ("store", &["bounded", "client", "config", "metrics", "fairness", "supervisor"]),
-    ("nar_cache", &["client", "config", "metrics", "fairness", "store", "supervisor"]),
+    ("nar_cache", &["client", "config", "fairness", "log_throttle", "metrics", "store"]),
     ("http", &["bounded", "client", "config", "log_throttle", "metrics", "nar_cache", "fairness", "signing", "store"]),
     ("net", &["client", "config", "fairness", "log_throttle", "metrics"]),
 ];
@@ -60,8 +60,8 @@ const PACKAGES: [(&str, &[&str]); 13] = [
 /// Which files spawn tasks that end by themselves, soon or with what they are for. All others are for
 /// `supervisor`, so that a panic does not end them silently.
 const SPAWNING: [&str; 10] = [
+    "src/nar_cache/fill.rs",
     "src/nar_cache/mod.rs",
-    "src/nar_cache/source.rs",
     "src/net/accept.rs",
     "src/serve.rs",
     "src/store/dial.rs",

@@ -24,6 +24,7 @@ use super::index::{Index, Key};
 use super::layout::{self, entries};
 use super::open_files::OpenFiles;
 use super::{FillError, locked};
+use crate::log_throttle::LogThrottle;
 use crate::metrics::{Metrics, NarCacheEvent};
 
 /// Why a directory cannot be used.
@@ -56,6 +57,7 @@ pub(super) struct Disk {
     /// Whether all files are in the index.
     is_complete: AtomicBool,
     temporary: AtomicU64,
+    unreadable: LogThrottle<io::ErrorKind>,
     metrics: Arc<Metrics>,
     _lock: File,
 }
@@ -84,6 +86,7 @@ impl Disk {
             freed: Notify::new(),
             is_complete: AtomicBool::new(false),
             temporary: AtomicU64::new(0),
+            unreadable: LogThrottle::default(),
             metrics,
             _lock: lock,
         })
@@ -202,7 +205,9 @@ impl Disk {
     pub(super) fn distrust(&self, key: &Key, cause: &io::Error) {
         let path = self.path(key);
         if !matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) {
-            tracing::warn!("cannot read {} of the cache of nars: {cause}", path.display());
+            if let Some(more) = self.unreadable.admit(cause.kind()) {
+                tracing::warn!("cannot read {} of the cache of nars{more}: {cause}", path.display());
+            }
             return;
         }
         self.metrics.nar_cache(NarCacheEvent::Corrupt);

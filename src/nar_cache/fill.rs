@@ -18,6 +18,7 @@ use super::index::Key;
 use super::units::{Unit, Units};
 use super::{FillError, NarCache};
 use crate::client::Client;
+use crate::fairness::Permit;
 use crate::store::ValidPath;
 
 /// Units that wait for the encoder, so that it goes on without waiting for whoever reads them.
@@ -67,8 +68,7 @@ impl Filler {
     /// Makes the entry, and takes the fill out of the cache's list at the end.
     pub(super) async fn run(self, cache: Arc<NarCache>, key: Key, valid: Arc<ValidPath>) {
         let Self { progress, joining } = self;
-        let size = valid.info.nar_size;
-        let turn = cache.encoder_threads.acquire(size, joining);
+        let turn = cache.encoder_threads.acquire(valid.info.nar_size, joining);
         tokio::pin!(turn);
         let permit = loop {
             tokio::select! {
@@ -83,27 +83,9 @@ impl Filler {
                 }
             }
         };
-        let end = async {
-            let reservation = cache.disk.reserve(size).await?;
-            // It is read as fast as it is encoded, whoever it is for, and takes nothing of a client's share.
-            let nar = cache.store.nar_for_keeping(&valid, Client::Server).await?;
-            let mut units = Units::new(nar, size);
-            let (sender, waiting) = mpsc::channel(UNITS);
-            // The thread begins when there is something for it to do, and there is room for that.
-            let _ = sender.send(units.next().await).await;
-            let making = Making {
-                disk: Arc::clone(&cache.disk),
-                encoding: cache.encoding.clone(),
-                key: key.clone(),
-                size,
-                reservation,
-                progress: Arc::clone(&progress),
-            };
-            let entry = cache.encoder_threads.spawn(permit, move || making.run(waiting))?;
-            let ((), entry) = tokio::join!(units.send_to(sender), entry);
-            entry.unwrap_or_else(|_| Err(FillError::Encoder("it panicked".to_owned())))
-        };
-        let end = end.await;
+        let making = make(Arc::clone(&cache), key.clone(), valid, Arc::clone(&progress), permit);
+        // In a task of its own, so that a panic ends the fill for those who wait and not only its task.
+        let end = tokio::spawn(making).await.unwrap_or_else(|_| Err(panicked()));
         cache.note(&end);
         // An entry is in the index before the fill is forgotten here.
         cache.fills().remove(&key);
@@ -112,6 +94,34 @@ impl Filler {
             progress.end = Some(end);
         });
     }
+}
+
+async fn make(
+    cache: Arc<NarCache>,
+    key: Key,
+    valid: Arc<ValidPath>,
+    progress: Arc<watch::Sender<Progress>>,
+    permit: Permit,
+) -> Result<Arc<Entry>, FillError> {
+    #[cfg(test)]
+    assert!(!valid.path.base_name().ends_with("-panics"), "on purpose");
+    let size = valid.info.nar_size;
+    let reservation = cache.disk.reserve(size).await?;
+    // It is read as fast as it is encoded, whoever it is for, and takes nothing of a client's share.
+    let nar = cache.store.nar_for_keeping(&valid, Client::Server).await?;
+    let mut units = Units::new(nar, size);
+    let (sender, waiting) = mpsc::channel(UNITS);
+    // The thread begins when there is something for it to do, and there is room for that.
+    let _ = sender.send(units.next().await).await;
+    let disk = Arc::clone(&cache.disk);
+    let making = Making { disk, encoding: cache.encoding.clone(), key, size, reservation, progress };
+    let entry = cache.encoder_threads.spawn(permit, move || making.run(waiting))?;
+    let ((), entry) = tokio::join!(units.send_to(sender), entry);
+    entry.unwrap_or_else(|_| Err(panicked()))
+}
+
+fn panicked() -> FillError {
+    FillError::Encoder("it panicked".to_owned())
 }
 
 /// What the thread of an encoder needs.

@@ -19,6 +19,7 @@ use super::index::Key;
 use super::plain::Decoded;
 use super::*;
 use crate::config::Zstd;
+use crate::store::tests::{GREETING, store_after, valid};
 
 /// Bytes that do not compress, so that several blocks come of them.
 fn nar(length: usize, seed: u32) -> Vec<u8> {
@@ -303,4 +304,27 @@ fn operators_see_count_and_prove_and_clear() {
         disk.find(&key(nar)).is_none()
     }));
     assert_eq!(disk.usage(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_fill_that_panics_is_over_for_all_who_wait_and_another_can_begin() {
+    let dir = TempDir::new().unwrap();
+    let mut settings = None;
+    let change = |config: &mut Config| {
+        let max_size = "1G".parse().unwrap();
+        config.nar_cache = Some(crate::config::NarCache { dir: dir.path().join("nars"), max_size });
+        settings = Some(config.clone());
+    };
+    let (_directory, store) = store_after(GREETING, change, |_, _| std::future::ready(()));
+    let cache = NarCache::open(&settings.unwrap(), Arc::new(store), Arc::default()).unwrap();
+    let path = harmonia_protocol::StorePath::from_base_name(&format!("{:032}-panics", 1)).unwrap();
+    let valid = Arc::new(valid(path));
+    for _ in 0..2 {
+        let Source::Fill(mut fill) = cache.compressed(&valid, Client::Server).await.unwrap().source else {
+            panic!("there is something on disk")
+        };
+        let end = fill.wait_for(|progress| progress.end.is_some()).await.unwrap().end.clone();
+        assert!(matches!(end, Some(Err(FillError::Encoder(_)))), "{end:?}");
+        assert!(cache.fills().is_empty());
+    }
 }

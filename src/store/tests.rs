@@ -16,7 +16,7 @@ use crate::config::{Environment, Overrides};
 
 pub(super) const LAST: u64 = 0x616c_7473;
 /// A whole greeting of Nix 2.3: magic, protocol 1.21, the ends of two message loops.
-pub(super) const GREETING: [u64; 4] = [0x6478_696f, 0x115, LAST, LAST];
+pub(crate) const GREETING: [u64; 4] = [0x6478_696f, 0x115, LAST, LAST];
 /// Magic, version, two obsolete numbers, and SetOptions.
 const GREETED: usize = 4 * 8 + 14 * 8;
 pub(super) const HASH: &str = "lq7lf2dg0c05ibn8r201m1cgdcj5i60a";
@@ -35,7 +35,7 @@ where
 }
 
 /// The same with another greeting and with this change of the configuration, by which nothing is leased.
-pub(super) fn store_after<F>(
+pub(crate) fn store_after<F>(
     greeting: [u64; 4],
     change: impl FnOnce(&mut Config),
     connection: impl Fn(usize, UnixStream) -> F + Send + 'static,
