@@ -35,6 +35,7 @@ mod metrics;
 mod nar;
 mod nar_cache;
 mod nar_cache_faults;
+mod nar_cache_frozen;
 mod nar_faults;
 mod nar_source;
 mod narinfo;

@@ -207,6 +207,10 @@ impl NarCache {
             self.metrics.nar_cache(NarCacheEvent::Hit);
             return Ok(Source::Disk(entry));
         }
+        // A fill that is under way would not get on either.
+        if self.disk.threads().are_stuck() {
+            return Err(FillError::Disk("the disk does not answer".to_owned()));
+        }
         let mut fills = self.fills();
         if let Some(fill) = fills.get(key) {
             self.metrics.nar_cache(NarCacheEvent::Joined);
@@ -219,9 +223,6 @@ impl NarCache {
         }
         if !self.disk.takes(valid.info.nar_size) {
             return Err(FillError::Disk("it is larger than nar_cache.max_size".to_owned()));
-        }
-        if self.disk.threads().are_stuck() {
-            return Err(FillError::Disk("the disk does not answer".to_owned()));
         }
         self.metrics.nar_cache(NarCacheEvent::Filled);
         let (fill, filler) = Fill::new();

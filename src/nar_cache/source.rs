@@ -26,8 +26,10 @@ use crate::store::{Step, StoreError, ValidPath};
 const LONGEST_BEGINNING: Duration = Duration::from_millis(500);
 /// A NAR of up to this size is compressed in that time, and then its length can be said.
 const SMALL: u64 = 32 << 20;
-/// How long a body waits for one read, or for a fill on a disk that is stuck. Its client may ask again.
+/// How long a body waits for one read. Its client may ask again.
 const READING: Duration = Duration::from_secs(30);
+/// How often whoever waits for a fill looks whether the disk is stuck.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Where the bytes come from.
 pub(super) enum Source {
@@ -184,7 +186,7 @@ impl CompressedBytes {
                 let (mut filling, cache) = (filling.clone(), Arc::clone(&self.nar.cache));
                 Ok(Next::Work(Box::pin(async move {
                     loop {
-                        match tokio::time::timeout(READING, filling.changed()).await {
+                        match tokio::time::timeout(LOOK, filling.changed()).await {
                             Ok(Ok(())) => return Done::Grown,
                             // A filler that is gone without an end has panicked.
                             Ok(Err(gone)) => return Done::Read(Err(io::Error::other(gone))),

@@ -1,0 +1,115 @@
+//! A disk of compressed NARs that stands still: whoever needs nothing of it is answered, and whoever does gets the NAR in
+//! another way.
+//!
+//! A file system of its own is frozen (`fsfreeze`), so that calls wait in the kernel for as long as the test likes. Where
+//! there is no privilege for that there is nothing to test.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::nar_cache::{decoded, keeping, url_of};
+use crate::support::metrics::await_value;
+use crate::support::scratch;
+use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+use crate::support::wire::{LAST, Wire};
+
+/// A file system in a file; unmounted on drop.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// Nothing where it cannot be mounted.
+    fn mount() -> Option<Self> {
+        let dir = scratch::fresh_dir();
+        let (image, mounted) = (dir.join("image"), dir.join("mounted"));
+        fs::create_dir(&mounted).unwrap();
+        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        let (image, place) = (image.to_str().unwrap(), mounted.to_str().unwrap());
+        let is_there = run("mkfs.ext4", &["-q", image]) && run("mount", &["-o", "loop", image, place]);
+        is_there.then_some(Self(mounted))
+    }
+
+    fn fsfreeze(&self, option: &str) -> bool {
+        run("fsfreeze", &[option, self.0.to_str().unwrap()])
+    }
+}
+
+/// Thaws on drop: a program that waits for the disk does not even die before that.
+struct Frozen<'a>(&'a Disk);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.fsfreeze("-u");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        run("umount", &["-l", self.0.to_str().unwrap()]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn items() -> [StoreItem; 3] {
+    [0, 1, 2].map(|number: u8| {
+        let item = StoreItem::file(&vec![number; 300_000]);
+        StoreItem { path: format!("/nix/store/{number:032}-item"), ..item }
+    })
+}
+
+#[test]
+fn while_the_disk_stands_still_everything_is_answered_and_afterwards_it_is_used_again() {
+    let Some(disk) = Disk::mount() else { return };
+    let [kept, other, third] = items();
+    let known = [kept.clone(), other.clone(), third.clone()];
+    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
+        let asked = |item: &&StoreItem| match question {
+            Question::PathFromHashPart(hash) => hash == item.hash_part(),
+            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
+            _ => false,
+        };
+        let none = || Answer::from(Wire::new().number(LAST).number(0));
+        known.iter().find(asked).map_or_else(none, |item| item.answer(question))
+    }));
+    let harmonia = Harmonia::start(&keeping(&disk.0.join("nars"), &daemon.config()));
+    let http = harmonia.http();
+    harmonia.logged("cache of nars: 0 kept");
+    let urls = [&kept, &other, &third].map(|item| url_of(http, &item.narinfo_url()));
+    let whole = http.get(&urls[0]).body;
+    await_value(http, "harmonia_nar_cache_entries", 1.0);
+    assert!(disk.fsfreeze("-f"));
+    let frozen = Frozen(&disk);
+    // What is not there yet cannot be written: sooner or later its client is given it as it is.
+    let ask =
+        |url: &str| http.request(format!("GET {url} HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n").as_bytes());
+    std::thread::scope(|scope| {
+        let tried: Vec<_> = [&urls[1], &urls[2]]
+            .into_iter()
+            .map(|url| scope.spawn(move || (0..5).find_map(|_| ask(url).ok().filter(|response| response.complete))))
+            .collect();
+        for _ in 0..20 {
+            for item in [&kept, &other, &third] {
+                assert_eq!(http.get(&item.narinfo_url()).status, 200);
+                assert!(http.get(&item.nar_url()).body == item.nar);
+            }
+            assert_eq!((http.get("/health").status, http.get("/metrics").status), (200, 200));
+            // It is open, and in memory.
+            assert!(http.get(&urls[0]).body == whole);
+        }
+        for (tried, item) in tried.into_iter().zip([&other, &third]) {
+            let response = tried.join().unwrap().expect("a complete response");
+            assert!(response.header("accept-ranges") == Some("none") && decoded(&response.body) == item.nar);
+        }
+    });
+    drop(frozen);
+    await_value(http, "harmonia_nar_cache_fills", 0.0);
+    let again = http.get(&urls[1]);
+    assert!(again.header("etag").is_some() && decoded(&again.body) == other.nar);
+}
