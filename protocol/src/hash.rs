@@ -121,7 +121,9 @@ impl Hash {
 /// `algo:<nix32>`, the form of content addresses and narinfos.
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm.name(), nix32::encode(&self.digest))
+        f.write_str(self.algorithm.name())?;
+        f.write_str(":")?;
+        f.write_str(&nix32::encode(&self.digest))
     }
 }
 
@@ -209,7 +211,8 @@ impl NarHash {
 /// `sha256:<nix32>`.
 impl fmt::Display for NarHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.to_nix32())
+        f.write_str("sha256:")?;
+        f.write_str(&self.to_nix32())
     }
 }
 

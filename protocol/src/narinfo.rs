@@ -54,8 +54,8 @@ impl Url {
     /// Checks a relative URL.
     pub fn new(text: impl Into<Box<str>>) -> Result<Self, NarInfoError> {
         let text = text.into();
-        let plain = |c: char| c.is_ascii_graphic() && !"?#:\\".contains(c);
-        if text.is_empty() || text.starts_with('/') || !text.chars().all(plain) {
+        let plain = |c: u8| c.is_ascii_graphic() && !matches!(c, b'?' | b'#' | b':' | b'\\');
+        if text.is_empty() || text.starts_with('/') || !text.bytes().all(plain) {
             return Err(NarInfoError::Field("URL"));
         }
         Ok(Self(text))
@@ -147,13 +147,14 @@ impl NarInfo {
     #[must_use]
     pub fn render(&self, store: &StoreDir) -> String {
         let references: Vec<&str> = self.references.iter().map(StorePath::base_name).collect();
+        let file_hash = self.file_hash.as_ref().map(Hash::to_string);
         let pieces = Pieces {
             path: &self.path,
             url: &self.url,
             compression: self.compression,
-            file_hash: self.file_hash.as_ref(),
+            file_hash: file_hash.as_deref(),
             file_size: self.file_size,
-            nar_hash: &self.nar_hash,
+            nar_hash: &self.nar_hash.to_string(),
             nar_size: self.nar_size,
             references: &references.join(" "),
             deriver: self.deriver.as_ref().map(StorePath::base_name),
@@ -211,9 +212,9 @@ pub struct Pieces<'a> {
     pub path: &'a StorePath,
     pub url: &'a Url,
     pub compression: Compression,
-    pub file_hash: Option<&'a Hash>,
+    pub file_hash: Option<&'a str>,
     pub file_size: Option<u64>,
-    pub nar_hash: &'a NarHash,
+    pub nar_hash: &'a str,
     pub nar_size: u64,
     /// Base names with a space between two.
     pub references: &'a str,
@@ -227,29 +228,23 @@ impl Pieces<'_> {
     /// The text.
     #[must_use]
     pub fn render(&self, store: &StoreDir) -> String {
-        let length = self.references.len() + self.lines[0].len() + self.lines[1].len();
-        // The others: what is written beside them has 500 bytes at the most, but for a very long store directory.
-        let length = length + self.path.base_name().len() + self.url.as_str().len() + 2 * store.as_str().len();
-        let mut text = String::with_capacity(length + self.deriver.map_or(0, str::len) + 500);
-        let mut line = |name: &str, values: &[&str]| {
-            text.push_str(name);
-            text.push_str(": ");
-            for value in values {
-                text.push_str(value);
-            }
-            text.push('\n');
-        };
-        line("StorePath", &[store.as_str(), "/", self.path.base_name()]);
-        line("URL", &[self.url.as_str()]);
-        line("Compression", &[self.compression.name()]);
-        self.file_hash.iter().for_each(|hash| line("FileHash", &[&hash.to_string()]));
-        self.file_size.iter().for_each(|size| line("FileSize", &[&size.to_string()]));
-        line("NarHash", &[&self.nar_hash.to_string()]);
-        line("NarSize", &[&self.nar_size.to_string()]);
-        line("References", &[self.references]);
-        self.deriver.iter().for_each(|deriver| line("Deriver", &[deriver]));
-        self.lines.iter().for_each(|lines| text.push_str(lines));
-        text
+        let field = |name, value: Option<_>| value.map_or(["", "", ""], |value| ["\n", name, value]);
+        let (nar_size, file_size) = (self.nar_size.to_string(), self.file_size.map(|size| size.to_string()));
+        // Joined at once, so that it takes one allocation, and no more memory than the text.
+        [
+            ["StorePath: ", store.as_str(), "/"],
+            [self.path.base_name(), "\nURL: ", self.url.as_str()],
+            field("Compression: ", Some(self.compression.name())),
+            field("FileHash: ", self.file_hash),
+            field("FileSize: ", file_size.as_deref()),
+            field("NarHash: ", Some(self.nar_hash)),
+            field("NarSize: ", Some(&nar_size)),
+            field("References: ", Some(self.references)),
+            field("Deriver: ", self.deriver),
+            ["\n", self.lines[0], self.lines[1]],
+        ]
+        .as_flattened()
+        .concat()
     }
 }
 

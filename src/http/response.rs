@@ -108,7 +108,7 @@ pub fn text(status: StatusCode, keep: Keep, kind: &'static str, body: Bytes) -> 
 /// A strong entity tag (RFC 9110, section 8.8.3). `text` must be of its characters.
 #[must_use]
 pub fn etag(text: &str) -> HeaderValue {
-    HeaderValue::from_str(&format!("\"{text}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+    HeaderValue::try_from(["\"", text, "\""].concat()).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 
 /// The entity tag of a path's NAR: the URL fixes the bytes, so the hash part is enough beside the coding.

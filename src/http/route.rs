@@ -246,12 +246,12 @@ fn of_name(name: &str) -> Option<HashPart> {
 
 /// The URL that a narinfo names for its NAR: no query, since clients treat those differently.
 pub fn nar_url(hash: HashPart, nar_hash: &NarHash) -> Result<Url, NarInfoError> {
-    Url::new(format!("nar/{hash}-{}.nar", nar_hash.to_nix32()))
+    Url::new(["nar/", hash.as_str(), "-", &nar_hash.to_nix32(), ".nar"].concat())
 }
 
 /// The URL that a narinfo names for the compressed form of its NAR.
 pub fn compressed_nar_url(hash: HashPart, nar_hash: &NarHash, tag: &EncodingTag) -> Result<Url, NarInfoError> {
-    Url::new(format!("nar/{tag}/{hash}-{}.nar.zst", nar_hash.to_nix32()))
+    Url::new(["nar/", tag.as_str(), "/", hash.as_str(), "-", &nar_hash.to_nix32(), ".nar.zst"].concat())
 }
 
 fn segments(path: &str) -> Option<Vec<Cow<'_, str>>> {

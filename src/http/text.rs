@@ -4,6 +4,7 @@
 //! tag takes less time than looking for one would.
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{StatusCode, Version};
@@ -28,13 +29,13 @@ pub(super) fn reply(
     keep: Keep,
     kind: &'static str,
 ) -> Reply {
-    let digest = XxHash3_128::oneshot(&text);
+    let digest = HEXLOWER.encode(&XxHash3_128::oneshot(&text).to_be_bytes());
     let compression = compression.filter(|_| (least..=MOST).contains(&text.len()));
     let wanted = compression.filter(|_| negotiated(headers) == Coding::Zstd);
     let encoded = wanted.and_then(|encoding| Some((encoding.encode(&text).ok()?, encoding.tag())));
     let (body, coding, tag) = match encoded {
-        Some((body, encoding)) => (body.into(), Coding::Zstd, response::etag(&format!("{digest:032x}-{encoding}"))),
-        None => (text, Coding::Identity, response::etag(&format!("{digest:032x}"))),
+        Some((body, encoding)) => (body.into(), Coding::Zstd, response::etag(&format!("{digest}-{encoding}"))),
+        None => (text, Coding::Identity, response::etag(&digest)),
     };
     let mut reply = if response::is_held(headers, &tag) {
         response::not_modified(keep, tag)

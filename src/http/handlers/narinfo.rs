@@ -59,27 +59,29 @@ pub(in crate::http) async fn respond(
     Ok(reply)
 }
 
-/// The narinfo of a path, of its NAR or of the compressed form of that, where there is one and the client takes it. It is put together anew for each request, which
-/// takes no more time than looking for it would; what takes time is kept with the path.
+/// The narinfo of a path, of its NAR or of the compressed form of that, where there is one and the client takes it. It is
+/// put together anew for each request, which takes no more time than looking for it would; what takes time is kept with
+/// the path.
 fn render(app: &App, valid: &ValidPath, signed: &Signed, takes_zstd: bool) -> Result<String, NarInfoError> {
     let ValidPath { path, info, .. } = valid;
-    let hash = path.hash_part();
+    let (hash, nar_hash) = (path.hash_part(), info.nar_hash.to_string());
     let nars = app.compressed_nars(valid).filter(|_| takes_zstd);
-    let (url, compression, file_hash, file_size) = if let Some(nars) = nars {
+    let (url, compression, file) = if let Some(nars) = nars {
         let file = nars.file_info(&info.nar_hash);
-        let url = compressed_nar_url(hash, &info.nar_hash, nars.tag())?;
-        (url, Compression::Zstd, file.map(|file| Hash::sha256(file.sha256)), file.map(|file| file.size))
+        let file = file.map(|file| (Hash::sha256(file.sha256).to_string(), file.size));
+        (compressed_nar_url(hash, &info.nar_hash, nars.tag())?, Compression::Zstd, file)
     } else {
         // The file is the NAR. Clients show the size of the file, and strict readers refuse a narinfo without one.
-        (nar_url(hash, &info.nar_hash)?, Compression::None, Some(info.nar_hash.into()), Some(info.nar_size))
+        (nar_url(hash, &info.nar_hash)?, Compression::None, Some((nar_hash.clone(), info.nar_size)))
     };
+    let (file_hash, file_size) = file.unzip();
     let pieces = Pieces {
         path,
         url: &url,
         compression,
-        file_hash: file_hash.as_ref(),
+        file_hash: file_hash.as_deref(),
         file_size,
-        nar_hash: &info.nar_hash,
+        nar_hash: &nar_hash,
         nar_size: info.nar_size,
         references: info.references(),
         deriver: info.deriver(),
