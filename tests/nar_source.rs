@@ -246,6 +246,47 @@ fn a_part_of_a_path_that_looks_changed_is_proven_anew() {
     assert_eq!(tail(&scene), 206);
 }
 
+/// Overwrites a file in place with as many other bytes, which changes nothing but when it was modified.
+fn overwrite(file: &Path) {
+    let mut file = File::options().write(true).open(file).unwrap();
+    file.write_all(&vec![b'x'; 300_000]).unwrap();
+}
+
+#[test]
+fn what_was_proven_is_hashed_again_when_a_file_in_it_was_written_to() {
+    let scene = Scene::new("");
+    scene.is_served();
+    scene.is_served();
+    overwrite(&scene.place.join("b/file"));
+    scene.fails(&[]);
+    scene.harmonia.logged("changed while its nar was read");
+    // Looked through anew it is seen to be wrong.
+    scene.fails(&[]);
+    scene.harmonia.logged("is held back, 404 until its nar is right");
+    assert_eq!(scene.part(1), 404);
+    fs::write(scene.place.join("b/file"), vec![b'b'; 300_000]).unwrap();
+    scene.is_repaired();
+    scene.is_served();
+}
+
+#[test]
+fn a_file_that_was_written_to_and_its_time_set_back_is_noticed_by_always_and_not_by_first() {
+    for (verify, is_noticed) in [("always", true), ("first", false)] {
+        let scene = Scene::new(&format!("verify = \"{verify}\"\n"));
+        scene.is_served();
+        let file = scene.place.join("b/file");
+        let before = fs::metadata(&file).unwrap().modified().unwrap();
+        overwrite(&file);
+        File::options().write(true).open(&file).unwrap().set_modified(before).unwrap();
+        if is_noticed {
+            scene.fails(&[]);
+            scene.harmonia.logged("where its path info says");
+        } else {
+            assert_ne!(scene.harmonia.http().get(&scene.item.nar_url()).body, scene.item.nar);
+        }
+    }
+}
+
 /// More than all buffers on the way to a client that does not read.
 const HUGE: usize = 24 << 20;
 

@@ -33,9 +33,9 @@ impl FromStr for NarSource {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verify {
     /// Each time.
-    #[default]
     Always,
-    /// Once, while its store path is seen to be the same.
+    /// Each time that the daemon dumps it; once if it is read from the store's files, while these are seen to be the same.
+    #[default]
     First,
 }
 

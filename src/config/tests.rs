@@ -167,7 +167,7 @@ fn the_defaults_are_those_of_harmonias_readme() {
     assert_eq!((config.workers, config.max_connections_per_worker, config.priority), (4, 2048, 30));
     assert_eq!((config.max_connections(), config.max_connections_per_client), (8192, None));
     assert!(!config.enable_compression);
-    assert_eq!((config.nar_cache, config.nar_source, config.verify), (None, NarSource::Daemon, Verify::Always));
+    assert_eq!((config.nar_cache, config.nar_source, config.verify), (None, NarSource::Daemon, Verify::First));
     assert_eq!(config.encoders.niceness, 10);
     assert_eq!(config.proxies, Network::LOOPBACK);
     assert_eq!(config.virtual_nix_store.as_str(), "/nix/store");

@@ -269,8 +269,8 @@ impl Nar {
         let Claim { path, nar_hash, .. } = &self.claim;
         let (found, size) = passed.finish();
         if size == self.length && found == Some(*nar_hash) {
-            if let Some(seen) = self.seen {
-                self.proven.add(&self.claim, seen);
+            if let (Some(seen), Source::Files(files)) = (self.seen, &self.source) {
+                self.proven.add(&self.claim, seen, files.modified());
             }
             return Ok(());
         }

@@ -73,9 +73,13 @@ impl Nars {
         let files = self.files.as_ref()?;
         let claim = Claim::of(valid);
         let is_end = reaches_end(valid, first, length);
-        let seen = self.proven.look(&claim.path).filter(|seen| !is_end || self.proven.holds(&claim, *seen))?;
+        let seen = self.proven.look(&claim.path).filter(|seen| !is_end || self.proven.may_hold(&claim, *seen))?;
         // Why not is told by the other ways to have them.
-        let stream = files.open(&claim, Some(seen), true, first..first + length, client).await.ok()??;
+        let mut stream = files.open(&claim, Some(seen), first..first + length, client).await.ok()??;
+        if is_end && !self.proven.holds(&claim, seen, stream.modified()) {
+            return None;
+        }
+        stream.hold_to(seen);
         Some(Nar::part(Source::Files(stream), self.terms(claim, Some(seen), true), first, length))
     }
 
@@ -101,28 +105,24 @@ impl Nars {
     async fn open(&self, valid: &ValidPath, verify: Option<Verify>, client: Client) -> Result<Nar, StoreError> {
         let claim = Claim::of(valid);
         let seen = self.proven.look(&claim.path);
-        let is_proven = match verify {
-            None => true,
-            Some(Verify::First) => seen.is_some_and(|seen| self.proven.holds(&claim, seen)),
-            Some(Verify::Always) => false,
-        };
-        let source = self.source(&claim, seen, is_proven, client).await;
-        let source = source.inspect_err(|error| {
+        let source = self.source(&claim, seen, client).await;
+        let mut source = source.inspect_err(|error| {
             self.infos.doubt(claim.path.hash_part(), error);
             self.held_back.consider(&claim, error);
         })?;
+        let mut is_proven = verify.is_none();
+        if let (Source::Files(files), Some(seen)) = (&mut source, seen) {
+            is_proven |= verify == Some(Verify::First) && self.proven.holds(&claim, seen, files.modified());
+            if is_proven {
+                files.hold_to(seen);
+            }
+        }
         Ok(Nar::new(source, self.terms(claim, seen, is_proven)))
     }
 
-    async fn source(
-        &self,
-        claim: &Claim,
-        seen: Option<Sighting>,
-        is_proven: bool,
-        client: Client,
-    ) -> Result<Source, StoreError> {
+    async fn source(&self, claim: &Claim, seen: Option<Sighting>, client: Client) -> Result<Source, StoreError> {
         if let Some(files) = &self.files {
-            if let Some(stream) = files.open(claim, seen, is_proven, 0..claim.nar_size, client).await? {
+            if let Some(stream) = files.open(claim, seen, 0..claim.nar_size, client).await? {
                 return Ok(Source::Files(stream));
             }
         }
@@ -140,7 +140,7 @@ impl Nars {
     async fn prove(&self, files: &Arc<NarFiles>, valid: &ValidPath) -> Result<(), StoreError> {
         let claim = Claim::of(valid);
         let seen = self.proven.look(&claim.path);
-        if seen.is_none_or(|seen| self.proven.holds(&claim, seen)) {
+        if seen.is_none_or(|seen| self.proven.may_hold(&claim, seen)) {
             return Ok(());
         }
         let hash = claim.path.hash_part();
@@ -148,7 +148,7 @@ impl Nars {
         if let Some(flight) = flight {
             let (files, terms) = (Arc::clone(files), self.terms(claim.clone(), seen, false));
             tokio::spawn(flight.fly(async move {
-                let stream = files.open(&claim, seen, false, 0..claim.nar_size, Client::Server).await;
+                let stream = files.open(&claim, seen, 0..claim.nar_size, Client::Server).await;
                 if let Some(stream) = stream.inspect_err(|error| terms.held_back.consider(&claim, error))? {
                     let mut nar = Nar::new(Source::Files(stream), terms);
                     while nar.chunk().await?.is_some() {}

@@ -1,25 +1,32 @@
-//! Which NARs have been proven since the start, so that they need not be hashed again.
+//! Which NARs have been proven since the start, so that they need not be hashed again when they are read from the store's
+//! files.
 //!
-//! Owns the one record of it, whatever the bytes came from. A NAR is proven when all of its bytes had the size and the
-//! hash of its path info, and its store path looked the same before they were read and after. That holds while the path
-//! looks so and its info says the same. Where the store is not visible here nothing would show that a path is another
-//! one now, so nothing counts as proven there.
+//! Owns the one record of it. A NAR is proven when all of its bytes had the size and the hash of its path info, its store
+//! path looked the same before they were read and after, and none of its files had been modified since it was looked
+//! through. That holds for a day, while the path looks so, its files say so, and its info says the same. What a daemon dumps proves
+//! nothing of the next dump: nobody sees what it reads. Where the store is not visible here nothing counts as proven.
 //!
-//! What does not show is a file that somebody with the right to changes in place, inside a path that is a directory. Nix
-//! never does that; `verify = "always"` is for those who fear it.
+//! What does not show is a file that somebody with the right to overwrites in place, inside a path that is a directory, and
+//! sets its time of modification back; and, for a day, what a disk changes by itself. `verify = "always"` is for those who
+//! fear it.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::{HashPart, StorePath};
+use tokio::time::Instant;
 
 use super::ValidPath;
+use super::nar_files::Modified;
 use super::sighting::Sighting;
 use crate::bounded::Bounded;
 
 /// For a hundred thousand paths, in bytes. One that is forgotten is hashed once more.
 const MAX_BYTES: usize = 32 << 20;
+/// How long a proof counts: a disk that changes by itself shows in nothing else, and a hash a day costs nobody anything.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What has been proven of the paths of one store.
 #[derive(Debug)]
@@ -43,16 +50,20 @@ impl Claim {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Proof {
     nar_hash: NarHash,
     nar_size: u64,
     seen: Sighting,
+    modified: Modified,
+    since: Instant,
 }
 
 impl Proof {
-    const fn of(claim: &Claim, seen: Sighting) -> Self {
-        Self { nar_hash: claim.nar_hash, nar_size: claim.nar_size, seen }
+    /// Whether it is one of this, and not too old.
+    fn holds(&self, claim: &Claim, seen: Sighting) -> bool {
+        let is_same = self.nar_hash == claim.nar_hash && self.nar_size == claim.nar_size && self.seen == seen;
+        is_same && self.since.elapsed() < LONGEST
     }
 }
 
@@ -73,15 +84,25 @@ impl Proven {
         Sighting::of(self.real_directory.as_ref()?, path)
     }
 
-    /// Whether this has been proven of a path that looks so.
-    pub(super) fn holds(&self, claim: &Claim, seen: Sighting) -> bool {
-        self.proofs().find(&claim.path.hash_part()).is_some_and(|proof| *proof == Proof::of(claim, seen))
+    /// Whether this has been proven of a path that looks so, the last of whose files was modified then.
+    pub(super) fn holds(&self, claim: &Claim, seen: Sighting, modified: Modified) -> bool {
+        let mut proofs = self.proofs();
+        let proof = proofs.find(&claim.path.hash_part());
+        proof.is_some_and(|proof| proof.modified == modified && proof.holds(claim, seen))
     }
 
-    /// Takes note that this was proven of a path that looked so before its NAR was read.
-    pub(super) fn add(&self, claim: &Claim, seen: Sighting) {
+    /// The same, whenever its files were modified, which is found out when they are read.
+    pub(super) fn may_hold(&self, claim: &Claim, seen: Sighting) -> bool {
+        self.proofs().find(&claim.path.hash_part()).is_some_and(|proof| proof.holds(claim, seen))
+    }
+
+    /// Takes note that this was proven of a path that looked so before its files were read, none of which had been modified
+    /// later.
+    pub(super) fn add(&self, claim: &Claim, seen: Sighting, modified: Modified) {
         if self.look(&claim.path) == Some(seen) {
-            self.proofs().insert(claim.path.hash_part(), Proof::of(claim, seen), 0);
+            let (nar_hash, nar_size) = (claim.nar_hash, claim.nar_size);
+            let proof = Proof { nar_hash, nar_size, seen, modified, since: Instant::now() };
+            self.proofs().insert(claim.path.hash_part(), proof, 0);
         }
     }
 
@@ -101,6 +122,8 @@ mod tests {
 
     use super::*;
 
+    const THEN: Modified = Modified::NEVER;
+
     fn claim() -> Claim {
         let path = StorePath::from_base_name("0123456789abcdfghijklmnpqrsvwxyz-claimed").unwrap();
         Claim { path, nar_hash: NarHash::from_digest([1; 32]), nar_size: 120 }
@@ -112,18 +135,18 @@ mod tests {
         fs::write(directory.path().join(claim().path.base_name()), "claimed").unwrap();
         let proven = Proven::new(directory.path());
         let seen = proven.look(&claim().path).unwrap();
-        proven.add(&claim(), seen);
+        proven.add(&claim(), seen, THEN);
         (directory, proven, seen)
     }
 
     #[test]
     fn a_proof_holds_for_the_same_claim_about_what_looks_the_same() {
         let (_directory, proven, seen) = proven();
-        assert!(proven.holds(&claim(), seen));
-        assert!(!proven.holds(&Claim { nar_hash: NarHash::from_digest([2; 32]), ..claim() }, seen));
-        assert!(!proven.holds(&Claim { nar_size: 121, ..claim() }, seen));
+        assert!(proven.holds(&claim(), seen, THEN));
+        assert!(!proven.holds(&Claim { nar_hash: NarHash::from_digest([2; 32]), ..claim() }, seen, THEN));
+        assert!(!proven.holds(&Claim { nar_size: 121, ..claim() }, seen, THEN));
         proven.doubt(claim().path.hash_part());
-        assert!(!proven.holds(&claim(), seen));
+        assert!(!proven.holds(&claim(), seen, THEN));
     }
 
     #[test]
@@ -133,12 +156,23 @@ mod tests {
         fs::write(&other, "claimed").unwrap();
         fs::rename(&other, directory.path().join(claim().path.base_name())).unwrap();
         let now = proven.look(&claim().path).unwrap();
-        assert!(!proven.holds(&claim(), now));
+        assert!(!proven.holds(&claim(), now, THEN));
         proven.doubt(claim().path.hash_part());
-        proven.add(&claim(), seen);
-        assert!(!proven.holds(&claim(), seen) && !proven.holds(&claim(), now));
-        proven.add(&claim(), now);
-        assert!(proven.holds(&claim(), now));
+        proven.add(&claim(), seen, THEN);
+        assert!(!proven.holds(&claim(), seen, THEN) && !proven.holds(&claim(), now, THEN));
+        proven.add(&claim(), now, THEN);
+        assert!(proven.holds(&claim(), now, THEN));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proof_holds_for_a_day_and_for_files_that_nobody_wrote_to() {
+        let (_directory, proven, seen) = proven();
+        let later = Modified::at(1);
+        assert!(!proven.holds(&claim(), seen, later) && proven.may_hold(&claim(), seen));
+        tokio::time::advance(LONGEST.checked_sub(Duration::from_secs(1)).unwrap()).await;
+        assert!(proven.holds(&claim(), seen, THEN));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!proven.holds(&claim(), seen, THEN) && !proven.may_hold(&claim(), seen));
     }
 
     #[test]
@@ -146,7 +180,7 @@ mod tests {
         let (_directory, _, seen) = proven();
         let nothing = Proven::nothing();
         assert_eq!(nothing.look(&claim().path), None);
-        nothing.add(&claim(), seen);
-        assert!(!nothing.holds(&claim(), seen));
+        nothing.add(&claim(), seen, THEN);
+        assert!(!nothing.holds(&claim(), seen, THEN));
     }
 }

@@ -1,10 +1,12 @@
 //! What a store path looks like from here: by it a path that has been deleted or replaced is known from one that has not.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use harmonia_protocol::StorePath;
+use rustix::fs::AtFlags;
 
 /// Device, inode and change time of a store path, where the store's files are visible here.
 ///
@@ -28,6 +30,13 @@ impl Sighting {
     pub(super) fn of(real_directory: &Path, path: &StorePath) -> Option<Self> {
         let seen = fs::symlink_metadata(real_directory.join(path.base_name())).ok()?;
         Some(Self { device: seen.dev(), inode: seen.ino(), changed: (seen.ctime(), seen.ctime_nsec()) })
+    }
+
+    /// The same in a store directory that is open.
+    pub(super) fn at(store: impl AsFd, path: &StorePath) -> Option<Self> {
+        let seen = rustix::fs::statat(store, path.base_name(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let nanoseconds = i64::try_from(seen.st_ctime_nsec).ok()?;
+        Some(Self { device: seen.st_dev, inode: seen.st_ino, changed: (seen.st_ctime, nanoseconds) })
     }
 }
 
@@ -64,6 +73,7 @@ mod tests {
         let (directory, place) = store(|place| fs::write(place, "x").unwrap());
         let seen = Sighting::of(directory.path(), &path());
         assert!(seen.is_some() && fs::read(&place).is_ok());
+        assert_eq!(Sighting::at(fs::File::open(directory.path()).unwrap(), &path()), seen);
         assert_eq!(Sighting::of(directory.path(), &path()), seen);
         fs::remove_file(&place).unwrap();
         assert_eq!(Sighting::of(directory.path(), &path()), None);

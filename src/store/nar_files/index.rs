@@ -14,7 +14,7 @@ use harmonia_protocol::nar::{Event, Layout, LayoutBuilder, Object, Writer};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::open;
+use super::open::{self, Modified};
 
 /// What an entry takes beside its name and target while it waits.
 const PENDING: usize = size_of::<Entry>() + 16;
@@ -27,6 +27,8 @@ pub(super) struct Index {
     pub(super) layout: Layout,
     /// The size of the NAR, in bytes.
     pub(super) nar_size: u64,
+    /// When the file was modified that was modified last.
+    pub(super) modified: Modified,
 }
 
 /// Why there is no index.
@@ -62,6 +64,7 @@ pub(super) fn index(store: &OwnedFd, path: &StorePath, max: usize) -> Result<Ind
         builder: LayoutBuilder::new(),
         writer: Writer::new(),
         nar_size: 0,
+        modified: Modified::NEVER,
         scratch: Vec::new(),
         pending: 0,
         max,
@@ -81,10 +84,10 @@ pub(super) fn index(store: &OwnedFd, path: &StorePath, max: usize) -> Result<Ind
             walk.path.truncate(length);
         }
     }
-    let Walk { builder, nar_size, .. } = walk;
+    let Walk { builder, nar_size, modified, .. } = walk;
     // It is complete, and not too large.
     let layout = builder.finish().map_err(|_| NoIndex::TooLarge)?;
-    Ok(Index { layout, nar_size })
+    Ok(Index { layout, nar_size, modified })
 }
 
 struct Walk<'a> {
@@ -96,6 +99,7 @@ struct Walk<'a> {
     builder: LayoutBuilder,
     writer: Writer,
     nar_size: u64,
+    modified: Modified,
     /// What the writer writes, of which only the length counts.
     scratch: Vec<u8>,
     /// What the entries weigh that are listed but not come to yet.
@@ -163,26 +167,28 @@ impl Walk<'_> {
     }
 
     /// What has this name in a directory that is open.
-    fn examine(&self, directory: &OwnedFd, name: Vec<u8>) -> Result<Option<Entry>, NoIndex> {
-        let unreadable = |cause: Errno| self.unreadable(&name, cause.into());
+    fn examine(&mut self, directory: &OwnedFd, name: Vec<u8>) -> Result<Option<Entry>, NoIndex> {
+        let unreadable = |this: &Self, cause: Errno| this.unreadable(&name, cause.into());
         let stat = match rustix::fs::statat(directory, OsStr::from_bytes(&name), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(None),
-            Err(cause) => return Err(unreadable(cause)),
+            Err(cause) => return Err(unreadable(self, cause)),
         };
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
                 if stat.st_mode & READABLE_BY_OTHERS == 0 {
                     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
                     let opened = rustix::fs::openat(directory, OsStr::from_bytes(&name), flags, Mode::empty());
-                    opened.map_err(unreadable)?;
+                    opened.map_err(|cause| unreadable(self, cause))?;
                 }
+                self.modified =
+                    self.modified.max(Modified(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(i64::MAX)));
                 let size = u64::try_from(stat.st_size).unwrap_or_default();
                 Kind::Regular { executable: open::is_executable(stat.st_mode), size }
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(directory, OsStr::from_bytes(&name), Vec::new());
-                Kind::Symlink { target: target.map_err(unreadable)?.into_bytes() }
+                Kind::Symlink { target: target.map_err(|cause| unreadable(self, cause))?.into_bytes() }
             }
             FileType::Directory => Kind::Directory,
             _ => return Err(NoIndex::Special(self.place(&name))),

@@ -9,7 +9,9 @@
 //! tree whose NAR would have another size than the daemon says, are errors at once.
 
 mod index;
+mod kept;
 mod open;
+mod piece;
 mod reader;
 mod stream;
 #[cfg(test)]
@@ -20,28 +22,27 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use harmonia_protocol::HashPart;
 use harmonia_protocol::nar::Layout;
 use tokio::sync::Semaphore;
 
+pub(super) use open::Modified;
 pub(super) use stream::FileStream;
 
 use super::proven::Claim;
 use super::regular_file::open_configured;
 use super::sighting::Sighting;
 use super::{Step, StoreError};
-use crate::bounded::Bounded;
 use crate::client::Client;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::Metrics;
 use index::{Index, NoIndex};
-use reader::{PIECE, Reader};
+use kept::Kept;
+use piece::FreePieces;
+use reader::{PIECE, Place, Reader, SLACK};
 
-/// For indexes that are kept, in bytes: those of three thousand paths of two hundred files.
-const KEPT: usize = 32 << 20;
 /// Most that the index of one NAR may take, in bytes: three hundred thousand entries. Larger ones are left to the daemon.
 const MAX_INDEX: usize = 16 << 20;
 /// For NARs that are being read, their indexes and pieces, in bytes: 80 of small trees.
@@ -49,7 +50,7 @@ const IN_USE: usize = 64 << 20;
 /// Memory is counted in these, in bytes.
 const GRAIN: usize = 1 << 10;
 /// The piece that is withheld, the one that is sent, and the one that is read.
-const PIECES: usize = 3 * PIECE;
+const PIECES: usize = 3 * (PIECE + SLACK);
 /// Paths that are indexed at one time; each may take [`MAX_INDEX`] before it is counted.
 const INDEXED: usize = 4;
 /// How long a tree may be looked through. The largest take a second, and a minute where no inode of them is in memory.
@@ -61,7 +62,10 @@ const READS: usize = 16;
 #[derive(Debug)]
 pub(super) struct NarFiles {
     real_directory: Arc<Path>,
-    kept: Mutex<Bounded<HashPart, Kept>>,
+    /// What all that are being read now have in common; while there are none, no descriptor is held.
+    place: Mutex<Weak<Place>>,
+    pieces: Arc<FreePieces>,
+    kept: Arc<Kept>,
     indexed: FairSemaphore,
     memory: FairSemaphore,
     reads: Arc<Semaphore>,
@@ -69,20 +73,14 @@ pub(super) struct NarFiles {
     is_told: AtomicBool,
 }
 
-/// The index of a path as it looked then.
-#[derive(Debug)]
-struct Kept {
-    seen: Sighting,
-    nar_size: u64,
-    layout: Arc<Layout>,
-}
-
 impl NarFiles {
     /// Nothing of the directory has been looked at.
     pub(super) fn new(real_directory: &Path, metrics: &Metrics) -> Self {
         Self {
             real_directory: real_directory.into(),
-            kept: Mutex::new(Bounded::new(KEPT)),
+            place: Mutex::default(),
+            pieces: FreePieces::new(PIECE + SLACK),
+            kept: Kept::new(),
             indexed: FairSemaphore::new("nar_index", INDEXED, metrics),
             memory: FairSemaphore::new("nar_files_memory", IN_USE / GRAIN, metrics),
             reads: Arc::new(Semaphore::new(READS)),
@@ -90,13 +88,11 @@ impl NarFiles {
         }
     }
 
-    /// These bytes of the NAR of a path that looks so; `None` if they are to be had from the daemon. Those of a path that is
-    /// proven, which nobody hashes, come only while it looks so.
+    /// These bytes of the NAR of a path that looks so; `None` if they are to be had from the daemon.
     pub(super) async fn open(
         &self,
         claim: &Claim,
         seen: Option<Sighting>,
-        is_proven: bool,
         bytes: Range<u64>,
         client: Client,
     ) -> Result<Option<FileStream>, StoreError> {
@@ -104,12 +100,12 @@ impl NarFiles {
             self.tell(&format_args!("{} is not visible here", claim.path));
             return Ok(None);
         };
-        let (layout, turn) = if let Some(kept) = self.kept(claim, seen) {
+        let ((layout, modified), turn) = if let Some(kept) = self.kept.find(claim, seen) {
             (kept, None)
         } else {
             let turn = self.reserve(&self.indexed, 1, claim, client).await?;
             match self.index(claim, seen, turn).await? {
-                Some((layout, turn)) => (layout, Some(turn)),
+                Some((indexed, turn)) => (indexed, Some(turn)),
                 None => return Ok(None),
             }
         };
@@ -117,16 +113,25 @@ impl NarFiles {
         let memory = self.reserve(&self.memory, grains, claim, client).await?;
         // While memory is waited for, no more indexes are made than there are turns.
         drop(turn);
-        let (directory, path, unhashed) = (&self.real_directory, claim.path.clone(), is_proven.then_some(seen));
-        let reader = Reader::new(Arc::clone(directory), path, unhashed, Arc::clone(&layout), bytes);
-        Ok(Some(FileStream::new(reader, self.place(claim), layout, Arc::clone(&self.reads), memory)))
+        let reader = Reader::new(self.common(claim, seen)?, claim.path.clone(), Arc::clone(&layout), modified, bytes);
+        let kept = (Arc::clone(&self.kept), claim.path.hash_part());
+        let (place, reads) = (self.place(claim), Arc::clone(&self.reads));
+        Ok(Some(FileStream::new(reader, place, (layout, modified), kept, reads, memory)))
     }
 
-    /// The index that was made of the path as it looks.
-    fn kept(&self, claim: &Claim, seen: Sighting) -> Option<Arc<Layout>> {
-        let mut kept = self.locked();
-        let kept = kept.find(&claim.path.hash_part())?;
-        (kept.seen == seen && kept.nar_size == claim.nar_size).then(|| Arc::clone(&kept.layout))
+    /// The store directory, which is opened if nobody has it open, or if the path looks otherwise there.
+    fn common(&self, claim: &Claim, seen: Sighting) -> Result<Arc<Place>, StoreError> {
+        let mut common = self.place.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        if let Some(open) = common.take_if(|open| Sighting::at(&open.store, &claim.path) == Some(seen)) {
+            return Ok(open);
+        }
+        let store = open_configured(&self.real_directory);
+        let store = store.map_err(|cause| StoreError::file(&self.real_directory, &cause))?;
+        let store = store.ok_or_else(|| StoreError::Changed(claim.path.clone()))?;
+        let (directory, pieces) = (self.real_directory.to_path_buf(), Arc::clone(&self.pieces));
+        let opened = Arc::new(Place { directory, store, pieces });
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&opened);
+        Ok(opened)
     }
 
     /// Makes the index. The turn comes back with it, or when a disk that hangs lets go of the thread.
@@ -135,7 +140,7 @@ impl NarFiles {
         claim: &Claim,
         seen: Sighting,
         turn: Permit,
-    ) -> Result<Option<(Arc<Layout>, Permit)>, StoreError> {
+    ) -> Result<Option<((Arc<Layout>, Modified), Permit)>, StoreError> {
         let (directory, path) = (Arc::clone(&self.real_directory), claim.path.clone());
         let work = tokio::task::spawn_blocking(move || {
             let turn = turn;
@@ -149,7 +154,7 @@ impl NarFiles {
         let done = tokio::time::timeout(LONGEST_INDEX, work).await.map_err(io::Error::from);
         let done = done.and_then(|done| done.map_err(io::Error::other));
         let done = done.map_err(|cause| StoreError::file(&self.place(claim), &cause))?;
-        let (Index { layout, nar_size }, is_same, turn) = match done {
+        let (Index { layout, nar_size, modified }, is_same, turn) = match done {
             Ok(done) => done,
             Err(NoIndex::Special(below)) => return Err(StoreError::Special(self.real_directory.join(below))),
             Err(NoIndex::TooLarge) => return Ok(None),
@@ -167,10 +172,9 @@ impl NarFiles {
         }
         let layout = Arc::new(layout);
         if is_same {
-            let kept = Kept { seen, nar_size, layout: Arc::clone(&layout) };
-            self.locked().insert(claim.path.hash_part(), kept, layout.weight());
+            self.kept.add(claim, seen, &layout, modified);
         }
-        Ok(Some((layout, turn)))
+        Ok(Some(((layout, modified), turn)))
     }
 
     async fn reserve(
@@ -192,9 +196,5 @@ impl NarFiles {
         if !self.is_told.swap(true, Ordering::Relaxed) {
             tracing::warn!("nars of paths that cannot be read here are read from the nix daemon: {why}");
         }
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Bounded<HashPart, Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -26,19 +26,41 @@ pub(super) fn directory(store: impl AsFd, path: &[u8]) -> io::Result<OwnedFd> {
     open(store, path, OFlags::RDONLY | OFlags::DIRECTORY, true)
 }
 
-/// Opens what was a file of this kind when it was indexed; `None` if it is another one now. An error that [`is_wait`] is
-/// one of not waiting for the disk where that was not allowed.
-pub(super) fn file(
-    store: impl AsFd,
-    path: &[u8],
-    executable: bool,
-    size: u64,
-    may_wait: bool,
-) -> io::Result<Option<File>> {
+/// When something was modified: seconds and nanoseconds since 1970. Nix sets it to 1 for all that it adds, and a hard link
+/// to a file, which `nix-store --optimise` makes, leaves it as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::store) struct Modified(pub(super) i64, pub(super) i64);
+
+impl Modified {
+    /// Before everything.
+    pub(in crate::store) const NEVER: Self = Self(i64::MIN, 0);
+
+    /// So many seconds after the beginning of 1970.
+    #[cfg(test)]
+    pub(in crate::store) const fn at(seconds: i64) -> Self {
+        Self(seconds, 0)
+    }
+}
+
+/// What a file was when it was indexed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected {
+    pub(super) executable: bool,
+    pub(super) size: u64,
+    /// It was not modified later than this.
+    pub(super) modified: Modified,
+}
+
+/// Opens what was such a file when it was indexed; `None` if it is another one now, or one that was written to. An error
+/// that [`is_wait`] is one of not waiting for the disk where that was not allowed.
+pub(super) fn file(store: impl AsFd, path: &[u8], expected: &Expected, may_wait: bool) -> io::Result<Option<File>> {
     // What is no file any more does not make us wait.
     let file = File::from(open(store, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, may_wait)?);
     let now = file.metadata()?;
-    let is_same = now.is_file() && now.len() == size && is_executable(now.mode()) == executable;
+    let is_same = now.is_file()
+        && now.len() == expected.size
+        && is_executable(now.mode()) == expected.executable
+        && Modified(now.mtime(), now.mtime_nsec()) <= expected.modified;
     Ok(is_same.then_some(file))
 }
 

@@ -1,15 +1,17 @@
 //! A NAR, or a part of it, read from the files of a store path by its index.
 //!
-//! Holds no descriptor between two pieces. Reads of the files only what is to be sent. What is not as the index says ends
-//! it in an error; where the bytes are not hashed, so does a path that does not look as it did when they were proven.
+//! Holds no descriptor of a file between two pieces. Reads of the files only what is to be sent. What is not as the index
+//! says ends it in an error, as does a file that was written to since; where the bytes are not hashed, so does a path that
+//! does not look as it did when they were proven.
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, IoSliceMut, Read as _, Seek as _, SeekFrom};
+use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,24 +19,26 @@ use harmonia_protocol::StorePath;
 use harmonia_protocol::nar::{Layout, Segment, Segments};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::open;
+use super::open::{self, Expected, Modified};
+use super::piece::{FreePieces, Piece};
 use crate::store::StoreError;
-use crate::store::regular_file::open_configured;
 use crate::store::sighting::Sighting;
 
-/// How much is read at once, in bytes: with [`SLACK`] what a body may have on its way. The store directory is opened for
-/// each piece, and the path looked at; pieces of half that size took a tenth more time.
+/// How much is read at once, in bytes: with [`SLACK`] what a body may have on its way. The path is looked at for each piece;
+/// pieces of half that size took a tenth more time.
 pub(super) const PIECE: usize = 248 << 10;
 /// A piece may be longer by what stands between two files.
-const SLACK: usize = 8 << 10;
+pub(super) const SLACK: usize = 8 << 10;
 
 /// Reads a NAR piece by piece.
 #[derive(Debug)]
 pub(super) struct Reader {
-    real_directory: Arc<Path>,
+    from: Arc<Place>,
     path: StorePath,
     /// How the path must look while bytes are read that nobody hashes.
     seen: Option<Sighting>,
+    /// No file may have been modified later.
+    modified: Modified,
     segments: Segments<Arc<Layout>>,
     /// Bytes of the NAR before those that are wanted.
     skip: u64,
@@ -42,8 +46,20 @@ pub(super) struct Reader {
     remaining: u64,
     /// The file that is being read.
     file: Option<Reading>,
-    /// What there is of the next piece.
-    piece: Vec<u8>,
+    /// What there is of the next piece, if there is anything.
+    piece: Option<Piece>,
+    /// What stands between two files, before it is in the piece.
+    tokens: Vec<u8>,
+}
+
+/// What readers of one store have in common.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The store directory.
+    pub(super) directory: PathBuf,
+    /// The same, open.
+    pub(super) store: OwnedFd,
+    pub(super) pieces: Arc<FreePieces>,
 }
 
 #[derive(Debug)]
@@ -54,25 +70,31 @@ struct Reading {
 }
 
 impl Reader {
-    /// Of these bytes of the NAR of a path. With `seen` the path must look like that.
+    /// Of these bytes of the NAR of a path.
     pub(super) fn new(
-        real_directory: Arc<Path>,
+        from: Arc<Place>,
         path: StorePath,
-        seen: Option<Sighting>,
         layout: Arc<Layout>,
+        modified: Modified,
         bytes: Range<u64>,
     ) -> Self {
-        let (skip, remaining) = (bytes.start, bytes.end - bytes.start);
         Self {
-            real_directory,
+            from,
             path,
-            seen,
+            seen: None,
+            modified,
             segments: Segments::new(layout),
-            skip,
-            remaining,
+            skip: bytes.start,
+            remaining: bytes.end - bytes.start,
             file: None,
-            piece: Vec::new(),
+            piece: None,
+            tokens: Vec::new(),
         }
+    }
+
+    /// From now on the path must look like that.
+    pub(super) fn hold_to(&mut self, seen: Sighting) {
+        self.seen = Some(seen);
     }
 
     /// Bytes that are wanted still.
@@ -93,35 +115,38 @@ impl Reader {
     }
 
     fn hand_on(&mut self) -> Result<Bytes, StoreError> {
-        let mut piece = std::mem::take(&mut self.piece);
+        let Some(mut piece) = self.piece.take() else { return Ok(Bytes::new()) };
         piece.truncate(usize::try_from(self.remaining).unwrap_or(usize::MAX));
         self.remaining -= piece.len() as u64;
         // What looks the same afterwards has looked so meanwhile: change times do not come again.
         self.look()?;
-        Ok(piece.into())
+        Ok(piece.into_bytes())
     }
 
     /// Reads until there is a piece; whether that could be done.
     fn gather(&mut self, may_wait: bool) -> Result<bool, StoreError> {
-        let store = open_configured(&self.real_directory);
-        let store = store.map_err(|cause| StoreError::file(&self.real_directory, &cause))?;
-        let store = store.ok_or_else(|| self.changed())?;
         let wanted = usize::try_from(self.remaining).unwrap_or(PIECE).min(PIECE);
-        if self.piece.is_empty() {
-            self.piece.reserve_exact(wanted + SLACK);
-        }
-        while self.piece.len() < wanted {
+        let mut piece = self.piece.take().unwrap_or_else(|| self.from.pieces.take(wanted + SLACK));
+        let gathered = self.gather_into(&mut piece, wanted, may_wait);
+        self.piece = Some(piece);
+        gathered
+    }
+
+    fn gather_into(&mut self, piece: &mut Piece, wanted: usize, may_wait: bool) -> Result<bool, StoreError> {
+        while piece.len() < wanted {
             let Some(mut file) = self.file.take() else {
-                self.advance()?;
+                self.advance(piece)?;
                 continue;
             };
-            let count = (file.size - file.at).min((wanted - self.piece.len()) as u64);
+            let count = (file.size - file.at).min((wanted - piece.len()) as u64);
             if count > 0 {
-                let Some(read) = self.read(&store, &file, count, may_wait)? else {
+                let Some(read) = self.read(&file, piece.room(usize::try_from(count).unwrap_or(PIECE)), may_wait)?
+                else {
                     self.file = Some(file);
                     return Ok(false);
                 };
-                file.at += read;
+                piece.fill(read);
+                file.at += read as u64;
             }
             if file.at < file.size {
                 self.file = Some(file);
@@ -131,13 +156,12 @@ impl Reader {
     }
 
     /// Goes on by one segment: takes up what is the NAR's own, or comes to a file.
-    fn advance(&mut self) -> Result<(), StoreError> {
-        let before = self.piece.len();
-        let segment = self.segments.next(&mut self.piece).ok_or_else(|| self.changed())?;
-        let written = (self.piece.len() - before) as u64;
-        let skipped = self.skip.min(written);
+    fn advance(&mut self, piece: &mut Piece) -> Result<(), StoreError> {
+        self.tokens.clear();
+        let segment = self.segments.next(&mut self.tokens).ok_or_else(|| self.changed())?;
+        let skipped = self.skip.min(self.tokens.len() as u64);
         self.skip -= skipped;
-        self.piece.drain(before..before + usize::try_from(skipped).unwrap_or(usize::MAX));
+        piece.extend(&self.tokens[usize::try_from(skipped).unwrap_or_default()..]);
         if let Segment::Contents { executable, size } = segment {
             let at = self.skip.min(size);
             self.skip -= at;
@@ -146,31 +170,33 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes up some bytes of a file, one or more and no more than `count`; `None` if the disk would have to be waited for.
-    fn read(&mut self, store: &OwnedFd, from: &Reading, count: u64, may_wait: bool) -> Result<Option<u64>, StoreError> {
+    /// Reads some bytes of a file, one or more and no more than there is room for; `None` if the disk would have to be waited
+    /// for.
+    fn read(&self, from: &Reading, room: &mut [u8], may_wait: bool) -> Result<Option<usize>, StoreError> {
         let mut path = self.path.base_name().as_bytes().to_vec();
         if !self.segments.path().is_empty() {
             path.push(b'/');
             path.extend_from_slice(self.segments.path());
         }
-        let opened = open::file(store, &path, from.executable, from.size, may_wait);
+        let expected = Expected { executable: from.executable, size: from.size, modified: self.modified };
+        let opened = open::file(&self.from.store, &path, &expected, may_wait);
         let read = opened.and_then(|file| match file {
-            Some(file) if may_wait => read_on(file, from.at, count, &mut self.piece),
-            Some(file) => read_cached(&file, from.at, count, &mut self.piece),
+            Some(file) if may_wait => read_on(&file, from.at, room),
+            Some(file) => read_cached(&file, from.at, room),
             None => Ok(0),
         });
         match read {
             Ok(0) => Err(self.changed()),
-            Ok(read) => Ok(Some(read as u64)),
+            Ok(read) => Ok(Some(read)),
             Err(cause) if !may_wait && open::is_wait(&cause) => Ok(None),
             Err(cause) if is_gone(&cause) => Err(self.changed()),
-            Err(cause) => Err(StoreError::file(&self.real_directory.join(OsStr::from_bytes(&path)), &cause)),
+            Err(cause) => Err(StoreError::file(&self.from.directory.join(OsStr::from_bytes(&path)), &cause)),
         }
     }
 
     fn look(&self) -> Result<(), StoreError> {
         match self.seen {
-            Some(_) if Sighting::of(&self.real_directory, &self.path) != self.seen => Err(self.changed()),
+            Some(_) if Sighting::of(&self.from.directory, &self.path) != self.seen => Err(self.changed()),
             _ => Ok(()),
         }
     }
@@ -180,21 +206,23 @@ impl Reader {
     }
 }
 
-fn read_on(mut file: File, at: u64, count: u64, piece: &mut Vec<u8>) -> io::Result<usize> {
-    if at > 0 {
-        file.seek(SeekFrom::Start(at))?;
+/// Reads what there is, from `at` on, until the room is full.
+fn read_on(file: &File, at: u64, room: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < room.len() {
+        match file.read_at(&mut room[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
     }
-    file.take(count).read_to_end(piece)
+    Ok(filled)
 }
 
 /// Reads what is in memory.
-fn read_cached(file: &File, at: u64, count: u64, piece: &mut Vec<u8>) -> io::Result<usize> {
-    let before = piece.len();
-    piece.resize(before + usize::try_from(count).map_err(io::Error::other)?, 0);
-    let room = &mut [IoSliceMut::new(&mut piece[before..])];
-    let read = rustix::io::preadv2(file, room, at, ReadWriteFlags::NOWAIT);
-    piece.truncate(before + read.unwrap_or_default());
-    Ok(read?)
+fn read_cached(file: &File, at: u64, room: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::io::preadv2(file, &mut [IoSliceMut::new(room)], at, ReadWriteFlags::NOWAIT)?)
 }
 
 /// Whether what was there has gone, or has become something that is not opened.

@@ -9,13 +9,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use harmonia_protocol::HashPart;
 use harmonia_protocol::nar::Layout;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
+use super::Kept;
+use super::open::Modified;
 use super::reader::Reader;
 use crate::fairness::Permit;
 use crate::store::StoreError;
+use crate::store::sighting::Sighting;
 
 type Piece = Result<Bytes, StoreError>;
 type Turn = Pin<Box<dyn Future<Output = (Box<Reader>, Option<OwnedSemaphorePermit>)> + Send + Sync>>;
@@ -26,6 +30,9 @@ pub(in crate::store) struct FileStream {
     /// Where it is, for messages.
     place: PathBuf,
     layout: Arc<Layout>,
+    modified: Modified,
+    /// Where the index is kept, and of which path.
+    kept: (Arc<Kept>, HashPart),
     /// What each piece that is read takes a permit of.
     reads: Arc<Semaphore>,
     /// What it takes of the memory for all.
@@ -46,11 +53,24 @@ impl FileStream {
     pub(super) fn new(
         reader: Reader,
         place: PathBuf,
-        layout: Arc<Layout>,
+        (layout, modified): (Arc<Layout>, Modified),
+        kept: (Arc<Kept>, HashPart),
         reads: Arc<Semaphore>,
         memory: Permit,
     ) -> Self {
-        Self { work: Work::Idle(Box::new(reader)), place, layout, reads, memory }
+        Self { work: Work::Idle(Box::new(reader)), place, layout, modified, kept, reads, memory }
+    }
+
+    /// Before anything is read: the bytes are not hashed, so the path must look like that while they are read.
+    pub(in crate::store) fn hold_to(&mut self, seen: Sighting) {
+        if let Work::Idle(reader) = &mut self.work {
+            reader.hold_to(seen);
+        }
+    }
+
+    /// When the file was modified that was modified last: none is sent that was since.
+    pub(in crate::store) const fn modified(&self) -> Modified {
+        self.modified
     }
 
     /// The index of the whole NAR.
@@ -78,6 +98,16 @@ impl FileStream {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
+        let polled = self.poll_piece(context);
+        if let Poll::Ready(Err(_)) = &polled {
+            // What is not as it was indexed is to be looked at anew.
+            let (kept, hash) = &self.kept;
+            kept.forget(hash);
+        }
+        polled
+    }
+
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StoreError>> {
         loop {
             match std::mem::replace(&mut self.work, Work::Done) {
                 Work::Done => return Poll::Ready(Ok(None)),

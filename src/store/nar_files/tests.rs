@@ -52,8 +52,15 @@ impl Tree {
     }
 
     fn reader(&self, index: Index, bytes: Range<u64>, is_proven: bool) -> Reader {
-        let seen = Sighting::of(self.store.path(), &self.path).filter(|_| is_proven);
-        Reader::new(self.store.path().into(), self.path.clone(), seen, Arc::new(index.layout), bytes)
+        let directory = self.store.path().to_path_buf();
+        let store = open_configured(&directory).unwrap().unwrap();
+        let place = Arc::new(Place { directory, store, pieces: FreePieces::new(PIECE + SLACK) });
+        let Index { layout, modified, .. } = index;
+        let mut reader = Reader::new(place, self.path.clone(), Arc::new(layout), modified, bytes);
+        if is_proven {
+            reader.hold_to(Sighting::of(self.store.path(), &self.path).unwrap());
+        }
+        reader
     }
 }
 
@@ -178,7 +185,7 @@ fn only_files_of_the_part_are_read() {
     }
     assert_eq!(read(tree.reader(index, at..at + 6, false)).unwrap(), b"wanted");
     let gone = nar.windows(4).position(|bytes| bytes == b"gone").unwrap() as u64;
-    let index = Index { layout: Layout::of(&nar).unwrap(), nar_size: nar.len() as u64 };
+    let index = Index { layout: Layout::of(&nar).unwrap(), nar_size: nar.len() as u64, modified: Modified::NEVER };
     assert!(matches!(read(tree.reader(index, gone..gone + 1, false)), Err(StoreError::Changed(_))));
 }
 

@@ -1,0 +1,56 @@
+//! The indexes that are kept in memory.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use harmonia_protocol::HashPart;
+use harmonia_protocol::nar::Layout;
+
+use super::open::Modified;
+use crate::bounded::Bounded;
+use crate::store::proven::Claim;
+use crate::store::sighting::Sighting;
+
+/// For all of them, in bytes: those of three thousand paths of two hundred files.
+const MAX_BYTES: usize = 32 << 20;
+
+/// Indexes of paths as they looked then.
+#[derive(Debug)]
+pub(super) struct Kept(Mutex<Bounded<HashPart, Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    seen: Sighting,
+    nar_size: u64,
+    layout: Arc<Layout>,
+    modified: Modified,
+}
+
+impl Kept {
+    /// None yet.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Bounded::new(MAX_BYTES))))
+    }
+
+    /// The index that was made of the path as it looks, and when the last of its files had been modified.
+    pub(super) fn find(&self, claim: &Claim, seen: Sighting) -> Option<(Arc<Layout>, Modified)> {
+        let mut entries = self.locked();
+        let entry = entries.find(&claim.path.hash_part())?;
+        let holds = entry.seen == seen && entry.nar_size == claim.nar_size;
+        holds.then(|| (Arc::clone(&entry.layout), entry.modified))
+    }
+
+    /// Keeps the index of a path that looks so.
+    pub(super) fn add(&self, claim: &Claim, seen: Sighting, layout: &Arc<Layout>, modified: Modified) {
+        let entry = Entry { seen, nar_size: claim.nar_size, layout: Arc::clone(layout), modified };
+        self.locked().insert(claim.path.hash_part(), entry, layout.weight());
+    }
+
+    /// The path is not as it was indexed.
+    pub(super) fn forget(&self, hash: &HashPart) {
+        self.locked().remove(hash);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Bounded<HashPart, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
