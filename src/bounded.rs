@@ -64,6 +64,15 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
         self.place(key).map(|place| &self.slots[place].value)
     }
 
+    /// Up to `count` values that are not at the places from `end` on, without a use, and where the next ones end; nothing
+    /// after the first places. Who looks through all of them so, from [`Self::len`] on, misses none that stays, whatever is put
+    /// in and taken out in between.
+    pub fn before(&self, end: usize, count: usize) -> (impl Iterator<Item = &V>, usize) {
+        let end = end.min(self.slots.len());
+        let first = end.saturating_sub(count);
+        (self.slots[first..end].iter().map(|slot| &slot.value), first)
+    }
+
     /// The value of this key, which is used thereby.
     pub fn find(&mut self, key: &K) -> Option<&mut V> {
         let place = self.place(key)?;
@@ -183,6 +192,26 @@ mod tests {
         let mut none = Bounded::new(0);
         none.insert(1_u8, 1_u8, 0);
         assert!(none.is_empty() && none.bytes() == 0);
+    }
+
+    #[test]
+    fn who_looks_through_all_misses_none_that_stays() {
+        let mut map = Bounded::new(usize::MAX);
+        for key in 0..100_u8 {
+            map.insert(key, key, 0);
+        }
+        let (mut seen, mut end) = (std::collections::BTreeSet::new(), usize::MAX);
+        let mut removed = 0;
+        while end > 0 {
+            let (values, first) = map.before(end, 7);
+            seen.extend(values.copied());
+            end = first;
+            // The last one comes in its place.
+            map.remove(&removed);
+            map.insert(100 + removed, 0, 0);
+            removed += 1;
+        }
+        assert!((removed..100).all(|key| seen.contains(&key)), "{seen:?}");
     }
 
     proptest! {

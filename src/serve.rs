@@ -163,7 +163,7 @@ fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
     supervise("memory", memory::give_back);
     supervise_with(app, "watchdog", notify::watchdog);
     supervise_with(app, "status", notify::status);
-    supervise_with(app, "indexes", |app| async move { app.store().make_indexes().await });
+    supervise_with(app, "index", |app| async move { app.store().make_index().await });
     supervise_with(app, "paths held back", |app| async move { app.store().watch_held_back().await });
     supervise_with(app, "narinfos ahead", |app| async move { app.sign_ahead().await });
 }

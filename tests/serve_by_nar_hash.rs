@@ -1,9 +1,7 @@
-//! `/serve/<nar hash>/`: the same files as by the path's own hash part, found by what the daemon says of all paths.
+//! `/serve/<nar hash>/`: the same files as by the path's own hash part, found among the paths that are known.
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::thread;
 
 use crate::support::content::hash_part;
 use crate::support::daemon::Daemon;
@@ -14,7 +12,7 @@ use crate::support::scratch;
 use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
-use crate::support::wire::{LAST, Wire};
+use crate::support::wire::Wire;
 
 /// The NAR of nothing.
 const UNKNOWN: &str = "0000000000000000000000000000000000000000000000000000";
@@ -63,7 +61,6 @@ fn every_release_has_its_files_found_by_their_nar_too() {
         assert_eq!((redirect.status, redirect.header("location")), (301, Some(&*location)));
         let miss = http.get(&format!("/serve/{UNKNOWN}/"));
         assert_eq!((miss.status, miss.header("cache-control")), (404, Some("no-store")));
-        harmonia.logged("indexed the nar hashes of ");
     }
 }
 
@@ -104,7 +101,7 @@ impl Scripted {
     fn new(script: impl FnOnce(&StoreItem) -> Script) -> Self {
         let (item, real) = (StoreItem::file(b"a"), scratch::fresh_dir());
         let daemon = ScriptedDaemon::start(script(&item));
-        let config = format!("{}real_nix_store = \"{}\"\n", daemon.config_without_cache(), real.display());
+        let config = format!("{}real_nix_store = \"{}\"\n", daemon.config(), real.display());
         let harmonia = Harmonia::start(&config);
         let store = Self { item, real, daemon, harmonia };
         store.write("a");
@@ -122,130 +119,74 @@ impl Scripted {
         self.harmonia.http().get(&format!("/serve/{}", item.nar_hash_in_nix32()))
     }
 
-    fn miss(&self) -> u16 {
-        self.harmonia.http().get(&format!("/serve/{UNKNOWN}")).status
-    }
-
-    fn asked(&self, question: &Question) -> usize {
-        self.daemon.seen().asked.iter().filter(|asked| *asked == question).count()
+    fn learn(&self, item: &StoreItem) {
+        assert_eq!(self.harmonia.http().get(&item.narinfo_url()).status, 200);
     }
 }
 
 #[test]
-fn a_path_is_asked_about_again_only_when_it_looks_otherwise() {
+fn a_nar_of_no_known_path_is_404_and_nothing_is_asked() {
     let store = Scripted::new(StoreItem::script);
-    let info = Question::PathInfo(store.item.path.clone());
-    for scan in 1.. {
-        assert_eq!(store.miss(), 404);
-        if store.asked(&Question::AllPaths) < scan {
-            break;
-        }
-        assert!(scan < 10, "it scans for every miss");
-    }
-    assert_eq!(store.asked(&info), 1);
-    // A path of the same name that holds something else by now.
+    let miss = store.get(&store.item);
+    assert_eq!((miss.status, miss.header("cache-control")), (404, Some("no-store")));
+    assert_eq!(store.daemon.seen().asked, []);
+    store.learn(&store.item);
+    assert_eq!((store.get(&store.item).status, store.get(&store.item).text()), (200, "a"));
+    assert!(!store.daemon.seen().asked.contains(&Question::AllPaths));
+}
+
+#[test]
+fn a_path_that_has_another_nar_by_now_has_its_files_under_that_alone() {
+    let store = Scripted::new(StoreItem::script);
+    store.learn(&store.item);
     let mut other = StoreItem::file(b"another");
     other.path = store.item.path.clone();
     store.daemon.play(other.script());
     store.write("another");
-    assert_eq!((store.get(&store.item).status, store.get(&other).text()), (404, "another"));
-}
-
-#[test]
-fn a_daemon_that_errs_makes_a_miss_502_and_no_404() {
-    let fails = |failing: fn(&Question) -> bool| {
-        move |item: &StoreItem| {
-            let item = item.clone();
-            Script::answering(move |question| match question {
-                question if failing(question) => Wire::new().error("database is locked").into(),
-                question => item.answer(question),
-            })
-        }
-    };
-    for failing in [
-        |question: &Question| *question == Question::AllPaths,
-        |question: &Question| matches!(question, Question::PathInfo(path) if path.ends_with("-scripted")),
-    ] {
-        let store = Scripted::new(fails(failing));
-        let response = store.get(&store.item);
-        assert_eq!((response.status, response.body.len()), (502, 0));
-        store.daemon.play(store.item.script());
-        assert_eq!((store.get(&store.item).status, store.miss()), (200, 404));
-    }
-}
-
-#[test]
-fn a_path_that_goes_while_it_is_asked_about_is_404() {
-    let store = Scripted::new(|item| {
-        let item = item.clone();
-        Script::answering(move |question| match question {
-            Question::PathInfo(_) => Wire::new().number(LAST).number(0).into(),
-            question => item.answer(question),
-        })
-    });
     assert_eq!(store.get(&store.item).status, 404);
-    // And when it comes back as it was, it is asked about.
+    assert_eq!(store.get(&other).text(), "another");
+}
+
+#[test]
+fn a_daemon_that_errs_makes_it_503_and_no_404() {
+    let store = Scripted::new(StoreItem::script);
+    store.learn(&store.item);
+    // What is known does not hold any more.
+    store.write("replaced");
+    store.daemon.play(Script::answering(|_| Wire::new().error("database is locked").into()));
+    assert!((500..600).contains(&store.get(&store.item).status));
     store.daemon.play(store.item.script());
-    fs::write(store.real.join("the store has changed"), "").unwrap();
     assert_eq!(store.get(&store.item).status, 200);
 }
 
 #[test]
-fn the_questions_hold_up_no_other_request() {
-    let gate = Arc::new(Mutex::new(()));
-    let (shut, entrance) = (gate.lock().unwrap(), Arc::clone(&gate));
-    let store = Scripted::new(|item| {
-        let item = item.clone();
-        Script::answering(move |question| {
-            if *question == Question::PathInfo(item.path.clone()) {
-                drop(entrance.lock());
-            }
-            item.answer(question)
-        })
-    });
-    let http = store.harmonia.http();
-    let url = format!("/serve/{}", store.item.nar_hash_in_nix32());
-    let asking = thread::spawn(move || http.get(&url).status);
-    store.daemon.wait_until(|seen| seen.asked.contains(&Question::PathInfo(store.item.path.clone())));
-    assert_eq!(http.get(&format!("/{}.narinfo", "1".repeat(32))).status, 404);
-    assert!(!asking.is_finished());
-    drop(shut);
-    assert_eq!(asking.join().unwrap(), 200);
-}
-
-#[test]
-fn paths_that_are_not_served_hide_none_that_might_be() {
-    for (copies, status) in [(2, 404), (64, 503)] {
-        let items: Vec<_> = (0..copies)
-            .map(|n| StoreItem { path: format!("/nix/store/{n:032}-untrusted"), ..StoreItem::file(b"a") })
-            .collect();
-        let real = scratch::fresh_dir();
-        for item in &items {
-            fs::write(real.join(item.path.strip_prefix("/nix/store/").unwrap()), "a").unwrap();
-        }
-        let paths: Vec<_> = items.iter().map(|item| item.path.clone()).collect();
-        let url = format!("/serve/{}", items[0].nar_hash_in_nix32());
-        let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-            let of = |path: &str| items.iter().find(|item| item.path == *path || item.hash_part() == path);
-            match question {
-                Question::AllPaths => Wire::new().number(LAST).strings(&paths).into(),
-                Question::PathFromHashPart(about) | Question::PathInfo(about) => of(about).unwrap().answer(question),
-                _ => panic!("asked {question:?}"),
-            }
-        }));
-        let harmonia = Harmonia::start(&format!(
-            "{}real_nix_store = {real:?}\nsign_key_paths = [{:?}]\nsign = \"trusted\"\nserve_untrusted = false\n",
-            daemon.config(),
-            keys::OURS.secret
-        ));
-        assert_eq!(harmonia.http().get(&url).status, status, "{copies} copies");
+fn paths_that_are_not_served_hide_none_that_is() {
+    let path = |n: usize| format!("/nix/store/{n:032}-untrusted");
+    let items: Vec<_> = (0..100).map(|n| StoreItem { path: path(n), ..StoreItem::file(b"a") }).collect();
+    // One of them was built here.
+    let built = items[50].clone();
+    let real = scratch::fresh_dir();
+    for item in &items {
+        fs::write(real.join(item.path.strip_prefix("/nix/store/").unwrap()), "a").unwrap();
     }
-}
-
-#[test]
-fn where_the_store_is_not_visible_nothing_is_found_and_nothing_asked() {
-    let store = Scripted::new(StoreItem::script);
-    fs::remove_dir_all(&store.real).unwrap();
-    assert_eq!(store.get(&store.item).status, 404);
-    assert_eq!(store.asked(&Question::AllPaths), 0);
+    let all = items.clone();
+    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
+        let of = |path: &str| all.iter().find(|item| item.path == *path || item.hash_part() == path).unwrap();
+        match question {
+            Question::PathInfo(about) if *about == built.path => built.info_reply_of_built().into(),
+            Question::PathFromHashPart(about) | Question::PathInfo(about) => of(about).answer(question),
+            _ => panic!("asked {question:?}"),
+        }
+    }));
+    let harmonia = Harmonia::start(&format!(
+        "{}real_nix_store = {real:?}\nsign_key_paths = [{:?}]\nsign = \"trusted\"\nserve_untrusted = false\n",
+        daemon.config(),
+        keys::OURS.secret
+    ));
+    let http = harmonia.http();
+    let url = format!("/serve/{}", items[0].nar_hash_in_nix32());
+    for (number, item) in items.iter().enumerate() {
+        assert_eq!(http.get(&item.narinfo_url()).status, if number == 50 { 200 } else { 404 });
+    }
+    assert_eq!(http.get(&url).text(), "a");
 }

@@ -19,9 +19,7 @@ mod lease;
 mod nar;
 mod nar_events;
 mod nar_files;
-mod nar_hashes;
 mod nars;
-mod path_index;
 mod pool;
 mod proven;
 mod realisation;
@@ -64,12 +62,12 @@ pub use verdict::Verdict;
 use crate::client::Client;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use debug_info::DebugInfoIndex;
 use dial::Dialer;
 use held_back::HeldBack;
 use info_cache::InfoCache;
 use lease::{Held, Lease};
 use nars::Nars;
-use path_index::PathIndex;
 use pool::Pool;
 use realisation::Realisations;
 
@@ -97,8 +95,7 @@ pub struct Store {
     realisations: Realisations,
     /// Ways through the store's files that are looked for at one time, up to 128 descriptors each.
     walks: Semaphore,
-    debug_info: PathIndex<BuildId>,
-    nar_hashes: PathIndex<NarHash>,
+    debug_info: DebugInfoIndex,
 }
 
 impl Store {
@@ -117,7 +114,7 @@ impl Store {
         let nars =
             Nars::new(config, &real_directory, Arc::clone(&pool), Arc::clone(&infos), Arc::clone(&held_back), metrics);
         let lease = config.gc_lease.map(|length| Lease::new(length, &pool, &infos, metrics));
-        let (debug_info, nar_hashes) = (PathIndex::new(), PathIndex::new());
+        let debug_info = DebugInfoIndex::new();
         let (realisations, walks) = (Realisations::new(), Semaphore::new(WALKS));
         Ok(Self {
             directory,
@@ -131,7 +128,6 @@ impl Store {
             realisations,
             walks,
             debug_info,
-            nar_hashes,
         })
     }
 
@@ -284,7 +280,7 @@ impl Store {
     }
 
     /// A valid path that has the debug info of this build as [`BuildId::member`] and is `wanted`; `None` if there is none,
-    /// or if the store is not visible here. To be answered, [`Self::make_indexes`] has to run.
+    /// or if the store is not visible here. To be answered, [`Self::make_index`] has to run.
     pub async fn debug_info(
         &self,
         id: &BuildId,
@@ -294,19 +290,31 @@ impl Store {
         self.debug_info.find(self, id, wanted, client).await
     }
 
-    /// A valid path whose NAR has this hash, on the same terms.
+    /// A valid path that is known, whose NAR has this hash, and that is `wanted`; `None` if there is none. The daemon cannot
+    /// be asked for one, but whoever knows the hash of a NAR has it from a narinfo.
     pub async fn path_of_nar(
         &self,
         hash: &NarHash,
         wanted: impl Fn(&ValidPath) -> bool,
         client: Client,
     ) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        self.nar_hashes.find(self, hash, wanted, client).await
+        let known = {
+            // It is never closed.
+            let _walk = self.walks.acquire().await;
+            tokio::task::block_in_place(|| self.infos.with_nar(hash, &wanted))
+        };
+        for path in known {
+            let valid = self.valid_path(path, client).await?;
+            if let Some(valid) = valid.filter(|valid| valid.info.nar_hash == *hash && wanted(valid)) {
+                return Ok(Some(valid));
+            }
+        }
+        Ok(None)
     }
 
-    /// Looks through the store whenever a question needs it, without an end.
-    pub async fn make_indexes(&self) {
-        tokio::join!(self.debug_info.scan_when_wanted(self), self.nar_hashes.scan_when_wanted(self));
+    /// Looks through the store for debug info whenever a question needs it, without an end.
+    pub async fn make_index(&self) {
+        self.debug_info.scan_when_wanted(self).await;
     }
 
     /// Does what blocks on the store's files, of which it is given the directory.

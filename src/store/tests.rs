@@ -187,7 +187,7 @@ async fn a_question_for_debug_info_does_not_wait_for_a_long_scan_and_is_no_miss(
     let asking = async {
         tokio::select! {
             found = store.debug_info(&id, |_| true, Client::Server) => found,
-            () = store.make_indexes() => panic!("it has no end"),
+            () = store.make_index() => panic!("it has no end"),
         }
     };
     assert!(matches!(asking.await, Err(StoreError::NotIndexed { .. })));

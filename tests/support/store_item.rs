@@ -87,7 +87,16 @@ impl StoreItem {
 
     /// The reply to a question about its info.
     pub(crate) fn info_reply(&self) -> Wire {
-        let (valid, registration_time, ultimate) = (1, 1_700_000_000, 0);
+        self.info_reply_with(0)
+    }
+
+    /// The same of a path that was built where the daemon is.
+    pub(crate) fn info_reply_of_built(&self) -> Wire {
+        self.info_reply_with(1)
+    }
+
+    fn info_reply_with(&self, ultimate: u64) -> Wire {
+        let (valid, registration_time) = (1, 1_700_000_000);
         Wire::new()
             .number(LAST)
             .number(valid)

@@ -14,15 +14,15 @@ use rustix::fs::{AtFlags, Dir, FileType};
 use rustix::io::Errno;
 
 use super::super::StoreError;
-use super::super::path_index::Keys;
 use super::super::regular_file::{open_configured, open_directory};
 use super::BuildId;
+use super::Found;
 
 /// Entries that are looked at of one path. The debug info of a kernel with all of its modules is a tenth of that.
 const MAX_ENTRIES: usize = 65_536;
 
 /// The builds whose debug info each of the paths has.
-pub(super) fn build_ids(directory: &Path, paths: &[StorePath]) -> Result<Keys<BuildId>, StoreError> {
+pub(super) fn build_ids(directory: &Path, paths: &[StorePath]) -> Result<Found, StoreError> {
     let store = open_configured(directory).map_err(|cause| StoreError::file(directory, &cause))?;
     let build_ids = |path: &StorePath| match &store {
         Some(store) => of_path(store, path, MAX_ENTRIES).map(Some).map_err(|cause| failed(directory, path, &cause)),

@@ -2,35 +2,36 @@
 //! hook for separate debug info leaves it, and as Nix indexes it when it copies to a cache (`src/libstore/
 //! binary-cache-store.cc`, `index-debug-info`).
 //!
-//! The daemon knows nothing of it, so it is an index of valid paths ([`super::path_index`]), by what is in their files.
+//! The daemon knows nothing of it, so there is an index of valid paths by what is in their files.
 
 mod build_id;
 mod files;
+mod index;
 #[cfg(test)]
 mod tests;
 
 use harmonia_protocol::StorePath;
 
 pub use build_id::{BuildId, InvalidBuildId};
+pub(super) use index::DebugInfoIndex;
 
-use super::path_index::{Key, Keys};
 use super::{Store, StoreError, ValidPath};
 
-impl Key for BuildId {
-    const WHAT: &'static str = "debug info";
+/// Build ids of each of some paths, or why they cannot be known; `None` for a path that is not there any more.
+type Found = Vec<Result<Option<Vec<BuildId>>, StoreError>>;
 
-    /// A derivation is a file.
-    fn may_be_of(path: &StorePath) -> bool {
-        !path.is_derivation()
-    }
+/// Whether such a path can have any: a derivation is a file.
+fn may_have_some(path: &StorePath) -> bool {
+    !path.is_derivation()
+}
 
-    async fn of_paths(store: &Store, paths: Vec<StorePath>) -> Result<Keys<Self>, StoreError> {
-        store.on_disk(move |directory| files::build_ids(directory, &paths)).await
-    }
+/// The build ids of these paths, in their order.
+async fn of_paths(store: &Store, paths: Vec<StorePath>) -> Result<Found, StoreError> {
+    store.on_disk(move |directory| files::build_ids(directory, &paths)).await
+}
 
-    /// Its file is there.
-    async fn is_of(&self, store: &Store, valid: &ValidPath) -> Result<bool, StoreError> {
-        let (path, id) = (valid.path.clone(), self.clone());
-        store.on_disk(move |directory| files::have(directory, &path, &id)).await
-    }
+/// Whether a valid path has the debug info of this build.
+async fn has(store: &Store, valid: &ValidPath, id: &BuildId) -> Result<bool, StoreError> {
+    let (path, id) = (valid.path.clone(), id.clone());
+    store.on_disk(move |directory| files::have(directory, &path, &id)).await
 }

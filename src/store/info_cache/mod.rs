@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::operation::{QueryPathFromHashPart, QueryPathInfo};
 use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::{HashPart, StorePath};
@@ -42,6 +43,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(10);
 /// A question that others asked ahead may end without an answer; it is then asked here.
 const ATTEMPTS: usize = 3;
+/// Known paths that are looked at before others have their turn: a tenth of a millisecond.
+const LOOKED_AT_ONCE: usize = 1024;
+/// Paths of one NAR that are of use: very many have that of an empty directory, and one is enough.
+const MAX_WITH_NAR: usize = 64;
 
 /// The valid path, or that there is none, or why the daemon cannot say.
 pub(super) type Answer = Result<Option<Arc<ValidPath>>, StoreError>;
@@ -58,6 +63,8 @@ pub(super) struct InfoCache {
     ahead: Ahead,
     /// Until when nothing is asked where an old answer would do; something since the daemon last did not answer.
     pause: Mutex<Option<Instant>>,
+    /// Held by whoever looks through all that is known.
+    looking: Mutex<()>,
     metrics: Arc<Metrics>,
 }
 
@@ -107,6 +114,7 @@ impl InfoCache {
             flights: Flights::new(),
             ahead: Ahead::new(max_bytes),
             pause: Mutex::default(),
+            looking: Mutex::default(),
             metrics,
         })
     }
@@ -152,6 +160,26 @@ impl InfoCache {
         if known.peek(&hash).is_some_and(|known| std::ptr::eq(&raw const *known.valid, valid)) {
             known.reweigh(&hash, valid.weight());
         }
+    }
+
+    /// Known paths that are `wanted` and whose NAR has this hash, [`MAX_WITH_NAR`] or a few more at the most. Looks at all that
+    /// are known, a few at a time, since others wait meanwhile.
+    pub(super) fn with_nar(&self, nar_hash: &NarHash, wanted: impl Fn(&ValidPath) -> bool) -> Vec<HashPart> {
+        let (mut found, mut end) = (Vec::new(), usize::MAX);
+        // One at a time, however many ask.
+        let _looking = locked(&self.looking);
+        while end > 0 && found.len() < MAX_WITH_NAR {
+            let with_it: Vec<_> = {
+                let known = self.known();
+                let (values, first) = known.before(end, LOOKED_AT_ONCE);
+                end = first;
+                let valid = values.map(|known| &known.valid);
+                valid.filter(|valid| valid.info.nar_hash == *nar_hash).map(Arc::clone).collect()
+            };
+            found.extend(with_it.iter().filter(|valid| wanted(valid)).map(|valid| valid.path.hash_part()));
+            std::thread::yield_now();
+        }
+        found
     }
 
     /// Enters how much is known.

@@ -1,6 +1,6 @@
-//! Valid paths by what the daemon cannot be asked for: whose debug info they have, or their NAR's hash.
+//! Valid paths by the builds whose debug info they have, which the daemon cannot be asked for.
 //!
-//! Such an index is made of all valid paths, where the store is visible here. Most caches are never asked, so the first
+//! The index is made of all valid paths, where the store is visible here. Most caches are never asked, so the first
 //! question begins the first scan, and later ones happen only where a key is not in the index and the store may have
 //! changed. One task scans, in small steps, and looks only into paths that look otherwise than before. Clients remember
 //! a miss, so one is told from "not known":
@@ -16,7 +16,6 @@ mod entries;
 mod scans;
 
 use std::collections::HashSet;
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -25,8 +24,9 @@ use harmonia_protocol::operation::QueryAllValidPaths;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Store, StoreError, ValidPath};
+use super::{BuildId, has, may_have_some, of_paths};
 use crate::client::Client;
+use crate::store::{Store, StoreError, ValidPath};
 use changes::Changed;
 use entries::{Entries, Full, MAX_CANDIDATES, Seen};
 use scans::{Scan, Scans};
@@ -39,49 +39,33 @@ const LEAST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Paths that are looked at in one step. Shutting down waits for the end of a step.
 const STEP: usize = 256;
-/// Keys in an index, up to 350 bytes each with what was seen of their paths: the debug info of fifty kernels with all of
-/// their modules, or a store of as many paths.
+/// Build ids in an index, up to 350 bytes each with what was seen of their paths: those of fifty kernels with all of their
+/// modules.
 const MAX_KEYS: usize = 500_000;
-
-/// The keys of each of some paths, or why they cannot be known; `None` for a path that is not there any more.
-pub(super) type Keys<K> = Vec<Result<Option<Vec<K>>, StoreError>>;
-
-/// What an index finds paths by.
-pub(super) trait Key: Ord + Clone + Debug + Send + Sync + 'static {
-    /// What it is an index of, for messages.
-    const WHAT: &'static str;
-
-    /// Whether such a path can have keys.
-    fn may_be_of(path: &StorePath) -> bool;
-
-    /// The keys of these paths, in their order.
-    fn of_paths(store: &Store, paths: Vec<StorePath>) -> impl Future<Output = Result<Keys<Self>, StoreError>> + Send;
-
-    /// Whether a valid path has it.
-    fn is_of(&self, store: &Store, valid: &ValidPath) -> impl Future<Output = Result<bool, StoreError>> + Send;
-}
+/// What it is an index of, for messages.
+const WHAT: &str = "debug info";
 
 /// An index of valid paths.
 #[derive(Debug)]
-pub(super) struct PathIndex<K> {
-    entries: Entries<K>,
+pub(in crate::store) struct DebugInfoIndex {
+    entries: Entries,
     wanted: Notify,
     scans: watch::Sender<Scans>,
 }
 
-impl<K: Key> PathIndex<K> {
+impl DebugInfoIndex {
     /// An index of a store of which nothing is known yet.
-    pub(super) fn new() -> Self {
+    pub(in crate::store) fn new() -> Self {
         let (scans, _) = watch::channel(Scans::default());
         Self { entries: Entries::new(MAX_KEYS), wanted: Notify::new(), scans }
     }
 
     /// A valid path that has this key and is `wanted`; `None` if there is none, or if the store's files are not visible
     /// here. A dropped future leaves a scan that it asked for to go on.
-    pub(super) async fn find(
+    pub(in crate::store) async fn find(
         &self,
         store: &Store,
-        key: &K,
+        id: &BuildId,
         wanted: impl Fn(&ValidPath) -> bool,
         client: Client,
     ) -> Result<Option<Arc<ValidPath>>, StoreError> {
@@ -93,17 +77,17 @@ impl<K: Key> PathIndex<K> {
             // Before the index is looked at, which has what was found by then.
             let now = scans.borrow_and_update().clone();
             let verdict = now.verdict(begun, changed, Instant::now());
-            let candidates = self.entries.candidates(key);
+            let candidates = self.entries.candidates(id);
             for hash in &candidates {
                 let Some(valid) = store.valid_path(*hash, client).await? else { continue };
                 // A path of the same name can have come in its place.
-                if wanted(&valid) && key.is_of(store, &valid).await? {
+                if wanted(&valid) && has(store, &valid, id).await? {
                     return Ok(Some(valid));
                 }
             }
             match verdict {
                 Some(Ok(())) if candidates.len() == MAX_CANDIDATES => {
-                    return Err(StoreError::TooManyPaths { what: K::WHAT, max: MAX_CANDIDATES });
+                    return Err(StoreError::TooManyPaths { what: WHAT, max: MAX_CANDIDATES });
                 }
                 Some(Ok(())) => return Ok(None),
                 Some(Err(error)) => return Err(error),
@@ -112,14 +96,14 @@ impl<K: Key> PathIndex<K> {
                 None => self.wanted.notify_one(),
             }
             if timeout_at(deadline, scans.changed()).await.is_err() {
-                return Err(StoreError::NotIndexed { what: K::WHAT, seconds: PATIENCE.as_secs() });
+                return Err(StoreError::NotIndexed { what: WHAT, seconds: PATIENCE.as_secs() });
             }
         }
     }
 
     /// Scans whenever that is wanted, with pauses. Begun once more after a panic, it knows nothing of earlier scans: what
     /// they found is not used, and those who wait for the end of the last one begin another.
-    pub(super) async fn scan_when_wanted(&self, store: &Store) {
+    pub(in crate::store) async fn scan_when_wanted(&self, store: &Store) {
         self.entries.clear();
         self.scans.send_modify(|scans| (scans.ended, scans.last) = (scans.begun, None));
         let mut seen = Seen::new();
@@ -133,7 +117,7 @@ impl<K: Key> PathIndex<K> {
             let began = Instant::now();
             let result = self.scan(store, &mut seen).await;
             let took = began.elapsed();
-            let (what, paths, keys) = (K::WHAT, seen.len(), self.entries.len());
+            let (what, paths, keys) = (WHAT, seen.len(), self.entries.len());
             let line = format!("indexed the {what} of {paths} store paths: {keys} found, in {took:.1?}");
             match &result {
                 Ok(_) if self.scans.borrow().last.is_none() => tracing::info!("{line}"),
@@ -149,14 +133,14 @@ impl<K: Key> PathIndex<K> {
     }
 
     /// Looks into all valid paths that are not as they were `seen`, and goes on past those that fail.
-    async fn scan(&self, store: &Store, seen: &mut Seen<K>) -> Result<Option<Changed>, StoreError> {
+    async fn scan(&self, store: &Store, seen: &mut Seen) -> Result<Option<Changed>, StoreError> {
         // First: what changes from now on is for the next scan.
         let now = SystemTime::now();
         let mut result = Ok(store.on_disk(Changed::of_store).await?.filter(|changed| changed.is_past(now)));
         let mut paths = store.pool.call(Client::Server, &QueryAllValidPaths).await?;
         // A tenth of a second for the largest stores, which requests need not wait for.
         tokio::task::block_in_place(|| {
-            paths.retain(K::may_be_of);
+            paths.retain(may_have_some);
             seen.keep(&self.entries, &paths.iter().map(StorePath::hash_part).collect::<HashSet<_>>());
         });
         for step in paths.chunks(STEP) {
@@ -173,7 +157,7 @@ impl<K: Key> PathIndex<K> {
                 }
             }
             // After when they were changed: a change that comes in between is seen the next time.
-            let keys = K::of_paths(store, new.iter().map(|(path, _)| path.clone()).collect()).await?;
+            let keys = of_paths(store, new.iter().map(|(path, _)| path.clone()).collect()).await?;
             for ((path, changed), keys) in new.into_iter().zip(keys) {
                 let entered = keys.and_then(|keys| self.enter(seen, &path, changed, keys));
                 if let Err(error) = entered {
@@ -186,10 +170,10 @@ impl<K: Key> PathIndex<K> {
 
     fn enter(
         &self,
-        seen: &mut Seen<K>,
+        seen: &mut Seen,
         path: &StorePath,
         changed: Changed,
-        keys: Option<Vec<K>>,
+        keys: Option<Vec<BuildId>>,
     ) -> Result<(), StoreError> {
         let hash = path.hash_part();
         let Some(keys) = keys else {
@@ -197,6 +181,6 @@ impl<K: Key> PathIndex<K> {
             return Ok(());
         };
         let entered = seen.enter(&self.entries, hash, changed, keys);
-        entered.map_err(|Full| StoreError::IndexFull { what: K::WHAT, max: self.entries.max() })
+        entered.map_err(|Full| StoreError::IndexFull { what: WHAT, max: self.entries.max() })
     }
 }

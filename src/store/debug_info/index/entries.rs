@@ -1,4 +1,4 @@
-//! Which store paths have a key.
+//! Which store paths have the debug info of a build.
 //!
 //! The index is a hint: it holds what was seen, and who uses it asks whether it is so still. What was seen of each path
 //! is kept beside it, by the scans alone, so that a scan looks only into what has changed.
@@ -8,32 +8,32 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use harmonia_protocol::HashPart;
 
-use super::Key;
 use super::changes::Changed;
+use crate::store::debug_info::BuildId;
 
 /// Paths that are tried for one key, each by a question of the daemon at worst. Several have the debug info of one build
-/// only where it was reproduced under another name; very many have the NAR of an empty directory, and one is enough.
+/// only where it was reproduced under another name.
 pub(super) const MAX_CANDIDATES: usize = 64;
 
 /// Keys, each with the paths that have it.
 #[derive(Debug)]
-pub(super) struct Entries<K> {
+pub(super) struct Entries {
     max: usize,
-    keys: Mutex<BTreeSet<(K, HashPart)>>,
+    keys: Mutex<BTreeSet<(BuildId, HashPart)>>,
 }
 
 /// There is no room for more.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-impl<K: Key> Entries<K> {
+impl Entries {
     /// None, with room for this many.
     pub(super) const fn new(max: usize) -> Self {
         Self { max, keys: Mutex::new(BTreeSet::new()) }
     }
 
     /// The paths that had it when they were looked at, [`MAX_CANDIDATES`] of them at most.
-    pub(super) fn candidates(&self, key: &K) -> Vec<HashPart> {
+    pub(super) fn candidates(&self, key: &BuildId) -> Vec<HashPart> {
         // The least of all hash parts.
         let least = (key.clone(), HashPart::ZERO);
         let keys = self.keys();
@@ -56,7 +56,7 @@ impl<K: Key> Entries<K> {
         self.keys().clear();
     }
 
-    fn insert(&self, path: HashPart, new: &[K]) -> Result<(), Full> {
+    fn insert(&self, path: HashPart, new: &[BuildId]) -> Result<(), Full> {
         let mut keys = self.keys();
         if keys.len() + new.len() > self.max {
             return Err(Full);
@@ -65,7 +65,7 @@ impl<K: Key> Entries<K> {
         Ok(())
     }
 
-    fn remove(&self, path: HashPart, old: &[K]) {
+    fn remove(&self, path: HashPart, old: &[BuildId]) {
         let mut keys = self.keys();
         for key in old {
             keys.remove(&(key.clone(), path));
@@ -73,24 +73,24 @@ impl<K: Key> Entries<K> {
     }
 
     /// Nothing waits while it holds them: each use is about one key or one path.
-    fn keys(&self) -> MutexGuard<'_, BTreeSet<(K, HashPart)>> {
+    fn keys(&self) -> MutexGuard<'_, BTreeSet<(BuildId, HashPart)>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What the scans so far have seen.
 #[derive(Debug)]
-pub(super) struct Seen<K> {
-    paths: HashMap<HashPart, Path<K>>,
+pub(super) struct Seen {
+    paths: HashMap<HashPart, Path>,
 }
 
 #[derive(Debug)]
-struct Path<K> {
+struct Path {
     changed: Changed,
-    keys: Box<[K]>,
+    keys: Box<[BuildId]>,
 }
 
-impl<K: Key> Seen<K> {
+impl Seen {
     /// Nothing so far.
     pub(super) fn new() -> Self {
         Self { paths: HashMap::new() }
@@ -104,10 +104,10 @@ impl<K: Key> Seen<K> {
     /// Enters what a path has now in place of what it had. If there is no room for that, the path was not seen.
     pub(super) fn enter(
         &mut self,
-        entries: &Entries<K>,
+        entries: &Entries,
         path: HashPart,
         changed: Changed,
-        keys: Vec<K>,
+        keys: Vec<BuildId>,
     ) -> Result<(), Full> {
         self.forget(entries, path);
         entries.insert(path, &keys)?;
@@ -116,14 +116,14 @@ impl<K: Key> Seen<K> {
     }
 
     /// Forgets a path.
-    pub(super) fn forget(&mut self, entries: &Entries<K>, path: HashPart) {
+    pub(super) fn forget(&mut self, entries: &Entries, path: HashPart) {
         if let Some(old) = self.paths.remove(&path) {
             entries.remove(path, &old.keys);
         }
     }
 
     /// Forgets all paths but these.
-    pub(super) fn keep(&mut self, entries: &Entries<K>, paths: &HashSet<HashPart>) {
+    pub(super) fn keep(&mut self, entries: &Entries, paths: &HashSet<HashPart>) {
         self.paths.retain(|path, old| {
             let stays = paths.contains(path);
             if !stays {
@@ -142,7 +142,6 @@ impl<K: Key> Seen<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::BuildId;
 
     fn id(byte: u8) -> BuildId {
         format!("{byte:02x}").repeat(20).parse().unwrap()
