@@ -116,6 +116,8 @@ fn expected(daemon: &Daemon, path: &str, info: &Value) -> BTreeMap<String, Vec<S
         ("StorePath", path.to_owned()),
         ("URL", format!("nar/{}-{}.nar", hash_part(path), nar_hash.strip_prefix("sha256:").unwrap())),
         ("Compression", "none".to_owned()),
+        ("FileHash", nar_hash.clone()),
+        ("FileSize", info["narSize"].to_string()),
         ("NarHash", nar_hash),
         ("NarSize", info["narSize"].to_string()),
         ("References", references.join(" ")),

@@ -10,7 +10,7 @@ use crate::support::footprint::most_memory;
 use crate::support::http::Http;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Question, ScriptedDaemon};
-use crate::support::server::Harmonia;
+use crate::support::server::{Harmonia, compressing};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;
 
@@ -62,7 +62,7 @@ fn long_links(count: usize) -> (StoreItem, ScriptedDaemon, Harmonia) {
         symlink("&".repeat(4095), root.join(n.to_string())).unwrap();
     }
     let daemon = ScriptedDaemon::start(item.script());
-    let config = format!("{}real_nix_store = \"{}\"\nenable_compression = true\n", daemon.config(), store.display());
+    let config = format!("{}real_nix_store = \"{}\"\n{}", daemon.config(), store.display(), compressing());
     let harmonia = Harmonia::start(&config);
     (item, daemon, harmonia)
 }
