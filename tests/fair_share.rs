@@ -160,27 +160,3 @@ fn narinfos_that_one_client_waits_for_leave_others_their_turn() {
     assert!(before <= 2, "{before}");
     drop(kept);
 }
-
-#[test]
-fn connections_beyond_a_clients_bound_wait_for_its_others_and_further_ones_are_closed() {
-    let Store { small, daemon, .. } = store();
-    let harmonia = Harmonia::start(&format!("{}{NO_PROXIES}max_connections_per_client = 4\n", daemon.config()));
-    let (greedy, other) = (harmonia.http().from(GREEDY), harmonia.http().from(OTHER));
-    let mut served = ask_and_do_not_read(greedy, vec!["/version".to_owned(); 4].into_iter(), "");
-    for connection in &mut served {
-        assert_eq!(connection.receive(false).unwrap().status, 200);
-    }
-    let mut waiting = ask_and_do_not_read(greedy, vec!["/version".to_owned(); 2].into_iter(), "");
-    let mut closed = greedy.connect().unwrap();
-    assert!(closed.receive(false).is_err());
-    harmonia.logged("closing connections of a client that has too many");
-    has_all(other, &small, None);
-    let answered = "harmonia_http_requests_total{method=\"GET\",path=\"/version\",status=\"200\"}";
-    assert_eq!(value(&metrics(other), answered), Some(4.0));
-    served.truncate(2);
-    assert!(waiting.iter_mut().all(|connection| connection.receive(false).unwrap().status == 200));
-    // A proxy has as many as it likes.
-    let harmonia = Harmonia::start(&format!("{}max_connections_per_client = 1\n", daemon.config()));
-    let mut many = ask_and_do_not_read(harmonia.http(), vec!["/version".to_owned(); 9].into_iter(), "");
-    assert!(many.iter_mut().all(|connection| connection.receive(false).unwrap().status == 200));
-}

@@ -11,6 +11,9 @@ use socket2::{Domain, Socket, Type};
 /// No answer takes this long; a test that hangs says nothing.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The kernel doubles it, in bytes.
+const NARROW: usize = 16 << 10;
+
 /// A client of one server: each request goes on a connection of its own.
 #[derive(Clone, Copy)]
 pub(crate) struct Http {
@@ -32,6 +35,11 @@ impl Http {
     /// A connection from there.
     pub(crate) fn connect(self) -> io::Result<Connection> {
         Connection::open_from(self.source, self.address)
+    }
+
+    /// A connection that takes little ahead of what is read of it.
+    pub(crate) fn connect_narrow(self) -> io::Result<Connection> {
+        Connection::open_with(self.source, self.address, |socket| socket.set_recv_buffer_size(NARROW))
     }
 
     /// GET; panics unless a complete response comes.
@@ -107,7 +115,16 @@ impl Connection {
     }
 
     fn open_from(source: Option<IpAddr>, address: SocketAddr) -> io::Result<Self> {
+        Self::open_with(source, address, |_| Ok(()))
+    }
+
+    fn open_with(
+        source: Option<IpAddr>,
+        address: SocketAddr,
+        set: impl FnOnce(&Socket) -> io::Result<()>,
+    ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        set(&socket)?;
         if let Some(source) = source {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
@@ -121,6 +138,15 @@ impl Connection {
 
     pub(crate) fn send(&mut self, raw: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(raw)
+    }
+
+    /// Reads so many bytes of what comes, as they are; fewer at the end of the connection.
+    pub(crate) fn read(&mut self, bytes: u64) -> io::Result<Vec<u8>> {
+        let mut read = Vec::new();
+        match self.stream.by_ref().take(bytes).read_to_end(&mut read) {
+            Err(error) if !is_cut(&error) => Err(error),
+            _ => Ok(read),
+        }
     }
 
     /// Says that nothing more comes, while answers may.

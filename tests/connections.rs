@@ -1,0 +1,141 @@
+//! More connections than may be: those that come wait, and those that are not used make room for them.
+
+use std::thread;
+
+use crate::support::client::Client;
+use crate::support::http::{Connection, Http};
+use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, frame, get};
+use crate::support::metrics::{await_value, metrics, value};
+use crate::support::release::Release;
+use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+
+const OTHER: [u8; 4] = [127, 0, 0, 3];
+const RECLAIMED: &str = "harmonia_reclaimed_total{what=\"connection\"}";
+
+/// As many paths as are asked for, all of which hold the same.
+fn daemon() -> ScriptedDaemon {
+    let item = StoreItem::file(b"small");
+    ScriptedDaemon::start(Script::answering(move |question| {
+        let path = match question {
+            Question::PathFromHashPart(hash) => format!("/nix/store/{hash}-item"),
+            Question::PathInfo(path) | Question::Nar(path) => path.clone(),
+            other => panic!("asked {other:?}"),
+        };
+        StoreItem { path, ..item.clone() }.answer(question)
+    }))
+}
+
+/// The full path of this number.
+fn path(number: usize) -> String {
+    format!("/nix/store/{number:032}-item")
+}
+
+/// Processes of real Nix at one address, each of which asks for this many paths by 25 connections.
+fn real_clients(harmonia: &Harmonia, processes: usize, paths: usize) {
+    let paths: Vec<_> = (0..paths).map(path).collect();
+    let paths: Vec<_> = paths.iter().map(String::as_str).collect();
+    let clients: Vec<_> = [Release::Nix2_34, Release::Nix2_26]
+        .into_iter()
+        .cycle()
+        .take(processes)
+        .map(|release| Client::new(release, harmonia.url(), &[]))
+        .collect();
+    thread::scope(|scope| {
+        for client in &clients {
+            scope.spawn(|| {
+                let found = client.nix_store("path-info", &paths).text();
+                assert_eq!(found.lines().count(), paths.len());
+            });
+        }
+    });
+}
+
+#[test]
+fn real_clients_wait_for_connections_beyond_the_bound_and_all_have_what_they_ask_for() {
+    let daemon = daemon();
+    let harmonia = Harmonia::start(&format!("{}proxies = []\nworkers = 1\nmax_connections = 60\n", daemon.config()));
+    real_clients(&harmonia, 6, 200);
+    let text = metrics(harmonia.http());
+    assert!(value(&text, "harmonia_http_connections{state=\"active\"}") == Some(1.0), "{text}");
+}
+
+/// The crowd of a building behind one address. For `-- --ignored --nocapture`: it takes a minute.
+#[test]
+#[ignore = "40 processes of Nix take a minute"]
+fn forty_real_clients_of_one_address_at_default_limits() {
+    let daemon = daemon();
+    let harmonia = Harmonia::start(&format!("{}proxies = []\n", daemon.config()));
+    let began = std::time::Instant::now();
+    real_clients(&harmonia, 40, 700);
+    eprintln!("40 processes with 700 paths each: {:?}", began.elapsed());
+    let text = metrics(harmonia.http());
+    let shown = text.lines().filter(|line| line.contains("reclaimed_total") || line.contains("http_connections{"));
+    eprintln!("{}", shown.collect::<Vec<_>>().join("\n"));
+}
+
+/// A connection with nothing in flight, that has said this before; one request is answered if it is whole.
+fn idle(http: Http, said: &str) -> Connection {
+    let mut connection = http.connect().unwrap();
+    connection.send(said.as_bytes()).unwrap();
+    if said.ends_with("\r\n\r\n") {
+        assert_eq!(connection.receive(false).unwrap().status, 200);
+    }
+    connection
+}
+
+#[test]
+fn idle_connections_keep_nobody_out_of_one_address_or_of_four() {
+    const REQUEST: &str = "GET /health HTTP/1.1\r\nHost: cache\r\n\r\n";
+    let daemon = daemon();
+    let same: fn(u8) -> [u8; 4] = |_| OTHER;
+    let four: fn(u8) -> [u8; 4] = |number| [127, 0, 1, number % 4];
+    for (address, said) in [(same, REQUEST), (four, REQUEST), (four, ""), (four, "GET /health HTTP/1.1\r\nHos")] {
+        let config = format!("{}proxies = []\nworkers = 1\nmax_connections = 64\n", daemon.config());
+        let harmonia = Harmonia::start(&config);
+        let crowd: Vec<_> = (0..64).map(|number| idle(harmonia.http().from(address(number)), said)).collect();
+        let other = harmonia.http().from(OTHER);
+        for _ in 0..20 {
+            assert_eq!(other.get("/health").status, 200);
+        }
+        harmonia.logged("others wait for one of 64 (connection): took one back from 127.0.");
+        assert!(value(&metrics(other), RECLAIMED).unwrap() >= 1.0);
+        drop(crowd);
+        await_value(other, "harmonia_http_connections{state=\"idle\"}", 0.0);
+    }
+}
+
+#[test]
+fn an_idle_connection_of_http2_is_told_to_go() {
+    let daemon = daemon();
+    let harmonia = Harmonia::start(&format!("{}workers = 1\nmax_connections = 1\n", daemon.config()));
+    let mut connection = RawHttp2::open(harmonia.address());
+    connection.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/health")));
+    assert_eq!(harmonia.http().get("/health").status, 200);
+    let answers = connection.finish();
+    assert_eq!((answers.goaway(), answers.statuses()), (Some(0), vec![(1, 200)]));
+}
+
+#[test]
+fn connections_beyond_a_clients_bound_wait_for_its_others_and_nobody_else_does() {
+    let daemon = daemon();
+    let config = format!("{}proxies = []\nmax_connections_per_client = 4\n", daemon.config());
+    let harmonia = Harmonia::start(&config);
+    let (many, other) = (harmonia.http().from([127, 0, 0, 2]), harmonia.http().from(OTHER));
+    let ask = |http: Http| {
+        let mut connection = http.connect().unwrap();
+        connection.send(b"GET /version HTTP/1.1\r\nHost: cache\r\n\r\n").unwrap();
+        connection
+    };
+    let mut crowd: Vec<_> = (0..40).map(|_| ask(many)).collect();
+    assert_eq!(other.get("/version").status, 200);
+    for connection in &mut crowd {
+        assert_eq!(connection.receive(false).unwrap().status, 200);
+    }
+    // A proxy has as many as there are.
+    let harmonia = Harmonia::start(&format!("{}max_connections_per_client = 1\n", daemon.config()));
+    let mut many: Vec<_> = (0..9).map(|_| ask(harmonia.http())).collect();
+    assert!(many.iter_mut().all(|connection| connection.receive(false).unwrap().status == 200));
+    assert_eq!(value(&metrics(harmonia.http()), RECLAIMED), Some(0.0));
+}

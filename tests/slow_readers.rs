@@ -1,0 +1,176 @@
+//! Clients that stop reading, or read a byte now and then: what they hold is others' as soon as those want it, and not
+//! before.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::nar_cache::{keeping, url_of};
+use crate::support::http::{Connection, Http};
+use crate::support::metrics::{await_value, metrics, value};
+use crate::support::scratch;
+use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+use crate::support::wire::{LAST, Wire};
+
+const OTHER: [u8; 4] = [127, 0, 0, 3];
+/// More than both ends of a connection, and this server, keep of what is not read: the kernel may take 4 MiB.
+const LARGE: usize = 6 << 20;
+/// As many as may be read at one time.
+const STREAMS: u8 = 16;
+const IN_USE: &str = "harmonia_daemon_pool_in_use{pool=\"nars\"}";
+const RECLAIMED: &str = "harmonia_reclaimed_total{what=\"nar_stream\"}";
+
+/// A large NAR and a small one, and a daemon that has them.
+struct Store {
+    small: StoreItem,
+    large: StoreItem,
+    daemon: ScriptedDaemon,
+}
+
+fn store() -> Store {
+    let at = |number: u32, item: StoreItem| StoreItem { path: format!("/nix/store/{number:032}-item"), ..item };
+    let (small, large) = (at(1, StoreItem::file(b"small")), at(2, StoreItem::file_of(LARGE)));
+    let items = [small.clone(), large.clone()];
+    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
+        let asked = |item: &&StoreItem| match question {
+            Question::PathFromHashPart(hash) => hash == item.hash_part(),
+            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
+            _ => false,
+        };
+        items
+            .iter()
+            .find(asked)
+            .map_or_else(|| Answer::from(Wire::new().number(LAST).string("")), |it| it.answer(question))
+    }));
+    Store { small, large, daemon }
+}
+
+/// A server that has no client behind a proxy, and keeps no NAR.
+fn server(daemon: &ScriptedDaemon) -> Harmonia {
+    Harmonia::start(&format!("{}proxies = []\nenable_compression = false\nnar_source = \"daemon\"\n", daemon.config()))
+}
+
+/// A client that has the head of the response, and reads no more.
+fn stopped(http: Http, url: &str) -> Connection {
+    let mut connection = http.connect_narrow().unwrap();
+    connection.send(format!("GET {url} HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes()).unwrap();
+    assert_eq!(connection.head().unwrap().status, 200);
+    connection
+}
+
+/// Everything of the small path that takes a NAR.
+fn has_all(http: Http, small: &StoreItem) {
+    assert_eq!(http.get(&small.narinfo_url()).status, 200);
+    assert!(http.get(&small.nar_url()).body == small.nar);
+    assert_eq!(http.get(&format!("/{}.ls", small.hash_part())).status, 200);
+    let part = http.get_with(&small.nar_url(), &[("Range", "bytes=8-")]);
+    assert!(part.status == 206 && part.body == small.nar[8..]);
+}
+
+#[test]
+fn readers_that_stopped_make_way_whether_they_are_many_clients_or_one() {
+    let Store { small, large, daemon } = store();
+    let many: fn(u8) -> [u8; 4] = |number| [127, 0, 1, number];
+    let one: fn(u8) -> [u8; 4] = |_| OTHER;
+    for address in [many, one] {
+        let harmonia = server(&daemon);
+        let other = harmonia.http().from(OTHER);
+        let mut readers: Vec<_> =
+            (1..=STREAMS).map(|number| stopped(harmonia.http().from(address(number)), &large.nar_url())).collect();
+        await_value(other, IN_USE, f64::from(STREAMS));
+        has_all(other, &small);
+        let reclaimed = value(&metrics(other), RECLAIMED).unwrap();
+        assert!((1.0..f64::from(STREAMS)).contains(&reclaimed), "{reclaimed}");
+        harmonia.logged("others wait for one of 16 (nar_stream): took one back from 127.0.");
+        // One that was cut gets no complete NAR, and goes on where that ended.
+        let bodies: Vec<_> = readers.iter_mut().map(|reader| reader.read(large.nar.len() as u64).unwrap()).collect();
+        let cut = bodies.iter().find(|body| body.len() < large.nar.len()).unwrap();
+        assert!(large.nar.starts_with(cut));
+        assert!(bodies.iter().any(|body| *body == large.nar));
+        let range = format!("bytes={}-", cut.len());
+        let rest = other.get_with(&large.nar_url(), &[("Range", &range)]);
+        assert!(rest.status == 206 && rest.body == large.nar[cut.len()..]);
+    }
+}
+
+#[test]
+fn a_byte_now_and_then_is_no_use_of_a_nar() {
+    let Store { small, large, daemon } = store();
+    let harmonia = server(&daemon);
+    let other = harmonia.http().from(OTHER);
+    let readers: Vec<_> =
+        (1..=STREAMS).map(|number| stopped(harmonia.http().from([127, 0, 1, number]), &large.nar_url())).collect();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for mut reader in readers {
+            let is_over = &is_over;
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) && reader.read(1).is_ok_and(|read| !read.is_empty()) {
+                    // The pace of the client is what this is about.
+                    thread::sleep(Duration::from_millis(20));
+                }
+            });
+        }
+        await_value(other, IN_USE, f64::from(STREAMS));
+        has_all(other, &small);
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn statement_52_a_reader_that_pauses_is_not_cut_while_nobody_waits() {
+    let Store { small, large, daemon } = store();
+    let harmonia = server(&daemon);
+    let other = harmonia.http().from(OTHER);
+    let mut paused: Vec<_> =
+        (1..STREAMS).map(|number| stopped(harmonia.http().from([127, 0, 1, number]), &large.nar_url())).collect();
+    for _ in 0..20 {
+        has_all(other, &small);
+    }
+    assert!(paused.iter_mut().all(|reader| reader.read(large.nar.len() as u64).unwrap() == large.nar));
+    assert_eq!(value(&metrics(other), RECLAIMED), Some(0.0));
+}
+
+/// Each of them had the memory for a chunk while it waited, all of which there is.
+#[test]
+fn clients_that_wait_for_a_fill_keep_no_memory_from_others() {
+    const WAITING: usize = 600;
+    let Store { small, large, daemon } = store();
+    let (go_on, pause) = std::sync::mpsc::channel::<()>();
+    let pause = Arc::new(std::sync::Mutex::new(pause));
+    let items = [small.clone(), large.clone()];
+    daemon.play(Script::answering(move |question| {
+        if matches!(question, Question::Nar(path) if *path == items[1].path) {
+            // Until the test ends.
+            let _ = pause.lock().unwrap().recv();
+        }
+        let asked = |item: &&StoreItem| match question {
+            Question::PathFromHashPart(hash) => hash == item.hash_part(),
+            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
+            _ => false,
+        };
+        items.iter().find(asked).unwrap().answer(question)
+    }));
+    let config = keeping(&scratch::fresh_dir().join("nars"), &daemon.config());
+    let harmonia = Harmonia::start(&format!("proxies = []\nnar_source = \"daemon\"\n{config}"));
+    let other = harmonia.http().from(OTHER);
+    let (warm, stopped) = (url_of(other, &small.narinfo_url()), url_of(other, &large.narinfo_url()));
+    let expected = other.get(&warm).body;
+    await_value(other, "harmonia_nar_cache_fills", 0.0);
+    let mut waiting = Vec::new();
+    for number in 0..WAITING {
+        let mut connection = harmonia.http().connect().unwrap();
+        connection.send(format!("GET {stopped} HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes()).unwrap();
+        if number % 100 == 0 {
+            assert_eq!(connection.head().unwrap().status, 200);
+        }
+        waiting.push(connection);
+    }
+    await_value(other, "harmonia_http_requests_in_flight", f64::from(u32::try_from(WAITING).unwrap()) + 1.0);
+    assert!(other.get(&warm).body == expected);
+    assert!(other.get(&small.nar_url()).body == small.nar);
+    drop(go_on);
+}
