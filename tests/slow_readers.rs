@@ -138,7 +138,9 @@ fn statement_52_a_reader_that_pauses_is_not_cut_while_nobody_waits() {
 #[test]
 fn clients_that_wait_for_a_fill_keep_no_memory_from_others() {
     const WAITING: usize = 600;
-    let Store { small, large, daemon } = store();
+    let Store { large, daemon, .. } = store();
+    // Not so short that it takes no memory.
+    let small = StoreItem { path: format!("/nix/store/{:032}-item", 3), ..StoreItem::file_of(100_000) };
     let (go_on, pause) = std::sync::mpsc::channel::<()>();
     let pause = Arc::new(std::sync::Mutex::new(pause));
     let items = [small.clone(), large.clone()];
@@ -160,17 +162,18 @@ fn clients_that_wait_for_a_fill_keep_no_memory_from_others() {
     let (warm, stopped) = (url_of(other, &small.narinfo_url()), url_of(other, &large.narinfo_url()));
     let expected = other.get(&warm).body;
     await_value(other, "harmonia_nar_cache_fills", 0.0);
-    let mut waiting = Vec::new();
-    for number in 0..WAITING {
+    let ask = |_| {
         let mut connection = harmonia.http().connect().unwrap();
         connection.send(format!("GET {stopped} HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes()).unwrap();
-        if number % 100 == 0 {
-            assert_eq!(connection.head().unwrap().status, 200);
-        }
-        waiting.push(connection);
-    }
-    await_value(other, "harmonia_http_requests_in_flight", f64::from(u32::try_from(WAITING).unwrap()) + 1.0);
+        connection
+    };
+    let mut waiting: Vec<_> = (0..WAITING).map(ask).collect();
+    // From here on their bodies are asked for.
+    assert!(waiting.iter_mut().all(|connection| connection.head().unwrap().status == 200));
     assert!(other.get(&warm).body == expected);
     assert!(other.get(&small.nar_url()).body == small.nar);
+    // All of them still wait.
+    let in_flight = value(&metrics(other), "harmonia_http_requests_in_flight");
+    assert_eq!(in_flight, Some(f64::from(u32::try_from(WAITING).unwrap()) + 1.0));
     drop(go_on);
 }
