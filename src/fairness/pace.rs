@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Usage;
 
 /// The time over which a rate is measured is between one and two of these.
-const WINDOW: Duration = Duration::from_secs(2);
+const WINDOW: Duration = Duration::from_secs(3);
 /// A sample that is older says nothing about now.
 const STALE: Duration = Duration::from_secs(10);
 
@@ -92,11 +92,11 @@ mod tests {
         pace.offer(start);
         assert_eq!(pace.usage(start, 4 << 20), Usage::Working);
         assert_eq!(pace.usage(start + SECOND, (4 << 20) + 1), Usage::Working);
-        assert_eq!(pace.usage(start + 2 * SECOND, (4 << 20) + 2), Usage::Taking(1));
-        assert_eq!(pace.usage(start + 3 * SECOND, (4 << 20) + 3_000), Usage::Taking(1_000));
+        assert_eq!(pace.usage(start + 3 * SECOND, (4 << 20) + 3), Usage::Taking(1));
+        assert_eq!(pace.usage(start + 4 * SECOND, (4 << 20) + 3_000), Usage::Taking(750));
         // What was fast once does not help later.
-        assert_eq!(pace.usage(start + 4 * SECOND, (4 << 20) + 3_000), Usage::Taking(1_499));
-        assert_eq!(pace.usage(start + 6 * SECOND, (4 << 20) + 3_000), Usage::Taking(0));
+        assert_eq!(pace.usage(start + 6 * SECOND, (4 << 20) + 3_000), Usage::Taking(999));
+        assert_eq!(pace.usage(start + 9 * SECOND, (4 << 20) + 3_000), Usage::Taking(0));
     }
 
     #[test]

@@ -376,7 +376,7 @@ mod tests {
         activity.begin();
         assert_eq!(activity.usage(now + 10 * FRESH), Usage::Working);
         activity.owe(false);
-        for (after, usage) in [(20, Usage::Working), (22, Usage::Taking(0))] {
+        for (after, usage) in [(20, Usage::Working), (23, Usage::Taking(0))] {
             assert_eq!(activity.usage(now + after * SECOND), usage);
         }
         assert!(activity.give_up());

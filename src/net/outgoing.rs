@@ -59,7 +59,7 @@ pub(super) struct OutgoingBody<B> {
     rest: Bytes,
 }
 
-impl<B: Body> OutgoingBody<B> {
+impl<B: Body<Data = Bytes> + Unpin> OutgoingBody<B> {
     pub(super) fn new(body: B, client: Client, memory: Outgoing, reading: Arc<Reading>) -> Self {
         Self { body, memory, client, reading, reserved: Arc::default(), waiting: None, rest: Bytes::new() }
     }
@@ -87,17 +87,19 @@ impl<B: Body> OutgoingBody<B> {
     }
 
     /// What hyper gets of a chunk, which is counted until all of it has left the program.
-    fn hand_out(&mut self, bytes: Bytes) -> Bytes {
-        let mut bytes = match self.reserved.take() {
-            Some(permit) if !bytes.is_empty() => {
-                Bytes::from_owner(Counted::new(bytes, permit, Arc::clone(&self.reading)))
-            }
-            _ => bytes,
-        };
+    fn hand_out(&mut self, mut bytes: Bytes) -> Bytes {
+        let permit = self.reserved.take().filter(|_| !bytes.is_empty());
+        let is_counted = permit.is_some();
+        if let Some(permit) = permit {
+            bytes = Bytes::from_owner(Counted::new(bytes, permit, Arc::clone(&self.reading)));
+        }
         if self.reading.is_multiplexed() && bytes.len() > SLICE {
             self.rest = bytes.split_off(SLICE);
         }
-        self.reading.gave(bytes.len());
+        // The end of a short text is the end of the reading as well.
+        if is_counted || !self.is_end_stream() {
+            self.reading.gave(bytes.len());
+        }
         bytes
     }
 }

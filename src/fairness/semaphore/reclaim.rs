@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::fairness::{Demand, Holder, Usage};
 
 /// All who wait look at once: those who come within this time are content with the last look.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Whoever has not given up after this time, since it came to be used again, can be told once more.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -118,6 +118,8 @@ impl State {
             *leaving_of.entry(holding.client).or_default() += holding.amount;
         }
         let mut coming = self.free() + leaving_of.values().sum::<usize>();
+        // What each client gets by this, which counts as held.
+        let mut getting: HashMap<Client, usize> = HashMap::new();
         let mut chosen = Vec::new();
         let mut left: Vec<_> = candidates.iter().enumerate().collect();
         for want in wants {
@@ -131,8 +133,9 @@ impl State {
                     return true;
                 }
                 let kept = self.held(theirs).saturating_sub(leaving_of.get(&theirs).copied().unwrap_or_default());
-                let is_owed = mine != theirs && self.weight(mine) < kept;
-                if !(Demand { waited: want.waited, is_owed }).takes(candidate.usage) {
+                let has = self.weight(mine) + getting.get(&mine).copied().unwrap_or_default();
+                let (is_own, is_owed) = (mine == theirs, mine != theirs && has < kept);
+                if !(Demand { waited: want.waited, is_own, is_owed }).takes(candidate.usage) {
                     return true;
                 }
                 found += candidate.amount;
@@ -146,6 +149,9 @@ impl State {
             });
             if found >= want.amount {
                 coming = coming.saturating_sub(want.amount);
+                if want.client.is_one() {
+                    *getting.entry(want.client).or_default() += want.amount;
+                }
                 if let Some(own) = leaving_of.get_mut(&want.client).filter(|_| is_bounded) {
                     *own = own.saturating_sub(want.amount);
                 }

@@ -165,6 +165,27 @@ async fn a_fast_reader_is_cut_for_a_newcomer_after_a_minute_and_not_for_its_own_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_newcomer_takes_back_its_share_and_no_more() {
+    let shared = semaphore(8);
+    let bodies: Vec<_> = (0..8).map(|_| held(&shared, client(1), Usage::Taking(10 << 10))).collect();
+    let mut waiting: Vec<_> = (0..8).map(|_| Box::pin(shared.acquire(client(2), 1))).collect();
+    let mut got = Vec::new();
+    let all = poll_fn(|context| {
+        waiting.retain_mut(|it| match it.as_mut().poll(context) {
+            Poll::Ready(permit) => {
+                got.push(permit);
+                false
+            }
+            Poll::Pending => true,
+        });
+        if waiting.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    // Each has half by the time that a newcomer has nothing to say any more but that it is slow.
+    assert!(timeout(Duration::from_secs(25), all).await.is_err());
+    assert_eq!(bodies.iter().filter(|body| gave_up(body)).count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_has_its_bound_gets_only_its_own_back() {
     let shared = semaphore(2);
     shared.resize(2, 1);

@@ -64,7 +64,12 @@ fn connection() -> Arc<Activity> {
 }
 
 /// A body on a connection that may have others.
-fn body<B: Body>(body: B, last: u8, memory: &Outgoing, connection: &Arc<Activity>) -> OutgoingBody<B> {
+fn body<B: Body<Data = Bytes> + Unpin>(
+    body: B,
+    last: u8,
+    memory: &Outgoing,
+    connection: &Arc<Activity>,
+) -> OutgoingBody<B> {
     OutgoingBody::new(body, client(last), memory.clone(), Reading::begin(connection, true))
 }
 
