@@ -28,6 +28,8 @@ rustPlatform.buildRustPackage {
     "--lib"
     "--bins"
   ];
+  # By this name harmonia 3.2 is started, by modules and scripts that may be kept.
+  postInstall = "ln -s harmonia $out/bin/harmonia-cache";
   meta = {
     inherit (manifest.package) description;
     license = lib.licenses.mit;

@@ -16,8 +16,8 @@
         let
           tool = name: derivation system name { };
           rustPlatform.buildRustPackage =
-            { pname, version, src, cargoLock, cargoTestFlags, meta }:
-            builtins.deepSeq [ (present src) (present cargoLock.lockFile) cargoTestFlags meta ] (
+            { pname, version, src, cargoLock, cargoTestFlags, postInstall, meta }:
+            builtins.deepSeq [ (present src) (present cargoLock.lockFile) cargoTestFlags postInstall meta ] (
               derivation system "${pname}-${version}" { inherit pname version meta; }
             );
           callPackage =
