@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, NarSource};
 use crate::error::Error;
 use crate::net::tls;
 use crate::signing::SigningKeys;
@@ -64,6 +64,19 @@ pub async fn run(config: &Config) -> Result<(), Error> {
             println!("path info: ok, {path} has a nar of {} bytes", valid.info.nar_size);
         }
         None => println!("path info: the store {} is empty", store.directory()),
+    }
+    match store.compare_files().await? {
+        Some((valid, Ok(()))) => {
+            println!("nars: read from the store's files, those of {} are what the nix daemon says", valid.path);
+        }
+        Some((valid, Err(why))) if config.nar_source == NarSource::Auto => {
+            println!(
+                "nars: read from the nix daemon, since the store's files of {} are not what it says: {why}",
+                valid.path
+            );
+        }
+        Some((_, Err(why))) => return Err(why.into()),
+        None => println!("nars: read from the nix daemon"),
     }
     Ok(())
 }

@@ -91,6 +91,7 @@ impl Error {
                 | StoreError::Malformed { .. }
                 | StoreError::Special(_)
                 | StoreError::WrongSize { .. }
+                | StoreError::NoFiles { .. }
                 | StoreError::WrongHash { .. } => PROTOCOL,
             },
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::nar_cache::keeping;
@@ -205,4 +206,61 @@ fn a_path_that_is_held_back_and_deleted_is_simply_not_there() {
     }));
     fs::remove_file(place).unwrap();
     assert_eq!(http.get(&item.narinfo_url()).status, 404);
+}
+
+#[test]
+fn a_path_that_was_wrong_once_is_there_again_at_once() {
+    let item = StoreItem::file_of(SIZE);
+    let (right, mut wrong) = (item.nar.clone(), item.nar.clone());
+    wrong[SIZE / 2] ^= 1;
+    let was_asked = AtomicBool::new(false);
+    let daemon = ScriptedDaemon::start(item.script_with_nar(move || {
+        let nar = if was_asked.swap(true, Ordering::Relaxed) { &right } else { &wrong };
+        Wire::new().number(LAST).raw(nar).into()
+    }));
+    let harmonia = Harmonia::start(&daemon.config());
+    let _ = harmonia.http().get_failing(&item.nar_url(), &[]);
+    harmonia.logged("is not held back any more: its nar is right");
+    assert_eq!(harmonia.http().get(&item.nar_url()).body, item.nar);
+}
+
+#[test]
+fn a_valid_path_without_files_is_held_back_until_they_are_back_for_every_release() {
+    for release in Release::ALL {
+        for is_visible in [false, true] {
+            let daemon = Daemon::start(release);
+            let mut config = format!("daemon_socket = \"{}\"\n", daemon.socket().display());
+            if is_visible {
+                config += &format!("real_nix_store = \"{}\"\n", daemon.on_host("/nix/store").display());
+            }
+            let harmonia = Harmonia::start(&config);
+            let http = harmonia.http();
+            let path = daemon.content().path("regular");
+            let narinfo = http.get(&narinfo_url(path));
+            let url = format!("/{}", value(narinfo.text(), "URL"));
+            fs::remove_file(daemon.on_host(path)).unwrap();
+            // Nobody knows yet; then it is looked at once more, and only then believed.
+            assert!([503, 404].contains(&http.get(&url).status), "{release}");
+            let line = harmonia.logged("is held back");
+            assert!(line.contains("the files of ") && line.contains("are not there"), "{release}: {line}");
+            assert_eq!([narinfo_url(path), url.clone()].map(|url| http.get(&url).status), [404, 404], "{release}");
+            fs::write(daemon.on_host(path), "a regular file\n").unwrap();
+            await_served(http, path);
+            assert_eq!(http.get(&url).status, 200, "{release}");
+        }
+    }
+}
+
+/// What a daemon says that cannot read it now.
+#[test]
+fn a_path_that_the_daemon_fails_to_dump_for_another_reason_is_not_held_back() {
+    let item = StoreItem::file(b"unreadable");
+    let message = format!("opening file '{}': Too many open files", item.path);
+    let answer = move || Answer::then_hang_up(Wire::new().number(LAST).error(&message).done());
+    let daemon = ScriptedDaemon::start(item.script_with_nar(answer));
+    let harmonia = Harmonia::start(&daemon.config());
+    for _ in 0..3 {
+        assert_eq!(harmonia.http().get(&item.nar_url()).status, 503);
+        assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200);
+    }
 }

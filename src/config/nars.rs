@@ -5,8 +5,10 @@ use std::str::FromStr;
 /// Where the bytes of NARs come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NarSource {
-    /// The daemon's dump.
+    /// The store's files, where they can be read and are those of the daemon's store, else the daemon.
     #[default]
+    Auto,
+    /// The daemon's dump.
     Daemon,
     /// The store's files, where they can be read, else the daemon.
     Store,
@@ -14,7 +16,7 @@ pub enum NarSource {
 
 /// A text is not a [`NarSource`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("expected \"daemon\" or \"store\", found {0:?}")]
+#[error("expected \"auto\", \"daemon\" or \"store\", found {0:?}")]
 pub struct InvalidNarSource(String);
 
 impl FromStr for NarSource {
@@ -22,6 +24,7 @@ impl FromStr for NarSource {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
+            "auto" => Ok(Self::Auto),
             "daemon" => Ok(Self::Daemon),
             "store" => Ok(Self::Store),
             _ => Err(InvalidNarSource(text.to_owned())),

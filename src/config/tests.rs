@@ -72,7 +72,10 @@ fn each_mistake_is_reported_with_its_line_its_key_and_what_to_do() {
         ("zstd.level = 23", "config.toml:1: zstd.level: expected an integer from -131072 to 22, found 23"),
         ("zstd.window_log = 32", "config.toml:1: zstd.window_log: expected an integer from 10 to 31, found 32"),
         ("enable_compression = 1", "config.toml:1: enable_compression: expected true or false, found 1"),
-        ("nar_source = \"disk\"", "config.toml:1: nar_source: expected \"daemon\" or \"store\", found \"disk\""),
+        (
+            "nar_source = \"disk\"",
+            "config.toml:1: nar_source: expected \"auto\", \"daemon\" or \"store\", found \"disk\"",
+        ),
         ("verify = \"never\"", "config.toml:1: verify: expected \"always\" or \"first\", found \"never\""),
         ("real_nix_store = \"\"", "config.toml:1: real_nix_store: expected a path, found \"\""),
         ("sign_key_paths = \"/k\"", "config.toml:1: sign_key_paths: expected an array of paths, found \"/k\""),
@@ -167,7 +170,7 @@ fn the_defaults_are_those_of_harmonias_readme() {
     assert_eq!((config.workers, config.max_connections_per_worker, config.priority), (4, 2048, 30));
     assert_eq!((config.max_connections(), config.max_connections_per_client), (8192, None));
     assert!(!config.enable_compression);
-    assert_eq!((config.nar_cache, config.nar_source, config.verify), (None, NarSource::Daemon, Verify::First));
+    assert_eq!((config.nar_cache, config.nar_source, config.verify), (None, NarSource::Auto, Verify::First));
     assert_eq!(config.encoders.niceness, 10);
     assert_eq!(config.proxies, Network::LOOPBACK);
     assert_eq!(config.virtual_nix_store.as_str(), "/nix/store");

@@ -112,6 +112,7 @@ impl HandlerError {
                 | StoreError::Malformed { .. }
                 | StoreError::Special(_)
                 | StoreError::WrongSize { .. }
+                | StoreError::NoFiles { .. }
                 | StoreError::WrongHash { .. } => (Trouble::Path, Level::ERROR),
             },
             Self::Fill(_) => (Trouble::Files, Level::ERROR),

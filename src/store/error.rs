@@ -122,6 +122,16 @@ pub enum StoreError {
         /// What is wrong, and where.
         cause: NarError,
     },
+    /// A path that the daemon calls valid, without its files.
+    #[error(
+        "the files of {path} are not there: {message}\n  help: nix-store --repair-path brings them back where a substituter has them, nix-store --verify forgets the path"
+    )]
+    NoFiles {
+        /// The path.
+        path: StorePath,
+        /// What the daemon says.
+        message: String,
+    },
     /// A NAR of another size than its path info says.
     #[error(
         "the nar of {path} has {found} bytes where its path info says {expected}\n  help: nix-store --verify-path tells whether the store is damaged"
@@ -169,7 +179,18 @@ impl StoreError {
 
     /// Whether it proves that a path is not what the daemon says of it.
     pub(super) const fn is_proof(&self) -> bool {
-        matches!(self, Self::Malformed { .. } | Self::WrongSize { .. } | Self::WrongHash { .. })
+        matches!(self, Self::Malformed { .. } | Self::WrongSize { .. } | Self::WrongHash { .. } | Self::NoFiles { .. })
+    }
+
+    /// Why the daemon's dump of a path ended.
+    pub(super) fn of_dump(path: &StorePath, error: ClientError) -> Self {
+        match error {
+            ClientError::Nar(cause) => Self::Malformed { path: path.clone(), cause },
+            ClientError::Daemon { error, .. } if is_absence(path, error.message()) => {
+                Self::NoFiles { path: path.clone(), message: error.message().to_owned() }
+            }
+            error => error.into(),
+        }
     }
 
     /// Whether a connection died before a byte of the reply had come.
@@ -180,6 +201,15 @@ impl StoreError {
 
 /// The protocol does not tell where the daemon's store is.
 const OTHER_STORE: &str = "is virtual_nix_store the store directory of this daemon?";
+
+/// Whether a daemon says by this that there is nothing where the path should be: of a directory that is being deleted it
+/// names what is in it. The words are those of releases from 2.3 to 2.36 and of Lix.
+fn is_absence(path: &StorePath, message: &str) -> bool {
+    // Nix 2.34 adds a slash.
+    let named = ["'", "/'"].map(|end| format!("/{}{end}", path.base_name()));
+    named.iter().any(|name| message.contains(name))
+        && ["No such file or directory", "does not exist"].iter().any(|words| message.contains(words))
+}
 
 /// What metrics call a result.
 pub(super) const fn outcome<T>(result: &Result<T, StoreError>) -> Outcome {

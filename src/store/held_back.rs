@@ -1,13 +1,22 @@
 //! Paths whose content has turned out to be wrong: nobody is told of them until a dump proves them good again.
 //!
 //! Owns which paths these are and when they are looked at again. A path is held back by proof alone: the daemon called it
-//! valid, and its NAR had another size, another hash or no structure. A daemon that is late, gone or refuses proves
-//! nothing. What proves a path good is its whole NAR; whoever asks meanwhile is answered as if the path were not valid, and
-//! goes to another cache or builds.
+//! valid, and its NAR had another size, another hash or no structure, or there was nothing at its place to make a NAR of.
+//! A daemon that is late, gone or refuses proves nothing. What proves a path good is its whole NAR; whoever asks meanwhile
+//! is answered as if the path were not valid, and goes to another cache or builds.
+//!
+//! Some proofs are only as good as the place where they were found: a daemon's word that files are not there may be about
+//! a path that has just been deleted, and files that are visible here may be those of another store
+//! ([`NarSource::Auto`](crate::config::NarSource)). Such a path is doubted, not held back, until the daemon has failed to dump it as well. A
+//! doubted path is read from the daemon.
 //!
 //! Held back is what the daemon said of the path. If that changes, because the path is not valid any more or has another
-//! hash, there is nothing to hold back. A store path that looks otherwise than before has perhaps been repaired: it is
-//! looked at as soon as somebody asks for it.
+//! hash, there is nothing to hold back. A path is looked at again at once, since what was wrong may have passed, and then
+//! after growing pauses. One that looks otherwise than before has perhaps been repaired: it is looked at as soon as
+//! somebody asks for it.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,15 +34,28 @@ use super::{Step, Store, StoreError, ValidPath};
 use crate::client::Client;
 use crate::metrics::Metrics;
 
-/// How long after it failed a path is looked at again; doubled each time up to the last.
-const FIRST_PAUSE: Duration = Duration::from_secs(60);
+/// How long after its second failure a path is looked at again; doubled each time up to the last.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// Beyond, a damaged store's paths are found out one request at a time, each of whose NARs still breaks off.
 const MAX_PATHS: usize = 4096;
 /// With nothing to look at, any time will do.
 const FAR: Duration = Duration::from_secs(86_400);
 
-/// The paths of one store that are held back.
+/// Where bytes came from that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The daemon's dump.
+    Daemon,
+    /// The store's files, which are known to be those of the daemon's store.
+    Files,
+    /// The store's files, as far as is known.
+    FilesInDoubt,
+    /// Files of which it is being found out whose they are.
+    FilesCompared,
+}
+
+/// The paths of one store that are held back or doubted.
 #[derive(Debug)]
 pub(super) struct HeldBack {
     real_directory: Arc<Path>,
@@ -48,10 +70,22 @@ pub(super) struct HeldBack {
 #[derive(Debug)]
 struct Suspect {
     claim: Claim,
+    /// Whether nobody is told of it; otherwise it is only doubted.
+    is_held: bool,
+    origin: Origin,
     /// As it looked when it failed last.
     seen: Option<Sighting>,
     pause: Duration,
     due: Instant,
+}
+
+impl Suspect {
+    fn hold(&mut self, why: &StoreError) {
+        if !self.is_held {
+            self.is_held = true;
+            tracing::error!("{} is held back, 404 until its nar is right: {why}", self.claim.path);
+        }
+    }
 }
 
 /// What another look at a path has shown.
@@ -59,7 +93,7 @@ enum Verdict {
     /// Its NAR is what the daemon says.
     Good,
     /// It is not.
-    Wrong,
+    Wrong(StoreError),
     /// The daemon does not say that any more.
     Void,
     /// There was no NAR to look at.
@@ -78,23 +112,33 @@ impl HeldBack {
         }
     }
 
-    /// Takes note of why a NAR failed, and holds its path back if that is a proof against it.
-    pub(super) fn consider(&self, claim: &Claim, why: &StoreError) {
-        if !why.is_proof() {
+    /// Takes note of why a NAR failed, and holds its path back or doubts it if that is a proof against it.
+    pub(super) fn consider(&self, claim: &Claim, why: &StoreError, origin: Origin) {
+        if !why.is_proof() || origin == Origin::FilesCompared {
             return;
         }
+        let is_enough = origin != Origin::FilesInDoubt && !matches!(why, StoreError::NoFiles { .. });
         let mut paths = self.paths();
         let hash = claim.path.hash_part();
-        let is_known = paths.get(&hash).is_some_and(|suspect| suspect.claim == *claim);
-        if is_known || paths.len() >= MAX_PATHS {
-            return;
+        let is_full = paths.len() >= MAX_PATHS;
+        match paths.get_mut(&hash).filter(|suspect| suspect.claim == *claim) {
+            Some(suspect) if is_enough => suspect.hold(why),
+            Some(_) => {}
+            None if is_full => {}
+            None => {
+                let seen = Sighting::of(&self.real_directory, &claim.path);
+                let (claim, pause, due) = (claim.clone(), Duration::ZERO, Instant::now());
+                let mut suspect = Suspect { claim, is_held: false, origin, seen, pause, due };
+                if is_enough {
+                    suspect.hold(why);
+                } else {
+                    tracing::debug!("{} is doubted: {why}", suspect.claim.path);
+                }
+                paths.insert(hash, suspect);
+                self.changed.notify_one();
+            }
         }
-        let seen = Sighting::of(&self.real_directory, &claim.path);
-        let suspect = Suspect { claim: claim.clone(), seen, pause: FIRST_PAUSE, due: Instant::now() + FIRST_PAUSE };
-        paths.insert(hash, suspect);
         self.counted(&paths);
-        tracing::error!("{} is held back, 404 until its nar is right: {why}", claim.path);
-        self.changed.notify_one();
     }
 
     /// Whether nobody is to be told of this path.
@@ -115,7 +159,13 @@ impl HeldBack {
             suspect.due = Instant::now();
             self.changed.notify_one();
         }
-        true
+        suspect.is_held
+    }
+
+    /// Whether this is held back or doubted.
+    pub(super) fn suspects(&self, claim: &Claim) -> bool {
+        self.count.load(Ordering::Relaxed) > 0
+            && self.paths().get(&claim.path.hash_part()).is_some_and(|suspect| suspect.claim == *claim)
     }
 
     /// Looks at paths again when they are due, one after the other, without an end.
@@ -130,7 +180,9 @@ impl HeldBack {
             if let Some((_, claim)) = next {
                 let seen = Sighting::of(&self.real_directory, &claim.path);
                 let verdict = look(store, &claim).await;
-                self.judge(&claim, seen, verdict);
+                if self.judge(&claim, seen, &verdict) {
+                    store.nars.distrust_files(&claim);
+                }
             }
         }
     }
@@ -142,41 +194,50 @@ impl HeldBack {
         Some((next.due, next.claim.clone()))
     }
 
-    /// Takes note of what a look has shown, before which the path looked like `seen`.
-    fn judge(&self, claim: &Claim, seen: Option<Sighting>, verdict: Verdict) {
+    /// Takes note of what a look has shown, before which the path looked like `seen`. The result is whether the files are to
+    /// blame: they were wrong, and are as they were, while the daemon's dump is right.
+    fn judge(&self, claim: &Claim, seen: Option<Sighting>, verdict: &Verdict) -> bool {
         let mut paths = self.paths();
         let hash = claim.path.hash_part();
-        let Some(suspect) = paths.get_mut(&hash).filter(|suspect| suspect.claim == *claim) else { return };
-        let is_wrong = matches!(verdict, Verdict::Wrong);
+        let Some(suspect) = paths.get_mut(&hash).filter(|suspect| suspect.claim == *claim) else { return false };
+        let is_same = Sighting::of(&self.real_directory, &claim.path) == seen;
         let freed = match verdict {
             Verdict::Good => Some("its nar is right"),
             Verdict::Void => Some("it is not valid, or another"),
-            Verdict::Wrong => None,
+            Verdict::Wrong(why) => {
+                suspect.hold(why);
+                None
+            }
             Verdict::Unknown(why) => {
                 tracing::debug!("{} could not be looked at: {why}", claim.path);
                 None
             }
         };
         if let Some(why) = freed {
-            tracing::info!("{} is not held back any more: {why}", claim.path);
+            if suspect.is_held {
+                tracing::info!("{} is not held back any more: {why}", claim.path);
+            }
+            let by_files = suspect.origin == Origin::FilesInDoubt && suspect.seen == seen && is_same;
             paths.remove(&hash);
-            return self.counted(&paths);
+            self.counted(&paths);
+            return by_files && seen.is_some() && matches!(verdict, Verdict::Good);
         }
         suspect.due = Instant::now();
         // Repaired during the look, perhaps: whoever asked meanwhile only saw that one was under way.
-        if Sighting::of(&self.real_directory, &claim.path) != seen {
-            return;
+        if is_same {
+            suspect.due += suspect.pause.max(FIRST_PAUSE);
+            if matches!(verdict, Verdict::Wrong(_)) {
+                suspect.pause = (suspect.pause.max(FIRST_PAUSE) * 2).min(LAST_PAUSE);
+                suspect.seen = seen;
+            }
         }
-        if is_wrong {
-            suspect.pause = (suspect.pause * 2).min(LAST_PAUSE);
-            suspect.seen = seen;
-        }
-        suspect.due += suspect.pause;
+        self.counted(&paths);
+        false
     }
 
     fn counted(&self, paths: &HashMap<HashPart, Suspect>) {
         self.count.store(paths.len(), Ordering::Relaxed);
-        self.metrics.held_back(paths.len());
+        self.metrics.held_back(paths.values().filter(|suspect| suspect.is_held).count());
     }
 
     fn paths(&self) -> MutexGuard<'_, HashMap<HashPart, Suspect>> {
@@ -189,7 +250,7 @@ async fn look(store: &Store, claim: &Claim) -> Verdict {
     let read = tokio::time::timeout(LAST_PAUSE, read(store, claim)).await;
     match read.unwrap_or(Err(StoreError::Late(Step::NarBytes))) {
         Ok(verdict) => verdict,
-        Err(why) if why.is_proof() => Verdict::Wrong,
+        Err(why) if why.is_proof() => Verdict::Wrong(why),
         Err(why) => Verdict::Unknown(why),
     }
 }
@@ -200,107 +261,4 @@ async fn read(store: &Store, claim: &Claim) -> Result<Verdict, StoreError> {
     let mut nar = store.nar_for_keeping(&valid, Client::Server).await?;
     while nar.chunk().await?.is_some() {}
     Ok(Verdict::Good)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use harmonia_protocol::StorePath;
-
-    use super::super::tests::{HASH, valid};
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn path() -> ValidPath {
-        valid(StorePath::from_base_name(&format!("{HASH}-suspect")).unwrap())
-    }
-
-    fn wrong() -> StoreError {
-        StoreError::WrongSize { path: path().path, expected: 120, found: 119 }
-    }
-
-    /// A store whose one path is held back.
-    fn held_back() -> (tempfile::TempDir, HeldBack) {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join(path().path.base_name()), "").unwrap();
-        let held_back = HeldBack::new(directory.path(), &Arc::default());
-        held_back.consider(&Claim::of(&path()), &wrong());
-        assert!(held_back.holds(&path()));
-        (directory, held_back)
-    }
-
-    /// Time until the next look.
-    fn pause(held_back: &HeldBack) -> Duration {
-        held_back.next().unwrap().0 - Instant::now()
-    }
-
-    fn judge(held_back: &HeldBack, verdict: Verdict) {
-        let seen = Sighting::of(&held_back.real_directory, &path().path);
-        held_back.judge(&Claim::of(&path()), seen, verdict);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_pauses_grow_with_each_proof_up_to_an_hour_and_not_by_a_daemon_that_is_silent() {
-        let (_directory, held_back) = held_back();
-        for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
-            assert_eq!(pause(&held_back), SECOND * 60 * minutes);
-            judge(&held_back, Verdict::Unknown(StoreError::Late(Step::NarBytes)));
-            assert_eq!(pause(&held_back), SECOND * 60 * minutes);
-            judge(&held_back, Verdict::Wrong);
-        }
-        assert!(held_back.holds(&path()));
-        judge(&held_back, Verdict::Good);
-        assert!(!held_back.holds(&path()) && held_back.next().is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_path_that_looks_otherwise_is_looked_at_when_it_is_asked_for_and_once() {
-        let (directory, held_back) = held_back();
-        assert!(held_back.holds(&path()) && pause(&held_back) == FIRST_PAUSE);
-        fs::remove_file(directory.path().join(path().path.base_name())).unwrap();
-        assert_eq!(pause(&held_back), FIRST_PAUSE);
-        assert!(held_back.holds(&path()) && pause(&held_back).is_zero());
-        judge(&held_back, Verdict::Wrong);
-        assert!(held_back.holds(&path()) && pause(&held_back) == FIRST_PAUSE * 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_path_that_looks_otherwise_after_a_look_than_before_is_looked_at_again() {
-        let (directory, held_back) = held_back();
-        let before = Sighting::of(&held_back.real_directory, &path().path);
-        fs::remove_file(directory.path().join(path().path.base_name())).unwrap();
-        for verdict in [Verdict::Wrong, Verdict::Unknown(StoreError::Changed(path().path))] {
-            held_back.judge(&Claim::of(&path()), before, verdict);
-            assert!(pause(&held_back).is_zero());
-        }
-        judge(&held_back, Verdict::Wrong);
-        assert_eq!(pause(&held_back), FIRST_PAUSE * 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_the_daemon_says_otherwise_now_and_what_it_does_not_say_any_more_is_not_held_back() {
-        let (_directory, held_back) = held_back();
-        let mut other = path();
-        other.info.nar_size += 8;
-        assert!(!held_back.holds(&other) && !held_back.holds(&path()));
-        held_back.consider(&Claim::of(&path()), &wrong());
-        judge(&held_back, Verdict::Void);
-        assert!(!held_back.holds(&path()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn only_proofs_count_and_there_is_room_for_so_many() {
-        let directory = tempfile::tempdir().unwrap();
-        let held_back = HeldBack::new(directory.path(), &Arc::default());
-        held_back.consider(&Claim::of(&path()), &StoreError::Late(Step::NarBytes));
-        held_back.consider(&Claim::of(&path()), &StoreError::Client { message: String::new(), before_reply: false });
-        assert!(!held_back.holds(&path()));
-        for number in 0..=MAX_PATHS {
-            let path = StorePath::from_base_name(&format!("{number:032}-suspect")).unwrap();
-            held_back.consider(&Claim::of(&valid(path)), &wrong());
-        }
-        assert_eq!(held_back.count.load(Ordering::Relaxed), MAX_PATHS);
-    }
 }

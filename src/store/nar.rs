@@ -17,7 +17,7 @@ use harmonia_protocol::{ClientError, StorePath};
 use ring::digest;
 use tokio::time::Sleep;
 
-use super::held_back::HeldBack;
+use super::held_back::{HeldBack, Origin};
 use super::info_cache::InfoCache;
 use super::lease::Held;
 use super::nar_files::FileStream;
@@ -47,6 +47,7 @@ pub struct Nar {
     proven: Arc<Proven>,
     /// Where its path goes if it turns out to be wrong.
     held_back: Arc<HeldBack>,
+    origin: Origin,
     /// How the path looked before anything was read.
     seen: Option<Sighting>,
     /// What has passed; nothing once the end has been reached.
@@ -77,10 +78,9 @@ impl Source {
         visit: &mut impl FnMut(Event<'_>),
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
         match self {
-            Self::Daemon(stream) => stream.poll_visiting(context, visit).map_err(|error| match error {
-                ClientError::Nar(cause) => StoreError::Malformed { path: path.clone(), cause },
-                error => error.into(),
-            }),
+            Self::Daemon(stream) => {
+                stream.poll_visiting(context, visit).map_err(|error| StoreError::of_dump(path, error))
+            }
             Self::Files(stream) => stream.poll_chunk(context),
         }
     }
@@ -115,6 +115,7 @@ pub(super) struct Terms {
     pub(super) infos: Arc<InfoCache>,
     pub(super) proven: Arc<Proven>,
     pub(super) held_back: Arc<HeldBack>,
+    pub(super) origin: Origin,
     pub(super) seen: Option<Sighting>,
     /// Whether its bytes have been proven before, as the path looks.
     pub(super) is_proven: bool,
@@ -129,7 +130,7 @@ impl Nar {
 
     /// So many bytes of it from `first` on, which are proven already unless they are all.
     pub(super) fn part(source: Source, terms: Terms, first: u64, length: u64) -> Self {
-        let Terms { claim, infos, proven, held_back, seen, is_proven } = terms;
+        let Terms { claim, infos, proven, held_back, origin, seen, is_proven } = terms;
         let passed = Some(Passed::nothing(!is_proven));
         Self {
             source,
@@ -139,6 +140,7 @@ impl Nar {
             infos,
             proven,
             held_back,
+            origin,
             seen,
             passed,
             held: None,
@@ -197,7 +199,7 @@ impl Nar {
         if let Poll::Ready(Err(error)) = &advanced {
             self.infos.doubt(self.claim.path.hash_part(), error);
             self.proven.doubt(self.claim.path.hash_part());
-            self.held_back.consider(&self.claim, error);
+            self.held_back.consider(&self.claim, error, self.origin);
         }
         advanced
     }

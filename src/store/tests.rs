@@ -7,6 +7,7 @@ use harmonia_protocol::operation::Opcode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::held_back::Origin;
 use super::nar::{Source, Terms};
 use super::proven::{Claim, Proven};
 use harmonia_protocol::path_info::PathInfo;
@@ -128,6 +129,7 @@ async fn a_nar_whose_bytes_stay_away_is_late() {
         infos: Arc::clone(&store.infos),
         proven: Arc::new(Proven::nothing()),
         held_back: Arc::clone(&store.held_back),
+        origin: Origin::Daemon,
         seen: None,
         is_proven: false,
     };

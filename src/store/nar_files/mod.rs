@@ -2,7 +2,7 @@
 //!
 //! Owns which paths can be read so, the indexes that are kept in memory, and the bounds on all of it. `index` looks
 //! through a store path, `reader` reads a NAR by the index, `stream` waits for the disk off the threads that serve, `open` keeps
-//! every way inside the path. Leaves to `nar` the proof that the bytes are what the daemon says of them: this is only
+//! every way inside the path, `same_store` finds out whose files they are. Leaves to `nar` the proof that the bytes are what the daemon says of them: this is only
 //! another source.
 //!
 //! What cannot be read here is the daemon's to dump, which is said once in the log. A thing that no NAR can hold, and a
@@ -13,6 +13,7 @@ mod kept;
 mod open;
 mod piece;
 mod reader;
+mod same_store;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use harmonia_protocol::nar::Layout;
 use tokio::sync::Semaphore;
 
 pub(super) use open::Modified;
+pub(super) use same_store::{SameStore, Standing};
 pub(super) use stream::FileStream;
 
 use super::proven::Claim;
