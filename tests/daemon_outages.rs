@@ -196,7 +196,7 @@ fn nars_that_are_kept_outlive_the_daemon() {
     let path = daemon.content().path("many-references").to_owned();
     let dir = scratch::fresh_dir().join("nars");
     let harmonia = Harmonia::start(&format!(
-        "{}enable_compression = true\nnar_cache.dir = \"{}\"\n",
+        "{}nar_source = \"daemon\"\nenable_compression = true\nnar_cache.dir = \"{}\"\n",
         config(&daemon),
         dir.display()
     ));

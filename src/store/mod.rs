@@ -190,7 +190,11 @@ impl Store {
     /// The valid path that has this hash part; `None` if the daemon says that there is none, or if it is held back because
     /// its NAR is wrong. What the daemon said before is used while it is known to hold.
     pub async fn valid_path(&self, hash: HashPart, client: Client) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        Ok(self.infos.valid_path(hash, client).await?.filter(|valid| !self.held_back.holds(valid)))
+        match self.infos.valid_path(hash, client).await? {
+            // What is held back is what the daemon said, which it may not say any more.
+            Some(valid) if self.held_back.holds(&valid) => self.valid_path_anew(hash, client).await,
+            valid => Ok(valid),
+        }
     }
 
     /// The same, by what the daemon says now.

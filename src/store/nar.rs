@@ -13,7 +13,7 @@ use bytes::Bytes;
 use harmonia_protocol::client::NarStream;
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::{Event, Layout};
-use harmonia_protocol::{ClientError, StorePath};
+use harmonia_protocol::StorePath;
 use ring::digest;
 use tokio::time::Sleep;
 
