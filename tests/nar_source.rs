@@ -137,7 +137,8 @@ impl Scene {
         let passing = self.place.join("passing");
         fs::write(&passing, "").unwrap();
         fs::remove_file(passing).unwrap();
-        assert_eq!(self.part(1), 404);
+        // It may have been looked at already.
+        assert!([404, 206].contains(&self.part(1)));
         self.harmonia.logged("is not held back any more: its nar is right");
     }
 

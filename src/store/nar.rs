@@ -10,10 +10,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use harmonia_protocol::StorePath;
 use harmonia_protocol::client::NarStream;
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::{Event, Layout};
-use harmonia_protocol::StorePath;
 use ring::digest;
 use tokio::time::Sleep;
 
