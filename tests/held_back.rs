@@ -229,11 +229,12 @@ fn a_valid_path_without_files_is_held_back_until_they_are_back_for_every_release
     for release in Release::ALL {
         for is_visible in [false, true] {
             let daemon = Daemon::start(release);
-            let mut config = format!("daemon_socket = \"{}\"\n", daemon.socket().display());
-            if is_visible {
-                config += &format!("real_nix_store = \"{}\"\n", daemon.on_host("/nix/store").display());
-            }
-            let harmonia = Harmonia::start(&config);
+            let store = if is_visible { daemon.on_host("/nix/store") } else { "/nonexistent".into() };
+            let harmonia = Harmonia::start(&format!(
+                "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\n",
+                daemon.socket().display(),
+                store.display()
+            ));
             let http = harmonia.http();
             let path = daemon.content().path("regular");
             let narinfo = http.get(&narinfo_url(path));

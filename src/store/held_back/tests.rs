@@ -32,9 +32,9 @@ fn pause(held_back: &HeldBack) -> Duration {
     held_back.next().unwrap().0 - Instant::now()
 }
 
-fn judge(held_back: &HeldBack, verdict: Verdict) {
+fn judge(held_back: &HeldBack, verdict: &Verdict) {
     let seen = Sighting::of(&held_back.real_directory, &path().path);
-    held_back.judge(&Claim::of(&path()), seen, &verdict);
+    held_back.judge(&Claim::of(&path()), seen, verdict);
 }
 
 #[tokio::test(start_paused = true)]
@@ -42,15 +42,15 @@ async fn a_path_is_looked_at_at_once_and_then_after_pauses_that_grow_up_to_an_ho
     let (_directory, held_back) = held_back();
     assert_eq!(pause(&held_back), Duration::ZERO);
     for exponent in 0..12 {
-        judge(&held_back, Verdict::Wrong(wrong()));
+        judge(&held_back, &Verdict::Wrong(wrong()));
         assert_eq!(pause(&held_back), SECOND * (1 << exponent));
     }
     for _ in 0..2 {
-        judge(&held_back, Verdict::Wrong(wrong()));
+        judge(&held_back, &Verdict::Wrong(wrong()));
         assert_eq!(pause(&held_back), LAST_PAUSE);
     }
     assert!(held_back.holds(&path()));
-    judge(&held_back, Verdict::Good);
+    judge(&held_back, &Verdict::Good);
     assert!(!held_back.holds(&path()) && held_back.next().is_none());
 }
 
@@ -58,7 +58,7 @@ async fn a_path_is_looked_at_at_once_and_then_after_pauses_that_grow_up_to_an_ho
 async fn the_pauses_do_not_grow_by_a_daemon_that_is_silent() {
     let (_directory, held_back) = held_back();
     for _ in 0..3 {
-        judge(&held_back, Verdict::Unknown(StoreError::Late(Step::NarBytes)));
+        judge(&held_back, &Verdict::Unknown(StoreError::Late(Step::NarBytes)));
         assert!(held_back.holds(&path()) && pause(&held_back) == FIRST_PAUSE);
     }
 }
@@ -66,26 +66,26 @@ async fn the_pauses_do_not_grow_by_a_daemon_that_is_silent() {
 #[tokio::test(start_paused = true)]
 async fn a_path_that_looks_otherwise_is_looked_at_when_it_is_asked_for_and_once() {
     let (directory, held_back) = held_back();
-    judge(&held_back, Verdict::Wrong(wrong()));
+    judge(&held_back, &Verdict::Wrong(wrong()));
     assert!(held_back.holds(&path()) && pause(&held_back) == FIRST_PAUSE);
     fs::remove_file(directory.path().join(path().path.base_name())).unwrap();
     assert_eq!(pause(&held_back), FIRST_PAUSE);
     assert!(held_back.holds(&path()) && pause(&held_back).is_zero());
-    judge(&held_back, Verdict::Wrong(wrong()));
+    judge(&held_back, &Verdict::Wrong(wrong()));
     assert!(held_back.holds(&path()) && pause(&held_back) == FIRST_PAUSE * 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_path_that_looks_otherwise_after_a_look_than_before_is_looked_at_again() {
     let (directory, held_back) = held_back();
-    judge(&held_back, Verdict::Wrong(wrong()));
+    judge(&held_back, &Verdict::Wrong(wrong()));
     let before = Sighting::of(&held_back.real_directory, &path().path);
     fs::remove_file(directory.path().join(path().path.base_name())).unwrap();
     for verdict in [Verdict::Wrong(wrong()), Verdict::Unknown(StoreError::Changed(path().path))] {
         held_back.judge(&Claim::of(&path()), before, &verdict);
         assert!(pause(&held_back).is_zero());
     }
-    judge(&held_back, Verdict::Wrong(wrong()));
+    judge(&held_back, &Verdict::Wrong(wrong()));
     assert_eq!(pause(&held_back), FIRST_PAUSE * 2);
 }
 
@@ -107,10 +107,10 @@ fn no_files() -> StoreError {
 async fn what_may_not_be_so_is_doubted_until_the_daemon_has_failed_to_dump_the_path_as_well() {
     for (why, origin) in [(no_files(), Origin::Daemon), (wrong(), Origin::FilesInDoubt)] {
         let (_directory, held_back) = doubted(&why, origin);
-        judge(&held_back, Verdict::Unknown(StoreError::Late(Step::NarBytes)));
+        judge(&held_back, &Verdict::Unknown(StoreError::Late(Step::NarBytes)));
         held_back.consider(&Claim::of(&path()), &no_files(), Origin::Daemon);
         assert!(!held_back.holds(&path()));
-        judge(&held_back, Verdict::Wrong(no_files()));
+        judge(&held_back, &Verdict::Wrong(no_files()));
         assert!(held_back.holds(&path()));
         let (_directory, held_back) = doubted(&why, origin);
         held_back.consider(&Claim::of(&path()), &wrong(), Origin::Daemon);
@@ -146,7 +146,7 @@ async fn what_the_daemon_says_otherwise_now_and_what_it_does_not_say_any_more_is
     other.info.nar_size += 8;
     assert!(!held_back.holds(&other) && !held_back.holds(&path()));
     held_back.consider(&Claim::of(&path()), &wrong(), Origin::Daemon);
-    judge(&held_back, Verdict::Void);
+    judge(&held_back, &Verdict::Void);
     assert!(!held_back.holds(&path()));
 }
 
