@@ -244,14 +244,14 @@ fn of_name(name: &str) -> Option<HashPart> {
     }
 }
 
-/// The URL that a narinfo names for its NAR: no query, since clients treat those differently.
-pub fn nar_url(hash: HashPart, nar_hash: &NarHash) -> Result<Url, NarInfoError> {
-    Url::new(["nar/", hash.as_str(), "-", &nar_hash.to_nix32(), ".nar"].concat())
+/// The URL that a narinfo names for its NAR, whose hash is given in nix32: no query, since clients treat those differently.
+pub fn nar_url(hash: HashPart, nar_hash: &str) -> Result<Url, NarInfoError> {
+    Url::new(["nar/", hash.as_str(), "-", nar_hash, ".nar"].concat())
 }
 
 /// The URL that a narinfo names for the compressed form of its NAR.
-pub fn compressed_nar_url(hash: HashPart, nar_hash: &NarHash, tag: &EncodingTag) -> Result<Url, NarInfoError> {
-    Url::new(["nar/", tag.as_str(), "/", hash.as_str(), "-", &nar_hash.to_nix32(), ".nar.zst"].concat())
+pub fn compressed_nar_url(hash: HashPart, nar_hash: &str, tag: &EncodingTag) -> Result<Url, NarInfoError> {
+    Url::new(["nar/", tag.as_str(), "/", hash.as_str(), "-", nar_hash, ".nar.zst"].concat())
 }
 
 fn segments(path: &str) -> Option<Vec<Cow<'_, str>>> {

@@ -18,6 +18,6 @@ pub(in crate::http) async fn render(app: &App, id: &BuildId, client: Client) -> 
     if !app.serves(&valid, client).await? {
         return Ok(None);
     }
-    let url = nar_url(valid.path.hash_part(), &valid.info.nar_hash)?;
+    let url = nar_url(valid.path.hash_part(), &valid.info.nar_hash.to_nix32())?;
     Ok(Some(json!({ "archive": format!("../{}", url.as_str()), "member": id.member() }).to_string().into()))
 }

@@ -64,15 +64,16 @@ pub(in crate::http) async fn respond(
 /// the path.
 fn render(app: &App, valid: &ValidPath, signed: &Signed, takes_zstd: bool) -> Result<String, NarInfoError> {
     let ValidPath { path, info, .. } = valid;
-    let (hash, nar_hash) = (path.hash_part(), info.nar_hash.to_string());
+    let (hash, nix32) = (path.hash_part(), info.nar_hash.to_nix32());
+    let nar_hash = ["sha256:", &nix32].concat();
     let nars = app.compressed_nars(valid).filter(|_| takes_zstd);
     let (url, compression, file) = if let Some(nars) = nars {
         let file = nars.file_info(&info.nar_hash);
         let file = file.map(|file| (Hash::sha256(file.sha256).to_string(), file.size));
-        (compressed_nar_url(hash, &info.nar_hash, nars.tag())?, Compression::Zstd, file)
+        (compressed_nar_url(hash, &nix32, nars.tag())?, Compression::Zstd, file)
     } else {
         // The file is the NAR. Clients show the size of the file, and strict readers refuse a narinfo without one.
-        (nar_url(hash, &info.nar_hash)?, Compression::None, Some((nar_hash.clone(), info.nar_size)))
+        (nar_url(hash, &nix32)?, Compression::None, Some((nar_hash.clone(), info.nar_size)))
     };
     let (file_hash, file_size) = file.unzip();
     let pieces = Pieces {
@@ -109,7 +110,7 @@ async fn signed(app: &App, valid: &Arc<ValidPath>, client: Client) -> Result<Sig
     let is_trusted = app.trusts(&signer, valid, client).await?;
     let (path, info, store) = (&valid.path, valid.info.expand(), app.store.directory());
     let own = if is_trusted { signer.sign_path(path, &info, store) } else { Vec::new() };
-    let url = nar_url(path.hash_part(), &info.nar_hash)?;
+    let url = nar_url(path.hash_part(), &info.nar_hash.to_nix32())?;
     let lines = NarInfo::of(path, &info, store, url, Compression::None, own).last_lines();
     // Most often all that the daemon says stays, and is in memory already.
     let ours = lines.strip_suffix(valid.info.lines());

@@ -27,7 +27,7 @@ fn every_form_of_a_nar_url_is_the_same_route() {
     }
     let old = Route::Nar { hash: HASH.parse().unwrap(), nar_hash: None };
     assert_eq!(parse(&format!("/nar/{HASH}.nar")), old);
-    let url = nar_url(HASH.parse().unwrap(), &NarHash::from_nix32(NAR_HASH).unwrap()).unwrap();
+    let url = nar_url(HASH.parse().unwrap(), NAR_HASH).unwrap();
     assert_eq!(parse(&format!("/{}", url.as_str())), nar());
 }
 
@@ -35,7 +35,7 @@ fn every_form_of_a_nar_url_is_the_same_route() {
 fn a_compressed_nar_is_asked_for_by_its_encoding_too() {
     let (hash, nar_hash): (HashPart, _) = (HASH.parse().unwrap(), NarHash::from_nix32(NAR_HASH).unwrap());
     let tag: EncodingTag = "zstd1.5.7-3".parse().unwrap();
-    let url = compressed_nar_url(hash, &nar_hash, &tag).unwrap();
+    let url = compressed_nar_url(hash, NAR_HASH, &tag).unwrap();
     assert_eq!(url.as_str(), format!("nar/zstd1.5.7-3/{HASH}-{NAR_HASH}.nar.zst"));
     let route = Route::CompressedNar { hash, nar_hash, tag: Some(tag) };
     assert_eq!(parse(&format!("//{}?x", url.as_str())), route);

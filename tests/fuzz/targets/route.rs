@@ -42,11 +42,13 @@ fn rendered(route: &Route) -> Option<String> {
         Route::PublicKeys => "/pubkey".to_owned(),
         Route::NarInfo { hash, json } => format!("/{hash}.narinfo{}", if *json { "?json" } else { "" }),
         Route::Listing { hash } => format!("/{hash}.ls"),
-        Route::Nar { hash, nar_hash: Some(nar_hash) } => format!("/{}", nar_url(*hash, nar_hash).ok()?.as_str()),
+        Route::Nar { hash, nar_hash: Some(nar_hash) } => {
+            format!("/{}", nar_url(*hash, &nar_hash.to_nix32()).ok()?.as_str())
+        }
         Route::Nar { hash, nar_hash: None } => format!("/nar/{hash}.nar"),
         Route::CompressedNar { hash, nar_hash, tag: None } => format!("/nar/{hash}-{}.nar.zst", nar_hash.to_nix32()),
         Route::CompressedNar { hash, nar_hash, tag: Some(tag) } => {
-            format!("/{}", compressed_nar_url(*hash, nar_hash, tag).ok()?.as_str())
+            format!("/{}", compressed_nar_url(*hash, &nar_hash.to_nix32(), tag).ok()?.as_str())
         }
         Route::Realisation(DerivationOutput::Hashed(id)) => format!("/realisations/{id}.doi"),
         Route::Realisation(DerivationOutput::Path(derivation, output)) => {
