@@ -31,8 +31,8 @@ const DEFAULT_MAX_METADATA_CONNECTIONS: usize = 8;
 const DEFAULT_MAX_NAR_STREAMS: usize = 16;
 /// Before cache.nixos.org, which says 40.
 const DEFAULT_PRIORITY: u32 = 30;
-/// For path infos and rendered narinfos together: those of ten to thirty thousand paths.
-const DEFAULT_NARINFO_CACHE: ByteSize = ByteSize::mebibytes(64);
+/// A hundred thousand paths with five references, a deriver and a signature of somebody else's, 1.1 KiB each.
+const DEFAULT_NARINFO_CACHE: ByteSize = ByteSize::mebibytes(112);
 /// In seconds: as long as a signature that was added may take to show.
 const DEFAULT_NARINFO_TTL: u64 = 60;
 /// In seconds: a client asks for all narinfos of a closure before it begins with the first NAR.

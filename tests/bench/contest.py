@@ -84,9 +84,9 @@ class Contest:
     def _narinfo(self):
         for connections in NARINFO_CONNECTIONS:
             ask = lambda server: self.load.ask(server, self.narinfos, connections)
-            self._each(f"narinfo cold, {_over(connections)}", ask, cold=True, without=("harmonia store",))
+            self._each(f"narinfo cold, {_over(connections)}", ask, cold=True, without=("harmonia daemon",))
             ask = lambda server: self.load.ask(server, self.narinfos, connections, requests=NARINFO_REQUESTS)
-            self._each(f"narinfo warm, {_over(connections)}", ask, without=("harmonia store",))
+            self._each(f"narinfo warm, {_over(connections)}", ask, without=("harmonia daemon",))
 
     def _closures(self, connections):
         for temperature in ("cold", "warm"):
@@ -101,7 +101,7 @@ class Contest:
         field = {"Range": f"bytes={first}-"}
 
         def ask(server):
-            nars = plain.nars if server is plain else self.server("harmonia").nars
+            nars = plain.nars if server is plain else self.server("harmonia plain").nars
             return self.load.ask(server, [nars[largest]], 1, requests=RANGE_REQUESTS, fields=field)
 
         self._each("last KiB of the largest nar", ask, without=("nginx zstd",))

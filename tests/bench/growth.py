@@ -5,7 +5,7 @@ import http.client
 import servers
 
 CONNECTIONS = (1, 4, 16, 64, 250, 500)
-PATHS = (100, 1_000, 10_000, 100_000)
+PATHS = (100, 1_000, 10_000, 100_000, 1_000_000)
 # Requests of a measurement: at least so many, and each path once.
 REQUESTS = 30_000
 
@@ -15,7 +15,7 @@ def with_connections(contest, rounds):
     results = {}
     for _ in range(rounds):
         for connections in CONNECTIONS:
-            for server in (contest.server("nginx"), contest.server("harmonia zstd")):
+            for server in (contest.server("nginx"), contest.server("harmonia")):
                 result = contest.load.ask(server, contest.narinfos, connections, requests=REQUESTS)
                 results.setdefault(server.name, {}).setdefault(str(connections), []).append(result)
     return results

@@ -32,9 +32,9 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328; }
 """
 # Theirs, ours, what it is called, its colour.
 PAIRS = (
-    ("nginx", "harmonia", "plain", "plain"),
-    ("nginx", "harmonia store", "plain from the store's files", "plain"),
-    ("nginx zstd", "harmonia zstd", "zstd", "zstd"),
+    ("nginx", "harmonia plain", "plain", "plain"),
+    ("nginx", "harmonia daemon", "plain from the daemon", "plain"),
+    ("nginx zstd", "harmonia", "zstd", "zstd"),
 )
 
 
@@ -80,7 +80,7 @@ def _growth(result, top):
     panels = []
     if "connections" in result:
         by_name = result["connections"]
-        lines = [("nginx", by_name["nginx"], "nginx"), ("harmonia", by_name["harmonia zstd"], "zstd")]
+        lines = [("nginx", by_name["nginx"], "nginx"), ("harmonia", by_name["harmonia"], "zstd")]
         panels.append(("µs of a warm narinfo by connections", lines))
     if "paths" in result:
         by_name = result["paths"]

@@ -37,16 +37,19 @@ daemon_socket = "{socket}"
 real_nix_store = "{store}"
 sign_key_paths = ["{key}"]
 {settings}
+{memory}
 [nar_cache]
 dir = "{cache}"
 """
 
-# What is set beside the places.
+# What is set beside the places: nothing, nothing but that NARs are plain, and plain NARs as the daemon dumps them.
 SETTINGS = {
     "harmonia": "",
-    "harmonia store": 'nar_source = "store"\nverify = "first"',
-    "harmonia zstd": "enable_compression = true",
+    "harmonia plain": "enable_compression = false",
+    "harmonia daemon": 'enable_compression = false\nnar_source = "daemon"',
 }
+# Memory of paths by the most that are asked for, where the default is not for so many.
+MEMORY = ((100_000, ""), (1_000_000, 'narinfo_cache.max_size = "1 GiB"'))
 
 
 class Server:
@@ -92,9 +95,10 @@ def nginx(name, root, scratch):
 class Harmonia:
     """How harmonia is started on a store: any number of times, each with an empty cache."""
 
-    def __init__(self, program, daemon, prefix, scratch, name):
+    def __init__(self, program, daemon, prefix, scratch, name, paths=0):
         self.program, self.daemon, self.prefix = program, daemon, prefix
         self.scratch, self.name = Path(scratch), name
+        self.memory = next(setting for most, setting in MEMORY if paths <= most)
         self.started = 0
 
     def start(self):
@@ -109,6 +113,7 @@ class Harmonia:
             store=self.prefix.directory / "store",
             key=self._key(),
             settings=SETTINGS[self.name],
+            memory=self.memory,
             cache=work / "cache",
         )
         (work / "config.toml").write_text(config)

@@ -3,7 +3,7 @@
 import statistics
 
 # Each nginx with those that are compared with it.
-GROUPS = (("nginx", ("harmonia", "harmonia store")), ("nginx zstd", ("harmonia zstd",)))
+GROUPS = (("nginx", ("harmonia plain", "harmonia daemon")), ("nginx zstd", ("harmonia",)))
 COLUMNS = [name for theirs, ours in GROUPS for name in (theirs, *ours)]
 HEAD = ["what"]
 for theirs, ours in GROUPS:
@@ -88,7 +88,7 @@ def connections(result):
     lines = []
     by_name = result["connections"]
     for count in by_name["nginx"]:
-        nginx, ours = by_name["nginx"][count], by_name["harmonia zstd"][count]
+        nginx, ours = by_name["nginx"][count], by_name["harmonia"][count]
         each = lambda results: _median(results, lambda it: it["seconds"] / it["requests"] * 1e6)
         late = lambda results: _median(results, lambda it: it["p99_us"] / 1e3)
         values = each(nginx), each(ours), each(ours) / each(nginx), late(nginx), late(ours)
