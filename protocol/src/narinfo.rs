@@ -54,7 +54,7 @@ impl Url {
     /// Checks a relative URL.
     pub fn new(text: impl Into<Box<str>>) -> Result<Self, NarInfoError> {
         let text = text.into();
-        let plain = |c: u8| c.is_ascii_graphic() & (c != b'?') & (c != b'#') & (c != b':') & (c != b'\\');
+        let plain = |c: u8| c.is_ascii_graphic() && !matches!(c, b'?' | b'#' | b':' | b'\\');
         // To the end, whatever is found, so that many bytes are looked at at once: each narinfo has one.
         let is_plain = text.bytes().fold(true, |are, c| are & plain(c));
         if text.is_empty() || text.starts_with('/') || !is_plain {
