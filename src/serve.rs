@@ -165,6 +165,7 @@ fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
     supervise_with(app, "status", notify::status);
     supervise_with(app, "index", |app| async move { app.store().make_index().await });
     supervise_with(app, "paths held back", |app| async move { app.store().watch_held_back().await });
+    supervise_with(app, "nars ahead", |app| async move { app.compress_ahead().await });
     supervise_with(app, "narinfos ahead", |app| async move { app.sign_ahead().await });
 }
 

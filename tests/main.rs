@@ -35,6 +35,7 @@ mod log;
 mod metrics;
 mod nar;
 mod nar_cache;
+mod nar_cache_ahead;
 mod nar_cache_faults;
 mod nar_cache_frozen;
 mod nar_faults;

@@ -84,6 +84,7 @@ impl Config {
             (Some(old), Some(new)) => {
                 changes.leave("nar_cache.dir", &old.dir, &new.dir);
                 changes.take("nar_cache.max_size", &mut old.max_size, new.max_size);
+                changes.leave("nar_cache.ahead", &old.ahead, &new.ahead);
             }
             (old, new) => changes.leave("nar_cache", old, &new),
         }

@@ -17,7 +17,9 @@ use super::daemon::socket_path;
 use super::places::store_dir;
 use super::sign::{Scope, public_key};
 use super::value::{Mismatch, Value};
-use super::{BindAddress, ByteSize, ConfigError, DaemonCommand, NarSource, Network, Problem, SocketMode, Verify};
+use super::{
+    Ahead, BindAddress, ByteSize, ConfigError, DaemonCommand, NarSource, Network, Problem, SocketMode, Verify,
+};
 
 /// Workers, streams and connections each cost a thread or a descriptor; more than this is a slip of the hand.
 const COUNT: RangeInclusive<i64> = 1..=1024;
@@ -57,6 +59,7 @@ pub(super) struct File {
     pub(super) zstd_window_log: Option<u32>,
     pub(super) nar_cache_dir: Option<PathBuf>,
     pub(super) nar_cache_max_size: Option<ByteSize>,
+    pub(super) nar_cache_ahead: Option<Ahead>,
     pub(super) nar_cache_encoders: Option<usize>,
     pub(super) nar_cache_encoder_niceness: Option<i32>,
     pub(super) narinfo_cache_max_size: Option<ByteSize>,
@@ -117,6 +120,7 @@ const KEYS: &[Key] = &[
     Key("zstd.window_log", Set(|f, v| window_log(v).map(|n| f.zstd_window_log = n))),
     Key("nar_cache.dir", Set(|f, v| v.path().map(|p| f.nar_cache_dir = Some(p)))),
     Key("nar_cache.max_size", Set(|f, v| v.size().map(|s| f.nar_cache_max_size = Some(s)))),
+    Key("nar_cache.ahead", Set(|f, v| v.parsed(str::parse).map(|a| f.nar_cache_ahead = Some(a)))),
     Key("nar_cache.encoders", Set(|f, v| v.integer(ENCODERS).map(|n| f.nar_cache_encoders = Some(n)))),
     Key("nar_cache.encoder_niceness", Set(|f, v| v.integer(NICENESS).map(|n| f.nar_cache_encoder_niceness = Some(n)))),
     Key("narinfo_cache.max_size", Set(|f, v| v.size().map(|s| f.narinfo_cache_max_size = Some(s)))),

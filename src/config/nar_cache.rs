@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use super::ByteSize;
 use super::file::File;
@@ -38,6 +39,38 @@ pub struct NarCache {
     pub dir: PathBuf,
     /// What its files may take.
     pub max_size: ByteSize,
+    /// Which NARs are made before anybody asks for them.
+    pub ahead: Ahead,
+}
+
+/// Which NARs are compressed before anybody asks for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ahead {
+    /// None.
+    Off,
+    /// Those whose narinfos were given out.
+    #[default]
+    Narinfo,
+    /// Those too that are new in the store, when nothing else is compressed.
+    New,
+}
+
+/// A text is not an [`Ahead`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("expected \"off\", \"narinfo\" or \"new\", found {0:?}")]
+pub struct InvalidAhead(String);
+
+impl FromStr for Ahead {
+    type Err = InvalidAhead;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "off" => Ok(Self::Off),
+            "narinfo" => Ok(Self::Narinfo),
+            "new" => Ok(Self::New),
+            _ => Err(InvalidAhead(text.to_owned())),
+        }
+    }
 }
 
 impl Default for Zstd {
@@ -85,7 +118,8 @@ pub(super) fn nar_cache(file: &mut File, variable: Option<&OsStr>) -> Option<Nar
     let listed = variable.unwrap_or_default().as_bytes().split(|byte| *byte == b':').next().map(OsStr::from_bytes);
     let dir = file.nar_cache_dir.take().or_else(|| path_of(listed).map(Path::to_owned))?;
     let max_size = file.nar_cache_max_size.unwrap_or(DEFAULT_NAR_CACHE);
-    (max_size.bytes() > 0).then_some(NarCache { dir, max_size })
+    let ahead = file.nar_cache_ahead.unwrap_or_default();
+    (max_size.bytes() > 0).then_some(NarCache { dir, max_size, ahead })
 }
 
 /// Which threads compress, as the file says.
@@ -131,7 +165,9 @@ mod tests {
             let (file, mut warnings) = File::parse(Path::new("config.toml"), text).unwrap();
             Config::resolve(file, Overrides::default(), &environment, &mut warnings).unwrap().nar_cache
         };
-        let cache = |dir: &str, mebibytes| Some(NarCache { dir: dir.into(), max_size: ByteSize::mebibytes(mebibytes) });
+        let cache = |dir: &str, mebibytes| {
+            Some(NarCache { dir: dir.into(), max_size: ByteSize::mebibytes(mebibytes), ahead: Ahead::Narinfo })
+        };
         assert_eq!(with("", None), None);
         assert_eq!(with("", Some("")), None);
         assert_eq!(with("", Some("/var/cache/harmonia")), cache("/var/cache/harmonia", 10240));

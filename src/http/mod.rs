@@ -26,7 +26,9 @@ mod text;
 mod trouble;
 mod user_agent;
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -56,6 +58,9 @@ use crate::store::{Store, StoreError, ValidPath};
 
 /// What this program is.
 const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+
+/// How often the daemon is asked which paths there are, where new ones are compressed ahead.
+const NEW_PATHS: Duration = Duration::from_secs(30);
 
 /// What all requests share.
 #[derive(Debug)]
@@ -116,6 +121,34 @@ impl App {
     pub async fn sign_ahead(&self) {
         while let Some(valid) = self.store.learned_ahead().await {
             handlers::narinfo::sign_ahead(self, &valid).await;
+        }
+    }
+
+    /// Compresses NARs that clients are expected to ask for, without an end.
+    pub async fn compress_ahead(&self) {
+        match &self.nars {
+            Some(nars) if nars.makes_new() => {
+                tokio::join!(nars.make_ahead(), self.expect_new(nars));
+            }
+            Some(nars) => nars.make_ahead().await,
+            None => {}
+        }
+    }
+
+    /// Expects requests for all paths that are new in the store, without an end.
+    async fn expect_new(&self, nars: &NarCache) {
+        let mut known: Option<HashSet<HashPart>> = None;
+        loop {
+            if let Ok(paths) = self.store.all_paths().await {
+                let all: HashSet<_> = paths.into_iter().collect();
+                for hash in known.iter().flat_map(|known| all.difference(known)) {
+                    if let Ok(Some(valid)) = self.valid_path(*hash, Client::Server).await {
+                        nars.expect(&valid, Client::Server);
+                    }
+                }
+                known = Some(all);
+            }
+            tokio::time::sleep(NEW_PATHS).await;
         }
     }
 

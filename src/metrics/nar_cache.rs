@@ -17,6 +17,8 @@ pub enum NarCacheEvent {
     Joined,
     /// It was not there, and began to be made.
     Filled,
+    /// It began to be made before anybody asked for it.
+    Ahead,
     /// It was not there and could not be kept.
     Bypassed,
     /// A file left because there was no room.
@@ -45,6 +47,7 @@ struct ReasonLabel {
 pub(super) struct NarCacheMetrics {
     requests: Family<ResultLabel, Counter>,
     removed: Family<ReasonLabel, Counter>,
+    ahead: Counter,
     entries: Gauge,
     bytes: Gauge,
     fills: Gauge,
@@ -62,6 +65,8 @@ impl NarCacheMetrics {
         for reason in ["room", "corrupt"] {
             removed.get_or_create_owned(&ReasonLabel { reason });
         }
+        let ahead = Counter::default();
+        registry.register("nar_cache_ahead", "Nars compressed before anybody asked for them", ahead.clone());
         let mut gauge = |name, help| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -70,6 +75,7 @@ impl NarCacheMetrics {
         Self {
             requests,
             removed,
+            ahead,
             entries: gauge("nar_cache_entries", "Compressed nars on disk"),
             bytes: gauge("nar_cache_bytes", "Room that compressed nars take on disk"),
             fills: gauge("nar_cache_fills", "Nars that are being compressed for the disk"),
@@ -86,6 +92,10 @@ impl Metrics {
             NarCacheEvent::Hit => result("hit"),
             NarCacheEvent::Joined => result("joined"),
             NarCacheEvent::Filled => result("miss"),
+            NarCacheEvent::Ahead => {
+                self.nar_cache.ahead.inc();
+                return;
+            }
             NarCacheEvent::Bypassed => result("bypassed"),
             NarCacheEvent::Evicted => reason("room"),
             NarCacheEvent::Corrupt => reason("corrupt"),

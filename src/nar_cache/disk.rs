@@ -249,12 +249,13 @@ impl Disk {
         Ok(Temporary { file: Arc::new(DiskFile::new(file, self.closer.clone())), path: Some(path) })
     }
 
-    /// Gives a file that is wholly there and proven its name, and enters it.
+    /// Gives a file that is wholly there and proven its name, and enters it, as one that was fetched or not.
     pub(super) fn publish(
         &self,
         mut file: Temporary,
         key: &Key,
         info: FileInfo,
+        is_fetched: bool,
         reservation: Reservation,
     ) -> io::Result<Arc<Entry>> {
         let entry = Arc::new(Entry::of(file.file.get()?, key.nar_hash)?);
@@ -264,7 +265,11 @@ impl Disk {
                 return Err(cause);
             }
         }
-        self.locked().insert(key, info);
+        if is_fetched {
+            self.locked().insert(key, info);
+        } else {
+            self.locked().insert_unfetched(key, info);
+        }
         self.open.insert(key, &entry, &file.file);
         drop(reservation);
         self.make_room();

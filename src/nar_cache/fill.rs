@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::disk::{Disk, Reservation};
+use super::disk::Reservation;
 use super::disk_threads::DiskFile;
 use super::encoding::Encoding;
 use super::entry::{Entry, EntryWriter};
@@ -113,8 +113,8 @@ async fn make(
     let (sender, waiting) = mpsc::channel(UNITS);
     // The thread begins when there is something for it to do, and there is room for that.
     let _ = sender.send(units.next().await).await;
-    let disk = Arc::clone(&cache.disk);
-    let making = Making { disk, encoding: cache.encoding.clone(), key, size, reservation, progress };
+    let (encoding, served) = (cache.encoding.clone(), Arc::clone(&cache));
+    let making = Making { cache: served, encoding, key, size, reservation, progress };
     let entry = cache.encoder_threads.spawn(permit, move || making.run(waiting))?;
     let ((), entry) = tokio::join!(units.send_to(sender), entry);
     entry.unwrap_or_else(|_| Err(panicked()))
@@ -126,7 +126,7 @@ fn panicked() -> FillError {
 
 /// What the thread of an encoder needs.
 struct Making {
-    disk: Arc<Disk>,
+    cache: Arc<NarCache>,
     encoding: Encoding,
     key: Key,
     /// Of the NAR, in bytes.
@@ -137,8 +137,8 @@ struct Making {
 
 impl Making {
     fn run(self, mut units: mpsc::Receiver<Unit>) -> Result<Arc<Entry>, FillError> {
-        let Self { disk, encoding, key, size, mut reservation, progress } = self;
-        let failed = |cause| FillError::disk(&cause);
+        let Self { cache, encoding, key, size, mut reservation, progress } = self;
+        let (disk, failed) = (&cache.disk, |cause| FillError::disk(&cause));
         let mut encoder = FrameEncoder::new(encoding, size);
         let mut file = None;
         loop {
@@ -167,7 +167,7 @@ impl Making {
         match file.filter(|_| encoder.is_finished()) {
             Some((file, writer)) => disk.threads().here(|| {
                 let info = writer.finish(key.nar_hash, size)?;
-                disk.publish(file, &key, info, reservation)
+                disk.publish(file, &key, info, !cache.ahead.is_unfetched(&key), reservation)
             }),
             None => return Err(FillError::Gone),
         }

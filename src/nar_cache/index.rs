@@ -10,6 +10,8 @@ use harmonia_protocol::hash::NarHash;
 use super::encoding::EncodingTag;
 use super::entry::FileInfo;
 
+/// The part of all room that files have which nobody has fetched, where there is not enough for all.
+const UNFETCHED_PART: u64 = 8;
 /// What a file takes beside its bytes: disks give room in pieces, and each entry here takes memory. With it a cache of
 /// 10 GiB has at most 640,000 entries.
 const LEAST: u64 = 16 << 10;
@@ -25,6 +27,7 @@ pub(super) struct Key {
 struct Held {
     info: FileInfo,
     used: u64,
+    is_unfetched: bool,
 }
 
 /// The entries of a cache, the least recently used first.
@@ -32,6 +35,9 @@ struct Held {
 pub(super) struct Index {
     held: HashMap<Key, Held>,
     order: BTreeMap<u64, Key>,
+    /// Apart from those: files that were made ahead and that nobody has fetched, and the room that they take.
+    unfetched: BTreeMap<u64, Key>,
+    unfetched_bytes: u64,
     clock: u64,
     bytes: u64,
     /// What fills may come to at the most, and what they have written, in bytes.
@@ -42,11 +48,25 @@ pub(super) struct Index {
 impl Index {
     /// Enters a file, as the one that was used last.
     pub(super) fn insert(&mut self, key: &Key, info: FileInfo) {
+        self.enter(key, info, false);
+    }
+
+    /// Enters a file that nobody has fetched: it leaves before others, see [`Self::make_room`].
+    pub(super) fn insert_unfetched(&mut self, key: &Key, info: FileInfo) {
+        self.enter(key, info, true);
+    }
+
+    fn enter(&mut self, key: &Key, info: FileInfo, is_unfetched: bool) {
         self.remove(key);
         self.bytes += weight(info);
         self.clock += 1;
-        self.order.insert(self.clock, key.clone());
-        self.held.insert(key.clone(), Held { info, used: self.clock });
+        if is_unfetched {
+            self.unfetched_bytes += weight(info);
+            self.unfetched.insert(self.clock, key.clone());
+        } else {
+            self.order.insert(self.clock, key.clone());
+        }
+        self.held.insert(key.clone(), Held { info, used: self.clock, is_unfetched });
     }
 
     /// What is known of a file.
@@ -56,11 +76,8 @@ impl Index {
 
     /// Takes note that a file is used.
     pub(super) fn touch(&mut self, key: &Key) {
-        if let Some(held) = self.held.get_mut(key) {
-            self.clock += 1;
-            self.order.remove(&held.used);
-            self.order.insert(self.clock, key.clone());
-            held.used = self.clock;
+        if let Some(info) = self.info(key) {
+            self.enter(key, info, false);
         }
     }
 
@@ -85,18 +102,25 @@ impl Index {
     /// Forgets a file.
     pub(super) fn remove(&mut self, key: &Key) {
         if let Some(held) = self.held.remove(key) {
-            self.order.remove(&held.used);
             self.bytes -= weight(held.info);
+            if held.is_unfetched {
+                self.unfetched.remove(&held.used);
+                self.unfetched_bytes -= weight(held.info);
+            } else {
+                self.order.remove(&held.used);
+            }
         }
     }
 
     /// Forgets the least recently used files until the others fit into `max_bytes` with what fills have written: these have
-    /// to go.
+    /// to go. What was made ahead takes no more than an eighth from what was fetched.
     pub(super) fn make_room(&mut self, max_bytes: u64) -> Vec<Key> {
         let mut gone = Vec::new();
         while self.bytes.saturating_add(self.written) > max_bytes {
-            let Some((_, key)) = self.order.first_key_value() else { break };
-            let key = key.clone();
+            let (fetched, unfetched) = (self.order.values().next(), self.unfetched.values().next());
+            let is_much = self.unfetched_bytes > max_bytes / UNFETCHED_PART;
+            let oldest = if is_much { unfetched.or(fetched) } else { fetched.or(unfetched) };
+            let Some(key) = oldest.cloned() else { break };
             self.remove(&key);
             gone.push(key);
         }
@@ -150,6 +174,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_made_ahead_takes_an_eighth_from_what_was_fetched() {
+        let mut index = Index::default();
+        let one = weight(info(0));
+        for number in 0..16 {
+            index.insert(&key(number), info(0));
+        }
+        for number in 16..48 {
+            index.insert_unfetched(&key(number), info(0));
+            index.make_room(16 * one);
+        }
+        let there: Vec<_> = (0..48).filter(|number| index.info(&key(*number)).is_some()).collect();
+        assert_eq!(there, (2..16).chain(46..48).collect::<Vec<_>>());
+        // Once it is fetched it is like any other.
+        index.touch(&key(46));
+        assert_eq!((index.unfetched_bytes, index.order.len()), (one, 15));
+    }
+
+    #[test]
     fn fills_reserve_no_more_than_there_is() {
         let mut index = Index::default();
         assert!(index.reserve(100, 60) && !index.reserve(100, 41) && index.reserve(100, 40));
@@ -166,7 +208,11 @@ mod tests {
             for (number, size, what) in steps {
                 match what {
                     0 => {
-                        index.insert(&key(number), info(size));
+                        if size % 3 == 0 {
+                            index.insert_unfetched(&key(number), info(size));
+                        } else {
+                            index.insert(&key(number), info(size));
+                        }
                         model.insert(number, size);
                     }
                     1 => {
@@ -179,7 +225,7 @@ mod tests {
                 }
                 let bytes: u64 = model.values().map(|size| weight(info(*size))).sum();
                 prop_assert_eq!((index.len(), index.bytes()), (model.len(), bytes));
-                prop_assert_eq!(index.order.len(), model.len());
+                prop_assert_eq!(index.order.len() + index.unfetched.len(), model.len());
             }
         }
     }

@@ -7,6 +7,7 @@
 //! what is valid to `store`.
 
 mod admin;
+mod ahead;
 mod block;
 mod disk;
 mod disk_threads;
@@ -41,10 +42,11 @@ pub use plain::PlainNar;
 pub use source::{CompressedBytes, CompressedNar};
 
 use crate::client::Client;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::{Metrics, NarCacheEvent, NarCacheUsage};
 use crate::store::{Store, StoreError, ValidPath};
+use ahead::Ahead;
 use disk::Disk;
 use encoder_threads::EncoderThreads;
 use entry::Entry;
@@ -59,6 +61,8 @@ const DECODER_MEMORY: usize = 144 << 20;
 const DECODER: usize = 1 << 20;
 /// Memory is counted in these.
 const GRAIN: usize = 1 << 20;
+/// How often what is made while nothing else is to do looks for that.
+const BUSY: Duration = Duration::from_secs(1);
 /// How long a request waits for the disk to say what is there: clients want a head within some seconds.
 const FINDING: Duration = Duration::from_secs(2);
 
@@ -97,6 +101,10 @@ pub struct NarCache {
     tag: Arc<EncodingTag>,
     disk: Arc<Disk>,
     fills: Mutex<HashMap<Key, Fill>>,
+    mode: config::Ahead,
+    ahead: Ahead,
+    /// How many are made ahead at one time.
+    making_ahead: Arc<Semaphore>,
     encoder_threads: EncoderThreads,
     decoders: FairSemaphore,
     /// Whether the disk failed the last time, which is logged once.
@@ -121,6 +129,9 @@ impl NarCache {
             tag: Arc::new(encoding.tag().clone()),
             disk,
             fills: Mutex::default(),
+            mode: settings.ahead,
+            ahead: Ahead::default(),
+            making_ahead: Arc::new(Semaphore::new(config.encoders.threads.saturating_sub(1).max(1))),
             encoder_threads: EncoderThreads::new(config.encoders, &encoding, &metrics),
             encoding,
             decoders: FairSemaphore::new("decoder_memory", DECODER_MEMORY / GRAIN, &metrics),
@@ -163,6 +174,7 @@ impl NarCache {
         client: Client,
     ) -> Result<CompressedNar, FillError> {
         let key = self.key(&valid.info.nar_hash);
+        self.ahead.fetched(&key);
         let source = self.source(&key, valid, client).await;
         let source = source.inspect_err(|_| self.metrics.nar_cache(NarCacheEvent::Bypassed))?;
         Ok(CompressedNar { cache: Arc::clone(self), key, valid: Some(Arc::clone(valid)), source })
@@ -202,9 +214,55 @@ impl NarCache {
         self.metrics.nar_cache_usage(NarCacheUsage { entries, bytes, fills });
     }
 
+    /// A client has been told of a valid path, and will want the compressed form of its NAR: it is made ahead, where that is
+    /// wanted.
+    pub fn expect(&self, valid: &Arc<ValidPath>, client: Client) {
+        let key = self.key(&valid.info.nar_hash);
+        if self.mode != config::Ahead::Off && self.disk.info(&key).is_none() && self.disk.takes(valid.info.nar_size) {
+            self.ahead.wish(client, key, valid);
+        }
+    }
+
+    /// Whether NARs of paths that are new in the store are made too.
+    #[must_use]
+    pub fn makes_new(&self) -> bool {
+        self.mode == config::Ahead::New
+    }
+
+    /// Makes what is expected to be asked for, without an end.
+    pub async fn make_ahead(self: &Arc<Self>) {
+        loop {
+            // It is never closed.
+            let permit = Arc::clone(&self.making_ahead).acquire_owned().await;
+            let wish = self.ahead.next().await;
+            let cache = Arc::clone(self);
+            tokio::spawn(async move {
+                let _permit = permit;
+                // What nobody is known to wait for is for when there is nothing else to do.
+                while wish.client == Client::Server && !cache.fills().is_empty() {
+                    tokio::time::sleep(BUSY).await;
+                }
+                match cache.source(&wish.key, &wish.valid, Client::Server).await {
+                    Ok(Source::Fill(mut progress)) => {
+                        cache.metrics.nar_cache(NarCacheEvent::Ahead);
+                        // Whatever comes of it is for whoever asks.
+                        let _ = progress.wait_for(|progress| progress.end.is_some()).await;
+                    }
+                    // Nobody has to fetch what is there already, or cannot be.
+                    Ok(Source::Disk(_)) | Err(_) => cache.ahead.fetched(&wish.key),
+                }
+            });
+        }
+    }
+
     async fn source(self: &Arc<Self>, key: &Key, valid: &Arc<ValidPath>, client: Client) -> Result<Source, FillError> {
+        let count = |event| {
+            if client != Client::Server {
+                self.metrics.nar_cache(event);
+            }
+        };
         if let Some(entry) = self.entry(key).await? {
-            self.metrics.nar_cache(NarCacheEvent::Hit);
+            count(NarCacheEvent::Hit);
             return Ok(Source::Disk(entry));
         }
         // A fill that is under way would not get on either.
@@ -213,18 +271,18 @@ impl NarCache {
         }
         let mut fills = self.fills();
         if let Some(fill) = fills.get(key) {
-            self.metrics.nar_cache(NarCacheEvent::Joined);
+            count(NarCacheEvent::Joined);
             return Ok(Source::Fill(fill.join(client)));
         }
         // A fill enters its file before it is forgotten here.
         if let Ok(Some(entry)) = self.disk.find_now(key) {
-            self.metrics.nar_cache(NarCacheEvent::Hit);
+            count(NarCacheEvent::Hit);
             return Ok(Source::Disk(entry));
         }
         if !self.disk.takes(valid.info.nar_size) {
             return Err(FillError::Disk("it is larger than nar_cache.max_size".to_owned()));
         }
-        self.metrics.nar_cache(NarCacheEvent::Filled);
+        count(NarCacheEvent::Filled);
         let (fill, filler) = Fill::new();
         let progress = fill.join(client);
         fills.insert(key.clone(), fill);

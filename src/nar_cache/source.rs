@@ -101,6 +101,8 @@ enum Done {
     Read(io::Result<Bytes>),
     /// A fill has got on.
     Grown,
+    /// A file that cannot be read has been removed, if it is wrong.
+    Failed(FillError),
 }
 
 /// Bytes of the compressed form of a NAR. It ends in an error, never cleanly, when they cannot be had.
@@ -132,6 +134,7 @@ impl CompressedBytes {
                     self.work = None;
                     match done {
                         Done::Grown => continue,
+                        Done::Failed(error) => return Poll::Ready(Err(error)),
                         Done::Read(read) => Next::Read(read),
                     }
                 }
@@ -148,11 +151,16 @@ impl CompressedBytes {
                 }
                 Next::Read(Err(cause)) => {
                     let error = FillError::disk(&cause);
-                    if let Source::Disk(_) = self.nar.source {
-                        let (disk, key) = (Arc::clone(&self.nar.cache.disk), self.nar.key.clone());
-                        tokio::task::spawn_blocking(move || disk.distrust(&key, &cause));
+                    if let Source::Fill(_) = self.nar.source {
+                        return Poll::Ready(Err(error));
                     }
-                    return Poll::Ready(Err(error));
+                    // First: the client comes again at once, for what is to be made anew.
+                    let (disk, key) = (Arc::clone(&self.nar.cache.disk), self.nar.key.clone());
+                    self.work = Some(Box::pin(async move {
+                        let threads = disk.threads().clone();
+                        let _ = threads.run(READING, move || disk.distrust(&key, &cause)).await;
+                        Done::Failed(error)
+                    }));
                 }
             }
         }

@@ -61,7 +61,7 @@ fn fill(disk: &Arc<Disk>, nar: &[u8]) -> Vec<u8> {
     }
     let info = writer.finish(key(nar).nar_hash, nar.len() as u64).unwrap();
     assert_eq!(info.sha256[..], *digest(&SHA256, &served).as_ref());
-    disk.publish(unnamed, &key(nar), info, reservation).unwrap();
+    disk.publish(unnamed, &key(nar), info, true, reservation).unwrap();
     served
 }
 
@@ -312,7 +312,7 @@ async fn a_fill_that_panics_is_over_for_all_who_wait_and_another_can_begin() {
     let mut settings = None;
     let change = |config: &mut Config| {
         let max_size = "1G".parse().unwrap();
-        config.nar_cache = Some(crate::config::NarCache { dir: dir.path().join("nars"), max_size });
+        config.nar_cache = Some(config::NarCache { dir: dir.path().join("nars"), max_size, ahead: config::Ahead::Off });
         settings = Some(config.clone());
     };
     let (_directory, store) = store_after(GREETING, change, |_, _| std::future::ready(()));

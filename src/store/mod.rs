@@ -231,6 +231,12 @@ impl Store {
         self.infos.learned_ahead().await
     }
 
+    /// The hash parts of all valid paths.
+    pub async fn all_paths(&self) -> Result<Vec<HashPart>, StoreError> {
+        let paths = self.pool.call(Client::Server, &QueryAllValidPaths).await?;
+        Ok(paths.iter().map(StorePath::hash_part).collect())
+    }
+
     /// Some valid path, to see whether the daemon tells about paths; `None` if the store is empty.
     pub async fn any_path(&self) -> Result<Option<Arc<ValidPath>>, StoreError> {
         match self.pool.call(Client::Server, &QueryAllValidPaths).await?.first() {

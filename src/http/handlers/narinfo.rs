@@ -44,7 +44,11 @@ pub(in crate::http) async fn respond(
     let Some(valid) = app.valid_path(hash, client).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     app.store.given_out(&valid);
     let signed = signed(app, &valid, client).await?;
-    let text = render(app, &valid, &signed, takes_zstd_nars(headers))?;
+    let takes_zstd = takes_zstd_nars(headers);
+    let text = render(app, &valid, &signed, takes_zstd)?;
+    if let Some(nars) = app.compressed_nars(&valid).filter(|_| takes_zstd) {
+        nars.expect(&valid, client);
+    }
     let (kind, text) = match syntax {
         Syntax::Nix => ("text/x-nix-narinfo", text),
         Syntax::Json => {

@@ -1,0 +1,67 @@
+//! NARs that are compressed before anybody asks for them.
+
+use crate::nar_cache::{decoded, keeping, url_of};
+use crate::support::metrics::{await_value, metrics, value};
+use crate::support::scratch;
+use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+use crate::support::wire::{LAST, Wire};
+
+const AHEAD: &str = "harmonia_nar_cache_ahead_total";
+const ENTRIES: &str = "harmonia_nar_cache_entries";
+
+fn item(number: u8) -> StoreItem {
+    let item = StoreItem::file(&vec![number; 100_000]);
+    StoreItem { path: format!("/nix/store/{number:032}-item"), ..item }
+}
+
+fn daemon() -> ScriptedDaemon {
+    ScriptedDaemon::start(Script::answering(|question| {
+        let asked = |item: &StoreItem| match question {
+            Question::PathFromHashPart(hash) => hash == item.hash_part(),
+            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
+            _ => false,
+        };
+        let none = || Answer::from(Wire::new().number(LAST).number(0));
+        (0..8).map(item).find(asked).map_or_else(none, |item| item.answer(question))
+    }))
+}
+
+#[test]
+fn the_nar_of_a_narinfo_that_was_given_out_is_there_when_it_is_asked_for() {
+    let daemon = daemon();
+    let dir = scratch::fresh_dir().join("nars");
+    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config_without_cache()));
+    let http = harmonia.http();
+    for number in 0..4 {
+        assert_eq!(http.get(&item(number).narinfo_url()).status, 200);
+    }
+    // Nix 2.3 does not take it.
+    let old = [("User-Agent", "curl/7.72.0 Nix/2.3.7")];
+    assert_eq!(http.get_with(&item(4).narinfo_url(), &old).status, 200);
+    await_value(http, ENTRIES, 4.0);
+    for number in 0..4 {
+        let narinfo = http.get(&item(number).narinfo_url());
+        assert!(narinfo.text().contains("FileSize: "), "{}", narinfo.text());
+        assert!(decoded(&http.get(&url_of(http, &item(number).narinfo_url())).body) == item(number).nar);
+    }
+    let metrics = metrics(http);
+    assert_eq!(value(&metrics, AHEAD), Some(4.0));
+    assert_eq!(value(&metrics, "harmonia_nar_cache_requests_total{result=\"hit\"}"), Some(4.0));
+    assert_eq!(value(&metrics, "harmonia_nar_cache_requests_total{result=\"miss\"}"), Some(0.0));
+}
+
+#[test]
+fn nothing_is_made_ahead_where_that_is_off() {
+    let daemon = daemon();
+    let dir = scratch::fresh_dir().join("nars");
+    let off = format!("nar_cache.ahead = \"off\"\n{}", daemon.config());
+    let harmonia = Harmonia::start(&keeping(&dir, &off));
+    let http = harmonia.http();
+    let urls = [0, 1].map(|number| url_of(http, &item(number).narinfo_url()));
+    // What is asked for comes after what would have been made ahead.
+    assert!(decoded(&http.get(&urls[1]).body) == item(1).nar);
+    await_value(http, ENTRIES, 1.0);
+    assert_eq!(value(&metrics(http), AHEAD), Some(0.0));
+}
