@@ -6,12 +6,13 @@ use crate::cli::CacheAction;
 use crate::config::Config;
 use crate::error::Error;
 use crate::nar_cache::{clear, stats, verify};
+use crate::warm::{self, Warmed};
 
 /// How often a long look says how far it is, in files.
 const PROGRESS: usize = 1000;
 
 /// Does it, and prints what came of it.
-pub fn run(config: &Config, action: CacheAction) -> Result<(), Error> {
+pub async fn run(config: &Config, action: CacheAction) -> Result<(), Error> {
     let settings = config.nar_cache.as_ref().ok_or(Error::NoNarCache)?;
     let (dir, max_size) = (&settings.dir, settings.max_size.bytes());
     let failed = |cause| Error::NarCache { dir: dir.clone(), cause };
@@ -19,6 +20,10 @@ pub fn run(config: &Config, action: CacheAction) -> Result<(), Error> {
         CacheAction::Stats => {
             let (nars, bytes) = stats(dir).map_err(failed)?;
             println!("{}: {nars} nars, {} MiB of at most {} MiB", dir.display(), bytes >> 20, max_size >> 20);
+        }
+        CacheAction::Warm { paths } => {
+            let Warmed { made, found, plain } = warm::run(config, &paths).await?;
+            println!("{}: {made} nars made, {found} were there, {plain} are served as they are", dir.display());
         }
         CacheAction::Clear => println!("{}: {} nars removed", dir.display(), clear(dir).map_err(failed)?),
         CacheAction::Verify => {

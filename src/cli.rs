@@ -80,7 +80,7 @@ impl Options {
 }
 
 /// What to do instead of serving.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Check configuration, signing keys and daemon, and exit
     ///
@@ -100,7 +100,7 @@ pub enum Command {
 }
 
 /// What to do with the directory of compressed NARs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum CacheAction {
     /// Print how many NARs there are and what they take
     Stats,
@@ -110,6 +110,15 @@ pub enum CacheAction {
     Verify,
     /// Remove all NARs; they are made again when they are asked for
     Clear,
+    /// Compress the NARs of these paths and of all that they refer to, before anybody asks for them
+    ///
+    /// A server that runs with this configuration is asked to; otherwise it is done here. The exit status is 65 if one of
+    /// them is not a valid path, and 69 if a NAR cannot be had.
+    Warm {
+        /// Store paths, or links to them.
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+    },
 }
 
 #[cfg(test)]

@@ -47,6 +47,20 @@ pub enum Error {
     /// Compressed NARs were not what they should be.
     #[error("{0} compressed nars were not what they should be, and are removed")]
     CorruptNars(usize),
+    /// What is to be compressed is no path of the store.
+    #[error("{} is not a path of the store, nor a link to one", .0.display())]
+    NoStorePath(std::path::PathBuf),
+    /// What is to be compressed is not there, or not given out.
+    #[error("no valid path has the hash part {0}")]
+    NotValid(harmonia_protocol::HashPart),
+    /// A NAR cannot be compressed ahead.
+    #[error("cannot have {what} compressed: {cause}")]
+    Warm {
+        /// Whose NAR, or who was asked.
+        what: String,
+        /// Why.
+        cause: String,
+    },
     /// The system refuses something basic.
     #[error("cannot {doing}: {cause}")]
     System {
@@ -69,9 +83,9 @@ impl Error {
         const NO_PERMISSION: u8 = 77;
         const CONFIG: u8 = 78;
         match self {
-            Self::CorruptNars(_) => DATA,
+            Self::CorruptNars(_) | Self::NoStorePath(_) | Self::NotValid(_) => DATA,
             Self::Config(_) | Self::SigningKey(_) | Self::Tls(_) | Self::NoNarCache => CONFIG,
-            Self::Bind(_) | Self::Inherit(_) => UNAVAILABLE,
+            Self::Bind(_) | Self::Inherit(_) | Self::Warm { .. } => UNAVAILABLE,
             Self::NoStateDirectory(_) => CANNOT_CREATE,
             Self::System { .. } | Self::Pool(_) | Self::NarCache { .. } => OS_ERROR,
             Self::Store(error) => match error {

@@ -27,3 +27,4 @@ pub mod serve;
 pub mod signing;
 pub mod store;
 pub mod supervisor;
+pub mod warm;

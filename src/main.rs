@@ -41,8 +41,8 @@ fn run(cli: &Cli) -> Result<(), Error> {
         .build()
         .map_err(|cause| Error::System { doing: "start the runtime", cause })?;
     let done = runtime.block_on(async {
-        match cli.command {
-            Some(Command::Cache { action }) => cache::run(&config, action),
+        match &cli.command {
+            Some(Command::Cache { action }) => cache::run(&config, action.clone()).await,
             None => serve::run(config, false, Box::new(load)).await,
             Some(Command::Check) => check::run(&config).await,
             Some(Command::Quickstart) => {

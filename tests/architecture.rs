@@ -24,7 +24,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("http", &["bounded", "client", "config", "log_throttle", "metrics", "nar_cache", "fairness", "signing", "store"]),
     ("net", &["client", "config", "fairness", "log_throttle", "metrics"]),
 ];
-const TOP: [&str; 13] = [
+const TOP: [&str; 14] = [
     "cache",
     "check",
     "cli",
@@ -38,6 +38,7 @@ const TOP: [&str; 13] = [
     "quickstart",
     "reload",
     "serve",
+    "warm",
 ];
 
 /// Which modules of the program may name a package.
@@ -45,8 +46,8 @@ const PACKAGES: [(&str, &[&str]); 13] = [
     ("arc_swap", &["http", "net"]),
     ("clap", &["cli", "main"]),
     ("deadpool", &["error", "store"]),
-    ("hyper", &["http", "net", "notify"]),
-    ("hyper_util", &["net"]),
+    ("hyper", &["http", "net", "notify", "warm"]),
+    ("hyper_util", &["net", "warm"]),
     ("libc", &["memory", "net"]),
     ("prometheus_client", &["metrics"]),
     ("rustls_pemfile", &["net"]),
@@ -59,7 +60,7 @@ const PACKAGES: [(&str, &[&str]); 13] = [
 
 /// Which files spawn tasks that end by themselves, soon or with what they are for. All others are for
 /// `supervisor`, so that a panic does not end them silently.
-const SPAWNING: [&str; 10] = [
+const SPAWNING: [&str; 11] = [
     "src/nar_cache/fill.rs",
     "src/nar_cache/mod.rs",
     "src/net/accept.rs",
@@ -70,6 +71,7 @@ const SPAWNING: [&str; 10] = [
     "src/store/nars.rs",
     "src/store/transport.rs",
     "src/supervisor.rs",
+    "src/warm.rs",
 ];
 
 /// What only the client of the protocol may name: everything else there is without I/O.

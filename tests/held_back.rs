@@ -78,7 +78,9 @@ fn s46_a_path_whose_nar_is_wrong_is_held_back_however_that_is_found_out() {
 fn s46_a_path_whose_nar_is_wrong_in_a_fill_is_held_back() {
     let (case, item, nar) = wrong_contents().remove(0);
     let daemon = ScriptedDaemon::start(item.script_with_nar(move || Wire::new().number(LAST).raw(&nar).into()));
-    let harmonia = Harmonia::start(&keeping(&scratch::fresh_dir().join("nars"), &daemon.config()));
+    // Ahead it would be found out before anybody asks.
+    let config = format!("{}nar_cache.ahead = \"off\"\n", daemon.config());
+    let harmonia = Harmonia::start(&keeping(&scratch::fresh_dir().join("nars"), &config));
     let narinfo = harmonia.http().get(&item.narinfo_url());
     let url = format!("/{}", value(narinfo.text(), "URL"));
     assert_eq!(value(narinfo.text(), "Compression"), "zstd");
