@@ -38,7 +38,9 @@ impl Step {
             // A restart of 5 s, and the pauses between attempts. Nix up to 2.34 tries again for 4 s, later releases for
             // one: that alone does not reach.
             Self::Connect => 6,
-            Self::FreeConnection | Self::Daemon(ClientStep::Handshake) => 10,
+            Self::Daemon(ClientStep::Handshake) => 10,
+            // Those who wait behind a handshake that fails are to be told of that, and not to go before.
+            Self::FreeConnection => 12,
             // Nix up to 2.3 sets no root while it collects garbage; nobody waits for that.
             Self::Daemon(ClientStep::Operation(Opcode::AddTempRoot)) => 600,
             Self::Daemon(ClientStep::Operation(_)) => 30,
