@@ -187,56 +187,41 @@ impl DebugInfoIndex {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    use super::super::tests::{HASH, LAST, bytes, store};
     use super::*;
-
-    static SCANS: AtomicUsize = AtomicUsize::new(0);
-
-    /// A key that every path has, and whose first scan panics.
-    #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-    struct Fragile;
-
-    impl Key for Fragile {
-        const WHAT: &'static str = "fragile things";
-
-        fn may_be_of(_: &StorePath) -> bool {
-            assert!(SCANS.fetch_add(1, Ordering::Relaxed) > 0, "on purpose");
-            // It is looked for in vain, which takes no more questions.
-            false
-        }
-
-        async fn of_paths(_: &Store, _: Vec<StorePath>) -> Result<Keys<Self>, StoreError> {
-            Ok(Vec::new())
-        }
-
-        async fn is_of(&self, _: &Store, _: &ValidPath) -> Result<bool, StoreError> {
-            Ok(true)
-        }
-    }
+    use crate::store::tests::{LAST, bytes, store};
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_scan_that_panics_is_followed_by_another_for_those_who_wait() {
-        let path = [&bytes(&[LAST, 1, 45])[..], format!("/nix/store/{HASH}-x\0\0\0").as_bytes()].concat();
-        let (_directory, store) = store(move |_, mut stream| {
-            let path = path.clone();
+    async fn a_scan_that_was_cut_off_is_followed_by_another_for_those_who_wait() {
+        let (asked, mut asking) = tokio::sync::mpsc::unbounded_channel();
+        let (_directory, store) = store(move |number, mut stream| {
+            let asked = asked.clone();
             async move {
                 while stream.read_exact(&mut [0; 8]).await.is_ok() {
-                    stream.write_all(&path).await.unwrap();
+                    asked.send(()).unwrap();
+                    // The first scan gets no answer.
+                    if number > 0 {
+                        stream.write_all(&bytes(&[LAST, 0])).await.unwrap();
+                    }
                 }
             }
         });
-        let shared = Arc::new((store, PathIndex::<Fragile>::new()));
-        let scanning = Arc::clone(&shared);
-        crate::supervisor::supervise("scans", move || {
-            let scanning = Arc::clone(&scanning);
-            async move { scanning.1.scan_when_wanted(&scanning.0).await }
+        let shared = Arc::new((store, DebugInfoIndex::new()));
+        let scan = || {
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move { shared.1.scan_when_wanted(&shared.0).await })
+        };
+        let first = scan();
+        let waiting = tokio::spawn({
+            let (shared, id) = (Arc::clone(&shared), "00d3adbeef".parse().unwrap());
+            async move { shared.1.find(&shared.0, &id, |_| true, Client::Server).await }
         });
-        let found = shared.1.find(&shared.0, &Fragile, |_| true, Client::Server).await;
-        assert!(found.unwrap().is_none());
-        assert_eq!(SCANS.load(Ordering::Relaxed), 2);
+        asking.recv().await.unwrap();
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        let second = scan();
+        assert!(waiting.await.unwrap().unwrap().is_none());
+        second.abort();
     }
 }
