@@ -106,6 +106,27 @@ fn idle_connections_keep_nobody_out_of_one_address_or_of_four() {
     }
 }
 
+/// They have no idle time, and are cut for who comes: each was sent a response, none of which it took for seconds.
+#[test]
+fn connections_whose_clients_read_nothing_keep_nobody_out() {
+    let item = StoreItem::file_of(6 << 20);
+    let daemon = ScriptedDaemon::start(item.script());
+    let config = format!("{}proxies = []\nworkers = 1\nmax_connections = 4\n", daemon.config());
+    let harmonia = Harmonia::start(&config);
+    let readers: Vec<_> = (1..=4)
+        .map(|number| {
+            let mut connection = harmonia.http().from([127, 0, 1, number]).connect_narrow().unwrap();
+            connection.send(format!("GET {} HTTP/1.1\r\nHost: cache\r\n\r\n", item.nar_url()).as_bytes()).unwrap();
+            assert_eq!(connection.head().unwrap().status, 200);
+            connection
+        })
+        .collect();
+    let other = harmonia.http().from(OTHER);
+    assert_eq!(other.get("/health").status, 200);
+    assert_eq!(value(&metrics(other), RECLAIMED), Some(1.0));
+    drop(readers);
+}
+
 #[test]
 fn an_idle_connection_of_http2_is_told_to_go() {
     let daemon = daemon();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::nar_cache::{keeping, url_of};
 use crate::support::http::{Connection, Http};
+use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, WINDOW_UPDATE, frame, get};
 use crate::support::metrics::{await_value, metrics, value};
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
@@ -94,6 +95,32 @@ fn readers_that_stopped_make_way_whether_they_are_many_clients_or_one() {
         let rest = other.get_with(&large.nar_url(), &[("Range", &range)]);
         assert!(rest.status == 206 && rest.body == large.nar[cut.len()..]);
     }
+}
+
+/// Their windows are full, and the connection goes on.
+#[test]
+fn streams_of_http2_that_nobody_reads_make_way_and_their_connection_stays() {
+    let Store { small, large, daemon } = store();
+    let harmonia = server(&daemon);
+    let other = harmonia.http().from(OTHER);
+    let mut connection = RawHttp2::open(harmonia.address());
+    for stream in 0..u32::from(STREAMS) {
+        connection.send(&frame(HEADERS, END_STREAM | END_HEADERS, 2 * stream + 1, &get(&large.nar_url())));
+    }
+    await_value(other, IN_USE, f64::from(STREAMS));
+    has_all(other, &small);
+    let reclaimed = value(&metrics(other), RECLAIMED).unwrap();
+    assert!((1.0..f64::from(STREAMS)).contains(&reclaimed), "{reclaimed}");
+    // It is still answered, with a head.
+    connection.send(&frame(HEADERS, END_STREAM | END_HEADERS, 101, &get("/health")));
+    connection.send(&frame(WINDOW_UPDATE, 0, 0, &i32::to_be_bytes(1 << 30)));
+    for stream in 0..u32::from(STREAMS) {
+        connection.send(&frame(WINDOW_UPDATE, 0, 2 * stream + 1, &i32::to_be_bytes(1 << 30)));
+    }
+    let answers = connection.finish();
+    let resets = (0..u32::from(STREAMS)).filter(|stream| answers.reset(2 * stream + 1).is_some()).count();
+    assert!(resets >= 1 && resets < usize::from(STREAMS), "{resets}");
+    assert!(answers.statuses().contains(&(101, 200)));
 }
 
 #[test]
