@@ -25,7 +25,7 @@ const DEFAULT_BIND: &str = "[::]:5000";
 /// In seconds; a third of what systemd waits before it kills.
 const DEFAULT_SHUTDOWN_TIMEOUT: u64 = 30;
 const DEFAULT_WORKERS: usize = 4;
-/// Per worker. All of them are 327 Nix processes with 25 each; an idle one takes some 20 KiB of memory.
+/// Per worker. All of them are 327 Nix processes with 25 each; an idle one takes some 32 KiB of memory.
 const DEFAULT_MAX_CONNECTIONS: usize = 2048;
 const DEFAULT_MAX_METADATA_CONNECTIONS: usize = 8;
 const DEFAULT_MAX_NAR_STREAMS: usize = 16;

@@ -95,7 +95,8 @@ where
         place.held_by(Arc::downgrade(&holder));
         let socket = WatchedSocket::new(socket, Arc::clone(&activity));
         let Some(tls) = &self.tls else {
-            return self.http(socket, client, &activity, drain).await;
+            // Boxed, as below: of the two that might be, each connection has the memory of one.
+            return Box::pin(self.http(socket, client, &activity, drain)).await;
         };
         let limit = self.limits.handshake;
         let stream = tokio::select! {
@@ -104,7 +105,7 @@ where
         };
         let stream =
             stream.map_err(|_| ConnectionError::HandshakeTimeout(limit))?.map_err(ConnectionError::Handshake)?;
-        self.http(stream, client, &activity, drain).await
+        Box::pin(self.http(stream, client, &activity, drain)).await
     }
 
     async fn http<I>(
