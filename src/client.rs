@@ -1,4 +1,4 @@
-//! Whom a request comes from, as far as shares go: it tells clients apart, and nothing else is made of it.
+//! Whom a request comes from, as far as fairness goes: it tells clients apart, and nothing else is made of it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,8 +12,8 @@ const NETWORK: u128 = !0 << 64;
 pub enum Client {
     /// Whoever has this address, or one of this IPv6 network of 64 bits.
     Network(Ipv6Addr),
-    /// A reverse proxy or a socket of this machine. There may be any number of clients behind it, so that it has its
-    /// turn like another client, but no share of its own.
+    /// A reverse proxy or a socket of this machine. There may be any number of clients behind it, so that what it holds does
+    /// not count against it.
     Proxy,
     /// This server, at what it does for all clients.
     Server,
@@ -29,7 +29,7 @@ impl Client {
         })
     }
 
-    /// Whether its share is bounded.
+    /// Whether it is one client, against which counts what it holds.
     #[must_use]
     pub const fn is_one(self) -> bool {
         matches!(self, Self::Network(_))
