@@ -110,7 +110,8 @@ pub async fn serve<S, R, B, F>(
 
 fn report(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a connection's task failed");
+        // The panic itself is in the log, once for each place and interval.
+        tracing::debug!(%error, "a connection's task failed");
     }
 }
 
