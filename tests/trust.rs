@@ -17,6 +17,7 @@ use crate::support::metrics::await_value;
 use crate::support::prefix::Prefix;
 use crate::support::release::Release;
 use crate::support::scratch;
+use crate::support::scripted_daemon::{Question, ScriptedDaemon};
 use crate::support::served::{self, values};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
@@ -248,6 +249,41 @@ fn a_content_address_that_the_contents_do_not_have_is_no_reason_to_sign() {
             assert_eq!(store.server("serve_untrusted = false\n").http().get(&url).status, 404);
         }
     }
+}
+
+/// The contents are read to decide, once for as long as the path info and the keys are the same.
+#[test]
+fn a_path_is_decided_about_once_and_again_with_other_keys() {
+    let mut item = StoreItem::file(b"a text");
+    let hash = digest(&SHA256, b"a text");
+    item.content_address = format!("text:sha256:{}", harmonia_protocol::nix32::encode(hash.as_ref()));
+    let hexadecimal = data_encoding::HEXLOWER.encode(hash.as_ref());
+    let fingerprint = digest(&SHA256, format!("text:sha256:{hexadecimal}:/nix/store:text").as_bytes());
+    let mut folded = [0; 20];
+    fingerprint.as_ref().iter().enumerate().for_each(|(place, byte)| folded[place % 20] ^= byte);
+    item.path = format!("/nix/store/{}-text", harmonia_protocol::nix32::encode(&folded));
+    let daemon = ScriptedDaemon::start(item.script());
+    let harmonia = Harmonia::start(&format!(
+        "{}sign_key_paths = [\"{}\"]\nsign = \"trusted\"\nserve_untrusted = false\n",
+        daemon.config(),
+        keys::OURS.secret.display()
+    ));
+    let nars = || daemon.seen().asked.iter().filter(|question| matches!(question, Question::Nar(_))).count();
+    for times in [1, 2] {
+        for _ in 0..3 {
+            let narinfo = harmonia.http().get(&item.narinfo_url());
+            assert_eq!(signers(narinfo.text()), [keys::OURS.name], "{}", narinfo.text());
+        }
+        assert_eq!(nars(), times);
+        harmonia.hang_up();
+        harmonia.logged_times("reloaded the signing keys", times);
+    }
+    // What the address does not name is neither signed nor served.
+    let mut forged = StoreItem::file(b"a lie!");
+    (forged.path, forged.content_address) = (item.path.clone(), item.content_address.clone());
+    daemon.play(forged.script());
+    let another = Harmonia::start(&format!("{}sign = \"trusted\"\nserve_untrusted = false\n", daemon.config()));
+    assert_eq!(another.http().get(&forged.narinfo_url()).status, 404);
 }
 
 /// Also where they are kept on disk from before, and asked for by a client that resumes.
