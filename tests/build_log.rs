@@ -98,6 +98,11 @@ fn s57_a_log_is_the_text_however_it_is_stored_and_its_name_is_sent() {
         let head = logs.http().head(&format!("/log/{}", name(digit)));
         assert_eq!((head.status, head.header("content-type")), (200, Some("text/plain; charset=utf-8")));
         assert_ne!(head.header("content-length"), Some("0"));
+        // Which has no other way to tell that a log is complete.
+        let by_http_1_0 = logs.http().exchange(format!("GET /log/{} HTTP/1.0\r\n\r\n", hash(digit)).as_bytes());
+        let by_http_1_0 = String::from_utf8(by_http_1_0).unwrap().to_lowercase();
+        assert!(by_http_1_0.contains(&format!("content-length: {}\r\n", text.len())), "{by_http_1_0}");
+        assert!(by_http_1_0.ends_with(&text.to_lowercase()), "{by_http_1_0}");
     }
     assert_eq!(logs.daemon.seen().asked, [], "a log that is there needs no daemon");
 }

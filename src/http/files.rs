@@ -15,6 +15,8 @@ use crate::metrics::Metrics;
 const OPEN: usize = 256;
 /// Pieces that are read, a thread each. More would not make a disk faster.
 const READS: usize = 16;
+/// Listings, which have a NAR each, and wait for that with nothing that others need.
+const LISTINGS: usize = 32;
 /// Bodies that take megabytes until they are sent, up to 10 each.
 const LARGE: usize = 32;
 
@@ -23,19 +25,30 @@ const LARGE: usize = 32;
 pub(super) struct Files {
     open: FairSemaphore,
     reads: Arc<Semaphore>,
+    listings: FairSemaphore,
     large: FairSemaphore,
 }
 
 impl Files {
     /// All places free.
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let open = FairSemaphore::new("open_file", OPEN, metrics);
-        Self { open, reads: Arc::new(Semaphore::new(READS)), large: FairSemaphore::new("large_body", LARGE, metrics) }
+        let of = |name, permits| FairSemaphore::new(name, permits, metrics);
+        Self {
+            open: of("open_file", OPEN),
+            reads: Arc::new(Semaphore::new(READS)),
+            listings: of("listing", LISTINGS),
+            large: of("large_body", LARGE),
+        }
     }
 
     /// For a request that opens a file: from before it is opened until it is closed.
     pub(super) async fn open(&self, client: Client) -> Permit {
         self.open.acquire(client, 1).await
+    }
+
+    /// For a listing, from before its NAR is opened until the last byte has been sent.
+    pub(super) async fn listing(&self, client: Client) -> Permit {
+        self.listings.acquire(client, 1).await
     }
 
     /// For a decoder or the page of a directory, until the last byte has been sent.

@@ -214,7 +214,7 @@ impl App {
     }
 
     async fn route(&self, head: &Parts, route: Route, client: Client) -> Result<Reply, HandlerError> {
-        let Parts { method, headers, .. } = head;
+        let headers = &head.headers;
         match route {
             Route::LandingPage => Ok(handlers::landing_page::respond(self, head)),
             Route::CacheInfo => Ok(self.text(headers, Keep::AnHour, "text/x-nix-cache-info", self.cache_info.clone())),
@@ -240,9 +240,7 @@ impl App {
                 Some(text) => self.text(headers, Keep::AnHour, response::PLAIN_TEXT, text),
                 None => response::refusal(StatusCode::NOT_FOUND),
             }),
-            Route::BuildLog { hash } => {
-                Box::pin(handlers::build_log::respond(self, method, headers, hash, client)).await
-            }
+            Route::BuildLog { hash } => Box::pin(handlers::build_log::respond(self, head, hash, client)).await,
             Route::DebugInfo { id } => Ok(match Box::pin(handlers::debug_info::render(self, &id, client)).await? {
                 Some(text) => self.text(headers, Keep::AnHour, "application/json", text),
                 None => response::refusal(StatusCode::NOT_FOUND),

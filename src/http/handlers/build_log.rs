@@ -3,16 +3,21 @@
 //! Nix stores logs compressed and its clients do not all decode them (bzip2 as a coding fails from 2.34 on), so what
 //! leaves here is the text itself.
 
+use std::fs::File;
+use std::io::{self, Read, Seek as _};
+use std::sync::Arc;
+
 use bzip2::read::MultiBzDecoder;
 use harmonia_protocol::HashPart;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
-use hyper::{Method, StatusCode};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode, Version};
 
 use super::super::App;
 use super::super::body::Body;
 use super::super::error::HandlerError;
 use super::super::file_body::FileBody;
-use super::super::response::{Keep, Reply, etag, is_held, not_modified, refusal, reply, set, set_nosniff};
+use super::super::response::{Keep, Reply, etag, is_held, not_modified, refusal, reply, set, set_length, set_nosniff};
 use super::file;
 use crate::client::Client;
 use crate::fairness::Permit;
@@ -24,8 +29,7 @@ const MAX_WINDOW_LOG: u32 = 23;
 /// Answers a request for the log of the derivation, or of the build of the output, with this hash part.
 pub(in crate::http) async fn respond(
     app: &App,
-    method: &Method,
-    headers: &HeaderMap,
+    request: &Parts,
     hash: HashPart,
     client: Client,
 ) -> Result<Reply, HandlerError> {
@@ -36,9 +40,9 @@ pub(in crate::http) async fn respond(
     let mut reply = match form {
         LogForm::Plain => {
             let tag = etag(file.version());
-            file::respond(app, method, headers, file, tag, Keep::WhileCurrent, slot)?
+            file::respond(app, &request.method, &request.headers, file, tag, Keep::WhileCurrent, slot)?
         }
-        form => decoded(app, method, headers, file, form, (slot, client)).await?,
+        form => decoded(app, request, file, form, (slot, client)).await?,
     };
     if reply.status().is_success() {
         set(&mut reply, CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -47,41 +51,52 @@ pub(in crate::http) async fn respond(
     Ok(reply)
 }
 
-/// The text of a compressed log: its length is not known before its end, so there are no ranges of it.
+/// The text of a compressed log: its length is not known before its end, so there are no ranges of it. HTTP/1.0 has no other
+/// way to tell that from a broken connection, so for it the text is decoded twice.
 async fn decoded(
     app: &App,
-    method: &Method,
-    headers: &HeaderMap,
+    request: &Parts,
     file: RegularFile,
     form: LogForm,
     (slot, client): (Permit, Client),
 ) -> Result<Reply, HandlerError> {
     let tag = etag(&format!("{}-text", file.version()));
-    if is_held(headers, &tag) {
+    if is_held(&request.headers, &tag) {
         return Ok(not_modified(Keep::WhileCurrent, tag));
     }
-    let body = if *method == Method::HEAD {
-        Body::empty()
-    } else {
-        Body::File(Box::new(decode(app, file, form, vec![slot, app.files.large(client).await])?))
-    };
-    let mut reply = reply(StatusCode::OK, Keep::WhileCurrent, body);
+    let mut reply = reply(StatusCode::OK, Keep::WhileCurrent, Body::empty());
     set(&mut reply, ETAG, tag);
-    Ok(reply)
+    if request.method == Method::HEAD {
+        return Ok(reply);
+    }
+    let slots = vec![slot, app.files.large(client).await];
+    let (path, mut file) = (file.path().to_owned(), file.into_file());
+    let failed = |cause| StoreError::file(&path, &cause);
+    if request.version <= Version::HTTP_10 {
+        // It is never closed.
+        let permit = Arc::clone(app.files.reads()).acquire_owned().await;
+        let counted = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let length = io::copy(&mut decoder(file.try_clone()?, form)?, &mut io::sink())?;
+            file.rewind()?;
+            Ok((file, length))
+        });
+        let length;
+        (file, length) = counted.await.map_err(io::Error::other).and_then(|counted| counted).map_err(failed)?;
+        set_length(&mut reply, length);
+    }
+    let text = decoder(file, form).map_err(failed)?;
+    let body = FileBody::new(text, path, None, Arc::clone(app.files.reads()), slots);
+    Ok(reply.map(|_| Body::File(Box::new(body))))
 }
 
-fn decode(app: &App, file: RegularFile, form: LogForm, slots: Vec<Permit>) -> Result<FileBody, StoreError> {
-    let path = file.path().to_owned();
-    let failed = |cause| StoreError::file(&path, &cause);
-    let reads = app.files.reads().clone();
+fn decoder(file: File, form: LogForm) -> io::Result<Box<dyn Read + Send>> {
     Ok(match form {
         LogForm::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::new(file.into_file()).map_err(failed)?;
-            decoder.window_log_max(MAX_WINDOW_LOG).map_err(failed)?;
-            FileBody::new(decoder, path, None, reads, slots)
+            let mut decoder = zstd::stream::read::Decoder::new(file)?;
+            decoder.window_log_max(MAX_WINDOW_LOG)?;
+            Box::new(decoder)
         }
-        LogForm::Plain | LogForm::Bzip2 => {
-            FileBody::new(MultiBzDecoder::new(file.into_file()), path, None, reads, slots)
-        }
+        LogForm::Plain | LogForm::Bzip2 => Box::new(MultiBzDecoder::new(file)),
     })
 }

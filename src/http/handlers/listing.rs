@@ -35,7 +35,7 @@ pub(in crate::http) async fn respond(
     if reply.status() != StatusCode::OK || request.method == Method::HEAD {
         return Ok(reply);
     }
-    let slot = app.files.large(client).await;
+    let slot = app.files.listing(client).await;
     if request.version <= Version::HTTP_10 {
         set_length(&mut reply, listing_body::length(app.store.nar_events(&valid, client).await?).await?);
     }
