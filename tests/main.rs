@@ -40,6 +40,7 @@ mod nar_cache_faults;
 mod nar_cache_frozen;
 mod nar_faults;
 mod nar_source;
+mod nar_source_auto;
 mod narinfo;
 mod narinfo_cache;
 mod nginx;
