@@ -48,7 +48,8 @@ impl App {
         if let Some(verdict) = self.known_trust(signer, valid) {
             return Ok(verdict);
         }
-        let verdict = self.store.has_named_contents(valid, client).await?;
+        // Boxed: it holds a NAR, and every narinfo's future would have room for it, which is moved with each request.
+        let verdict = Box::pin(self.store.has_named_contents(valid, client)).await?;
         valid.verdict.remember(signer.id(), verdict);
         Ok(verdict)
     }

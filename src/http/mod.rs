@@ -222,10 +222,12 @@ impl App {
                 let syntax = if json { Syntax::Json } else { Syntax::Nix };
                 handlers::narinfo::respond(self, headers, hash, syntax, client).await
             }
-            Route::Realisation(output) => Ok(match handlers::realisation::render(self, &output, client).await? {
-                Some(text) => self.text(headers, Keep::AnHour, "application/json", text),
-                None => response::refusal(StatusCode::NOT_FOUND),
-            }),
+            Route::Realisation(output) => {
+                Ok(match Box::pin(handlers::realisation::render(self, &output, client)).await? {
+                    Some(text) => self.text(headers, Keep::AnHour, "application/json", text),
+                    None => response::refusal(StatusCode::NOT_FOUND),
+                })
+            }
             // Boxed: what holds a NAR is large, and most requests are for narinfos.
             Route::Listing { hash } => Box::pin(handlers::listing::respond(self, head, hash, client)).await,
             Route::CompressedNar { hash, nar_hash, tag } => {
@@ -234,7 +236,7 @@ impl App {
             Route::Nar { hash, nar_hash } => Box::pin(handlers::nar::respond(self, head, hash, nar_hash, client)).await,
             Route::Version => Ok(response::plain(VERSION)),
             Route::Health => Ok(response::plain("OK")),
-            Route::Ready => Ok(handlers::ready::respond(self).await),
+            Route::Ready => Ok(Box::pin(handlers::ready::respond(self)).await),
             Route::Metrics => Ok(handlers::metrics::respond(self, headers)),
             Route::PublicKeys => Ok(match handlers::public_keys::render(self.signer.load().keys()) {
                 Some(text) => self.text(headers, Keep::AnHour, response::PLAIN_TEXT, text),
