@@ -112,7 +112,8 @@ fn operators_warm_closures_of_a_running_server_and_without_one() {
     let absent = "/nix/store/00000000000000000000000000000000-absent";
     says(&warm(&config(NOBODY), &[absent]), 65, "no valid path has the hash part 00000000000000000000000000000000");
 
-    // The server has the directory, and makes what is not there any more.
+    // A server has the directory, and makes what is not there any more.
+    assert!(fs::remove_dir_all(&dir).is_ok());
     let socket = scratch::fresh_dir().join("socket");
     let bind = format!("unix:{}", socket.display());
     let file = scratch::fresh_dir().join("config.toml");
@@ -120,6 +121,20 @@ fn operators_warm_closures_of_a_running_server_and_without_one() {
     let mut program = Harmonia::program();
     program.arg("--config").arg(&file);
     let _harmonia = Harmonia::launch(program);
+    says(&warm(&config(&bind), &[&path]), 0, &format!("{closure} nars made, 0 were there"));
     says(&warm(&config(&bind), &[&path]), 0, &format!("0 nars made, {closure} were there"));
     says(&warm(&config(&bind), &[absent]), 65, "no valid path");
+}
+
+#[test]
+fn the_nar_of_a_path_that_is_new_in_the_store_is_made_where_that_is_wanted() {
+    let daemon = ScriptedDaemon::start(item(0).script());
+    let dir = scratch::fresh_dir().join("nars");
+    let harmonia = Harmonia::start(&keeping(&dir, &format!("{}nar_cache.ahead = \"new\"\n", daemon.config())));
+    daemon.wait_until(|seen| seen.asked.contains(&Question::AllPaths));
+    // Now there is another one, and nobody asks for it.
+    daemon.play(item(1).script());
+    await_value(harmonia.http(), ENTRIES, 1.0);
+    daemon.wait_until(|seen| seen.asked.contains(&Question::Nar(item(1).path)));
+    assert!(!daemon.seen().asked.contains(&Question::Nar(item(0).path)));
 }

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use crate::nar_cache::{decoded, keeping, scripted, url_of};
+use crate::support::footprint::descriptors;
+use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, frame, get};
 use crate::support::metrics::{await_value, metrics, value as series};
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, ScriptedDaemon};
+use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -202,4 +204,54 @@ fn operators_count_and_prove_and_clear_while_a_server_runs() {
     says(&cache("clear"), 0, "1 nars removed");
     assert_eq!(files(&dir), Vec::<PathBuf>::new());
     assert!(http.get(&url).body == whole);
+}
+
+/// Each of them had a descriptor of its own, on 11 connections all that there are.
+#[test]
+fn clients_that_stop_reading_keep_few_files_open() {
+    let item = |number: u32| {
+        let mut state = number + 1;
+        let noise = (0..200_000).map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state.to_le_bytes()[1]
+        });
+        StoreItem { path: format!("/nix/store/{number:032}-item"), ..StoreItem::file(&noise.collect::<Vec<_>>()) }
+    };
+    let items: Vec<_> = (0..200).map(item).collect();
+    let known = items.clone();
+    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
+        let asked = |item: &&StoreItem| match question {
+            Question::PathFromHashPart(hash) => hash == item.hash_part(),
+            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
+            _ => false,
+        };
+        known.iter().find(asked).map_or_else(|| panic!("asked {question:?}"), |item| item.answer(question))
+    }));
+    let dir = scratch::fresh_dir().join("nars");
+    let harmonia = Harmonia::start(&keeping(&dir, &format!("{}zstd.level = 1\n", daemon.config())));
+    let http = harmonia.http();
+    let urls: Vec<_> = items.iter().map(|item| url_of(http, &item.narinfo_url())).collect();
+    let whole: Vec<_> = urls.iter().map(|url| http.get(url).body).collect();
+    await_value(http, "harmonia_nar_cache_entries", 200.0);
+    // More of each than its window and that of the connection.
+    let connections: Vec<_> = urls
+        .chunks(100)
+        .map(|urls| {
+            let mut connection = RawHttp2::open(harmonia.address());
+            for (stream, url) in (1..).step_by(2).zip(urls) {
+                assert!(connection.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &get(url))));
+            }
+            connection
+        })
+        .collect();
+    // And whoever asks for the metrics.
+    await_value(http, "harmonia_http_requests_in_flight", 201.0);
+    let open = descriptors(harmonia.pid()).iter().filter(|path| path.starts_with(&dir)).count();
+    assert!((1..=150).contains(&open), "{open} files are open");
+    for (url, whole) in urls.iter().zip(whole) {
+        assert!(http.get(url).body == whole);
+    }
+    drop(connections);
 }

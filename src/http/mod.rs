@@ -60,7 +60,7 @@ use crate::store::{Store, StoreError, ValidPath};
 const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 
 /// How often the daemon is asked which paths there are, where new ones are compressed ahead.
-const NEW_PATHS: Duration = Duration::from_secs(30);
+const NEW_PATHS: Duration = Duration::from_secs(10);
 
 /// What all requests share.
 #[derive(Debug)]
