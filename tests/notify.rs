@@ -49,6 +49,13 @@ fn the_manager_is_told_when_requests_are_accepted_and_when_no_longer() {
 }
 
 #[test]
+fn the_status_says_that_there_is_no_daemon() {
+    let (manager, _harmonia) = told(PATIENCE);
+    let status = "STATUS=the nix daemon is unreachable\n";
+    assert!(std::iter::repeat_with(|| next(&manager)).any(|message| message == status));
+}
+
+#[test]
 fn a_reload_is_announced_with_its_time_and_ends_in_ready() {
     let (manager, harmonia) = told(PATIENCE);
     assert_eq!(next_event(&manager), "READY=1\n");
