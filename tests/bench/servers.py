@@ -49,7 +49,7 @@ SETTINGS = {
     "harmonia daemon": 'enable_compression = false\nnar_source = "daemon"',
 }
 # Memory of paths by the most that are asked for, where the default is not for so many.
-MEMORY = ((100_000, ""), (1_000_000, 'narinfo_cache.max_size = "1 GiB"'))
+MEMORY = ((100_000, ""), (1_000_000, 'narinfo_cache.max_size = "1 GiB"\nnarinfo_cache.ttl = 3600'))
 
 
 class Server:
