@@ -10,6 +10,7 @@ use crate::support::release::Release;
 use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
+use crate::support::wire::{LAST, Wire};
 
 const OTHER: [u8; 4] = [127, 0, 0, 3];
 const RECLAIMED: &str = "harmonia_reclaimed_total{what=\"connection\"}";
@@ -125,6 +126,32 @@ fn connections_whose_clients_read_nothing_keep_nobody_out() {
     assert_eq!(other.get("/health").status, 200);
     assert_eq!(value(&metrics(other), RECLAIMED), Some(1.0));
     drop(readers);
+}
+
+/// All that may be served and that may wait here, and more in the kernel's queue, each with a request that is never answered.
+#[test]
+fn a_crowd_that_waits_for_the_daemon_does_not_keep_others_out() {
+    let daemon = daemon();
+    let (go_on, pause) = std::sync::mpsc::channel::<()>();
+    let pause = std::sync::Mutex::new(pause);
+    daemon.play(Script::answering(move |_| {
+        // Until the test ends.
+        let _ = pause.lock().unwrap().recv();
+        Wire::new().number(LAST).string("").into()
+    }));
+    let config = format!("{}proxies = []\nworkers = 1\nmax_connections = 8\n", daemon.config());
+    let harmonia = Harmonia::start(&config);
+    let crowd: Vec<_> = (0..30)
+        .map(|number| {
+            let mut connection = harmonia.http().from([127, 0, 0, 2]).connect().unwrap();
+            let request = format!("GET /{number:032}.narinfo HTTP/1.1\r\nHost: cache\r\n\r\n");
+            connection.send(request.as_bytes()).unwrap();
+            connection
+        })
+        .collect();
+    assert_eq!(harmonia.http().from(OTHER).get("/health").status, 200);
+    harmonia.logged("closing connections of a client that has as many as it may");
+    drop((go_on, crowd));
 }
 
 #[test]

@@ -165,6 +165,14 @@ impl FairSemaphore {
         !self.state().may_have(client, 1)
     }
 
+    /// Whether the client has half of all permits, or more than each of those that there are could have.
+    #[must_use]
+    pub fn is_crowded_by(&self, client: Client) -> bool {
+        let state = self.state();
+        let (held, clients) = (state.weight(client), state.clients.len());
+        held.saturating_mul(2) >= state.total.max(1) || held.saturating_mul(clients) > state.total
+    }
+
     /// Permits that are left.
     #[must_use]
     pub fn free(&self) -> usize {

@@ -120,7 +120,7 @@ fn report_crowd(lines: &LogThrottle<()>, address: Option<IpAddr>) {
     let address = address.map(tracing::field::display);
     tracing::warn!(
         address,
-        "closing connections of a client that has max_connections_per_client and as many that wait{more}\n  help: if it is \
+        "closing connections of a client that has as many as it may, and as many that wait{more}\n  help: if it is \
          a proxy, name it in proxies; if many machines share the address, raise max_connections_per_client"
     );
 }

@@ -257,11 +257,7 @@ impl Holder for Activity {
             return if is_fresh { Usage::Working } else { Usage::Unused(state.since) };
         }
         let taken = state.acknowledged();
-        match state.pace.usage(now, taken) {
-            // Its request would be lost, not only put off.
-            Usage::Starved => Usage::Working,
-            usage => usage,
-        }
+        state.pace.usage(now, taken)
     }
 
     fn give_up(&self) -> bool {

@@ -43,9 +43,9 @@ const ERROR_RESETS: usize = 1024;
 /// How often an HTTP/2 connection is pinged, so that a middlebox on the way keeps it.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Descriptors for all but connections that are served, where there are enough: connections that wait (256), files that are
+/// Descriptors for all but connections that are served, where there are enough: connections that wait (512), files that are
 /// served (256), NARs that are compressed (64), and what is read or listened to.
-const OTHER_DESCRIPTORS: usize = 656;
+const OTHER_DESCRIPTORS: usize = 912;
 
 /// Bounds on the connections of all listeners together.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,12 +2,16 @@
 //!
 //! A connection beyond the bound is accepted and waits, unread: its request lies in the kernel. While one waits, the longest
 //! idle connection is closed to make room, or the slowest ([`crate::fairness`]). Only so many wait here; further ones wait in the
-//! kernel's queue until then. Nothing is closed for coming, unless its client has a bound of its own.
+//! kernel's queue until then. Nothing is closed for coming, unless its client has a bound of its own, or has most of the places
+//! and of the room to wait, uses all of them, and would keep out whoever comes after it.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::forwarded::peer;
 use super::limits::Limits;
@@ -19,11 +23,20 @@ use crate::metrics::Metrics;
 /// Connections that have been accepted and wait: a part of those that may be served, and at most so many.
 const WAITING: (usize, usize) = (8, 256);
 
+/// How long one more connection of a client with most of the places, and as many that wait as there is room for, is let wait
+/// before it is clear that it keeps others out.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The places of all connections.
 #[derive(Debug)]
 pub(super) struct Places {
     served: FairSemaphore,
+    /// For those that wait.
     waiting: Arc<Semaphore>,
+    /// For those that wait of clients with most of the places.
+    crowded: Arc<Semaphore>,
+    /// Whether the last one that waited for room there did so in vain.
+    is_stuck: AtomicBool,
     proxies: Mutex<Vec<Network>>,
 }
 
@@ -44,8 +57,9 @@ impl Places {
     pub(super) fn new(limits: &Limits, metrics: &Metrics) -> Self {
         let served = FairSemaphore::new("connection", limits.max_connections, metrics);
         let (part, most) = WAITING;
-        let waiting = Arc::new(Semaphore::new((limits.max_connections / part).clamp(1, most)));
-        let places = Self { served, waiting, proxies: Mutex::default() };
+        let room = || Arc::new(Semaphore::new((limits.max_connections / part).clamp(1, most)));
+        let (waiting, crowded, is_stuck) = (room(), room(), AtomicBool::new(false));
+        let places = Self { served, waiting, crowded, is_stuck, proxies: Mutex::default() };
         places.adjust(limits);
         places
     }
@@ -57,19 +71,30 @@ impl Places {
     }
 
     /// The way of a connection from this address to a place. Waits until there is one, or room to wait for one; nothing if its
-    /// client has as many as it may, and as many that wait as there is room for: it must not keep others out. Cancel safe.
+    /// client has as many as it may, or most of them, and as many that wait as there is room for, and nothing moves: it must not
+    /// keep out those that come after it. Cancel safe.
     pub(super) async fn admit(&self, address: Option<IpAddr>) -> Option<Place> {
         let client = peer(address, &self.proxies());
         if let Some(permit) = self.served.try_acquire(client, 1) {
             return Some(Place { client, way: Way::There(permit) });
         }
-        let room = Arc::clone(&self.waiting);
-        let room = match room.try_acquire_owned() {
+        let is_crowd = self.served.is_crowded_by(client);
+        let rooms = if is_crowd { &self.crowded } else { &self.waiting };
+        let room = match Arc::clone(rooms).try_acquire_owned() {
             Ok(room) => Some(room),
             Err(_) if self.served.is_bounded(client) => return None,
+            Err(_) if is_crowd && self.is_stuck.load(Ordering::Relaxed) => return None,
+            Err(_) if is_crowd => {
+                let room = timeout(PATIENCE, Arc::clone(rooms).acquire_owned()).await;
+                self.is_stuck.store(room.is_err(), Ordering::Relaxed);
+                room.ok()?.ok()
+            }
             // Nothing closes the semaphore.
-            Err(_) => Arc::clone(&self.waiting).acquire_owned().await.ok(),
+            Err(_) => Arc::clone(rooms).acquire_owned().await.ok(),
         };
+        if is_crowd {
+            self.is_stuck.store(false, Ordering::Relaxed);
+        }
         Some(Place { client, way: Way::Waiting { for_one_of: self.served.clone(), room } })
     }
 

@@ -358,3 +358,18 @@ async fn statement_4_a_body_that_nobody_reads_leaves_the_connection_in_step_or_c
         }
     }
 }
+
+#[tokio::test]
+async fn a_request_is_for_the_client_that_a_proxy_forwards() {
+    async fn name(reader: Reader, _: Request<Incoming>) -> Response<TestBody> {
+        let name = Bytes::from(reader.client().to_string());
+        Response::new(Full::new(name).map_err(|never| match never {}).boxed_unsync())
+    }
+    let server = Running::start(Limits::default(), None, name).await;
+    let mut client = server.connect().await;
+    for (header, expected) in [("", "a proxy"), ("x-forwarded-for: 10.0.0.1, 192.0.2.1\r\n", "192.0.2.1")] {
+        let request = get("/").replace("host", &format!("{header}host"));
+        client.write_all(request.as_bytes()).await.unwrap();
+        read_until(&mut client, &format!("\r\n\r\n{expected}")).await;
+    }
+}
