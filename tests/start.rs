@@ -222,3 +222,22 @@ async fn a_certificate_and_its_key_make_it_serve_https_alone() {
     let plain = harmonia.http().request(b"GET /nix-cache-info HTTP/1.1\r\nHost: c\r\n\r\n");
     assert!(plain.is_err());
 }
+
+#[test]
+fn the_quick_start_compresses_into_the_users_cache_directory() {
+    let daemon = ScriptedDaemon::start(StoreItem::file(b"contents").script());
+    let home = scratch::fresh_dir();
+    let config = file(&daemon.config());
+    for (variables, dir) in [
+        (vec![("HOME", home.clone())], home.join(".cache/harmonia")),
+        (vec![("HOME", home.clone()), ("XDG_CACHE_HOME", home.join("xdg"))], home.join("xdg/harmonia")),
+        (vec![("HOME", home.clone()), ("CACHE_DIRECTORY", home.join("systemd"))], home.join("systemd")),
+    ] {
+        let mut program = Harmonia::program();
+        program.arg("quickstart").args(["--bind", "127.0.0.1:0"]).arg("--config").arg(&config).envs(variables);
+        let harmonia = Harmonia::launch(program);
+        let narinfo = harmonia.http().get(&StoreItem::file(b"contents").narinfo_url());
+        assert!(narinfo.text().contains("\nCompression: zstd\n"), "{}", narinfo.text());
+        assert!(dir.join("lock").exists(), "{}", dir.display());
+    }
+}

@@ -327,7 +327,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn scan(disk: &Disk) {
-    match disk.threads().here(|| disk.scan()) {
+    // Not a call to the disk as others are: it may take long, and the disk is not stuck then.
+    match disk.scan() {
         Ok(()) => {
             let (entries, bytes) = disk.usage();
             tracing::info!("cache of nars: {entries} kept, {} MiB", bytes >> 20);
