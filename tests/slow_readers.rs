@@ -186,9 +186,10 @@ fn clients_that_wait_for_a_fill_keep_no_memory_from_others() {
     let config = keeping(&scratch::fresh_dir().join("nars"), &daemon.config());
     let harmonia = Harmonia::start(&format!("proxies = []\nnar_source = \"daemon\"\n{config}"));
     let other = harmonia.http().from(OTHER);
-    let (warm, stopped) = (url_of(other, &small.narinfo_url()), url_of(other, &large.narinfo_url()));
+    let warm = url_of(other, &small.narinfo_url());
     let expected = other.get(&warm).body;
     await_value(other, "harmonia_nar_cache_fills", 0.0);
+    let stopped = url_of(other, &large.narinfo_url());
     let ask = |_| {
         let mut connection = harmonia.http().connect().unwrap();
         connection.send(format!("GET {stopped} HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes()).unwrap();
