@@ -25,8 +25,11 @@ use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, SETTINGS, W
 use crate::support::metrics::{await_value, metrics, value};
 use crate::support::release::Release;
 use crate::support::scratch;
+use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
 use crate::support::served::{nar_url, narinfo_url};
 use crate::support::server::{Harmonia, compressing};
+use crate::support::store_item::StoreItem;
+use crate::support::wire::Wire;
 
 const IDLE: usize = 2000;
 const SLOW: usize = 200;
@@ -262,6 +265,30 @@ fn threads(pid: u32) -> Vec<(String, i32)> {
     tasks.map_while(Result::ok).filter_map(stat).map(parse).collect()
 }
 
+/// NARs of which the daemon says the first units, and then nothing: their encoders stay.
+fn unfinished() -> (Vec<StoreItem>, ScriptedDaemon) {
+    let size = 64 << 20;
+    let head = Wire::new().string("nix-archive-1").string("(").string("type").string("regular").string("contents");
+    let beginning = StoreItem::with_nar(head.number(size).raw(&vec![7; 3 << 20]).done());
+    let item = |number: u32| StoreItem {
+        path: format!("/nix/store/{number:032}-item"),
+        nar_hash: format!("{number:064x}"),
+        nar_size: size + 112,
+        ..beginning.clone()
+    };
+    let items: Vec<_> = (0..3).map(item).collect();
+    let known = items.clone();
+    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
+        let asked = |item: &&StoreItem| match question {
+            Question::PathFromHashPart(hash) => hash == item.hash_part(),
+            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
+            _ => false,
+        };
+        known.iter().find(asked).map_or_else(|| panic!("asked {question:?}"), |item| item.answer(question))
+    }));
+    (items, daemon)
+}
+
 #[test]
 fn encoders_are_as_many_and_as_nice_as_is_configured_and_other_threads_are_not() {
     let ours = getpriority_process(None).unwrap();
@@ -270,16 +297,24 @@ fn encoders_are_as_many_and_as_nice_as_is_configured_and_other_threads_are_not()
         ("nar_cache.encoders = 1\nnar_cache.encoder_niceness = 13\n", 1, 13),
         ("nar_cache.encoder_niceness = 0\n", usize::MAX, 0),
     ] {
-        let harmonia = Harmonia::start(&format!("{}{config}", keeping(&scratch::fresh_dir().join("nars"), &daemon())));
+        let (items, daemon) = unfinished();
+        let harmonia = Harmonia::start(&format!("{}{}{config}", daemon.config(), compressing()));
         let http = harmonia.http();
-        for name in ["large", "regular", "many-references"] {
-            assert_eq!(http.get(&url_of(http, &narinfo_url(name))).status, 200);
-        }
-        let (encoders, others): (Vec<_>, Vec<_>) =
-            threads(harmonia.pid()).into_iter().partition(|(name, _)| name == "encoder");
+        let urls: Vec<_> = items.iter().map(|item| url_of(http, &item.narinfo_url())).collect();
+        let asking: Vec<_> = urls.iter().map(|url| ask(http, url, false)).collect();
+        await_value(http, "harmonia_nar_cache_fills", 3.0);
+        // One begins when the first unit of its NAR is there, and lowers its priority then.
+        let (encoders, others) = loop {
+            let (encoders, others): (Vec<_>, Vec<_>) =
+                threads(harmonia.pid()).into_iter().partition(|(name, _)| name == "encoder");
+            if !encoders.is_empty() && encoders.iter().all(|(_, nice)| *nice == niceness.max(ours)) {
+                break (encoders, others);
+            }
+            thread::yield_now();
+        };
         assert!((1..=most).contains(&encoders.len()), "{encoders:?}");
-        assert!(encoders.iter().all(|(_, nice)| *nice == niceness.max(ours)), "{encoders:?}");
         assert!(others.iter().all(|(_, nice)| *nice == ours), "{others:?}");
+        drop(asking);
     }
 }
 
