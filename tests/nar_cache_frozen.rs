@@ -78,7 +78,9 @@ fn while_the_disk_stands_still_everything_is_answered_and_afterwards_it_is_used_
         let none = || Answer::from(Wire::new().number(LAST).number(0));
         known.iter().find(asked).map_or_else(none, |item| item.answer(question))
     }));
-    let harmonia = Harmonia::start(&keeping(&disk.0.join("nars"), &daemon.config()));
+    // What is made ahead might be there before the disk stands still.
+    let config = format!("{}nar_cache.ahead = \"off\"\n", daemon.config());
+    let harmonia = Harmonia::start(&keeping(&disk.0.join("nars"), &config));
     let http = harmonia.http();
     harmonia.logged("cache of nars: 0 kept");
     let urls = [&kept, &other, &third].map(|item| url_of(http, &item.narinfo_url()));
