@@ -168,7 +168,7 @@ mod tests {
         let mib = |encoding: &Encoding, size| memory(encoding, size) >> 20;
         let by_size = MEASURED.map(|size| mib(&encoding(3), size));
         assert!(by_size.is_sorted() && by_size[0] <= SMALL_MEMORY && by_size[2] <= LARGE_MEMORY + 8, "{by_size:?}");
-        assert!((130..180).contains(&by_size[4]), "{by_size:?}");
+        assert!((64..96).contains(&by_size[4]), "{by_size:?}");
         let best = Encoding::new(Zstd { level: 22, window_log: Some(27), ..Zstd::default() });
         let largest = mib(&best, FRAME);
         assert!((700..1000).contains(&largest), "{largest}");

@@ -3,6 +3,7 @@
 //! Owns the arithmetic of room: which entries leave when there are too many bytes. Does nothing to files.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use harmonia_protocol::hash::NarHash;
@@ -17,10 +18,17 @@ const UNFETCHED_PART: u64 = 8;
 const LEAST: u64 = 16 << 10;
 
 /// Which compressed NAR.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) tag: Arc<EncodingTag>,
     pub(super) nar_hash: NarHash,
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Few NARs are there in two encodings, and every narinfo is looked for.
+        self.nar_hash.hash(state);
+    }
 }
 
 #[derive(Debug)]

@@ -17,6 +17,7 @@ use super::super::route::{compressed_nar_url, nar_url};
 use super::super::text;
 use super::super::user_agent::takes_zstd_nars;
 use crate::client::Client;
+use crate::nar_cache::{EncodingTag, FileInfo};
 use crate::store::{Signed, ValidPath};
 
 /// Narinfos of fewer bytes are not encoded: they are hashes for the most part, so that little is saved, and encoding one
@@ -44,9 +45,10 @@ pub(in crate::http) async fn respond(
     let Some(valid) = app.valid_path(hash, client).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
     app.store.given_out(&valid);
     let signed = signed(app, &valid, client).await?;
-    let takes_zstd = takes_zstd_nars(headers);
-    let text = render(app, &valid, &signed, takes_zstd)?;
-    if let Some(nars) = app.compressed_nars(&valid).filter(|_| takes_zstd) {
+    let nars = app.compressed_nars(&valid).filter(|_| takes_zstd_nars(headers));
+    let file = nars.and_then(|nars| nars.file_info(&valid.info.nar_hash));
+    let text = render(app, &valid, &signed, nars.map(|nars| (nars.tag(), file)))?;
+    if let Some(nars) = nars.filter(|_| file.is_none()) {
         nars.expect(&valid, client);
     }
     let (kind, text) = match syntax {
@@ -63,18 +65,21 @@ pub(in crate::http) async fn respond(
     Ok(reply)
 }
 
-/// The narinfo of a path, of its NAR or of the compressed form of that, where there is one and the client takes it. It is
-/// put together anew for each request, which takes no more time than looking for it would; what takes time is kept with
-/// the path.
-fn render(app: &App, valid: &ValidPath, signed: &Signed, takes_zstd: bool) -> Result<String, NarInfoError> {
+/// Renders the narinfo of a path, which names its NAR, or an encoding of that and what is known of the file. It is put
+/// together anew for each request, which takes no more time than looking for it would; what takes time is kept with the
+/// path.
+fn render(
+    app: &App,
+    valid: &ValidPath,
+    signed: &Signed,
+    compressed: Option<(&EncodingTag, Option<FileInfo>)>,
+) -> Result<String, NarInfoError> {
     let ValidPath { path, info, .. } = valid;
     let (hash, nix32) = (path.hash_part(), info.nar_hash.to_nix32());
     let nar_hash = ["sha256:", &nix32].concat();
-    let nars = app.compressed_nars(valid).filter(|_| takes_zstd);
-    let (url, compression, file) = if let Some(nars) = nars {
-        let file = nars.file_info(&info.nar_hash);
+    let (url, compression, file) = if let Some((tag, file)) = compressed {
         let file = file.map(|file| (Hash::sha256(file.sha256).to_string(), file.size));
-        (compressed_nar_url(hash, &nix32, nars.tag())?, Compression::Zstd, file)
+        (compressed_nar_url(hash, &nix32, tag)?, Compression::Zstd, file)
     } else {
         // The file is the NAR. Clients show the size of the file, and strict readers refuse a narinfo without one.
         (nar_url(hash, &nix32)?, Compression::None, Some((nar_hash.clone(), info.nar_size)))
