@@ -6,9 +6,10 @@
 /// of a NAR was given back and taken anew, a sixth of the processor time of plain NARs.
 #[cfg(target_env = "gnu")]
 const RETURNED: libc::c_int = 8 << 20;
-/// Heaps for all threads together.
+/// Heaps for all threads together. With two the threads that serve waited for each other's: 9.8 instead of 8.8 µs of
+/// processor time for a narinfo, over 16 connections on two processors.
 #[cfg(target_env = "gnu")]
-const HEAPS: libc::c_int = 2;
+const HEAPS: libc::c_int = 4;
 
 /// How often what is free is returned. A crowd of 2,400 connections left 120 MiB of it, in pieces between what is in use.
 #[cfg(target_env = "gnu")]
