@@ -71,7 +71,7 @@ impl ContentAddress {
     }
 
     /// Whether a path with this content address has the contents that it names, by all that is known without reading
-    /// them; `None` if it takes a [`ContentCheck`](crate::content_check::ContentCheck) of its NAR.
+    /// them; `None` if it takes a [`ContentCheck`] of its NAR.
     ///
     /// The address of a path that refers to itself is of contents without those references, which releases of Nix hash in
     /// two ways; it is not compared, and so counts as wrong.
