@@ -9,7 +9,7 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 
 use hashbrown::HashTable;
 
-/// What the map itself needs for a value beside its slot, in bytes: its place in the table, and room to grow.
+/// Bytes that the map itself needs for a value beside its slot: its place in the table, and room to grow.
 const OVERHEAD: usize = 32;
 
 /// Values by their keys, up to a number of bytes in all.
@@ -18,7 +18,7 @@ pub struct Bounded<K, V> {
     max_bytes: usize,
     bytes: usize,
     slots: Vec<Slot<K, V>>,
-    /// Where each key's slot is, by the key's hash: the keys themselves are in the slots alone.
+    /// Slots by the hashes of their keys: the keys themselves are in the slots alone.
     places: HashTable<usize>,
     hasher: RandomState,
     hand: usize,

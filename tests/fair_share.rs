@@ -39,13 +39,8 @@ fn store() -> Store {
     let small = numbered(0, StoreItem::file(b"small"));
     let items: Vec<_> = [&small].into_iter().chain(&large).cloned().collect();
     let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-        let asked = |item: &&StoreItem| match question {
-            Question::PathFromHashPart(hash) => hash == item.hash_part(),
-            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
-            _ => false,
-        };
         let none = || Answer::from(Wire::new().number(LAST).number(0));
-        items.iter().find(asked).map_or_else(none, |item| item.answer(question))
+        StoreItem::answer_among(&items, question).unwrap_or_else(none)
     }));
     Store { small, large, daemon }
 }

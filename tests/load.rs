@@ -25,7 +25,7 @@ use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, SETTINGS, W
 use crate::support::metrics::{await_value, metrics, value};
 use crate::support::release::Release;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Script, ScriptedDaemon};
 use crate::support::served::{nar_url, narinfo_url};
 use crate::support::server::{Harmonia, compressing};
 use crate::support::store_item::StoreItem;
@@ -279,12 +279,7 @@ fn unfinished() -> (Vec<StoreItem>, ScriptedDaemon) {
     let items: Vec<_> = (0..3).map(item).collect();
     let known = items.clone();
     let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-        let asked = |item: &&StoreItem| match question {
-            Question::PathFromHashPart(hash) => hash == item.hash_part(),
-            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
-            _ => false,
-        };
-        known.iter().find(asked).map_or_else(|| panic!("asked {question:?}"), |item| item.answer(question))
+        StoreItem::answer_among(&known, question).unwrap_or_else(|| panic!("asked {question:?}"))
     }));
     (items, daemon)
 }

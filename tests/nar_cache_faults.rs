@@ -9,7 +9,7 @@ use crate::support::footprint::descriptors;
 use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, frame, get};
 use crate::support::metrics::{await_value, metrics, value as series};
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -222,12 +222,7 @@ fn clients_that_stop_reading_keep_few_files_open() {
     let items: Vec<_> = (0..200).map(item).collect();
     let known = items.clone();
     let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-        let asked = |item: &&StoreItem| match question {
-            Question::PathFromHashPart(hash) => hash == item.hash_part(),
-            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
-            _ => false,
-        };
-        known.iter().find(asked).map_or_else(|| panic!("asked {question:?}"), |item| item.answer(question))
+        StoreItem::answer_among(&known, question).unwrap_or_else(|| panic!("asked {question:?}"))
     }));
     let dir = scratch::fresh_dir().join("nars");
     let harmonia = Harmonia::start(&keeping(&dir, &format!("{}zstd.level = 1\n", daemon.config())));

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use crate::nar_cache::{decoded, keeping, url_of};
 use crate::support::metrics::await_value;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -70,13 +70,8 @@ fn while_the_disk_stands_still_everything_is_answered_and_afterwards_it_is_used_
     let [kept, other, third] = items();
     let known = [kept.clone(), other.clone(), third.clone()];
     let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-        let asked = |item: &&StoreItem| match question {
-            Question::PathFromHashPart(hash) => hash == item.hash_part(),
-            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
-            _ => false,
-        };
         let none = || Answer::from(Wire::new().number(LAST).number(0));
-        known.iter().find(asked).map_or_else(none, |item| item.answer(question))
+        StoreItem::answer_among(&known, question).unwrap_or_else(none)
     }));
     // What is made ahead might be there before the disk stands still.
     let config = format!("{}nar_cache.ahead = \"off\"\n", daemon.config());

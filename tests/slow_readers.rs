@@ -36,15 +36,8 @@ fn store() -> Store {
     let (small, large) = (at(1, StoreItem::file(b"small")), at(2, StoreItem::file_of(LARGE)));
     let items = [small.clone(), large.clone()];
     let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-        let asked = |item: &&StoreItem| match question {
-            Question::PathFromHashPart(hash) => hash == item.hash_part(),
-            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
-            _ => false,
-        };
-        items
-            .iter()
-            .find(asked)
-            .map_or_else(|| Answer::from(Wire::new().number(LAST).string("")), |it| it.answer(question))
+        let none = || Answer::from(Wire::new().number(LAST).string(""));
+        StoreItem::answer_among(&items, question).unwrap_or_else(none)
     }));
     Store { small, large, daemon }
 }
@@ -176,12 +169,7 @@ fn clients_that_wait_for_a_fill_keep_no_memory_from_others() {
             // Until the test ends.
             let _ = pause.lock().unwrap().recv();
         }
-        let asked = |item: &&StoreItem| match question {
-            Question::PathFromHashPart(hash) => hash == item.hash_part(),
-            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
-            _ => false,
-        };
-        items.iter().find(asked).unwrap().answer(question)
+        StoreItem::answer_among(&items, question).unwrap()
     }));
     let config = keeping(&scratch::fresh_dir().join("nars"), &daemon.config());
     let harmonia = Harmonia::start(&format!("proxies = []\nnar_source = \"daemon\"\n{config}"));

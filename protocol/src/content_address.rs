@@ -58,7 +58,7 @@ impl ContentAddress {
         known.then_some(Self { method, hash })
     }
 
-    /// How the hash was taken.
+    /// The method by which the hash was taken.
     #[must_use]
     pub const fn method(&self) -> Method {
         self.method

@@ -25,7 +25,7 @@ struct File {
     parser: Parser,
     /// Bytes of the NAR that have come.
     offset: u64,
-    /// Where its contents are; empty and at the end while nothing is known.
+    /// Bytes of the NAR that are its contents; empty and at the end while nothing is known.
     contents: Range<u64>,
     is_wrong: bool,
 }
@@ -72,7 +72,7 @@ impl Default for File {
 }
 
 impl File {
-    /// What of these bytes is contents of the file. One that is executable has another NAR than what the address is of.
+    /// Returns those of these bytes that are contents of the file. One that is executable has another NAR than what the address is of.
     fn contents_in<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let contents = &mut self.contents;
         let fed = self.parser.feed(bytes, &mut |event| {

@@ -207,7 +207,7 @@ impl NarInfo {
     }
 }
 
-/// What a narinfo is put together of, for those who have its longest parts at hand as they are written.
+/// Pieces of a narinfo, for those who have its longest parts at hand as they are written.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs)] // as in [`NarInfo`]
 pub struct Pieces<'a> {

@@ -17,7 +17,7 @@ const MAX_SOCKET_PATH: usize = 107;
 
 /// The program, as it is found on `PATH`.
 const NIX_DAEMON: &str = "nix-daemon";
-/// Where the daemon of a store with a root of its own listens, below that.
+/// Socket of the daemon of a store with a root of its own, below that root.
 const CHROOT_SOCKET: &str = "nix/var/nix/daemon-socket/socket";
 
 /// A way to reach nix-daemon.
@@ -224,7 +224,7 @@ impl Daemon {
         Ok(Self { address: DaemonAddress::Socket(socket), chosen_by: ChosenBy::Default })
     }
 
-    /// What a daemon with `--store ROOT` listens on (Nix, `src/nix/unix/daemon.cc`), or a program for each connection.
+    /// Returns the socket that a daemon with `--store ROOT` listens on (Nix, `src/nix/unix/daemon.cc`), or a program for each connection.
     fn of_chroot_store(root: &Path, environment: &Environment) -> Option<Self> {
         let socket = root.join(CHROOT_SOCKET);
         let address = if socket.exists() {

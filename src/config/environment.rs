@@ -1,4 +1,4 @@
-//! What the process finds around it: variables, and a few facts about the machine.
+//! Facts that the process finds around it: variables, and a few facts about the machine.
 //!
 //! Owns the names of the variables. Leaves what they mean beside flags and file to `resolve`.
 
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// Where nix-daemon listens unless it is told otherwise.
 const DEFAULT_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
-/// What earlier servers read where no variable names a file.
+/// Configuration file of earlier servers, where no variable names one.
 const UNREAD_FILE: &str = "settings.toml";
 
 /// What the process was given besides flags and file, taken once, so that nothing else reads the environment. A

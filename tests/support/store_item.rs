@@ -115,6 +115,16 @@ impl StoreItem {
         Wire::new().number(LAST).raw(&self.nar)
     }
 
+    /// The answer of whichever of these items a question is about; `None` if it is about none of them.
+    pub(crate) fn answer_among(items: &[Self], question: &Question) -> Option<Answer> {
+        let is_asked = |item: &&Self| match question {
+            Question::PathFromHashPart(hash) => hash == item.hash_part(),
+            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
+            _ => false,
+        };
+        items.iter().find(is_asked).map(|item| item.answer(question))
+    }
+
     /// What a daemon that has it, and nothing else, answers.
     pub(crate) fn answer(&self, question: &Question) -> Answer {
         match question {
