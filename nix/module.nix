@@ -13,14 +13,45 @@ let
 
   toml = pkgs.formats.toml { };
   # TOML has no null.
-  configFile = toml.generate "harmonia.toml" (lib.filterAttrs (_: value: value != null) settings);
+  unchecked = toml.generate "harmonia.toml" (lib.filterAttrs (_: value: value != null) settings);
+  # A misspelt key fails the build of the configuration, not the start of the service.
+  configFile =
+    if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
+      pkgs.runCommand "harmonia.toml" { file = unchecked; } ''
+        ${lib.getExe package} check --syntax "$file"
+        cp "$file" "$out"
+      ''
+    else
+      unchecked;
 
   # In a unit a percent sign begins a specifier.
   escape = lib.replaceStrings [ "%" ] [ "%%" ];
 
-  isUnix = lib.hasPrefix "unix:" settings.bind;
-  # systemd resolves no names.
-  bindAddress = "unix:/.+|([0-9]+\\.){3}[0-9]+:[0-9]+|\\[[0-9a-fA-F:.]+(%[0-9]+)?]:[0-9]+";
+  # `unix:/path` and `unix:///path`; null for what is neither.
+  unixPath = builtins.match "unix:/*(/[^/].*)" settings.bind;
+  # systemd resolves no names. The last group is the port.
+  tcpAddress = builtins.match "(([0-9]+\\.){3}[0-9]+|\\[[0-9a-fA-F:.]+(%[0-9]+)?]):([1-9][0-9]{0,4})" settings.bind;
+
+  # Where nixpkgs' modules of other versions have the options.
+  old = [
+    "services"
+    "harmonia"
+  ];
+  ours = old ++ [ "cache" ];
+  renamed =
+    prefix: map (name: lib.mkRenamedOptionModule (prefix ++ [ name ]) (ours ++ [ name ]));
+  singleKey =
+    prefix:
+    let
+      from = prefix ++ [ "signKeyPath" ];
+    in
+    lib.mkChangedOptionModule from (ours ++ [ "signKeyPaths" ]) (
+      config:
+      let
+        path = lib.getAttrFromPath from config;
+      in
+      lib.optional (path != null) path
+    );
 
   unlessNull =
     type: description:
@@ -33,6 +64,24 @@ in
 {
   # The module of this name that comes with NixOS declares the same options.
   disabledModules = [ "services/networking/harmonia.nix" ];
+
+  # Configurations that were written for other modules evaluate, with a warning for each option.
+  imports =
+    renamed old [
+      "enable"
+      "signKeyPaths"
+      "settings"
+    ]
+    ++ renamed [ "services" "harmonia-dev" "cache" ] [
+      "enable"
+      "signKeyPaths"
+      "settings"
+    ]
+    ++ [
+      (singleKey old)
+      (singleKey ours)
+      (lib.mkRenamedOptionModule [ "services" "harmonia-dev" "package" ] (old ++ [ "package" ]))
+    ];
 
   options.services.harmonia = {
     package = mkOption {
@@ -55,10 +104,16 @@ in
         '';
       };
 
+      openFirewall = mkOption {
+        type = types.bool;
+        default = false;
+        description = "Whether to open the port of `settings.bind` in the firewall.";
+      };
+
       settings = mkOption {
         description = ''
-          The configuration file. Its keys are in config.example.toml; the program refuses any other. A key that is
-          null here is left out.
+          The configuration file. Its keys are in config.example.toml; any other fails the build of the configuration. A
+          key that is null here is left out.
         '';
         default = { };
         example = {
@@ -120,13 +175,23 @@ in
         '';
       }
       {
-        assertion = builtins.match bindAddress settings.bind != null;
+        assertion = unixPath != null || tcpAddress != null;
         message = ''
           services.harmonia.cache.settings.bind: "${settings.bind}" is not ADDRESS:PORT, [IPV6-ADDRESS]:PORT or
           unix:/PATH; systemd listens and takes no host names
         '';
       }
+      {
+        assertion = !cfg.openFirewall || unixPath == null;
+        message = ''
+          services.harmonia.cache.openFirewall: settings.bind is a Unix socket, which has no port to open
+        '';
+      }
     ];
+
+    networking.firewall.allowedTCPPorts = lib.optional (cfg.openFirewall && tcpAddress != null) (
+      lib.toInt (lib.last tcpAddress)
+    );
 
     # Static, not DynamicUser: nix-daemon looks the name up for allowed-users.
     users.users.harmonia = {
@@ -140,12 +205,12 @@ in
     systemd.sockets.harmonia = {
       description = "Sockets of the Nix binary cache harmonia";
       wantedBy = [ "sockets.target" ];
-      listenStreams = [ (escape (lib.removePrefix "unix:" settings.bind)) ];
+      listenStreams = [ (escape (if unixPath == null then settings.bind else lib.head unixPath)) ];
       socketConfig = {
         Backlog = 4096;
       }
       // (
-        if isUnix then
+        if unixPath != null then
           { SocketMode = settings.unix_socket_mode; }
         else
           {
@@ -177,7 +242,7 @@ in
       serviceConfig = {
         Type = "notify";
         ExecStart = lib.getExe package;
-        # Certificate and keys are read again.
+        # Configuration, certificate and keys are read again.
         ExecReload = "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID";
         LoadCredential = lib.imap1 (
           n: path: "sign-key-${toString n}:${escape (toString path)}"

@@ -1,5 +1,10 @@
 # The program, as a function for callPackage.
-{ lib, rustPlatform }:
+{
+  lib,
+  installShellFiles,
+  rustPlatform,
+  stdenv,
+}:
 let
   manifest = builtins.fromTOML (builtins.readFile ../Cargo.toml);
 in
@@ -16,6 +21,7 @@ rustPlatform.buildRustPackage {
       ../.rustfmt.toml
       ../README.md
       ../config.example.toml
+      ../examples
       ../protocol
       ../src
       ../tests
@@ -28,8 +34,17 @@ rustPlatform.buildRustPackage {
     "--lib"
     "--bins"
   ];
-  # By this name harmonia 3.2 is started, by modules and scripts that may be kept.
-  postInstall = "ln -s harmonia $out/bin/harmonia-cache";
+  nativeBuildInputs = [ installShellFiles ];
+  # By this name harmonia 3.2 is started, by modules and scripts that may be kept. The manual is written by a program,
+  # which a cross build cannot run.
+  postInstall = ''
+    ln -s harmonia $out/bin/harmonia-cache
+  ''
+  + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+    cargo run --offline --release --target ${stdenv.hostPlatform.rust.rustcTarget} --example manual -- manual
+    installManPage manual/*.[1-9]
+    installShellCompletion manual/harmonia.bash manual/_harmonia manual/harmonia.fish
+  '';
   meta = {
     inherit (manifest.package) description;
     license = lib.licenses.mit;

@@ -11,22 +11,25 @@ let
   inherit (nixpkgs) lib;
   inherit (builtins) filter isString match;
 
-  machine =
-    harmonia:
+  machineOf =
+    services:
     lib.nixosSystem {
       inherit system;
       modules = [
         (import ../nix/module.nix)
-        { services.harmonia = harmonia; }
+        { inherit services; }
       ];
     };
+  machine = harmonia: machineOf { inherit harmonia; };
   enabled = cache: machine { cache = cache // { enable = true; }; };
   serviceOf = cache: (enabled cache).config.systemd.services.harmonia;
   socketOf = cache: (enabled cache).config.systemd.sockets.harmonia;
-  configOf = cache: (serviceOf cache).environment.CONFIG_FILE.settings;
+  configOf = cache: (serviceOf cache).environment.CONFIG_FILE.file.settings;
+  portsOf = cache: (enabled cache).config.networking.firewall.allowedTCPPorts;
 
   # Whether it can be evaluated with all that is in it, assertions among that.
-  taken = harmonia: (builtins.tryEval (builtins.seq (machine harmonia).toplevel.drvPath true)).success;
+  evaluates = machine: (builtins.tryEval (builtins.seq machine.toplevel.drvPath true)).success;
+  taken = harmonia: evaluates (machine harmonia);
   settingsTaken = settings: taken { cache = { enable = true; inherit settings; }; };
   messagesOf =
     cache:
@@ -164,6 +167,41 @@ let
         zstd.level = 7;
         daemon_command = [ "nix-daemon" "--stdio" ];
       };
+    "a misspelt key fails the build" =
+      let
+        file = (serviceOf { settings.wokers = 4; }).environment.CONFIG_FILE;
+      in
+      file.file.settings.wokers == 4
+      && match ".*/bin/harmonia check --syntax \"\\$file\"\n.*" file.buildCommand != null;
+    "a cross build does not run the program" =
+      let
+        pkgs = nixpkgs.legacyPackages.${system} // {
+          stdenv = {
+            buildPlatform.canExecute = _: false;
+            hostPlatform = { };
+          };
+        };
+        crossed = lib.nixosSystem {
+          inherit system pkgs;
+          modules = [
+            (import ../nix/module.nix)
+            {
+              services.harmonia.package = pkgs.nix // { meta.mainProgram = "harmonia"; };
+              services.harmonia.cache.enable = true;
+            }
+          ];
+        };
+      in
+      crossed.config.systemd.services.harmonia.environment.CONFIG_FILE ? settings;
+    "manual and completions are in the package" =
+      let
+        steps = off.config.services.harmonia.package.postInstall;
+      in
+      builtins.all (step: match "(.|\n)*${step}(.|\n)*" steps != null) [
+        "--example manual"
+        "installManPage manual/"
+        "installShellCompletion manual/harmonia.bash manual/_harmonia manual/harmonia.fish"
+      ];
     "time to stop follows the downloads" =
       (serviceOf { settings.shutdown_timeout = 300; }).serviceConfig.TimeoutStopSec == 330;
 
@@ -172,9 +210,11 @@ let
         "127.0.0.1:80"
         "[fe80::1%2]:80"
         "unix:/run/harmonia/http"
+        "unix:///run/harmonia/http"
       ] == [
         [ "127.0.0.1:80" ]
         [ "[fe80::1%%2]:80" ]
+        [ "/run/harmonia/http" ]
         [ "/run/harmonia/http" ]
       ];
     "a Unix socket has its mode and nothing of TCP" =
@@ -188,8 +228,53 @@ let
         "5000"
         "::1:5000"
         "unix:relative"
+        "unix:"
+        "unix:///"
         "[::]:port"
+        "[::]:0"
       ];
+
+    "the firewall is left alone unless it is to be opened" =
+      portsOf { } == [ ]
+      && portsOf { openFirewall = true; } == [ 5000 ]
+      && portsOf { openFirewall = true; settings.bind = "0.0.0.0:80"; } == [ 80 ];
+    "there is no port of a Unix socket to open" = refusedFor "openFirewall" {
+      openFirewall = true;
+      settings.bind = "unix:/run/http";
+    };
+
+    "what other modules of this name take is taken, with a warning for each option" =
+      let
+        keys = [ "/run/keys/one" ];
+        same = map machineOf [
+          { harmonia.cache = { enable = true; signKeyPaths = keys; settings.priority = 50; }; }
+          { harmonia = { enable = true; signKeyPaths = keys; settings.priority = 50; }; }
+          { harmonia = { enable = true; signKeyPath = "/run/keys/one"; settings.priority = 50; }; }
+          { harmonia.cache = { enable = true; signKeyPath = "/run/keys/one"; settings.priority = 50; }; }
+          { harmonia-dev.cache = { enable = true; signKeyPaths = keys; settings.priority = 50; }; }
+        ];
+        cacheOf = machine: removeAttrs machine.config.services.harmonia.cache [ "signKeyPath" ];
+        unitsOf = machine: machine.config.systemd;
+        first = lib.head same;
+      in
+      builtins.all evaluates same
+      && builtins.all (other: cacheOf other == cacheOf first && unitsOf other == unitsOf first) same
+      && map (one: builtins.length one.config.warnings) same == [ 0 3 3 1 3 ]
+      && match ".*services.harmonia.signKeyPath' has been changed to `services.harmonia.cache.signKeyPaths'.*" (
+        builtins.concatStringsSep " " (builtins.elemAt same 2).config.warnings
+      ) != null;
+    "keys by old and new names are all used" =
+      builtins.sort builtins.lessThan (enabled {
+        signKeyPath = "/run/keys/one";
+        signKeyPaths = [ "/run/keys/two" ];
+      }).config.services.harmonia.cache.signKeyPaths == [
+        "/run/keys/one"
+        "/run/keys/two"
+      ];
+    "no key is no key by the old name either" =
+      taken { enable = true; signKeyPath = null; }
+      && (serviceOf { signKeyPath = null; }).serviceConfig.LoadCredential == [ ];
+    "the old name reads the new option" = off.config.services.harmonia.enable == false && (enabled { }).config.services.harmonia.enable;
 
     "certificate and key need each other" =
       refusedFor "tls_key_path" { settings.tls_cert_path = "/run/cert"; }
@@ -199,7 +284,7 @@ let
     "unknown options are refused" =
       !taken { enabled = true; }
       && !taken { cache.enabled = true; }
-      && !taken { cache = { enable = true; signKeyPath = "/run/keys/one"; }; };
+      && !taken { cache = { enable = true; signKeyPathes = [ "/run/keys/one" ]; }; };
     "values of a wrong type are refused" =
       !taken { cache.enable = "yes"; }
       && !taken { cache = { enable = true; signKeyPaths = "/run/keys/one"; }; }

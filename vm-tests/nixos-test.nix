@@ -11,8 +11,8 @@
       services.harmonia.cache = {
         enable = true;
         signKeyPaths = [ "/var/lib/cache-key/secret" ];
+        openFirewall = true;
       };
-      networking.firewall.allowedTCPPorts = [ 5000 ];
       virtualisation.writableStore = true;
       nix.settings = {
         # The module adds its user.

@@ -16,16 +16,26 @@
         let
           tool = name: derivation system name { };
           rustPlatform.buildRustPackage =
-            { pname, version, src, cargoLock, cargoTestFlags, postInstall, meta }:
-            builtins.deepSeq [ (present src) (present cargoLock.lockFile) cargoTestFlags postInstall meta ] (
-              derivation system "${pname}-${version}" { inherit pname version meta; }
+            { pname, version, src, cargoLock, cargoTestFlags, nativeBuildInputs, postInstall, meta }:
+            builtins.deepSeq [ (present src) (present cargoLock.lockFile) cargoTestFlags meta ] (
+              derivation system "${pname}-${version}" { inherit pname version meta nativeBuildInputs postInstall; }
             );
+          installShellFiles = tool "install-shell-files";
+          stdenv = {
+            buildPlatform.canExecute = platform: platform == stdenv.hostPlatform;
+            hostPlatform.rust.rustcTarget = builtins.replaceStrings [ "-" ] [ "-unknown-" ] "${system}-gnu";
+          };
           callPackage =
             f: overrides:
-            (if builtins.isPath f then import f else f) ({ inherit lib rustPlatform; } // overrides);
+            let
+              called = if builtins.isPath f then import f else f;
+              available = { inherit installShellFiles lib rustPlatform stdenv; } // overrides;
+            in
+            called (builtins.intersectAttrs (builtins.functionArgs called) available);
         in
         {
-          inherit callPackage;
+          inherit callPackage stdenv;
+          runCommand = name: environment: buildCommand: derivation system name (environment // { inherit buildCommand; });
           mkShell =
             { inputsFrom, packages }:
             builtins.seq (map (input: input.drvPath) (inputsFrom ++ packages)) (tool "shell");

@@ -5,12 +5,15 @@ let
   lib = {
     inherit (modules)
       evalModules
+      mkChangedOptionModule
       mkForce
       mkIf
       mkOption
+      mkRenamedOptionModule
       types
       ;
-    inherit (builtins) any replaceStrings;
+    inherit (builtins) any head replaceStrings;
+    inherit (import ./paths.nix) getAttrFromPath;
 
     mkEnableOption =
       description:
@@ -32,6 +35,16 @@ let
     filterAttrs =
       keep: set:
       removeAttrs set (builtins.filter (name: !keep name set.${name}) (builtins.attrNames set));
+    optional = condition: value: if condition then [ value ] else [ ];
+    optionalString = condition: text: if condition then text else "";
+    last = list: builtins.elemAt list (builtins.length list - 1);
+    # Decimal digits, none of which is a zero at the beginning.
+    toInt =
+      text:
+      if builtins.match "0|[1-9][0-9]*" text != null then
+        builtins.fromJSON text
+      else
+        throw "Could not convert ${text} to int.";
     imap1 = f: list: builtins.genList (n: f (n + 1) (builtins.elemAt list n)) (builtins.length list);
     hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
     removePrefix =
@@ -55,9 +68,12 @@ let
 
     # A machine, with the module that NixOS has for another harmonia.
     nixosSystem =
-      { system, modules }:
+      {
+        system,
+        modules,
+        pkgs ? packagesOf system,
+      }:
       let
-        pkgs = packagesOf system;
         evaluated = lib.evalModules {
           arguments = { inherit lib pkgs; };
           modules = [
@@ -68,6 +84,7 @@ let
                 type = lib.types.package;
                 default = pkgs.nix;
               };
+              options.services.harmonia.cache.enable = lib.mkEnableOption "another harmonia";
             }
           ]
           ++ modules;

@@ -1,7 +1,8 @@
-# A small evaluator of modules: imports, disabledModules, nested options, mkIf, mkForce, merging by type, freeform
-# types. What is undeclared is refused, as is a key of a module or of an option that is not known here.
+# A small evaluator of modules: imports, disabledModules, nested options, mkIf, mkForce, mkMerge, merging by type, freeform
+# types, renamed options. What is undeclared is refused, as is a key of a module or of an option that is not known here.
 let
   inherit (builtins) attrNames concatMap isAttrs;
+  inherit (import ./paths.nix) getAttrFromPath setAttrByPath;
   isKind = kind: value: isAttrs value && value._type or null == kind;
   nameOf = builtins.concatStringsSep ".";
   known =
@@ -14,13 +15,15 @@ let
   types = import ./types.nix { inherit evalModules; };
 
   # A definition is a value, the conditions that it holds under, and whether it replaces others. Conditions are not
-  # looked at before an option is asked for, since they are made of options.
+  # looked at before an option is asked for, since they are made of options. One of mkMerge is several.
   open =
     definition:
     let
       inherit (definition) value;
     in
-    if isKind "if" value then
+    if isKind "merge" value then
+      concatMap (content: open (definition // { value = content; })) value.contents
+    else if isKind "if" value then
       open (
         definition
         // {
@@ -37,27 +40,34 @@ let
         }
       )
     else
-      definition;
+      [ definition ];
+  # Those that count.
+  held =
+    definitions:
+    builtins.filter (definition: builtins.all (condition: condition) definition.conditions) (
+      concatMap open definitions
+    );
 
   mergeOption =
-    path: option: definitions:
+    path: option: allDefinitions:
     let
       name = nameOf path;
-      opened = map open definitions;
-      held = builtins.filter (definition: builtins.all (condition: condition) definition.conditions) opened;
-      forced = builtins.filter (definition: definition.forced) held;
-      given = map (definition: definition.value) (if forced == [ ] then held else forced);
+      definitions = held allDefinitions;
+      forced = builtins.filter (definition: definition.forced) definitions;
+      given = map (definition: definition.value) (if forced == [ ] then definitions else forced);
       values = if given == [ ] && option ? default then [ option.default ] else given;
     in
-    if values == [ ] then
-      throw "The option `${name}' was accessed but has no value defined"
-    else
-      types.checked option.type name values;
+    (option.apply or (value: value)) (
+      if values == [ ] then
+        throw "The option `${name}' was accessed but has no value defined"
+      else
+        types.checked (option.type or types.unspecified) name values
+    );
 
   mergeTree =
     path: options: freeform: definitions:
     let
-      opened = map open definitions;
+      opened = concatMap open definitions;
       below =
         name:
         concatMap (
@@ -97,6 +107,25 @@ let
         mergeOptions a.${name} option
     ) b;
 
+  # What a module is told of each option: its type and what defines it.
+  describe =
+    options: definitions:
+    builtins.mapAttrs (
+      name: option:
+      let
+        opened = builtins.filter (definition: definition.value ? ${name}) (concatMap open definitions);
+        below = map (definition: definition // { value = definition.value.${name}; }) opened;
+      in
+      if isKind "option" option then
+        rec {
+          definitions = held below;
+          isDefined = definitions != [ ];
+          type = option.type or types.unspecified;
+        }
+      else
+        describe option below
+    ) options;
+
   evalModules =
     {
       modules,
@@ -110,7 +139,7 @@ let
           loaded = if builtins.isPath module then import module else module;
           called =
             if builtins.isFunction loaded then
-              loaded (arguments // { inherit config; })
+              loaded (arguments // { inherit config; options = describe options definitions; })
             else
               loaded;
           structured = called ? options || called ? config || called ? freeformType;
@@ -141,19 +170,18 @@ let
       loaded = builtins.filter (module: !builtins.elem (module.key or null) disabled) all;
       options = builtins.foldl' mergeOptions { } (map (module: module.options or { }) loaded);
       freeform = builtins.foldl' (found: module: module.freeformType or found) null loaded;
-      config = mergeTree prefix options freeform (
-        map (module: {
-          value = module.config or { };
-          conditions = [ ];
-          forced = false;
-        }) loaded
-      );
+      definitions = map (module: {
+        value = module.config or { };
+        conditions = [ ];
+        forced = false;
+      }) loaded;
+      config = mergeTree prefix options freeform definitions;
     in
     {
       inherit config;
     };
 in
-{
+rec {
   inherit evalModules types;
   mkOption =
     option:
@@ -163,13 +191,70 @@ in
       "defaultText"
       "example"
       "description"
+      "visible"
+      "apply"
     ] option
     // {
       _type = "option";
     };
+  # Reading the old option gives the new one's value. What is defined there is defined here, of the same type and by the
+  # same priority, and warned about.
+  mkRenamedOptionModule =
+    from: to:
+    { config, options, ... }:
+    let
+      old = getAttrFromPath from options;
+    in
+    {
+      options = setAttrByPath from {
+        _type = "option";
+        inherit (getAttrFromPath to options) type;
+        apply = _: getAttrFromPath to config;
+      };
+      config = mkMerge [
+        {
+          warnings =
+            if old.isDefined then
+              [ "The option `${nameOf from}' has been renamed to `${nameOf to}'." ]
+            else
+              [ ];
+        }
+        (setAttrByPath to (
+          mkMerge (
+            map (definition: if definition.forced then mkForce definition.value else definition.value) old.definitions
+          )
+        ))
+      ];
+    };
+  # The new option's value is made of the whole configuration, once the old option is defined.
+  mkChangedOptionModule =
+    from: to: change:
+    { config, options, ... }:
+    {
+      options = setAttrByPath from {
+        _type = "option";
+        default = "_mkMergedOptionModule";
+      };
+      config =
+        let
+          isDefined = getAttrFromPath from config != "_mkMergedOptionModule";
+        in
+        {
+          warnings =
+            if isDefined then
+              [ "The option `${nameOf from}' has been changed to `${nameOf to}' that has a different type." ]
+            else
+              [ ];
+        }
+        // setAttrByPath to (mkMerge (if isDefined then [ (change config) ] else [ ]));
+    };
   mkIf = condition: content: {
     _type = "if";
     inherit condition content;
+  };
+  mkMerge = contents: {
+    _type = "merge";
+    inherit contents;
   };
   mkForce = content: {
     _type = "force";

@@ -18,6 +18,7 @@ in
       options.assertion = lib.mkOption { type = types.bool; };
       options.message = lib.mkOption { type = types.str; };
     })) [ ];
+    warnings = strings;
     environment.systemPackages = option (types.listOf types.package) [ ];
     networking.firewall.allowedTCPPorts = option (types.listOf (types.ints.between 0 65535)) [ ];
     nix.package = option types.package pkgs.nix;

@@ -33,6 +33,7 @@ rec {
   );
   package = scalar "package" (value: value.type or null == "derivation");
   anything = scalar "anything" (value: true);
+  unspecified = scalar "unspecified value" (value: true);
   strMatching =
     pattern:
     scalar "string matching the pattern ${pattern}" (
