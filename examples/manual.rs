@@ -17,8 +17,8 @@ const SECTIONS: [(&str, &str); 4] = [
     (
         "CONFIGURATION",
         "A TOML file; config.example.toml, beside the documentation, has every key with its range and default. An unknown \
-         key is an error, and harmonia check tells before a restart does. SIGHUP makes a running harmonia read its \
-         certificate and its keys again.",
+         key is an error, and harmonia check tells before a restart does. SIGHUP makes a running harmonia read the file, \
+         its certificate and its keys again; the log names what has changed, and what takes a restart.",
     ),
     (
         "EXIT STATUS",

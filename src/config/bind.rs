@@ -57,7 +57,7 @@ impl FromStr for SocketMode {
 pub enum BindAddress {
     /// `host:port`; an IPv6 address stands in brackets. Port 0 lets the kernel choose.
     Tcp(String),
-    /// The absolute path of a Unix socket, at most 107 bytes.
+    /// The absolute path of a Unix socket, at most 107 bytes: `unix:/path`, or `unix:///path`.
     Unix(PathBuf),
 }
 
@@ -96,7 +96,10 @@ impl FromStr for BindAddress {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.strip_prefix("unix:") {
-            Some(path) => unix(text, Path::new(path)),
+            // As a URL has it too: `unix:///path`.
+            Some(path) => {
+                unix(text, Path::new(path.strip_prefix("//").filter(|it| it.starts_with('/')).unwrap_or(path)))
+            }
             None => tcp(text),
         }
     }
@@ -162,9 +165,11 @@ mod tests {
             assert_eq!(address, BindAddress::Tcp(text.to_owned()));
             assert_eq!(address.to_string(), text);
         }
-        let unix = parse("unix:/run/harmonia/socket").unwrap();
-        assert_eq!(unix, BindAddress::Unix("/run/harmonia/socket".into()));
-        assert_eq!(unix.to_string(), "unix:/run/harmonia/socket");
+        for text in ["unix:/run/harmonia/socket", "unix:///run/harmonia/socket"] {
+            let unix = parse(text).unwrap();
+            assert_eq!(unix, BindAddress::Unix("/run/harmonia/socket".into()));
+            assert_eq!(unix.to_string(), "unix:/run/harmonia/socket");
+        }
     }
 
     #[test]

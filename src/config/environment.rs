@@ -9,6 +9,8 @@ use std::path::PathBuf;
 const DEFAULT_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
 /// Configuration file of earlier servers, where no variable names one.
 const UNREAD_FILE: &str = "settings.toml";
+/// Variables by which other caches are given a file with a signing key.
+const UNREAD_KEY_VARIABLES: [&str; 2] = ["NIX_SECRET_KEY_FILE", "CACHE_SECRET_KEY_PATH"];
 
 /// What the process was given besides flags and file, taken once, so that nothing else reads the environment. A
 /// variable that is empty counts as not set.
@@ -35,6 +37,9 @@ pub struct Environment {
     /// A file in the working directory that earlier servers read as their configuration, if it is there: no variable
     /// either. It is not read, since a program that is started anywhere must not do as the files there say.
     pub unread_file: Option<PathBuf>,
+    /// Variables that name a signing key for another cache, with their values. They are not read: a variable of a login
+    /// session is no order to sign. Whoever moves here from such a cache is told.
+    pub unread_keys: Vec<(&'static str, OsString)>,
 }
 
 impl Environment {
@@ -52,6 +57,10 @@ impl Environment {
             path: std::env::var_os("PATH"),
             default_socket: PathBuf::from(DEFAULT_SOCKET),
             unread_file: Some(PathBuf::from(UNREAD_FILE)).filter(|file| file.is_file()),
+            unread_keys: UNREAD_KEY_VARIABLES
+                .into_iter()
+                .filter_map(|name| Some((name, std::env::var_os(name).filter(|value| !value.is_empty())?)))
+                .collect(),
         }
     }
 }

@@ -159,6 +159,9 @@ impl Config {
         let enable_compression = enable_compression(&file, nar_cache.is_some(), warnings);
         let credentials_directory = path_of(environment.credentials_directory.as_deref()).map(Path::to_owned);
         let sign_key_paths = sign_key_paths(&mut file, environment, credentials_directory.as_deref())?;
+        warnings.extend(
+            environment.unread_keys.iter().filter_map(|(name, value)| unread_key(name, value, &sign_key_paths)),
+        );
         Ok(Self {
             bind: match overrides.bind.or(file.bind) {
                 Some(bind) => bind,
@@ -206,6 +209,19 @@ impl Config {
 fn unread_file(path: &Path) -> String {
     let path = path.display();
     format!("{path} in the working directory is not read\n  help: --config {path}, or CONFIG_FILE={path}")
+}
+
+/// A warning about a signing key that a variable of another cache names, unless it is in use all the same.
+fn unread_key(variable: &str, value: &OsStr, in_use: &[PathBuf]) -> Option<String> {
+    let path = Path::new(value);
+    if in_use.iter().any(|key| key == path) {
+        return None;
+    }
+    let path = path.display();
+    Some(format!(
+        "{variable} is not read: {path} signs nothing\n  help: sign_key_paths = [\"{path}\"] in the configuration file, or \
+         SIGN_KEY_PATHS={path}"
+    ))
 }
 
 /// A variable's path.

@@ -286,6 +286,21 @@ fn what_earlier_servers_read_is_read_or_named() {
 }
 
 #[test]
+fn a_key_that_only_another_cache_reads_is_warned_about_unless_it_is_in_use() {
+    let environment = Environment {
+        unread_keys: vec![("NIX_SECRET_KEY_FILE", "/secret".into()), ("CACHE_SECRET_KEY_PATH", "/used".into())],
+        ..environment()
+    };
+    let (config, warnings) = load("sign_key_paths = [\"/used\"]", Overrides::default(), &environment).unwrap();
+    assert_eq!(config.sign_key_paths, [PathBuf::from("/used")]);
+    assert_eq!(
+        warnings,
+        ["NIX_SECRET_KEY_FILE is not read: /secret signs nothing\n  help: sign_key_paths = [\"/secret\"] in the \
+          configuration file, or SIGN_KEY_PATHS=/secret"]
+    );
+}
+
+#[test]
 fn credentials_that_cannot_be_listed_are_an_error_that_names_the_directory() {
     let environment = Environment { credentials_directory: Some("/nonexistent".into()), ..environment() };
     let error = load("", Overrides::default(), &environment).unwrap_err().to_string();
