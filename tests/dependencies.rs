@@ -178,3 +178,21 @@ fn expressions_are_read_as_spdx_has_them() {
         assert_eq!(is_allowed(expression, &allowed), expected, "{expression}");
     }
 }
+
+/// Cargo 1.65 of Debian 12 reads the profiles before the edition, and knows no words for `debug`.
+#[test]
+fn a_cargo_that_is_too_old_reads_the_manifests_as_far_as_their_edition() {
+    for manifest in
+        [include_str!("../Cargo.toml"), include_str!("../protocol/Cargo.toml"), include_str!("fuzz/Cargo.toml")]
+    {
+        let manifest: Table = manifest.parse().unwrap();
+        let profiles = manifest.get("profile").and_then(toml::Value::as_table);
+        for (profile, settings) in profiles.into_iter().flatten() {
+            let debug = settings.get("debug");
+            assert!(
+                debug.is_none_or(|value| !value.is_str()),
+                "profile.{profile}.debug is {debug:?}\n  help: a number or a boolean, or .cargo/config.toml"
+            );
+        }
+    }
+}
