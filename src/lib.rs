@@ -1,7 +1,7 @@
 //! harmonia: a Nix binary cache that learns everything from nix-daemon.
 //!
 //! Arrows point down only: `main` → [`net`] → [`http`] → [`nar_cache`], [`signing`] → [`store`] → `harmonia_protocol`; [`config`],
-//! [`metrics`], [`bounded`], [`client`], [`log_throttle`], [`fairness`] and [`supervisor`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
+//! [`metrics`], [`bounded`], [`client`], [`human_size`], [`log_throttle`], [`fairness`] and [`supervisor`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
 
 pub mod bounded;
 pub mod cache;
@@ -14,6 +14,7 @@ pub mod descriptors;
 pub mod error;
 pub mod fairness;
 pub mod http;
+pub mod human_size;
 pub mod log;
 pub mod log_throttle;
 pub mod memory;

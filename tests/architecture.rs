@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Which modules of the program each of them may name. Further ones are the top: they put the others together.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("bounded", &[]),
     ("client", &[]),
     ("config", &[]),
+    ("human_size", &[]),
     ("log", &["log_throttle"]),
     ("log_throttle", &[]),
     ("metrics", &[]),
@@ -21,7 +22,21 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("supervisor", &[]),
     ("store", &["bounded", "client", "config", "metrics", "fairness", "supervisor"]),
     ("nar_cache", &["client", "config", "fairness", "log_throttle", "metrics", "store"]),
-    ("http", &["bounded", "client", "config", "log_throttle", "metrics", "nar_cache", "fairness", "signing", "store"]),
+    (
+        "http",
+        &[
+            "bounded",
+            "client",
+            "config",
+            "human_size",
+            "log_throttle",
+            "metrics",
+            "nar_cache",
+            "fairness",
+            "signing",
+            "store",
+        ],
+    ),
     ("net", &["client", "config", "fairness", "log_throttle", "metrics"]),
 ];
 const TOP: [&str; 14] = [

@@ -19,6 +19,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use ring::digest::{Context, SHA256};
 
 use super::html::escape;
+use crate::human_size::human_size;
 use crate::store::{Directory, EntryKind, Names};
 
 /// What is encoded in a link: all but the characters that RFC 3986, section 2.3 calls unreserved.
@@ -153,7 +154,7 @@ fn row(page: &mut String, name: &OsStr, kind: &EntryKind) {
     let _ = match kind {
         EntryKind::Directory => writeln!(page, "<tr><td><a href=\"{href}/\"><bdi>{text}</bdi>/</a></td><td></td></tr>"),
         EntryKind::File(bytes) => {
-            let size = size(*bytes);
+            let size = human_size(*bytes);
             writeln!(page, "<tr><td><a href=\"{href}\"><bdi>{text}</bdi></a></td><td>{size}</td></tr>")
         }
         EntryKind::Symlink(target) => {
@@ -175,26 +176,6 @@ fn href(name: &OsStr) -> String {
 /// A name as a segment of a URL.
 pub(super) fn encoded(name: &[u8]) -> String {
     percent_encode(name, ENCODED).to_string()
-}
-
-/// A number of bytes for people: three digits and a little.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let mut rest = bytes;
-    let mut unit = None;
-    let mut tenths = 0;
-    for name in UNITS {
-        if rest < 1024 {
-            break;
-        }
-        tenths = rest % 1024 * 10 / 1024;
-        rest /= 1024;
-        unit = Some(name);
-    }
-    match unit {
-        None => format!("{rest} B"),
-        Some(unit) => format!("{rest}.{tenths} {unit}"),
-    }
 }
 
 #[cfg(test)]
@@ -237,20 +218,6 @@ mod tests {
             (b"fifo", EntryKind::Other, "<bdi>fifo</bdi></td><td>"),
         ] {
             assert_eq!(row_of(name, &kind), format!("<tr><td>{row}</td></tr>\n"));
-        }
-    }
-
-    #[test]
-    fn sizes_are_rounded_down_to_a_tenth() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1024 * 1024 - 1, "1023.9 KiB"),
-            (5 << 30, "5.0 GiB"),
-            (u64::MAX, "15.9 EiB"),
-        ] {
-            assert_eq!(size(bytes), text);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Why the store cannot say, or cannot deliver.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use harmonia_protocol::store_path::StorePathError;
 use harmonia_protocol::wire::{DecodeError, Problem};
 use harmonia_protocol::{ClientError, HashPart, StoreDir, StorePath};
 
-use super::Step;
+use super::{Step, permission};
 use crate::config::DaemonAddress;
 use crate::metrics::Outcome;
 
@@ -220,13 +221,11 @@ pub(super) const fn outcome<T>(result: &Result<T, StoreError>) -> Outcome {
     }
 }
 
-fn help(daemon: &DaemonAddress, kind: io::ErrorKind) -> &'static str {
+fn help(daemon: &DaemonAddress, kind: io::ErrorKind) -> Cow<'static, str> {
     match daemon {
-        DaemonAddress::Socket(_) if kind == io::ErrorKind::PermissionDenied => {
-            "may this user enter the socket's directory? on Debian only the group nix-users may"
-        }
-        DaemonAddress::Socket(_) => "is nix-daemon running? try: systemctl status nix-daemon.socket",
-        DaemonAddress::Command(_) => "does the program exist, and may this user run it?",
+        DaemonAddress::Socket(path) if kind == io::ErrorKind::PermissionDenied => permission::help(path).into(),
+        DaemonAddress::Socket(_) => "is nix-daemon running? try: systemctl status nix-daemon.socket".into(),
+        DaemonAddress::Command(_) => "does the program exist, and may this user run it?".into(),
     }
 }
 
@@ -247,12 +246,7 @@ impl From<ClientError> for StoreError {
 
 /// Our name as the daemon sees it: by effective user id, in quotes, or the bare id where /etc/passwd has no name.
 fn own_user() -> String {
-    let id = rustix::process::geteuid().as_raw().to_string();
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == id).then(|| format!("\"{name}\""))
-    });
-    name.unwrap_or(id)
+    let id = rustix::process::geteuid().as_raw();
+    let name = permission::named("/etc/passwd", id);
+    if name == id.to_string() { name } else { format!("\"{name}\"") }
 }

@@ -20,6 +20,7 @@ mod nar;
 mod nar_events;
 mod nar_files;
 mod nars;
+mod permission;
 mod pool;
 mod proven;
 mod realisation;
