@@ -3,7 +3,6 @@
 //! A running server has the directory, so it is asked, at the address that it listens on, for the first byte of each NAR:
 //! the answer comes when the NAR has been made. Where none runs the NARs are made here.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,13 +22,15 @@ use crate::client::Client;
 use crate::config::{BindAddress, Config};
 use crate::error::Error;
 use crate::nar_cache::NarCache;
-use crate::store::Store;
+use crate::store::{ClosureLimits, Missing, Store};
 
 /// How often it says how far it is.
 const PROGRESS: Duration = Duration::from_secs(5);
 /// Tries for a NAR of which a server says that it cannot be had now, and the pause before each but the first.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(2);
+/// Paths of a closure: more than any store has, and less than half a gigabyte of memory.
+const MAX_PATHS: usize = 1 << 20;
 /// Longest narinfo that is read, in bytes.
 const MAX_NARINFO: usize = 4 << 20;
 
@@ -47,23 +48,20 @@ pub struct Warmed {
 /// Compresses the NARs of these paths and of all that they refer to. The first one that fails is the error.
 pub async fn run(config: &Config, paths: &[PathBuf]) -> Result<Warmed, Error> {
     let directory = &config.virtual_nix_store;
-    let mut pending = paths.iter().map(|path| hash_part(path, directory)).collect::<Result<Vec<_>, _>>()?;
-    let maker = Arc::new(Maker::find(config).await?);
-    let (mut seen, mut warmed, mut said) = (HashSet::<HashPart>::new(), Warmed::default(), Instant::now());
+    let hashes = paths.iter().map(|path| hash_part(path, directory)).collect::<Result<Vec<_>, _>>()?;
+    let store = Arc::new(Store::new(config, &Arc::default())?);
+    let mut pending = closure(&store, &hashes).await?;
+    let (all, maker) = (pending.len(), Arc::new(Maker::find(config, store).await?));
+    let (mut warmed, mut said) = (Warmed::default(), Instant::now());
     let mut making = JoinSet::new();
     loop {
         while making.len() < 2 * config.encoders.threads {
             let Some(hash) = pending.pop() else { break };
-            if seen.insert(hash) {
-                let maker = Arc::clone(&maker);
-                making.spawn(async move { maker.make(hash).await });
-            }
+            let maker = Arc::clone(&maker);
+            making.spawn(async move { maker.make(hash).await });
         }
         let Some(made) = making.join_next().await else { return Ok(warmed) };
-        let (references, outcome) =
-            made.unwrap_or_else(|panicked| Err(Error::Warm { what: "it".to_owned(), cause: panicked.to_string() }))?;
-        pending.extend(references.into_iter().filter(|hash| !seen.contains(hash)));
-        match outcome {
+        match made.unwrap_or_else(|panicked| Err(Error::Warm { what: "it".to_owned(), cause: panicked.to_string() }))? {
             Outcome::Made => warmed.made += 1,
             Outcome::Found => warmed.found += 1,
             Outcome::Plain => warmed.plain += 1,
@@ -71,8 +69,24 @@ pub async fn run(config: &Config, paths: &[PathBuf]) -> Result<Warmed, Error> {
         if said.elapsed() > PROGRESS {
             said = Instant::now();
             let done = warmed.made + warmed.found + warmed.plain;
-            tracing::info!("{done} of {} nars, {} of them made now", done + making.len() + pending.len(), warmed.made);
+            tracing::info!("{done} of {all} nars, {} of them made now", warmed.made);
         }
+    }
+}
+
+/// These paths and all that they refer to.
+async fn closure(store: &Store, hashes: &[HashPart]) -> Result<Vec<HashPart>, Error> {
+    let mut roots = Vec::new();
+    for hash in hashes {
+        roots.push(store.valid_path(*hash, Client::Server).await?.ok_or(Error::NotValid(*hash))?);
+    }
+    let limits = ClosureLimits { paths: MAX_PATHS, time: None };
+    let closure = store.closure(&roots, limits, |_| true, Client::Server).await;
+    match closure.missing {
+        None => Ok(closure.members.iter().map(|member| member.path.hash_part()).collect()),
+        Some(Missing::Store(error)) => Err(error.into()),
+        Some(Missing::NotValid(path)) => Err(Error::NotValid(path.hash_part())),
+        Some(cause) => Err(Error::Warm { what: "the closure".to_owned(), cause: cause.to_string() }),
     }
 }
 
@@ -91,7 +105,7 @@ enum Outcome {
     Plain,
 }
 
-type Made = Result<(Vec<HashPart>, Outcome), Error>;
+type Made = Result<Outcome, Error>;
 
 /// Who makes them.
 enum Maker {
@@ -100,7 +114,7 @@ enum Maker {
 }
 
 impl Maker {
-    async fn find(config: &Config) -> Result<Self, Error> {
+    async fn find(config: &Config, store: Arc<Store>) -> Result<Self, Error> {
         let settings = config.nar_cache.as_ref().ok_or(Error::NoNarCache)?;
         if connect(&config.bind).await.is_ok() {
             if config.tls.is_some() {
@@ -111,9 +125,7 @@ impl Maker {
             return Ok(Self::Server { bind: config.bind.clone(), directory: config.virtual_nix_store.clone() });
         }
         tracing::info!("no server at {}, compressing here", config.bind);
-        let metrics = Arc::default();
-        let store = Arc::new(Store::new(config, &metrics)?);
-        let nars = NarCache::open(config, Arc::clone(&store), metrics).ok_or_else(|| Error::Warm {
+        let nars = NarCache::open(config, Arc::clone(&store), Arc::default()).ok_or_else(|| Error::Warm {
             what: settings.dir.display().to_string(),
             cause: "the directory cannot be used".to_owned(),
         })?;
@@ -130,9 +142,8 @@ impl Maker {
 
 async fn here(store: &Store, nars: &Arc<NarCache>, hash: HashPart) -> Made {
     let Some(valid) = store.valid_path(hash, Client::Server).await? else { return Err(Error::NotValid(hash)) };
-    let references = valid.info.expand().references.iter().map(StorePath::hash_part).collect();
     if !nars.takes(valid.info.nar_size) {
-        return Ok((references, Outcome::Plain));
+        return Ok(Outcome::Plain);
     }
     let failed = |cause: crate::nar_cache::FillError| Error::Warm {
         what: store.directory().full_path(&valid.path),
@@ -141,7 +152,7 @@ async fn here(store: &Store, nars: &Arc<NarCache>, hash: HashPart) -> Made {
     let mut nar = nars.compressed(&valid, Client::Server).await.map_err(failed)?;
     let outcome = if nar.known_length().is_some() { Outcome::Found } else { Outcome::Made };
     nar.length().await.map_err(failed)?;
-    Ok((references, outcome))
+    Ok(outcome)
 }
 
 async fn asked_for(bind: &BindAddress, directory: &StoreDir, hash: HashPart) -> Made {
@@ -154,19 +165,14 @@ async fn asked_for(bind: &BindAddress, directory: &StoreDir, hash: HashPart) -> 
     }
     let text = String::from_utf8(text).map_err(|error| failed(error.to_string()))?;
     let narinfo = NarInfo::parse(&text, directory).map_err(|error| failed(error.to_string()))?;
-    let references = narinfo.references.iter().map(StorePath::hash_part).collect();
     if narinfo.compression.name() == "none" {
-        return Ok((references, Outcome::Plain));
+        return Ok(Outcome::Plain);
     }
     if narinfo.file_size.is_some() {
-        return Ok((references, Outcome::Found));
+        return Ok(Outcome::Found);
     }
     let status = get(bind, &format!("/{}", narinfo.url.as_str()), Some("bytes=0-0")).await.map_err(failed)?.0;
-    if status.is_success() {
-        Ok((references, Outcome::Made))
-    } else {
-        Err(failed(format!("the server answers {status}")))
-    }
+    if status.is_success() { Ok(Outcome::Made) } else { Err(failed(format!("the server answers {status}"))) }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -6,6 +6,7 @@
 //! and a [`Nar`] that ends well has exactly the size and the hash of its path info.
 
 mod build_log;
+mod closure;
 mod contents;
 mod deadline;
 mod debug_info;
@@ -48,6 +49,7 @@ use harmonia_protocol::{HashPart, StoreDir, StorePath};
 use tokio::sync::{Semaphore, watch};
 
 pub use build_log::{BuildLog, LogForm};
+pub use closure::{Closure, ClosureLimits, ClosureMember, Missing};
 pub use deadline::Step;
 pub use debug_info::{BuildId, InvalidBuildId};
 pub use dial::Outage;

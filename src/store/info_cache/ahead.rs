@@ -10,27 +10,21 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use harmonia_protocol::operation::QueryPathInfo;
 use harmonia_protocol::{HashPart, StorePath};
 use tokio::sync::mpsc;
 
-use super::{Answer, InfoCache, locked};
-use crate::client::Client;
-use crate::store::flights::Flight;
-use crate::store::{StoreError, ValidPath};
+use super::batch::{Asked, BATCH};
+use super::{InfoCache, locked};
+use crate::store::ValidPath;
 
 /// Paths that are asked about before the queue has been empty once: the closure of a desktop, and half a megabyte.
 const MAX_SEEN: usize = 4096;
 /// And no more than would take half of a small memory, at two kilobytes each.
 const BYTES_EACH: usize = 4096;
-/// Questions that go out at once: milliseconds of the daemon's time, which a request for one of them waits for.
-const BATCH: usize = 64;
 /// What is told of and has not been taken yet: four batches.
 const MAX_LEARNED: usize = 4 * BATCH;
-/// How often, and how many times, a free connection is looked for.
-const BUSY_PAUSE: Duration = Duration::from_millis(10);
+/// How many times a free connection is looked for.
 const BUSY_ATTEMPTS: usize = 100;
 
 /// Paths to be asked about.
@@ -151,12 +145,16 @@ impl InfoCache {
     async fn run_ahead(self: Arc<Self>) {
         let run = Run(&self.ahead);
         while let Some(paths) = self.ahead.next() {
-            match self.ask_batch(paths).await {
-                Ok(found) => {
-                    for valid in found {
-                        self.ask_ahead(&valid);
-                        // With many of them untaken, this one is made something of when it is asked for.
-                        drop(self.ahead.learned.try_send(valid));
+            match self.ask_batch(paths, BUSY_ATTEMPTS).await {
+                Ok(answers) => {
+                    for Asked { answer, is_new, .. } in answers {
+                        let Ok(Some(valid)) = answer else { continue };
+                        self.metrics.asked_ahead();
+                        if is_new {
+                            self.ask_ahead(&valid);
+                            // With many of them untaken, this one is made something of when it is asked for.
+                            drop(self.ahead.learned.try_send(valid));
+                        }
                     }
                 }
                 Err(error) => {
@@ -167,31 +165,6 @@ impl InfoCache {
         }
         // It has ended by itself, and another may have begun.
         std::mem::forget(run);
-    }
-
-    /// Asks about those that nobody is asking about; those are returned that were not known.
-    async fn ask_batch(&self, paths: Vec<StorePath>) -> Result<Vec<Arc<ValidPath>>, StoreError> {
-        let mut loan = self.pool.spare(BUSY_ATTEMPTS, BUSY_PAUSE).await?;
-        let board = |path: StorePath| Some((self.flights.board(path.hash_part(), Client::Server).1?, path));
-        let (flights, paths): (Vec<Flight<HashPart, Answer>>, Vec<StorePath>) =
-            paths.into_iter().filter_map(board).unzip();
-        let circumstances = self.circumstances(paths.clone()).await;
-        let questions: Vec<_> = paths.iter().map(QueryPathInfo).collect();
-        let replies = self.pool.call_all(&mut loan, &questions).await?;
-        drop(loan);
-        let mut found = Vec::new();
-        for (((flight, path), seen), reply) in flights.into_iter().zip(paths).zip(circumstances).zip(replies) {
-            // Whoever waits for one that failed asks by himself, and gets an error of his own.
-            let Ok(info) = reply else { continue };
-            let is_new = self.known().peek(&path.hash_part()).is_none();
-            let answer = self.learn(path, info, Some(seen));
-            if let Ok(Some(valid)) = &answer {
-                self.metrics.asked_ahead();
-                found.extend(is_new.then(|| Arc::clone(valid)));
-            }
-            flight.land(answer);
-        }
-        Ok(found)
     }
 }
 

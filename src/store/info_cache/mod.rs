@@ -1,7 +1,7 @@
 //! What the daemon said about paths, kept in memory for as long as it is known to hold.
 //!
 //! Owns when an answer may be used again, and that one question is asked for all who wait for it. `ahead` asks
-//! about references before clients do. Leaves how a path looks to `sighting`, how many wait for one question to `flights`,
+//! about references before clients do, `batch` about many paths at once. Leaves how a path looks to `sighting`, how many wait for one question to `flights`,
 //! the connections to `pool`, and what is made of an answer to others.
 //!
 //! - An answer is used while the path looks as it did *before* the daemon was asked, and is younger than `ttl`. The
@@ -12,6 +12,7 @@
 //! - Errors are shared by those who waited for the question, and not kept.
 
 mod ahead;
+mod batch;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ use crate::bounded::Bounded;
 use crate::client::Client;
 use crate::metrics::{Lookup, Metrics};
 use ahead::Ahead;
+pub(super) use batch::BATCH;
 
 /// How long a client waits for a new answer where an old one would do.
 const PATIENCE: Duration = Duration::from_secs(2);
