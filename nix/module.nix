@@ -285,6 +285,10 @@ in
         CacheDirectory = "harmonia";
         CacheDirectoryMode = "0700";
 
+        # For harmonia status; what else is in /run/harmonia stays when the service stops.
+        RuntimeDirectory = "harmonia/admin";
+        RuntimeDirectoryMode = "0700";
+
         # What it reaches: the daemon's socket and systemd's. Access lists go to the socket unit.
         PrivateNetwork = true;
         RestrictAddressFamilies = "AF_UNIX";

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{BindAddress, DaemonCommand, Overrides, socket_path};
+use crate::config::{BindAddress, DaemonCommand, Overrides, admin_socket_path, socket_path};
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -19,6 +19,7 @@ Environment:
   CREDENTIALS_DIRECTORY   Set by systemd; credentials whose names start with `sign-key` are secret keys too
   NIX_STORE_DIR           The store directory, in place of virtual_nix_store of the configuration
   CACHE_DIRECTORY         Set by systemd; compressed NARs are kept there, where the configuration does not say
+  RUNTIME_DIRECTORY       Set by systemd; the admin socket is made there, where the configuration does not say
   NIX_DAEMON_SOCKET_PATH  The daemon's socket, where neither an option nor the configuration names a daemon
   LISTEN_FDS              Set by systemd: its sockets are served, and `bind` is not used
   RUST_LOG                What is logged, e.g. `error` or `info,harmonia=debug` [default: info]
@@ -51,6 +52,12 @@ pub struct Options {
     #[arg(long, value_name = "ADDRESS", global = true)]
     bind: Option<BindAddress>,
 
+    /// Socket at which the running server is asked for its status [default: see admin_socket in config.example.toml]
+    ///
+    /// A server listens there, and subcommands that ask it connect to it.
+    #[arg(long, value_name = "PATH", value_parser = admin_socket_path, global = true)]
+    admin_socket: Option<PathBuf>,
+
     /// Socket of nix-daemon: a path, or unix://PATH [default: /nix/var/nix/daemon-socket/socket]
     ///
     /// The configuration wins over the default, and so does NIX_DAEMON_SOCKET_PATH. Where the default does not exist
@@ -73,6 +80,7 @@ impl Options {
         Overrides {
             config_file: self.config.clone(),
             bind: self.bind.clone(),
+            admin_socket: self.admin_socket.clone(),
             daemon_socket: self.daemon_socket.clone(),
             daemon_command: self.daemon_command.clone(),
         }
@@ -154,7 +162,7 @@ mod tests {
     #[test]
     fn options_become_overrides_on_both_sides_of_the_subcommand() {
         let cli = parse(&["--daemon-socket", "unix:///s", "check", "--daemon-command", "c -d", "--bind", "[::]:1"]);
-        let Overrides { config_file, bind, daemon_socket, daemon_command } = cli.unwrap().options.overrides();
+        let Overrides { config_file, bind, daemon_socket, daemon_command, .. } = cli.unwrap().options.overrides();
         assert_eq!(config_file, None);
         assert_eq!(bind.unwrap().to_string(), "[::]:1");
         assert_eq!(daemon_socket, Some("/s".into()));

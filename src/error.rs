@@ -1,5 +1,6 @@
 //! Why the program ends, and with which status.
 
+use crate::admin::ClientError;
 use crate::config::ConfigError;
 use crate::net::tls::TlsError;
 use crate::net::{BindError, InheritError};
@@ -61,6 +62,9 @@ pub enum Error {
         /// Why.
         cause: String,
     },
+    /// The server that runs cannot be asked, or does not do what it is asked to.
+    #[error(transparent)]
+    Admin(#[from] ClientError),
     /// The system refuses something basic.
     #[error("cannot {doing}: {cause}")]
     System {
@@ -88,6 +92,12 @@ impl Error {
             Self::Bind(_) | Self::Inherit(_) | Self::Warm { .. } => UNAVAILABLE,
             Self::NoStateDirectory(_) => CANNOT_CREATE,
             Self::System { .. } | Self::Pool(_) | Self::NarCache { .. } => OS_ERROR,
+            Self::Admin(error) => match error {
+                ClientError::NotAllowed { .. } => NO_PERMISSION,
+                ClientError::Refused { status, .. } if status.as_u16() < 500 => DATA,
+                ClientError::NoServer { .. } | ClientError::Refused { .. } => UNAVAILABLE,
+                ClientError::Failed { .. } => PROTOCOL,
+            },
             Self::Store(error) => match error {
                 StoreError::Unreachable { .. } | StoreError::Late(_) | StoreError::NotIndexed { .. } => UNAVAILABLE,
                 StoreError::Refused { .. } => NO_PERMISSION,

@@ -3,6 +3,7 @@
 //! Arrows point down only: `main` → [`net`] → [`http`] → [`nar_cache`], [`signing`] → [`store`] → `harmonia_protocol`; [`config`],
 //! [`metrics`], [`bounded`], [`client`], [`human_size`], [`log_throttle`], [`fairness`] and [`supervisor`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
 
+pub mod admin;
 pub mod bounded;
 pub mod cache;
 pub mod check;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use harmonia::cli::{Cli, Command};
-use harmonia::config::{Config, Environment};
+use harmonia::config::{Config, Environment, user_runtime_directory};
 use harmonia::error::Error;
 use harmonia::{cache, check, core_dump, descriptors, log, memory, quickstart, serve};
 
@@ -29,6 +29,8 @@ fn run(cli: &Cli) -> Result<(), Error> {
     if cli.command == Some(Command::Quickstart) {
         let default = quickstart::cache_directory().map(PathBuf::into_os_string);
         environment.cache_directory = environment.cache_directory.filter(|it| !it.is_empty()).or(default);
+        let default = user_runtime_directory().map(PathBuf::into_os_string);
+        environment.runtime_directory = environment.runtime_directory.filter(|it| !it.is_empty()).or(default);
     }
     let load = move || Config::load(overrides.clone(), &environment).map_err(Error::from);
     let (mut config, warnings) = load()?;

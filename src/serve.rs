@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, oneshot, watch};
 
+use crate::admin;
 use crate::config::{Config, Sign};
 use crate::error::Error;
 use crate::http::App;
@@ -36,6 +37,11 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     let stop = StopSignals::new().map_err(no_signals)?;
     let hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
     let listeners = listen(&config).await?;
+    // Whoever reads where this server listens finds the admin socket there.
+    let admin_socket = match &config.admin_socket {
+        Some(path) => admin::open(path).await,
+        None => None,
+    };
     let url = announce(&listeners, acceptor.is_some(), &keys, &config.sign);
     let guide = url.filter(|_| guide).map(|url| Guide::new(url, &keys));
 
@@ -44,6 +50,11 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
     let (changed_limits, limits) = watch::channel(Limits::of(&config));
     let reload = Reload { config, load, identity, app: Arc::clone(&app), limits: changed_limits };
+    // The socket's file goes with this.
+    let _admin_file = admin_socket.map(|(socket, file)| {
+        serve_admin(socket, admin::Server { app: Arc::clone(&app), config: reload.config.clone() });
+        file
+    });
     supervise_tasks(&app, reload, hangup);
     notify::ready();
     let service = move |reader, request| {
@@ -167,6 +178,18 @@ fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
     supervise_with(app, "paths held back", |app| async move { app.store().watch_held_back().await });
     supervise_with(app, "nars ahead", |app| async move { app.compress_ahead().await });
     supervise_with(app, "narinfos ahead", |app| async move { app.sign_ahead().await });
+}
+
+/// Answers at the admin socket for as long as the program runs.
+fn serve_admin(socket: admin::AdminSocket, server: admin::Server) {
+    let shared = Arc::new((socket, Arc::new(server)));
+    supervise("admin socket", move || {
+        let shared = Arc::clone(&shared);
+        async move {
+            let (socket, server) = &*shared;
+            socket.serve(server).await;
+        }
+    });
 }
 
 fn supervise_with<F>(app: &Arc<App>, name: &'static str, mut begin: impl FnMut(Arc<App>) -> F + Send + 'static)

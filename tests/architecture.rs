@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Which modules of the program each of them may name. Further ones are the top: they put the others together.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
+    ("admin", &["config", "http", "log_throttle", "net"]),
     ("bounded", &[]),
     ("client", &[]),
     ("config", &[]),
@@ -61,8 +62,8 @@ const PACKAGES: [(&str, &[&str]); 13] = [
     ("arc_swap", &["http", "net"]),
     ("clap", &["cli", "main"]),
     ("deadpool", &["error", "store"]),
-    ("hyper", &["http", "net", "notify", "warm"]),
-    ("hyper_util", &["net", "warm"]),
+    ("hyper", &["admin", "http", "net", "notify", "warm"]),
+    ("hyper_util", &["admin", "net", "warm"]),
     ("libc", &["memory", "net"]),
     ("prometheus_client", &["metrics"]),
     ("rustls_pemfile", &["net"]),

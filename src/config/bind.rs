@@ -20,6 +20,9 @@ const MAX_HOST: usize = 253;
 pub struct SocketMode(u32);
 
 impl SocketMode {
+    /// Only the user of the server may connect, and root.
+    pub const OWNER: Self = Self(0o600);
+
     /// The permission bits, at most 0o777.
     #[must_use]
     pub const fn bits(self) -> u32 {

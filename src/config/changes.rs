@@ -38,6 +38,7 @@ impl Config {
         let Self {
             bind,
             unix_socket_mode,
+            admin_socket,
             shutdown_timeout,
             workers,
             max_connections_per_worker,
@@ -90,6 +91,7 @@ impl Config {
         }
         changes.leave("bind", &self.bind, &bind);
         changes.leave("unix_socket_mode", &self.unix_socket_mode, &unix_socket_mode);
+        changes.leave("admin_socket", &self.admin_socket, &admin_socket);
         changes.leave("workers", &self.workers, &workers);
         changes.leave("max_metadata_connections", &self.max_metadata_connections, &max_metadata_connections);
         changes.leave("max_nar_streams", &self.max_nar_streams, &max_nar_streams);

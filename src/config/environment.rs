@@ -30,6 +30,8 @@ pub struct Environment {
     pub credentials_directory: Option<OsString>,
     /// `CACHE_DIRECTORY`: where systemd lets a service keep what it can make again (`CacheDirectory=`).
     pub cache_directory: Option<OsString>,
+    /// `RUNTIME_DIRECTORY`: where systemd lets a service have its sockets (`RuntimeDirectory=`).
+    pub runtime_directory: Option<OsString>,
     /// `PATH`, to find nix-daemon.
     pub path: Option<OsString>,
     /// Where nix-daemon listens by default: not a variable, but as much a fact about the machine.
@@ -54,6 +56,7 @@ impl Environment {
             nix_daemon_socket_path: std::env::var_os("NIX_DAEMON_SOCKET_PATH"),
             credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY"),
             cache_directory: std::env::var_os("CACHE_DIRECTORY"),
+            runtime_directory: std::env::var_os("RUNTIME_DIRECTORY"),
             path: std::env::var_os("PATH"),
             default_socket: PathBuf::from(DEFAULT_SOCKET),
             unread_file: Some(PathBuf::from(UNREAD_FILE)).filter(|file| file.is_file()),

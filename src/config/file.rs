@@ -13,6 +13,7 @@ use harmonia_protocol::signature::PublicKey;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::admin_socket::admin_socket;
 use super::daemon::socket_path;
 use super::places::store_dir;
 use super::sign::{Scope, public_key};
@@ -43,6 +44,8 @@ const WINDOW_LOG: RangeInclusive<i64> = 10..=31;
 pub(super) struct File {
     pub(super) bind: Option<BindAddress>,
     pub(super) unix_socket_mode: Option<SocketMode>,
+    /// Empty for none.
+    pub(super) admin_socket: Option<PathBuf>,
     pub(super) shutdown_timeout: Option<u64>,
     pub(super) workers: Option<usize>,
     pub(super) max_connections: Option<usize>,
@@ -99,6 +102,7 @@ struct Key(&'static str, Effect);
 const KEYS: &[Key] = &[
     Key("bind", Set(|f, v| v.parsed(str::parse).map(|a| f.bind = Some(a)))),
     Key("unix_socket_mode", Set(|f, v| v.parsed(str::parse).map(|m| f.unix_socket_mode = Some(m)))),
+    Key("admin_socket", Set(|f, v| v.parsed(admin_socket).map(|p| f.admin_socket = Some(p)))),
     Key("shutdown_timeout", Set(|f, v| v.integer(TIMEOUT).map(|n| f.shutdown_timeout = Some(n)))),
     Key("workers", Set(|f, v| v.integer(COUNT).map(|n| f.workers = Some(n)))),
     // Bounds nothing, as in harmonia 3.2, whose NixOS module writes it into every file: no reason for a warning.

@@ -9,6 +9,7 @@
 //! `config.example.toml` lists them all and a test holds it to this module. A relative path, in the file as in the
 //! environment, is relative to the working directory of the process.
 
+mod admin_socket;
 mod bind;
 mod changes;
 mod daemon;
@@ -28,6 +29,9 @@ mod value;
 use std::io;
 use std::path::PathBuf;
 
+pub use admin_socket::{
+    InvalidAdminSocket, SYSTEM_ADMIN_SOCKET, admin_socket_path, default_admin_sockets, user_runtime_directory,
+};
 pub use bind::{BindAddress, SocketMode};
 pub use changes::Changes;
 pub use daemon::{ChosenBy, Daemon, DaemonAddress, DaemonAddressError, DaemonCommand, socket_path};

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use harmonia_protocol::StoreDir;
 
+use super::admin_socket;
 use super::environment::Environment;
 use super::file::File;
 use super::nar_cache::{enable_compression, encoders, nar_cache, zstd};
@@ -47,6 +48,8 @@ pub struct Overrides {
     pub config_file: Option<PathBuf>,
     /// `--bind`.
     pub bind: Option<BindAddress>,
+    /// `--admin-socket`.
+    pub admin_socket: Option<PathBuf>,
     /// `--daemon-socket`; not with the next one.
     pub daemon_socket: Option<PathBuf>,
     /// `--daemon-command`.
@@ -78,6 +81,8 @@ pub struct Config {
     pub bind: BindAddress,
     /// Who may connect, where that is a Unix socket.
     pub unix_socket_mode: SocketMode,
+    /// The socket that `harmonia status` asks this server at, if there is one.
+    pub admin_socket: Option<PathBuf>,
     /// How long responses that are in flight may take after the signal to stop.
     pub shutdown_timeout: Duration,
     /// Threads that serve requests.
@@ -168,6 +173,7 @@ impl Config {
                 None => BindAddress::Tcp(DEFAULT_BIND.to_owned()),
             },
             unix_socket_mode: file.unix_socket_mode.unwrap_or_default(),
+            admin_socket: admin_socket::resolve(overrides.admin_socket, file.admin_socket, environment),
             shutdown_timeout: Duration::from_secs(file.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT)),
             workers: file.workers.unwrap_or(DEFAULT_WORKERS),
             max_connections_per_worker: file.max_connections.filter(|it| *it > 0).unwrap_or(DEFAULT_MAX_CONNECTIONS),

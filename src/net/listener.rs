@@ -88,7 +88,7 @@ pub(super) enum Bound {
 
 /// The file of a bound Unix socket, removed on drop if it is still this one.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
@@ -134,8 +134,7 @@ impl Listener {
                 tcp(&candidates)
             }
             BindAddress::Unix(path) => {
-                make_way(path).await?;
-                unix(path, mode)
+                return bind_unix(path, mode).await.map(|(listener, file)| Self(Bound::Unix(listener, file)));
             }
         };
         bound.map(Self).map_err(|cause| BindError::Bind { address: address.clone(), cause })
@@ -223,6 +222,12 @@ pub(super) fn tune(socket: &socket2::Socket) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)
 }
 
+/// Binds a Unix socket with `mode` and listens. One that nobody answers on is replaced.
+pub async fn bind_unix(path: &Path, mode: SocketMode) -> Result<(UnixListener, SocketFile), BindError> {
+    make_way(path).await?;
+    unix(path, mode).map_err(|cause| BindError::Bind { address: BindAddress::Unix(path.to_owned()), cause })
+}
+
 /// Removes a socket that nobody answers on; anything else at `path` is an error.
 async fn make_way(path: &Path) -> Result<(), BindError> {
     let failed = |cause| BindError::Bind { address: BindAddress::Unix(path.to_owned()), cause };
@@ -243,15 +248,14 @@ async fn make_way(path: &Path) -> Result<(), BindError> {
     }
 }
 
-fn unix(path: &Path, mode: SocketMode) -> io::Result<Bound> {
+fn unix(path: &Path, mode: SocketMode) -> io::Result<(UnixListener, SocketFile)> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile::at(path)?;
     fs::set_permissions(path, Permissions::from_mode(mode.bits()))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    let listener = UnixListener::from_std(socket.into())?;
-    Ok(Bound::Unix(listener, file))
+    Ok((UnixListener::from_std(socket.into())?, file))
 }
 
 #[cfg(test)]

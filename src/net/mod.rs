@@ -37,7 +37,7 @@ mod tests;
 pub use accept::serve;
 pub use inherited::{InheritError, inherited};
 pub use limits::Limits;
-pub use listener::{BindError, Listener};
+pub use listener::{BindError, Listener, SocketFile, bind_unix};
 
 /// The error of a body, as hyper takes it.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

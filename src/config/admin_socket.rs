@@ -1,0 +1,85 @@
+//! The admin socket: where a server listens for its own subcommands, and where these look for it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use super::BindAddress;
+use super::environment::Environment;
+use super::resolve::path_of;
+
+/// The socket of the packaged unit (`RuntimeDirectory=harmonia/admin`).
+pub const SYSTEM_ADMIN_SOCKET: &str = "/run/harmonia/admin/admin.sock";
+
+/// Its name in the directory that a server is given for its sockets.
+const NAME: &str = "admin.sock";
+
+/// A text that no admin socket can have as its path.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not an absolute path of at most 107 bytes\n  help: write one such as {SYSTEM_ADMIN_SOCKET:?}")]
+pub struct InvalidAdminSocket(String);
+
+/// Parses the path of an admin socket: absolute, and short enough for the kernel.
+pub fn admin_socket_path(text: &str) -> Result<PathBuf, InvalidAdminSocket> {
+    match format!("unix:{text}").parse() {
+        Ok(BindAddress::Unix(path)) => Ok(path),
+        _ => Err(InvalidAdminSocket(text.to_owned())),
+    }
+}
+
+/// The socket's path of the configuration file; empty for none.
+pub(super) fn admin_socket(text: &str) -> Result<PathBuf, InvalidAdminSocket> {
+    if text.is_empty() { Ok(PathBuf::new()) } else { admin_socket_path(text) }
+}
+
+/// Chooses the socket: of the option, of the file, or in the directory of the unit.
+pub(super) fn resolve(flag: Option<PathBuf>, key: Option<PathBuf>, environment: &Environment) -> Option<PathBuf> {
+    let directories = environment.runtime_directory.as_deref().unwrap_or_default().as_bytes();
+    let first = directories.split(|byte| *byte == b':').next().map(OsStr::from_bytes);
+    let default = || path_of(first).map(|directory| directory.join(NAME));
+    flag.or(key).or_else(default).filter(|path| !path.as_os_str().is_empty())
+}
+
+/// The directory for sockets of a server that a user starts, where the user has a directory for those of a session (XDG base
+/// directories).
+#[must_use]
+pub fn user_runtime_directory() -> Option<PathBuf> {
+    let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)?;
+    (directory.is_absolute() && directory.is_dir()).then(|| directory.join("harmonia"))
+}
+
+/// The sockets that a server without a configuration may have, the user's own first.
+#[must_use]
+pub fn default_admin_sockets() -> Vec<PathBuf> {
+    let own = user_runtime_directory().map(|directory| directory.join(NAME));
+    own.into_iter().chain([Path::new(SYSTEM_ADMIN_SOCKET).to_owned()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{loaded_in, message};
+    use super::*;
+
+    fn chosen(text: &str, variable: &str) -> Option<PathBuf> {
+        let environment =
+            Environment { runtime_directory: Some(variable.into()), ..super::super::tests::environment() };
+        loaded_in(text, &environment).admin_socket
+    }
+
+    #[test]
+    fn the_file_wins_over_the_directory_of_the_unit() {
+        assert_eq!(chosen("", ""), None);
+        assert_eq!(chosen("", "/run/a:/run/b"), Some("/run/a/admin.sock".into()));
+        assert_eq!(chosen("admin_socket = \"/s\"", "/run/a"), Some("/s".into()));
+        assert_eq!(chosen("admin_socket = \"\"", "/run/a"), None);
+        let flag = resolve(Some("/f".into()), Some(PathBuf::new()), &Environment::default());
+        assert_eq!(flag, Some("/f".into()));
+    }
+
+    #[test]
+    fn a_path_that_no_socket_can_have_is_refused() {
+        assert!(message("admin_socket = \"run/s\"").contains("is not an absolute path"));
+        let long = format!("/{}", "x".repeat(200));
+        assert!(admin_socket_path(&long).unwrap_err().to_string().contains("107 bytes"));
+    }
+}
