@@ -37,8 +37,8 @@ impl Nginx {
         Self::with(upstream, &[])
     }
 
-    /// The same, with these changes of the file.
-    fn with(upstream: &str, changes: &[(&str, &str)]) -> Self {
+    /// The same, with these changes of the file, in which `ADDRESS` is the one that it listens on.
+    pub(crate) fn with(upstream: &str, changes: &[(&str, &str)]) -> Self {
         let dir = scratch::fresh_dir();
         // The kernel's choice of port, handed to nginx as one nginx hands its sockets to the next: clients may come
         // before it is there.
@@ -46,9 +46,9 @@ impl Nginx {
         let address = listener.local_addr().unwrap();
         let mut text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/nginx.conf")).unwrap();
         for (written, here) in [
-            ("/var/cache/nginx/harmonia", dir.join("cache").to_str().unwrap()),
+            ("/var/cache/nginx-harmonia", dir.join("cache").to_str().unwrap()),
             ("server 127.0.0.1:5000;", &format!("server {upstream};")),
-            ("    listen 80;\n", &format!("    listen {address};\n")),
+            ("    listen 80;\n", "    listen ADDRESS;\n"),
             ("    listen [::]:80;\n", ""),
             // The disk of a test machine may be nearly full, which would empty the cache.
             ("min_free=2g", "min_free=0"),
@@ -59,6 +59,7 @@ impl Nginx {
             assert_eq!(text.matches(written).count(), 1, "{written} in docs/nginx.conf");
             text = text.replace(written, here);
         }
+        text = text.replace("ADDRESS", &address.to_string());
         fs::write(dir.join("harmonia.conf"), text).unwrap();
         fs::write(dir.join("nginx.conf"), AROUND.replace('@', dir.to_str().unwrap())).unwrap();
         let program = Command::new("sh")

@@ -33,6 +33,12 @@ impl Client {
         fs::write(self.prefix.on_host("/nix/etc/ca.pem"), pem).unwrap();
     }
 
+    /// Has a password for a host, in the file that Nix looks into unless `netrc-file` says otherwise.
+    pub(crate) fn has_password(&self, host: &str, user: &str, password: &str) {
+        let line = format!("machine {host} login {user} password {password}\n");
+        fs::write(self.prefix.on_host("/nix/etc/netrc"), line).unwrap();
+    }
+
     /// A command of `nix` that reads from the cache as a store: before 2.4 `ls` and `cat` had other names.
     pub(crate) fn nix_store(&self, command: &str, arguments: &[&str]) -> Outcome {
         let old = format!("{command}-store");

@@ -57,8 +57,8 @@ impl fmt::Display for Release {
     }
 }
 
-/// The same choice as `tests/nix-releases` makes.
-fn releases() -> PathBuf {
+/// The directory of them all: the same choice as `tests/nix-releases` makes.
+pub(crate) fn releases() -> PathBuf {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("NIX_RELEASES_DIR").unwrap_or_else(|| {
         set("XDG_CACHE_HOME")

@@ -1,0 +1,111 @@
+//! What the pages in `docs/` quote of the program's messages is what it says.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use crate::support::scratch;
+use crate::support::server::Harmonia;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn page(name: &str) -> String {
+    fs::read_to_string(root().join("docs").join(name)).unwrap()
+}
+
+/// Every text of the sources of the program, literals that go over several lines joined.
+fn sources() -> String {
+    let mut all = String::new();
+    let mut dirs = vec![root().join("src"), root().join("protocol/src")];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                all.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut joined = String::with_capacity(all.len());
+    for (n, part) in all.split("\\\n").enumerate() {
+        joined.push_str(if n == 0 { part } else { part.trim_start() });
+    }
+    joined
+}
+
+/// The longest run of plain words: what a message says whatever it is about.
+fn plain_words(message: &str) -> String {
+    let plain = |word: &&str| !word.is_empty() && word.chars().all(|it| it.is_ascii_lowercase() || "'-".contains(it));
+    let mut longest = String::new();
+    // A sign at the end of a word belongs to no run that goes on.
+    for part in message.split_inclusive([':', ',', ';', '(', ')', '?']) {
+        let part = part.trim_end_matches([':', ',', ';', '(', ')', '?']);
+        for run in part.split(' ').collect::<Vec<_>>().split(|word| !plain(word)) {
+            let run = run.join(" ");
+            if run.len() > longest.len() {
+                longest = run;
+            }
+        }
+    }
+    longest
+}
+
+/// The messages that a page quotes: code that reads like a sentence, in blocks and in the text. Neither commands nor
+/// settings, and not what clients say.
+fn quoted(page: &str) -> BTreeSet<String> {
+    let (mut blocks, mut text) = (Vec::new(), String::new());
+    let mut in_block = false;
+    let mut blank = true;
+    for line in page.lines() {
+        in_block = line.starts_with("    ") && (blank || in_block);
+        blank = line.is_empty();
+        if in_block {
+            blocks.push(line.to_owned());
+        } else {
+            text.push_str(line);
+            text.push(' ');
+        }
+    }
+    let spans = text.split('`').skip(1).step_by(2).map(str::to_owned);
+    let others = |quote: &str| {
+        let starts = ["error: ", "warning: ", "binary cache ", "nix config ", "harmonia ", "curl "];
+        starts.iter().any(|start| quote.starts_with(start)) || quote.contains(" -") || quote.contains(" = ")
+    };
+    let message = |quote: &String| !others(quote) && plain_words(quote).split(' ').count() >= 4;
+    spans.chain(blocks).map(|it| it.trim().trim_start_matches("help: ").to_owned()).filter(message).collect()
+}
+
+#[test]
+fn messages_that_the_pages_quote_are_in_the_sources() {
+    let sources = sources();
+    let mut quotes = 0;
+    for name in ["operation.md", "migration.md"] {
+        for quote in quoted(&page(name)) {
+            quotes += 1;
+            let words = plain_words(&quote);
+            assert!(sources.contains(&words), "docs/{name}: no message has \"{words}\", of: {quote}");
+        }
+    }
+    assert!(quotes > 30, "{quotes}");
+}
+
+#[test]
+fn the_warnings_that_the_page_about_migration_quotes_are_printed() {
+    let file = scratch::fresh_dir().join("config.toml");
+    let config = "nix_db_path = \"/nix/var/nix/db/db.sqlite\"\n[zstd]\nmax_ldm_encoders_per_worker = 2\n";
+    fs::write(&file, config).unwrap();
+    // Whose daemon ends at once.
+    let mut program = Harmonia::program();
+    program.arg("--config").arg(&file).arg("--daemon-command").arg("/bin/false").arg("check");
+    let ended = program.output().unwrap();
+    let log = String::from_utf8(ended.stderr).unwrap();
+    let quotes = page("migration.md");
+    let quotes: Vec<_> = quotes.lines().filter_map(|line| line.strip_prefix("    config.toml:")).collect();
+    assert_eq!(quotes.len(), 2);
+    for quote in quotes {
+        assert!(log.contains(&format!("/config.toml:{quote}\n")), "{quote}:\n{log}");
+    }
+}

@@ -1,0 +1,105 @@
+//! `docs/nginx.conf` with what stands in comments there: https with HTTP/2, and passwords.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::nginx::Nginx;
+use crate::support::client::Client;
+use crate::support::daemon::Daemon;
+use crate::support::keys;
+use crate::support::proxied::Proxy as _;
+use crate::support::release::Release;
+use crate::support::scratch;
+use crate::support::server::Harmonia;
+
+/// The commands of the guide, which ask for no password here.
+fn password_file(user: &str, password: &str) -> PathBuf {
+    let hash = Command::new("openssl").args(["passwd", "-6", password]).output().expect("cannot run openssl");
+    assert!(hash.status.success());
+    let file = scratch::fresh_dir().join("htpasswd");
+    fs::write(&file, format!("{user}:{}", String::from_utf8(hash.stdout).unwrap())).unwrap();
+    file
+}
+
+fn asking_for_passwords(upstream: &str, file: &Path) -> Nginx {
+    let file = format!("auth_basic_user_file {};", file.display());
+    let changes =
+        [("#auth_basic \"", "auth_basic \""), ("#auth_basic_user_file /etc/nginx/harmonia.htpasswd;", file.as_str())];
+    Nginx::with(upstream, &changes)
+}
+
+#[test]
+fn every_release_of_nix_takes_the_password_from_its_netrc_file() {
+    let daemon = Daemon::shared(Release::Nix2_34);
+    let harmonia = Harmonia::before(daemon);
+    let nginx = asking_for_passwords(&harmonia.address().to_string(), &password_file("builder", "s3cret"));
+    let path = daemon.content().path("many-references");
+    for release in Release::ALL {
+        let client = Client::new(release, &format!("http://{}", nginx.address()), &[&keys::OURS]);
+        client.has_password("127.0.0.1", "builder", "s3cret");
+        let _ = client.copy(&[path]).stdout();
+        assert!(client.verified_closure(&[path]).len() > 300, "{release}");
+    }
+}
+
+#[test]
+fn without_the_password_there_is_nothing_not_even_from_the_cache_of_nginx() {
+    let daemon = Daemon::shared(Release::Nix2_34);
+    let harmonia = Harmonia::before(daemon);
+    let nginx = asking_for_passwords(&harmonia.address().to_string(), &password_file("builder", "s3cret"));
+    let url = format!("http://{}", nginx.address());
+    let path = daemon.content().path("large");
+    let known = Client::new(Release::Nix2_34, &url, &[&keys::OURS]);
+    known.has_password("127.0.0.1", "builder", "s3cret");
+    let _ = known.copy(&[path]).stdout();
+    for release in Release::ALL {
+        let stranger = Client::new(release, &url, &[&keys::OURS]);
+        let message = stranger.copy(&[path]).failure();
+        eprintln!("{release}: {message}");
+        assert!(!stranger.has(path), "{release}");
+        let mistaken = Client::new(release, &url, &[&keys::OURS]);
+        mistaken.has_password("127.0.0.1", "builder", "secret");
+        let _ = mistaken.copy(&[path]).failure();
+    }
+    for url in ["/nix-cache-info", "/", "/metrics", "/nar/x.nar"] {
+        let status = nginx.http().get(url).status;
+        assert!(matches!(status, 401 | 404), "{url}: {status}");
+    }
+}
+
+#[test]
+fn nix_copies_a_closure_by_http_2_through_nginx() {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let dir = scratch::fresh_dir();
+    let (certificate, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    fs::write(&certificate, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let daemon = Daemon::shared(Release::Nix2_34);
+    let harmonia = Harmonia::before(daemon);
+    let version = Command::new("nginx").arg("-v").env("PATH", "/usr/sbin:/usr/bin").output().unwrap();
+    let version = String::from_utf8(version.stderr).unwrap();
+    let minor: u32 =
+        version.split(['/', '.']).nth(2).and_then(|minor| minor.parse().ok()).expect("no version of nginx");
+    let (listen, http2) = if minor < 25 { (" ssl http2;", "") } else { (" ssl;", "http2 on;") };
+    let certificate_line = format!("ssl_certificate {};", certificate.display());
+    let key_line = format!("ssl_certificate_key {};", key.display());
+    let listen_line = format!("listen ADDRESS{listen}");
+    let nginx = Nginx::with(
+        &harmonia.address().to_string(),
+        &[
+            ("    listen ADDRESS;\n", ""),
+            ("#listen 443 ssl;", &listen_line),
+            ("#http2 on;", http2),
+            ("#ssl_certificate     /etc/ssl/cache.example.org.pem;", &certificate_line),
+            ("#ssl_certificate_key /etc/ssl/private/cache.example.org.key;", &key_line),
+        ],
+    );
+    let path = daemon.content().path("many-references");
+    for release in Release::ALL {
+        let client = Client::new(release, &format!("https://{}", nginx.address()), &[&keys::OURS]);
+        client.trust_certificate(&made.cert.pem());
+        let _ = client.copy(&[path]).stdout();
+        assert!(client.verified_closure(&[path]).len() > 300, "{release}");
+    }
+}
