@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, NarSource};
 use crate::error::Error;
+use crate::nar_cache;
 use crate::net::tls;
 use crate::signing::SigningKeys;
 use crate::store::Store;
@@ -26,13 +27,9 @@ pub async fn run(config: &Config) -> Result<(), Error> {
         println!("tls: ok, {}", files.cert.display());
     }
 
-    match &config.nar_cache {
-        Some(cache) if config.enable_compression => {
-            let (dir, mebibytes) = (cache.dir.display(), cache.max_size.bytes() >> 20);
-            println!("compression: on, nars are kept in {dir}, {mebibytes} MiB at the most");
-        }
-        Some(_) => println!("compression: off, as enable_compression says"),
-        None => println!("compression: off, no directory keeps compressed nars (nar_cache.dir or CACHE_DIRECTORY)"),
+    match nar_cache::off(config) {
+        None => nar_cache::look(config)?.iter().for_each(|text| println!("compression: {text}")),
+        Some(why) => println!("compression: off, {why}"),
     }
 
     match config.real_nix_store.as_deref().map(|files| (files.display(), std::fs::read_dir(files))) {

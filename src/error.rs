@@ -2,6 +2,7 @@
 
 use crate::admin::ClientError;
 use crate::config::ConfigError;
+use crate::nar_cache::DirectoryError;
 use crate::net::tls::TlsError;
 use crate::net::{BindError, InheritError};
 use crate::signing::SigningKeyError;
@@ -35,9 +36,14 @@ pub enum Error {
     #[error("no directory for the signing key: {0}\n  help: set HOME, or name a key with sign_key_paths")]
     NoStateDirectory(String),
     /// No directory keeps compressed NARs.
-    #[error("no directory for compressed nars is configured\n  help: set nar_cache.dir, or CACHE_DIRECTORY")]
+    #[error(
+        "no directory for compressed nars is configured\n  help: set nar_cache.dir or CACHE_DIRECTORY, or name the configuration of the server with --config"
+    )]
     NoNarCache,
-    /// The directory of compressed NARs cannot be used.
+    /// The directory of compressed NARs must not be used, or cannot.
+    #[error(transparent)]
+    NarCacheDirectory(#[from] DirectoryError),
+    /// The directory of compressed NARs cannot be read or changed.
     #[error("cannot look after {}: {cause}", dir.display())]
     NarCache {
         /// The directory.
@@ -91,7 +97,8 @@ impl Error {
             Self::Config(_) | Self::SigningKey(_) | Self::Tls(_) | Self::NoNarCache => CONFIG,
             Self::Bind(_) | Self::Inherit(_) | Self::Warm { .. } => UNAVAILABLE,
             Self::NoStateDirectory(_) => CANNOT_CREATE,
-            Self::System { .. } | Self::Pool(_) | Self::NarCache { .. } => OS_ERROR,
+            Self::NarCacheDirectory(error) if error.is_refusal() => CONFIG,
+            Self::System { .. } | Self::Pool(_) | Self::NarCache { .. } | Self::NarCacheDirectory(_) => OS_ERROR,
             Self::Admin(error) => match error {
                 ClientError::NotAllowed { .. } => NO_PERMISSION,
                 ClientError::Refused { status, .. } if status.as_u16() < 500 => DATA,

@@ -29,4 +29,5 @@ pub mod serve;
 pub mod signing;
 pub mod store;
 pub mod supervisor;
+pub mod unit;
 pub mod warm;

@@ -32,8 +32,11 @@ fn run(cli: &Cli) -> Result<(), Error> {
         let default = user_runtime_directory().map(PathBuf::into_os_string);
         environment.runtime_directory = environment.runtime_directory.filter(|it| !it.is_empty()).or(default);
     }
+    let (mut config, warnings) = Config::load(overrides.clone(), &environment)?;
+    if matches!(cli.command, Some(Command::Cache { .. })) {
+        config = cache::configuration_of_service(config, &overrides, &environment)?;
+    }
     let load = move || Config::load(overrides.clone(), &environment).map_err(Error::from);
-    let (mut config, warnings) = load()?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::http::App;
 use crate::memory;
 use crate::metrics::Metrics;
+use crate::nar_cache::{self, CacheDirectory};
 use crate::net::tls::Identity;
 use crate::net::{self, Limits, Listener};
 use crate::notify;
@@ -30,6 +31,7 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     let identity = config.tls.as_ref().map(|tls| Identity::load(&tls.cert, &tls.key)).transpose()?;
     let acceptor = identity.as_ref().map(Identity::acceptor).transpose()?;
     let metrics = Arc::new(Metrics::default());
+    look_at_nar_cache(&config)?;
     warn_of_missing_files(&config);
     let store = Store::new(&config, &metrics)?;
     let counted = Arc::clone(&metrics);
@@ -101,6 +103,19 @@ impl StopSignals {
         let _ = first.send(());
         self.next().await;
     }
+}
+
+/// Refuses a directory for compressed NARs that must not be used, and says why there would be none. One that only cannot be
+/// used now is no reason not to serve.
+fn look_at_nar_cache(config: &Config) -> Result<(), Error> {
+    match CacheDirectory::configured(config) {
+        Err(error) if error.is_refusal() => return Err(error.into()),
+        Ok(_) | Err(_) => {}
+    }
+    if let Some(why) = nar_cache::off(config) {
+        tracing::info!("nars are served uncompressed: {why}");
+    }
+    Ok(())
 }
 
 /// Says that the store's files are not where they should be, as a name that is misspelt would show nowhere else.

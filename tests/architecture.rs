@@ -40,7 +40,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ),
     ("net", &["client", "config", "fairness", "log_throttle", "metrics"]),
 ];
-const TOP: [&str; 14] = [
+const TOP: [&str; 15] = [
     "cache",
     "check",
     "cli",
@@ -54,6 +54,7 @@ const TOP: [&str; 14] = [
     "quickstart",
     "reload",
     "serve",
+    "unit",
     "warm",
 ];
 

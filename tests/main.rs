@@ -38,6 +38,7 @@ mod metrics;
 mod nar;
 mod nar_cache;
 mod nar_cache_ahead;
+mod nar_cache_directory;
 mod nar_cache_faults;
 mod nar_cache_frozen;
 mod nar_faults;

@@ -14,14 +14,14 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
-/// All files below a directory, but for the lock.
+/// All files below a directory, but for the lock and the mark.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files(&path));
-        } else if !path.ends_with("lock") {
+        } else if !path.ends_with("lock") && !path.ends_with("CACHEDIR.TAG") {
             found.push(path);
         }
     }

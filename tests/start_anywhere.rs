@@ -23,7 +23,7 @@ fn daemon() -> &'static Daemon {
 }
 
 /// A configuration for the shared daemon, signing.
-fn config(daemon_socket: &Path, key: &Path, more: &str) -> PathBuf {
+pub(crate) fn config(daemon_socket: &Path, key: &Path, more: &str) -> PathBuf {
     let file = scratch::fresh_dir().join("config.toml");
     let (socket, key) = (daemon_socket.display(), key.display());
     let text = format!("bind = \"127.0.0.1:0\"\ndaemon_socket = \"{socket}\"\nsign_key_paths = [\"{key}\"]\n{more}");
@@ -40,7 +40,7 @@ fn after(script: &str, config: &Path) -> Command {
 }
 
 /// The same in a mount namespace of its own.
-fn after_mounts(script: &str, config: &Path) -> Command {
+pub(crate) fn after_mounts(script: &str, config: &Path) -> Command {
     let inner = after(script, config);
     let mut outer = Command::new("unshare");
     if !rustix::process::geteuid().is_root() {

@@ -113,8 +113,20 @@ pub(super) fn enable_compression(file: &File, is_kept: bool, warnings: &mut Vec<
     is_kept && file.enable_compression.unwrap_or(true)
 }
 
-/// The directory of the file, else the first of those that systemd names.
-pub(super) fn nar_cache(file: &mut File, variable: Option<&OsStr>) -> Option<NarCache> {
+/// The directory of the file, else the first of those that systemd names. That of the file is there to keep something, so
+/// what keeps that from being so is worth a warning; systemd names one to every unit.
+pub(super) fn nar_cache(file: &mut File, variable: Option<&OsStr>, warnings: &mut Vec<String>) -> Option<NarCache> {
+    if file.nar_cache_dir.is_some() {
+        if file.nar_cache_max_size.is_some_and(|size| size.bytes() == 0) {
+            let text =
+                "has no effect, since nar_cache.max_size = 0 keeps no compressed nars\n  help: remove one of the two";
+            warnings.push(file.warning("nar_cache.dir", text));
+        } else if file.enable_compression == Some(false) {
+            let text = "keeps only nars whose compressed URLs clients remember, since enable_compression = false\n  \
+                        help: remove one of the two";
+            warnings.push(file.warning("nar_cache.dir", text));
+        }
+    }
     let listed = variable.unwrap_or_default().as_bytes().split(|byte| *byte == b':').next().map(OsStr::from_bytes);
     let dir = file.nar_cache_dir.take().or_else(|| path_of(listed).map(Path::to_owned))?;
     let max_size = file.nar_cache_max_size.unwrap_or(DEFAULT_NAR_CACHE);
@@ -184,7 +196,9 @@ mod tests {
             ("enable_compression = false", false, false),
             ("nar_cache.dir = \"/a\"", true, false),
             ("nar_cache.dir = \"/a\"\nenable_compression = true", true, false),
-            ("nar_cache.dir = \"/a\"\nenable_compression = false", false, false),
+            ("nar_cache.dir = \"/a\"\nenable_compression = false", false, true),
+            ("nar_cache.dir = \"/a\"\nnar_cache.max_size = 0", false, true),
+            ("nar_cache.max_size = 0", false, false),
             ("nar_cache.dir = \"/a\"\nnar_cache.max_size = 0\nenable_compression = true", false, true),
         ] {
             let (config, warnings) = loaded(text);

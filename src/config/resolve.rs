@@ -160,7 +160,7 @@ impl Config {
         let daemon = daemon(&mut file, flags, environment, places.chroot_store().as_deref())?;
         let (real_nix_store, log_dir) = places.on_this_machine(&daemon);
         let (zstd, encoders) = (zstd(&file, warnings), encoders(&file));
-        let nar_cache = nar_cache(&mut file, environment.cache_directory.as_deref());
+        let nar_cache = nar_cache(&mut file, environment.cache_directory.as_deref(), warnings);
         let enable_compression = enable_compression(&file, nar_cache.is_some(), warnings);
         let credentials_directory = path_of(environment.credentials_directory.as_deref()).map(Path::to_owned);
         let sign_key_paths = sign_key_paths(&mut file, environment, credentials_directory.as_deref())?;

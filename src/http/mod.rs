@@ -154,7 +154,7 @@ impl App {
 
     /// Where the NAR of a path is compressed, if it is.
     fn compressed_nars(&self, valid: &ValidPath) -> Option<&Arc<NarCache>> {
-        self.nars.as_ref().filter(|nars| self.compression.is_some() && nars.takes(valid.info.nar_size))
+        self.nars.as_ref().filter(|nars| self.compression.is_some() && nars.takes_nar(valid))
     }
 
     /// The keys in use.

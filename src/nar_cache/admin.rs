@@ -3,21 +3,51 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use harmonia_protocol::hash::NarHash;
 use ring::digest;
 
+use super::directory::{CacheDirectory, DirectoryError};
 use super::entry::Entry;
 use super::layout::entries;
 use super::plain::Decoded;
+use super::room;
+use crate::config::Config;
 
 /// Bytes that are read at once.
 const PIECE: usize = 128 << 10;
 
+/// Why narinfos name no compressed NARs, if they do not.
+#[must_use]
+pub fn off(config: &Config) -> Option<&'static str> {
+    match &config.nar_cache {
+        _ if config.enable_compression => None,
+        Some(_) => Some("enable_compression = false"),
+        None => {
+            Some("no directory keeps compressed ones (nar_cache.dir or CACHE_DIRECTORY, with a nar_cache.max_size)")
+        }
+    }
+}
+
+/// Looks at what serving needs to keep compressed NARs where that is on, and changes nothing. The texts say where they are
+/// kept, and what an operator should know of the room for them.
+pub fn look(config: &Config) -> Result<Vec<String>, DirectoryError> {
+    let Some(settings) = config.nar_cache.as_ref().filter(|_| config.enable_compression) else { return Ok(Vec::new()) };
+    let failed = |cause| DirectoryError::Io { path: settings.dir.clone(), cause };
+    let used = match CacheDirectory::configured(config)? {
+        Some(dir) => stats(&dir).map_err(failed)?.1,
+        None => 0,
+    };
+    let (dir, max_size) = (settings.dir.display(), settings.max_size.bytes());
+    let mut texts = vec![format!("on, nars are kept in {dir}, {} MiB at the most", max_size >> 20)];
+    texts.extend(room::shortage(&settings.dir, max_size, used).map_err(failed)?);
+    Ok(texts)
+}
+
 /// How many NARs there are, and what their files take in bytes.
-pub fn stats(dir: &Path) -> io::Result<(usize, u64)> {
+pub fn stats(dir: &CacheDirectory) -> io::Result<(usize, u64)> {
     let mut found = (0, 0);
     for (_, path) in entries(dir)? {
         // One may leave at any time.
@@ -29,7 +59,7 @@ pub fn stats(dir: &Path) -> io::Result<(usize, u64)> {
 }
 
 /// Removes all NARs; how many there were.
-pub fn clear(dir: &Path) -> io::Result<usize> {
+pub fn clear(dir: &CacheDirectory) -> io::Result<usize> {
     let mut removed = 0;
     for (_, path) in entries(dir)? {
         match fs::remove_file(&path) {
@@ -51,7 +81,7 @@ pub struct Verdict {
 }
 
 /// Reads every NAR to its end, compares its hash with its name, and removes what is not right.
-pub fn verify(dir: &Path) -> io::Result<impl Iterator<Item = Verdict>> {
+pub fn verify(dir: &CacheDirectory) -> io::Result<impl Iterator<Item = Verdict>> {
     let verdict = |nar_hash, path: PathBuf| {
         let fault = File::open(&path).and_then(|file| prove(file, nar_hash)).err();
         // Gone meanwhile is no fault.

@@ -18,35 +18,21 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use tokio::sync::Notify;
 
+use super::directory::{CacheDirectory, DirectoryError};
 use super::disk_threads::{Closer, DiskFile, DiskThreads};
 use super::entry::{self, Entry, FileInfo};
 use super::index::{Index, Key};
 use super::layout::{self, entries};
 use super::open_files::OpenFiles;
+use super::room::Room;
 use super::{FillError, locked};
 use crate::log_throttle::LogThrottle;
 use crate::metrics::{Metrics, NarCacheEvent};
 
-/// Why a directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum DiskError {
-    /// The system's reason.
-    #[error("cannot use {} as a cache of nars: {cause}", path.display())]
-    Io {
-        /// The directory, or what is in it.
-        path: PathBuf,
-        /// The system's reason.
-        cause: io::Error,
-    },
-    /// Another process has it.
-    #[error("cannot use {} as a cache of nars: another harmonia does", .0.display())]
-    Locked(PathBuf),
-}
-
 /// A directory of compressed NARs, which is this process's own.
 #[derive(Debug)]
 pub(super) struct Disk {
-    dir: PathBuf,
+    dir: CacheDirectory,
     max_size: AtomicU64,
     index: Mutex<Index>,
     open: OpenFiles,
@@ -63,26 +49,28 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Takes the directory, and makes it if there is none. What is in it is entered by [`Disk::scan`].
-    pub(super) fn take(dir: &Path, max_size: u64, metrics: Arc<Metrics>) -> Result<Self, DiskError> {
-        let failed = |cause| DiskError::Io { path: dir.to_owned(), cause };
-        layout::make(dir).map_err(failed)?;
-        let lock = OpenOptions::new().create(true).append(true).open(dir.join("lock")).map_err(failed)?;
+    /// Takes the directory for this process alone. What is in it is entered by [`Disk::scan`].
+    pub(super) fn take(dir: CacheDirectory, max_size: u64, metrics: Arc<Metrics>) -> Result<Self, DirectoryError> {
+        let failed = |cause| DirectoryError::Io { path: dir.path().to_owned(), cause };
+        layout::make(&dir).map_err(failed)?;
+        let lock = OpenOptions::new().create(true).append(true).open(dir.path().join("lock")).map_err(failed)?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(DiskError::Locked(dir.to_owned())),
+            Err(Errno::WOULDBLOCK) => return Err(DirectoryError::Locked(dir.path().to_owned())),
             Err(cause) => return Err(failed(cause.into())),
         }
-        for left in layout::temporaries(dir).map_err(failed)? {
+        for left in layout::temporaries(&dir).map_err(failed)? {
             fs::remove_file(left).map_err(failed)?;
         }
+        let closer = Closer::start().map_err(failed)?;
+        let max_size = possible(dir.path(), max_size);
         Ok(Self {
-            dir: dir.to_owned(),
+            dir,
             max_size: AtomicU64::new(max_size),
             index: Mutex::default(),
             open: OpenFiles::default(),
             threads: DiskThreads::new(),
-            closer: Closer::start().map_err(failed)?,
+            closer,
             freed: Notify::new(),
             is_complete: AtomicBool::new(false),
             temporary: AtomicU64::new(0),
@@ -127,7 +115,7 @@ impl Disk {
 
     /// The directory.
     pub(super) fn dir(&self) -> &Path {
-        &self.dir
+        self.dir.path()
     }
 
     /// What is known of a NAR, without a look at the disk.
@@ -221,6 +209,11 @@ impl Disk {
         bound(size) <= self.max_size.load(Ordering::Relaxed)
     }
 
+    /// What all files may take, in bytes.
+    pub(super) fn max_size(&self) -> u64 {
+        self.max_size.load(Ordering::Relaxed)
+    }
+
     /// Waits until the compressed form of a NAR of `size` bytes has room beside what other fills may write. Asks nothing of
     /// the disk.
     pub(super) async fn reserve(self: &Arc<Self>, size: u64) -> Result<Reservation, FillError> {
@@ -237,10 +230,9 @@ impl Disk {
         }
     }
 
-    /// A file to write the compressed form of a NAR of `size` bytes to.
+    /// A file to write the compressed form of a NAR of `size` bytes to, if others can make way for it.
     pub(super) fn create(&self, size: u64) -> io::Result<Temporary> {
-        let system = rustix::fs::statvfs(&self.dir)?;
-        if bound(size) > system.f_bavail.saturating_mul(system.f_frsize) {
+        if bound(size) > Room::of(self.dir())?.free.saturating_add(self.usage().1) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
@@ -276,8 +268,9 @@ impl Disk {
         Ok(entry)
     }
 
-    /// Takes so much at the most from now on.
+    /// Takes so much at the most from now on, or as much as the file system has.
     pub(super) fn resize(&self, max_size: u64) {
+        let max_size = possible(self.dir(), max_size);
         if self.max_size.swap(max_size, Ordering::Relaxed) > max_size {
             self.make_room();
         }
@@ -286,6 +279,20 @@ impl Disk {
     /// Removes what was used least recently until the rest fits.
     fn make_room(&self) {
         let gone = self.locked().make_room(self.max_size.load(Ordering::Relaxed));
+        self.evict(gone);
+    }
+
+    /// The same until the file system has room for so many bytes more, whatever else is on it.
+    fn make_room_on_disk(&self, more: u64) {
+        // Where it cannot be told the write will tell.
+        let free = Room::of(self.dir()).map_or(u64::MAX, |room| room.free);
+        if let Some(missing) = more.checked_sub(free).filter(|missing| *missing > 0) {
+            let gone = self.locked().give_back(missing);
+            self.evict(gone);
+        }
+    }
+
+    fn evict(&self, gone: Vec<Key>) {
         for key in gone {
             self.open.remove(&key);
             self.metrics.nar_cache(NarCacheEvent::Evicted);
@@ -332,6 +339,7 @@ impl Reservation {
         self.written += more;
         self.disk.locked().grow(more);
         self.disk.make_room();
+        self.disk.make_room_on_disk(more);
     }
 }
 
@@ -342,8 +350,14 @@ impl Drop for Reservation {
     }
 }
 
+/// No more than the file system could hold.
+fn possible(dir: &Path, max_size: u64) -> u64 {
+    // Where it cannot be told the writes will tell.
+    Room::of(dir).map_or(max_size, |room| max_size.min(room.total))
+}
+
 /// What the compressed form of a NAR of `size` bytes comes to at the most, with its trailer and its place in the index.
-const fn bound(size: u64) -> u64 {
+pub(super) const fn bound(size: u64) -> u64 {
     size.saturating_add(size / 128).saturating_add(1 << 20)
 }
 

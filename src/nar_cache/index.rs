@@ -135,6 +135,11 @@ impl Index {
         gone
     }
 
+    /// Forgets the least recently used files that take so many bytes together, or all.
+    pub(super) fn give_back(&mut self, bytes: u64) -> Vec<Key> {
+        self.make_room(self.bytes.saturating_add(self.written).saturating_sub(bytes))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }
@@ -179,6 +184,17 @@ mod tests {
         assert_eq!(index.make_room(room), [key(3)]);
         assert_eq!(index.make_room(0), [key(0)]);
         assert!(index.make_room(0).is_empty());
+    }
+
+    #[test]
+    fn where_the_disk_lacks_room_the_oldest_make_way_whatever_is_allowed() {
+        let mut index = Index::default();
+        for number in 0..4 {
+            index.insert(&key(number), info(1000));
+        }
+        assert_eq!(index.give_back(1), [key(0)]);
+        assert_eq!(index.give_back(weight(info(1000)) + 1), [key(1), key(2)]);
+        assert_eq!(index.give_back(u64::MAX), [key(3)]);
     }
 
     #[test]

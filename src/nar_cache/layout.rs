@@ -1,9 +1,9 @@
 //! Names in a directory of compressed NARs.
 //!
-//! `<encoding>/<digit>/<NAR hash>` is an entry, `tmp/<number>` is what is being written. Whatever has another name is not
-//! ours, and is left alone.
+//! `<encoding>/<digit>/<NAR hash>` is an entry, `tmp/<number>.part` is what is being written. Whatever has another name is
+//! not ours, and is left alone, and so is everything behind a symbolic link.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, DirEntry};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use harmonia_protocol::hash::NarHash;
 
+use super::directory::CacheDirectory;
 use super::encoding::EncodingTag;
 use super::index::Key;
 
@@ -18,20 +19,27 @@ use super::index::Key;
 const MAX_FILES: usize = 1 << 20;
 /// The directory of what is being written.
 const TEMPORARY: &str = "tmp";
+/// The end of the names in it.
+const PART: &str = ".part";
 
 /// All files of a directory of NARs, by their names; files of other names are passed over.
-pub(super) fn entries(dir: &Path) -> io::Result<Vec<(Key, PathBuf)>> {
+pub(super) fn entries(dir: &CacheDirectory) -> io::Result<Vec<(Key, PathBuf)>> {
     let mut found = Vec::new();
-    for encoding in files(dir)? {
+    for encoding in children(dir.path())? {
         let Some(tag) = name(&encoding).and_then(|name| name.parse::<EncodingTag>().ok()) else { continue };
+        if !is_directory(&encoding) {
+            continue;
+        }
         let tag = Arc::new(tag);
-        for shard in files(&encoding)? {
-            // What is no directory is not ours.
-            for file in files(&shard).unwrap_or_default() {
-                let nar_hash = name(&file).and_then(NarHash::from_nix32);
+        for shard in children(&encoding.path())? {
+            // What cannot be read is not ours.
+            let files = if is_directory(&shard) { children(&shard.path()).unwrap_or_default() } else { Vec::new() };
+            for file in files {
+                let nar_hash = name(&file).and_then(|name| NarHash::from_nix32(&name));
                 let key = nar_hash.map(|nar_hash| Key { tag: Arc::clone(&tag), nar_hash });
-                if let Some(key) = key.filter(|key| path(dir, key) == file) {
-                    found.push((key, file));
+                let is_ours = |key: &Key| path(dir, key) == file.path() && is_file(&file);
+                if let Some(key) = key.filter(is_ours) {
+                    found.push((key, file.path()));
                 }
             }
         }
@@ -40,19 +48,28 @@ pub(super) fn entries(dir: &Path) -> io::Result<Vec<(Key, PathBuf)>> {
 }
 
 /// The file of an entry.
-pub(super) fn path(dir: &Path, key: &Key) -> PathBuf {
+pub(super) fn path(dir: &CacheDirectory, key: &Key) -> PathBuf {
     let hash = key.nar_hash.to_nix32();
     // The last digit, one of 32: the first one is 0 or 1.
     let shard = &hash[hash.len() - 1..];
-    [dir.as_os_str(), key.tag.as_str().as_ref(), shard.as_ref(), hash.as_ref()].iter().collect()
+    [dir.path().as_os_str(), key.tag.as_str().as_ref(), shard.as_ref(), hash.as_ref()].iter().collect()
 }
 
-fn name(path: &Path) -> Option<&str> {
-    path.file_name()?.to_str()
+fn name(entry: &DirEntry) -> Option<String> {
+    entry.file_name().into_string().ok()
 }
 
-fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    dir.read_dir()?.take(MAX_FILES).map(|entry| Ok(entry?.path())).collect()
+/// Whether it is a directory itself, and no link to one.
+fn is_directory(entry: &DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_dir())
+}
+
+fn is_file(entry: &DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_file())
+}
+
+fn children(dir: &Path) -> io::Result<Vec<DirEntry>> {
+    dir.read_dir()?.take(MAX_FILES).collect()
 }
 
 /// Renames into a directory, which is made if it is not there yet.
@@ -66,21 +83,30 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the directory of a cache.
-pub(super) fn make(dir: &Path) -> io::Result<()> {
-    make_one(&dir.join(TEMPORARY))
+/// Makes the directory of what is being written.
+pub(super) fn make(dir: &CacheDirectory) -> io::Result<()> {
+    let temporary = dir.path().join(TEMPORARY);
+    make_one(&temporary)?;
+    if temporary.symlink_metadata()?.is_dir() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{TEMPORARY} in it is a symbolic link")))
 }
 
 /// A name for what is being written.
-pub(super) fn temporary(dir: &Path, number: u64) -> PathBuf {
-    dir.join(TEMPORARY).join(number.to_string())
+pub(super) fn temporary(dir: &CacheDirectory, number: u64) -> PathBuf {
+    dir.path().join(TEMPORARY).join(format!("{number}{PART}"))
 }
 
-/// What earlier processes were writing. The directory may be one that others use, so these are ours by name.
-pub(super) fn temporaries(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut left = files(&dir.join(TEMPORARY))?;
-    left.retain(|path| name(path).is_some_and(|name| name.bytes().all(|digit| digit.is_ascii_digit())));
-    Ok(left)
+/// What earlier processes were writing.
+pub(super) fn temporaries(dir: &CacheDirectory) -> io::Result<Vec<PathBuf>> {
+    let is_ours = |entry: &DirEntry| {
+        let name = name(entry);
+        let number = name.as_deref().and_then(|name| name.strip_suffix(PART));
+        is_file(entry) && number.is_some_and(|number| number.parse::<u64>().is_ok())
+    };
+    let left = children(&dir.path().join(TEMPORARY))?;
+    Ok(left.into_iter().filter(is_ours).map(|entry| entry.path()).collect())
 }
 
 fn make_one(dir: &Path) -> io::Result<()> {

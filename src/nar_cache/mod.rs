@@ -9,6 +9,7 @@
 mod admin;
 mod ahead;
 mod block;
+mod directory;
 mod disk;
 mod disk_threads;
 mod encoder_threads;
@@ -20,6 +21,7 @@ mod index;
 mod layout;
 mod open_files;
 mod plain;
+mod room;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -34,8 +36,8 @@ use std::time::Duration;
 use harmonia_protocol::hash::NarHash;
 use tokio::sync::Semaphore;
 
-pub use admin::{Verdict, clear, stats, verify};
-pub use disk::DiskError;
+pub use admin::{Verdict, clear, look, off, stats, verify};
+pub use directory::{CacheDirectory, DirectoryError};
 pub use encoding::{Encoding, EncodingTag, parameters, version};
 pub use entry::FileInfo;
 pub use plain::PlainNar;
@@ -109,6 +111,8 @@ pub struct NarCache {
     decoders: FairSemaphore,
     /// Whether the disk failed the last time, which is logged once.
     is_troubled: AtomicBool,
+    /// Whether the log has that there are NARs which do not fit in.
+    has_told_of_size: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -118,12 +122,13 @@ impl NarCache {
     #[must_use]
     pub fn open(config: &Config, store: Arc<Store>, metrics: Arc<Metrics>) -> Option<Arc<Self>> {
         let settings = config.nar_cache.as_ref()?;
-        let disk = Disk::take(&settings.dir, settings.max_size.bytes(), Arc::clone(&metrics));
-        let disk =
-            disk.inspect_err(|error| tracing::error!("{error}\n  help: nars are served uncompressed until a restart"));
+        let max_size = settings.max_size.bytes();
+        let disk = CacheDirectory::take_configured(&settings.dir, config)
+            .and_then(|dir| Disk::take(dir, max_size, Arc::clone(&metrics)))
+            .inspect_err(|error| tracing::error!("{error}\n  nars are served uncompressed until a restart"));
         let disk = Arc::new(disk.ok()?);
         let (encoding, scanned) = (Encoding::new(config.zstd), Arc::clone(&disk));
-        tokio::task::spawn_blocking(move || scan(&scanned));
+        tokio::task::spawn_blocking(move || scan(&scanned, max_size));
         Some(Arc::new(Self {
             store,
             tag: Arc::new(encoding.tag().clone()),
@@ -136,6 +141,7 @@ impl NarCache {
             encoding,
             decoders: FairSemaphore::new("decoder_memory", DECODER_MEMORY / GRAIN, &metrics),
             is_troubled: AtomicBool::new(false),
+            has_told_of_size: AtomicBool::new(false),
             metrics,
         }))
     }
@@ -144,6 +150,7 @@ impl NarCache {
     pub fn adjust(&self, config: &Config) {
         if let Some(settings) = &config.nar_cache {
             let (disk, max_size) = (Arc::clone(&self.disk), settings.max_size.bytes());
+            self.has_told_of_size.store(false, Ordering::Relaxed);
             tokio::task::spawn_blocking(move || disk.resize(max_size));
         }
     }
@@ -158,6 +165,21 @@ impl NarCache {
     #[must_use]
     pub fn takes(&self, size: u64) -> bool {
         self.disk.takes(size)
+    }
+
+    /// The same for the NAR of a valid path. The first that does not fit is told of.
+    #[must_use]
+    pub fn takes_nar(&self, valid: &ValidPath) -> bool {
+        let fits = self.takes(valid.info.nar_size);
+        if !fits && !self.has_told_of_size.swap(true, Ordering::Relaxed) {
+            let (path, size) = (self.store.directory().full_path(&valid.path), valid.info.nar_size >> 20);
+            let most = self.disk.max_size() >> 20;
+            tracing::info!(
+                "nars that would not fit into the cache ({most} MiB) are served uncompressed, the first is that of {path} \
+                 ({size} MiB)"
+            );
+        }
+        fits
     }
 
     /// What is known of the compressed form of a NAR, without a look at the disk.
@@ -326,12 +348,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn scan(disk: &Disk) {
+fn scan(disk: &Disk, max_size: u64) {
     // Not a call to the disk as others are: it may take long, and the disk is not stuck then.
     match disk.scan() {
         Ok(()) => {
             let (entries, bytes) = disk.usage();
             tracing::info!("cache of nars: {entries} kept, {} MiB", bytes >> 20);
+            if let Ok(Some(shortage)) = room::shortage(disk.dir(), max_size, bytes) {
+                tracing::warn!("{shortage}");
+            }
         }
         Err(cause) => tracing::error!("cannot look through the cache of nars: {cause}"),
     }

@@ -11,7 +11,7 @@ use harmonia_protocol::hash::NarHash;
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
 
-use super::disk::{Disk, DiskError, Reservation};
+use super::disk::{Disk, Reservation};
 use super::encoding::Encoding;
 use super::entry::{BLOCK, EntryWriter};
 use super::frames::{FrameEncoder, UNIT};
@@ -43,7 +43,11 @@ fn encoding() -> Encoding {
 }
 
 fn disk(dir: &Path, max_size: u64) -> Arc<Disk> {
-    Arc::new(Disk::take(dir, max_size, Arc::default()).unwrap())
+    Arc::new(Disk::take(directory(dir), max_size, Arc::default()).unwrap())
+}
+
+fn directory(dir: &Path) -> CacheDirectory {
+    CacheDirectory::take(dir, &[]).unwrap()
 }
 
 /// Compresses a NAR into the directory; the bytes that are served.
@@ -89,7 +93,7 @@ fn plain(disk: &Arc<Disk>, nar: &[u8], entry: Arc<Entry>, first: u64) -> io::Res
 }
 
 fn file(dir: &Path) -> std::path::PathBuf {
-    let mut entries = layout::entries(dir).unwrap();
+    let mut entries = layout::entries(&directory(dir)).unwrap();
     assert_eq!(entries.len(), 1);
     entries.pop().unwrap().1
 }
@@ -218,7 +222,7 @@ fn the_least_recently_used_leave() {
     // Used less recently than the last one by now.
     disk.resize(room / 2);
     assert!(!there(&nars[0]) && there(&nars[2]));
-    assert_eq!(layout::entries(dir.path()).unwrap().len(), disk.usage().0);
+    assert_eq!(layout::entries(&directory(dir.path())).unwrap().len(), disk.usage().0);
 }
 
 /// Three fills of 10 MiB had come to 30 in a directory of 16.
@@ -258,24 +262,55 @@ fn no_more_files_are_open_than_may_be_and_a_reader_finds_its_own_again() {
 }
 
 #[test]
-fn files_of_others_in_the_directory_are_left_alone() {
-    let dir = TempDir::new().unwrap();
-    let tmp = dir.path().join("tmp");
+fn only_files_of_our_names_are_removed_and_nothing_behind_a_link() {
+    let (dir, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (tmp, nar) = (dir.path().join("tmp"), nar(1000, 3));
+    let taken = directory(dir.path());
     fs::create_dir(&tmp).unwrap();
-    for name in ["notes.txt", "12", "12.bak"] {
+    for name in ["notes.txt", "12", "12.bak", "12.part", "x.part", ".part"] {
         fs::write(tmp.join(name), "").unwrap();
     }
-    let _disk = disk(dir.path(), 1 << 30);
+    std::os::unix::fs::symlink("12", tmp.join("13.part")).unwrap();
+    fs::create_dir(tmp.join("14.part")).unwrap();
+    // A file of the name of an entry, by links to each directory above it, and a link of its name.
+    let entry = layout::path(&taken, &key(&nar));
+    let (shard, encoding) = (entry.parent().unwrap(), entry.parent().unwrap().parent().unwrap());
+    let aside = elsewhere.path().join("aside");
+    fs::create_dir_all(aside.join(shard.file_name().unwrap())).unwrap();
+    let theirs = aside.join(shard.file_name().unwrap()).join(entry.file_name().unwrap());
+    fs::write(&theirs, "theirs").unwrap();
+    let look = || {
+        let disk = disk(dir.path(), 1 << 30);
+        disk.scan().unwrap();
+        assert!(verify(&taken).unwrap().next().is_none());
+        assert_eq!((clear(&taken).unwrap(), stats(&taken).unwrap(), disk.usage()), (0, (0, 0), (0, 0)));
+        assert_eq!(fs::read_to_string(&theirs).unwrap(), "theirs");
+    };
+    std::os::unix::fs::symlink(&aside, encoding).unwrap();
+    look();
+    fs::remove_file(encoding).unwrap();
+    fs::create_dir(encoding).unwrap();
+    std::os::unix::fs::symlink(theirs.parent().unwrap(), shard).unwrap();
+    look();
+    fs::remove_file(shard).unwrap();
+    fs::create_dir(shard).unwrap();
+    std::os::unix::fs::symlink(&theirs, &entry).unwrap();
+    look();
     let mut left: Vec<_> = fs::read_dir(&tmp).unwrap().map(|it| it.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["12.bak", "notes.txt"]);
+    assert_eq!(left, [".part", "12", "12.bak", "13.part", "14.part", "notes.txt", "x.part"]);
+    // Nor is anything written through one.
+    fs::remove_dir_all(&tmp).unwrap();
+    std::os::unix::fs::symlink(&aside, &tmp).unwrap();
+    let error = Disk::take(taken, 1 << 30, Arc::default()).unwrap_err();
+    assert!(error.to_string().ends_with("tmp in it is a symbolic link"), "{error}");
 }
 
 #[test]
 fn a_directory_has_one_user() {
     let dir = TempDir::new().unwrap();
     let _disk = disk(dir.path(), 1 << 30);
-    assert!(matches!(Disk::take(dir.path(), 1 << 30, Arc::default()), Err(DiskError::Locked(_))));
+    assert!(matches!(Disk::take(directory(dir.path()), 1 << 30, Arc::default()), Err(DirectoryError::Locked(_))));
 }
 
 #[test]
@@ -286,18 +321,18 @@ fn operators_see_count_and_prove_and_clear() {
     for nar in &nars {
         fill(&disk, nar);
     }
-    assert_eq!(stats(dir.path()).unwrap().0, 2);
-    assert!(verify(dir.path()).unwrap().all(|verdict| verdict.fault.is_none()));
-    let (_, path) = layout::entries(dir.path()).unwrap().pop().unwrap();
+    assert_eq!(stats(&directory(dir.path())).unwrap().0, 2);
+    assert!(verify(&directory(dir.path())).unwrap().all(|verdict| verdict.fault.is_none()));
+    let (_, path) = layout::entries(&directory(dir.path())).unwrap().pop().unwrap();
     let mut bytes = fs::read(&path).unwrap();
     bytes[10] ^= 1;
     fs::write(&path, bytes).unwrap();
-    let faults: Vec<_> = verify(dir.path()).unwrap().filter(|verdict| verdict.fault.is_some()).collect();
+    let faults: Vec<_> = verify(&directory(dir.path())).unwrap().filter(|verdict| verdict.fault.is_some()).collect();
     assert_eq!(faults.len(), 1);
     assert_eq!(faults[0].path, path);
     assert!(!path.exists());
-    assert_eq!(clear(dir.path()).unwrap(), 1);
-    assert_eq!(stats(dir.path()).unwrap(), (0, 0));
+    assert_eq!(clear(&directory(dir.path())).unwrap(), 1);
+    assert_eq!(stats(&directory(dir.path())).unwrap(), (0, 0));
     // The server finds out.
     assert!(nars.iter().all(|nar| {
         disk.forget_open(&key(nar));

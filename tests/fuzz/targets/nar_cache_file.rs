@@ -31,10 +31,11 @@ pub(super) fn property(input: &[u8]) {
     let name = NarHash::from_digest(hash);
 
     let dir = tempfile::tempdir().expect("a directory");
-    let path = place(dir.path(), &name);
+    let cache = nar_cache::CacheDirectory::take(dir.path(), &[]).expect("an empty directory");
+    let path = place(cache.path(), &name);
     fs::create_dir_all(path.parent().expect("a directory around it")).expect("a directory");
     fs::write(&path, &file).expect("a file");
-    let verdicts: Vec<_> = nar_cache::verify(dir.path()).expect("a look into the directory").collect();
+    let verdicts: Vec<_> = nar_cache::verify(&cache).expect("a look into the directory").collect();
     let [verdict] = &verdicts[..] else { panic!("{verdicts:?}") };
     assert_eq!(verdict.path, path);
     assert_eq!(path.exists(), verdict.fault.is_none(), "{verdict:?}");
@@ -46,7 +47,7 @@ pub(super) fn property(input: &[u8]) {
         let at = usize::from(input[input.len() - 1]) * 7 % rotten.len();
         rotten[at] ^= 1;
         fs::write(&path, rotten).expect("a file");
-        let fault = nar_cache::verify(dir.path()).expect("a look").next().and_then(|verdict| verdict.fault);
+        let fault = nar_cache::verify(&cache).expect("a look").next().and_then(|verdict| verdict.fault);
         assert!(fault.is_some(), "byte {at} is not looked at");
     }
 }

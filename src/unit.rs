@@ -1,0 +1,113 @@
+//! An installed unit of systemd, so that a command that an operator runs looks at what the service looks at.
+//!
+//! Owns the question to `systemctl show` and the form of its answer. Leaves what the settings mean to whoever asks.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The unit of the packages.
+pub const SERVICE: &str = "harmonia";
+/// Where systemd makes what `CacheDirectory=` names.
+const CACHES: &str = "/var/cache";
+
+/// The settings of a unit that is installed, with its drop-ins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit(BTreeMap<String, String>);
+
+impl Unit {
+    /// The service of this name, if systemd is here and has it. It is asked for these properties only
+    /// (systemd.exec(5), systemd.service(5)). Waits for the answer.
+    pub fn installed(name: &str, properties: &[&str]) -> io::Result<Option<Self>> {
+        let name = if name.ends_with(".service") { name.to_owned() } else { format!("{name}.service") };
+        let asked = ["LoadState"].iter().chain(properties).map(|property| format!("--property={property}"));
+        let output = match Command::new("systemctl").arg("show").args(asked).args(["--", &name]).output() {
+            Ok(output) => output,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(cause),
+        };
+        // Without a running systemd there is no answer, and nothing installed.
+        let unit = Self::parse(&String::from_utf8_lossy(&output.stdout));
+        Ok(Some(unit).filter(|unit| output.status.success() && unit.property("LoadState") == Some("loaded")))
+    }
+
+    /// What `systemctl show` prints: a line `Name=value` for each property. Of several of one name the first counts.
+    fn parse(text: &str) -> Self {
+        let mut properties = BTreeMap::new();
+        for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            properties.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+        Self(properties)
+    }
+
+    /// The value of a property, which is not empty.
+    #[must_use]
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// A variable of `Environment=`, which must have been asked for.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let assignments = words(self.property("Environment")?);
+        // The last one of a name is in force.
+        assignments.into_iter().rev().find_map(|word| Some(word.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+    }
+
+    /// The first directory of `CacheDirectory=`, which must have been asked for: what the service has as
+    /// `CACHE_DIRECTORY`.
+    #[must_use]
+    pub fn cache_directory(&self) -> Option<PathBuf> {
+        let first = words(self.property("CacheDirectory")?).into_iter().next()?;
+        // After a colon stands the name of a link to it.
+        let first = first.split(':').next()?;
+        Some(Path::new(CACHES).join(first))
+    }
+}
+
+/// Splits at spaces outside quotes, and takes quotes and backslashes away, as a shell would.
+fn words(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote, mut is_escaped) = (Vec::new(), String::new(), None, false);
+    for c in text.chars() {
+        match c {
+            _ if is_escaped => {
+                word.push(c);
+                is_escaped = false;
+            }
+            '\\' if quote != Some('\'') => is_escaped = true,
+            '"' | '\'' if quote == Some(c) => quote = None,
+            '"' | '\'' if quote.is_none() => quote = Some(c),
+            ' ' if quote.is_none() => words.push(std::mem::take(&mut word)),
+            _ => word.push(c),
+        }
+    }
+    words.push(word);
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_says_which_variables_and_directories_its_service_has() {
+        let unit = Unit::parse(
+            "LoadState=loaded\nEnvironment=A=1 CONFIG_FILE=/etc/a.toml \"CONFIG_FILE=/etc/a file.toml\" B=2\n\
+             CacheDirectory=harmonia other\n",
+        );
+        assert_eq!(unit.variable("CONFIG_FILE").as_deref(), Some("/etc/a file.toml"));
+        assert_eq!((unit.variable("B").as_deref(), unit.variable("CONFIG")), (Some("2"), None));
+        assert_eq!(unit.cache_directory(), Some("/var/cache/harmonia".into()));
+        let linked = Unit::parse("CacheDirectory=harmonia:nix-cache\nEnvironment=\n");
+        assert_eq!((linked.cache_directory(), linked.variable("A")), (Some("/var/cache/harmonia".into()), None));
+        assert_eq!(Unit::parse("CacheDirectory=\n").cache_directory(), None);
+    }
+
+    #[test]
+    fn words_are_split_as_a_shell_does() {
+        assert_eq!(words(r#"a "b c" d\ e 'f "g' "#), ["a", "b c", "d e", "f \"g"]);
+        assert_eq!(words(""), [""; 0]);
+    }
+}

@@ -1,0 +1,198 @@
+//! Where compressed NARs are kept: which directories are used, what is said of those that keep nothing, and that the
+//! service's own is found.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::nar_cache::{keeping, scripted, url_of};
+use crate::start_anywhere::{after_mounts, config};
+use crate::support::keys;
+use crate::support::metrics::{await_value, metrics, value as series};
+use crate::support::scratch;
+use crate::support::scripted_daemon::{Script, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+
+fn file(text: &str) -> PathBuf {
+    let file = scratch::fresh_dir().join("config.toml");
+    fs::write(&file, format!("bind = \"127.0.0.1:0\"\n{text}")).unwrap();
+    file
+}
+
+fn run(config: &Path, arguments: &[&str]) -> Output {
+    let mut program = Harmonia::program();
+    program.arg("--config").arg(config).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    program.output().unwrap()
+}
+
+/// Ends with this status, and says this; what it says.
+fn says(output: &Output, code: i32, text: &str) -> String {
+    let all = [&*output.stdout, &*output.stderr].map(String::from_utf8_lossy).concat();
+    assert!(output.status.code() == Some(code) && all.contains(text), "not {code} with {text:?}: {all}");
+    all
+}
+
+const SUBCOMMANDS: [&[&str]; 6] = [
+    &[],
+    &["check"],
+    &["cache", "stats"],
+    &["cache", "verify"],
+    &["cache", "clear"],
+    &["cache", "warm", "/nix/store/x"],
+];
+
+#[test]
+fn a_directory_with_files_of_others_is_refused_everywhere_and_nothing_in_it_is_touched() {
+    let (_, daemon) = scripted();
+    let used = scratch::fresh_dir();
+    fs::create_dir(used.join("tmp")).unwrap();
+    let theirs = used.join("tmp/12345");
+    fs::write(&theirs, "theirs").unwrap();
+    let link = scratch::fresh_dir().join("link");
+    symlink(&used, &link).unwrap();
+    let public = scratch::fresh_dir();
+    fs::set_permissions(&public, fs::Permissions::from_mode(0o1777)).unwrap();
+    for (dir, why) in [
+        (&used, "it has files, and no CACHEDIR.TAG that says they are harmonia's"),
+        (&link, "it has files, and no CACHEDIR.TAG"),
+        (&PathBuf::from("/"), "it has files, and no CACHEDIR.TAG"),
+        (&public, "every user may write to it"),
+        (&PathBuf::from("/nix/store"), "it is in the nix store"),
+    ] {
+        let config = file(&keeping(dir, &daemon.config()));
+        for arguments in SUBCOMMANDS {
+            let said =
+                says(&run(&config, arguments), 78, &format!("cannot use {} as a cache of nars: {why}", dir.display()));
+            assert!(said.contains("\n  help: set nar_cache.dir to a directory "), "{said}");
+        }
+    }
+    assert_eq!(fs::read_to_string(theirs).unwrap(), "theirs");
+    assert_eq!(fs::read_dir(&used).unwrap().count(), 1);
+}
+
+#[test]
+fn what_keeps_nothing_says_so_at_the_start_and_in_a_check() {
+    let (_, daemon) = scripted();
+    let dir = scratch::fresh_dir().join("nars");
+    let signed = format!("{}sign_key_paths = [{:?}]\n", daemon.config(), keys::OURS.secret);
+    let kept = keeping(&dir, &signed);
+    let off = "nars are served uncompressed: enable_compression = false";
+    for (config, warning, why) in [
+        (format!("{kept}enable_compression = false\n"), "nar_cache.dir keeps only nars whose", off),
+        (format!("{kept}nar_cache.max_size = 0\n"), "nar_cache.dir has no effect, since nar_cache.max_size = 0", ""),
+        (
+            format!("{kept}nar_cache.max_size = \"1 MiB\"\n"),
+            "no nar is kept: nar_cache.max_size is 1 MiB, too small",
+            "",
+        ),
+        (format!("{kept}nar_cache.max_size = \"1000 T\"\n"), "nar_cache.max_size is 1048576000 MiB, but the file", ""),
+        (format!("{signed}enable_compression = true\n"), "enable_compression has no effect", "no directory"),
+    ] {
+        let harmonia = Harmonia::start(&config);
+        assert!(harmonia.logged(warning).contains(" WARN "), "{warning}");
+        harmonia.logged(why);
+        assert_eq!(harmonia.log().matches(" WARN ").count(), 1, "{}", harmonia.log());
+        drop(harmonia);
+        let checked = run(&file(&config), &["check"]);
+        says(&checked, 0, warning);
+    }
+}
+
+#[test]
+fn the_first_nar_that_does_not_fit_is_told_of() {
+    let (item, daemon) = scripted();
+    let dir = scratch::fresh_dir().join("nars");
+    let harmonia = Harmonia::start(&format!("{}nar_cache.max_size = \"2 MiB\"\n", keeping(&dir, &daemon.config())));
+    assert_eq!(url_of(harmonia.http(), &item.narinfo_url()), item.nar_url());
+    let line = harmonia.logged("nars that would not fit into the cache (2 MiB) are served uncompressed");
+    assert!(
+        line.contains(" INFO ") && line.ends_with(&format!("the first is that of {} (1 MiB)", item.path)),
+        "{line}"
+    );
+    let _ = harmonia.http().get(&item.narinfo_url());
+    assert_eq!(harmonia.log().matches("would not fit").count(), 1);
+}
+
+/// A NAR of half a megabyte that does not compress.
+fn noise(number: u32) -> StoreItem {
+    let mut state = number + 1;
+    let noise = (0..500_000).map(|_| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[1]
+    });
+    StoreItem { path: format!("/nix/store/{number:032}-item"), ..StoreItem::file(&noise.collect::<Vec<_>>()) }
+}
+
+/// It had been full for ever after the first few, with an error for each of the others.
+#[test]
+fn on_a_disk_that_is_smaller_than_was_said_the_oldest_make_way() {
+    let items: Vec<_> = (0..12).map(noise).collect();
+    let known = items.clone();
+    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
+        StoreItem::answer_among(&known, question).unwrap_or_else(|| panic!("asked {question:?}"))
+    }));
+    let dir = scratch::fresh_dir();
+    let config = file(&format!("{}nar_cache.ahead = \"off\"\n", keeping(&dir, &daemon.config())));
+    let mount = format!("mount -t tmpfs -o size=4m,mode=755 none {}", dir.display());
+    let harmonia = Harmonia::launch(after_mounts(&mount, &config));
+    let warning = harmonia.logged(&format!("the file system of {} has room for 3 MiB of that", dir.display()));
+    assert!(warning.contains(" WARN nar_cache.max_size is 10240 MiB"), "{warning}");
+    let http = harmonia.http();
+    for item in &items {
+        let url = url_of(http, &item.narinfo_url());
+        let whole = http.get(&url).body;
+        await_value(http, "harmonia_nar_cache_fills", 0.0);
+        assert!(http.get_with(&url, &[("Range", "bytes=9-")]).body == whole[9..]);
+    }
+    let metrics = metrics(http);
+    assert!(series(&metrics, "harmonia_nar_cache_removed_total{reason=\"room\"}") >= Some(4.0), "{metrics}");
+    assert_eq!(series(&metrics, "harmonia_nar_cache_requests_total{result=\"hit\"}"), Some(12.0));
+    assert!(!harmonia.log().contains(" ERROR "), "{}", harmonia.log());
+}
+
+/// `harmonia cache stats` without a configuration, after a shell has done this.
+fn stats_after(script: &str) -> Output {
+    let mut command = after_mounts(script, &config(Path::new("/s"), Path::new("/k"), ""));
+    // All of it but `--config FILE`.
+    let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    let mut bare = Command::new(command.get_program());
+    bare.args(&arguments[..arguments.len() - 2]).args(["cache", "stats"]).env_clear();
+    bare.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command = bare;
+    command.output().unwrap()
+}
+
+#[test]
+fn the_directory_of_the_service_is_found_by_its_unit_or_at_the_usual_place() {
+    let (item, daemon) = scripted();
+    let dir = scratch::fresh_dir().join("nars");
+    let text = keeping(&dir, &daemon.config());
+    let harmonia = Harmonia::start(&text);
+    let _ = harmonia.http().get(&url_of(harmonia.http(), &item.narinfo_url()));
+    await_value(harmonia.http(), "harmonia_nar_cache_entries", 1.0);
+    let config = file(&text);
+    // A systemctl that has such a unit, before all others.
+    let systemctl = |answer: &str| {
+        let bin = scratch::fresh_dir();
+        fs::write(bin.join("systemctl"), format!("#!/bin/sh\ncat <<'END'\n{answer}END\n")).unwrap();
+        fs::set_permissions(bin.join("systemctl"), fs::Permissions::from_mode(0o755)).unwrap();
+        format!("PATH={}:$PATH; mount -t tmpfs none /var/cache\n", bin.display())
+    };
+    let bind = format!("mkdir /var/cache/harmonia; mount --bind {} /var/cache/harmonia\n", dir.display());
+    let unit = systemctl(&format!("LoadState=loaded\nEnvironment=CONFIG_FILE={}\n", config.display()));
+    let said = says(&stats_after(&unit), 0, &format!("{}: 1 nars, ", dir.display()));
+    assert!(said.contains(&format!(" INFO using {}, as harmonia.service does", dir.display())), "{said}");
+    let unit = systemctl("LoadState=loaded\nCacheDirectory=harmonia\nEnvironment=\n");
+    let said = says(&stats_after(&format!("{unit}{bind}")), 0, "/var/cache/harmonia: 1 nars, ");
+    assert!(said.contains("as harmonia.service does"), "{said}");
+    let none = systemctl("LoadState=not-found\n");
+    let said = says(&stats_after(&format!("{none}{bind}")), 0, "/var/cache/harmonia: 1 nars, ");
+    assert!(said.contains(" INFO using /var/cache/harmonia, which has the mark of harmonia"), "{said}");
+    let said =
+        says(&stats_after(&format!("{none}rm -rf /var/cache/harmonia\n")), 78, "no directory for compressed nars");
+    assert!(said.contains("help: set nar_cache.dir"), "{said}");
+}
