@@ -138,8 +138,8 @@ fn a_check_says_whether_and_why_nars_are_compressed() {
     let kept = format!("nar_cache.dir = {dir:?}\n");
     for (more, found) in [
         (kept.clone(), format!("compression: on, nars are kept in {}, 10240 MiB at the most\n", dir.display())),
-        (format!("{kept}enable_compression = false\n"), "compression: off, as enable_compression says\n".to_owned()),
-        ("enable_compression = true\n".to_owned(), "compression: off, no directory keeps compressed nars".to_owned()),
+        (format!("{kept}enable_compression = false\n"), "compression: off, enable_compression = false\n".to_owned()),
+        ("enable_compression = true\n".to_owned(), "compression: off, no directory keeps compressed ones".to_owned()),
     ] {
         let ended = run(&format!("daemon_socket = {:?}\n{more}", daemon.socket()), &["check"]);
         assert!(ended.code == Some(OK) && ended.output.contains(&found), "{}{}", ended.output, ended.log);
