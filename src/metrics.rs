@@ -6,12 +6,11 @@
 
 mod caches;
 mod exposition;
+mod http;
 mod lease;
 mod nar_cache;
 mod process;
 mod scarce;
-
-use std::time::Duration;
 
 use harmonia_protocol::operation::Opcode;
 use prometheus_client::encoding::text::encode;
@@ -19,43 +18,21 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use caches::Lookup;
 pub use exposition::Exposition;
+pub use http::{AbortedBy, Bytes, InFlight, Method};
 pub use lease::LeaseEvent;
 pub use nar_cache::{NarCacheEvent, NarCacheUsage};
 pub use scarce::{ConnectionState, Connections, Reclaimed};
 
 use caches::Caches;
+use http::HttpMetrics;
 use lease::LeaseMetrics;
 use nar_cache::NarCacheMetrics;
 use process::Process;
 use scarce::ScarceMetrics;
-
-/// In seconds: from an answer out of memory to one that waited for the daemon. Dashboards made for other versions of
-/// harmonia ask for this range.
-const BUCKETS: [f64; 13] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
-
-/// A request's method. What is not answered is one, however it is spelt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // the names are HTTP's own
-pub enum Method {
-    Get,
-    Head,
-    Other,
-}
-
-impl Method {
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Other => "other",
-        }
-    }
-}
 
 /// How a question to the daemon, or an attempt to connect, came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,24 +51,6 @@ impl Outcome {
             Self::Ok => "ok",
             Self::Error => "error",
             Self::Late => "late",
-        }
-    }
-}
-
-/// Whose fault the early end of a body is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AbortedBy {
-    /// It went away, or took nothing for too long.
-    Client,
-    /// The daemon's NAR failed.
-    Server,
-}
-
-impl AbortedBy {
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Server => "server",
         }
     }
 }
@@ -128,23 +87,6 @@ pub struct Occupancy {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    method: &'static str,
-    path: &'static str,
-    status: u16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PathLabel {
-    path: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AbortedLabel {
-    by: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OperationLabels {
     op: Op,
     result: &'static str,
@@ -170,36 +112,11 @@ struct PoolLabel {
     pool: &'static str,
 }
 
-/// A number of bytes that grows. Clones share it.
-#[derive(Debug, Clone)]
-pub struct Bytes(Counter);
-
-impl Bytes {
-    /// Adds to it.
-    pub fn add(&self, bytes: u64) {
-        self.0.inc_by(bytes);
-    }
-}
-
-/// Counts as one until it is dropped.
-#[derive(Debug)]
-pub struct InFlight(Gauge);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    durations: Family<RequestLabels, Histogram>,
-    sent: Family<PathLabel, Counter>,
-    aborted: Family<AbortedLabel, Counter>,
-    in_flight: Gauge,
+    http: HttpMetrics,
     operations: Family<OperationLabels, Counter>,
     dials: Family<ResultLabel, Counter>,
     daemon_up: Gauge,
@@ -221,17 +138,7 @@ impl Default for Metrics {
         all.register_collector(Box::new(Process::new()));
         let registry = all.sub_registry_with_prefix("harmonia");
         let r = &mut *registry;
-        let requests = Family::default();
-        r.register("http_requests", "Requests answered", requests.clone());
-        let durations = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
-        let help = "Seconds from a request's head to its response's head";
-        r.register("http_request_duration_seconds", help, durations.clone());
-        let sent = Family::default();
-        r.register("http_response_bytes", "Bytes of response bodies sent, as encoded", sent.clone());
-        let aborted = Family::default();
-        r.register("http_bodies_aborted", "Response bodies that ended early", aborted.clone());
-        let in_flight = Gauge::default();
-        r.register("http_requests_in_flight", "Requests whose response has not ended", in_flight.clone());
+        let http = HttpMetrics::register(r);
         let operations = Family::default();
         let help = "Questions to nix-daemon; a nar counts when it begins";
         r.register("daemon_operations", help, operations.clone());
@@ -256,19 +163,12 @@ impl Default for Metrics {
         let nar_cache = NarCacheMetrics::register(registry);
         let scarce = ScarceMetrics::register(registry);
         // Series that begin at 0 show their first event as one.
-        for by in [AbortedBy::Client, AbortedBy::Server] {
-            aborted.get_or_create_owned(&AbortedLabel { by: by.label() });
-        }
         for result in [Outcome::Ok, Outcome::Error, Outcome::Late] {
             dials.get_or_create_owned(&ResultLabel { result: result.label() });
         }
         Self {
             registry: all,
-            requests,
-            durations,
-            sent,
-            aborted,
-            in_flight,
+            http,
             operations,
             dials,
             daemon_up,
@@ -286,31 +186,6 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A request has come; it is in flight until the value is dropped.
-    #[must_use]
-    pub fn request(&self) -> InFlight {
-        self.in_flight.inc();
-        InFlight(self.in_flight.clone())
-    }
-
-    /// The head of its response is ready. `path` is the template of its route.
-    pub fn answered(&self, method: Method, path: &'static str, status: u16, took: Duration) {
-        let labels = RequestLabels { method: method.label(), path, status };
-        self.requests.get_or_create(&labels).inc();
-        self.durations.get_or_create(&labels).observe(took.as_secs_f64());
-    }
-
-    /// Where the bytes of bodies under `path`, the template of a route, are counted.
-    #[must_use]
-    pub fn sent(&self, path: &'static str) -> Bytes {
-        Bytes(self.sent.get_or_create_owned(&PathLabel { path }))
-    }
-
-    /// A body has ended early.
-    pub fn aborted(&self, by: AbortedBy) {
-        self.aborted.get_or_create(&AbortedLabel { by: by.label() }).inc();
-    }
-
     /// The daemon has been asked.
     pub fn operation(&self, op: Opcode, result: Outcome) {
         self.operations.get_or_create(&OperationLabels { op: Op(op), result: result.label() }).inc();
@@ -356,6 +231,8 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -36,7 +36,7 @@ pub async fn status(app: Arc<App>) {
     let mut changes = app.store().outage();
     loop {
         let outage = changes.borrow_and_update().as_ref().map(|outage| HandlerError::from(outage.error.clone()));
-        let phrase = outage.map_or("serving", |error| error.trouble().0.phrase());
+        let phrase = outage.map_or("serving", |error| error.reason().public_text());
         tell(&[NotifyState::Status(phrase)]);
         if changes.changed().await.is_err() {
             return;

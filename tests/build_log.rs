@@ -210,7 +210,11 @@ fn links_fifos_and_directories_are_no_logs() {
     logs.add(&format!("{}-x", hash('7')), b"secret");
     for digit in '2'..='7' {
         let response = logs.get(&hash(digit));
-        assert_eq!((response.status, response.text()), (404, "Not Found\n"), "{digit}");
+        assert_eq!(
+            (response.status, response.text()),
+            (404, "this cache has no log of this derivation or store path\n"),
+            "{digit}"
+        );
     }
 }
 

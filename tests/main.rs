@@ -52,6 +52,7 @@ mod nginx_releases;
 mod notify;
 mod ranges;
 mod realisations;
+mod reasons;
 mod reload;
 mod rendered;
 mod restart;

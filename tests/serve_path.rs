@@ -243,7 +243,11 @@ fn links_out_of_the_store_to_invalid_paths_and_in_loops_are_404() {
         symlink(target, root.join(name)).unwrap();
         for below in [format!("/{name}"), format!("/{name}/")] {
             let response = store.get(&below);
-            assert_eq!((response.status, response.text()), (404, "Not Found\n"), "{below}");
+            assert_eq!(
+                (response.status, response.text()),
+                (404, "this cache has no such file in this store path\n"),
+                "{below}"
+            );
         }
     }
     // As many links as Linux follows, and one more.

@@ -6,12 +6,38 @@
 
 use std::sync::Arc;
 
+use harmonia_protocol::HashPart;
+
 use super::App;
+use super::error::HandlerError;
+use super::reason::NotFound;
 use crate::client::Client;
 use crate::signing::Signer;
-use crate::store::{StoreError, ValidPath};
+use crate::store::{PathStatus, StoreError, ValidPath};
 
 impl App {
+    /// The path that has this hash part and is given out. The error says why there is none, which is for the operator:
+    /// one that is kept back looks like one that is not there.
+    pub(super) async fn valid_path(&self, hash: HashPart, client: Client) -> Result<Arc<ValidPath>, HandlerError> {
+        let status = self.store.look_up(hash, client).await?;
+        self.given_out(status, client).await
+    }
+
+    /// Does as [`Self::valid_path`], by what the daemon says now.
+    pub(super) async fn valid_path_anew(&self, hash: HashPart, client: Client) -> Result<Arc<ValidPath>, HandlerError> {
+        let status = self.store.look_up_anew(hash, client).await?;
+        self.given_out(status, client).await
+    }
+
+    async fn given_out(&self, status: PathStatus, client: Client) -> Result<Arc<ValidPath>, HandlerError> {
+        match status {
+            PathStatus::Valid(valid) if self.serves(&valid, client).await? => Ok(valid),
+            PathStatus::Valid(_) => Err(NotFound::Untrusted.into()),
+            PathStatus::Quarantined(_) => Err(NotFound::Quarantined.into()),
+            PathStatus::NotValid => Err(NotFound::NotValid.into()),
+        }
+    }
+
     /// Whether this path is given out.
     pub(super) async fn serves(&self, valid: &Arc<ValidPath>, client: Client) -> Result<bool, StoreError> {
         let signer = self.signer.load();

@@ -18,6 +18,7 @@ mod html;
 mod listing_body;
 mod origin;
 pub mod range;
+pub mod reason;
 pub mod reclaimable;
 pub mod response;
 pub mod route;
@@ -44,6 +45,7 @@ use error::HandlerError;
 use files::Files;
 use handlers::landing_page::LandingPage;
 use handlers::narinfo::Syntax;
+use reason::{NotFound, Reason};
 use response::{Keep, Reply};
 use route::Route;
 use trouble::TroubleLog;
@@ -54,7 +56,7 @@ use crate::fairness::Reader;
 use crate::metrics::Metrics;
 use crate::nar_cache::NarCache;
 use crate::signing::{Signer, SigningKeys};
-use crate::store::{Store, StoreError, ValidPath};
+use crate::store::{Store, ValidPath};
 
 /// What this program is.
 const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
@@ -88,6 +90,9 @@ impl App {
         let landing_page = LandingPage::new(config, &store);
         let compression = config.enable_compression.then(|| Compression::new(config.zstd));
         let (files, troubles) = (Files::new(&metrics), Arc::default());
+        for reason in Reason::ALL {
+            metrics.expect_error_responses(reason.status().as_u16(), reason.label());
+        }
         Self {
             store,
             nars,
@@ -142,7 +147,7 @@ impl App {
             if let Ok(paths) = self.store.all_paths().await {
                 let all: HashSet<_> = paths.into_iter().collect();
                 for hash in known.iter().flat_map(|known| all.difference(known)) {
-                    if let Ok(Some(valid)) = self.valid_path(*hash, Client::Server).await {
+                    if let Ok(valid) = self.valid_path(*hash, Client::Server).await {
                         nars.expect(&valid, Client::Server);
                     }
                 }
@@ -167,12 +172,6 @@ impl App {
     pub fn replace_signer(&self, signer: Signer) {
         self.store.know_keys(signer.known_keys());
         self.signer.store(Arc::new(signer));
-    }
-
-    /// The valid path that has this hash part, if it is given out: one that is not looks like one that is not there.
-    async fn valid_path(&self, hash: HashPart, client: Client) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        let Some(valid) = self.store.valid_path(hash, client).await? else { return Ok(None) };
-        Ok(self.serves(&valid, client).await?.then_some(valid))
     }
 
     /// Answers a request of a reader. A request's body is never read: there is nothing to send here.
@@ -201,16 +200,24 @@ impl App {
             }
             return reply;
         }
-        let reply = match self.route(head, route, client).await {
-            Ok(reply) => reply,
-            Err(error) => match error.status() {
-                StatusCode::NOT_FOUND => response::refusal(StatusCode::NOT_FOUND),
-                status => response::unavailable(status, &self.troubles.report(head.uri.path(), status, &error)),
-            },
-        };
+        let is_of_store = matches!(route, Route::Serve(_));
+        let mut reply = self.route(head, route, client).await.unwrap_or_else(|error| self.failed(head, &error));
+        if is_of_store {
+            handlers::serve::protect(&mut reply);
+        }
         let (version, status) = (head.version, reply.status().as_u16());
         tracing::debug!(method = %head.method, target = ?head.uri.path(), ?version, status, "request");
         if head.method == Method::HEAD { reply.map(|_| Body::empty()) } else { reply }
+    }
+
+    fn failed(&self, head: &Parts, error: &HandlerError) -> Reply {
+        let reason = error.reason();
+        self.metrics.error_response(reason.status().as_u16(), reason.label());
+        if let Reason::NotFound(_) = reason {
+            return response::not_found(reason);
+        }
+        let id = self.troubles.report(head.uri.path(), reason.status(), error);
+        response::unavailable(reason, &id, user_agent::takes_error_bodies(&head.headers))
     }
 
     async fn route(&self, head: &Parts, route: Route, client: Client) -> Result<Reply, HandlerError> {
@@ -223,10 +230,8 @@ impl App {
                 handlers::narinfo::respond(self, headers, hash, syntax, client).await
             }
             Route::Realisation(output) => {
-                Ok(match Box::pin(handlers::realisation::render(self, &output, client)).await? {
-                    Some(text) => self.text(headers, Keep::AnHour, "application/json", text),
-                    None => response::refusal(StatusCode::NOT_FOUND),
-                })
+                let text = Box::pin(handlers::realisation::render(self, &output, client)).await?;
+                Ok(self.text(headers, Keep::AnHour, "application/json", text))
             }
             // Boxed: what holds a NAR is large, and most requests are for narinfos.
             Route::Listing { hash } => Box::pin(handlers::listing::respond(self, head, hash, client)).await,
@@ -238,17 +243,17 @@ impl App {
             Route::Health => Ok(response::plain("OK")),
             Route::Ready => Ok(Box::pin(handlers::ready::respond(self)).await),
             Route::Metrics => Ok(handlers::metrics::respond(self, headers)),
-            Route::PublicKeys => Ok(match handlers::public_keys::render(self.signer.load().keys()) {
-                Some(text) => self.text(headers, Keep::AnHour, response::PLAIN_TEXT, text),
-                None => response::refusal(StatusCode::NOT_FOUND),
-            }),
+            Route::PublicKeys => {
+                let text = handlers::public_keys::render(self.signer.load().keys()).ok_or(NotFound::NoPublicKeys)?;
+                Ok(self.text(headers, Keep::AnHour, response::PLAIN_TEXT, text))
+            }
             Route::BuildLog { hash } => Box::pin(handlers::build_log::respond(self, head, hash, client)).await,
-            Route::DebugInfo { id } => Ok(match Box::pin(handlers::debug_info::render(self, &id, client)).await? {
-                Some(text) => self.text(headers, Keep::AnHour, "application/json", text),
-                None => response::refusal(StatusCode::NOT_FOUND),
-            }),
+            Route::DebugInfo { id } => {
+                let text = Box::pin(handlers::debug_info::render(self, &id, client)).await?;
+                Ok(self.text(headers, Keep::AnHour, "application/json", text))
+            }
             Route::Serve(place) => Box::pin(handlers::serve::respond(self, head, &place, client)).await,
-            Route::Unknown => Ok(response::refusal(StatusCode::NOT_FOUND)),
+            Route::Unknown => Err(NotFound::UnknownUrl.into()),
         }
     }
 

@@ -13,6 +13,7 @@ use hyper::{Response, StatusCode};
 use super::body::Body;
 use super::coding::Coding;
 use super::range::unsatisfied_range;
+use super::reason::Reason;
 
 /// What a response leaves with.
 pub type Reply = Response<Body>;
@@ -181,12 +182,25 @@ pub fn options() -> Reply {
     reply
 }
 
-/// 502 or 503: we cannot say now. Without a body, because Nix up to 2.33 decodes the answer to its next attempt as it
-/// decoded this one's; the request's id leads to the log.
+/// 404, with a line that says no more than may be known. Clients remember it for an hour and do not try again, so that
+/// those of Nix can take a body.
 #[must_use]
-pub fn unavailable(status: StatusCode, request_id: &str) -> Reply {
-    let mut reply = reply(status, Keep::Not, Body::empty());
-    set_length(&mut reply, 0);
+pub fn not_found(reason: Reason) -> Reply {
+    line(reason.status(), reason.public_text())
+}
+
+/// 502 or 503: we cannot say now. The request's id leads to the log. A line says why, but to clients that
+/// take none, by their user agent.
+#[must_use]
+pub fn unavailable(reason: Reason, request_id: &str, takes_body: bool) -> Reply {
+    let mut reply = if takes_body {
+        let again = if reason.status() == StatusCode::SERVICE_UNAVAILABLE { "; try again in 1 s" } else { "" };
+        line(reason.status(), &format!("{}{again} (request {request_id})", reason.public_text()))
+    } else {
+        let mut reply = reply(reason.status(), Keep::Not, Body::empty());
+        set_length(&mut reply, 0);
+        reply
+    };
     set_retry(&mut reply, request_id);
     reply
 }

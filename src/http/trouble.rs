@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hyper::StatusCode;
 use tracing::Level;
 
-use super::error::{HandlerError, Trouble};
+use super::error::HandlerError;
+use super::reason::Reason;
 use crate::log_throttle::LogThrottle;
 
 /// Writes errors to the log.
 #[derive(Debug, Default)]
 pub(super) struct TroubleLog {
     requests: AtomicU64,
-    lines: LogThrottle<(Event, Trouble)>,
+    lines: LogThrottle<(Event, Reason)>,
 }
 
 /// What an error came to.
@@ -43,10 +44,9 @@ impl TroubleLog {
     }
 
     fn log(&self, event: Event, what: &std::fmt::Arguments<'_>, error: &HandlerError) {
-        let (trouble, level) = error.trouble();
-        match self.lines.admit((event, trouble)) {
+        match self.lines.admit((event, error.reason())) {
             None => tracing::debug!("{what}: {error}"),
-            Some(more) if level == Level::WARN => tracing::warn!("{what}{more}: {error}"),
+            Some(more) if error.level() == Level::WARN => tracing::warn!("{what}{more}: {error}"),
             Some(more) => tracing::error!("{what}{more}: {error}"),
         }
     }

@@ -2,15 +2,36 @@
 
 use hyper::header::{HeaderMap, USER_AGENT};
 
+use super::coding::{Coding, negotiated};
+
 /// The first release of Nix that decodes NARs compressed with zstd.
 const ZSTD_SINCE: (u32, u32) = (2, 4);
+
+/// The first release of Nix that looks at each response by itself.
+const FRESH_DECODER_SINCE: (u32, u32) = (2, 34);
+
+/// Whether a 502 or 503 to this client may have a body. Nix up to 2.33 chooses its decoder by the first byte of the first
+/// body, and decodes the answer to its next attempt as it decoded this one's. That does no harm where no answer is
+/// encoded; or where the client is no Nix, which browsers and later releases say of themselves.
+pub(super) fn takes_error_bodies(headers: &HeaderMap) -> bool {
+    let agent = agent(headers);
+    negotiated(headers) == Coding::Identity
+        || agent.starts_with("Mozilla/")
+        || nix_release(agent).is_some_and(|release| release >= FRESH_DECODER_SINCE)
+}
 
 /// Whether the client takes NARs compressed with zstd: all do but Nix before 2.4, which names itself, as in
 /// `curl/7.72.0 Nix/2.3.7`.
 pub(super) fn takes_zstd_nars(headers: &HeaderMap) -> bool {
-    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let release = agent.split(' ').find_map(|product| product.strip_prefix("Nix/")).and_then(release);
-    release.is_none_or(|release| release >= ZSTD_SINCE)
+    nix_release(agent(headers)).is_none_or(|release| release >= ZSTD_SINCE)
+}
+
+fn agent(headers: &HeaderMap) -> &str {
+    headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn nix_release(agent: &str) -> Option<(u32, u32)> {
+    agent.split(' ').find_map(|product| product.strip_prefix("Nix/")).and_then(release)
 }
 
 /// The first two numbers of a release.
@@ -22,6 +43,27 @@ fn release(text: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_have_a_body_only_where_it_spoils_no_later_answer() {
+        for (agent, encoding, takes) in [
+            ("curl/7.72.0 Nix/2.3.7", None, true),
+            ("curl/8.4.0 Nix/2.18.1", Some("deflate, gzip, br, zstd"), false),
+            ("curl/8.4.0 Nix/2.33.1", Some("zstd"), false),
+            ("curl/8.4.0 Nix/2.18.1", Some("deflate, gzip"), true),
+            ("curl/8.17.0 Nix/2.34.8", Some("deflate, gzip, br, zstd"), true),
+            ("curl/8.17.0 Lix/2.94", Some("zstd"), false),
+            ("Nix/unstable", Some("zstd"), false),
+            ("", Some("zstd"), false),
+            ("curl/8.17.0", None, true),
+            ("Mozilla/5.0 (X11; Linux x86_64)", Some("gzip, deflate, br, zstd"), true),
+        ] {
+            let encoding = encoding.map(|it| (hyper::header::ACCEPT_ENCODING, it.parse().unwrap()));
+            let headers =
+                HeaderMap::from_iter([(USER_AGENT, agent.parse().unwrap())].into_iter().chain(encoding.clone()));
+            assert_eq!(takes_error_bodies(&headers), takes, "{agent} {encoding:?}");
+        }
+    }
 
     #[test]
     fn only_nix_before_2_4_takes_no_zstd() {

@@ -22,6 +22,7 @@ mod nar_events;
 mod nar_files;
 mod nars;
 mod permission;
+mod path_status;
 mod pool;
 mod proven;
 mod realisation;
@@ -57,6 +58,8 @@ pub use directory::{Directory, EntryKind, Names};
 pub use error::StoreError;
 pub use nar::Nar;
 pub use nar_events::NarEvents;
+pub use path_status::PathStatus;
+pub use realisation::NoRealisation;
 pub use regular_file::RegularFile;
 pub use tree::{Found, FoundObject};
 pub use valid_path::{CompactInfo, Signed, ValidPath};
@@ -190,21 +193,6 @@ impl Store {
         }
     }
 
-    /// The valid path that has this hash part; `None` if the daemon says that there is none, or if it is held back because
-    /// its NAR is wrong. What the daemon said before is used while it is known to hold.
-    pub async fn valid_path(&self, hash: HashPart, client: Client) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        match self.infos.valid_path(hash, client).await? {
-            // What is held back is what the daemon said, which it may not say any more.
-            Some(valid) if self.held_back.holds(&valid) => self.valid_path_anew(hash, client).await,
-            valid => Ok(valid),
-        }
-    }
-
-    /// The same, by what the daemon says now.
-    pub async fn valid_path_anew(&self, hash: HashPart, client: Client) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        Ok(self.infos.ask(hash, None, client).await?.filter(|valid| !self.held_back.holds(valid)))
-    }
-
     /// Looks again at paths that are held back, whenever it is time, without an end.
     pub async fn watch_held_back(&self) {
         self.held_back.watch(self).await;
@@ -248,13 +236,12 @@ impl Store {
         }
     }
 
-    /// The path that an output of a content-addressed derivation is; `None` if the daemon knows of none, as do those that
-    /// have no realisations, or none in the form of `output`.
+    /// The path that an output of a content-addressed derivation is, or why the daemon knows of none.
     pub async fn realisation(
         &self,
         output: &DerivationOutput,
         client: Client,
-    ) -> Result<Option<Realisation>, StoreError> {
+    ) -> Result<Result<Realisation, NoRealisation>, StoreError> {
         self.realisations.find(&self.pool, output, client).await
     }
 

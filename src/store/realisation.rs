@@ -21,6 +21,15 @@ use crate::client::Client;
 /// How long a daemon that died is not asked again: as long as clients remember what is not there.
 const PEACE: Duration = Duration::from_secs(60 * 60);
 
+/// Why there is no realisation of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRealisation {
+    /// The daemon says that it knows of none.
+    Unknown,
+    /// The daemon has no realisations, or none in the form of the output.
+    Unsupported,
+}
+
 /// What is known of the daemon.
 #[derive(Debug, Clone, Copy)]
 enum Known {
@@ -44,16 +53,16 @@ impl Realisations {
         Self { known: Mutex::new(Known::Nothing), first: Semaphore::const_new(1) }
     }
 
-    /// The realisation of an output; `None` if the daemon says that it knows of none, if it cannot be asked in the form
-    /// of this output and so has none, or if it cannot be asked at all.
+    /// The realisation of an output, or why there is none.
     pub(super) async fn find(
         &self,
         pool: &Pool,
         output: &DerivationOutput,
         client: Client,
-    ) -> Result<Option<Realisation>, StoreError> {
+    ) -> Result<Result<Realisation, NoRealisation>, StoreError> {
+        let unsupported = Ok(Err(NoRealisation::Unsupported));
         if self.is_left_in_peace() {
-            return Ok(None);
+            return unsupported;
         }
         let _turn = match self.known() {
             Known::Answers => None,
@@ -61,14 +70,14 @@ impl Realisations {
         };
         // Another one may have found out meanwhile.
         if self.is_left_in_peace() {
-            return Ok(None);
+            return unsupported;
         }
         let error = match pool.call(client, &QueryRealisation(output)).await {
             Ok(realisation) => {
                 self.learn(Known::Answers);
-                return Ok(realisation);
+                return Ok(realisation.ok_or(NoRealisation::Unknown));
             }
-            Err(StoreError::Unsupported(_)) => return Ok(None),
+            Err(StoreError::Unsupported(_)) => return unsupported,
             Err(error) => error,
         };
         // It was asked on two connections, the second one fresh.
@@ -80,7 +89,7 @@ impl Realisations {
             "the nix daemon dies when it is asked for a realisation, and will not be asked for an hour\n  help: \
              experimental-features = ca-derivations in its nix.conf makes it answer"
         );
-        Ok(None)
+        unsupported
     }
 
     /// It is never closed, so this does not fail.
@@ -115,6 +124,8 @@ mod tests {
     /// As of 1.27, the first version with realisations.
     const GREETING_OF_1_27: [u64; 4] = [GREETING[0], 0x11b, LAST, LAST];
 
+    const UNSUPPORTED: Result<Realisation, NoRealisation> = Err(NoRealisation::Unsupported);
+
     fn output() -> DerivationOutput {
         DerivationOutput::Hashed(format!("sha256:{}!out", "0".repeat(64)).parse().unwrap())
     }
@@ -141,13 +152,13 @@ mod tests {
         let output = output();
         let (one, other) =
             tokio::join!(store.realisation(&output, Client::Server), store.realisation(&output, Client::Server));
-        assert_eq!((one.unwrap(), other.unwrap()), (None, None));
-        assert_eq!(store.realisation(&output, Client::Server).await.unwrap(), None);
+        assert_eq!((one.unwrap(), other.unwrap()), (UNSUPPORTED, UNSUPPORTED));
+        assert_eq!(store.realisation(&output, Client::Server).await.unwrap(), UNSUPPORTED);
         assert_eq!(deaths.load(Ordering::Relaxed), 2);
         tokio::time::pause();
         tokio::time::advance(PEACE).await;
         tokio::time::resume();
-        assert_eq!(store.realisation(&output, Client::Server).await.unwrap(), None);
+        assert_eq!(store.realisation(&output, Client::Server).await.unwrap(), UNSUPPORTED);
         assert_eq!(deaths.load(Ordering::Relaxed), 4);
     }
 
@@ -170,6 +181,6 @@ mod tests {
     async fn a_daemon_without_realisations_has_none_and_is_not_asked() {
         // It would be late.
         let (_directory, store) = store(|_, stream| listen(stream));
-        assert_eq!(store.realisation(&output(), Client::Server).await.unwrap(), None);
+        assert_eq!(store.realisation(&output(), Client::Server).await.unwrap(), UNSUPPORTED);
     }
 }

@@ -17,7 +17,8 @@ use super::super::App;
 use super::super::body::Body;
 use super::super::error::HandlerError;
 use super::super::file_body::FileBody;
-use super::super::response::{Keep, Reply, etag, is_held, not_modified, refusal, reply, set, set_length, set_nosniff};
+use super::super::reason::NotFound;
+use super::super::response::{Keep, Reply, etag, is_held, not_modified, reply, set, set_length, set_nosniff};
 use super::file;
 use crate::client::Client;
 use crate::fairness::Permit;
@@ -34,9 +35,7 @@ pub(in crate::http) async fn respond(
     client: Client,
 ) -> Result<Reply, HandlerError> {
     let slot = app.files.open(client).await;
-    let Some(BuildLog { file, form }) = app.store.build_log(hash, client).await? else {
-        return Ok(refusal(StatusCode::NOT_FOUND));
-    };
+    let BuildLog { file, form } = app.store.build_log(hash, client).await?.ok_or(NotFound::NoLog)?;
     let mut reply = match form {
         LogForm::Plain => {
             let tag = etag(file.version());

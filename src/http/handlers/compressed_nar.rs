@@ -16,9 +16,8 @@ use super::super::App;
 use super::super::body::Body;
 use super::super::error::HandlerError;
 use super::super::range::{Requested, honoured, requested};
-use super::super::response::{
-    Keep, Reply, is_held, nar_etag, not_modified, refusal, reply, set, set_length, unsatisfiable,
-};
+use super::super::reason::NotFound;
+use super::super::response::{Keep, Reply, is_held, nar_etag, not_modified, reply, set, set_length, unsatisfiable};
 use super::super::stored_zstd::{self, StoredZstd};
 use super::nar;
 use crate::client::Client;
@@ -34,20 +33,27 @@ pub(in crate::http) async fn respond(
     tag: Option<&EncodingTag>,
     client: Client,
 ) -> Result<Reply, HandlerError> {
-    let valid = nar::current(app, hash, Some(nar_hash), client).await?;
+    let valid = nar::current(app, hash, Some(nar_hash), client).await;
     let is_resumed = request.headers.contains_key(RANGE) && request.method == Method::GET;
     let Some(tag) = tag else {
-        return match valid {
-            Some(valid) if !is_resumed => in_any_encoding(app, request, &valid, client).await,
-            _ => Ok(refusal(StatusCode::NOT_FOUND)),
+        let valid = valid?;
+        return if is_resumed {
+            Err(NotFound::NoCompressedNar.into())
+        } else {
+            in_any_encoding(app, request, &valid, client).await
         };
+    };
+    let valid = match valid {
+        Ok(valid) => Ok(valid),
+        Err(HandlerError::NotFound(why)) => Err(why),
+        Err(error) => return Err(error),
     };
     let etag = nar_etag(hash, &nar_hash.to_nix32(), Some(tag.as_str()));
     let ours = app.nars.as_ref().filter(|nars| tag == nars.tag());
     let mut reply = match (valid, ours) {
-        (Some(_), _) if is_held(&request.headers, &etag) => return Ok(not_modified(Keep::Forever, etag)),
-        (Some(valid), Some(nars)) if request.method == Method::HEAD => head(&valid, nars),
-        (Some(valid), Some(nars)) => match resumable(request, &etag, nars.compressed(&valid, client).await).await {
+        (Ok(_), _) if is_held(&request.headers, &etag) => return Ok(not_modified(Keep::Forever, etag)),
+        (Ok(valid), Some(nars)) if request.method == Method::HEAD => head(&valid, nars),
+        (Ok(valid), Some(nars)) => match resumable(request, &etag, nars.compressed(&valid, client).await).await {
             Err(error @ FillError::Store(_)) => return Err(error.into()),
             // It can be had another time. Only whoever has nothing of it yet can be given something else.
             Err(error) if is_resumed => return Err(error.into()),
@@ -57,17 +63,17 @@ pub(in crate::http) async fn respond(
             }
             Ok(reply) => reply,
         },
-        (Some(valid), None) => match kept(app, tag, &nar_hash).await {
+        (Ok(valid), None) => match kept(app, tag, &nar_hash).await {
             Some(kept) => resumable(request, &etag, Ok(kept)).await?,
             // Whose first bytes the client has cannot be known.
-            None if is_resumed => return Ok(refusal(StatusCode::NOT_FOUND)),
+            None if is_resumed => return Err(NotFound::NoCompressedNar.into()),
             None => return in_any_encoding(app, request, &valid, client).await,
         },
         // A download that has begun may end, unless it might be of a path that is not given out.
-        (None, _) => match kept(app, tag, &nar_hash).await.filter(|_| is_resumed && !app.signer.load().withholds()) {
-            Some(kept) => resumable(request, &etag, Ok(kept)).await?,
-            None => return Ok(refusal(StatusCode::NOT_FOUND)),
-        },
+        (Err(why), _) => {
+            let kept = kept(app, tag, &nar_hash).await.filter(|_| is_resumed && !app.signer.load().withholds());
+            resumable(request, &etag, Ok(kept.ok_or(why)?)).await?
+        }
     };
     if reply.status().is_success() {
         set(&mut reply, CONTENT_TYPE, nar::TYPE);

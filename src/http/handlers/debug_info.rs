@@ -8,16 +8,18 @@ use serde_json::json;
 
 use super::super::App;
 use super::super::error::HandlerError;
+use super::super::reason::NotFound;
 use super::super::route::nar_url;
 use crate::client::Client;
 use crate::store::BuildId;
 
-/// The NAR and the file in it; `None` if no valid path has it.
-pub(in crate::http) async fn render(app: &App, id: &BuildId, client: Client) -> Result<Option<Bytes>, HandlerError> {
-    let Some(valid) = app.store.debug_info(id, |valid| app.may_serve(valid), client).await? else { return Ok(None) };
+/// Renders the NAR and the file in it.
+pub(in crate::http) async fn render(app: &App, id: &BuildId, client: Client) -> Result<Bytes, HandlerError> {
+    let valid = app.store.debug_info(id, |valid| app.may_serve(valid), client).await?;
+    let valid = valid.ok_or(NotFound::NoDebugInfo)?;
     if !app.serves(&valid, client).await? {
-        return Ok(None);
+        return Err(NotFound::NoDebugInfo.into());
     }
     let url = nar_url(valid.path.hash_part(), &valid.info.nar_hash.to_nix32())?;
-    Ok(Some(json!({ "archive": format!("../{}", url.as_str()), "member": id.member() }).to_string().into()))
+    Ok(json!({ "archive": format!("../{}", url.as_str()), "member": id.member() }).to_string().into())
 }

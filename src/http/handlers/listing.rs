@@ -14,7 +14,7 @@ use super::super::body::Body;
 use super::super::compress::StreamEncoding;
 use super::super::error::HandlerError;
 use super::super::listing_body::{self, ListingBody};
-use super::super::response::{Keep, Reply, refusal, set_length};
+use super::super::response::{Keep, Reply, set_length};
 use super::super::text::streamed;
 use crate::client::Client;
 use crate::store::StoreError;
@@ -29,7 +29,7 @@ pub(in crate::http) async fn respond(
     hash: HashPart,
     client: Client,
 ) -> Result<Reply, HandlerError> {
-    let Some(valid) = app.valid_path(hash, client).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
+    let valid = app.valid_path(hash, client).await?;
     let tag = format!("{}-{FORM}", valid.info.nar_hash.to_nix32());
     let (mut reply, encoding) = streamed(app.compression.as_ref(), request, Keep::AnHour, "application/json", &tag);
     if reply.status() != StatusCode::OK || request.method == Method::HEAD {

@@ -16,8 +16,9 @@ use super::super::compress::MAX_WINDOW_LOG;
 use super::super::error::HandlerError;
 use super::super::file_body::FileBody;
 use super::super::range::{Part, Requested, honoured, requested};
+use super::super::reason::NotFound;
 use super::super::response::{
-    Keep, Reply, is_held, nar_etag, not_modified, refusal, reply, set, set_coding, set_length, set_vary, unsatisfiable,
+    Keep, Reply, is_held, nar_etag, not_modified, reply, set, set_coding, set_length, set_vary, unsatisfiable,
 };
 use super::compressed_nar;
 use crate::client::Client;
@@ -37,7 +38,7 @@ pub(in crate::http) async fn respond(
     client: Client,
 ) -> Result<Reply, HandlerError> {
     let keep = if nar_hash.is_some() { Keep::Forever } else { Keep::Not };
-    let Some(valid) = current(app, hash, nar_hash, client).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
+    let valid = current(app, hash, nar_hash, client).await?;
     let wanted = Wanted::of(app, request, &valid);
     let size = valid.info.nar_size;
     let mut reply = match wanted.representation {
@@ -66,25 +67,26 @@ pub(in crate::http) async fn respond(
     Ok(reply)
 }
 
-/// The valid path with this hash part, if its NAR is the wanted one or none is named. Whoever asks for it asks for those of its references next,
+/// The path with this hash part that is given out, if its NAR is the wanted one or none is named. Whoever asks for it asks for those of its references next,
 /// perhaps without their narinfos, which he may have had from this program before it was started again.
 pub(super) async fn current(
     app: &App,
     hash: HashPart,
     nar_hash: Option<NarHash>,
     client: Client,
-) -> Result<Option<Arc<ValidPath>>, HandlerError> {
-    let is_wanted = |valid: &Arc<ValidPath>| nar_hash.is_none_or(|nar_hash| valid.info.nar_hash == nar_hash);
+) -> Result<Arc<ValidPath>, HandlerError> {
+    let is_wanted = |valid: &ValidPath| nar_hash.is_none_or(|nar_hash| valid.info.nar_hash == nar_hash);
     let mut valid = app.valid_path(hash, client).await?;
-    if valid.as_ref().is_some_and(|valid| !is_wanted(valid)) {
+    if !is_wanted(&valid) {
         // Only the daemon says that there is no such NAR, and not what it said a while ago.
-        valid = match app.store.valid_path_anew(hash, client).await? {
-            Some(valid) if app.serves(&valid, client).await? => Some(valid),
-            _ => None,
-        };
+        valid = app.valid_path_anew(hash, client).await?;
     }
-    // Rebuilt since that URL was given out: other bytes.
-    Ok(valid.filter(is_wanted).inspect(|valid| app.store.ask_ahead(valid)))
+    if !is_wanted(&valid) {
+        // Rebuilt since that URL was given out: other bytes.
+        return Err(NotFound::NarHashMismatch.into());
+    }
+    app.store.ask_ahead(&valid);
+    Ok(valid)
 }
 
 /// Which bytes a request gets.

@@ -6,13 +6,12 @@ use bytes::Bytes;
 use harmonia_protocol::hash::Hash;
 use harmonia_protocol::narinfo::{Compression, NarInfo, NarInfoError, Pieces};
 use harmonia_protocol::{HashPart, StoreDir};
-use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use serde_json::json;
 
 use super::super::App;
 use super::super::error::HandlerError;
-use super::super::response::{Keep, Reply, refusal, set_vary};
+use super::super::response::{Keep, Reply, set_vary};
 use super::super::route::{compressed_nar_url, nar_url};
 use super::super::text;
 use super::super::user_agent::takes_zstd_nars;
@@ -42,7 +41,7 @@ pub(in crate::http) async fn respond(
     syntax: Syntax,
     client: Client,
 ) -> Result<Reply, HandlerError> {
-    let Some(valid) = app.valid_path(hash, client).await? else { return Ok(refusal(StatusCode::NOT_FOUND)) };
+    let valid = app.valid_path(hash, client).await?;
     app.store.given_out(&valid);
     let signed = signed(app, &valid, client).await?;
     let nars = app.compressed_nars(&valid).filter(|_| takes_zstd_nars(headers));

@@ -12,7 +12,7 @@ pub(in crate::http) async fn respond(app: &App) -> Reply {
         Ok(()) => plain("ready"),
         Err(error) => {
             let id = app.troubles.report("/ready", StatusCode::SERVICE_UNAVAILABLE, &error);
-            not_ready(error.trouble().0.phrase(), &id)
+            not_ready(error.reason().public_text(), &id)
         }
     }
 }

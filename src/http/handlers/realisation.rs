@@ -8,15 +8,21 @@ use harmonia_protocol::realisation::DerivationOutput;
 
 use super::super::App;
 use super::super::error::HandlerError;
+use super::super::reason::NotFound;
 use crate::client::Client;
+use crate::store::NoRealisation;
 
-/// The realisation in the form that belongs to the output's; `None` if the daemon has none, or none that is given out.
+/// Renders the realisation in the form that belongs to the output's.
 pub(in crate::http) async fn render(
     app: &App,
     output: &DerivationOutput,
     client: Client,
-) -> Result<Option<Bytes>, HandlerError> {
-    let Some(realisation) = app.store.realisation(output, client).await? else { return Ok(None) };
+) -> Result<Bytes, HandlerError> {
+    let realisation = app.store.realisation(output, client).await?.map_err(|why| match why {
+        NoRealisation::Unknown => NotFound::NoRealisation,
+        NoRealisation::Unsupported => NotFound::RealisationsUnsupported,
+    })?;
     let signatures = app.signer.load().sign_realisation(&realisation, output);
-    Ok(signatures.map(|signatures| realisation.to_json(output, signatures).into()))
+    let signatures = signatures.ok_or(NotFound::UntrustedRealisation)?;
+    Ok(realisation.to_json(output, signatures).into())
 }

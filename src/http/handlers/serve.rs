@@ -21,7 +21,8 @@ use super::super::body::Body;
 use super::super::directory_page::{self, Page, encoded};
 use super::super::error::HandlerError;
 use super::super::file_body::FileBody;
-use super::super::response::{Keep, Reply, etag, refusal, reply, set, set_length, set_nosniff};
+use super::super::reason::NotFound;
+use super::super::response::{Keep, Reply, etag, reply, set, set_length, set_nosniff};
 use super::super::route::{Place, Root};
 use super::super::text::streamed;
 use super::file;
@@ -45,18 +46,22 @@ pub(in crate::http) async fn respond(
 ) -> Result<Reply, HandlerError> {
     let valid = match &place.root {
         Root::Path(hash) => app.valid_path(*hash, client).await?,
-        Root::Nar(nar_hash) => match app.store.path_of_nar(nar_hash, |valid| app.may_serve(valid), client).await? {
-            Some(valid) if app.serves(&valid, client).await? => Some(valid),
-            _ => None,
-        },
+        Root::Nar(nar_hash) => {
+            let valid = app.store.path_of_nar(nar_hash, |valid| app.may_serve(valid), client).await?;
+            let valid = valid.ok_or(NotFound::NotValid)?;
+            if !app.serves(&valid, client).await? {
+                return Err(NotFound::Untrusted.into());
+            }
+            valid
+        }
     };
-    let mut reply = match valid {
-        Some(valid) => at(app, request, place, &valid, client).await?,
-        None => refusal(StatusCode::NOT_FOUND),
-    };
-    set_nosniff(&mut reply);
-    set(&mut reply, CONTENT_SECURITY_POLICY, POLICY);
-    Ok(reply)
+    at(app, request, place, &valid, client).await
+}
+
+/// Adds the headers that all responses below `/serve/` have, errors included.
+pub(in crate::http) fn protect(reply: &mut Reply) {
+    set_nosniff(reply);
+    set(reply, CONTENT_SECURITY_POLICY, POLICY);
 }
 
 async fn at(
@@ -68,11 +73,10 @@ async fn at(
 ) -> Result<Reply, HandlerError> {
     let Parts { method, headers, .. } = request;
     let slot = app.files.open(client).await;
-    let Some((Found { below, object, .. }, within)) = find(app, valid, &place.names, client).await? else {
-        return Ok(refusal(StatusCode::NOT_FOUND));
-    };
+    let found = find(app, valid, &place.names, client).await?;
+    let (Found { below, object, .. }, within) = found.ok_or(NotFound::NoFile)?;
     match object {
-        FoundObject::File(_) if place.slash => Ok(refusal(StatusCode::NOT_FOUND)),
+        FoundObject::File(_) if place.slash => Err(NotFound::NoFile.into()),
         FoundObject::File(file) => {
             let name = place.names.last().map_or(valid.path.name().as_bytes(), Name::as_bytes);
             let reply =

@@ -1,0 +1,168 @@
+//! Counters of HTTP: requests, their responses, and what becomes of the bodies.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::Metrics;
+
+/// In seconds: from an answer out of memory to one that waited for the daemon. Dashboards made for other versions of
+/// harmonia ask for this range.
+const BUCKETS: [f64; 13] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+
+/// A request's method. What is not answered is one, however it is spelt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the names are HTTP's own
+pub enum Method {
+    Get,
+    Head,
+    Other,
+}
+
+impl Method {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Whose fault the early end of a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AbortedBy {
+    /// It went away, or took nothing for too long.
+    Client,
+    /// The daemon's NAR failed.
+    Server,
+}
+
+impl AbortedBy {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    path: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    status: u16,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PathLabel {
+    path: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AbortedLabel {
+    by: &'static str,
+}
+
+/// A number of bytes that grows. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Bytes(Counter);
+
+impl Bytes {
+    /// Adds to it.
+    pub fn add(&self, bytes: u64) {
+        self.0.inc_by(bytes);
+    }
+}
+
+/// Counts as one until it is dropped.
+#[derive(Debug)]
+pub struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct HttpMetrics {
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<RequestLabels, Histogram>,
+    errors: Family<ErrorLabels, Counter>,
+    sent: Family<PathLabel, Counter>,
+    aborted: Family<AbortedLabel, Counter>,
+    in_flight: Gauge,
+}
+
+impl HttpMetrics {
+    pub(super) fn register(r: &mut Registry) -> Self {
+        let requests = Family::default();
+        r.register("http_requests", "Requests answered", requests.clone());
+        let durations = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
+        let help = "Seconds from a request's head to its response's head";
+        r.register("http_request_duration_seconds", help, durations.clone());
+        let errors = Family::default();
+        let help = "Responses 404, 502 and 503 by the reason";
+        r.register("http_error_responses", help, errors.clone());
+        let sent = Family::default();
+        r.register("http_response_bytes", "Bytes of response bodies sent, as encoded", sent.clone());
+        let aborted = Family::default();
+        r.register("http_bodies_aborted", "Response bodies that ended early", aborted.clone());
+        let in_flight = Gauge::default();
+        r.register("http_requests_in_flight", "Requests whose response has not ended", in_flight.clone());
+        // Series that begin at 0 show their first event as one.
+        for by in [AbortedBy::Client, AbortedBy::Server] {
+            aborted.get_or_create_owned(&AbortedLabel { by: by.label() });
+        }
+        Self { requests, durations, errors, sent, aborted, in_flight }
+    }
+}
+
+impl Metrics {
+    /// A request has come; it is in flight until the value is dropped.
+    #[must_use]
+    pub fn request(&self) -> InFlight {
+        self.http.in_flight.inc();
+        InFlight(self.http.in_flight.clone())
+    }
+
+    /// The head of its response is ready. `path` is the template of its route.
+    pub fn answered(&self, method: Method, path: &'static str, status: u16, took: Duration) {
+        let labels = RequestLabels { method: method.label(), path, status };
+        self.http.requests.get_or_create(&labels).inc();
+        self.http.durations.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Begins to count responses of this status for this reason, a name of the program's own.
+    pub fn expect_error_responses(&self, status: u16, reason: &'static str) {
+        self.http.errors.get_or_create_owned(&ErrorLabels { status, reason });
+    }
+
+    /// A request has been answered with this status for this reason.
+    pub fn error_response(&self, status: u16, reason: &'static str) {
+        self.http.errors.get_or_create(&ErrorLabels { status, reason }).inc();
+    }
+
+    /// Where the bytes of bodies under `path`, the template of a route, are counted.
+    #[must_use]
+    pub fn sent(&self, path: &'static str) -> Bytes {
+        Bytes(self.http.sent.get_or_create_owned(&PathLabel { path }))
+    }
+
+    /// A body has ended early.
+    pub fn aborted(&self, by: AbortedBy) {
+        self.http.aborted.get_or_create(&AbortedLabel { by: by.label() }).inc();
+    }
+}

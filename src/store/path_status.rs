@@ -1,0 +1,58 @@
+//! Answers to the question whether a hash part is of a path that may be given out.
+
+use std::sync::Arc;
+
+use harmonia_protocol::HashPart;
+
+use super::{Store, StoreError, ValidPath};
+use crate::client::Client;
+
+/// The state of the path that has some hash part.
+#[derive(Debug, Clone)]
+pub enum PathStatus {
+    /// The daemon says that it is valid, and nothing speaks against it.
+    Valid(Arc<ValidPath>),
+    /// The daemon says that it is valid, but its NAR is not what its path info says: it is held back.
+    Quarantined(Arc<ValidPath>),
+    /// The daemon says that there is none.
+    NotValid,
+}
+
+impl PathStatus {
+    /// The path, if it is valid and not held back.
+    #[must_use]
+    pub fn valid(self) -> Option<Arc<ValidPath>> {
+        match self {
+            Self::Valid(valid) => Some(valid),
+            Self::Quarantined(_) | Self::NotValid => None,
+        }
+    }
+}
+
+impl Store {
+    /// The valid path that has this hash part; `None` if the daemon says that there is none, or if it is held back because
+    /// its NAR is wrong. What the daemon said before is used while it is known to hold.
+    pub async fn valid_path(&self, hash: HashPart, client: Client) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        Ok(self.look_up(hash, client).await?.valid())
+    }
+
+    /// Tells a hash part of no valid path from one whose path is held back. What the daemon said before is used while it is
+    /// known to hold.
+    pub async fn look_up(&self, hash: HashPart, client: Client) -> Result<PathStatus, StoreError> {
+        match self.infos.valid_path(hash, client).await? {
+            // What is held back is what the daemon said, which it may not say any more.
+            Some(valid) if self.held_back.holds(&valid) => self.look_up_anew(hash, client).await,
+            Some(valid) => Ok(PathStatus::Valid(valid)),
+            None => Ok(PathStatus::NotValid),
+        }
+    }
+
+    /// Does as [`Self::look_up`], by what the daemon says now.
+    pub async fn look_up_anew(&self, hash: HashPart, client: Client) -> Result<PathStatus, StoreError> {
+        Ok(match self.infos.ask(hash, None, client).await? {
+            Some(valid) if self.held_back.holds(&valid) => PathStatus::Quarantined(valid),
+            Some(valid) => PathStatus::Valid(valid),
+            None => PathStatus::NotValid,
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! What a 404, 502 or 503 says: to clients one line that gives nothing away, to the operator's metrics the reason.
+
+use crate::support::http::Response;
+use crate::support::metrics::{await_that, metrics, value};
+use crate::support::scratch;
+use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+use crate::support::wire::{LAST, Wire};
+
+const NO_PATH: &str = "this cache has no store path with this hash\n";
+/// Of no path.
+const ABSENT: &str = "1";
+
+fn count(harmonia: &Harmonia, status: u16, reason: &str) -> Option<f64> {
+    let series = format!("harmonia_http_error_responses_total{{status=\"{status}\",reason=\"{reason}\"}}");
+    value(&metrics(harmonia.http()), &series)
+}
+
+/// All of a response but its date.
+fn seen(response: &Response) -> (u16, Vec<(String, String)>, &[u8]) {
+    let headers = response.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("date"));
+    (response.status, headers.cloned().collect(), &response.body)
+}
+
+/// The URLs by which something of a path is asked for.
+fn urls(item: &StoreItem, hash: &str) -> Vec<String> {
+    let nar = item.nar_hash_in_nix32();
+    ["/{}.narinfo", "/{}.narinfo?json", "/{}.ls", "/nar/{}-NAR.nar", "/nar/{}-NAR.nar.zst", "/serve/{}/", "/serve/{}/x"]
+        .map(|url| url.replace("{}", hash).replace("NAR", &nar))
+        .into()
+}
+
+fn looks_absent(harmonia: &Harmonia, item: &StoreItem, case: &str) {
+    let absent = ABSENT.repeat(32);
+    for (url, other) in urls(item, item.hash_part()).into_iter().zip(urls(item, &absent)) {
+        let (hidden, absent) = (harmonia.http().get(&url), harmonia.http().get(&other));
+        assert_eq!(seen(&hidden), seen(&absent), "{case}: {url}");
+        assert_eq!((hidden.status, hidden.text()), (404, NO_PATH), "{case}: {url}");
+        assert_eq!(harmonia.http().head(&url).status, 404);
+    }
+}
+
+#[test]
+fn what_is_kept_from_clients_is_to_the_byte_what_is_not_there_and_metrics_tell_them_apart() {
+    let item = StoreItem::file(b"nobody vouches for it");
+    let daemon = ScriptedDaemon::start(item.script());
+    let trusting = "sign = \"trusted\"\nserve_untrusted = false\n";
+    let harmonia = Harmonia::start(&format!("{}{trusting}", daemon.config()));
+    looks_absent(&harmonia, &item, "untrusted");
+    let asked = urls(&item, "").len() as f64;
+    assert_eq!(count(&harmonia, 404, "untrusted"), Some(2.0 * asked));
+    assert_eq!(count(&harmonia, 404, "not_valid"), Some(asked));
+
+    let corrupt = StoreItem::file(b"nobody vouches for iT").nar;
+    let daemon = ScriptedDaemon::start(item.script_with_nar(move || Wire::new().number(LAST).raw(&corrupt).into()));
+    let harmonia = Harmonia::start(&daemon.config());
+    let _ = harmonia.http().get_failing(&item.nar_url(), &[]);
+    await_that(harmonia.http(), "harmonia_paths_held_back", |paths| paths == Some(1.0));
+    looks_absent(&harmonia, &item, "quarantined");
+    assert_eq!(count(&harmonia, 404, "quarantined"), Some(2.0 * asked));
+    assert_eq!(count(&harmonia, 404, "untrusted"), Some(0.0));
+}
+
+#[test]
+fn a_404_says_what_is_not_there() {
+    let item = StoreItem::file(b"here");
+    let daemon = ScriptedDaemon::start(item.script());
+    let harmonia = Harmonia::start(&daemon.config());
+    let (hash, other) = (item.hash_part(), "0".repeat(52));
+    for (url, text, reason) in [
+        ("/nothing".to_owned(), "this cache has no such URL", "unknown_url"),
+        ("/short.narinfo".to_owned(), "this cache has no such URL", "unknown_url"),
+        (format!("/{}.narinfo", ABSENT.repeat(32)), NO_PATH.trim_end(), "not_valid"),
+        (
+            format!("/nar/{hash}-{other}.nar"),
+            "the NAR of this store path has another hash, which its narinfo names",
+            "nar_hash_mismatch",
+        ),
+        (format!("/log/{hash}"), "this cache has no log of this derivation or store path", "no_log"),
+        ("/debuginfo/00d3adbeef".to_owned(), "this cache has no debug info of this build ID", "no_debug_info"),
+        (format!("/serve/{hash}/x"), "this cache has no such file in this store path", "no_file"),
+        ("/pubkey".to_owned(), "this cache signs nothing: it has no public keys", "no_public_keys"),
+    ] {
+        let before = count(&harmonia, 404, reason).unwrap();
+        let response = harmonia.http().get(&url);
+        assert_eq!((response.status, response.text()), (404, &*format!("{text}\n")), "{url}");
+        assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"), "{url}");
+        assert_eq!(count(&harmonia, 404, reason), Some(before + 1.0), "{url}: {reason}");
+        let head = harmonia.http().head(&url);
+        assert_eq!((head.status, head.header("content-length")), (404, response.header("content-length")), "{url}");
+    }
+}
+
+#[test]
+fn a_502_says_why_to_all_but_clients_that_would_decode_the_next_answer_by_it() {
+    let socket = scratch::fresh_dir().join("none");
+    let harmonia = Harmonia::start(&format!("daemon_socket = \"{}\"\n", socket.display()));
+    let url = format!("/{}.narinfo", ABSENT.repeat(32));
+    for (agent, encoding, has_body) in [
+        ("curl/7.72.0 Nix/2.3.7", "", true),
+        ("curl/8.4.0 Nix/2.18.1", "zstd, gzip", false),
+        ("curl/8.17.0 Nix/2.34.8", "zstd, gzip", true),
+        ("Mozilla/5.0", "gzip, zstd", true),
+        ("unknown", "zstd", false),
+    ] {
+        let response = harmonia.http().get_with(&url, &[("User-Agent", agent), ("Accept-Encoding", encoding)]);
+        let id = response.header("x-request-id").unwrap();
+        let text = format!("the nix daemon is unreachable (request {id})\n");
+        assert_eq!((response.status, response.text()), (502, if has_body { &*text } else { "" }), "{agent}");
+        assert!(!response.text().contains('/') && response.header("content-encoding").is_none(), "{agent}");
+    }
+    assert_eq!(count(&harmonia, 502, "daemon_unreachable"), Some(5.0));
+}
+
+#[test]
+fn a_daemon_that_errs_is_counted_by_what_it_does() {
+    let item = StoreItem::file(b"");
+    let daemon = ScriptedDaemon::start(Script::answering(|_| Wire::new().error("no").into()));
+    let harmonia = Harmonia::start(&daemon.config());
+    assert_eq!(
+        harmonia.http().get(&item.narinfo_url()).text().split(" (").next(),
+        Some("the nix daemon answers wrongly")
+    );
+    assert_eq!(count(&harmonia, 502, "daemon_error"), Some(1.0));
+    let refusing = ScriptedDaemon::start(Script::greeting(Answer::then_hang_up([])));
+    let harmonia = Harmonia::start(&refusing.config());
+    assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 502);
+    assert_eq!(count(&harmonia, 502, "daemon_refuses"), Some(1.0));
+    // Its path info is right, but not about what was asked for.
+    let liar = item.clone();
+    let daemon = ScriptedDaemon::start(Script::answering(move |question| match question {
+        Question::PathFromHashPart(_) => liar.path_reply().into(),
+        question => liar.answer(question),
+    }));
+    let harmonia = Harmonia::start(&daemon.config());
+    assert_eq!(harmonia.http().get(&format!("/{}.narinfo", ABSENT.repeat(32))).status, 502);
+    assert_eq!(count(&harmonia, 502, "daemon_error"), Some(1.0));
+}
