@@ -48,7 +48,7 @@ fn what_is_kept_from_clients_is_to_the_byte_what_is_not_there_and_metrics_tell_t
     let trusting = "sign = \"trusted\"\nserve_untrusted = false\n";
     let harmonia = Harmonia::start(&format!("{}{trusting}", daemon.config()));
     looks_absent(&harmonia, &item, "untrusted");
-    let asked = urls(&item, "").len() as f64;
+    let asked = f64::from(u8::try_from(urls(&item, "").len()).unwrap());
     assert_eq!(count(&harmonia, 404, "untrusted"), Some(2.0 * asked));
     assert_eq!(count(&harmonia, 404, "not_valid"), Some(asked));
 
