@@ -59,8 +59,8 @@ mod tests {
             ("Mozilla/5.0 (X11; Linux x86_64)", Some("gzip, deflate, br, zstd"), true),
         ] {
             let encoding = encoding.map(|it| (hyper::header::ACCEPT_ENCODING, it.parse().unwrap()));
-            let headers =
-                HeaderMap::from_iter([(USER_AGENT, agent.parse().unwrap())].into_iter().chain(encoding.clone()));
+            let agent_header = [(USER_AGENT, agent.parse().unwrap())];
+            let headers: HeaderMap = agent_header.into_iter().chain(encoding.clone()).collect();
             assert_eq!(takes_error_bodies(&headers), takes, "{agent} {encoding:?}");
         }
     }
