@@ -27,6 +27,7 @@ pub mod quickstart;
 pub mod reload;
 pub mod serve;
 pub mod signing;
+pub mod stop;
 pub mod store;
 pub mod supervisor;
 pub mod unit;

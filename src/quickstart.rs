@@ -2,14 +2,24 @@
 
 #![allow(clippy::print_stdout, reason = "the guide is this command's output, not its log")]
 
+mod addresses;
+
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use harmonia_protocol::signature::KeyName;
+use tokio::time::sleep;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::human_size::human_size;
 use crate::signing::{self, SigningKeys};
-use crate::store::Store;
+use crate::store::{Store, ValidPath};
+
+/// Between two looks at a store that has nothing to try yet.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Sees to it that there is a key: where none is configured, one of this machine's name is made on first use and kept
 /// in the user's state directory.
@@ -42,46 +52,71 @@ pub fn cache_directory() -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct Guide {
     url: String,
+    /// Where every address of this machine is listened on, without TLS.
+    everywhere: Option<SocketAddr>,
     keys: String,
 }
 
 impl Guide {
-    /// A guide to the cache at `url` that signs with `keys`.
+    /// A guide to the cache that signs with `keys` and listens at `address`, if that is one of TCP. `url` has this machine's
+    /// name, which others may not know.
     #[must_use]
-    pub fn new(url: String, keys: &SigningKeys) -> Self {
-        Self { url, keys: keys.trusted_public_keys() }
+    pub fn new(url: String, address: Option<SocketAddr>, keys: &SigningKeys) -> Self {
+        // A certificate is for names.
+        let everywhere = address.filter(|address| address.ip().is_unspecified() && url.starts_with("http://"));
+        Self { url, everywhere, keys: keys.trusted_public_keys() }
     }
 
-    /// Prints it, with a path of the store to try it on.
-    pub async fn print(&self, store: &Store) {
-        let path = match store.any_path().await {
-            Ok(Some(valid)) => store.directory().full_path(&valid.path),
-            Ok(None) => {
-                println!("\nThe store is empty. From another shell here, put something in:\n\n  nix-store --add FILE");
-                "PATH".to_owned()
-            }
-            Err(error) => return tracing::error!("{error}"),
+    /// Prints it, as soon as there is a daemon, and a path in its store to try it with.
+    pub async fn print(self, store: &Store) {
+        let path = example(store).await;
+        let others = match self.everywhere {
+            Some(address) => addresses::urls(address).await,
+            None => Vec::new(),
         };
-        println!("{}", self.text(&path));
+        let (url, others) = others.split_first().unwrap_or((&self.url, &[]));
+        println!("{}", self.text(url, others, &store.directory().full_path(&path.path), path.info.nar_size));
     }
 
-    fn text(&self, path: &str) -> String {
-        let Self { url, keys } = self;
-        format!(
+    fn text(&self, url: &str, others: &[String], path: &str, nar_size: u64) -> String {
+        let (keys, size) = (&self.keys, human_size(nar_size));
+        let mut text = format!(
             "
-On another machine with Nix, as root or a trusted user, copy a path from here:
+On another machine with Nix, as root or a trusted user, this copies a path from here ({size}, and what it refers to):
 
-  nix --extra-experimental-features nix-command copy --from {url} \\
-    --option extra-trusted-public-keys '{keys}' {path}
+  nix --extra-experimental-features nix-command copy --from {url} --option extra-trusted-public-keys '{keys}' {path}
 
-or have it use this cache for everything, by two lines in its nix.conf:
+To have that machine use this cache for everything, add two lines to its /etc/nix/nix.conf:
 
   extra-substituters = {url}
   extra-trusted-public-keys = {keys}
-
-Where that machine does not know the name in the URL, write an address of this one.
 "
-        )
+        );
+        if !others.is_empty() {
+            text += &format!("\nThis machine answers at other addresses too: {}\n", others.join(" "));
+        }
+        text + "\nPress ctrl-C to stop.\n"
+    }
+}
+
+/// A path to try the cache with. Where the store has none that waits until somebody puts one in, which they are told how to
+/// do; where the daemon cannot be asked that waits for the daemon.
+async fn example(store: &Store) -> Arc<ValidPath> {
+    let mut said = None;
+    loop {
+        let trouble = match store.example_path().await {
+            Ok(Some(path)) => return path,
+            Ok(None) => format!(
+                "\nThere is nothing in {} yet. From another shell on this machine, put a file in:\n\n  nix-store --add FILE\n",
+                store.directory()
+            ),
+            Err(error) => format!("\nWaiting for nix-daemon: {error}\n"),
+        };
+        if said.as_ref() != Some(&trouble) {
+            println!("{trouble}");
+        }
+        said = Some(trouble);
+        sleep(PAUSE).await;
     }
 }
 

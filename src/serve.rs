@@ -19,6 +19,7 @@ use crate::notify;
 use crate::quickstart::Guide;
 use crate::reload::{Load, Reload};
 use crate::signing::{Signer, SigningKeys};
+use crate::stop::StopSignals;
 use crate::store::Store;
 use crate::supervisor::supervise;
 
@@ -45,7 +46,8 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
         None => None,
     };
     let url = announce(&listeners, acceptor.is_some(), &keys, &config.sign);
-    let guide = url.filter(|_| guide).map(|url| Guide::new(url, &keys));
+    let address = listeners.iter().find_map(Listener::tcp_address);
+    let guide = url.filter(|_| guide).map(|url| Guide::new(url, address, &keys));
 
     let signer = Signer::new(Arc::new(keys), config.sign.clone());
     let app = Arc::new(App::new(&config, store, signer, metrics));
@@ -69,40 +71,11 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
         let _ = stopping.await;
     };
     tokio::select! {
-        () = net::serve(listeners, acceptor, limits, &counted, service, shutdown) => {}
-        () = stop.twice(stop_serving) => tracing::warn!("stopping at once, with responses unfinished"),
+        () = net::serve(listeners, acceptor, limits.clone(), &counted, service, shutdown) => {}
+        () = stop.twice(stop_serving, limits, &counted) => tracing::warn!("stopping at once, with responses unfinished"),
     }
     tracing::info!("stopped");
     Ok(())
-}
-
-/// The signals that ask for the end.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    /// Passes the first signal on, and is ready at the second.
-    async fn twice(mut self, first: oneshot::Sender<()>) {
-        self.next().await;
-        tracing::info!("stopping");
-        notify::stopping();
-        // Nobody waits for it when serving has ended by itself.
-        let _ = first.send(());
-        self.next().await;
-    }
 }
 
 /// Refuses a directory for compressed NARs that must not be used, and says why there would be none. One that only cannot be
@@ -221,10 +194,10 @@ async fn greet_daemon(app: Arc<App>, daemon: String, guide: Option<Guide>) {
         Ok(session) => {
             let release = session.release.as_deref().map(|release| format!("nix {release}, ")).unwrap_or_default();
             tracing::info!("nix daemon at {daemon}: {release}protocol {}", session.version);
-            if let Some(guide) = guide {
-                guide.print(app.store()).await;
-            }
         }
         Err(error) => tracing::error!("{error}"),
+    }
+    if let Some(guide) = guide {
+        guide.print(app.store()).await;
     }
 }

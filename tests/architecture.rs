@@ -40,7 +40,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ),
     ("net", &["client", "config", "fairness", "log_throttle", "metrics"]),
 ];
-const TOP: [&str; 15] = [
+const TOP: [&str; 16] = [
     "cache",
     "check",
     "cli",
@@ -54,17 +54,19 @@ const TOP: [&str; 15] = [
     "quickstart",
     "reload",
     "serve",
+    "stop",
     "unit",
     "warm",
 ];
 
 /// Which modules of the program may name a package.
-const PACKAGES: [(&str, &[&str]); 13] = [
+const PACKAGES: [(&str, &[&str]); 14] = [
     ("arc_swap", &["http", "net"]),
     ("clap", &["cli", "main"]),
     ("deadpool", &["error", "store"]),
     ("hyper", &["admin", "http", "net", "notify", "warm"]),
     ("hyper_util", &["admin", "net", "warm"]),
+    ("if_addrs", &["quickstart"]),
     ("libc", &["memory", "net"]),
     ("prometheus_client", &["metrics"]),
     ("rustls_pemfile", &["net"]),

@@ -50,6 +50,7 @@ mod nginx;
 mod nginx_access;
 mod nginx_releases;
 mod notify;
+mod quickstart;
 mod ranges;
 mod realisations;
 mod reasons;

@@ -155,7 +155,9 @@ fn what_does_not_finish_in_time_or_before_a_second_signal_is_cut_and_the_status_
         running.write_all(format!("GET {} HTTP/1.1\r\nHost: c\r\n\r\n", large.nar_url()).as_bytes()).unwrap();
         running.read_exact(&mut [0; 1]).unwrap();
         harmonia.terminate();
-        harmonia.logged("stopping");
+        let said = harmonia.logged("stopping");
+        let waits = said.contains("stopping: waiting up to 86400 s for 1 download; a second signal stops at once");
+        assert_eq!(waits, timeout > 0, "{said}");
         if timeout > 0 {
             harmonia.terminate();
         }
@@ -221,23 +223,4 @@ async fn a_certificate_and_its_key_make_it_serve_https_alone() {
 
     let plain = harmonia.http().request(b"GET /nix-cache-info HTTP/1.1\r\nHost: c\r\n\r\n");
     assert!(plain.is_err());
-}
-
-#[test]
-fn the_quick_start_compresses_into_the_users_cache_directory() {
-    let daemon = ScriptedDaemon::start(StoreItem::file(b"contents").script());
-    let home = scratch::fresh_dir();
-    let config = file(&daemon.config());
-    for (variables, dir) in [
-        (vec![("HOME", home.clone())], home.join(".cache/harmonia")),
-        (vec![("HOME", home.clone()), ("XDG_CACHE_HOME", home.join("xdg"))], home.join("xdg/harmonia")),
-        (vec![("HOME", home.clone()), ("CACHE_DIRECTORY", home.join("systemd"))], home.join("systemd")),
-    ] {
-        let mut program = Harmonia::program();
-        program.arg("quickstart").args(["--bind", "127.0.0.1:0"]).arg("--config").arg(&config).envs(variables);
-        let harmonia = Harmonia::launch(program);
-        let narinfo = harmonia.http().get(&StoreItem::file(b"contents").narinfo_url());
-        assert!(narinfo.text().contains("\nCompression: zstd\n"), "{}", narinfo.text());
-        assert!(dir.join("lock").exists(), "{}", dir.display());
-    }
 }

@@ -138,6 +138,12 @@ impl Metrics {
         InFlight(self.http.in_flight.clone())
     }
 
+    /// Requests whose response has not ended.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> u64 {
+        u64::try_from(self.http.in_flight.get()).unwrap_or(0)
+    }
+
     /// The head of its response is ready. `path` is the template of its route.
     pub fn answered(&self, method: Method, path: &'static str, status: u16, took: Duration) {
         let labels = RequestLabels { method: method.label(), path, status };

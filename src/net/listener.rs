@@ -143,7 +143,16 @@ impl Listener {
     /// Whether it is reached over the network.
     #[must_use]
     pub const fn is_tcp(&self) -> bool {
-        matches!(self.0, Bound::Tcp(..))
+        self.tcp_address().is_some()
+    }
+
+    /// The address that is listened on, with the port that the kernel chose if it was left to it; none of a Unix socket.
+    #[must_use]
+    pub const fn tcp_address(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            Bound::Tcp(_, address) => Some(*address),
+            Bound::Unix(..) | Bound::Inherited(..) => None,
+        }
     }
 
     /// The address that is listened on, with the port that the kernel chose if it was left to it:

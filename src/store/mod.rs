@@ -13,6 +13,7 @@ mod debug_info;
 mod dial;
 mod directory;
 mod error;
+mod example;
 mod flights;
 mod held_back;
 mod info_cache;
