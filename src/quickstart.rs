@@ -12,14 +12,17 @@ use std::time::Duration;
 use harmonia_protocol::signature::KeyName;
 use tokio::time::sleep;
 
+use crate::client::Client;
 use crate::config::Config;
 use crate::error::Error;
 use crate::human_size::human_size;
 use crate::signing::{self, SigningKeys};
-use crate::store::{Store, ValidPath};
+use crate::store::{Closure, ClosureLimits, Store, ValidPath};
 
 /// Between two looks at a store that has nothing to try yet.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Newcomers do not wait for a number.
+const CLOSURE: ClosureLimits = ClosureLimits { paths: 10_000, time: Some(Duration::from_secs(5)) };
 
 /// Sees to it that there is a key: where none is configured, one of this machine's name is made on first use and kept
 /// in the user's state directory.
@@ -75,14 +78,15 @@ impl Guide {
             None => Vec::new(),
         };
         let (url, others) = others.split_first().unwrap_or((&self.url, &[]));
-        println!("{}", self.text(url, others, &store.directory().full_path(&path.path), path.info.nar_size));
+        let closure = store.closure(&[Arc::clone(&path)], CLOSURE, |_| true, Client::Server).await;
+        println!("{}", self.text(url, others, &store.directory().full_path(&path.path), &size(&closure)));
     }
 
-    fn text(&self, url: &str, others: &[String], path: &str, nar_size: u64) -> String {
-        let (keys, size) = (&self.keys, human_size(nar_size));
+    fn text(&self, url: &str, others: &[String], path: &str, size: &str) -> String {
+        let keys = &self.keys;
         let mut text = format!(
             "
-On another machine with Nix, as root or a trusted user, this copies a path from here ({size}, and what it refers to):
+On another machine with Nix, as root or a trusted user, this copies {size} from here:
 
   nix --extra-experimental-features nix-command copy --from {url} --option extra-trusted-public-keys '{keys}' {path}
 
@@ -96,6 +100,16 @@ To have that machine use this cache for everything, add two lines to its /etc/ni
             text += &format!("\nThis machine answers at other addresses too: {}\n", others.join(" "));
         }
         text + "\nPress ctrl-C to stop.\n"
+    }
+}
+
+/// What a copy of a path comes to.
+fn size(closure: &Closure) -> String {
+    let (nars, size) = (closure.members.len(), human_size(closure.nar_size()));
+    let more = if closure.missing.is_some() { "more than " } else { "" };
+    match nars {
+        1 => format!("a path of {more}{size}"),
+        _ => format!("a path and what it needs, {more}{nars} paths of {size},"),
     }
 }
 

@@ -134,7 +134,7 @@ fn announce(listeners: &[Listener], tls: bool, keys: &SigningKeys, sign: &Sign) 
     if *sign != Sign::All {
         tracing::info!("signing {sign}");
     }
-    let url = public_url(&listeners.iter().find(|listener| listener.is_tcp())?.local_url(tls));
+    let url = public_url(&listeners.iter().find(|listener| listener.tcp_address().is_some())?.local_url(tls));
     tracing::info!("for clients, in nix.conf: extra-substituters = {url}");
     if !trusted.is_empty() {
         tracing::info!("for clients, in nix.conf: extra-trusted-public-keys = {trusted}");
@@ -195,6 +195,8 @@ async fn greet_daemon(app: Arc<App>, daemon: String, guide: Option<Guide>) {
             let release = session.release.as_deref().map(|release| format!("nix {release}, ")).unwrap_or_default();
             tracing::info!("nix daemon at {daemon}: {release}protocol {}", session.version);
         }
+        // The guide says so.
+        Err(_) if guide.is_some() => {}
         Err(error) => tracing::error!("{error}"),
     }
     if let Some(guide) = guide {

@@ -57,7 +57,7 @@ fn what_is_pasted_copies_an_output_to_a_client_that_requires_signatures() {
     program.arg("--daemon-command").arg(server.script(&["nix-daemon", "--stdio"]));
     let mut printed = Printed::by(program);
     // A file of eleven bytes in a NAR.
-    printed.line("this copies a path from here (128 B, and what it refers to):");
+    printed.line("this copies a path of 128 B from here:");
     let line = printed.line("copy --from");
     let words: Vec<_> = line.split_whitespace().map(|word| word.trim_matches('\'')).collect();
     assert_eq!(*words.last().unwrap(), built);
@@ -79,6 +79,17 @@ fn an_empty_store_is_waited_for_until_somebody_puts_something_in() {
     printed.line("nix-store --add FILE");
     let path = server.run(&["nix-store", "--add", "/nix/etc/nix.conf"]).text();
     assert!(printed.line("copy --from").ends_with(&path));
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_waited_for() {
+    let socket = scratch::fresh_dir().join("socket");
+    let mut program = program();
+    program.arg("--daemon-socket").arg(&socket);
+    let mut printed = Printed::by(program);
+    printed.line("Waiting for nix-daemon: cannot reach the nix daemon at");
+    let _daemon = ScriptedDaemon::start_at(socket, StoreItem::file(b"contents").script());
+    printed.line("copy --from");
 }
 
 #[test]

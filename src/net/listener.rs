@@ -140,12 +140,6 @@ impl Listener {
         bound.map(Self).map_err(|cause| BindError::Bind { address: address.clone(), cause })
     }
 
-    /// Whether it is reached over the network.
-    #[must_use]
-    pub const fn is_tcp(&self) -> bool {
-        self.tcp_address().is_some()
-    }
-
     /// The address that is listened on, with the port that the kernel chose if it was left to it; none of a Unix socket.
     #[must_use]
     pub const fn tcp_address(&self) -> Option<SocketAddr> {
