@@ -143,10 +143,7 @@ impl Listener {
     /// The address that is listened on, with the port that the kernel chose if it was left to it; none of a Unix socket.
     #[must_use]
     pub const fn tcp_address(&self) -> Option<SocketAddr> {
-        match &self.0 {
-            Bound::Tcp(_, address) => Some(*address),
-            Bound::Unix(..) | Bound::Inherited(..) => None,
-        }
+        if let Bound::Tcp(_, address) = &self.0 { Some(*address) } else { None }
     }
 
     /// The address that is listened on, with the port that the kernel chose if it was left to it:

@@ -26,7 +26,7 @@ const FAR: Duration = Duration::from_secs(86_400 * 365);
 pub struct ClosureLimits {
     /// Paths, which take up to 300 bytes each, and mostly a third of that.
     pub paths: usize,
-    /// Time, if there is a limit. Questions that are under way at its end have [`GRACE`] more.
+    /// Time, if there is a limit. Questions that are under way at its end have a second more.
     pub time: Option<Duration>,
 }
 
