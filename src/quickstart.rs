@@ -84,7 +84,11 @@ impl Guide {
 
     fn text(&self, url: &str, others: &[String], path: &str, size: &str) -> String {
         let keys = &self.keys;
-        let mut text = format!(
+        let also = match others {
+            [] => String::new(),
+            _ => format!("\nThis machine answers at other addresses too: {}\n", others.join(" ")),
+        };
+        format!(
             "
 On another machine with Nix, as root or a trusted user, this copies {size} from here:
 
@@ -94,12 +98,10 @@ To have that machine use this cache for everything, add two lines to its /etc/ni
 
   extra-substituters = {url}
   extra-trusted-public-keys = {keys}
+{also}
+Press ctrl-C to stop.
 "
-        );
-        if !others.is_empty() {
-            text += &format!("\nThis machine answers at other addresses too: {}\n", others.join(" "));
-        }
-        text + "\nPress ctrl-C to stop.\n"
+        )
     }
 }
 

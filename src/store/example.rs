@@ -30,7 +30,7 @@ impl Store {
 }
 
 fn is_derivation(path: &StorePath) -> bool {
-    path.base_name().ends_with(".drv")
+    path.base_name().strip_suffix(".drv").is_some()
 }
 
 /// Orders paths from the one that is tried first.
