@@ -208,6 +208,9 @@ in
       listenStreams = [ (escape (if unixPath == null then settings.bind else lib.head unixPath)) ];
       socketConfig = {
         Backlog = 4096;
+        # A service that cannot start is tried six times at once, then connections are refused instead of hanging.
+        TriggerLimitIntervalSec = 10;
+        TriggerLimitBurst = 6;
       }
       // (
         if unixPath != null then
@@ -233,8 +236,9 @@ in
       ];
       # The first request would start it too; so what is wrong shows when a configuration is activated.
       wantedBy = [ "multi-user.target" ];
-      # A service that gave up would take its socket with it, and connections would be refused for good.
-      startLimitIntervalSec = 0;
+      # One that dies within two seconds of each start, for two minutes, is given up, and its socket with it.
+      startLimitIntervalSec = 240;
+      startLimitBurst = 60;
       # Restarted, not stopped and started, so that connections wait in the socket.
       stopIfChanged = false;
       environment.CONFIG_FILE = configFile;
@@ -248,7 +252,9 @@ in
           n: path: "sign-key-${toString n}:${escape (toString path)}"
         ) cfg.signKeyPaths;
         Restart = "on-failure";
-        RestartSec = 1;
+        RestartSec = 2;
+        # What no second attempt mends; then the socket's limit counts.
+        RestartPreventExitStatus = "2 78 EXEC GROUP USER CREDENTIALS";
         WatchdogSec = 30;
         TimeoutStopSec = settings.shutdown_timeout + 30;
 

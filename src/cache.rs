@@ -1,13 +1,12 @@
 //! `harmonia cache`: looking after the directory of compressed NARs.
 
-#![allow(clippy::print_stdout, reason = "the findings are this command's output, not its log")]
-
 use std::path::PathBuf;
 
 use crate::cli::CacheAction;
 use crate::config::{Config, Environment, Overrides};
 use crate::error::Error;
 use crate::nar_cache::{CacheDirectory, clear, stats, verify};
+use crate::output;
 use crate::unit::{SERVICE, Unit};
 use crate::warm::{self, Warmed};
 
@@ -56,29 +55,29 @@ pub async fn run(config: &Config, action: CacheAction) -> Result<(), Error> {
         if let CacheAction::Warm { paths } = action {
             return warm(config, &paths).await;
         }
-        println!("{name}: 0 nars, nothing has been kept there yet");
+        output::line(format_args!("{name}: 0 nars, nothing has been kept there yet"));
         return Ok(());
     };
     match action {
         CacheAction::Stats => {
             let (nars, bytes) = stats(dir).map_err(failed)?;
-            println!("{name}: {nars} nars, {} MiB of at most {} MiB", bytes >> 20, max_size >> 20);
+            output::line(format_args!("{name}: {nars} nars, {} MiB of at most {} MiB", bytes >> 20, max_size >> 20));
         }
         CacheAction::Warm { paths } => warm(config, &paths).await?,
-        CacheAction::Clear => println!("{name}: {} nars removed", clear(dir).map_err(failed)?),
+        CacheAction::Clear => output::line(format_args!("{name}: {} nars removed", clear(dir).map_err(failed)?)),
         CacheAction::Verify => {
             let (mut nars, mut corrupt) = (0, 0);
             for verdict in verify(dir).map_err(failed)? {
                 nars += 1;
                 if let Some(fault) = verdict.fault {
                     corrupt += 1;
-                    println!("removed {}: {fault}", verdict.path.display());
+                    output::line(format_args!("removed {}: {fault}", verdict.path.display()));
                 }
                 if nars % PROGRESS == 0 {
                     tracing::info!("{nars} nars read");
                 }
             }
-            println!("{name}: {nars} nars, {corrupt} of them were not what they should be");
+            output::line(format_args!("{name}: {nars} nars, {corrupt} of them were not what they should be"));
             if corrupt > 0 {
                 return Err(Error::CorruptNars(corrupt));
             }
@@ -89,6 +88,6 @@ pub async fn run(config: &Config, action: CacheAction) -> Result<(), Error> {
 
 async fn warm(config: &Config, paths: &[PathBuf]) -> Result<(), Error> {
     let Warmed { made, found, plain } = warm::run(config, paths).await?;
-    println!("{made} nars made, {found} were there, {plain} are served as they are");
+    output::line(format_args!("{made} nars made, {found} were there, {plain} are served as they are"));
     Ok(())
 }

@@ -94,8 +94,8 @@ impl Error {
         const CONFIG: u8 = 78;
         match self {
             Self::CorruptNars(_) | Self::NoStorePath(_) | Self::NotValid(_) => DATA,
-            Self::Config(_) | Self::SigningKey(_) | Self::Tls(_) | Self::NoNarCache => CONFIG,
-            Self::Bind(_) | Self::Inherit(_) | Self::Warm { .. } => UNAVAILABLE,
+            Self::Config(_) | Self::SigningKey(_) | Self::Tls(_) | Self::Inherit(_) | Self::NoNarCache => CONFIG,
+            Self::Bind(_) | Self::Warm { .. } => UNAVAILABLE,
             Self::NoStateDirectory(_) => CANNOT_CREATE,
             Self::NarCacheDirectory(error) if error.is_refusal() => CONFIG,
             Self::System { .. } | Self::Pool(_) | Self::NarCache { .. } | Self::NarCacheDirectory(_) => OS_ERROR,

@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod nar_cache;
 pub mod net;
 pub mod notify;
+pub mod output;
 pub mod quickstart;
 pub mod reload;
 pub mod serve;

@@ -9,21 +9,26 @@ use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{Directive, LevelFilter};
 
 use crate::log_throttle::LogThrottle;
 
 /// The HTTP/2 library warns of what a client sends, a line for each frame if the client likes.
-const DEFAULT: &str = "info,h2=error";
+const DEFAULT: [&str; 2] = ["info", "h2=error"];
+/// What a filter that names other targets alone says of all else.
+const LEAST: &str = "error";
 /// What a message of this program begins its second line with.
 const HELP: &str = "\n  help: ";
 
 /// Starts logging at `info`, or as `RUST_LOG` says, panics among the rest. Under systemd's journal the lines carry no time
 /// of their own.
+///
+/// Errors are logged unless the filter says `off`. Parts of it that are not understood are warned about, and then the rest is
+/// at `info`.
 pub fn start() {
-    let chosen = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-    let filter = filter.parse_lossy(if chosen.is_empty() { DEFAULT } else { &chosen });
+    let chosen = std::env::var_os(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let Filter { directives, unknown } = Filter::of(&chosen.to_string_lossy());
+    let filter = directives.into_iter().fold(EnvFilter::default(), EnvFilter::add_directive);
     let is_terminal = io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -43,6 +48,46 @@ pub fn start() {
             tracing::error!("panicked at {place}{more}: {}", message(panic));
         }
     }));
+    for part in unknown {
+        tracing::warn!(
+            "RUST_LOG: {part:?} is neither a level nor a filter\n  help: levels are error, warn, info, debug, trace and off; a filter is such as \"info,harmonia=debug\""
+        );
+    }
+}
+
+/// Writes why the program ends. Unlike other errors it is written whatever the filter says.
+pub fn fatal(error: &dyn std::fmt::Display) {
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!("{error}");
+    } else {
+        // Nothing is left to be told if that fails.
+        let _ = writeln!(io::stderr(), "{}", on_its_line(&format!("ERROR {error}"), false));
+    }
+}
+
+/// What is logged.
+struct Filter {
+    directives: Vec<Directive>,
+    /// Parts of the text that are neither a level nor a filter.
+    unknown: Vec<String>,
+}
+
+impl Filter {
+    fn of(text: &str) -> Self {
+        let parts = || text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let parse = |part: &str| part.parse::<Directive>().ok().filter(|_| is_level_or_filter(part));
+        let unknown: Vec<_> = parts().filter(|part| parse(part).is_none()).map(str::to_owned).collect();
+        let least: &[&str] = if parts().next().is_none() || !unknown.is_empty() { &DEFAULT } else { &[LEAST] };
+        // Of two that are about the same the later holds.
+        let directives = least.iter().copied().chain(parts()).filter_map(parse).collect();
+        Self { directives, unknown }
+    }
+}
+
+/// A bare word would be taken for the name of a module, of which all is logged, and nothing else is.
+fn is_level_or_filter(part: &str) -> bool {
+    let is_module = |part: &str| part.split("::").next() == Some(env!("CARGO_PKG_NAME"));
+    part.contains(['=', '[']) || part.parse::<LevelFilter>().is_ok() || is_module(part)
 }
 
 fn message<'p>(panic: &'p PanicHookInfo<'_>) -> &'p str {
@@ -97,6 +142,31 @@ fn on_its_line(event: &str, is_coloured: bool) -> Cow<'_, str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn errors_are_logged_unless_that_is_turned_off() {
+        for (text, expected, unknown) in [
+            ("", "info,h2=error", &[][..]),
+            ("debug", "debug", &[]),
+            ("off", "off", &[]),
+            ("info, harmonia=debug", "info,harmonia=debug", &[]),
+            ("harmonia::http", "error,harmonia::http", &[]),
+            ("h2=trace", "error,h2=trace", &[]),
+            ("verbose", "info,h2=error", &["verbose"]),
+            ("warn,harmonia=loud,h2=off", "warn,h2=off", &["harmonia=loud"]),
+        ] {
+            let filter = Filter::of(text);
+            assert_eq!(filter.unknown, unknown, "{text}");
+            let built = filter.directives.into_iter().fold(EnvFilter::default(), EnvFilter::add_directive);
+            let sorted = |text: &str| {
+                let mut parts: Vec<_> = text.split(',').map(str::to_owned).collect();
+                parts.sort();
+                parts
+            };
+            let expected = EnvFilter::builder().parse(expected).unwrap();
+            assert_eq!(sorted(&built.to_string()), sorted(&expected.to_string()), "{text}");
+        }
+    }
 
     #[test]
     fn help_lines_stay_and_others_do_not() {

@@ -1,7 +1,5 @@
 //! `harmonia quickstart`: a signed cache without any preparation, and what to type to use it.
 
-#![allow(clippy::print_stdout, reason = "the guide is this command's output, not its log")]
-
 mod addresses;
 
 use std::net::SocketAddr;
@@ -16,6 +14,7 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::error::Error;
 use crate::human_size::human_size;
+use crate::output;
 use crate::signing::{self, SigningKeys};
 use crate::store::{Closure, ClosureLimits, Store, ValidPath};
 
@@ -79,7 +78,7 @@ impl Guide {
         };
         let (url, others) = others.split_first().unwrap_or((&self.url, &[]));
         let closure = store.closure(&[Arc::clone(&path)], CLOSURE, |_| true, Client::Server).await;
-        println!("{}", self.text(url, others, &store.directory().full_path(&path.path), &size(&closure)));
+        output::line(self.text(url, others, &store.directory().full_path(&path.path), &size(&closure)));
     }
 
     fn text(&self, url: &str, others: &[String], path: &str, size: &str) -> String {
@@ -129,7 +128,7 @@ async fn example(store: &Store) -> Arc<ValidPath> {
             Err(error) => format!("\nWaiting for nix-daemon: {error}\n"),
         };
         if said.as_ref() != Some(&trouble) {
-            println!("{trouble}");
+            output::line(format_args!("{trouble}"));
         }
         said = Some(trouble);
         sleep(PAUSE).await;

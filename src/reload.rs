@@ -64,8 +64,8 @@ impl Reload {
     }
 
     fn certificate(&self) {
-        if let (Some(identity), Some(tls)) = (&self.identity, &self.config.tls) {
-            match identity.replace(&tls.cert, &tls.key) {
+        if let (Some(identity), Some(files)) = (&self.identity, &self.config.tls) {
+            match identity.replace(files, &self.config.store_directories()) {
                 Ok(()) => tracing::info!("reloaded the certificate"),
                 Err(error) => tracing::error!("the certificate in use stays: {error}"),
             }
@@ -73,14 +73,12 @@ impl Reload {
     }
 
     fn signer(&self) {
-        let Config { sign_key_paths, credentials_directory, sign, .. } = &self.config;
-        let loaded = SigningKeys::load_and_warn(sign_key_paths, credentials_directory.as_deref());
-        let (keys, outcome) = match loaded {
+        let (keys, outcome) = match SigningKeys::load_and_warn(&self.config) {
             Ok(keys) => (Arc::new(keys), Ok(())),
             Err(error) => (self.app.keys(), Err(error)),
         };
         let names = names(&keys);
-        self.app.replace_signer(Signer::new(keys, sign.clone()));
+        self.app.replace_signer(Signer::new(keys, self.config.sign.clone()));
         // Whoever reads it finds it done.
         match outcome {
             Ok(()) => tracing::info!("reloaded the signing keys: {names}"),

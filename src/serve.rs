@@ -28,8 +28,9 @@ use crate::supervisor::supervise;
 /// A daemon that is not there is no reason not to start: requests are answered 503 until it is. With `guide` a
 /// newcomer is told what to type. `load` is for SIGHUP.
 pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
-    let keys = SigningKeys::load_and_warn(&config.sign_key_paths, config.credentials_directory.as_deref())?;
-    let identity = config.tls.as_ref().map(|tls| Identity::load(&tls.cert, &tls.key)).transpose()?;
+    let keys = SigningKeys::load_and_warn(&config)?;
+    let stores = config.store_directories();
+    let identity = config.tls.as_ref().map(|files| Identity::load(files, &stores)).transpose()?;
     let acceptor = identity.as_ref().map(Identity::acceptor).transpose()?;
     let metrics = Arc::new(Metrics::default());
     look_at_nar_cache(&config)?;

@@ -18,6 +18,8 @@ use harmonia_protocol::signature::{KeyError, KeyName, PublicKey, SecretKey, Sign
 
 pub use signer::Signer;
 
+use crate::config::{Config, StoreDirectories};
+
 /// A key file has a name of at most 255 characters, a colon and 88 characters of base64; this leaves room for white
 /// space and keeps a wrong path, a device say, from being read into memory.
 const MAX_KEY_FILE: u64 = 4096;
@@ -26,12 +28,24 @@ const MAX_KEY_FILE: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum SigningKeyError {
     /// The file could not be read.
-    #[error("cannot read the signing key {}: {cause}", path.display())]
+    #[error("cannot read the signing key {}: {cause}{}", path.display(), unreadable_help(path, .cause))]
     Read {
         /// The key file.
         path: PathBuf,
         /// What the system said.
         cause: io::Error,
+    },
+    /// The file is in the store.
+    #[error(
+        "the signing key {} is no secret: it is {} in the Nix store, which every user reads and this cache serves\n  help: make a new one outside the store, with `nix-store --generate-binary-cache-key`, and name it by its path as a string",
+        path.display(),
+        found.display()
+    )]
+    InStore {
+        /// The key file, as it was named.
+        path: PathBuf,
+        /// Where it really is.
+        found: PathBuf,
     },
     /// What should be the name of a file is a key, which is not repeated.
     #[error(
@@ -82,6 +96,22 @@ pub enum SigningKeyError {
     },
 }
 
+/// What can be done about a key that cannot be read.
+fn unreadable_help(path: &Path, cause: &io::Error) -> String {
+    let path = path.display();
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "\n  help: the user that harmonia runs as has to be able to read it; a service of systemd is given a copy by a \
+             drop-in with LoadCredential=sign-key-1:{path}, and then {path} has no place in sign_key_paths or SIGN_KEY_PATHS"
+        ),
+        io::ErrorKind::NotFound => format!(
+            "\n  help: `nix-store --generate-binary-cache-key NAME {path} PUBLIC-FILE` makes one, where the name is right"
+        ),
+        io::ErrorKind::IsADirectory => "\n  help: name the file in it that has the secret key".to_owned(),
+        _ => String::new(),
+    }
+}
+
 /// What can be done about a key that is not one.
 const fn malformed_help(cause: &KeyError) -> &'static str {
     match cause {
@@ -101,12 +131,16 @@ impl SigningKeys {
     /// Reads the keys from these files. The strings are warnings for the log: a key that others can read.
     ///
     /// A key that comes twice is taken once. Files below `credentials` are not warned about: systemd makes them
-    /// readable for a group (0440) in a directory that is closed to it.
-    pub fn load(paths: &[PathBuf], credentials: Option<&Path>) -> Result<(Self, Vec<String>), SigningKeyError> {
+    /// readable for a group (0440) in a directory that is closed to it. Files in `stores` are refused.
+    pub fn load(
+        paths: &[PathBuf],
+        credentials: Option<&Path>,
+        stores: &StoreDirectories,
+    ) -> Result<(Self, Vec<String>), SigningKeyError> {
         let mut keys: Vec<SecretKey> = Vec::new();
         let mut warnings = Vec::new();
         for path in paths {
-            let (key, mode) = read(path)?;
+            let (key, mode) = read(path, stores)?;
             if mode & 0o077 != 0 && !credentials.is_some_and(|directory| path.starts_with(directory)) {
                 let mode = mode & 0o777;
                 let path = path.display();
@@ -126,9 +160,11 @@ impl SigningKeys {
         Ok((Self(keys), warnings))
     }
 
-    /// The same, with the warnings in the log.
-    pub fn load_and_warn(paths: &[PathBuf], credentials: Option<&Path>) -> Result<Self, SigningKeyError> {
-        let (keys, warnings) = Self::load(paths, credentials)?;
+    /// Reads the keys that are configured. Warnings go to the log.
+    pub fn load_and_warn(config: &Config) -> Result<Self, SigningKeyError> {
+        let Config { sign_key_paths, credentials_directory, .. } = config;
+        let (keys, warnings) =
+            Self::load(sign_key_paths, credentials_directory.as_deref(), &config.store_directories())?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
@@ -167,9 +203,12 @@ pub fn generate(path: &Path, name: KeyName) -> Result<(), SigningKeyError> {
 }
 
 /// A key file's key and its mode, of one and the same file.
-fn read(path: &Path) -> Result<(SecretKey, u32), SigningKeyError> {
+fn read(path: &Path, stores: &StoreDirectories) -> Result<(SecretKey, u32), SigningKeyError> {
     if path.to_str().is_some_and(|path| SecretKey::parse(path).is_ok()) {
         return Err(SigningKeyError::NotAFile);
+    }
+    if let Some(found) = stores.find(path) {
+        return Err(SigningKeyError::InStore { path: path.to_owned(), found });
     }
     let unreadable = |cause| SigningKeyError::Read { path: path.to_owned(), cause };
     let file = File::open(path).map_err(unreadable)?;
@@ -215,14 +254,18 @@ mod tests {
         (directory, path)
     }
 
+    fn load(paths: &[PathBuf], credentials: Option<&Path>) -> Result<(SigningKeys, Vec<String>), SigningKeyError> {
+        SigningKeys::load(paths, credentials, &StoreDirectories::default())
+    }
+
     fn refusal(path: PathBuf) -> SigningKeyError {
-        SigningKeys::load(&[path], None).unwrap_err()
+        load(&[path], None).unwrap_err()
     }
 
     #[test]
     fn every_key_signs_in_the_order_of_the_files() {
         let (_directory, paths) = keys(["b-1", "a-1"]);
-        let (keys, warnings) = SigningKeys::load(&paths, None).unwrap();
+        let (keys, warnings) = load(&paths, None).unwrap();
         assert_eq!(warnings, Vec::<String>::new());
         let signatures = keys.sign("1;/nix/store/...");
         assert_eq!(signatures.iter().map(|signature| signature.key().as_str()).collect::<Vec<_>>(), ["b-1", "a-1"]);
@@ -246,14 +289,14 @@ mod tests {
         let (_directory, [path]) = keys(["k"]);
         let text = std::fs::read_to_string(&path).unwrap();
         let (_other, bare) = written(text.trim_end().as_bytes());
-        let (keys, _) = SigningKeys::load(&[path, bare], None).unwrap();
+        let (keys, _) = load(&[path, bare], None).unwrap();
         assert_eq!(keys.public_keys().count(), 1, "a key that comes twice is taken once");
     }
 
     #[test]
     fn two_keys_of_one_name_are_refused() {
         let (_directory, paths) = keys(["cache", "cache"]);
-        let error = SigningKeys::load(&paths, None).unwrap_err().to_string();
+        let error = load(&paths, None).unwrap_err().to_string();
         assert_eq!(
             error,
             format!(
@@ -267,7 +310,7 @@ mod tests {
     #[test]
     fn a_public_key_is_refused_and_the_secret_one_asked_for() {
         let (_directory, paths) = keys(["k"]);
-        let (keys, _) = SigningKeys::load(&paths, None).unwrap();
+        let (keys, _) = load(&paths, None).unwrap();
         let public = keys.public_keys().next().unwrap().to_string();
         let (_other, path) = written(public.as_bytes());
         let message = refusal(path.clone()).to_string();
@@ -298,17 +341,31 @@ mod tests {
     }
 
     #[test]
+    fn a_key_in_the_store_is_refused_by_either_of_its_names() {
+        let (directory, [path]) = keys(["k"]);
+        let stores = StoreDirectories::new([directory.path().to_owned()]);
+        let elsewhere = tempfile::tempdir().unwrap();
+        let link = elsewhere.path().join("key");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for named in [&path, &link] {
+            let message = SigningKeys::load(std::slice::from_ref(named), None, &stores).unwrap_err().to_string();
+            let beginning = format!("the signing key {} is no secret: it is {}", named.display(), path.display());
+            assert!(message.starts_with(&beginning) && message.contains("\n  help: "), "{message}");
+        }
+    }
+
+    #[test]
     fn a_key_that_others_can_read_is_warned_about_unless_it_is_a_credential() {
         let (directory, [path]) = keys(["k"]);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
         let paths = [path];
-        let (_, warnings) = SigningKeys::load(&paths, None).unwrap();
+        let (_, warnings) = load(&paths, None).unwrap();
         let shown = paths[0].display();
         assert_eq!(
             warnings,
             [format!("the signing key {shown} is open to others (mode 0440)\n  help: chmod 600 {shown}")]
         );
-        let (_, warnings) = SigningKeys::load(&paths, Some(directory.path())).unwrap();
+        let (_, warnings) = load(&paths, Some(directory.path())).unwrap();
         assert_eq!(warnings, Vec::<String>::new());
     }
 
@@ -317,7 +374,7 @@ mod tests {
         let (_directory, [path]) = keys(["k"]);
         let secret = std::fs::read_to_string(&path).unwrap();
         let seed = &secret[2..42];
-        let (keys, _) = SigningKeys::load(&[path], None).unwrap();
+        let (keys, _) = load(&[path], None).unwrap();
         assert!(!format!("{keys:?}").contains(seed));
         let (_other, cut) = written(&secret.as_bytes()[..80]);
         let error = refusal(cut);

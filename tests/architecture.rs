@@ -40,7 +40,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ),
     ("net", &["client", "config", "fairness", "log_throttle", "metrics"]),
 ];
-const TOP: [&str; 16] = [
+const TOP: [&str; 17] = [
     "cache",
     "check",
     "cli",
@@ -51,6 +51,7 @@ const TOP: [&str; 16] = [
     "main",
     "memory",
     "notify",
+    "output",
     "quickstart",
     "reload",
     "serve",

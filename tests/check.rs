@@ -124,10 +124,62 @@ fn an_address_in_use_is_an_error_that_names_it() {
 #[test]
 fn the_log_has_what_the_environment_asks_for() {
     let config = "nix_db_path = \"/nix/var/nix/db/db.sqlite\"\ndaemon_socket = \"/nonexistent/socket\"\n";
-    // The last is what was written for other versions.
-    for (filter, has_warning) in [("info", true), ("error", false), ("info,actix_web::middleware=error", true)] {
-        let log = run_with(config, &["check"], &[("RUST_LOG", filter)]).log;
-        assert!(log.contains(" ERROR ") && log.contains(" WARN ") == has_warning, "{filter}: {log}");
+    for (filter, has_warning) in [
+        ("info", true),
+        ("error", false),
+        // Written for other versions.
+        ("info,actix_web::middleware=error", true),
+        // Says nothing of this program.
+        ("hyper=debug", false),
+        // Is no level.
+        ("verbose", true),
+        // Why it ends is told whatever the filter says.
+        ("off", false),
+        ("harmonia=off", false),
+    ] {
+        let Ended { code, log, .. } = run_with(config, &["check"], &[("RUST_LOG", filter)]);
+        let is_told = log.contains("ERROR cannot reach the nix daemon at /nonexistent/socket");
+        assert!(code == Some(UNAVAILABLE) && is_told && log.contains(" WARN ") == has_warning, "{filter}: {log}");
+        assert_eq!(log.contains("RUST_LOG: \"verbose\" is neither a level"), filter == "verbose", "{log}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_changes_neither_the_status_nor_the_log() {
+    let daemon = Daemon::shared(Release::Nix2_34);
+    let config = key_file(&format!("daemon_socket = {:?}\nbind = \"127.0.0.1:0\"\n", daemon.socket()));
+    for (arguments, code) in [(&["check"][..], OK), (&["cache", "stats"], CONFIG), (&["--help"], OK)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut program = Harmonia::program();
+        program.args(arguments).arg("--config").arg(&config).stdout(writer);
+        let ended = program.stderr(std::process::Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        let log = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.code() == Some(code) && !log.contains("panicked"), "{arguments:?}: {log}");
+    }
+}
+
+#[test]
+fn secrets_in_the_store_are_refused_at_the_start_and_by_a_check() {
+    // Of a store with another name, too.
+    let store = scratch::fresh_dir().join("store");
+    fs::create_dir(&store).unwrap();
+    let (key, link) = (store.join("0-key"), scratch::fresh_dir().join("key"));
+    fs::copy(&keys::OURS.secret, &key).unwrap();
+    std::os::unix::fs::symlink(&key, &link).unwrap();
+    for arguments in [&[][..], &["check"]] {
+        for secret in
+            [format!("sign_key_paths = [{link:?}]\n"), format!("tls_key_path = {link:?}\ntls_cert_path = \"/x\"\n")]
+        {
+            for name in ["real_nix_store", "virtual_nix_store"] {
+                let config =
+                    format!("bind = \"127.0.0.1:0\"\ndaemon_socket = \"/nonexistent\"\n{name} = {store:?}\n{secret}");
+                let ended = run(&config, arguments);
+                let refusal = format!("key {} is no secret: it is {} in the Nix store", link.display(), key.display());
+                assert_eq!(ended.code, Some(CONFIG), "{}", ended.log);
+                assert!(ended.log.contains(&refusal) && ended.log.contains("\n  help: "), "{}", ended.log);
+            }
+        }
     }
 }
 

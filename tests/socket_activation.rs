@@ -77,7 +77,7 @@ fn a_descriptor_that_nothing_can_be_accepted_from_is_named() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let (one, _other) = UnixStream::pair().unwrap();
     let output = activated(&daemon(), [tcp.into(), one.into()]).output().unwrap();
-    assert_eq!(output.status.code(), Some(69));
+    assert_eq!(output.status.code(), Some(78));
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(
         log.contains("cannot listen on the descriptor \"second\" that was passed on: it is not a listening"),

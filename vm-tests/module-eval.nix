@@ -112,6 +112,7 @@ let
         Wants = plain.wants;
         After = plain.after;
         StartLimitIntervalSec = [ (toString plain.startLimitIntervalSec) ];
+        StartLimitBurst = [ (toString plain.startLimitBurst) ];
       } == removeAttrs (written service "Unit") [ "Description" "Documentation" ];
     "the socket is that of packaging/systemd" =
       evaluated (plainSocket.socketConfig // { ListenStream = plainSocket.listenStreams; })
@@ -220,6 +221,8 @@ let
     "a Unix socket has its mode and nothing of TCP" =
       (socketOf { settings = { bind = "unix:/run/http"; unix_socket_mode = "0660"; }; }).socketConfig == {
         Backlog = 4096;
+        TriggerLimitIntervalSec = 10;
+        TriggerLimitBurst = 6;
         SocketMode = "0660";
       };
     "what systemd cannot listen on is refused" =

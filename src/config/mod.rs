@@ -22,6 +22,7 @@ mod places;
 mod resolve;
 mod sign;
 mod size;
+mod store_directories;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -42,6 +43,7 @@ pub use network::{InvalidNetwork, Network};
 pub use resolve::{Config, NarinfoCache, Overrides, Tls};
 pub use sign::{Sign, Trusted};
 pub use size::{ByteSize, InvalidSize};
+pub use store_directories::StoreDirectories;
 
 /// Why there is no usable configuration. The message names the file and line, and ends in a help line where
 /// something can be done.

@@ -17,6 +17,7 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
 
 use super::key_kind;
+use crate::config::{StoreDirectories, Tls};
 
 /// Why TLS cannot be offered.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,14 @@ pub enum TlsError {
         path: PathBuf,
         /// Why not.
         cause: io::Error,
+    },
+    /// The key is in the store.
+    #[error("the key {} is no secret: it is {} in the Nix store, which every user reads and this cache serves\n  help: make a new one outside the store, have a certificate issued for it, and name it by its path as a string", .path.display(), .found.display())]
+    InStore {
+        /// The key file, as it was named.
+        path: PathBuf,
+        /// Where it really is.
+        found: PathBuf,
     },
     /// A file is not PEM.
     #[error("cannot read {}: not valid PEM: {cause}\n  help: a DER file is converted by openssl x509 -inform der or openssl pkey -inform der", .path.display())]
@@ -78,15 +87,15 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads the chain in the file `certificate` and its `key`.
-    pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
-        let current = ArcSwap::from_pointee(read(certificate, key)?);
+    /// Reads the chain of the certificate, and its key, which must not be in a store.
+    pub fn load(files: &Tls, stores: &StoreDirectories) -> Result<Arc<Self>, TlsError> {
+        let current = ArcSwap::from_pointee(read(files, stores)?);
         Ok(Arc::new(Self { current }))
     }
 
     /// Reads both files, the same as before or others. On an error what was read before stays in use.
-    pub fn replace(&self, certificate: &Path, key: &Path) -> Result<(), TlsError> {
-        self.current.store(Arc::new(read(certificate, key)?));
+    pub fn replace(&self, files: &Tls, stores: &StoreDirectories) -> Result<(), TlsError> {
+        self.current.store(Arc::new(read(files, stores)?));
         Ok(())
     }
 
@@ -113,11 +122,15 @@ fn refused(certificate: &Path, key: &Path, cause: rustls::Error) -> TlsError {
 }
 
 /// A certificate with the key that belongs to it.
-fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+fn read(files: &Tls, stores: &StoreDirectories) -> Result<CertifiedKey, TlsError> {
+    let Tls { cert: certificate, key } = files;
+    if let Some(found) = stores.find(key) {
+        return Err(TlsError::InStore { path: key.clone(), found });
+    }
     let (chain, private) = load(certificate, key)?;
     let provider = ring::default_provider();
     if provider.key_provider.load_private_key(private.clone_key()).is_err() {
-        return Err(TlsError::KeyKind { path: key.to_owned(), found: key_kind::of_refused(private.secret_der()) });
+        return Err(TlsError::KeyKind { path: key.clone(), found: key_kind::of_refused(private.secret_der()) });
     }
     CertifiedKey::from_der(chain, private, &provider).map_err(|cause| refused(certificate, key, cause))
 }
@@ -151,8 +164,8 @@ mod tests {
         let paths = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
         fs::write(&paths[0], certificate).unwrap();
         fs::write(&paths[1], key).unwrap();
-        let [certificate, key] = paths;
-        let error = Identity::load(&certificate, &key).unwrap_err();
+        let [cert, key] = paths;
+        let error = Identity::load(&Tls { cert, key }, &StoreDirectories::default()).unwrap_err();
         let message = error.to_string();
         assert!(message.contains("\n  help: "), "{message}");
         message
@@ -215,8 +228,20 @@ mod tests {
 
     #[test]
     fn a_file_that_is_missing_is_named() {
-        let error = Identity::load(Path::new("/nonexistent/cert.pem"), Path::new("key.pem")).unwrap_err();
+        let files = Tls { cert: "/nonexistent/cert.pem".into(), key: "key.pem".into() };
+        let error = Identity::load(&files, &StoreDirectories::default()).unwrap_err();
         let message = error.to_string();
         assert!(message.starts_with("cannot read /nonexistent/cert.pem: "), "{message}");
+    }
+
+    #[test]
+    fn a_key_in_the_store_is_refused() {
+        let store = tempfile::tempdir().unwrap();
+        let key = store.path().join("key.pem");
+        fs::write(&key, "").unwrap();
+        let files = Tls { cert: "/nonexistent".into(), key };
+        let error = Identity::load(&files, &StoreDirectories::new([store.path().to_owned()])).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("key.pem is no secret: ") && message.contains("\n  help: "), "{message}");
     }
 }

@@ -38,6 +38,7 @@ in
       before = strings;
       after = strings;
       startLimitIntervalSec = option (types.nullOr types.int) null;
+      startLimitBurst = option (types.nullOr types.int) null;
       stopIfChanged = option types.bool true;
       environment = option (types.attrsOf (types.oneOf [ types.str types.package ])) { };
       path = option (types.listOf types.package) [ ];
