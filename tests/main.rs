@@ -26,6 +26,7 @@ mod dependencies;
 mod documentation;
 mod fair_share;
 mod garbage_collector;
+mod guide;
 mod held_back;
 mod hostile_http;
 mod hostile_http2;

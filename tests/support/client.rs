@@ -50,6 +50,11 @@ impl Client {
         self.prefix.run(&[words, &["--store", &self.cache], arguments].concat())
     }
 
+    /// A command as it is.
+    pub(crate) fn run(&self, command: &[&str]) -> Outcome {
+        self.prefix.run(command)
+    }
+
     /// `nix copy` of the closures of these paths, from the cache to the store.
     pub(crate) fn copy(&self, paths: &[&str]) -> Outcome {
         self.prefix.run(&[&["nix", "copy", "--from", &self.cache], paths].concat())

@@ -1,0 +1,60 @@
+//! The commands of `docs/clients.md`, as they stand there, with real releases of Nix.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::client::Client;
+use crate::support::daemon::Daemon;
+use crate::support::keys;
+use crate::support::release::Release;
+use crate::support::server::Harmonia;
+
+/// A page of `docs/`.
+const PAGE: &str = include_str!("../docs/clients.md");
+/// What the page has in place of a store path.
+const APP: &str = "/nix/store/9whxpv7p8cp13yzmv4ljm18b9mmfhzzx-app-1.0";
+const LIBC: &str = "/nix/store/pciqsm92918cmfk0n8vs7kxhgl6bnr61-libc-2.40";
+
+/// A block of commands of the page, by the heading above it and its number below that.
+pub(crate) fn block(heading: &str, number: usize) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("vm-tests/readme-block");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/clients.md");
+    let printed = Command::new(script).arg("--file").arg(page).args([heading, &number.to_string()]).output().unwrap();
+    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+    String::from_utf8(printed.stdout).unwrap()
+}
+
+/// The commands of Nix on the page.
+fn commands() -> Vec<&'static str> {
+    let lines = PAGE.lines().filter_map(|line| line.strip_prefix("    "));
+    lines
+        .map(|line| line.trim_start_matches("$ "))
+        .filter(|line| line.starts_with("nix ") || line.starts_with("nix-store "))
+        .collect()
+}
+
+#[test]
+fn the_commands_for_clients_work_with_nix_2_26_and_2_34() {
+    let daemon = Daemon::shared(Release::Nix2_34);
+    let harmonia = Harmonia::before(daemon);
+    let path = daemon.content().path("many-references");
+    let commands = commands();
+    assert!(commands.len() >= 8, "{commands:?}");
+    for release in [Release::Nix2_26, Release::Nix2_34] {
+        let client = Client::new(release, harmonia.url(), &[&keys::OURS]);
+        let _ = client.copy(&[path]).stdout();
+        let closure = client.verified_closure(&[path]);
+        let other = closure.iter().find(|other| other.as_str() != path).unwrap();
+        for command in &commands {
+            let command = command
+                .replace("\"$(curl --silent http://cache.example.org:5000/pubkey)\"", &keys::OURS.public)
+                .replace("http://cache.example.org:5000", harmonia.url())
+                .replace("https://cache.example.org", harmonia.url())
+                .replace(APP, path)
+                .replace(LIBC, other)
+                .replace("/nix/store/…", path);
+            let words: Vec<_> = command.split(' ').collect();
+            let _ = client.run(&words).stdout();
+        }
+    }
+}
