@@ -109,3 +109,32 @@ fn the_warnings_that_the_page_about_migration_quotes_are_printed() {
         assert!(log.contains(&format!("/config.toml:{quote}\n")), "{quote}:\n{log}");
     }
 }
+
+/// The keys that a reload takes over (`take`), or leaves to a restart (`leave`).
+fn keys_of_a_reload(what: &str) -> Vec<String> {
+    let source = fs::read_to_string(root().join("src/config/changes.rs")).unwrap();
+    let call = format!("changes.{what}(");
+    let name = |text: &str| {
+        let (argument, _) = text.split_once(',').unwrap();
+        let literal = argument.starts_with('"').then_some(argument);
+        let literal =
+            literal.or_else(|| source.split_once(&format!("let {argument} = "))?.1.split_once(';').map(|it| it.0));
+        literal.unwrap().trim_matches('"').to_owned()
+    };
+    source.split(&call).skip(1).map(name).filter(|key| key != "credentials").collect()
+}
+
+#[test]
+fn the_keys_that_a_reload_takes_over_are_those_that_the_page_lists() {
+    let page = page("operation.md");
+    let (_, section) = page.split_once("\n## Reload\n").unwrap();
+    let (list, _) = section.split_once("\nAll others take a restart.").unwrap();
+    let (taken, left) = (keys_of_a_reload("take"), keys_of_a_reload("leave"));
+    assert!(taken.len() >= 10 && left.len() >= 10, "{taken:?} {left:?}");
+    for key in &taken {
+        assert!(list.contains(&format!("`{key}`")), "docs/operation.md does not say that a reload takes over {key}");
+    }
+    for key in left.iter().filter(|key| !taken.contains(key)) {
+        assert!(!list.contains(&format!("`{key}`")), "docs/operation.md says that a reload takes over {key}");
+    }
+}
