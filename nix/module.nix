@@ -145,6 +145,7 @@ in
             workers = unlessNull (types.ints.between 1 1024) "Threads that serve requests.";
             max_connections = unlessNull (types.ints.between 0 1000000) "Connections served at once, per worker.";
             priority = unlessNull (types.ints.between 0 2147483647) "Clients ask the cache with the lowest first.";
+            browse = unlessNull types.bool "Whether /browse lists the valid paths by name.";
             enable_compression = unlessNull types.bool "Whether downloads are compressed, which they are unless this is false.";
             tls_cert_path = unlessNull types.str "Certificate with its chain, PEM, readable for the user harmonia.";
             tls_key_path = unlessNull types.str "Its private key, PEM, readable for the user harmonia.";

@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 
 pub use caches::Lookup;
 pub use exposition::Exposition;
-pub use http::{AbortedBy, Bytes, InFlight, Method};
+pub use http::{AbortedBy, Bytes, InFlight, Method, Totals};
 pub use lease::LeaseEvent;
 pub use nar_cache::{NarCacheEvent, NarCacheUsage};
 pub use scarce::{ConnectionState, Connections, Reclaimed};

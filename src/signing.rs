@@ -7,6 +7,7 @@
 //! Invariants: key names are unique, because a client trusts one key per name (Nix keys `trusted-public-keys` by name);
 //! no message and no `Debug` output holds a part of a secret.
 
+mod examine;
 mod signer;
 
 use std::fs::{File, OpenOptions};
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use harmonia_protocol::signature::{KeyError, KeyName, PublicKey, SecretKey, Signature};
 
+pub use examine::{SignatureReport, SignatureStatus, Trust};
 pub use signer::Signer;
 
 use crate::config::{Config, StoreDirectories};

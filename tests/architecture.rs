@@ -80,7 +80,7 @@ const PACKAGES: [(&str, &[&str]); 14] = [
 
 /// Which files spawn tasks that end by themselves, soon or with what they are for. All others are for
 /// `supervisor`, so that a panic does not end them silently.
-const SPAWNING: [&str; 11] = [
+const SPAWNING: [&str; 12] = [
     "src/nar_cache/fill.rs",
     "src/nar_cache/mod.rs",
     "src/net/accept.rs",
@@ -88,6 +88,7 @@ const SPAWNING: [&str; 11] = [
     "src/store/dial.rs",
     "src/store/info_cache/ahead.rs",
     "src/store/info_cache/mod.rs",
+    "src/store/inventory.rs",
     "src/store/nars.rs",
     "src/store/transport.rs",
     "src/supervisor.rs",

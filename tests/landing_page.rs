@@ -1,7 +1,12 @@
 //! `/`, the page for people: what it says, and that no header gets markup into it.
 
+use std::collections::BTreeMap;
+
+use crate::support::content::hash_part;
+use crate::support::daemon::Daemon;
 use crate::support::http::{Http, Response};
 use crate::support::keys;
+use crate::support::release::Release;
 use crate::support::served;
 use crate::support::server::Harmonia;
 
@@ -64,11 +69,44 @@ fn the_page_has_what_a_client_needs_to_copy() {
                  \"{key}\"\n    ];\n  }};\n}}"
             ),
             key.clone(),
+            format!("nix store info --store {url}"),
+            format!("nix copy --from {url} /nix/store/HASH-NAME"),
         ]
     );
-    let facts = texts(response.text(), "dd");
-    assert!(facts[0] == "/nix/store" && facts[1].starts_with("30 "), "{facts:?}");
-    assert_eq!(facts[2], concat!("harmonia ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(texts(response.text(), "h1"), ["harmonia.test"]);
+    for part in ["It answers.", "trusted-users", "netrc"] {
+        assert!(response.text().contains(part), "{part}");
+    }
+}
+
+/// The facts of a page by their names.
+fn facts(html: &str) -> BTreeMap<String, String> {
+    texts(html, "dt").into_iter().zip(texts(html, "dd")).collect()
+}
+
+#[test]
+fn the_page_tells_how_the_cache_is_used() {
+    let daemon = Daemon::shared(Release::Nix2_34);
+    let harmonia = Harmonia::before(daemon);
+    let before = facts(harmonia.http().get("/").text());
+    assert!(before["Paths in the store"].contains(", counted 0 seconds ago"), "{before:?}");
+    assert!(
+        before["Sent"].starts_with("0 B of NARs since the start") && !before.contains_key("Hit rate"),
+        "{before:?}"
+    );
+    let hash = hash_part(daemon.content().path("regular"));
+    let narinfo = harmonia.http().get(&format!("/{hash}.narinfo"));
+    assert_eq!(harmonia.http().get("/99999999999999999999999999999999.narinfo").status, 404);
+    let nar = harmonia.http().get(&format!("/{}", served::value(narinfo.text(), "URL")));
+    let after = facts(harmonia.http().get("/").text());
+    assert_eq!(after["Hit rate"], "50.0% of 2 paths that were asked for");
+    assert!(!nar.body.is_empty() && after["Sent"] != before["Sent"], "{after:?}");
+    let expected = [
+        "/nix/store",
+        "30 (the lowest is asked first; cache.nixos.org has 40)",
+        concat!("harmonia ", env!("CARGO_PKG_VERSION")),
+    ];
+    assert_eq!(["Store directory", "Priority", "Version"].map(|name| after[name].as_str()), expected);
 }
 
 #[test]
@@ -77,28 +115,37 @@ fn the_page_is_answered_without_a_daemon_and_to_head() {
         Harmonia::start("daemon_socket = \"/nonexistent\"\nvirtual_nix_store = \"/gnu/store\"\npriority = 7\n");
     let response = harmonia.http().get("/");
     assert_eq!(response.status, 200);
-    assert!(texts(response.text(), "dd")[0] == "/gnu/store" && texts(response.text(), "dd")[1].starts_with("7 "));
-    assert!(response.text().contains("signs nothing"));
-    assert!(!response.text().contains("trusted-public-keys"));
+    let facts = facts(response.text());
+    assert!(facts["Store directory"] == "/gnu/store" && facts["Priority"].starts_with("7 "), "{facts:?}");
+    assert!(response.text().contains("signs nothing") && !response.text().contains("trusted-public-keys"));
+    assert!(response.text().contains("It cannot serve paths now: the nix daemon"), "{}", response.text());
+    assert!(!facts.contains_key("Paths in the store") && response.text().contains("<h1>Nix binary cache</h1>"));
     let head = harmonia.http().head("/");
-    assert_eq!(head.header("content-length"), Some(&*response.body.len().to_string()));
+    assert!(head.status == 200 && head.body.is_empty() && head.header("content-length").is_some());
 }
 
 #[test]
-fn the_page_runs_and_loads_nothing() {
+fn the_page_loads_nothing_and_runs_what_its_policy_names() {
     let response = served::http().get("/");
     let policy = response.header("content-security-policy").unwrap();
     let parts: Vec<_> = policy.split("; ").collect();
-    let (style, others): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| part.starts_with("style-src "));
-    assert_eq!(others, ["default-src 'none'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"]);
-    let css = texts(response.text(), "style").remove(0);
-    let hash = ring::digest::digest(&ring::digest::SHA256, css.as_bytes());
-    assert_eq!(style, [format!("style-src 'sha256-{}'", data_encoding::BASE64.encode(hash.as_ref()))]);
+    let source = |element: &str| {
+        let open = format!("<{element}>");
+        let source = response.text().split_once(&open).unwrap().1.split_once(&format!("</{element}>")).unwrap().0;
+        let hash = ring::digest::digest(&ring::digest::SHA256, source.as_bytes());
+        format!("{element}-src 'sha256-{}'", data_encoding::BASE64.encode(hash.as_ref()))
+    };
+    let (style, script) = (source("style"), source("script"));
+    assert_eq!(
+        parts,
+        ["default-src 'none'", &style, &script, "base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'"]
+    );
     assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
     assert_eq!(response.header("referrer-policy"), Some("no-referrer"));
     // Its URL is what headers say, which are no part of a shared cache's key.
     assert_eq!(response.header("cache-control"), Some("no-store"));
-    for mark in ["<script", "<link", "<img", "<iframe", "style=", " src=", "@import", "url("] {
+    assert_eq!(response.text().matches("<script").count(), 1);
+    for mark in ["<link", "<img", "<iframe", "style=", " src=", "@import", "url("] {
         assert!(!response.text().contains(mark), "{mark}");
     }
     let links: Vec<_> = response.text().split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
@@ -128,6 +175,11 @@ fn a_proxy_says_by_which_url_it_was_reached() {
     }
 }
 
+/// The page without what is counted on it.
+fn lasting(page: &Response) -> &str {
+    page.text().split("<h2>About</h2>").next().unwrap()
+}
+
 #[test]
 fn headers_of_markup_do_not_come_back() {
     let http = served::http();
@@ -135,11 +187,11 @@ fn headers_of_markup_do_not_come_back() {
     for hostile in HOSTILE {
         for header in ["X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix"] {
             let response = page_with(http, &[("Host", "cache"), (header, hostile)]);
-            assert_eq!((response.status, response.text()), (200, plain.text()), "{header}: {hostile}");
+            assert_eq!((response.status, lasting(&response)), (200, lasting(&plain)), "{header}: {hostile}");
         }
         let response = page_with(http, &[("Host", hostile)]);
-        let without = plain.text().replace("http://cache", "http://HOST");
-        assert!(response.status == 400 || response.text() == without, "Host: {hostile}");
+        let without = lasting(&plain).replace("http://cache", "http://HOST");
+        assert!(response.status == 400 || lasting(&response) == without, "Host: {hostile}");
     }
     for headers in [vec![("Host", "cache"), ("X-Forwarded-Host", "\u{fc}\u{7f}")], vec![("Host", "cache\u{202e}")]] {
         let response = page_with(http, &headers);

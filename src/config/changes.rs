@@ -47,6 +47,7 @@ impl Config {
             max_metadata_connections,
             max_nar_streams,
             priority,
+            browse,
             enable_compression,
             zstd,
             nar_cache,
@@ -96,6 +97,7 @@ impl Config {
         changes.leave("max_metadata_connections", &self.max_metadata_connections, &max_metadata_connections);
         changes.leave("max_nar_streams", &self.max_nar_streams, &max_nar_streams);
         changes.leave("priority", &self.priority, &priority);
+        changes.leave("browse", &self.browse, &browse);
         changes.leave("enable_compression", &self.enable_compression, &enable_compression);
         changes.leave("zstd", &self.zstd, &zstd);
         changes.leave("nar_cache.encoders", &self.encoders.threads, &encoders.threads);

@@ -103,6 +103,8 @@ pub struct Config {
     pub verify: Verify,
     /// What `/nix-cache-info` says; lower is asked first.
     pub priority: u32,
+    /// Whether valid paths are listed for people.
+    pub browse: bool,
     /// Whether narinfos name compressed NARs, and what is sent is compressed for clients that accept it. Never without
     /// [`Self::nar_cache`].
     pub enable_compression: bool,
@@ -184,6 +186,7 @@ impl Config {
             nar_source: file.nar_source.unwrap_or_default(),
             verify: file.verify.unwrap_or_default(),
             priority: file.priority.unwrap_or(DEFAULT_PRIORITY),
+            browse: file.browse.unwrap_or(false),
             enable_compression,
             zstd,
             nar_cache,

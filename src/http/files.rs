@@ -19,6 +19,8 @@ const READS: usize = 16;
 const LISTINGS: usize = 32;
 /// Bodies that take megabytes until they are sent, up to 10 each.
 const LARGE: usize = 32;
+/// Walks through closures for people, up to 8 megabytes each.
+const CLOSURES: usize = 4;
 
 /// The places of all requests.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub(super) struct Files {
     reads: Arc<Semaphore>,
     listings: FairSemaphore,
     large: FairSemaphore,
+    closures: FairSemaphore,
 }
 
 impl Files {
@@ -38,6 +41,7 @@ impl Files {
             reads: Arc::new(Semaphore::new(READS)),
             listings: of("listing", LISTINGS),
             large: of("large_body", LARGE),
+            closures: of("closure", CLOSURES),
         }
     }
 
@@ -54,6 +58,11 @@ impl Files {
     /// For a decoder or the page of a directory, until the last byte has been sent.
     pub(super) async fn large(&self, client: Client) -> Permit {
         self.large.acquire(client, 1).await
+    }
+
+    /// For a walk through a closure or through names, which takes a second at the most.
+    pub(super) async fn closure(&self, client: Client) -> Permit {
+        self.closures.acquire(client, 1).await
     }
 
     /// What each piece that is read takes a permit of.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use harmonia_protocol::HashPart;
+use harmonia_protocol::hash::NarHash;
 
 use super::App;
 use super::error::HandlerError;
@@ -27,6 +28,25 @@ impl App {
     pub(super) async fn valid_path_anew(&self, hash: HashPart, client: Client) -> Result<Arc<ValidPath>, HandlerError> {
         let status = self.store.look_up_anew(hash, client).await?;
         self.given_out(status, client).await
+    }
+
+    /// A path that is known, whose NAR has this hash, and that is given out.
+    pub(super) async fn path_with_nar(
+        &self,
+        nar_hash: &NarHash,
+        client: Client,
+    ) -> Result<Arc<ValidPath>, HandlerError> {
+        let valid = self.store.path_of_nar(nar_hash, |valid| self.may_serve(valid), client).await?;
+        let valid = valid.ok_or(NotFound::NotValid)?;
+        if self.serves(&valid, client).await? { Ok(valid) } else { Err(NotFound::Untrusted.into()) }
+    }
+
+    /// Whether this path is known to be given out, without that contents have to be read first. Nobody else is told more of
+    /// it than those who ask for it by its hash.
+    pub(super) fn is_public(&self, valid: &ValidPath) -> bool {
+        let signer = self.signer.load();
+        let is_served = !signer.withholds() || self.known_trust(&signer, valid) == Some(true);
+        is_served && !self.store.is_held_back(valid)
     }
 
     async fn given_out(&self, status: PathStatus, client: Client) -> Result<Arc<ValidPath>, HandlerError> {

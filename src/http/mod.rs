@@ -17,6 +17,9 @@ mod host;
 mod html;
 mod listing_body;
 mod origin;
+pub mod pasted;
+pub mod path_report;
+mod people_page;
 pub mod range;
 pub mod reason;
 pub mod reclaimable;
@@ -45,6 +48,7 @@ use error::HandlerError;
 use files::Files;
 use handlers::landing_page::LandingPage;
 use handlers::narinfo::Syntax;
+use people_page::PeoplePages;
 use reason::{NotFound, Reason};
 use response::{Keep, Reply};
 use route::Route;
@@ -74,7 +78,10 @@ pub struct App {
     compression: Option<Compression>,
     cache_info: Bytes,
     files: Files,
+    pages: PeoplePages,
     landing_page: LandingPage,
+    /// Whether valid paths are listed for people.
+    is_browsed: bool,
     metrics: Arc<Metrics>,
     troubles: Arc<TroubleLog>,
 }
@@ -87,7 +94,7 @@ impl App {
         let store = Arc::new(store);
         let nars = NarCache::open(config, Arc::clone(&store), Arc::clone(&metrics));
         let cache_info = handlers::cache_info::render(store.directory(), config.priority);
-        let landing_page = LandingPage::new(config, &store);
+        let (pages, landing_page) = (PeoplePages::new(config.tls.is_some()), LandingPage::new(config, &store));
         let compression = config.enable_compression.then(|| Compression::new(config.zstd));
         let (files, troubles) = (Files::new(&metrics), Arc::default());
         for reason in Reason::ALL {
@@ -100,7 +107,9 @@ impl App {
             compression,
             cache_info,
             files,
+            pages,
             landing_page,
+            is_browsed: config.browse,
             metrics,
             troubles,
         }
@@ -223,7 +232,7 @@ impl App {
     async fn route(&self, head: &Parts, route: Route, client: Client) -> Result<Reply, HandlerError> {
         let headers = &head.headers;
         match route {
-            Route::LandingPage => Ok(handlers::landing_page::respond(self, head)),
+            Route::LandingPage => Ok(Box::pin(handlers::landing_page::respond(self, head)).await),
             Route::CacheInfo => Ok(self.text(headers, Keep::AnHour, "text/x-nix-cache-info", self.cache_info.clone())),
             Route::NarInfo { hash, json } => {
                 let syntax = if json { Syntax::Json } else { Syntax::Nix };
@@ -253,6 +262,10 @@ impl App {
                 Ok(self.text(headers, Keep::AnHour, "application/json", text))
             }
             Route::Serve(place) => Box::pin(handlers::serve::respond(self, head, &place, client)).await,
+            Route::PathPage { path } => Box::pin(handlers::path_page::respond(self, head, &path, client)).await,
+            Route::Pasted(pasted) => handlers::path_page::redirect_pasted(self, &pasted, client).await,
+            Route::Lookup { text } => Box::pin(handlers::lookup::respond(self, text.as_deref(), client)).await,
+            Route::Browse { filter, from } => Box::pin(handlers::browse::respond(self, &filter, from, client)).await,
             Route::Unknown => Err(NotFound::UnknownUrl.into()),
         }
     }

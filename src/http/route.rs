@@ -15,6 +15,7 @@ use harmonia_protocol::{HashPart, StorePath};
 use hyper::Uri;
 use percent_encoding::percent_decode_str;
 
+use super::pasted::Pasted;
 use crate::nar_cache::EncodingTag;
 use crate::store::BuildId;
 
@@ -85,6 +86,25 @@ pub enum Route {
     },
     /// `/serve/<hash>[/path]`, or `/serve/<nar hash>[/path]`
     Serve(Place),
+    /// `/serve/<hash>-<name>`: the page about a path.
+    PathPage {
+        /// As the URL has it; its hash part decides.
+        path: StorePath,
+    },
+    /// What people paste behind the cache's URL, such as `/nix/store/<hash>-<name>/bin/sh`, or `/<hash>`.
+    Pasted(Pasted),
+    /// `/lookup?q=<text>`: a store path, a part of one, or a URL.
+    Lookup {
+        /// What was put into the field; nothing if there is no such parameter.
+        text: Option<String>,
+    },
+    /// `/browse?q=<text>&from=<number>`: valid paths by name, where that is on.
+    Browse {
+        /// What their names have in them.
+        filter: String,
+        /// The place among all paths that the page begins at.
+        from: usize,
+    },
     /// Nothing that is here.
     Unknown,
 }
@@ -136,6 +156,13 @@ impl Place {
 }
 
 impl Route {
+    /// The templates of routes whose traffic visitors are told of.
+    pub const NARINFO: &str = "/{hash}.narinfo";
+    /// See [`Self::NARINFO`].
+    pub const NAR: &str = "/nar/{nar}";
+    /// See [`Self::NARINFO`].
+    pub const COMPRESSED_NAR: &str = "/nar/{encoding}/{nar}";
+
     /// Parses a request's target.
     #[must_use]
     pub fn parse(uri: &Uri) -> Self {
@@ -153,15 +180,19 @@ impl Route {
             Self::Ready => "/ready",
             Self::Metrics => "/metrics",
             Self::PublicKeys => "/pubkey",
-            Self::NarInfo { .. } => "/{hash}.narinfo",
+            Self::NarInfo { .. } => Self::NARINFO,
             Self::Listing { .. } => "/{hash}.ls",
-            Self::Nar { .. } | Self::CompressedNar { tag: None, .. } => "/nar/{nar}",
-            Self::CompressedNar { tag: Some(_), .. } => "/nar/{encoding}/{nar}",
+            Self::Nar { .. } | Self::CompressedNar { tag: None, .. } => Self::NAR,
+            Self::CompressedNar { tag: Some(_), .. } => Self::COMPRESSED_NAR,
             Self::Realisation(DerivationOutput::Hashed(_)) => "/realisations/{id}",
             Self::Realisation(DerivationOutput::Path(..)) => "/build-trace-v2/{drv}/{output}",
             Self::BuildLog { .. } => "/log/{drv}",
             Self::DebugInfo { .. } => "/debuginfo/{id}",
             Self::Serve(_) => "/serve/{path}",
+            Self::PathPage { .. } => "/serve/{store path}",
+            Self::Pasted(_) => "/{store path}",
+            Self::Lookup { .. } => "/lookup",
+            Self::Browse { .. } => "/browse",
             Self::Unknown => "unknown",
         }
     }
@@ -172,8 +203,22 @@ impl Route {
             return None;
         }
         if let Some(path) = uri.path().trim_start_matches('/').strip_prefix("serve/") {
-            return Place::parse(path).map(Self::Serve);
+            return Place::parse(path).map(Self::Serve).or_else(|| Self::of_path(path, uri));
         }
+        Self::of_segments(uri).or_else(|| Pasted::parse(uri.path()).map(Self::Pasted))
+    }
+
+    /// What follows `/serve/`, with a store path's whole name.
+    fn of_path(path: &str, uri: &Uri) -> Option<Self> {
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        let (Some(name), None, false) = (segments.next(), segments.next(), path.ends_with('/')) else {
+            return Pasted::parse(uri.path()).map(Self::Pasted);
+        };
+        let name = percent_decode_str(name).decode_utf8().ok()?;
+        Some(Self::PathPage { path: StorePath::from_base_name(&name).ok()? })
+    }
+
+    fn of_segments(uri: &Uri) -> Option<Self> {
         let segments = segments(uri.path())?;
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         match segments[..] {
@@ -184,6 +229,11 @@ impl Route {
             ["ready"] => Some(Self::Ready),
             ["metrics"] => Some(Self::Metrics),
             ["pubkey"] => Some(Self::PublicKeys),
+            ["lookup"] => Some(Self::Lookup { text: field(uri, "q") }),
+            ["browse"] => {
+                let from = field(uri, "from").and_then(|from| from.parse().ok()).unwrap_or(0);
+                Some(Self::Browse { filter: field(uri, "q").unwrap_or_default(), from })
+            }
             [file] => match file.split_once('.')? {
                 (hash, "narinfo") => {
                     let json = parameters(uri).any(|(name, _)| name == "json");
@@ -273,6 +323,13 @@ fn parameters(uri: &Uri) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         (decode(name), decode(value))
     })
+}
+
+/// What was put into a field of a form, in which a plus is a space, unlike elsewhere in a URL.
+fn field(uri: &Uri, name: &str) -> Option<String> {
+    let fields = uri.query()?.split('&').take(MAX_PARAMETERS).filter_map(|field| field.split_once('='));
+    let (_, value) = fields.into_iter().find(|(field, _)| *field == name)?;
+    Some(percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned())
 }
 
 #[cfg(test)]

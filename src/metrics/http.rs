@@ -130,7 +130,35 @@ impl HttpMetrics {
     }
 }
 
+/// What has been answered since the start, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Bytes of bodies.
+    pub bytes_sent: u64,
+    /// Requests for narinfos of paths that there are.
+    pub narinfos_found: u64,
+    /// Requests for narinfos of paths that there are not.
+    pub narinfos_missed: u64,
+}
+
 impl Metrics {
+    /// What has been answered on routes with these templates; narinfos are under `narinfo`.
+    #[must_use]
+    pub fn totals(&self, routes: &[&'static str], narinfo: &'static str) -> Totals {
+        let sent = |path| self.http.sent.get(&PathLabel { path }).map_or(0, |bytes| bytes.get());
+        let answered = |statuses: &[u16]| {
+            let of = |method: Method, status: u16| {
+                let labels = RequestLabels { method: method.label(), path: narinfo, status };
+                self.http.requests.get(&labels).map_or(0, |count| count.get())
+            };
+            statuses.iter().map(|status| of(Method::Get, *status) + of(Method::Head, *status)).sum()
+        };
+        Totals {
+            bytes_sent: routes.iter().map(|path| sent(path)).sum(),
+            narinfos_found: answered(&[200, 304]),
+            narinfos_missed: answered(&[404]),
+        }
+    }
     /// A request has come; it is in flight until the value is dropped.
     #[must_use]
     pub fn request(&self) -> InFlight {

@@ -21,7 +21,7 @@ use super::SigningKeys;
 use crate::config::{Sign, Trusted};
 
 /// Signatures of one path or realisation that are verified, 50 microseconds each.
-const MAX_VERIFIED: usize = MAX_OF_KNOWN_KEY;
+pub(super) const MAX_VERIFIED: usize = MAX_OF_KNOWN_KEY;
 
 /// The keys, and what is signed with them.
 #[derive(Debug, Default)]

@@ -17,6 +17,7 @@ mod example;
 mod flights;
 mod held_back;
 mod info_cache;
+mod inventory;
 mod lease;
 mod nar;
 mod nar_events;
@@ -57,6 +58,7 @@ pub use debug_info::{BuildId, InvalidBuildId};
 pub use dial::Outage;
 pub use directory::{Directory, EntryKind, Names};
 pub use error::StoreError;
+pub use inventory::Inventory;
 pub use nar::Nar;
 pub use nar_events::NarEvents;
 pub use path_status::PathStatus;
@@ -73,6 +75,7 @@ use debug_info::DebugInfoIndex;
 use dial::Dialer;
 use held_back::HeldBack;
 use info_cache::InfoCache;
+use inventory::Inventories;
 use lease::{Held, Lease};
 use nars::Nars;
 use pool::Pool;
@@ -103,6 +106,7 @@ pub struct Store {
     /// Ways through the store's files that are looked for at one time, up to 128 descriptors each.
     walks: Semaphore,
     debug_info: DebugInfoIndex,
+    inventories: Arc<Inventories>,
 }
 
 impl Store {
@@ -122,6 +126,7 @@ impl Store {
             Nars::new(config, &real_directory, Arc::clone(&pool), Arc::clone(&infos), Arc::clone(&held_back), metrics);
         let lease = config.gc_lease.map(|length| Lease::new(length, &pool, &infos, metrics));
         let debug_info = DebugInfoIndex::new();
+        let inventories = Inventories::new(config.browse);
         let (realisations, walks) = (Realisations::new(), Semaphore::new(WALKS));
         Ok(Self {
             directory,
@@ -135,6 +140,7 @@ impl Store {
             realisations,
             walks,
             debug_info,
+            inventories,
         })
     }
 

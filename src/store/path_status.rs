@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use harmonia_protocol::HashPart;
+use harmonia_protocol::{HashPart, StorePath};
 
 use super::{Store, StoreError, ValidPath};
 use crate::client::Client;
@@ -54,5 +54,19 @@ impl Store {
             Some(valid) => PathStatus::Valid(valid),
             None => PathStatus::NotValid,
         })
+    }
+    /// Looks up these paths, up to 64, in their order: those that are not known are asked about together.
+    pub async fn valid_paths(
+        &self,
+        paths: &[StorePath],
+        client: Client,
+    ) -> Vec<Result<Option<Arc<ValidPath>>, StoreError>> {
+        self.infos.valid_paths(paths, client).await
+    }
+
+    /// Whether nobody is to be told of this path, because its NAR is wrong.
+    #[must_use]
+    pub fn is_held_back(&self, valid: &ValidPath) -> bool {
+        self.held_back.holds(valid)
     }
 }

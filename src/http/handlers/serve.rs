@@ -46,14 +46,7 @@ pub(in crate::http) async fn respond(
 ) -> Result<Reply, HandlerError> {
     let valid = match &place.root {
         Root::Path(hash) => app.valid_path(*hash, client).await?,
-        Root::Nar(nar_hash) => {
-            let valid = app.store.path_of_nar(nar_hash, |valid| app.may_serve(valid), client).await?;
-            let valid = valid.ok_or(NotFound::NotValid)?;
-            if !app.serves(&valid, client).await? {
-                return Err(NotFound::Untrusted.into());
-            }
-            valid
-        }
+        Root::Nar(nar_hash) => app.path_with_nar(nar_hash, client).await?,
     };
     at(app, request, place, &valid, client).await
 }

@@ -184,6 +184,25 @@ impl InfoCache {
         found
     }
 
+    /// How many paths are known, and the lengths of their NARs together in bytes. Looks at a few at a time, as
+    /// [`Self::with_nar`] does.
+    pub(super) async fn sizes(&self) -> (usize, u64) {
+        let (mut paths, mut bytes, mut end) = (0, 0_u64, usize::MAX);
+        while end > 0 {
+            {
+                let known = self.known();
+                let (values, first) = known.before(end, LOOKED_AT_ONCE);
+                end = first;
+                for known in values {
+                    paths += 1;
+                    bytes = bytes.saturating_add(known.valid.info.nar_size);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        (paths, bytes)
+    }
+
     /// Enters how much is known.
     pub(super) fn record(&self) {
         let known = self.known();

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use harmonia::http::pasted::Pasted;
 use harmonia::http::route::{Place, Route, compressed_nar_url, nar_url};
 use harmonia_protocol::realisation::DerivationOutput;
 use hyper::Uri;
@@ -11,19 +12,26 @@ pub(super) fn property(input: &[u8]) {
     let Ok(uri) = Uri::try_from(input) else { return };
     let route = Route::parse(&uri);
     let Some(target) = rendered(&route) else { return };
-    is_of(&target, &route);
-    is_of(&target.replace('/', "//"), &route);
-    if let Route::Serve(place) = &route {
-        for name in &place.names {
+    if !matches!(route, Route::Pasted(_)) {
+        is_of(&target, &route);
+        is_of(&target.replace('/', "//"), &route);
+    }
+    if let Route::Serve(Place { names, .. }) | Route::Pasted(Pasted { names, .. }) = &route {
+        for name in names {
             let name = name.as_bytes();
             assert!(!name.is_empty() && name != b"." && name != b".." && !name.contains(&b'/') && !name.contains(&0));
         }
-    } else if !target.contains('%') {
+    } else if !target.contains('%') && !has_plain_words(&route) {
         let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
         let segments: Vec<_> = path.split('/').map(|segment| encoded(segment.as_bytes())).collect();
         let query = query.map(|query| format!("?{}", encoded(query.as_bytes()))).unwrap_or_default();
         is_of(&format!("{}{query}", segments.join("/")), &route);
     }
+}
+
+/// Whether words of the route's own are to be plain in a target.
+fn has_plain_words(route: &Route) -> bool {
+    matches!(route, Route::PathPage { .. } | Route::Lookup { .. } | Route::Browse { .. })
 }
 
 fn is_of(target: &str, route: &Route) {
@@ -62,6 +70,12 @@ fn rendered(route: &Route) -> Option<String> {
             let names = names.iter().map(|name| format!("/{}", encoded(name.as_bytes())));
             format!("/serve/{root}{}{}", names.collect::<String>(), if *slash { "/" } else { "" })
         }
+        Route::PathPage { path } => format!("/serve/{}", encoded(path.base_name().as_bytes())),
+        // What is before the names is for the handler.
+        Route::Pasted(_) => "/a-store-path".to_owned(),
+        Route::Lookup { text: None } => "/lookup".to_owned(),
+        Route::Lookup { text: Some(text) } => format!("/lookup?q={}", encoded(text.as_bytes())),
+        Route::Browse { filter, from } => format!("/browse?q={}&from={from}", encoded(filter.as_bytes())),
         Route::Unknown => return None,
     })
 }

@@ -1,0 +1,324 @@
+//! `/serve/<hash>-<name>`: the page about a store path, and the ways that lead to it.
+//!
+//! It says no more than who has the hash could find out by narinfos; a path that is not given out is answered as if it
+//! were not there. It is rendered at once, and bounded: of references and of the closure only so many are shown.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use harmonia_protocol::{HashPart, StorePath};
+use hyper::StatusCode;
+use hyper::header::{HeaderValue, LOCATION};
+use hyper::http::request::Parts;
+
+use super::super::App;
+use super::super::body::Body;
+use super::super::directory_page::encoded;
+use super::super::error::HandlerError;
+use super::super::html::escape;
+use super::super::pasted::{Base, Pasted, files_place, page_place};
+use super::super::path_report::{ClosureReport, PathReport};
+use super::super::people_page::{Facts, HTML, code_box, number, page, section};
+use super::super::reason::NotFound;
+use super::super::response::{Keep, Reply, reply, set, set_length};
+use super::super::text;
+use crate::client::Client;
+use crate::human_size::human_size;
+use crate::signing::{SignatureReport, SignatureStatus, Trust};
+use crate::store::ValidPath;
+
+/// References that are shown: more than all but a few paths have, and a hundred kilobytes.
+const MAX_REFERENCES: usize = 500;
+
+/// What else there is of a path.
+struct Links {
+    files: bool,
+    log: bool,
+}
+
+/// Answers a request for the page about the path with this hash part.
+pub(in crate::http) async fn respond(
+    app: &App,
+    request: &Parts,
+    path: &StorePath,
+    client: Client,
+) -> Result<Reply, HandlerError> {
+    let valid = app.valid_path(path.hash_part(), client).await?;
+    if valid.path != *path {
+        return Ok(redirect(&format!("./{}", encoded(valid.path.base_name().as_bytes()))));
+    }
+    let report = {
+        let _turn = app.files.closure(client).await;
+        app.public_path_report(&valid, client).await?
+    };
+    let links = links(app, &valid, client).await;
+    let keys: Vec<String> = app.signer.load().keys().public_keys().map(ToString::to_string).collect();
+    let html = render(&valid.path, &report, &links, &app.pages.url(request), &keys);
+    let (compression, keep) = (app.compression.as_ref(), Keep::WhileCurrent);
+    let mut reply = text::reply(html.into(), text::ONE_PACKET, compression, &request.headers, keep, HTML);
+    app.pages.protect(&mut reply);
+    Ok(reply)
+}
+
+/// Leads from what was pasted behind the cache's URL to the page or the file that is meant.
+pub(in crate::http) async fn redirect_pasted(
+    app: &App,
+    pasted: &Pasted,
+    client: Client,
+) -> Result<Reply, HandlerError> {
+    let store = app.store.directory().as_str();
+    if !["", "/serve", store].contains(&&*pasted.directory) {
+        return Err(NotFound::UnknownUrl.into());
+    }
+    let place = match &pasted.base {
+        Base::Path(path) if pasted.names.is_empty() => page_place(path),
+        Base::Path(path) => files_place(path.hash_part(), &pasted.names),
+        Base::Hash(hash) => page_place(&app.valid_path(*hash, client).await?.path),
+    };
+    Ok(redirect(&pasted.relative(&place)))
+}
+
+/// To a place that is relative to the request's.
+pub(super) fn redirect(location: &str) -> Reply {
+    let mut reply = reply(StatusCode::FOUND, Keep::Not, Body::empty());
+    set_length(&mut reply, 0);
+    if let Ok(location) = HeaderValue::from_str(location) {
+        set(&mut reply, LOCATION, location);
+    }
+    reply
+}
+
+async fn links(app: &App, valid: &Arc<ValidPath>, client: Client) -> Links {
+    let _slot = app.files.open(client).await;
+    let files = app.store.find(valid, &[], client).await;
+    let log = app.store.build_log(valid.path.hash_part(), client).await;
+    // What is wrong with them is for whoever asks for them.
+    Links { files: matches!(files, Ok(Some(_))), log: matches!(log, Ok(Some(_))) }
+}
+
+fn render(path: &StorePath, report: &PathReport, links: &Links, url: &str, keys: &[String]) -> String {
+    let mut main = format!("<nav><a href=\"../\">This cache</a></nav>\n<h1>{}</h1>\n", broken(path.name()));
+    main.push_str(&code_box(&report.path));
+    main.push_str("<section>\n<h2>Facts</h2>\n");
+    main.push_str(&facts(report));
+    main.push_str("</section>\n");
+    let commands = copy_commands(&report.path, url, keys);
+    let lead =
+        "With everything that it needs, as root or another trusted user; the second one works with any release of Nix:";
+    main.push_str(&section("Copy it", lead, &commands.each_ref().map(String::as_str)));
+    closure(&mut main, &report.closure);
+    references(&mut main, path.base_name(), &report.references);
+    page(path.name(), &main, &footer(path.hash_part(), path, links))
+}
+
+fn facts(report: &PathReport) -> String {
+    let mut facts = Facts::default();
+    facts.row("Size", &bytes(report.nar_size));
+    facts.row("With its closure", &closure_size(&report.closure));
+    if let Some(compressed) = &report.compressed {
+        facts.row("Compressed", &bytes(compressed.size));
+    }
+    facts.row("NAR hash", &long(&report.nar_hash));
+    if let Some(deriver) = &report.deriver {
+        facts.row("Built from", &long(deriver));
+    }
+    if let Some(address) = &report.content_address {
+        facts.row("Content address", &long(address));
+    }
+    facts.row("Signed by", &signed_by(&report.signatures));
+    if report.trust == Trust::Nobody {
+        facts.row(
+            "Trust",
+            "Nobody whom this cache trusts vouches for it, so that it is served without this cache's signature.",
+        );
+    }
+    facts.html()
+}
+
+fn signed_by(signatures: &[SignatureReport]) -> String {
+    let of = |signature: &SignatureReport| {
+        let what = match signature.status {
+            SignatureStatus::Ours => "this cache",
+            SignatureStatus::Trusted => "trusted by this cache",
+            SignatureStatus::Unknown => "not checked here",
+            SignatureStatus::Forged => "forged: not by the key of this name",
+        };
+        format!("<code>{}</code> ({what})", escape(&signature.key))
+    };
+    if signatures.is_empty() { "nobody".to_owned() } else { signatures.iter().map(of).collect::<Vec<_>>().join("<br>") }
+}
+
+/// Text that is scrolled where there is no room for it, and not broken.
+fn long(text: &str) -> String {
+    format!("<code class=\"long\">{}</code>", escape(text))
+}
+
+/// A number of bytes, for people and exactly.
+fn bytes(bytes: u64) -> String {
+    if bytes < 1024 { human_size(bytes) } else { format!("{} ({} bytes)", human_size(bytes), number(bytes)) }
+}
+
+fn closure_size(closure: &ClosureReport) -> String {
+    let (size, paths) = (human_size(closure.nar_size), number(closure.paths as u64));
+    let noun = if closure.paths == 1 { "path" } else { "paths" };
+    match closure.incomplete {
+        None => format!("{size} in {paths} {noun}"),
+        Some(_) => format!("at least {size} in {paths} {noun}; it was not counted to the end"),
+    }
+}
+
+fn copy_commands(path: &str, url: &str, keys: &[String]) -> [String; 2] {
+    let option = |name: &str, value: &str| format!(" \\\n  --option {name} '{value}'");
+    let of_keys = |name| if keys.is_empty() { String::new() } else { option(name, &keys.join(" ")) };
+    // Nix 2.3 cannot add to this setting.
+    let (more, all) = (of_keys("extra-trusted-public-keys"), of_keys("trusted-public-keys"));
+    [
+        format!("nix --extra-experimental-features nix-command copy \\\n  --from {url}{more} \\\n  {path}"),
+        format!("nix-store --realise{}{all} \\\n  {path}", option("extra-substituters", url)),
+    ]
+}
+
+/// A table of the largest parts, each with a bar of its share.
+fn closure(main: &mut String, closure: &ClosureReport) {
+    if closure.paths < 2 {
+        return;
+    }
+    let _ =
+        writeln!(main, "<section>\n<h2>Closure</h2>\n<p>{}. Its largest parts:</p>", sentence(&closure_size(closure)));
+    main.push_str("<table>\n<tr><th>Path</th><th>Size</th><th>Share</th></tr>\n");
+    let most = closure.largest.first().map_or(1, |part| part.nar_size).max(1);
+    for part in &closure.largest {
+        let tenths = |of: u64| u128::from(part.nar_size) * 1000 / u128::from(of.max(1));
+        let (width, share) = (tenths(most), tenths(closure.nar_size));
+        let _ = writeln!(
+            main,
+            "<tr><td>{}<svg viewBox=\"0 0 1000 8\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><rect width=\"{width}\" \
+             height=\"8\"/></svg></td><td>{}</td><td>{}.{}%</td></tr>",
+            short_link(&part.name),
+            human_size(part.nar_size),
+            share / 10,
+            share % 10,
+        );
+    }
+    main.push_str("</table>\n</section>\n");
+}
+
+fn references(main: &mut String, own: &str, references: &[String]) {
+    let others: Vec<_> = references.iter().filter(|name| *name != own).collect();
+    let itself = if others.len() < references.len() { ", and to itself" } else { "" };
+    let lead = match others.len() {
+        0 if itself.is_empty() => "It refers to no path.".to_owned(),
+        0 => "It refers to itself alone.".to_owned(),
+        1 => format!("It refers to one other path{itself}:"),
+        many => format!("It refers to {} other paths{itself}:", number(many as u64)),
+    };
+    let _ = writeln!(main, "<section>\n<h2>References</h2>\n<p>{lead}</p>\n<ul>");
+    for name in others.iter().take(MAX_REFERENCES) {
+        let _ = writeln!(main, "<li>{}</li>", link(name));
+    }
+    main.push_str("</ul>\n");
+    if others.len() > MAX_REFERENCES {
+        let _ = writeln!(main, "<p>Only {MAX_REFERENCES} of them are shown; the narinfo has all.</p>");
+    }
+    main.push_str("</section>\n");
+}
+
+fn footer(hash: HashPart, path: &StorePath, links: &Links) -> String {
+    let mut footer = String::new();
+    if links.files {
+        let _ = writeln!(footer, "<a href=\"./{hash}\">files</a>");
+    }
+    let _ = writeln!(footer, "<a href=\"../{hash}.ls\">listing</a>\n<a href=\"../{hash}.narinfo\">narinfo</a>");
+    if links.log {
+        let _ = writeln!(footer, "<a href=\"../log/{}\">build log</a>", encoded(path.base_name().as_bytes()));
+    }
+    footer
+}
+
+/// A base name as a link to the page about its path, which stands beside this one.
+fn link(name: &str) -> String {
+    format!("<a href=\"./{}\">{}</a>", encoded(name.as_bytes()), broken(name))
+}
+
+/// The same without the hash part, where there is little room.
+fn short_link(name: &str) -> String {
+    let short = StorePath::from_base_name(name).map_or_else(|_| name.to_owned(), |path| path.name().to_owned());
+    format!("<a href=\"./{}\" title=\"{}\">{}</a>", encoded(name.as_bytes()), escape(name), broken(&short))
+}
+
+/// A name that may be broken after dashes.
+fn broken(name: &str) -> String {
+    escape(name).replace('-', "-<wbr>")
+}
+
+fn sentence(text: &str) -> String {
+    text.strip_prefix("at least").map_or_else(|| text.to_owned(), |rest| format!("At least{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::path_report::PathSize;
+    use super::*;
+
+    const HASH: &str = "lq7lf2dg0c05ibn8r201m1cgdcj5i60a";
+
+    fn report() -> PathReport {
+        PathReport {
+            path: format!("/nix/store/{HASH}-hello"),
+            nar_size: 2048,
+            nar_hash: "sha256:0".to_owned(),
+            deriver: None,
+            references: Vec::new(),
+            registration_time: None,
+            ultimate: false,
+            content_address: None,
+            signatures: Vec::new(),
+            trust: Trust::All,
+            not_given_out: None,
+            closure: ClosureReport { paths: 1, nar_size: 2048, incomplete: None, largest: Vec::new() },
+            compressed: None,
+        }
+    }
+
+    fn html(report: &PathReport) -> String {
+        let path = StorePath::from_base_name(&format!("{HASH}-hello")).unwrap();
+        render(&path, report, &Links { files: true, log: false }, "http://cache", &[])
+    }
+
+    #[test]
+    fn whatever_a_daemon_says_is_text() {
+        let odd = "<script>alert(1)</script>\"'&";
+        let signature = SignatureReport { key: odd.to_owned(), status: SignatureStatus::Unknown };
+        let part = PathSize { name: odd.to_owned(), nar_size: u64::MAX };
+        let plain = html(&report());
+        let page = html(&PathReport {
+            nar_hash: odd.to_owned(),
+            deriver: Some(odd.to_owned()),
+            references: vec![odd.to_owned()],
+            content_address: Some(odd.to_owned()),
+            signatures: vec![signature],
+            closure: ClosureReport { paths: 2, nar_size: u64::MAX, incomplete: None, largest: vec![part] },
+            ..report()
+        });
+        assert_eq!(page.matches("<script").count(), plain.matches("<script").count(), "{page}");
+        assert!(page.contains("100.0%"), "{page}");
+    }
+
+    #[test]
+    fn what_was_not_counted_to_the_end_is_at_least_that() {
+        let incomplete = Some(format!("/nix/store/{HASH}-secret is not given out"));
+        let closure = ClosureReport { paths: 2000, nar_size: 3 << 30, incomplete, largest: Vec::new() };
+        let page = html(&PathReport { closure, ..report() });
+        assert!(page.contains("At least 3.0 GiB in 2,000 paths") && !page.contains("secret"), "{page}");
+    }
+
+    #[test]
+    fn no_more_references_are_shown_than_fit_into_a_page() {
+        let references: Vec<_> = (0..600).map(|number| format!("{number:032}-path")).collect();
+        let page = html(&PathReport { references, ..report() });
+        assert_eq!(page.matches("<li>").count(), MAX_REFERENCES);
+        assert!(page.contains("refers to 600 other paths") && page.contains("Only 500 of them"));
+        let own = html(&PathReport { references: vec![format!("{HASH}-hello")], ..report() });
+        assert!(own.contains("refers to itself alone"), "{own}");
+    }
+}

@@ -1,0 +1,208 @@
+//! How many valid paths there are, for people.
+//!
+//! Owns how rarely the daemon is asked: the answer names every path of its store, which takes it a second for a large one.
+//! One question is under way at a time, in a task of its own, and none follows within a minute of an answer. Nobody asks
+//! where nobody looks.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use harmonia_protocol::StorePath;
+use harmonia_protocol::operation::QueryAllValidPaths;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::info_cache::InfoCache;
+use super::pool::Pool;
+use super::{Store, StoreError};
+use crate::client::Client;
+
+/// How long an answer is used.
+const HOLDS: Duration = Duration::from_secs(60);
+/// How long nothing is asked after there was no answer.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// The valid paths of a store at some moment.
+#[derive(Debug)]
+pub struct Inventory {
+    /// When the daemon had answered.
+    pub at: Instant,
+    /// Valid paths.
+    pub paths: usize,
+    /// How many of them are known, with the lengths of their NARs together in bytes.
+    pub known: (usize, u64),
+    /// All of them by name, if names are kept.
+    pub names: Arc<[StorePath]>,
+}
+
+/// What the last question has brought.
+#[derive(Debug, Clone, Default)]
+struct Latest {
+    attempts: u64,
+    inventory: Option<Arc<Inventory>>,
+    /// When another question may be asked.
+    due: Option<Instant>,
+}
+
+/// The last inventory, and the question for the next one.
+#[derive(Debug)]
+pub(super) struct Inventories {
+    keeps_names: bool,
+    latest: watch::Sender<Latest>,
+    is_asking: Mutex<bool>,
+}
+
+impl Inventories {
+    /// None yet. Names take up to 300 bytes each, and mostly a third of that.
+    pub(super) fn new(keeps_names: bool) -> Arc<Self> {
+        Arc::new(Self { keeps_names, latest: watch::Sender::default(), is_asking: Mutex::default() })
+    }
+
+    /// Begins a question, if it is time for one.
+    fn ask_if_due(self: &Arc<Self>, pool: &Arc<Pool>, infos: &Arc<InfoCache>) {
+        let mut is_asking = self.is_asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = self.latest.borrow().due.is_none_or(|due| due <= Instant::now());
+        if !is_due || std::mem::replace(&mut *is_asking, true) {
+            return;
+        }
+        let (asking, pool, infos) =
+            (Asking { inventories: Arc::clone(self), outcome: None }, Arc::clone(pool), Arc::clone(infos));
+        tokio::spawn(asking.ask(pool, infos));
+    }
+}
+
+/// A question under way. Dropped without an outcome, be it by a panic, it counts as failed.
+struct Asking {
+    inventories: Arc<Inventories>,
+    outcome: Option<Inventory>,
+}
+
+impl Asking {
+    async fn ask(mut self, pool: Arc<Pool>, infos: Arc<InfoCache>) {
+        match self.inventory(&pool, &infos).await {
+            Ok(inventory) => self.outcome = Some(inventory),
+            Err(error) => tracing::debug!("cannot count the valid paths: {error}"),
+        }
+    }
+
+    async fn inventory(&self, pool: &Pool, infos: &InfoCache) -> Result<Inventory, StoreError> {
+        let mut names = pool.call(Client::Server, &QueryAllValidPaths).await?;
+        let paths = names.len();
+        if self.inventories.keeps_names {
+            names.sort_unstable_by(|a, b| (a.name(), a.base_name()).cmp(&(b.name(), b.base_name())));
+        } else {
+            names = Vec::new();
+        }
+        Ok(Inventory { at: Instant::now(), paths, known: infos.sizes().await, names: names.into() })
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut is_asking = self.inventories.is_asking.lock().unwrap_or_else(PoisonError::into_inner);
+        *is_asking = false;
+        let outcome = self.outcome.take().map(Arc::new);
+        self.inventories.latest.send_modify(|latest| {
+            latest.attempts += 1;
+            latest.due = Some(Instant::now() + if outcome.is_some() { HOLDS } else { PAUSE });
+            latest.inventory = outcome.or(latest.inventory.take());
+        });
+    }
+}
+
+impl Store {
+    /// The valid paths as the daemon told them last, after a while by a new question that nobody waits for. Only the first
+    /// one is waited for, and not longer than `patience`; `None` if there was no answer by then.
+    pub async fn inventory(&self, patience: Duration) -> Option<Arc<Inventory>> {
+        let mut latest = self.inventories.latest.subscribe();
+        let before = latest.borrow_and_update().attempts;
+        self.inventories.ask_if_due(&self.pool, &self.infos);
+        let is_asking = *self.inventories.is_asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_asking && latest.borrow().inventory.is_none() {
+            let ended = latest.wait_for(|latest| latest.attempts > before);
+            // Without an answer in time there is nothing to tell.
+            let _ = timeout(patience, ended).await;
+        }
+        latest.borrow().inventory.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::store::tests::{LAST, bytes, store};
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    /// A store of as many paths as questions were asked.
+    fn counting() -> (tempfile::TempDir, Arc<Store>, Arc<AtomicUsize>) {
+        let asked = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&asked);
+        let (directory, store) = store(move |_, mut stream| {
+            let count = Arc::clone(&count);
+            async move {
+                while stream.read_u64_le().await.is_ok() {
+                    let number = 1 + count.fetch_add(1, Ordering::Relaxed);
+                    let mut reply = bytes(&[LAST, number as u64]);
+                    for number in 0..number {
+                        let path = format!("/nix/store/{number:032}-path");
+                        reply.extend(bytes(&[path.len() as u64]));
+                        reply.extend(path.as_bytes());
+                        reply.resize(reply.len().next_multiple_of(8), 0);
+                    }
+                    stream.write_all(&reply).await.unwrap();
+                }
+            }
+        });
+        (directory, Arc::new(store), asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_daemon_is_asked_once_a_minute_however_many_ask() {
+        let (_directory, store, asked) = counting();
+        let all: Vec<_> = (0..20)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move { store.inventory(PATIENCE).await.unwrap().paths })
+            })
+            .collect();
+        for one in all {
+            assert_eq!(one.await.unwrap(), 1);
+        }
+        advance(HOLDS.checked_sub(Duration::from_millis(1)).unwrap()).await;
+        assert_eq!(store.inventory(PATIENCE).await.unwrap().paths, 1);
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        advance(Duration::from_millis(1)).await;
+        // The next one is for those who come later.
+        assert_eq!(store.inventory(PATIENCE).await.unwrap().paths, 1);
+        let mut latest = store.inventories.latest.subscribe();
+        latest.wait_for(|latest| latest.attempts == 2).await.unwrap();
+        assert_eq!(store.inventory(PATIENCE).await.unwrap().paths, 2);
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_is_silent_is_waited_for_by_nobody_for_long_and_asked_once() {
+        let asked = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&asked);
+        let (_directory, store) = store(move |_, mut stream| {
+            let count = Arc::clone(&count);
+            async move {
+                while stream.read_u64_le().await.is_ok() {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                std::future::pending::<()>().await;
+            }
+        });
+        let begin = Instant::now();
+        assert!(store.inventory(PATIENCE).await.is_none());
+        assert!(begin.elapsed() < PATIENCE + Duration::from_millis(10));
+        assert!(store.inventory(PATIENCE).await.is_none());
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+}
