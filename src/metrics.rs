@@ -10,6 +10,7 @@ mod http;
 mod lease;
 mod nar_cache;
 mod process;
+mod program;
 mod scarce;
 
 use harmonia_protocol::operation::Opcode;
@@ -32,6 +33,7 @@ use http::HttpMetrics;
 use lease::LeaseMetrics;
 use nar_cache::NarCacheMetrics;
 use process::Process;
+use program::CertificateExpiry;
 use scarce::ScarceMetrics;
 
 /// How a question to the daemon, or an attempt to connect, came out.
@@ -116,6 +118,7 @@ struct PoolLabel {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    certificate: CertificateExpiry,
     http: HttpMetrics,
     operations: Family<OperationLabels, Counter>,
     dials: Family<ResultLabel, Counter>,
@@ -138,6 +141,7 @@ impl Default for Metrics {
         all.register_collector(Box::new(Process::new()));
         let registry = all.sub_registry_with_prefix("harmonia");
         let r = &mut *registry;
+        let certificate = program::register(r);
         let http = HttpMetrics::register(r);
         let operations = Family::default();
         let help = "Questions to nix-daemon; a nar counts when it begins";
@@ -168,6 +172,7 @@ impl Default for Metrics {
         }
         Self {
             registry: all,
+            certificate,
             http,
             operations,
             dials,

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::error::Error;
 use crate::http::App;
+use crate::metrics::Metrics;
 use crate::net::Limits;
 use crate::net::tls::Identity;
 use crate::notify;
@@ -29,6 +30,8 @@ pub struct Reload {
     pub identity: Option<Arc<Identity>>,
     /// What signs and what remembers.
     pub app: Arc<App>,
+    /// Where the end of the certificate is entered.
+    pub metrics: Arc<Metrics>,
     /// The bounds on connections.
     pub limits: watch::Sender<Limits>,
 }
@@ -66,7 +69,10 @@ impl Reload {
     fn certificate(&self) {
         if let (Some(identity), Some(files)) = (&self.identity, &self.config.tls) {
             match identity.replace(files, &self.config.store_directories()) {
-                Ok(()) => tracing::info!("reloaded the certificate"),
+                Ok(()) => {
+                    self.metrics.certificate_expiry(identity.not_after());
+                    tracing::info!("reloaded the certificate");
+                }
                 Err(error) => tracing::error!("the certificate in use stays: {error}"),
             }
         }

@@ -33,6 +33,9 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     let identity = config.tls.as_ref().map(|files| Identity::load(files, &stores)).transpose()?;
     let acceptor = identity.as_ref().map(Identity::acceptor).transpose()?;
     let metrics = Arc::new(Metrics::default());
+    if let Some(identity) = &identity {
+        metrics.certificate_expiry(identity.not_after());
+    }
     look_at_nar_cache(&config)?;
     warn_of_missing_files(&config);
     let store = Store::new(&config, &metrics)?;
@@ -54,7 +57,8 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     let app = Arc::new(App::new(&config, store, signer, metrics));
     tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
     let (changed_limits, limits) = watch::channel(Limits::of(&config));
-    let reload = Reload { config, load, identity, app: Arc::clone(&app), limits: changed_limits };
+    let reload =
+        Reload { config, load, identity, app: Arc::clone(&app), metrics: Arc::clone(&counted), limits: changed_limits };
     // The socket's file goes with this.
     let _admin_file = admin_socket.map(|(socket, file)| {
         serve_admin(socket, admin::Server { app: Arc::clone(&app), config: reload.config.clone() });

@@ -61,7 +61,7 @@ const TOP: [&str; 17] = [
 ];
 
 /// Which modules of the program may name a package.
-const PACKAGES: [(&str, &[&str]); 14] = [
+const PACKAGES: [(&str, &[&str]); 15] = [
     ("arc_swap", &["http", "net"]),
     ("clap", &["cli", "main"]),
     ("deadpool", &["error", "store"]),
@@ -75,6 +75,7 @@ const PACKAGES: [(&str, &[&str]); 14] = [
     ("tokio_rustls", &["net"]),
     ("toml", &["config"]),
     ("twox_hash", &["http", "nar_cache"]),
+    ("x509_parser", &["net"]),
     ("tracing_subscriber", &["log"]),
 ];
 

@@ -53,6 +53,7 @@ mod nginx_access;
 mod nginx_releases;
 mod notify;
 mod path_page;
+mod prometheus;
 mod quickstart;
 mod ranges;
 mod realisations;

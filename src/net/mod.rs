@@ -18,6 +18,7 @@
 
 mod accept;
 mod activity;
+mod certificate;
 mod connection;
 mod forwarded;
 pub mod inherited;

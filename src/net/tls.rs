@@ -16,7 +16,7 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
 
-use super::key_kind;
+use super::{certificate, key_kind};
 use crate::config::{StoreDirectories, Tls};
 
 /// Why TLS cannot be offered.
@@ -97,6 +97,11 @@ impl Identity {
     pub fn replace(&self, files: &Tls, stores: &StoreDirectories) -> Result<(), TlsError> {
         self.current.store(Arc::new(read(files, stores)?));
         Ok(())
+    }
+
+    /// The end of the certificate in use, in seconds since 1970; nothing if it cannot be read.
+    pub fn not_after(&self) -> Option<i64> {
+        certificate::not_after(self.current.load().cert.first()?)
     }
 
     /// What shakes hands by this identity.
