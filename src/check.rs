@@ -1,5 +1,6 @@
 //! `harmonia check`: would it serve?
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{Config, NarSource};
@@ -9,6 +10,15 @@ use crate::net::tls;
 use crate::output;
 use crate::signing::SigningKeys;
 use crate::store::Store;
+
+/// Looks at what a configuration file says, whatever is on this machine. All that is wrong is the error.
+pub fn syntax(file: &Path) -> Result<(), Error> {
+    for warning in Config::check_syntax(file)? {
+        tracing::warn!("{warning}");
+    }
+    output::line(format_args!("{}: ok", file.display()));
+    Ok(())
+}
 
 /// Looks at configuration, keys, certificate and daemon, in the order in which serving needs them, and prints what it
 /// finds. The first thing that would keep it from serving is the error.

@@ -94,7 +94,7 @@ pub enum Command {
     ///
     /// Reads the configuration and every key, connects to the daemon and asks it about a path. Prints what was found;
     /// the exit status is 0 if harmonia would serve with it, else a code of sysexits.h.
-    Check,
+    Check(Check),
     /// Serve now, signed with a key of its own that is made on first use
     ///
     /// For trying it out: needs no configuration, and prints what to type on another machine to use this cache.
@@ -105,6 +105,14 @@ pub enum Command {
         #[command(subcommand)]
         action: CacheAction,
     },
+}
+
+/// What to check.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct Check {
+    /// Check what a configuration file says, and nothing else: no daemon, no key, no file that it names
+    #[arg(long, value_name = "FILE")]
+    pub syntax: Option<PathBuf>,
 }
 
 /// What to do with the directory of compressed NARs.
@@ -154,7 +162,7 @@ mod tests {
     fn options_stand_before_or_after_the_subcommand() {
         for arguments in [["--config", "a.toml", "check"], ["check", "--config", "a.toml"]] {
             let cli = parse(&arguments).unwrap();
-            assert_eq!(cli.command, Some(Command::Check));
+            assert_eq!(cli.command, Some(Command::Check(Check::default())));
             assert_eq!(cli.options.overrides().config_file, Some("a.toml".into()));
         }
     }

@@ -1,7 +1,7 @@
 //! Why the program ends, and with which status.
 
 use crate::admin::ClientError;
-use crate::config::ConfigError;
+use crate::config::ConfigErrors;
 use crate::nar_cache::DirectoryError;
 use crate::net::tls::TlsError;
 use crate::net::{BindError, InheritError};
@@ -13,7 +13,7 @@ use crate::store::StoreError;
 pub enum Error {
     /// The configuration does not hold.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] ConfigErrors),
     /// A signing key cannot be used.
     #[error(transparent)]
     SigningKey(#[from] SigningKeyError),
@@ -82,6 +82,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Each thing that is wrong, for a line of the log each.
+    #[must_use]
+    pub fn each(&self) -> Vec<&dyn std::fmt::Display> {
+        match self {
+            Self::Config(errors) => errors.iter().map(|error| error as _).collect(),
+            error => vec![error],
+        }
+    }
+
     /// The exit status: a code of sysexits.h, so that a unit or a script can tell what to do.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use harmonia::cli::{Cli, Command};
+use harmonia::cli::{Check, Cli, Command};
 use harmonia::config::{Config, Environment, user_runtime_directory};
 use harmonia::error::Error;
 use harmonia::{cache, check, core_dump, descriptors, log, memory, quickstart, serve};
@@ -18,13 +18,16 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::fatal(&error);
+            error.each().into_iter().for_each(log::fatal);
             ExitCode::from(error.exit_code())
         }
     }
 }
 
 fn run(cli: &Cli) -> Result<(), Error> {
+    if let Some(Command::Check(Check { syntax: Some(file), .. })) = &cli.command {
+        return check::syntax(file);
+    }
     let (overrides, mut environment) = (cli.options.overrides(), Environment::capture());
     if cli.command == Some(Command::Quickstart) {
         let default = quickstart::cache_directory().map(PathBuf::into_os_string);
@@ -49,7 +52,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
         match &cli.command {
             Some(Command::Cache { action }) => cache::run(&config, action.clone()).await,
             None => serve::run(config, false, Box::new(load)).await,
-            Some(Command::Check) => check::run(&config).await,
+            Some(Command::Check(_)) => check::run(&config).await,
             Some(Command::Quickstart) => {
                 quickstart::prepare(&mut config)?;
                 let load = move || {

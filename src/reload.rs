@@ -43,7 +43,11 @@ impl Reload {
             notify::reloading();
             match (self.load)() {
                 Ok((new, warnings)) => self.take_over(new, &warnings),
-                Err(error) => tracing::error!("the configuration in use stays: {error}"),
+                Err(error) => {
+                    for error in error.each() {
+                        tracing::error!("the configuration in use stays: {error}");
+                    }
+                }
             }
             self.certificate();
             self.signer();

@@ -113,6 +113,45 @@ fn an_unknown_key_is_an_error_with_its_line_and_a_suggestion() {
 }
 
 #[test]
+fn a_check_of_the_syntax_looks_at_the_file_alone_and_tells_all_that_is_wrong() {
+    let file = |text: &str| {
+        let path = scratch::fresh_dir().join("harmonia.toml");
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let check = |path: &PathBuf| {
+        let mut program = Harmonia::program();
+        // Were they read, they would be errors.
+        program
+            .env("NIX_STORE_DIR", "nowhere")
+            .env("CREDENTIALS_DIRECTORY", "/nonexistent")
+            .env("CONFIG_FILE", "/nonexistent");
+        let ended =
+            program.args(["check", "--syntax"]).arg(path).stdout(std::process::Stdio::piped()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ended { code: ended.status.code(), output: text(ended.stdout), log: text(ended.stderr) }
+    };
+    let good = file(
+        "bind = \"192.0.2.1:1\"\ndaemon_socket = \"/nonexistent\"\nsign_key_paths = [\"/nonexistent\"]\n\
+         tls_cert_path = \"/nonexistent\"\ntls_key_path = \"/nonexistent\"\nnar_cache.dir = \"/nonexistent/nars\"\n\
+         nix_db_path = \"/nonexistent\"\n",
+    );
+    let ended = check(&good);
+    assert_eq!((ended.code, ended.output), (Some(OK), format!("{}: ok\n", good.display())));
+    assert!(ended.log.contains("nix_db_path has no effect"), "{}", ended.log);
+    let bad = file("wrokers = 4\npriority = \"high\"\n");
+    let ended = check(&bad);
+    assert_eq!((ended.code, &*ended.output), (Some(CONFIG), ""));
+    let errors: Vec<_> = ended.log.lines().filter(|line| line.contains(" ERROR ")).collect();
+    let [key, value] = &errors[..] else { panic!("{}", ended.log) };
+    assert!(
+        key.contains("harmonia.toml:1: unknown key") && value.contains("harmonia.toml:2: priority: "),
+        "{errors:?}"
+    );
+    assert_eq!(check(&"/nonexistent".into()).code, Some(CONFIG));
+}
+
+#[test]
 fn an_address_in_use_is_an_error_that_names_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();

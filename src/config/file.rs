@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::admin_socket::admin_socket;
 use super::daemon::socket_path;
+use super::errors::{Collected, ConfigErrors};
 use super::places::store_dir;
 use super::sign::{Scope, public_key};
 use super::value::{Mismatch, Value};
@@ -168,13 +169,14 @@ fn zstd_levels() -> RangeInclusive<i64> {
 
 impl File {
     /// Reads the file at `path`.
-    pub(super) fn read(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
+    pub(super) fn read(path: &Path) -> Result<(Self, Vec<String>), ConfigErrors> {
         let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
         Self::parse(path, &text)
     }
 
-    /// Parses `text`; `path` is for messages. The strings are warnings, each with its line.
-    pub(super) fn parse(path: &Path, text: &str) -> Result<(Self, Vec<String>), ConfigError> {
+    /// Parses `text`; `path` is for messages. The strings are warnings, each with its line. What is no TOML is one error,
+    /// otherwise there is one for each key that is wrong.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<(Self, Vec<String>), ConfigErrors> {
         let mut file = Self { path: path.to_owned(), ..Self::default() };
         let document = DeTable::parse(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
@@ -184,23 +186,27 @@ impl File {
         let mut entries = Vec::new();
         flatten("", document.get_ref(), &mut entries);
         entries.sort_by_key(|entry| entry.at);
-        let mut warnings = Vec::new();
+        let (mut warnings, mut errors) = (Vec::new(), Collected::default());
         for Entry { name, at, value } in entries {
             let Some(Key(key, effect)) = KEYS.iter().find(|Key(key, _)| *key == name) else {
                 let problem = match table_of(&name) {
                     Some(table) => Problem::Value { key: table, reason: Value(value).mismatch("a table").reason },
                     None => Problem::UnknownKey { suggestion: nearest(&name), key: name },
                 };
-                return Err(file.error(line(text, at), problem));
+                errors.push(file.error(line(text, at), problem));
+                continue;
             };
             file.lines.insert(key, line(text, at));
             match effect {
-                Set(set) => set(&mut file, &Value(value))
-                    .map_err(|Mismatch { at, reason }| file.error(line(text, at), Problem::Value { key, reason }))?,
+                Set(set) => {
+                    if let Err(Mismatch { at, reason }) = set(&mut file, &Value(value)) {
+                        errors.push(file.error(line(text, at), Problem::Value { key, reason }));
+                    }
+                }
                 Ignored(why) => warnings.push(file.warning(key, format_args!("has no effect: {why}"))),
             }
         }
-        Ok((file, warnings))
+        errors.end(Ok((file, warnings)))
     }
 
     /// An error about a key that is there.

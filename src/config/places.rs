@@ -22,7 +22,7 @@ const LOGS: &str = "var/log/nix";
 const DATABASE: &str = "var/nix/db";
 
 /// What file and environment say.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Places {
     /// What clients see.
     pub(super) virtual_nix_store: StoreDir,

@@ -12,13 +12,14 @@ use harmonia_protocol::StoreDir;
 
 use super::admin_socket;
 use super::environment::Environment;
+use super::errors::Collected;
 use super::file::File;
 use super::nar_cache::{enable_compression, encoders, nar_cache, zstd};
 use super::places::Places;
 use super::sign::sign;
 use super::{
-    BindAddress, ByteSize, ConfigError, Daemon, DaemonAddress, DaemonCommand, Encoders, NarCache, NarSource, Network,
-    Problem, Sign, SocketMode, Verify, Zstd,
+    BindAddress, ByteSize, ConfigError, ConfigErrors, Daemon, DaemonAddress, DaemonCommand, Encoders, NarCache,
+    NarSource, Network, Problem, Sign, SocketMode, Verify, Zstd,
 };
 
 /// Where to listen: all addresses, IPv6 and IPv4.
@@ -139,7 +140,7 @@ pub struct Config {
 impl Config {
     /// Reads the file, if a flag or the environment names one, and puts flags and environment over it. The strings are
     /// warnings for the log.
-    pub fn load(overrides: Overrides, environment: &Environment) -> Result<(Self, Vec<String>), ConfigError> {
+    pub fn load(overrides: Overrides, environment: &Environment) -> Result<(Self, Vec<String>), ConfigErrors> {
         let variable = path_of(environment.config_file.as_deref());
         let (file, mut warnings) = match overrides.config_file.as_deref().or(variable) {
             Some(path) => File::read(path)?,
@@ -149,23 +150,34 @@ impl Config {
         Ok((config, warnings))
     }
 
+    /// Reads the file as far as it goes by itself: nothing else is looked at, neither the environment nor any file that it
+    /// names. The result is its warnings.
+    pub fn check_syntax(path: &Path) -> Result<Vec<String>, ConfigErrors> {
+        let (file, mut warnings) = File::read(path)?;
+        Self::resolve(file, Overrides::default(), &Environment::default(), &mut warnings)?;
+        Ok(warnings)
+    }
+
     pub(super) fn resolve(
         mut file: File,
         overrides: Overrides,
         environment: &Environment,
         warnings: &mut Vec<String>,
-    ) -> Result<Self, ConfigError> {
-        let tls = tls(&mut file)?;
-        let sign = sign(&mut file)?;
-        let places = Places::of(&mut file, environment)?;
+    ) -> Result<Self, ConfigErrors> {
+        let mut errors = Collected::default();
+        let tls = errors.keep(tls(&mut file)).flatten();
+        let sign = errors.keep(sign(&mut file)).unwrap_or_default();
+        let places = errors.keep(Places::of(&mut file, environment)).unwrap_or_default();
+        let credentials_directory = path_of(environment.credentials_directory.as_deref()).map(Path::to_owned);
+        let sign_key_paths = sign_key_paths(&mut file, environment, credentials_directory.as_deref());
+        let sign_key_paths = errors.keep(sign_key_paths).unwrap_or_default();
         let flags = (overrides.daemon_socket, overrides.daemon_command);
-        let daemon = daemon(&mut file, flags, environment, places.chroot_store().as_deref())?;
+        let daemon = daemon(&mut file, flags, environment, places.chroot_store().as_deref());
+        let daemon = errors.end(daemon)?;
         let (real_nix_store, log_dir) = places.on_this_machine(&daemon);
         let (zstd, encoders) = (zstd(&file, warnings), encoders(&file));
         let nar_cache = nar_cache(&mut file, environment.cache_directory.as_deref(), warnings);
         let enable_compression = enable_compression(&file, nar_cache.is_some(), warnings);
-        let credentials_directory = path_of(environment.credentials_directory.as_deref()).map(Path::to_owned);
-        let sign_key_paths = sign_key_paths(&mut file, environment, credentials_directory.as_deref())?;
         warnings.extend(
             environment.unread_keys.iter().filter_map(|(name, value)| unread_key(name, value, &sign_key_paths)),
         );

@@ -11,7 +11,7 @@ pub(super) fn environment() -> Environment {
     Environment { default_socket: PathBuf::from("/nix/var/nix/daemon-socket/socket"), ..Environment::default() }
 }
 
-fn load(text: &str, overrides: Overrides, environment: &Environment) -> Result<(Config, Vec<String>), ConfigError> {
+fn load(text: &str, overrides: Overrides, environment: &Environment) -> Result<(Config, Vec<String>), ConfigErrors> {
     let (file, mut warnings) = File::parse(Path::new("config.toml"), text)?;
     let config = Config::resolve(file, overrides, environment, &mut warnings)?;
     Ok((config, warnings))
@@ -364,8 +364,10 @@ fn every_part_of_a_file_loads_or_is_an_error_on_one_of_its_lines() {
     for (end, _) in text.char_indices() {
         match File::parse(Path::new("config.toml"), &text[..end]) {
             Ok(_) => {}
-            Err(ConfigError::File { line, .. }) => assert!((1..=text[..end].split('\n').count()).contains(&line)),
-            Err(error) => panic!("{error}"),
+            Err(errors) => errors.iter().for_each(|error| {
+                let ConfigError::File { line, .. } = error else { panic!("{error}") };
+                assert!((1..=text[..end].split('\n').count()).contains(line));
+            }),
         }
     }
 }
