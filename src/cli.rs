@@ -99,6 +99,13 @@ pub enum Command {
     ///
     /// For trying it out: needs no configuration, and prints what to type on another machine to use this cache.
     Quickstart,
+    /// Ask the server that runs on this machine how it is
+    ///
+    /// Tells who is connected and what is being sent, whether nix-daemon answers, how the caches do, what is held back,
+    /// and the last errors. Asks over the admin socket, which is open to root and the server's own user. The exit status is
+    /// 0 if all is well, 75 if the server runs but nix-daemon does not answer it, 69 if no server answers, and 77 if this
+    /// user may not ask it.
+    Status(StatusOptions),
     /// Look after the directory of compressed NARs, also while a server uses it
     Cache {
         /// What to do with it.
@@ -113,6 +120,22 @@ pub struct Check {
     /// Check what a configuration file says, and nothing else: no daemon, no key, no file that it names
     #[arg(long, value_name = "FILE")]
     pub syntax: Option<PathBuf>,
+}
+
+/// What is told of the server, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct StatusOptions {
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print it again every two seconds, until ctrl-C; where that is no terminal only with --json, a line each time
+    #[arg(long)]
+    pub watch: bool,
+
+    /// How many clients, downloads and so on are listed
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    pub top: usize,
 }
 
 /// What to do with the directory of compressed NARs.

@@ -71,6 +71,12 @@ pub enum Error {
     /// The server that runs cannot be asked, or does not do what it is asked to.
     #[error(transparent)]
     Admin(#[from] ClientError),
+    /// The server runs without its daemon.
+    #[error("the server runs, and nix-daemon does not answer it")]
+    DaemonAway,
+    /// Something is asked for that makes no sense.
+    #[error("{0}")]
+    Usage(&'static str),
     /// The system refuses something basic.
     #[error("cannot {doing}: {cause}")]
     System {
@@ -94,14 +100,18 @@ impl Error {
     /// The exit status: a code of sysexits.h, so that a unit or a script can tell what to do.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
+        const USAGE: u8 = 64;
         const DATA: u8 = 65;
         const UNAVAILABLE: u8 = 69;
         const OS_ERROR: u8 = 71;
         const CANNOT_CREATE: u8 = 73;
+        const TEMPORARY: u8 = 75;
         const PROTOCOL: u8 = 76;
         const NO_PERMISSION: u8 = 77;
         const CONFIG: u8 = 78;
         match self {
+            Self::DaemonAway => TEMPORARY,
+            Self::Usage(_) => USAGE,
             Self::CorruptNars(_) | Self::NoStorePath(_) | Self::NotValid(_) => DATA,
             Self::Config(_) | Self::SigningKey(_) | Self::Tls(_) | Self::Inherit(_) | Self::NoNarCache => CONFIG,
             Self::Bind(_) | Self::Warm { .. } => UNAVAILABLE,

@@ -28,6 +28,7 @@ pub mod quickstart;
 pub mod reload;
 pub mod serve;
 pub mod signing;
+pub mod status;
 pub mod stop;
 pub mod store;
 pub mod supervisor;

@@ -3,6 +3,8 @@
 //! Whatever peers, files or the system put into a message, it stays on the line of its event: that is seen to here for
 //! all messages, besides where each of them is made.
 
+mod recent;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -10,6 +12,10 @@ use std::panic::PanicHookInfo;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{Directive, LevelFilter};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+pub use recent::{LogLine, RecentLines};
 
 use crate::log_throttle::LogThrottle;
 
@@ -25,7 +31,10 @@ const HELP: &str = "\n  help: ";
 ///
 /// Errors are logged unless the filter says `off`. Parts of it that are not understood are warned about, and then the rest is
 /// at `info`.
-pub fn start() {
+///
+/// Errors and warnings are kept in the result too.
+#[must_use]
+pub fn start() -> RecentLines {
     let chosen = std::env::var_os(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let Filter { directives, unknown } = Filter::of(&chosen.to_string_lossy());
     let filter = directives.into_iter().fold(EnvFilter::default(), EnvFilter::add_directive);
@@ -35,10 +44,11 @@ pub fn start() {
         .with_writer(move || Events { is_terminal })
         .with_ansi(is_terminal)
         .with_target(false);
+    let recent = RecentLines::default();
     if std::env::var_os("JOURNAL_STREAM").is_some() {
-        builder.without_time().init();
+        builder.without_time().finish().with(recent.clone()).init();
     } else {
-        builder.init();
+        builder.finish().with(recent.clone()).init();
     }
     // A panic that each request meets is one event.
     let panics = LogThrottle::default();
@@ -53,6 +63,7 @@ pub fn start() {
             "RUST_LOG: {part:?} is neither a level nor a filter\n  help: levels are error, warn, info, debug, trace and off; a filter is such as \"info,harmonia=debug\""
         );
     }
+    recent
 }
 
 /// Writes why the program ends. Unlike other errors it is written whatever the filter says.
@@ -110,6 +121,12 @@ impl Write for Events {
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
+}
+
+/// Replaces what would end the line, move the cursor or turn the text around by escapes.
+#[must_use]
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    on_its_line(text, false)
 }
 
 /// The event without what would end its line, move the cursor or turn the text around; as an escape in its place. The

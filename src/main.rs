@@ -7,15 +7,16 @@ use clap::Parser;
 use harmonia::cli::{Check, Cli, Command};
 use harmonia::config::{Config, Environment, user_runtime_directory};
 use harmonia::error::Error;
-use harmonia::{cache, check, core_dump, descriptors, log, memory, quickstart, serve};
+use harmonia::log::RecentLines;
+use harmonia::{cache, check, core_dump, descriptors, log, memory, quickstart, serve, status};
 
 fn main() -> ExitCode {
     memory::bound();
     descriptors::raise();
     let cli = Cli::parse();
-    log::start();
+    let recent = log::start();
     core_dump::forbid();
-    match run(&cli) {
+    match run(&cli, recent) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.each().into_iter().for_each(log::fatal);
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<(), Error> {
+fn run(cli: &Cli, recent: RecentLines) -> Result<(), Error> {
     if let Some(Command::Check(Check { syntax: Some(file), .. })) = &cli.command {
         return check::syntax(file);
     }
@@ -34,6 +35,9 @@ fn run(cli: &Cli) -> Result<(), Error> {
         environment.cache_directory = environment.cache_directory.filter(|it| !it.is_empty()).or(default);
         let default = user_runtime_directory().map(PathBuf::into_os_string);
         environment.runtime_directory = environment.runtime_directory.filter(|it| !it.is_empty()).or(default);
+    }
+    if let Some(Command::Status(options)) = &cli.command {
+        return status::run(options, Config::load(overrides, &environment).map_err(Error::from));
     }
     let (mut config, warnings) = Config::load(overrides.clone(), &environment)?;
     if matches!(cli.command, Some(Command::Cache { .. })) {
@@ -51,7 +55,9 @@ fn run(cli: &Cli) -> Result<(), Error> {
     let done = runtime.block_on(async {
         match &cli.command {
             Some(Command::Cache { action }) => cache::run(&config, action.clone()).await,
-            None => serve::run(config, false, Box::new(load)).await,
+            None => serve::run(config, false, Box::new(load), recent).await,
+            // Answered above, since it needs none of this.
+            Some(Command::Status(_)) => Ok(()),
             Some(Command::Check(_)) => check::run(&config).await,
             Some(Command::Quickstart) => {
                 quickstart::prepare(&mut config)?;
@@ -60,7 +66,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
                     quickstart::prepare(&mut config)?;
                     Ok((config, warnings))
                 };
-                serve::run(config, true, Box::new(load)).await
+                serve::run(config, true, Box::new(load), recent).await
             }
         }
     });

@@ -11,6 +11,7 @@ mod lease;
 mod nar_cache;
 mod process;
 mod program;
+mod samples;
 mod scarce;
 
 use harmonia_protocol::operation::Opcode;
@@ -26,6 +27,7 @@ pub use exposition::Exposition;
 pub use http::{AbortedBy, Bytes, InFlight, Method, Totals};
 pub use lease::LeaseEvent;
 pub use nar_cache::{NarCacheEvent, NarCacheUsage};
+pub use samples::Samples;
 pub use scarce::{ConnectionState, Connections, Reclaimed};
 
 use caches::Caches;

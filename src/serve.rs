@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, oneshot, watch};
@@ -10,11 +11,12 @@ use crate::admin;
 use crate::config::{Config, Sign};
 use crate::error::Error;
 use crate::http::App;
+use crate::log::RecentLines;
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::nar_cache::{self, CacheDirectory};
 use crate::net::tls::Identity;
-use crate::net::{self, Limits, Listener};
+use crate::net::{self, Limits, Listener, Places};
 use crate::notify;
 use crate::quickstart::Guide;
 use crate::reload::{Load, Reload};
@@ -26,8 +28,9 @@ use crate::supervisor::supervise;
 /// Serves until SIGTERM or SIGINT, then lets running responses finish, unless the signal comes again.
 ///
 /// A daemon that is not there is no reason not to start: requests are answered 503 until it is. With `guide` a
-/// newcomer is told what to type. `load` is for SIGHUP.
-pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
+/// newcomer is told what to type. `load` is for SIGHUP; `recent` has what went wrong, for who asks.
+pub async fn run(config: Config, guide: bool, load: Load, recent: RecentLines) -> Result<(), Error> {
+    let began = Instant::now();
     let keys = SigningKeys::load_and_warn(&config)?;
     let stores = config.store_directories();
     let identity = config.tls.as_ref().map(|files| Identity::load(files, &stores)).transpose()?;
@@ -50,6 +53,7 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
         None => None,
     };
     let url = announce(&listeners, acceptor.is_some(), &keys, &config.sign);
+    let listening = listeners.iter().map(|listener| listener.local_url(acceptor.is_some())).collect();
     let address = listeners.iter().find_map(Listener::tcp_address);
     let guide = url.filter(|_| guide).map(|url| Guide::new(url, address, &keys));
 
@@ -57,11 +61,13 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
     let app = Arc::new(App::new(&config, store, signer, metrics));
     tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
     let (changed_limits, limits) = watch::channel(Limits::of(&config));
+    let places = Arc::new(Places::new(&limits.borrow(), &counted));
     let reload =
         Reload { config, load, identity, app: Arc::clone(&app), metrics: Arc::clone(&counted), limits: changed_limits };
     // The socket's file goes with this.
     let _admin_file = admin_socket.map(|(socket, file)| {
-        serve_admin(socket, admin::Server { app: Arc::clone(&app), config: reload.config.clone() });
+        let (app, places, config) = (Arc::clone(&app), Arc::clone(&places), reload.config.clone());
+        serve_admin(socket, admin::Server { app, places, config, listening, recent, began });
         file
     });
     supervise_tasks(&app, reload, hangup);
@@ -76,7 +82,7 @@ pub async fn run(config: Config, guide: bool, load: Load) -> Result<(), Error> {
         let _ = stopping.await;
     };
     tokio::select! {
-        () = net::serve(listeners, acceptor, limits.clone(), &counted, service, shutdown) => {}
+        () = net::serve(listeners, acceptor, limits.clone(), &counted, &places, service, shutdown) => {}
         () = stop.twice(stop_serving, limits, &counted) => tracing::warn!("stopping at once, with responses unfinished"),
     }
     tracing::info!("stopped");

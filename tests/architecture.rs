@@ -10,7 +10,7 @@ const MAX_LINES: usize = 400;
 
 /// Which modules of the program each of them may name. Further ones are the top: they put the others together.
 const ARROWS: [(&str, &[&str]); 15] = [
-    ("admin", &["config", "http", "log_throttle", "net"]),
+    ("admin", &["config", "http", "log", "log_throttle", "metrics", "net", "store"]),
     ("bounded", &[]),
     ("client", &[]),
     ("config", &[]),
@@ -40,7 +40,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ),
     ("net", &["client", "config", "fairness", "log_throttle", "metrics"]),
 ];
-const TOP: [&str; 17] = [
+const TOP: [&str; 18] = [
     "cache",
     "check",
     "cli",
@@ -55,6 +55,7 @@ const TOP: [&str; 17] = [
     "quickstart",
     "reload",
     "serve",
+    "status",
     "stop",
     "unit",
     "warm",

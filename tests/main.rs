@@ -72,6 +72,7 @@ mod socket_activation;
 mod start;
 mod start_anywhere;
 mod status;
+mod status_command;
 mod store_changes;
 mod support;
 #[path = "fuzz/targets/mod.rs"]

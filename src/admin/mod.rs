@@ -8,6 +8,7 @@
 //!
 //! - `socket`: binds it and accepts connections, each for one request;
 //! - `requests`: from method and path to an answer;
+//! - [`report`]: what is answered about the server, collected by `status`;
 //! - [`client`]: how a subcommand finds a server and asks it.
 //!
 //! A further request takes three steps:
@@ -20,8 +21,10 @@
 //! An answer has to come within [`MAX_TIME`]. What takes longer is begun by one request and looked at by others.
 
 pub mod client;
+pub mod report;
 mod requests;
 mod socket;
+mod status;
 
 pub use client::{Client, ClientError};
 pub use requests::{CacheDirectory, Server};

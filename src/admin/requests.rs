@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
@@ -15,14 +16,27 @@ use serde::{Deserialize, Serialize};
 use super::MAX_REQUEST;
 use crate::config::Config;
 use crate::http::App;
+use crate::log::RecentLines;
+use crate::net::Places;
+
+/// Entries of a list that are told unless another number is asked for.
+const DEFAULT_LIMIT: usize = 10;
 
 /// What a running server is asked about.
 #[derive(Debug)]
 pub struct Server {
     /// Everything that requests of clients share.
     pub app: Arc<App>,
+    /// The connections of clients.
+    pub places: Arc<Places>,
     /// The configuration at the start.
     pub config: Config,
+    /// Where it listens, as URLs.
+    pub listening: Vec<String>,
+    /// The last errors and warnings of the log.
+    pub recent: RecentLines,
+    /// When it was started.
+    pub began: Instant,
 }
 
 /// The directory of compressed NARs of a running server.
@@ -72,9 +86,9 @@ impl Server {
     }
 
     /// Every request that there is.
-    #[expect(clippy::unused_async, reason = "requests ask the daemon")]
-    async fn answer(&self, method: &Method, path: &str, _query: Option<&str>, _body: &[u8]) -> Answer {
+    async fn answer(&self, method: &Method, path: &str, query: Option<&str>, _body: &[u8]) -> Answer {
         match (method, path) {
+            (&Method::GET, "/status") => json(&self.status(limit(query)?).await),
             (&Method::GET, "/cache") => json(&self.cache_directory()),
             _ => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
@@ -90,6 +104,13 @@ impl Server {
             max_size: cache.map_or(0, |cache| cache.max_size.bytes()),
         }
     }
+}
+
+/// How many entries of a list are wanted: `limit=20`.
+fn limit(query: Option<&str>) -> Result<usize, Refusal> {
+    let Some(query) = query else { return Ok(DEFAULT_LIMIT) };
+    let limit = query.strip_prefix("limit=").and_then(|limit| limit.parse().ok());
+    limit.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, &format_args!("{query:?} is not limit=NUMBER")))
 }
 
 /// Reads a request's body, up to a bound.

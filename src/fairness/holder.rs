@@ -12,6 +12,11 @@ pub trait Holder: Send + Sync {
     /// Gives up the permits, at once or within about a second. False if it will not, because it is in use just now.
     fn give_up(&self) -> bool;
 
+    /// Whether something is under way for the client.
+    fn is_in_use(&self) -> bool {
+        true
+    }
+
     /// Whether anybody loses something by that, so that it is counted and logged.
     fn is_loss(&self) -> bool {
         true

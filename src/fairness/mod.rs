@@ -18,4 +18,4 @@ pub use demand::Demand;
 pub use holder::{Holder, Usage};
 pub use pace::Pace;
 pub use reader::Reader;
-pub use semaphore::{FairSemaphore, Permit};
+pub use semaphore::{ClientShare, FairSemaphore, Permit};

@@ -22,6 +22,9 @@ use crate::log_throttle::LogThrottle;
 use crate::metrics::{Metrics, Reclaimed};
 
 mod reclaim;
+mod shares;
+
+pub use shares::ClientShare;
 
 /// How soon after it began to wait a client looks for what can be taken back, and how often from then on.
 const LOOKS: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(250)];

@@ -14,6 +14,7 @@ use super::error::HandlerError;
 use super::reclaimable::{ReclaimableBody, SendError};
 use super::response::Reply;
 use super::route::Route;
+use super::sending::{Sending, Sent, What};
 use super::trouble::TroubleLog;
 use crate::fairness::Reader;
 use crate::metrics::{self, AbortedBy, InFlight, Metrics};
@@ -46,12 +47,16 @@ impl Account {
         target: &str,
         reader: &Reader,
         troubles: &Arc<TroubleLog>,
+        sending: &Arc<Sending>,
     ) -> Response<CountedBody> {
         self.metrics.answered(self.method, self.path, reply.status().as_u16(), self.began.elapsed());
         let sent = self.metrics.sent(self.path);
         reply.map(|body| CountedBody {
-            // Nothing fails that is in memory.
-            log: (!matches!(body, Body::Bytes(_))).then(|| (target.into(), Arc::clone(troubles))),
+            // Nothing fails that is in memory, nor does it take time.
+            on_its_way: (!matches!(body, Body::Bytes(_))).then(|| {
+                let length = body.size_hint().exact();
+                (sending.begin(What { target: target.into(), client: reader.client(), length }), Arc::clone(troubles))
+            }),
             body: ReclaimableBody::new(body, reader),
             sent,
             metrics: self.metrics,
@@ -64,7 +69,7 @@ impl Account {
 /// A body that counts its bytes, and what becomes of it.
 pub struct CountedBody {
     body: ReclaimableBody,
-    log: Option<(Box<str>, Arc<TroubleLog>)>,
+    on_its_way: Option<(Sent, Arc<TroubleLog>)>,
     sent: metrics::Bytes,
     metrics: Arc<Metrics>,
     has_ended: bool,
@@ -81,7 +86,13 @@ impl HttpBody for CountedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, SendError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         match &frame {
-            Some(Ok(frame)) => self.sent.add(frame.data_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
+                self.sent.add(bytes);
+                if let Some((sent, _)) = &self.on_its_way {
+                    sent.add(bytes);
+                }
+            }
             Some(Err(SendError::Reclaimed)) => {
                 self.has_ended = true;
                 self.metrics.aborted(AbortedBy::Client);
@@ -89,8 +100,8 @@ impl HttpBody for CountedBody {
             Some(Err(SendError::Body(error))) => {
                 self.has_ended = true;
                 self.metrics.aborted(AbortedBy::Server);
-                if let Some((target, log)) = &self.log {
-                    log.aborted(target, &HandlerError::from(error.clone()));
+                if let Some((sent, log)) = &self.on_its_way {
+                    log.aborted(sent.target(), &HandlerError::from(error.clone()));
                 }
             }
             None => self.has_ended = true,

@@ -25,6 +25,7 @@ pub mod reason;
 pub mod reclaimable;
 pub mod response;
 pub mod route;
+mod sending;
 pub mod stored_zstd;
 mod text;
 mod trouble;
@@ -52,6 +53,7 @@ use people_page::PeoplePages;
 use reason::{NotFound, Reason};
 use response::{Keep, Reply};
 use route::Route;
+pub use sending::{Progress, Sending};
 use trouble::TroubleLog;
 
 use crate::client::Client;
@@ -84,6 +86,7 @@ pub struct App {
     is_browsed: bool,
     metrics: Arc<Metrics>,
     troubles: Arc<TroubleLog>,
+    sending: Arc<Sending>,
 }
 
 impl App {
@@ -112,6 +115,7 @@ impl App {
             is_browsed: config.browse,
             metrics,
             troubles,
+            sending: Arc::default(),
         }
     }
 
@@ -119,6 +123,32 @@ impl App {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The compressed NARs that are kept, if any are.
+    #[must_use]
+    pub fn nar_cache(&self) -> Option<&Arc<NarCache>> {
+        self.nars.as_ref()
+    }
+
+    /// The responses that are on their way.
+    #[must_use]
+    pub fn sending(&self) -> &Sending {
+        &self.sending
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Brings the metrics of what is kept in memory and on disk up to date.
+    pub fn record(&self) {
+        self.store.record();
+        if let Some(nars) = &self.nars {
+            nars.record();
+        }
     }
 
     /// Takes up what of these settings is looked at each time: how long what is known of paths is used, and how much of the
@@ -189,7 +219,7 @@ impl App {
         let route = Route::parse(&head.uri);
         let account = Account::open(&self.metrics, &head.method, &route);
         let reply = self.answer(&head, route, reader.client()).await;
-        account.answered(reply, head.uri.path(), &reader, &self.troubles)
+        account.answered(reply, head.uri.path(), &reader, &self.troubles, &self.sending)
     }
 
     async fn answer(&self, head: &Parts, route: Route, client: Client) -> Reply {

@@ -197,6 +197,20 @@ impl Route {
         }
     }
 
+    /// The hash part of the store path that it is about, if it names one.
+    #[must_use]
+    pub const fn hash(&self) -> Option<HashPart> {
+        match self {
+            Self::NarInfo { hash, .. }
+            | Self::Listing { hash }
+            | Self::Nar { hash, .. }
+            | Self::CompressedNar { hash, .. }
+            | Self::BuildLog { hash }
+            | Self::Serve(Place { root: Root::Path(hash), .. }) => Some(*hash),
+            _ => None,
+        }
+    }
+
     fn known(uri: &Uri) -> Option<Self> {
         // A host alone, as in CONNECT; with a scheme there is a path.
         if uri.path().is_empty() {

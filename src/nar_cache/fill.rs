@@ -6,6 +6,7 @@
 //! who wait are told: the whole is there, proven and under its name, or there will be no more.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
@@ -40,14 +41,16 @@ pub(super) struct Progress {
 pub(super) struct Fill {
     progress: Arc<watch::Sender<Progress>>,
     clients: mpsc::UnboundedSender<Client>,
+    valid: Arc<ValidPath>,
+    began: Instant,
 }
 
 impl Fill {
     /// One that waits for the first to join it.
-    pub(super) fn new() -> (Self, Filler) {
+    pub(super) fn new(valid: Arc<ValidPath>) -> (Self, Filler) {
         let progress = Arc::new(watch::Sender::new(Progress::default()));
         let (clients, joining) = mpsc::unbounded_channel();
-        (Self { progress: Arc::clone(&progress), clients }, Filler { progress, joining })
+        (Self { progress: Arc::clone(&progress), clients, valid, began: Instant::now() }, Filler { progress, joining })
     }
 
     /// One more client wants it: a fill that still waits for its turn has that of this client too.
@@ -55,6 +58,28 @@ impl Fill {
         // One that has begun has no need of it.
         let _ = self.clients.send(client);
         self.progress.subscribe()
+    }
+}
+
+/// A NAR that is being compressed for the disk.
+#[derive(Debug, Clone)]
+pub struct Making {
+    /// Of which path.
+    pub valid: Arc<ValidPath>,
+    /// Whether it has its turn; otherwise it waits for an encoder.
+    pub has_begun: bool,
+    /// Compressed bytes that have been written.
+    pub written: u64,
+    /// How long ago it was asked for first.
+    pub took: Duration,
+}
+
+impl Fill {
+    /// How far it is.
+    pub(super) fn making(&self) -> Making {
+        let progress = self.progress.borrow();
+        let (has_begun, written) = (progress.file.is_some(), progress.written);
+        Making { valid: Arc::clone(&self.valid), has_begun, written, took: self.began.elapsed() }
     }
 }
 
@@ -114,7 +139,7 @@ async fn make(
     // The thread begins when there is something for it to do, and there is room for that.
     let _ = sender.send(units.next().await).await;
     let (encoding, served) = (cache.encoding.clone(), Arc::clone(&cache));
-    let making = Making { cache: served, encoding, key, size, reservation, progress };
+    let making = Maker { cache: served, encoding, key, size, reservation, progress };
     let entry = cache.encoder_threads.spawn(permit, move || making.run(waiting))?;
     let ((), entry) = tokio::join!(units.send_to(sender), entry);
     entry.unwrap_or_else(|_| Err(panicked()))
@@ -125,7 +150,7 @@ fn panicked() -> FillError {
 }
 
 /// What the thread of an encoder needs.
-struct Making {
+struct Maker {
     cache: Arc<NarCache>,
     encoding: Encoding,
     key: Key,
@@ -135,7 +160,7 @@ struct Making {
     progress: Arc<watch::Sender<Progress>>,
 }
 
-impl Making {
+impl Maker {
     fn run(self, mut units: mpsc::Receiver<Unit>) -> Result<Arc<Entry>, FillError> {
         let Self { cache, encoding, key, size, mut reservation, progress } = self;
         let (disk, failed) = (&cache.disk, |cause| FillError::disk(&cause));

@@ -29,6 +29,7 @@ mod units;
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub use admin::{Verdict, clear, look, off, stats, verify};
 pub use directory::{CacheDirectory, DirectoryError};
 pub use encoding::{Encoding, EncodingTag, parameters, version};
 pub use entry::FileInfo;
+pub use fill::Making;
 pub use plain::PlainNar;
 pub use source::{CompressedBytes, CompressedNar};
 
@@ -229,6 +231,24 @@ impl NarCache {
         self.disk.threads().calls()
     }
 
+    /// The NARs that are being compressed for the disk, or wait for that, in no order.
+    #[must_use]
+    pub fn making(&self) -> Vec<Making> {
+        self.fills().values().map(Fill::making).collect()
+    }
+
+    /// What the files of the directory may take, in bytes.
+    #[must_use]
+    pub fn max_size(&self) -> u64 {
+        self.disk.max_size()
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.disk.dir()
+    }
+
     /// Enters what is kept into the metrics.
     pub fn record(&self) {
         let (entries, bytes) = self.disk.usage();
@@ -305,7 +325,7 @@ impl NarCache {
             return Err(FillError::Disk("it is larger than nar_cache.max_size".to_owned()));
         }
         count(NarCacheEvent::Filled);
-        let (fill, filler) = Fill::new();
+        let (fill, filler) = Fill::new(Arc::clone(valid));
         let progress = fill.join(client);
         fills.insert(key.clone(), fill);
         tokio::spawn(filler.run(Arc::clone(self), key.clone(), Arc::clone(valid)));

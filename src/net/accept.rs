@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the connections of all `listeners` with `service` until `shutdown` is ready, then drains.
 ///
-/// The limits hold for all of them together. When they change, the number of connections and the time of the drain are
+/// The limits hold for all of them together, as do `places`. When they change, the number of connections and the time of the drain are
 /// new at once; what is open stays open. The drain closes the listeners, tells each connection to
 /// end after the responses that are in flight, waits for them as long as the limits say and cuts the
 /// rest. Dropping the future cuts every connection at once.
@@ -45,6 +45,7 @@ pub async fn serve<S, R, B, F>(
     tls: Option<TlsAcceptor>,
     mut limits: watch::Receiver<Limits>,
     metrics: &Metrics,
+    places: &Places,
     service: S,
     shutdown: F,
 ) where
@@ -55,7 +56,7 @@ pub async fn serve<S, R, B, F>(
     F: Future<Output = ()>,
 {
     let first = limits.borrow_and_update().clone();
-    let (places, counted) = (Places::new(&first, metrics), metrics.connections());
+    let counted = metrics.connections();
     let server =
         Arc::new(Server { tls, http: first.builder(), limits: first, outgoing: Outgoing::new(metrics), service });
     let (drain, draining) = watch::channel(false);

@@ -260,6 +260,10 @@ impl Holder for Activity {
         state.pace.usage(now, taken)
     }
 
+    fn is_in_use(&self) -> bool {
+        self.is_busy()
+    }
+
     fn give_up(&self) -> bool {
         self.tell(if self.is_busy() { Farewell::Cut } else { Farewell::Leave });
         true

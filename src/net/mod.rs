@@ -39,6 +39,7 @@ pub use accept::serve;
 pub use inherited::{InheritError, inherited};
 pub use limits::Limits;
 pub use listener::{BindError, Listener, SocketFile, bind_unix};
+pub use places::Places;
 
 /// The error of a body, as hyper takes it.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -17,7 +17,7 @@ use super::forwarded::peer;
 use super::limits::Limits;
 use crate::client::Client;
 use crate::config::Network;
-use crate::fairness::{FairSemaphore, Permit};
+use crate::fairness::{ClientShare, FairSemaphore, Permit};
 use crate::metrics::Metrics;
 
 /// Connections that have been accepted and wait: a part of those that may be served, and at most so many.
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The places of all connections.
 #[derive(Debug)]
-pub(super) struct Places {
+pub struct Places {
     served: FairSemaphore,
     /// For those that wait.
     waiting: Arc<Semaphore>,
@@ -54,7 +54,9 @@ enum Way {
 }
 
 impl Places {
-    pub(super) fn new(limits: &Limits, metrics: &Metrics) -> Self {
+    /// As many as `limits` say.
+    #[must_use]
+    pub fn new(limits: &Limits, metrics: &Metrics) -> Self {
         let served = FairSemaphore::new("connection", limits.max_connections, metrics);
         let (part, most) = WAITING;
         let room = || Arc::new(Semaphore::new((limits.max_connections / part).clamp(1, most)));
@@ -62,6 +64,12 @@ impl Places {
         let places = Self { served, waiting, crowded, is_stuck, proxies: Mutex::default() };
         places.adjust(limits);
         places
+    }
+
+    /// The connections of each client, in no order.
+    #[must_use]
+    pub fn clients(&self) -> Vec<ClientShare> {
+        self.served.shares()
     }
 
     /// Applies these limits from now on.

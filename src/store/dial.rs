@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::outcome;
+use super::presence::{Outage, Presence};
 use super::transport::{LastWords, Transport};
 use super::{Step, StoreError};
 use crate::config::DaemonAddress;
@@ -36,16 +37,6 @@ const GLIMPSE: Duration = Duration::from_millis(500);
 /// Shorter outages are not written to the log: a full backlog passes within milliseconds.
 const NOTABLE: Duration = Duration::from_secs(1);
 
-/// A time without a daemon.
-#[derive(Debug, Clone)]
-pub struct Outage {
-    /// Why the last attempt failed.
-    pub error: StoreError,
-    began: Instant,
-    /// When a dial last gave up. Until the first does, the daemon may be restarting.
-    failed: Option<Instant>,
-}
-
 /// Makes connections to one daemon.
 #[derive(Debug)]
 pub(super) struct Dialer {
@@ -55,6 +46,8 @@ pub(super) struct Dialer {
     permits: Semaphore,
     /// Nothing while the last attempt succeeded, and before the first.
     outage: watch::Sender<Option<Outage>>,
+    /// Nothing before the first attempt that succeeds.
+    presence: Mutex<Option<Presence>>,
     /// For the one attempt that is made while the daemon stays away.
     attempt: Arc<Semaphore>,
     /// When that began.
@@ -71,6 +64,7 @@ impl Dialer {
             metrics,
             permits: Semaphore::new(CONCURRENT_DIALS),
             outage: watch::Sender::new(None),
+            presence: Mutex::default(),
             attempt: Arc::new(Semaphore::new(1)),
             attempt_began: Mutex::default(),
             known_keys: Mutex::default(),
@@ -108,6 +102,11 @@ impl Dialer {
     /// Tells whether there is a daemon: the changes of it too.
     pub(super) fn outage(&self) -> watch::Receiver<Option<Outage>> {
         self.outage.subscribe()
+    }
+
+    /// The daemon that was last connected to.
+    pub(super) fn presence(&self) -> Option<Presence> {
+        locked(&self.presence).clone()
     }
 
     /// Why the last attempt to connect failed, within a dial too; none if it did not.
@@ -148,7 +147,12 @@ impl Dialer {
     fn take_note(&self, since: Instant, result: &Result<Client<Transport>, StoreError>) {
         self.metrics.dial(outcome(result));
         match result {
-            Ok(_) => self.end_outage(),
+            Ok(client) => {
+                let was_away = self.end_outage();
+                let mut presence = locked(&self.presence);
+                let before = presence.take().filter(|_| !was_away);
+                *presence = Some(Presence::new(client.session().clone(), before.as_ref()));
+            }
             Err(error) => self.fail(since, error, Some(Instant::now())),
         }
     }
@@ -164,18 +168,19 @@ impl Dialer {
         });
     }
 
-    fn end_outage(&self) {
+    /// The result is whether the daemon has been away.
+    fn end_outage(&self) -> bool {
         self.metrics.daemon_up(true);
         let mut ended = None;
         self.outage.send_if_modified(|outage| {
             ended = outage.take();
             ended.is_some()
         });
-        if let Some(Outage { began, error, .. }) = ended.filter(|outage| outage.began.elapsed() >= NOTABLE) {
-            let reason = error.to_string();
-            let reason = reason.lines().next().unwrap_or_default();
-            tracing::info!("the nix daemon answers again, after {:.1?}; before: {reason}", began.elapsed());
-        }
+        let Some(outage) = ended.filter(|outage| outage.lasted() >= NOTABLE) else { return false };
+        let reason = outage.error.to_string();
+        let reason = reason.lines().next().unwrap_or_default();
+        tracing::info!("the nix daemon answers again, after {:.1?}; before: {reason}", outage.lasted());
+        true
     }
 
     async fn connect_and_greet(

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use harmonia_protocol::HashPart;
+use harmonia_protocol::{HashPart, StorePath};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -67,12 +67,29 @@ pub(super) struct HeldBack {
     metrics: Arc<Metrics>,
 }
 
+/// A path that is held back or doubted.
+#[derive(Debug, Clone)]
+pub struct HeldBackPath {
+    /// The path.
+    pub path: StorePath,
+    /// Whether nobody is told of it; otherwise it is only doubted, and is being looked at.
+    pub is_held: bool,
+    /// What its NAR was last seen to be instead of right.
+    pub why: StoreError,
+    /// How long ago that was seen first.
+    pub lasted: Duration,
+    /// In what time it is looked at again.
+    pub due_in: Duration,
+}
+
 #[derive(Debug)]
 struct Suspect {
     claim: Claim,
     /// Whether nobody is told of it; otherwise it is only doubted.
     is_held: bool,
     origin: Origin,
+    why: StoreError,
+    began: Instant,
     /// As it looked when it failed last.
     seen: Option<Sighting>,
     pause: Duration,
@@ -81,6 +98,7 @@ struct Suspect {
 
 impl Suspect {
     fn hold(&mut self, why: &StoreError) {
+        self.why = why.clone();
         if !self.is_held {
             self.is_held = true;
             tracing::error!("{} is held back, 404 until its nar is right: {why}", self.claim.path);
@@ -127,8 +145,9 @@ impl HeldBack {
             None if is_full => {}
             None => {
                 let seen = Sighting::of(&self.real_directory, &claim.path);
-                let (claim, pause, due) = (claim.clone(), Duration::ZERO, Instant::now());
-                let mut suspect = Suspect { claim, is_held: false, origin, seen, pause, due };
+                let (claim, why_first, now) = (claim.clone(), why.clone(), Instant::now());
+                let (pause, due, began) = (Duration::ZERO, now, now);
+                let mut suspect = Suspect { claim, is_held: false, origin, why: why_first, began, seen, pause, due };
                 if is_enough {
                     suspect.hold(why);
                 } else {
@@ -160,6 +179,19 @@ impl HeldBack {
             self.changed.notify_one();
         }
         suspect.is_held
+    }
+
+    /// All of them, in no order.
+    pub(super) fn all(&self) -> Vec<HeldBackPath> {
+        let now = Instant::now();
+        let path = |suspect: &Suspect| HeldBackPath {
+            path: suspect.claim.path.clone(),
+            is_held: suspect.is_held,
+            why: suspect.why.clone(),
+            lasted: now.saturating_duration_since(suspect.began),
+            due_in: suspect.due.saturating_duration_since(now),
+        };
+        self.paths().values().map(path).collect()
     }
 
     /// Whether this is held back or doubted.

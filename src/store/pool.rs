@@ -21,8 +21,9 @@ use harmonia_protocol::signature_set::KnownKeys;
 use harmonia_protocol::stderr::DaemonError;
 use tokio::sync::{mpsc, watch};
 
-use super::dial::{Dialer, Outage};
+use super::dial::Dialer;
 use super::error::outcome;
+use super::presence::{Outage, Presence};
 use super::transport::Transport;
 use super::{Step, StoreError};
 use crate::client::Client;
@@ -229,6 +230,11 @@ impl Pool {
     /// Tells whether connections can be made.
     pub(super) fn outage(&self) -> watch::Receiver<Option<Outage>> {
         self.dialer.outage()
+    }
+
+    /// The daemon that was last connected to.
+    pub(super) fn presence(&self) -> Option<Presence> {
+        self.dialer.presence()
     }
 
     /// Why no connection can be made, if the last attempt failed; it may be one of several before a dial gives up.

@@ -10,10 +10,7 @@ use crate::metrics::Exposition;
 
 /// All metrics as they are now.
 pub(in crate::http) fn respond(app: &App, headers: &HeaderMap) -> Reply {
-    app.store.record();
-    if let Some(nars) = &app.nars {
-        nars.record();
-    }
+    app.record();
     let format = wanted(headers);
     text(StatusCode::OK, Keep::Not, format.content_type(), app.metrics.render(format).into())
 }

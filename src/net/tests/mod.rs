@@ -53,7 +53,8 @@ impl Running {
         };
         let serving = tokio::spawn(async move {
             let metrics = Metrics::default();
-            serve(vec![listener], tls, watch::channel(limits).1, &metrics, service, shutdown).await;
+            let places = Places::new(&limits, &metrics);
+            serve(vec![listener], tls, watch::channel(limits).1, &metrics, &places, service, shutdown).await;
         });
         Self { address, stop, serving }
     }
@@ -139,7 +140,8 @@ async fn a_unix_socket_serves_as_well() {
     let never = std::future::pending();
     let serving = tokio::spawn(async move {
         let metrics = Metrics::default();
-        serve(vec![listener], None, watch::channel(Limits::default()).1, &metrics, echo, never).await;
+        let places = Places::new(&Limits::default(), &metrics);
+        serve(vec![listener], None, watch::channel(Limits::default()).1, &metrics, &places, echo, never).await;
     });
     let mut client = UnixStream::connect(&path).await.unwrap();
     client.write_all(get("/unix").as_bytes()).await.unwrap();
@@ -167,7 +169,9 @@ async fn several_listeners_are_served_in_turn_under_one_bound() {
     let limits = Limits { max_connections: LISTENERS, ..Limits::default() };
     let serving = tokio::spawn(async move {
         let metrics = Metrics::default();
-        serve(listeners, None, watch::channel(limits).1, &metrics, echo, std::future::pending()).await;
+        let places = Places::new(&limits, &metrics);
+        let never = std::future::pending();
+        serve(listeners, None, watch::channel(limits).1, &metrics, &places, echo, never).await;
     });
     let mut second = clients.split_off(LISTENERS);
     for client in &mut clients {

@@ -203,6 +203,11 @@ impl InfoCache {
         (paths, bytes)
     }
 
+    /// The path that has this hash part, if something is known of it.
+    pub(super) fn known_path(&self, hash: HashPart) -> Option<StorePath> {
+        self.known().peek(&hash).map(|known| known.valid.path.clone())
+    }
+
     /// Enters how much is known.
     pub(super) fn record(&self) {
         let known = self.known();

@@ -1,0 +1,182 @@
+//! Collects what a running server tells of itself, when it is asked.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use harmonia_protocol::StorePath;
+
+use super::report::{
+    ClientConnections, Compressing, Connections, DaemonConnections, DaemonStatus, GcLease, Listed, LoggedLine,
+    NarCache, NarinfoCache, Quarantined, Requests, Sending, Status,
+};
+use super::requests::Server;
+use crate::http::{App, Progress};
+use crate::metrics::Samples;
+use crate::store::{Outage, Presence};
+
+impl Server {
+    /// Everything, with at most `limit` entries in each list. Asks the daemon whether it is there.
+    pub(super) async fn status(&self, limit: usize) -> Status {
+        let app = &*self.app;
+        let daemon = self.daemon().await;
+        app.record();
+        let samples = app.metrics().samples();
+        let count = |name: &str| samples.value(name, None);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime: self.began.elapsed().as_secs(),
+            listening: self.listening.clone(),
+            keys: app.keys().public_keys().map(ToString::to_string).collect(),
+            daemon: DaemonStatus { connections: daemon_connections(&samples), ..daemon },
+            requests: Requests {
+                answered: samples.sum("harmonia_http_requests_total"),
+                in_flight: count("harmonia_http_requests_in_flight"),
+                bytes_sent: samples.sum("harmonia_http_response_bytes_total"),
+            },
+            connections: self.connections(&samples, limit),
+            sending: sending(app, limit),
+            compressing: compressing(app, limit),
+            narinfo_cache: self.narinfo_cache(&samples),
+            nar_cache: nar_cache(app, &samples),
+            gc_lease: self.config.gc_lease.map(|lease| GcLease {
+                seconds: lease.as_secs(),
+                roots: count("harmonia_gc_lease_roots"),
+                failed: ["full", "failed"].map(|it| result(&samples, "harmonia_gc_lease_paths_total", it)).iter().sum(),
+            }),
+            quarantine: quarantine(app, limit),
+            reclaimed: {
+                let all = samples.by_label("harmonia_reclaimed_total", "what");
+                all.into_iter().filter(|(_, times)| *times > 0).collect()
+            },
+            errors: Listed::of(self.recent.all().into_iter().rev().map(LoggedLine::from), limit),
+        }
+    }
+
+    async fn daemon(&self) -> DaemonStatus {
+        let (store, began) = (self.app.store(), Instant::now());
+        let answer = store.answers().await;
+        let (answered_in, presence) = (began.elapsed().as_secs_f64() * 1000.0, store.presence());
+        let since = match &answer {
+            Ok(()) => presence.as_ref().map(Presence::lasted),
+            Err(_) => store.outage().borrow().as_ref().map(Outage::lasted),
+        };
+        let session = presence.map(|presence| presence.session);
+        DaemonStatus {
+            address: self.config.daemon.to_string(),
+            is_up: answer.is_ok(),
+            since: since.as_ref().map(Duration::as_secs),
+            answered_in,
+            error: answer.err().map(|error| error.to_string()),
+            release: session.as_ref().and_then(|session| session.release.clone()),
+            protocol: session.map(|session| session.version.to_string()),
+            connections: BTreeMap::new(),
+        }
+    }
+
+    fn connections(&self, samples: &Samples, limit: usize) -> Connections {
+        let state = |state| samples.value("harmonia_http_connections", Some(("state", state)));
+        let mut clients = self.places.clients();
+        clients.sort_by_key(|share| Reverse((share.held, share.waiting)));
+        let clients = clients.into_iter().map(|share| ClientConnections {
+            client: share.client.to_string(),
+            connections: share.held,
+            active: share.in_use,
+            waiting: share.waiting,
+        });
+        Connections {
+            active: state("active"),
+            idle: state("idle"),
+            waiting: state("waiting"),
+            clients: Listed::of(clients, limit),
+        }
+    }
+
+    fn narinfo_cache(&self, samples: &Samples) -> NarinfoCache {
+        let asked = |it| result(samples, "harmonia_narinfo_cache_requests_total", it);
+        NarinfoCache {
+            entries: samples.value("harmonia_narinfo_cache_entries", None),
+            bytes: samples.value("harmonia_narinfo_cache_bytes", None),
+            max_bytes: self.config.narinfo_cache.max_size.bytes(),
+            hits: asked("hit"),
+            misses: asked("miss"),
+            stale: asked("stale"),
+        }
+    }
+}
+
+fn result(samples: &Samples, name: &str, result: &str) -> u64 {
+    samples.value(name, Some(("result", result)))
+}
+
+fn daemon_connections(samples: &Samples) -> BTreeMap<String, DaemonConnections> {
+    let of = |name: &str, pool: &str| samples.value(name, Some(("pool", pool)));
+    let connections = |pool: &str| DaemonConnections {
+        in_use: of("harmonia_daemon_pool_in_use", pool),
+        max: of("harmonia_daemon_pool_max_size", pool),
+        waiting: of("harmonia_daemon_pool_waiting", pool),
+    };
+    ["questions", "nars"].map(|pool| (pool.to_owned(), connections(pool))).into()
+}
+
+fn name(path: &StorePath) -> String {
+    path.base_name().to_owned()
+}
+
+fn sending(app: &App, limit: usize) -> Listed<Sending> {
+    let mut all = app.sending().progress();
+    all.sort_by_key(|it| Reverse(it.length.unwrap_or(it.sent)));
+    let sending = |it: Progress| Sending {
+        client: it.client.to_string(),
+        path: it.hash.and_then(|hash| app.store().known_path(hash)).as_ref().map(name),
+        url: it.target.into(),
+        sent: it.sent,
+        length: it.length,
+        rate: it.rate,
+        duration: it.took.as_secs_f64(),
+    };
+    Listed { total: all.len(), first: all.into_iter().take(limit).map(sending).collect() }
+}
+
+fn compressing(app: &App, limit: usize) -> Listed<Compressing> {
+    let mut all = app.nar_cache().map(|nars| nars.making()).unwrap_or_default();
+    all.sort_by_key(|it| Reverse((it.has_begun, it.took)));
+    let compressing = all.into_iter().map(|it| Compressing {
+        path: name(&it.valid.path),
+        nar_size: it.valid.info.nar_size,
+        written: it.written,
+        is_waiting: !it.has_begun,
+        duration: it.took.as_secs(),
+    });
+    Listed::of(compressing, limit)
+}
+
+fn nar_cache(app: &App, samples: &Samples) -> Option<NarCache> {
+    let nars = app.nar_cache()?;
+    let asked = |it| result(samples, "harmonia_nar_cache_requests_total", it);
+    Some(NarCache {
+        dir: nars.dir().to_owned(),
+        entries: samples.value("harmonia_nar_cache_entries", None),
+        bytes: samples.value("harmonia_nar_cache_bytes", None),
+        max_bytes: nars.max_size(),
+        hits: asked("hit"),
+        joined: asked("joined"),
+        misses: asked("miss"),
+        bypassed: asked("bypassed"),
+        corrupt: samples.value("harmonia_nar_cache_removed_total", Some(("reason", "corrupt"))),
+    })
+}
+
+fn quarantine(app: &App, limit: usize) -> Listed<Quarantined> {
+    let mut all = app.store().held_back();
+    all.sort_by_key(|it| Reverse((it.is_held, it.lasted)));
+    let quarantined = all.into_iter().map(|it| Quarantined {
+        path: name(&it.path),
+        is_held: it.is_held,
+        reason: it.why.to_string(),
+        since: it.lasted.as_secs(),
+        next_try: it.due_in.as_secs(),
+    });
+    Listed::of(quarantined, limit)
+}

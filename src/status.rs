@@ -1,0 +1,58 @@
+//! `harmonia status`: what the server that runs on this machine tells of itself.
+//!
+//! Owns how it is printed, once or again and again; leaves finding and asking the server to [`crate::admin`].
+
+#![allow(clippy::print_stdout, reason = "the answer is this command's output, not its log")]
+
+mod text;
+mod watch;
+mod words;
+
+use std::io::{IsTerminal as _, Write as _};
+
+use crate::admin::Client;
+use crate::admin::report::Status;
+use crate::cli::StatusOptions;
+use crate::config::Config;
+use crate::error::Error;
+
+/// Asks and prints. A configuration that does not hold is no reason not to ask: the server may run with what it was.
+pub fn run(options: &StatusOptions, loaded: Result<(Config, Vec<String>), Error>) -> Result<(), Error> {
+    let config = loaded.inspect_err(|error| tracing::warn!("{error}")).ok().map(|(config, _)| config);
+    let socket = config.and_then(|config| config.admin_socket);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|cause| Error::System { doing: "start the runtime", cause })?;
+    runtime.block_on(async {
+        if options.watch {
+            return watch::run(options, socket.as_deref()).await;
+        }
+        let client = Client::find(socket.as_deref()).await?;
+        let (text, is_well) = ask(&client, options).await?;
+        print(&text);
+        if is_well { Ok(()) } else { Err(Error::DaemonAway) }
+    })
+}
+
+/// The status as it is printed, and whether the daemon answers.
+async fn ask(client: &Client, options: &StatusOptions) -> Result<(String, bool), Error> {
+    let status: Status = client.get(&format!("/status?limit={}", options.top)).await?;
+    let is_well = status.daemon.is_up;
+    let text = if options.json {
+        // What has been read can be written.
+        serde_json::to_string(&status).unwrap_or_default() + "\n"
+    } else {
+        text::of(&status)
+    };
+    Ok((text, is_well))
+}
+
+/// Prints it; whoever has read enough is no error.
+fn print(text: &str) {
+    let mut output = std::io::stdout().lock();
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+}
+
+/// Whether there is somebody who sees it.
+fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}

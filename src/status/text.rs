@@ -1,0 +1,231 @@
+//! The status as people read it.
+
+use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::words::{counted, duration, percent};
+use crate::admin::report::{
+    Compressing, Connections, DaemonStatus, Listed, LoggedLine, NarCache, NarinfoCache, Quarantined, Sending, Status,
+};
+use crate::human_size::human_size;
+use crate::log::escaped;
+
+/// All of it, in lines.
+pub(super) fn of(status: &Status) -> String {
+    let mut text = Text::default();
+    text.line(&format!("harmonia {}, up {}, process {}", status.version, duration(status.uptime), status.pid));
+    for url in &status.listening {
+        text.entry("listening", url);
+    }
+    for key in &status.keys {
+        text.entry("key", key);
+    }
+    if status.keys.is_empty() {
+        text.entry("key", "none: narinfos carry only the signatures that the store has");
+    }
+    text.entry(
+        "requests",
+        &format!(
+            "{} answered, {} in flight, {} sent",
+            status.requests.answered,
+            status.requests.in_flight,
+            human_size(status.requests.bytes_sent)
+        ),
+    );
+    daemon(&mut text, &status.daemon);
+    connections(&mut text, &status.connections);
+    sending(&mut text, &status.sending);
+    compressing(&mut text, &status.compressing);
+    caches(&mut text, status);
+    quarantine(&mut text, &status.quarantine);
+    errors(&mut text, &status.errors);
+    text.0
+}
+
+fn daemon(text: &mut Text, daemon: &DaemonStatus) {
+    text.heading(&format!("nix-daemon at {}", daemon.address));
+    let since = daemon.since.map(|since| format!(" for {}", duration(since))).unwrap_or_default();
+    let release = daemon.release.as_deref().map(|release| format!("nix {release}, ")).unwrap_or_default();
+    let protocol = daemon.protocol.as_deref().unwrap_or("unknown");
+    let state = match &daemon.error {
+        None => format!("up{since}: {release}protocol {protocol}, answers in {:.1} ms", daemon.answered_in),
+        Some(error) => format!("DOWN{since}: {error}"),
+    };
+    text.indented(&state);
+    let connections = daemon.connections.iter().map(|(pool, now)| {
+        let waiting = if now.waiting > 0 { format!(", {} waiting", now.waiting) } else { String::new() };
+        format!("{} of {} for {pool}{waiting}", now.in_use, now.max)
+    });
+    text.indented(&format!("connections in use: {}", connections.collect::<Vec<_>>().join("; ")));
+}
+
+fn connections(text: &mut Text, now: &Connections) {
+    let waiting = if now.waiting > 0 { format!(", {} waiting for their turn", now.waiting) } else { String::new() };
+    text.heading(&format!(
+        "{} of {}: {} active, {} idle{waiting}",
+        counted(now.active + now.idle + now.waiting, "connection"),
+        counted(now.clients.total as u64, "client"),
+        now.active,
+        now.idle
+    ));
+    let rows = now.clients.first.iter().map(|client| {
+        let number = |number: usize| number.to_string();
+        [client.client.clone(), number(client.connections), number(client.active), number(client.waiting)]
+    });
+    text.table(["CLIENT", ">CONNECTIONS", ">ACTIVE", ">WAITING"], rows, &now.clients);
+}
+
+fn sending(text: &mut Text, sending: &Listed<Sending>) {
+    if sending.total == 0 {
+        return;
+    }
+    text.heading(&format!("Sending {}", counted(sending.total as u64, "response")));
+    let rows = sending.first.iter().map(|it| {
+        let (of, done) = match it.length {
+            Some(length) => (human_size(length), percent(it.sent, length)),
+            None => ("?".to_owned(), String::new()),
+        };
+        let what = it.path.clone().unwrap_or_else(|| it.url.clone());
+        let rate = format!("{}/s", human_size(it.rate));
+        [it.client.clone(), human_size(it.sent), of, done, rate, format!("{:.0} s", it.duration), what]
+    });
+    text.table(["CLIENT", ">SENT", ">OF", ">", ">RATE", ">SINCE", "WHAT"], rows, sending);
+}
+
+fn compressing(text: &mut Text, compressing: &Listed<Compressing>) {
+    if compressing.total == 0 {
+        return;
+    }
+    text.heading(&format!("Compressing {}", counted(compressing.total as u64, "NAR")));
+    let rows = compressing.first.iter().map(|it| {
+        let written = if it.is_waiting { "waiting".to_owned() } else { human_size(it.written) };
+        [human_size(it.nar_size), written, duration(it.duration), it.path.clone()]
+    });
+    text.table([">NAR", ">WRITTEN", ">SINCE", "PATH"], rows, compressing);
+}
+
+fn caches(text: &mut Text, status: &Status) {
+    text.heading("Caches");
+    let NarinfoCache { entries, bytes, max_bytes, hits, misses, stale } = status.narinfo_cache;
+    let hit_rate = percent(hits + stale, hits + misses + stale);
+    let aged = if stale > 0 { format!(", {stale} old answers while nix-daemon was silent") } else { String::new() };
+    text.entry(
+        "narinfos",
+        &format!("{entries} paths, {} of {}, hit rate {hit_rate}{aged}", human_size(bytes), human_size(max_bytes)),
+    );
+    match &status.nar_cache {
+        None => text.entry("NARs", "no directory keeps compressed NARs"),
+        Some(NarCache { dir, entries, bytes, max_bytes, hits, joined, misses, bypassed, corrupt }) => {
+            let hit_rate = percent(hits + joined, hits + joined + misses + bypassed);
+            let mut line = format!(
+                "{entries} compressed, {} of {}, hit rate {hit_rate}, in {}",
+                human_size(*bytes),
+                human_size(*max_bytes),
+                dir.display()
+            );
+            for (number, what) in [(bypassed, "sent uncompressed: the directory fails"), (corrupt, "were corrupt")] {
+                if *number > 0 {
+                    // Writing to a string cannot fail.
+                    let _ = write!(line, "; {number} {what}");
+                }
+            }
+            text.entry("NARs", &line);
+        }
+    }
+    if let Some(lease) = status.gc_lease {
+        let failed = if lease.failed > 0 { format!("; {} could not be had", lease.failed) } else { String::new() };
+        text.entry(
+            "gc lease",
+            &format!("{} held, of {} each{failed}", counted(lease.roots, "root"), duration(lease.seconds)),
+        );
+    }
+    if !status.reclaimed.is_empty() {
+        let what = status.reclaimed.iter().map(|(what, times)| format!("{what} {times}"));
+        text.entry("taken back", &format!("from idle or slow clients: {}", what.collect::<Vec<_>>().join(", ")));
+    }
+}
+
+fn quarantine(text: &mut Text, quarantine: &Listed<Quarantined>) {
+    if quarantine.total == 0 {
+        return;
+    }
+    text.heading(&format!(
+        "Held back: {} whose NAR is not what nix-daemon says",
+        counted(quarantine.total as u64, "path")
+    ));
+    for it in &quarantine.first {
+        let state = if it.is_held { "404" } else { "in doubt" };
+        text.indented(&it.path);
+        text.indented(&format!(
+            "  {state} for {}, read again in {}: {}",
+            duration(it.since),
+            duration(it.next_try),
+            it.reason
+        ));
+    }
+    text.rest(quarantine);
+}
+
+fn errors(text: &mut Text, errors: &Listed<LoggedLine>) {
+    if errors.total == 0 {
+        return text.heading("No errors or warnings since the start");
+    }
+    text.heading("Last errors and warnings");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    for line in &errors.first {
+        text.indented(&format!("{} ago, {}: {}", duration(now.saturating_sub(line.time)), line.level, line.message));
+    }
+    text.rest(errors);
+}
+
+/// Lines without control characters, whoever put them into what they say.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn line(&mut self, line: &str) {
+        // A help line of a message stands below it.
+        for line in escaped(line).lines() {
+            self.0.push_str(line.trim_end());
+            self.0.push('\n');
+        }
+    }
+
+    fn heading(&mut self, line: &str) {
+        self.0.push('\n');
+        self.line(line);
+    }
+
+    fn indented(&mut self, line: &str) {
+        self.line(&format!("  {line}"));
+    }
+
+    fn entry(&mut self, name: &str, value: &str) {
+        self.indented(&format!("{name:<11} {value}"));
+    }
+
+    /// Rows below the names of their columns; those of numbers begin with `>` and stand to the right. Says how many of the
+    /// list there are besides.
+    fn table<const N: usize, T>(&mut self, names: [&str; N], rows: impl Iterator<Item = [String; N]>, of: &Listed<T>) {
+        let mut lines = vec![names.map(|name| name.trim_start_matches('>').to_owned())];
+        lines.extend(rows.map(|row| row.map(|cell| escaped(&cell).into_owned())));
+        if lines.len() == 1 {
+            return;
+        }
+        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
+        let widths: Vec<_> = (0..N).map(width).collect();
+        for line in &lines {
+            let cells = line.iter().zip(&widths).zip(names).map(|((cell, width), name)| {
+                if name.starts_with('>') { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            });
+            self.indented(&cells.collect::<Vec<_>>().join("  "));
+        }
+        self.rest(of);
+    }
+
+    fn rest<T>(&mut self, of: &Listed<T>) {
+        if of.total > of.first.len() {
+            self.indented(&format!("and {} more (--top)", of.total - of.first.len()));
+        }
+    }
+}

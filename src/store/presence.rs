@@ -1,0 +1,47 @@
+//! Whether the daemon is there, and since when.
+
+use std::time::Duration;
+
+use harmonia_protocol::handshake::Session;
+use tokio::time::Instant;
+
+use super::StoreError;
+
+/// A time without a daemon.
+#[derive(Debug, Clone)]
+pub struct Outage {
+    /// Why the last attempt failed.
+    pub error: StoreError,
+    pub(super) began: Instant,
+    /// When a dial last gave up. Until the first does, the daemon may be restarting.
+    pub(super) failed: Option<Instant>,
+}
+
+impl Outage {
+    /// How long it has lasted.
+    #[must_use]
+    pub fn lasted(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+/// A time with a daemon, which a connection that failed for less than a second does not end.
+#[derive(Debug, Clone)]
+pub struct Presence {
+    /// What was agreed on when it was connected to last.
+    pub session: Session,
+    began: Instant,
+}
+
+impl Presence {
+    /// A connection has been made, and there was no outage since the one `before`.
+    pub(super) fn new(session: Session, before: Option<&Self>) -> Self {
+        Self { session, began: before.map_or_else(Instant::now, |before| before.began) }
+    }
+
+    /// How long it has lasted.
+    #[must_use]
+    pub fn lasted(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
