@@ -121,6 +121,11 @@ impl Facts {
     }
 }
 
+/// A name as HTML that is broken after dashes, where there is no room for all of it.
+pub(super) fn breakable(name: &str) -> String {
+    escape(name).replace('-', "-<wbr>")
+}
+
 /// A number with a comma before each three digits.
 pub(super) fn number(number: u64) -> String {
     let digits = number.to_string();

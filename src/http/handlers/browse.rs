@@ -13,19 +13,19 @@ use super::super::App;
 use super::super::error::HandlerError;
 use super::super::html::escape;
 use super::super::pasted::page_place;
-use super::super::people_page::{HTML, number, page};
+use super::super::people_page::{HTML, breakable, number, page};
 use super::super::reason::NotFound;
 use super::super::response::{Keep, Reply, text};
 use crate::client::Client;
 use crate::human_size::human_size;
-use crate::store::{Step, StoreError};
+use crate::store::{Inventory, Step, StoreError, ValidPath};
 
 /// Paths of a page.
 const ROWS: usize = 50;
 /// Paths that are asked about at once.
 const BATCH: usize = 64;
-/// Paths of a page that are asked about, where many are not given out.
-const MAX_ASKED: usize = 20 * BATCH;
+/// Batches of a page, where many paths are not given out.
+const MAX_BATCHES: usize = 20;
 /// How long the first list of all paths is waited for.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 /// The longest filter, in bytes: the longest name.
@@ -41,65 +41,101 @@ pub(in crate::http) async fn respond(
     if !app.is_browsed {
         return Err(NotFound::UnknownUrl.into());
     }
+    let filter = filter.trim().to_ascii_lowercase();
     let _turn = app.files.closure(client).await;
     let inventory = app.store.inventory(PATIENCE).await.ok_or(StoreError::Late(Step::Readiness))?;
-    let filter = filter.trim().to_ascii_lowercase();
-    let is_wanted = |path: &StorePath| path.name().to_ascii_lowercase().contains(&filter);
-    let is_sane = filter.len() <= MAX_FILTER;
-    let mut matching = inventory.names.iter().enumerate().skip(from).filter(|(_, path)| is_sane && is_wanted(path));
-    let (mut rows, mut asked, mut next) = (String::new(), 0, None);
-    let mut shown = 0;
-    'pages: loop {
-        let batch: Vec<_> = tokio::task::block_in_place(|| matching.by_ref().take(BATCH).collect());
-        let paths: Vec<StorePath> = batch.iter().map(|(_, path)| (*path).clone()).collect();
-        if batch.is_empty() {
-            break;
+    let rows = Rows::find(app, &inventory, &filter, from, client).await?;
+    let html = render(inventory.paths, &filter, from, &rows);
+    let mut reply = text(StatusCode::OK, Keep::Not, HTML, html.into());
+    app.pages.protect(&mut reply);
+    Ok(reply)
+}
+
+/// The rows of a page.
+#[derive(Default)]
+struct Rows {
+    html: String,
+    count: usize,
+    /// The place at which the next page begins, if there is more.
+    next: Option<usize>,
+}
+
+impl Rows {
+    async fn find(
+        app: &App,
+        inventory: &Inventory,
+        filter: &str,
+        from: usize,
+        client: Client,
+    ) -> Result<Self, HandlerError> {
+        let mut rows = Self::default();
+        if filter.len() > MAX_FILTER {
+            return Ok(rows);
         }
-        let answers = app.store.valid_paths(&paths, client).await;
-        for ((at, path), answer) in batch.into_iter().zip(answers) {
-            let Some(valid) = answer?.filter(|valid| app.is_public(valid)) else { continue };
-            if shown == ROWS {
-                next = Some(at);
-                break 'pages;
+        let is_wanted = |path: &StorePath| path.name().to_ascii_lowercase().contains(filter);
+        let mut matching = inventory.names.iter().enumerate().skip(from).filter(|(_, path)| is_wanted(path));
+        for _ in 0..MAX_BATCHES {
+            let batch: Vec<_> = tokio::task::block_in_place(|| matching.by_ref().take(BATCH).collect());
+            if batch.is_empty() {
+                return Ok(rows);
             }
-            shown += 1;
-            let _ = writeln!(
-                rows,
-                "<tr><td><a href=\"./{}\">{}</a></td><td>{}</td></tr>",
-                page_place(path),
-                escape(path.base_name()),
-                human_size(valid.info.nar_size)
-            );
+            let paths: Vec<StorePath> = batch.iter().map(|(_, path)| (*path).clone()).collect();
+            let answers = app.store.valid_paths(&paths, client).await;
+            for ((at, _), answer) in batch.into_iter().zip(answers) {
+                let valid = match answer {
+                    // Clients cannot have such a path either.
+                    Err(StoreError::UnknownSize(_)) => None,
+                    answer => answer?.filter(|valid| app.is_public(valid)),
+                };
+                let Some(valid) = valid else { continue };
+                if rows.count == ROWS {
+                    rows.next = Some(at);
+                    return Ok(rows);
+                }
+                rows.push(&valid);
+            }
         }
-        asked += paths.len();
-        if asked >= MAX_ASKED {
-            next = matching.next().map(|(at, _)| at);
-            break;
-        }
+        rows.next = matching.next().map(|(at, _)| at);
+        Ok(rows)
     }
+
+    fn push(&mut self, valid: &ValidPath) {
+        self.count += 1;
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            self.html,
+            "<tr><td><a href=\"./{}\">{}</a> <small>{}</small></td><td>{}</td></tr>",
+            page_place(&valid.path),
+            breakable(valid.path.name()),
+            valid.path.hash_part(),
+            human_size(valid.info.nar_size)
+        );
+    }
+}
+
+fn render(all: usize, filter: &str, from: usize, rows: &Rows) -> String {
     let mut main = format!(
-        "<nav><a href=\"./\">This cache</a></nav>\n<h1>Paths</h1>\n<p>{} paths are valid in the store; those are listed that this cache \
-         gives out.</p>\n<form action=\"./browse\" method=\"get\">\n<input name=\"q\" value=\"{}\" maxlength=\"{MAX_FILTER}\" \
-         autocomplete=\"off\" autocapitalize=\"off\" spellcheck=\"false\" aria-label=\"Part of a name\" placeholder=\"Part of a name\">\n\
-         <button type=\"submit\">Filter</button>\n</form>\n<section>\n",
-        number(inventory.paths as u64),
-        escape(&filter)
+        "<nav><a href=\"./\">This cache</a></nav>\n<h1>Paths</h1>\n<p>The store has {} valid paths, of which those are \
+         listed that this cache serves.</p>\n<form action=\"./browse\" method=\"get\">\n<input name=\"q\" value=\"{}\" \
+         maxlength=\"{MAX_FILTER}\" autocomplete=\"off\" autocapitalize=\"off\" spellcheck=\"false\" \
+         aria-label=\"Part of a name\" placeholder=\"Part of a name\">\n<button type=\"submit\">Filter</button>\n</form>\n\
+         <section>\n",
+        number(all as u64),
+        escape(filter)
     );
-    if shown == 0 {
+    if rows.count == 0 {
         main.push_str("<p>There are none here.</p>\n");
     } else {
-        let _ = write!(main, "<table>\n<tr><th>Path</th><th>Size</th></tr>\n{rows}</table>\n");
+        let _ = write!(main, "<table>\n<tr><th>Path</th><th>Size</th></tr>\n{}</table>\n", rows.html);
     }
     main.push_str("</section>\n");
+    let query = utf8_percent_encode(filter, NON_ALPHANUMERIC);
     let mut footer = String::new();
-    let query = utf8_percent_encode(&filter, NON_ALPHANUMERIC);
     if from > 0 {
         let _ = writeln!(footer, "<a href=\"./browse?q={query}\">First page</a>");
     }
-    if let Some(next) = next {
+    if let Some(next) = rows.next {
         let _ = writeln!(footer, "<a href=\"./browse?q={query}&amp;from={next}\" rel=\"next\">Next page</a>");
     }
-    let mut reply = text(StatusCode::OK, Keep::Not, HTML, page("Paths", &main, &footer).into());
-    app.pages.protect(&mut reply);
-    Ok(reply)
+    page("Paths", &main, &footer)
 }

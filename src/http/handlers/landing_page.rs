@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::super::error::HandlerError;
 use super::super::html::escape;
 use super::super::people_page::{Facts, HTML, code_box, lookup_form, number, page, section};
+use super::super::reason::Reason;
 use super::super::response::{Keep, Reply, text};
 use super::super::route::Route;
 use super::super::{App, VERSION};
@@ -67,7 +68,11 @@ impl LandingPage {
         let state = match timeout(PATIENCE, store.answers()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(HandlerError::from(error).reason().public_text()),
-            Err(_) => Some("the nix daemon does not answer in time"),
+            // It may have been waited for in vain before anybody could ask it.
+            Err(_) => Some(match &*store.outage().borrow() {
+                Some(outage) => HandlerError::from(outage.error.clone()).reason().public_text(),
+                None => Reason::DaemonTimeout.public_text(),
+            }),
         };
         *known = Some((Instant::now(), state));
         state
@@ -78,8 +83,8 @@ impl LandingPage {
         let Now { url, keys, sign, .. } = *now;
         let name = name(keys);
         let state = match now.daemon {
-            None => "<p class=\"state good\">It answers.</p>".to_owned(),
-            Some(why) => format!("<p class=\"state\">It cannot serve paths now: {}.</p>", escape(why)),
+            None => "<p class=\"state good\">The nix daemon answers.</p>".to_owned(),
+            Some(why) => format!("<p class=\"state\">It serves no path now: {}.</p>", escape(why)),
         };
         let browse = if now.is_browsed { "<p><a href=\"browse\">All paths by name</a></p>\n" } else { "" };
         let mut main = format!(
@@ -98,8 +103,9 @@ impl LandingPage {
         main += &public_keys(keys, sign);
         let try_it = format!("nix store info --store {url}");
         let copy = format!("nix copy --from {url} {}/HASH-NAME", self.store);
-        let lead = "Whether this machine reaches the cache (<code>nix store ping</code> in Nix 2.4 to 2.18, <code>nix ping-store</code> \
-                    before), and a path copied from it:";
+        let lead = "Whether this machine reaches the cache (older releases call it <code>nix store ping</code>, Nix 2.3 \
+                    <code>nix ping-store</code>), and a path copied from it. Where <code>nix.conf</code> does not enable \
+                    <code>nix-command</code>, <code>--extra-experimental-features nix-command</code> does:";
         main += &section("Try it", lead, &[&try_it, &copy]);
         main += ACCESS;
         main += "<section>\n<h2>About</h2>\n";
@@ -291,8 +297,7 @@ mod tests {
         }
         let page = html(&[], Some("the nix daemon is unreachable"), None);
         assert!(
-            page.contains("cannot serve paths now: the nix daemon is unreachable.")
-                && !page.contains("Paths in the store")
+            page.contains("serves no path now: the nix daemon is unreachable.") && !page.contains("Paths in the store")
         );
     }
 

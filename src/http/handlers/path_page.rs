@@ -18,7 +18,7 @@ use super::super::error::HandlerError;
 use super::super::html::escape;
 use super::super::pasted::{Base, Pasted, files_place, page_place};
 use super::super::path_report::{ClosureReport, PathReport};
-use super::super::people_page::{Facts, HTML, code_box, number, page, section};
+use super::super::people_page::{Facts, HTML, breakable, code_box, number, page, section};
 use super::super::reason::NotFound;
 use super::super::response::{Keep, Reply, reply, set, set_length};
 use super::super::text;
@@ -97,7 +97,7 @@ async fn links(app: &App, valid: &Arc<ValidPath>, client: Client) -> Links {
 }
 
 fn render(path: &StorePath, report: &PathReport, links: &Links, url: &str, keys: &[String]) -> String {
-    let mut main = format!("<nav><a href=\"../\">This cache</a></nav>\n<h1>{}</h1>\n", broken(path.name()));
+    let mut main = format!("<nav><a href=\"../\">This cache</a></nav>\n<h1>{}</h1>\n", breakable(path.name()));
     main.push_str(&code_box(&report.path));
     main.push_str("<section>\n<h2>Facts</h2>\n");
     main.push_str(&facts(report));
@@ -237,18 +237,13 @@ fn footer(hash: HashPart, path: &StorePath, links: &Links) -> String {
 
 /// A base name as a link to the page about its path, which stands beside this one.
 fn link(name: &str) -> String {
-    format!("<a href=\"./{}\">{}</a>", encoded(name.as_bytes()), broken(name))
+    format!("<a href=\"./{}\">{}</a>", encoded(name.as_bytes()), breakable(name))
 }
 
 /// The same without the hash part, where there is little room.
 fn short_link(name: &str) -> String {
     let short = StorePath::from_base_name(name).map_or_else(|_| name.to_owned(), |path| path.name().to_owned());
-    format!("<a href=\"./{}\" title=\"{}\">{}</a>", encoded(name.as_bytes()), escape(name), broken(&short))
-}
-
-/// A name that may be broken after dashes.
-fn broken(name: &str) -> String {
-    escape(name).replace('-', "-<wbr>")
+    format!("<a href=\"./{}\" title=\"{}\">{}</a>", encoded(name.as_bytes()), escape(name), breakable(&short))
 }
 
 fn sentence(text: &str) -> String {
