@@ -56,7 +56,7 @@ fn s27_malformed_hashes_are_404_without_a_word_to_the_daemon() {
             assert_eq!(harmonia.http().get(&url).status, 404, "{url}");
         }
     }
-    for url in [&*format!("/{HASH}"), &format!("/{HASH}.narinfo.narinfo"), "/nar/", "/.narinfo"] {
+    for url in [&*format!("/{HASH}x"), &format!("/{HASH}.narinfo.narinfo"), "/nar/", "/.narinfo"] {
         assert_eq!(harmonia.http().get(url).status, 404, "{url}");
     }
     assert_eq!(daemon.seen().asked, []);

@@ -74,7 +74,7 @@ fn the_page_has_what_a_client_needs_to_copy() {
         ]
     );
     assert_eq!(texts(response.text(), "h1"), ["harmonia.test"]);
-    for part in ["It answers.", "trusted-users", "netrc"] {
+    for part in ["The nix daemon answers.", "trusted-users", "netrc"] {
         assert!(response.text().contains(part), "{part}");
     }
 }
@@ -118,7 +118,7 @@ fn the_page_is_answered_without_a_daemon_and_to_head() {
     let facts = facts(response.text());
     assert!(facts["Store directory"] == "/gnu/store" && facts["Priority"].starts_with("7 "), "{facts:?}");
     assert!(response.text().contains("signs nothing") && !response.text().contains("trusted-public-keys"));
-    assert!(response.text().contains("It cannot serve paths now: the nix daemon"), "{}", response.text());
+    assert!(response.text().contains("It serves no path now: the nix daemon"), "{}", response.text());
     assert!(!facts.contains_key("Paths in the store") && response.text().contains("<h1>Nix binary cache</h1>"));
     let head = harmonia.http().head("/");
     assert!(head.status == 200 && head.body.is_empty() && head.header("content-length").is_some());

@@ -47,6 +47,10 @@ impl Pasted {
         let depth = path.bytes().filter(|byte| *byte == b'/').count().saturating_sub(1);
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         if let [only] = segments[..] {
+            // A narinfo or a listing that is asked for by more than its hash.
+            if only.ends_with(".narinfo") || only.ends_with(".ls") {
+                return None;
+            }
             if let Ok(hash) = only.parse() {
                 return Some(Self { directory: String::new(), base: Base::Hash(hash), names: Vec::new(), depth });
             }
@@ -270,6 +274,8 @@ mod tests {
         let odd = StorePath::from_base_name(&format!("{HASH}-a?b=c+d")).unwrap();
         assert_eq!(page_place(&odd), format!("serve/{HASH}-a%3Fb%3Dc%2Bd"));
         for path in [
+            &format!("/{HASH}-hello.narinfo"),
+            &format!("/{HASH}-hello.ls"),
             "/",
             "/nix/store",
             &format!("/x/{HASH}"),

@@ -287,7 +287,7 @@ mod tests {
         let inventory = Inventory { at: Instant::now(), paths: 12_345, known: (10, 1 << 30), names: [].into() };
         let page = html(&[], None, Some(&inventory));
         for part in [
-            "It answers",
+            "The nix daemon answers",
             "12,345, counted 0 seconds ago",
             "1.0 GiB in the 10 paths",
             "3.0 GiB of NARs since",
