@@ -48,7 +48,7 @@ impl Pasted {
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         if let [only] = segments[..] {
             // A narinfo or a listing that is asked for by more than its hash.
-            if only.ends_with(".narinfo") || only.ends_with(".ls") {
+            if [".narinfo", ".ls"].iter().any(|suffix| only.ends_with(suffix)) {
                 return None;
             }
             if let Ok(hash) = only.parse() {
