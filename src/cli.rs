@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{BindAddress, DaemonCommand, Overrides, admin_socket_path, socket_path};
 
@@ -143,21 +143,76 @@ pub struct StatusOptions {
 pub enum CacheAction {
     /// Print how many NARs there are and what they take
     Stats,
+    /// Print each NAR: its size, that of its compressed form, when it was asked for last, and its store path
+    ///
+    /// A NAR that was never asked for has the time at which it was made. It is listed by the path that it was made for; others
+    /// may have the same NAR.
+    List {
+        /// What to sort by, the most of it first.
+        #[arg(long, value_name = "ORDER", value_enum, default_value_t = ListOrder::Size)]
+        sort: ListOrder,
+        /// Print a JSON array: sizes in bytes, times in seconds since 1970.
+        #[arg(long)]
+        json: bool,
+    },
     /// Read every NAR, and remove those that are not what they should be
     ///
     /// The exit status is 65 if there were such.
     Verify,
     /// Remove all NARs; they are made again when they are asked for
     Clear,
-    /// Compress the NARs of these paths and of all that they refer to, before anybody asks for them
+    /// Compress the NARs of paths before anybody asks for them
     ///
-    /// A server that runs with this configuration is asked to; otherwise it is done here. The exit status is 65 if one of
-    /// them is not a valid path, and 69 if a NAR cannot be had.
+    /// The server that runs is asked to, by its admin socket; where none runs it is done here. A progress bar is shown on a
+    /// terminal. The exit status is 65 if one of them is not a valid path, and 69 if a NAR cannot be had.
     Warm {
-        /// Store paths, or links to them.
-        #[arg(required = true, value_name = "PATH")]
-        paths: Vec<PathBuf>,
+        /// The paths.
+        #[command(flatten)]
+        paths: PathArguments,
+        /// Leave the work to the server that runs, and return at once
+        ///
+        /// As for a post-build hook of Nix. If the server has too much to do it is waited for, ten seconds at the most; the
+        /// exit status is 69 if it did not take all of them then, or if none runs.
+        #[arg(long)]
+        background: bool,
     },
+    /// Remove the NARs of paths; they are made again when they are asked for
+    ///
+    /// A path that is not valid any more is found by its name.
+    Remove {
+        /// The paths.
+        #[command(flatten)]
+        paths: PathArguments,
+    },
+}
+
+/// Store paths that something is done with.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct PathArguments {
+    /// Store paths, or links to them.
+    #[arg(required_unless_present = "stdin", value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// With all that they refer to.
+    #[arg(long, short)]
+    pub recursive: bool,
+    /// Read paths from standard input too, separated by white space.
+    #[arg(long)]
+    pub stdin: bool,
+}
+
+/// What to sort a list by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListOrder {
+    /// Size of the compressed form.
+    Size,
+    /// Size of the NAR.
+    NarSize,
+    /// How much smaller it was made.
+    Ratio,
+    /// When it was asked for last.
+    Used,
+    /// Name of the path, after its hash.
+    Name,
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::admin::ClientError;
 use crate::config::ConfigErrors;
-use crate::nar_cache::DirectoryError;
+use crate::nar_cache::{ByHandError, DirectoryError};
 use crate::net::tls::TlsError;
 use crate::net::{BindError, InheritError};
 use crate::signing::SigningKeyError;
@@ -57,16 +57,27 @@ pub enum Error {
     /// What is to be compressed is no path of the store.
     #[error("{} is not a path of the store, nor a link to one", .0.display())]
     NoStorePath(std::path::PathBuf),
-    /// What is to be compressed is not there, or not given out.
-    #[error("no valid path has the hash part {0}")]
-    NotValid(harmonia_protocol::HashPart),
-    /// A NAR cannot be compressed ahead.
-    #[error("cannot have {what} compressed: {cause}")]
-    Warm {
-        /// Whose NAR, or who was asked.
-        what: String,
-        /// Why.
-        cause: String,
+    /// Compressed NARs are not made or removed.
+    #[error(transparent)]
+    ByHand(#[from] ByHandError),
+    /// A server has the directory, and cannot be asked.
+    #[error("{} is used by another harmonia process, which cannot be asked: {why}", dir.display())]
+    InUse {
+        /// The directory.
+        dir: std::path::PathBuf,
+        /// Why it cannot.
+        why: ClientError,
+    },
+    /// A server has too much to do already.
+    #[error(
+        "the server has {waiting} paths to compress already, and did not take {left} of these\n  help: hand them over again \
+         later, or wait for them without --background"
+    )]
+    QueueFull {
+        /// Paths that were not taken, the last ones.
+        left: usize,
+        /// What it has to do.
+        waiting: usize,
     },
     /// The server that runs cannot be asked, or does not do what it is asked to.
     #[error(transparent)]
@@ -112,13 +123,13 @@ impl Error {
         match self {
             Self::DaemonAway => TEMPORARY,
             Self::Usage(_) => USAGE,
-            Self::CorruptNars(_) | Self::NoStorePath(_) | Self::NotValid(_) => DATA,
+            Self::CorruptNars(_) | Self::NoStorePath(_) | Self::ByHand(ByHandError::NotValid(_)) => DATA,
             Self::Config(_) | Self::SigningKey(_) | Self::Tls(_) | Self::Inherit(_) | Self::NoNarCache => CONFIG,
-            Self::Bind(_) | Self::Warm { .. } => UNAVAILABLE,
+            Self::Bind(_) | Self::QueueFull { .. } | Self::ByHand(_) => UNAVAILABLE,
             Self::NoStateDirectory(_) => CANNOT_CREATE,
             Self::NarCacheDirectory(error) if error.is_refusal() => CONFIG,
             Self::System { .. } | Self::Pool(_) | Self::NarCache { .. } | Self::NarCacheDirectory(_) => OS_ERROR,
-            Self::Admin(error) => match error {
+            Self::Admin(error) | Self::InUse { why: error, .. } => match error {
                 ClientError::NotAllowed { .. } => NO_PERMISSION,
                 ClientError::Refused { status, .. } if status.as_u16() < 500 => DATA,
                 ClientError::NoServer { .. } | ClientError::Refused { .. } => UNAVAILABLE,

@@ -33,4 +33,3 @@ pub mod stop;
 pub mod store;
 pub mod supervisor;
 pub mod unit;
-pub mod warm;

@@ -40,9 +40,7 @@ fn run(cli: &Cli, recent: RecentLines) -> Result<(), Error> {
         return status::run(options, Config::load(overrides, &environment).map_err(Error::from));
     }
     let (mut config, warnings) = Config::load(overrides.clone(), &environment)?;
-    if matches!(cli.command, Some(Command::Cache { .. })) {
-        config = cache::configuration_of_service(config, &overrides, &environment)?;
-    }
+    let (options, variables) = (overrides.clone(), environment.clone());
     let load = move || Config::load(overrides.clone(), &environment).map_err(Error::from);
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -54,7 +52,7 @@ fn run(cli: &Cli, recent: RecentLines) -> Result<(), Error> {
         .map_err(|cause| Error::System { doing: "start the runtime", cause })?;
     let done = runtime.block_on(async {
         match &cli.command {
-            Some(Command::Cache { action }) => cache::run(&config, action.clone()).await,
+            Some(Command::Cache { action }) => cache::run(config, &options, &variables, action.clone()).await,
             None => serve::run(config, false, Box::new(load), recent).await,
             // Answered above, since it needs none of this.
             Some(Command::Status(_)) => Ok(()),

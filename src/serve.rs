@@ -72,8 +72,9 @@ pub async fn run(config: Config, guide: bool, load: Load, recent: RecentLines) -
     });
     supervise_tasks(&app, reload, hangup);
     notify::ready();
+    let answering = Arc::clone(&app);
     let service = move |reader, request| {
-        let app = Arc::clone(&app);
+        let app = Arc::clone(&answering);
         async move { app.respond(reader, request).await }
     };
     let (stop_serving, stopping) = oneshot::channel();
@@ -84,6 +85,9 @@ pub async fn run(config: Config, guide: bool, load: Load, recent: RecentLines) -
     tokio::select! {
         () = net::serve(listeners, acceptor, limits.clone(), &counted, &places, service, shutdown) => {}
         () = stop.twice(stop_serving, limits, &counted) => tracing::warn!("stopping at once, with responses unfinished"),
+    }
+    if let Some(left) = app.nar_cache().map(|nars| nars.handed_over()).filter(|left| *left > 0) {
+        tracing::warn!("{left} paths that were handed over are not compressed, and will be when they are asked for");
     }
     tracing::info!("stopped");
     Ok(())
@@ -176,6 +180,7 @@ fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
     supervise_with(app, "index", |app| async move { app.store().make_index().await });
     supervise_with(app, "paths held back", |app| async move { app.store().watch_held_back().await });
     supervise_with(app, "nars ahead", |app| async move { app.compress_ahead().await });
+    supervise_with(app, "nars handed over", |app| async move { app.compress_handed_over().await });
     supervise_with(app, "narinfos ahead", |app| async move { app.sign_ahead().await });
 }
 

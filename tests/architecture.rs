@@ -10,7 +10,7 @@ const MAX_LINES: usize = 400;
 
 /// Which modules of the program each of them may name. Further ones are the top: they put the others together.
 const ARROWS: [(&str, &[&str]); 15] = [
-    ("admin", &["config", "http", "log", "log_throttle", "metrics", "net", "store"]),
+    ("admin", &["config", "http", "log", "log_throttle", "metrics", "nar_cache", "net", "store"]),
     ("bounded", &[]),
     ("client", &[]),
     ("config", &[]),
@@ -40,7 +40,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ),
     ("net", &["client", "config", "fairness", "log_throttle", "metrics"]),
 ];
-const TOP: [&str; 18] = [
+const TOP: [&str; 17] = [
     "cache",
     "check",
     "cli",
@@ -58,17 +58,17 @@ const TOP: [&str; 18] = [
     "status",
     "stop",
     "unit",
-    "warm",
 ];
 
 /// Which modules of the program may name a package.
-const PACKAGES: [(&str, &[&str]); 15] = [
+const PACKAGES: [(&str, &[&str]); 16] = [
     ("arc_swap", &["http", "net"]),
     ("clap", &["cli", "main"]),
     ("deadpool", &["error", "store"]),
-    ("hyper", &["admin", "http", "net", "notify", "warm"]),
-    ("hyper_util", &["admin", "net", "warm"]),
+    ("hyper", &["admin", "http", "net", "notify"]),
+    ("hyper_util", &["admin", "net"]),
     ("if_addrs", &["quickstart"]),
+    ("indicatif", &["cache"]),
     ("libc", &["memory", "net"]),
     ("prometheus_client", &["metrics"]),
     ("rustls_pemfile", &["net"]),
@@ -82,8 +82,10 @@ const PACKAGES: [(&str, &[&str]); 15] = [
 
 /// Which files spawn tasks that end by themselves, soon or with what they are for. All others are for
 /// `supervisor`, so that a panic does not end them silently.
-const SPAWNING: [&str; 12] = [
+const SPAWNING: [&str; 13] = [
+    "src/admin/nar_cache.rs",
     "src/nar_cache/fill.rs",
+    "src/nar_cache/handed_over.rs",
     "src/nar_cache/mod.rs",
     "src/net/accept.rs",
     "src/serve.rs",
@@ -94,7 +96,6 @@ const SPAWNING: [&str; 12] = [
     "src/store/nars.rs",
     "src/store/transport.rs",
     "src/supervisor.rs",
-    "src/warm.rs",
 ];
 
 /// What only the client of the protocol may name: everything else there is without I/O.

@@ -8,6 +8,7 @@ mod architecture;
 mod ask_ahead;
 mod bad_input;
 mod build_log;
+mod cache_command;
 mod cache_info;
 mod check;
 mod chroot_store;

@@ -1,18 +1,12 @@
 //! NARs that are compressed before anybody asks for them.
 
-use std::fs;
-use std::process::{Output, Stdio};
-
 use crate::nar_cache::{decoded, keeping, url_of};
-use crate::support::daemon::Daemon;
 use crate::support::metrics::{await_value, metrics, value};
-use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
-use crate::support::{content, served};
 
 const AHEAD: &str = "harmonia_nar_cache_ahead_total";
 const ENTRIES: &str = "harmonia_nar_cache_entries";
@@ -70,60 +64,6 @@ fn nothing_is_made_ahead_where_that_is_off() {
     assert!(decoded(&http.get(&urls[1]).body) == item(1).nar);
     await_value(http, ENTRIES, 1.0);
     assert_eq!(value(&metrics(http), AHEAD), Some(0.0));
-}
-
-/// Runs `harmonia cache warm` with this configuration.
-fn warm(config: &str, paths: &[&str]) -> Output {
-    let file = scratch::fresh_dir().join("config.toml");
-    fs::write(&file, config).unwrap();
-    let mut program = Harmonia::program();
-    program.arg("--config").arg(file).args(["cache", "warm"]).args(paths);
-    program.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap()
-}
-
-fn says(output: &Output, code: i32, text: &str) {
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.code() == Some(code) && format!("{stdout}{stderr}").contains(text),
-        "{text}: {stdout}{stderr}"
-    );
-}
-
-/// Of an address on which nobody listens.
-const NOBODY: &str = "unix:/nonexistent/harmonia";
-
-#[test]
-fn operators_warm_closures_of_a_running_server_and_without_one() {
-    let (root, daemon) = (served::content().path("many-references"), Daemon::shared(Release::Nix2_34));
-    let closure = 1 + content::MANY;
-    let dir = scratch::fresh_dir().join("nars");
-    let config = |bind: &str| {
-        let (socket, ahead) = (daemon.socket(), "nar_cache.ahead = \"off\"");
-        keeping(&dir, &format!("bind = \"{bind}\"\ndaemon_socket = {socket:?}\n{ahead}\n"))
-    };
-    let path = root.to_owned();
-    // A link is as good.
-    let link = scratch::fresh_dir().join("result");
-    std::os::unix::fs::symlink(&path, &link).unwrap();
-    says(&warm(&config(NOBODY), &[&path]), 0, &format!("{closure} nars made, 0 were there"));
-    says(&warm(&config(NOBODY), &[&path, &path]), 0, &format!("0 nars made, {closure} were there"));
-    says(&warm(&config(NOBODY), &["/etc"]), 65, "/etc is not a path of the store");
-    let absent = "/nix/store/00000000000000000000000000000000-absent";
-    says(&warm(&config(NOBODY), &[absent]), 65, "no valid path has the hash part 00000000000000000000000000000000");
-
-    // A server has the directory, and makes what is not there any more.
-    assert!(fs::remove_dir_all(&dir).is_ok());
-    let socket = scratch::fresh_dir().join("socket");
-    let bind = format!("unix:{}", socket.display());
-    let file = scratch::fresh_dir().join("config.toml");
-    fs::write(&file, config(&bind)).unwrap();
-    let mut program = Harmonia::program();
-    program.arg("--config").arg(&file);
-    let _harmonia = Harmonia::launch(program);
-    says(&warm(&config(&bind), &[&path]), 0, &format!("{closure} nars made, 0 were there"));
-    says(&warm(&config(&bind), &[&path]), 0, &format!("0 nars made, {closure} were there"));
-    says(&warm(&config(&bind), &[absent]), 65, "no valid path");
 }
 
 #[test]

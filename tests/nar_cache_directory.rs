@@ -40,7 +40,7 @@ const SUBCOMMANDS: [&[&str]; 6] = [
     &["cache", "stats"],
     &["cache", "verify"],
     &["cache", "clear"],
-    &["cache", "warm", "/nix/store/x"],
+    &["cache", "warm", "/nix/store/00000000000000000000000000000000-a"],
 ];
 
 #[test]

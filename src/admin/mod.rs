@@ -8,6 +8,7 @@
 //!
 //! - `socket`: binds it and accepts connections, each for one request;
 //! - `requests`: from method and path to an answer;
+//! - `nar_cache`: requests about compressed NARs;
 //! - [`report`]: what is answered about the server, collected by `status`;
 //! - [`client`]: how a subcommand finds a server and asks it.
 //!
@@ -21,12 +22,14 @@
 //! An answer has to come within [`MAX_TIME`]. What takes longer is begun by one request and looked at by others.
 
 pub mod client;
+mod nar_cache;
 pub mod report;
 mod requests;
 mod socket;
 mod status;
 
 pub use client::{Client, ClientError};
+pub use nar_cache::{Made, Member, Paths, Taken};
 pub use requests::{CacheDirectory, Server};
 pub use socket::{AdminSocket, open};
 

@@ -86,10 +86,14 @@ impl Server {
     }
 
     /// Every request that there is.
-    async fn answer(&self, method: &Method, path: &str, query: Option<&str>, _body: &[u8]) -> Answer {
+    async fn answer(&self, method: &Method, path: &str, query: Option<&str>, body: &[u8]) -> Answer {
         match (method, path) {
             (&Method::GET, "/status") => json(&self.status(limit(query)?).await),
             (&Method::GET, "/cache") => json(&self.cache_directory()),
+            (&Method::POST, "/cache/closure") => json(&self.closure(&parse(body)?).await?),
+            (&Method::POST, "/cache/make") => json(&self.make(&parse::<String>(body)?).await?),
+            (&Method::POST, "/cache/warm") => json(&self.hand_over(&parse(body)?).await?),
+            (&Method::POST, "/cache/remove") => json(&self.remove(&parse(body)?).await?),
             _ => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
                 &format_args!("harmonia {} has no request {method} {path}", env!("CARGO_PKG_VERSION")),
@@ -129,7 +133,6 @@ pub(super) fn json(value: &impl Serialize) -> Answer {
 }
 
 /// The value that a request's body has.
-#[expect(dead_code, reason = "the first request that has a body uses it")]
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &error))
 }

@@ -179,6 +179,13 @@ impl App {
         }
     }
 
+    /// Compresses NARs of paths that an operator has handed over, without an end.
+    pub async fn compress_handed_over(&self) {
+        if let Some(nars) = &self.nars {
+            nars.make_handed_over().await;
+        }
+    }
+
     /// Expects requests for all paths that are new in the store, without an end.
     async fn expect_new(&self, nars: &NarCache) {
         let mut known: Option<HashSet<HashPart>> = None;

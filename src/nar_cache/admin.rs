@@ -76,6 +76,8 @@ pub fn clear(dir: &CacheDirectory) -> io::Result<usize> {
 pub struct Verdict {
     /// The file.
     pub path: PathBuf,
+    /// Its length in bytes.
+    pub bytes: u64,
     /// Why it was removed, if it was not what it should be.
     pub fault: Option<io::Error>,
 }
@@ -83,13 +85,14 @@ pub struct Verdict {
 /// Reads every NAR to its end, compares its hash with its name, and removes what is not right.
 pub fn verify(dir: &CacheDirectory) -> io::Result<impl Iterator<Item = Verdict>> {
     let verdict = |nar_hash, path: PathBuf| {
+        let bytes = path.metadata().map_or(0, |metadata| metadata.len());
         let fault = File::open(&path).and_then(|file| prove(file, nar_hash)).err();
         // Gone meanwhile is no fault.
         let fault = fault.filter(|cause| cause.kind() != io::ErrorKind::NotFound);
         if fault.is_some() {
             let _ = fs::remove_file(&path);
         }
-        Verdict { path, fault }
+        Verdict { path, bytes, fault }
     };
     Ok(entries(dir)?.into_iter().map(move |(key, path)| verdict(key.nar_hash, path)))
 }

@@ -85,8 +85,12 @@ impl CacheDirectory {
     /// Looks at the directory that is configured, if one is, and changes nothing: `None` also where it is absent or empty,
     /// so that it can be made ours.
     pub fn configured(config: &Config) -> Result<Option<Self>, DirectoryError> {
-        let Some(settings) = &config.nar_cache else { return Ok(None) };
-        Self::find(&settings.dir, &stores(config))
+        config.nar_cache.as_ref().map_or(Ok(None), |settings| Self::find(&settings.dir, config))
+    }
+
+    /// Looks at the directory at `dir`, as long as it is not in the store of this configuration.
+    pub fn find(dir: &Path, config: &Config) -> Result<Option<Self>, DirectoryError> {
+        Self::look(dir, &stores(config))
     }
 
     /// Takes the directory at `dir`, as long as it is not in the store of this configuration.
@@ -96,7 +100,7 @@ impl CacheDirectory {
 
     /// Looks at a directory, and changes nothing: `None` where there is none, or an empty one, that can be made ours.
     /// `stores` are the directories of the Nix store.
-    fn find(dir: &Path, stores: &[&Path]) -> Result<Option<Self>, DirectoryError> {
+    fn look(dir: &Path, stores: &[&Path]) -> Result<Option<Self>, DirectoryError> {
         let failed = |cause| DirectoryError::Io { path: dir.to_owned(), cause };
         // A service manager makes it a link, if its user is made at start (DynamicUser=).
         let real = match dir.canonicalize() {
@@ -129,7 +133,7 @@ impl CacheDirectory {
     /// Takes the directory at `dir`, which is made and marked if need be. `stores` are the directories of the Nix store.
     pub fn take(dir: &Path, stores: &[&Path]) -> Result<Self, DirectoryError> {
         let failed = |cause| DirectoryError::Io { path: dir.to_owned(), cause };
-        let found = if let Some(found) = Self::find(dir, stores)? {
+        let found = if let Some(found) = Self::look(dir, stores)? {
             found
         } else {
             DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
@@ -237,12 +241,12 @@ mod tests {
     #[test]
     fn a_directory_that_is_absent_or_empty_is_made_ours_and_stays_so_whatever_is_put_into_it() {
         let (_around, dir) = fresh();
-        assert_eq!(CacheDirectory::find(&dir, &[]).unwrap(), None);
+        assert_eq!(CacheDirectory::look(&dir, &[]).unwrap(), None);
         assert!(!dir.exists(), "a look changes nothing");
         let taken = CacheDirectory::take(&dir, &[]).unwrap();
         assert_eq!((names(&dir), dir.metadata().unwrap().mode() & 0o777), (vec![MARK.to_owned()], 0o700));
         fs::write(dir.join("notes.txt"), "").unwrap();
-        assert_eq!(CacheDirectory::find(&dir, &[]).unwrap(), Some(taken));
+        assert_eq!(CacheDirectory::look(&dir, &[]).unwrap(), Some(taken));
         for prepare in [
             |_: &Path| (),
             |dir: &Path| fs::create_dir(dir.join("lost+found")).unwrap(),
@@ -254,9 +258,9 @@ mod tests {
             let (_around, dir) = fresh();
             fs::create_dir(&dir).unwrap();
             prepare(&dir);
-            assert_eq!(CacheDirectory::find(&dir, &[]).unwrap(), None);
+            assert_eq!(CacheDirectory::look(&dir, &[]).unwrap(), None);
             CacheDirectory::take(&dir, &[]).unwrap();
-            assert!(CacheDirectory::find(&dir, &[]).unwrap().is_some());
+            assert!(CacheDirectory::look(&dir, &[]).unwrap().is_some());
         }
     }
 

@@ -118,6 +118,10 @@ impl Disk {
         self.dir.path()
     }
 
+    pub(super) const fn directory(&self) -> &CacheDirectory {
+        &self.dir
+    }
+
     /// What is known of a NAR, without a look at the disk.
     pub(super) fn info(&self, key: &Key) -> Option<FileInfo> {
         self.locked().info(key)
@@ -200,8 +204,13 @@ impl Disk {
         }
         self.metrics.nar_cache(NarCacheEvent::Corrupt);
         tracing::error!("removing {} from the cache of nars: {cause}", path.display());
+        self.remove(key);
+    }
+
+    /// Removes a file. Whoever has it open reads on.
+    pub(super) fn remove(&self, key: &Key) {
         self.forget(key);
-        let _ = fs::remove_file(path);
+        let _ = fs::remove_file(self.path(key));
     }
 
     /// Whether the compressed form of a NAR of `size` bytes may be kept, whatever it comes to. Asks nothing of the disk.

@@ -7,9 +7,10 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -20,6 +21,8 @@ use super::locked;
 const MAX_CALLS: usize = 16;
 /// A disk that has done nothing for this long while it was asked for something is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(2);
+/// How exactly the disk says when a file that stays open was used last.
+const NOTE_EACH: Duration = Duration::from_secs(60);
 
 /// The threads that wait for one disk. Clones share them.
 #[derive(Debug, Clone)]
@@ -116,15 +119,29 @@ impl Drop for Back<'_> {
     }
 }
 
-/// Closes files, one after the other. Clones are the same.
+/// Closes files, one after the other, and notes on disk that they are used. Clones are the same.
 #[derive(Debug, Clone)]
-pub(super) struct Closer(mpsc::Sender<File>);
+pub(super) struct Closer(mpsc::Sender<Chore>);
+
+#[derive(Debug)]
+enum Chore {
+    Close(File),
+    NoteUse(Arc<DiskFile>),
+}
 
 impl Closer {
     /// Starts the thread, which ends with the last clone.
     pub(super) fn start() -> io::Result<Self> {
-        let (sender, files) = mpsc::channel::<File>();
-        thread::Builder::new().name("nar-cache-close".to_owned()).spawn(move || files.into_iter().for_each(drop))?;
+        let (sender, chores) = mpsc::channel::<Chore>();
+        let work = move || {
+            for chore in chores {
+                match chore {
+                    Chore::Close(file) => drop(file),
+                    Chore::NoteUse(file) => file.write_use(),
+                }
+            }
+        };
+        thread::Builder::new().name("nar-cache-close".to_owned()).spawn(work)?;
         Ok(Self(sender))
     }
 }
@@ -135,11 +152,31 @@ pub(super) struct DiskFile {
     /// Nothing only while it is dropped.
     file: Option<File>,
     closer: Closer,
+    /// Whether a note is on its way, so that there is one at the most, and when the last one was.
+    is_noted: AtomicBool,
+    noted: Mutex<Instant>,
 }
 
 impl DiskFile {
     pub(super) fn new(file: File, closer: Closer) -> Self {
-        Self { file: Some(file), closer }
+        Self { file: Some(file), closer, is_noted: AtomicBool::new(false), noted: Mutex::new(Instant::now()) }
+    }
+
+    /// Notes now and then, by the time of the last change, that it is used. Waits for nothing.
+    pub(super) fn note_use(self: &Arc<Self>) {
+        if locked(&self.noted).elapsed() > NOTE_EACH && !self.is_noted.swap(true, Ordering::Relaxed) {
+            // Without the thread it is not noted.
+            let _ = self.closer.0.send(Chore::NoteUse(Arc::clone(self)));
+        }
+    }
+
+    fn write_use(&self) {
+        if let Some(file) = &self.file {
+            // That it fails does no harm.
+            let _ = file.set_modified(SystemTime::now());
+        }
+        *locked(&self.noted) = Instant::now();
+        self.is_noted.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn get(&self) -> io::Result<&File> {
@@ -151,7 +188,7 @@ impl Drop for DiskFile {
     fn drop(&mut self) {
         if let Some(file) = self.file.take() {
             // Without the thread it is closed here.
-            drop(self.closer.0.send(file));
+            drop(self.closer.0.send(Chore::Close(file)));
         }
     }
 }
@@ -194,6 +231,22 @@ mod tests {
             stuck.await.unwrap().unwrap();
         }
         assert!(threads.run(LONG, || ()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_a_file_is_used_is_noted_now_and_then() {
+        let on_disk = tempfile::NamedTempFile::new().unwrap();
+        let (closer, long_ago) = (Closer::start().unwrap(), SystemTime::UNIX_EPOCH);
+        on_disk.as_file().set_modified(long_ago).unwrap();
+        let modified = || on_disk.as_file().metadata().unwrap().modified().unwrap();
+        let file = Arc::new(DiskFile::new(on_disk.reopen().unwrap(), closer));
+        file.note_use();
+        assert!(!file.is_noted.load(Ordering::Relaxed), "it was opened just now");
+        tokio::time::advance(NOTE_EACH + Duration::from_secs(1)).await;
+        file.note_use();
+        while modified() == long_ago {
+            thread::yield_now();
+        }
     }
 
     #[tokio::test(start_paused = true)]

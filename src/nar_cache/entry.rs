@@ -8,7 +8,8 @@
 //! |---|---|
 //! | frames and seek table (`frames`) | what is served |
 //! | XXH3 of each [`BLOCK`] of it, little endian | 8 each |
-//! | footer: magic, length served, NAR size, NAR hash, SHA-256 of what is served, XXH3 of the sums, XXH3 of the footer | 104 |
+//! | name of the store path that it was made for, for operators | up to 211 and a hash part |
+//! | footer: magic, length served, NAR size, NAR hash, SHA-256 of what is served, XXH3 of sums and name, length of the name, XXH3 of the footer | 112 |
 
 use std::fs::File;
 use std::hash::Hasher as _;
@@ -18,6 +19,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use harmonia_protocol::StorePath;
 use harmonia_protocol::hash::NarHash;
 use ring::digest;
 use rustix::io::ReadWriteFlags;
@@ -29,8 +31,10 @@ use super::frames::{Frame, frame_count, parse_table, table_length};
 
 /// Bytes that are read and proven at once.
 pub(super) const BLOCK: u64 = block::WHOLE as u64;
-const MAGIC: [u8; 8] = *b"harmnar1";
-const FOOTER: usize = 8 + 8 + 8 + 32 + 32 + 8 + 8;
+const MAGIC: [u8; 8] = *b"harmnar2";
+const FOOTER: usize = 8 + 8 + 8 + 32 + 32 + 8 + 8 + 8;
+/// Longest name of a store path (`checkName` in Nix's path.cc), with its hash part.
+const MAX_NAME: u64 = 32 + 1 + 211;
 const SUM: usize = 8;
 
 /// What a narinfo says of the compressed form of a NAR.
@@ -62,11 +66,13 @@ impl Entry {
             return Err(corrupt("the name of another nar"));
         }
         let (length, nar_size) = (footer.info.size, footer.nar_size);
-        let mut sums = vec![0; sums_length(length)];
+        let name = usize::try_from(footer.name).unwrap_or_default();
+        let mut sums = vec![0; sums_length(length) + name];
         file.read_exact_at(&mut sums, length)?;
         if XxHash3_64::oneshot(&sums) != footer.sums_sum {
             return Err(corrupt("sums that are wrong themselves"));
         }
+        sums.truncate(sums.len() - name);
         let sums = sums.chunks_exact(SUM).filter_map(|sum| Some(u64::from_le_bytes(sum.try_into().ok()?))).collect();
         let mut entry = Self { info: footer.info, nar_hash, nar_size, frames: Vec::new(), sums };
         let table = frame_count(nar_size).map(table_length).filter(|table| *table as u64 <= length);
@@ -152,11 +158,34 @@ pub(super) fn glance(file: &File, nar_hash: NarHash) -> io::Result<FileInfo> {
     if footer.nar_hash == nar_hash { Ok(footer.info) } else { Err(corrupt("the name of another nar")) }
 }
 
+/// What an operator is told of a file, from its footer and its name.
+pub(super) struct Description {
+    pub(super) info: FileInfo,
+    pub(super) nar_size: u64,
+    /// The path that it was made for; others may have the same NAR.
+    pub(super) path: Option<StorePath>,
+}
+
+/// Reads the end of the compressed form of a NAR, without proof of the rest.
+pub(super) fn describe(file: &File, nar_hash: NarHash) -> io::Result<Description> {
+    let whole = file.metadata()?.len();
+    let Footer { info, nar_size, nar_hash: found, name, .. } = Footer::read(file, whole)?;
+    if found != nar_hash {
+        return Err(corrupt("the name of another nar"));
+    }
+    let mut path = vec![0; usize::try_from(name).unwrap_or_default()];
+    file.read_exact_at(&mut path, whole - FOOTER as u64 - name)?;
+    let path = std::str::from_utf8(&path).ok().and_then(|name| StorePath::from_base_name(name).ok());
+    Ok(Description { info, nar_size, path })
+}
+
 struct Footer {
     info: FileInfo,
     nar_size: u64,
     nar_hash: NarHash,
     sums_sum: u64,
+    /// Bytes of the name.
+    name: u64,
 }
 
 impl Footer {
@@ -166,7 +195,7 @@ impl Footer {
         file.read_exact_at(&mut bytes, at)?;
         let footer = Self::parse(&bytes).ok_or_else(|| corrupt("no footer"))?;
         let length = footer.info.size;
-        let fits = length.checked_add(sums_length(length) as u64) == Some(at);
+        let fits = length.checked_add(sums_length(length) as u64 + footer.name) == Some(at);
         if fits { Ok(footer) } else { Err(corrupt("another length than it says")) }
     }
 
@@ -179,9 +208,10 @@ impl Footer {
             nar_size: number(16)?,
             nar_hash: NarHash::from_digest(digest(24)?),
             sums_sum: number(88)?,
+            name: number(96)?,
         };
         // No length that would overflow on its way to a count of blocks.
-        (holds && footer.info.size < 1 << 60).then_some(footer)
+        (holds && footer.info.size < 1 << 60 && footer.name <= MAX_NAME).then_some(footer)
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -191,6 +221,7 @@ impl Footer {
         bytes.extend(self.nar_hash.as_bytes());
         bytes.extend(self.info.sha256);
         bytes.extend(self.sums_sum.to_le_bytes());
+        bytes.extend(self.name.to_le_bytes());
         bytes.extend(XxHash3_64::oneshot(&bytes).to_le_bytes());
         bytes
     }
@@ -239,16 +270,19 @@ impl EntryWriter {
         Ok(self.written)
     }
 
-    /// Writes the trailer. It is not waited for the disk: what a power failure leaves of a file is proven like any other, or
-    /// removed.
-    pub(super) fn finish(mut self, nar_hash: NarHash, nar_size: u64) -> io::Result<FileInfo> {
+    /// Writes the trailer of the NAR of a path. It is not waited for the disk: what a power failure leaves of a file is proven
+    /// like any other, or removed.
+    pub(super) fn finish(mut self, nar_hash: NarHash, nar_size: u64, path: &StorePath) -> io::Result<FileInfo> {
         if self.summed > 0 {
             self.end_block();
         }
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(self.sha256.finish().as_ref());
         let info = FileInfo { sha256, size: self.written };
-        let footer = Footer { info, nar_size, nar_hash, sums_sum: XxHash3_64::oneshot(&self.sums) };
+        let name = path.base_name().as_bytes();
+        self.sums.extend(name);
+        let footer =
+            Footer { info, nar_size, nar_hash, sums_sum: XxHash3_64::oneshot(&self.sums), name: name.len() as u64 };
         self.sums.extend(footer.bytes());
         self.file.get()?.write_all_at(&self.sums, self.written)?;
         Ok(info)

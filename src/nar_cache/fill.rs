@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use harmonia_protocol::StorePath;
 use tokio::sync::{mpsc, watch};
 
 use super::disk::Reservation;
@@ -139,7 +140,7 @@ async fn make(
     // The thread begins when there is something for it to do, and there is room for that.
     let _ = sender.send(units.next().await).await;
     let (encoding, served) = (cache.encoding.clone(), Arc::clone(&cache));
-    let making = Maker { cache: served, encoding, key, size, reservation, progress };
+    let making = Maker { cache: served, encoding, key, path: valid.path.clone(), size, reservation, progress };
     let entry = cache.encoder_threads.spawn(permit, move || making.run(waiting))?;
     let ((), entry) = tokio::join!(units.send_to(sender), entry);
     entry.unwrap_or_else(|_| Err(panicked()))
@@ -154,6 +155,7 @@ struct Maker {
     cache: Arc<NarCache>,
     encoding: Encoding,
     key: Key,
+    path: StorePath,
     /// Of the NAR, in bytes.
     size: u64,
     reservation: Reservation,
@@ -162,7 +164,7 @@ struct Maker {
 
 impl Maker {
     fn run(self, mut units: mpsc::Receiver<Unit>) -> Result<Arc<Entry>, FillError> {
-        let Self { cache, encoding, key, size, mut reservation, progress } = self;
+        let Self { cache, encoding, key, path, size, mut reservation, progress } = self;
         let (disk, failed) = (&cache.disk, |cause| FillError::disk(&cause));
         let mut encoder = FrameEncoder::new(encoding, size);
         let mut file = None;
@@ -191,7 +193,7 @@ impl Maker {
         }
         match file.filter(|_| encoder.is_finished()) {
             Some((file, writer)) => disk.threads().here(|| {
-                let info = writer.finish(key.nar_hash, size)?;
+                let info = writer.finish(key.nar_hash, size, &path)?;
                 disk.publish(file, &key, info, !cache.ahead.is_unfetched(&key), reservation)
             }),
             None => return Err(FillError::Gone),

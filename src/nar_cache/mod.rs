@@ -9,15 +9,19 @@
 mod admin;
 mod ahead;
 mod block;
+mod by_hand;
 mod directory;
 mod disk;
 mod disk_threads;
 mod encoder_threads;
 mod encoding;
 mod entry;
+mod error;
 mod fill;
 pub mod frames;
+mod handed_over;
 mod index;
+mod kept;
 mod layout;
 mod open_files;
 mod plain;
@@ -28,7 +32,6 @@ mod tests;
 mod units;
 
 use std::collections::HashMap;
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,10 +41,13 @@ use harmonia_protocol::hash::NarHash;
 use tokio::sync::Semaphore;
 
 pub use admin::{Verdict, clear, look, off, stats, verify};
+pub use by_hand::{ByHandError, Outcome, resolve, wanted};
 pub use directory::{CacheDirectory, DirectoryError};
 pub use encoding::{Encoding, EncodingTag, parameters, version};
 pub use entry::FileInfo;
+pub use error::FillError;
 pub use fill::Making;
+pub use kept::{KeptNar, Removed, Wanted, list, remove};
 pub use plain::PlainNar;
 pub use source::{CompressedBytes, CompressedNar};
 
@@ -49,12 +55,13 @@ use crate::client::Client;
 use crate::config::{self, Config};
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::{Metrics, NarCacheEvent, NarCacheUsage};
-use crate::store::{Store, StoreError, ValidPath};
+use crate::store::{Store, ValidPath};
 use ahead::Ahead;
 use disk::Disk;
 use encoder_threads::EncoderThreads;
 use entry::Entry;
 use fill::Fill;
+use handed_over::HandedOver;
 use index::Key;
 use plain::Decoded;
 use source::Source;
@@ -70,33 +77,6 @@ const BUSY: Duration = Duration::from_secs(1);
 /// How long a request waits for the disk to say what is there: clients want a head within some seconds.
 const FINDING: Duration = Duration::from_secs(2);
 
-/// Why compressed bytes cannot be had.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum FillError {
-    /// The NAR cannot.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The encoder failed.
-    #[error("cannot compress a nar: {0}")]
-    Encoder(String),
-    /// The disk did, or does not answer, or has no room for it.
-    #[error("cannot keep a compressed nar: {0}")]
-    Disk(String),
-    /// It was given up, because the server stops.
-    #[error("the source of a compressed nar is gone")]
-    Gone,
-}
-
-impl FillError {
-    fn encoder(cause: &io::Error) -> Self {
-        Self::Encoder(cause.to_string())
-    }
-
-    fn disk(cause: &io::Error) -> Self {
-        Self::Disk(cause.to_string())
-    }
-}
-
 /// The compressed NARs of one store.
 #[derive(Debug)]
 pub struct NarCache {
@@ -109,6 +89,7 @@ pub struct NarCache {
     ahead: Ahead,
     /// How many are made ahead at one time.
     making_ahead: Arc<Semaphore>,
+    handed_over: HandedOver,
     encoder_threads: EncoderThreads,
     decoders: FairSemaphore,
     /// Whether the disk failed the last time, which is logged once.
@@ -123,29 +104,46 @@ impl NarCache {
     /// no cache then. Must be called in a runtime.
     #[must_use]
     pub fn open(config: &Config, store: Arc<Store>, metrics: Arc<Metrics>) -> Option<Arc<Self>> {
-        let settings = config.nar_cache.as_ref()?;
+        Self::open_as(config, store, metrics, true)
+            .inspect_err(|error| tracing::error!("{error}\n  nars are served uncompressed until a restart"))
+            .ok()?
+    }
+
+    /// As [`Self::open`], for a command, which needs one and tells nothing of what is kept already.
+    pub fn open_for_command(config: &Config, store: Arc<Store>) -> Result<Option<Arc<Self>>, DirectoryError> {
+        Self::open_as(config, store, Arc::default(), false)
+    }
+
+    fn open_as(
+        config: &Config,
+        store: Arc<Store>,
+        metrics: Arc<Metrics>,
+        is_server: bool,
+    ) -> Result<Option<Arc<Self>>, DirectoryError> {
+        let Some(settings) = config.nar_cache.as_ref() else { return Ok(None) };
         let max_size = settings.max_size.bytes();
-        let disk = CacheDirectory::take_configured(&settings.dir, config)
-            .and_then(|dir| Disk::take(dir, max_size, Arc::clone(&metrics)))
-            .inspect_err(|error| tracing::error!("{error}\n  nars are served uncompressed until a restart"));
-        let disk = Arc::new(disk.ok()?);
+        // One encoder is left to what clients wait for.
+        let unasked = config.encoders.threads.saturating_sub(1).max(1);
+        let dir = CacheDirectory::take_configured(&settings.dir, config)?;
+        let disk = Arc::new(Disk::take(dir, max_size, Arc::clone(&metrics))?);
         let (encoding, scanned) = (Encoding::new(config.zstd), Arc::clone(&disk));
-        tokio::task::spawn_blocking(move || scan(&scanned, max_size));
-        Some(Arc::new(Self {
+        tokio::task::spawn_blocking(move || scan(&scanned, max_size, is_server));
+        Ok(Some(Arc::new(Self {
             store,
             tag: Arc::new(encoding.tag().clone()),
             disk,
             fills: Mutex::default(),
             mode: settings.ahead,
             ahead: Ahead::default(),
-            making_ahead: Arc::new(Semaphore::new(config.encoders.threads.saturating_sub(1).max(1))),
+            making_ahead: Arc::new(Semaphore::new(unasked)),
+            handed_over: HandedOver::new(unasked),
             encoder_threads: EncoderThreads::new(config.encoders, &encoding, &metrics),
             encoding,
             decoders: FairSemaphore::new("decoder_memory", DECODER_MEMORY / GRAIN, &metrics),
             is_troubled: AtomicBool::new(false),
             has_told_of_size: AtomicBool::new(false),
             metrics,
-        }))
+        })))
     }
 
     /// Takes up what of these settings can change: what the disk may take.
@@ -368,12 +366,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn scan(disk: &Disk, max_size: u64) {
+fn scan(disk: &Disk, max_size: u64, is_server: bool) {
     // Not a call to the disk as others are: it may take long, and the disk is not stuck then.
     match disk.scan() {
         Ok(()) => {
             let (entries, bytes) = disk.usage();
-            tracing::info!("cache of nars: {entries} kept, {} MiB", bytes >> 20);
+            if is_server {
+                tracing::info!("cache of nars: {entries} kept, {} MiB", bytes >> 20);
+            }
             if let Ok(Some(shortage)) = room::shortage(disk.dir(), max_size, bytes) {
                 tracing::warn!("{shortage}");
             }

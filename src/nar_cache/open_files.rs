@@ -39,6 +39,7 @@ impl OpenFiles {
         let now = open.clock;
         let found = open.files.get_mut(key)?;
         found.used = now;
+        found.file.note_use();
         Some((Arc::clone(&found.entry), Arc::clone(&found.file)))
     }
 

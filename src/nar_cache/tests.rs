@@ -1,12 +1,13 @@
 //! The directory of compressed NARs without a daemon: what is written is read back, and nothing else ever is.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use harmonia_protocol::StorePath;
 use harmonia_protocol::hash::NarHash;
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
@@ -38,6 +39,11 @@ fn key(nar: &[u8]) -> Key {
     Key { tag: Arc::new(encoding().tag().clone()), nar_hash }
 }
 
+/// A path that has this NAR.
+fn path_of(nar: &[u8]) -> StorePath {
+    StorePath::from_base_name(&format!("{:032}-{}", nar.len(), nar[0])).unwrap()
+}
+
 fn encoding() -> Encoding {
     Encoding::new(Zstd { level: 1, ..Zstd::default() })
 }
@@ -63,7 +69,7 @@ fn fill(disk: &Arc<Disk>, nar: &[u8]) -> Vec<u8> {
         writer.append(&piece).unwrap();
         served.extend(piece);
     }
-    let info = writer.finish(key(nar).nar_hash, nar.len() as u64).unwrap();
+    let info = writer.finish(key(nar).nar_hash, nar.len() as u64, &path_of(nar)).unwrap();
     assert_eq!(info.sha256[..], *digest(&SHA256, &served).as_ref());
     disk.publish(unnamed, &key(nar), info, true, reservation).unwrap();
     served
@@ -352,7 +358,7 @@ async fn a_fill_that_panics_is_over_for_all_who_wait_and_another_can_begin() {
     };
     let (_directory, store) = store_after(GREETING, change, |_, _| std::future::ready(()));
     let cache = NarCache::open(&settings.unwrap(), Arc::new(store), Arc::default()).unwrap();
-    let path = harmonia_protocol::StorePath::from_base_name(&format!("{:032}-panics", 1)).unwrap();
+    let path = StorePath::from_base_name(&format!("{:032}-panics", 1)).unwrap();
     let valid = Arc::new(valid(path));
     for _ in 0..2 {
         let Source::Fill(mut fill) = cache.compressed(&valid, Client::Server).await.unwrap().source else {

@@ -174,7 +174,8 @@ impl StoreError {
     }
 
     /// Whether there was no word of the daemon: what would be said of any path.
-    pub(super) const fn is_silence(&self) -> bool {
+    #[must_use]
+    pub const fn is_silence(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Refused { .. } | Self::Late(_)) || self.is_before_reply()
     }
 

@@ -14,6 +14,8 @@ use super::Parameters;
 
 /// Bytes under one sum.
 const BLOCK: usize = 128 << 10;
+/// A store path that it may have been made for.
+const NAME: &[u8] = b"00000000000000000000000000000000-name";
 /// Longer NARs are not decoded here.
 const MAX_NAR: u64 = 4 << 20;
 
@@ -69,14 +71,16 @@ fn decoded(served: &[u8]) -> Option<Vec<u8>> {
 fn with_trailer(served: &[u8], nar: Option<&[u8]>, wrong_by: u64, hash: &[u8; 32]) -> Vec<u8> {
     let size = (nar.unwrap_or_default().len() as u64).wrapping_add(wrong_by);
     let sums: Vec<u8> = served.chunks(BLOCK).flat_map(|block| XxHash3_64::oneshot(block).to_le_bytes()).collect();
-    let mut footer = b"harmnar1".to_vec();
+    let mut footer = b"harmnar2".to_vec();
     footer.extend((served.len() as u64).to_le_bytes());
     footer.extend(size.to_le_bytes());
     footer.extend(hash);
     footer.extend(sha256(served));
-    footer.extend(XxHash3_64::oneshot(&sums).to_le_bytes());
+    let sums_and_name = [&sums, NAME].concat();
+    footer.extend(XxHash3_64::oneshot(&sums_and_name).to_le_bytes());
+    footer.extend((NAME.len() as u64).to_le_bytes());
     footer.extend(XxHash3_64::oneshot(&footer).to_le_bytes());
-    [served, &sums, &footer].concat()
+    [served, &sums_and_name, &footer].concat()
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

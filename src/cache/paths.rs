@@ -1,0 +1,66 @@
+//! Store paths as they are given to commands: as arguments, or on standard input.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use harmonia_protocol::{HashPart, StoreDir, StorePath};
+
+use crate::cli::PathArguments;
+use crate::error::Error;
+
+/// Bytes of standard input that are read: some hundred thousand paths.
+const MAX_INPUT: u64 = 64 << 20;
+/// Links that lead to one another, as the kernel bounds them (`MAXSYMLINKS`).
+const MAX_LINKS: usize = 40;
+
+/// The hash parts of all of them, each once, in their order.
+pub(super) fn hash_parts(arguments: &PathArguments, directory: &StoreDir) -> Result<Vec<HashPart>, Error> {
+    let mut paths = arguments.paths.clone();
+    if arguments.stdin {
+        let mut text = String::new();
+        let read = io::stdin().take(MAX_INPUT).read_to_string(&mut text);
+        read.map_err(|cause| Error::System { doing: "read paths from standard input", cause })?;
+        paths.extend(text.split_ascii_whitespace().map(PathBuf::from));
+    }
+    let mut seen = std::collections::HashSet::new();
+    let mut hashes = paths.iter().map(|path| hash_part(path, directory)).collect::<Result<Vec<_>, _>>()?;
+    hashes.retain(|hash| seen.insert(*hash));
+    Ok(hashes)
+}
+
+/// Of a store path, or of what is in one, or of a link to that, which may lead nowhere where the store is elsewhere.
+fn hash_part(path: &Path, directory: &StoreDir) -> Result<HashPart, Error> {
+    let is_of_store = |path: &PathBuf| path.starts_with(directory.as_str());
+    let linked = std::iter::successors(Some(path.to_owned()), |path| {
+        let target = path.read_link().ok()?;
+        Some(path.parent()?.join(target))
+    });
+    let target = linked.take(MAX_LINKS).find(is_of_store).or_else(|| path.canonicalize().ok()).unwrap_or_default();
+    let name = target.strip_prefix(directory.as_str()).ok().and_then(|rest| rest.iter().next()?.to_str());
+    let parsed = name.and_then(|name| StorePath::from_base_name(name).ok());
+    parsed.map(|path| path.hash_part()).ok_or_else(|| Error::NoStorePath(path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_named_by_itself_by_what_is_in_it_or_by_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = |name: &str, target: &str| {
+            std::os::unix::fs::symlink(target, dir.path().join(name)).unwrap();
+            dir.path().join(name)
+        };
+        let (hash, store) = (format!("{:032}", 7), StoreDir::default());
+        let path = format!("/nix/store/{hash}-a");
+        // Of a generation of a profile, and of one that leads to itself.
+        let (generation, profile, circle) = (link("p-1", &path), link("p", "p-1"), link("c", "c"));
+        for given in [Path::new(&path), &Path::new(&path).join("bin/a"), &generation, &profile] {
+            assert_eq!(hash_part(given, &store).unwrap().to_string(), hash, "{}", given.display());
+        }
+        for given in [Path::new("/etc"), Path::new("/nix/store"), Path::new("/nix/store/x"), Path::new(""), &circle] {
+            assert!(matches!(hash_part(given, &store), Err(Error::NoStorePath(_))), "{}", given.display());
+        }
+    }
+}
