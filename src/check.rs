@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::access_log::AccessLog;
 use crate::config::{Config, NarSource};
 use crate::error::Error;
 use crate::nar_cache;
@@ -34,6 +35,12 @@ pub async fn run(config: &Config) -> Result<(), Error> {
     if let Some(files) = &config.tls {
         tls::Identity::load(files, &config.store_directories())?;
         output::line(format_args!("tls: ok, {}", files.cert.display()));
+    }
+
+    if let Some(log) = &config.access_log {
+        AccessLog::check(log)?;
+        let place = log.file.as_ref().map_or_else(|| "standard output".into(), |file| file.to_string_lossy());
+        output::line(format_args!("access log: ok, {place}"));
     }
 
     match nar_cache::off(config) {

@@ -1,5 +1,6 @@
 //! Why the program ends, and with which status.
 
+use crate::access_log::AccessLogError;
 use crate::admin::ClientError;
 use crate::config::ConfigErrors;
 use crate::nar_cache::{ByHandError, DirectoryError};
@@ -26,6 +27,9 @@ pub enum Error {
     /// What the service manager passed on cannot be listened on.
     #[error(transparent)]
     Inherit(#[from] InheritError),
+    /// The access log cannot be opened.
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
     /// The daemon cannot be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,7 +128,12 @@ impl Error {
             Self::DaemonAway => TEMPORARY,
             Self::Usage(_) => USAGE,
             Self::CorruptNars(_) | Self::NoStorePath(_) | Self::ByHand(ByHandError::NotValid(_)) => DATA,
-            Self::Config(_) | Self::SigningKey(_) | Self::Tls(_) | Self::Inherit(_) | Self::NoNarCache => CONFIG,
+            Self::Config(_)
+            | Self::SigningKey(_)
+            | Self::Tls(_)
+            | Self::AccessLog(_)
+            | Self::Inherit(_)
+            | Self::NoNarCache => CONFIG,
             Self::Bind(_) | Self::QueueFull { .. } | Self::ByHand(_) => UNAVAILABLE,
             Self::NoStateDirectory(_) => CANNOT_CREATE,
             Self::NarCacheDirectory(error) if error.is_refusal() => CONFIG,

@@ -1,8 +1,9 @@
 //! harmonia: a Nix binary cache that learns everything from nix-daemon.
 //!
 //! Arrows point down only: `main` → [`net`] → [`http`] → [`nar_cache`], [`signing`] → [`store`] → `harmonia_protocol`; [`config`],
-//! [`metrics`], [`bounded`], [`client`], [`human_size`], [`log_throttle`], [`fairness`] and [`supervisor`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
+//! [`access_log`], [`metrics`], [`bounded`], [`client`], [`human_size`], [`log_throttle`], [`fairness`] and [`supervisor`] are leaves that all may use. `store` knows nothing of HTTP, `net` nothing of routes.
 
+pub mod access_log;
 pub mod admin;
 pub mod bounded;
 pub mod cache;

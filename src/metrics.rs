@@ -9,6 +9,7 @@ mod exposition;
 mod http;
 mod lease;
 mod nar_cache;
+mod notes;
 mod process;
 mod program;
 mod samples;
@@ -27,6 +28,7 @@ pub use exposition::Exposition;
 pub use http::{AbortedBy, Bytes, InFlight, Method, Totals};
 pub use lease::LeaseEvent;
 pub use nar_cache::{NarCacheEvent, NarCacheUsage};
+pub use notes::{Notes, taken};
 pub use samples::Samples;
 pub use scarce::{ConnectionState, Connections, Reclaimed};
 

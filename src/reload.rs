@@ -49,6 +49,7 @@ impl Reload {
                     }
                 }
             }
+            self.app.reopen_access_log(&self.config);
             self.certificate();
             self.signer();
             notify::ready();

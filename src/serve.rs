@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, oneshot, watch};
 
+use crate::access_log::AccessLog;
 use crate::admin;
 use crate::config::{Config, Sign};
 use crate::error::Error;
@@ -39,6 +40,7 @@ pub async fn run(config: Config, guide: bool, load: Load, recent: RecentLines) -
     if let Some(identity) = &identity {
         metrics.certificate_expiry(identity.not_after());
     }
+    let access_log = config.access_log.as_ref().map(|config| AccessLog::open(config, &metrics)).transpose()?;
     look_at_nar_cache(&config)?;
     warn_of_missing_files(&config);
     let store = Store::new(&config, &metrics)?;
@@ -58,7 +60,7 @@ pub async fn run(config: Config, guide: bool, load: Load, recent: RecentLines) -
     let guide = url.filter(|_| guide).map(|url| Guide::new(url, address, &keys));
 
     let signer = Signer::new(Arc::new(keys), config.sign.clone());
-    let app = Arc::new(App::new(&config, store, signer, metrics));
+    let app = Arc::new(App::new(&config, store, signer, metrics).with_access_log(access_log));
     tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
     let (changed_limits, limits) = watch::channel(Limits::of(&config));
     let places = Arc::new(Places::new(&limits.borrow(), &counted));
@@ -89,6 +91,7 @@ pub async fn run(config: Config, guide: bool, load: Load, recent: RecentLines) -
     if let Some(left) = app.nar_cache().map(|nars| nars.handed_over()).filter(|left| *left > 0) {
         tracing::warn!("{left} paths that were handed over are not compressed, and will be when they are asked for");
     }
+    app.flush_access_log().await;
     tracing::info!("stopped");
     Ok(())
 }

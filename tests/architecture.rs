@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Which modules of the program each of them may name. Further ones are the top: they put the others together.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("admin", &["config", "http", "log", "log_throttle", "metrics", "nar_cache", "net", "store"]),
+    ("access_log", &["config", "log_throttle", "metrics"]),
     ("bounded", &[]),
     ("client", &[]),
     ("config", &[]),
@@ -26,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     (
         "http",
         &[
+            "access_log",
             "bounded",
             "client",
             "config",

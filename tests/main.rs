@@ -3,6 +3,7 @@
 //! They run the real program before real daemons and real clients; `tests/nix-releases get` fetches those.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod access_log;
 mod admin;
 mod architecture;
 mod ask_ahead;

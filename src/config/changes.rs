@@ -56,6 +56,7 @@ impl Config {
             virtual_nix_store,
             real_nix_store,
             log_dir,
+            access_log,
             gc_lease,
             daemon,
             nar_source,
@@ -89,6 +90,13 @@ impl Config {
                 changes.leave("nar_cache.ahead", &old.ahead, &new.ahead);
             }
             (old, new) => changes.leave("nar_cache", old, &new),
+        }
+        match (&mut self.access_log, access_log) {
+            (Some(old), Some(new)) => {
+                changes.take("access_log.file", &mut old.file, new.file);
+                changes.take("access_log.format", &mut old.format, new.format);
+            }
+            (old, new) => changes.leave("access_log.enable", old, &new),
         }
         changes.leave("bind", &self.bind, &bind);
         changes.leave("unix_socket_mode", &self.unix_socket_mode, &unix_socket_mode);

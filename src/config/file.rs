@@ -20,7 +20,8 @@ use super::places::store_dir;
 use super::sign::{Scope, public_key};
 use super::value::{Mismatch, Value};
 use super::{
-    Ahead, BindAddress, ByteSize, ConfigError, DaemonCommand, NarSource, Network, Problem, SocketMode, Verify,
+    AccessLogFormat, Ahead, BindAddress, ByteSize, ConfigError, DaemonCommand, NarSource, Network, Problem, SocketMode,
+    Verify,
 };
 
 /// Workers, streams and connections each cost a thread or a descriptor; more than this is a slip of the hand.
@@ -42,6 +43,8 @@ const WINDOW_LOG: RangeInclusive<i64> = 10..=31;
 
 /// The keys of one file. Names are those of [`KEYS`], with `_` for the dot.
 #[derive(Debug, Default)]
+// One is named like this type, since its key is.
+#[allow(clippy::struct_field_names)]
 pub(super) struct File {
     pub(super) bind: Option<BindAddress>,
     pub(super) unix_socket_mode: Option<SocketMode>,
@@ -73,6 +76,9 @@ pub(super) struct File {
     pub(super) virtual_nix_store: Option<StoreDir>,
     pub(super) real_nix_store: Option<PathBuf>,
     pub(super) log_dir: Option<PathBuf>,
+    pub(super) access_log_enable: Option<bool>,
+    pub(super) access_log_file: Option<PathBuf>,
+    pub(super) access_log_format: Option<AccessLogFormat>,
     pub(super) daemon_socket: Option<PathBuf>,
     pub(super) daemon_command: Option<DaemonCommand>,
     pub(super) sign_key_path: Option<PathBuf>,
@@ -136,6 +142,9 @@ const KEYS: &[Key] = &[
     Key("virtual_nix_store", Set(|f, v| v.parsed(store_dir).map(|d| f.virtual_nix_store = Some(d)))),
     Key("real_nix_store", Set(|f, v| v.path().map(|p| f.real_nix_store = Some(p)))),
     Key("log_dir", Set(|f, v| v.path().map(|p| f.log_dir = Some(p)))),
+    Key("access_log.enable", Set(|f, v| v.boolean().map(|b| f.access_log_enable = Some(b)))),
+    Key("access_log.file", Set(|f, v| v.path().map(|p| f.access_log_file = Some(p)))),
+    Key("access_log.format", Set(|f, v| v.parsed(str::parse).map(|o| f.access_log_format = Some(o)))),
     Key("daemon_socket", Set(|f, v| v.parsed(socket_path).map(|p| f.daemon_socket = Some(p)))),
     Key("daemon_command", Set(|f, v| v.command().map(|c| f.daemon_command = Some(c)))),
     Key("sign_key_path", Set(|f, v| v.path().map(|p| f.sign_key_path = Some(p)))),

@@ -9,6 +9,7 @@
 //! `config.example.toml` lists them all and a test holds it to this module. A relative path, in the file as in the
 //! environment, is relative to the working directory of the process.
 
+mod access_log;
 mod admin_socket;
 mod bind;
 mod changes;
@@ -31,6 +32,7 @@ mod value;
 use std::io;
 use std::path::PathBuf;
 
+pub use access_log::{AccessLogConfig, AccessLogFormat, InvalidAccessLogFormat};
 pub use admin_socket::{
     InvalidAdminSocket, SYSTEM_ADMIN_SOCKET, admin_socket_path, default_admin_sockets, user_runtime_directory,
 };

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use harmonia_protocol::StoreDir;
 
+use super::access_log::access_log;
 use super::admin_socket;
 use super::environment::Environment;
 use super::errors::Collected;
@@ -18,8 +19,8 @@ use super::nar_cache::{enable_compression, encoders, nar_cache, zstd};
 use super::places::Places;
 use super::sign::sign;
 use super::{
-    BindAddress, ByteSize, ConfigError, ConfigErrors, Daemon, DaemonAddress, DaemonCommand, Encoders, NarCache,
-    NarSource, Network, Problem, Sign, SocketMode, Verify, Zstd,
+    AccessLogConfig, BindAddress, ByteSize, ConfigError, ConfigErrors, Daemon, DaemonAddress, DaemonCommand, Encoders,
+    NarCache, NarSource, Network, Problem, Sign, SocketMode, Verify, Zstd,
 };
 
 /// Where to listen: all addresses, IPv6 and IPv4.
@@ -125,6 +126,8 @@ pub struct Config {
     pub real_nix_store: Option<PathBuf>,
     /// Where the logs of builds are on this machine, in `drvs` below it, if anywhere.
     pub log_dir: Option<PathBuf>,
+    /// The access log, if one is written.
+    pub access_log: Option<AccessLogConfig>,
     /// How to reach nix-daemon.
     pub daemon: Daemon,
     /// Files with signing keys: of the configuration file, of `SIGN_KEY_PATH` and `SIGN_KEY_PATHS`, then credentials; each once.
@@ -175,6 +178,7 @@ impl Config {
         let daemon = daemon(&mut file, flags, environment, places.chroot_store().as_deref());
         let daemon = errors.end(daemon)?;
         let (real_nix_store, log_dir) = places.on_this_machine(&daemon);
+        let access_log = access_log(&mut file);
         let (zstd, encoders) = (zstd(&file, warnings), encoders(&file));
         let nar_cache = nar_cache(&mut file, environment.cache_directory.as_deref(), warnings);
         let enable_compression = enable_compression(&file, nar_cache.is_some(), warnings);
@@ -211,6 +215,7 @@ impl Config {
             virtual_nix_store: places.virtual_nix_store,
             real_nix_store,
             log_dir,
+            access_log,
             daemon,
             sign_key_paths,
             credentials_directory,

@@ -1,6 +1,7 @@
 //! Whoever reads a response.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -12,6 +13,8 @@ use crate::client::Client;
 #[derive(Clone)]
 pub struct Reader {
     client: Client,
+    address: Option<IpAddr>,
+    is_proxied: bool,
     response: Arc<dyn Holder>,
 }
 
@@ -19,7 +22,25 @@ impl Reader {
     /// The reader of a response whose progress `response` tells.
     #[must_use]
     pub const fn new(client: Client, response: Arc<dyn Holder>) -> Self {
-        Self { client, response }
+        Self { client, address: None, is_proxied: false, response }
+    }
+
+    /// Enters the address of the client, as far as it is known, and whether a trusted proxy passed the request on.
+    #[must_use]
+    pub fn at(self, address: Option<IpAddr>, is_proxied: bool) -> Self {
+        Self { address, is_proxied, ..self }
+    }
+
+    /// The address of the client; nothing for one of a Unix socket.
+    #[must_use]
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// Whether the request came from a reverse proxy that is trusted, so that headers of proxies are true.
+    #[must_use]
+    pub const fn is_proxied(&self) -> bool {
+        self.is_proxied
     }
 
     /// This server itself, which reads at once.

@@ -11,6 +11,7 @@ use hyper::{Method, Response};
 
 use super::body::Body;
 use super::error::HandlerError;
+use super::logged::Entry;
 use super::reclaimable::{ReclaimableBody, SendError};
 use super::response::Reply;
 use super::route::Route;
@@ -48,6 +49,7 @@ impl Account {
         reader: &Reader,
         troubles: &Arc<TroubleLog>,
         sending: &Arc<Sending>,
+        entry: Option<Box<Entry>>,
     ) -> Response<CountedBody> {
         self.metrics.answered(self.method, self.path, reply.status().as_u16(), self.began.elapsed());
         let sent = self.metrics.sent(self.path);
@@ -59,6 +61,7 @@ impl Account {
             }),
             body: ReclaimableBody::new(body, reader),
             sent,
+            entry,
             metrics: self.metrics,
             has_ended: false,
             _in_flight: self.in_flight,
@@ -71,9 +74,23 @@ pub struct CountedBody {
     body: ReclaimableBody,
     on_its_way: Option<(Sent, Arc<TroubleLog>)>,
     sent: metrics::Bytes,
+    /// Where an access log is written.
+    entry: Option<Box<Entry>>,
     metrics: Arc<Metrics>,
     has_ended: bool,
     _in_flight: InFlight,
+}
+
+impl CountedBody {
+    fn end(&mut self, aborted: Option<AbortedBy>) {
+        self.has_ended = true;
+        if let Some(by) = aborted {
+            self.metrics.aborted(by);
+        }
+        if let Some(entry) = self.entry.take() {
+            entry.end(aborted);
+        }
+    }
 }
 
 impl HttpBody for CountedBody {
@@ -92,19 +109,18 @@ impl HttpBody for CountedBody {
                 if let Some((sent, _)) = &self.on_its_way {
                     sent.add(bytes);
                 }
+                if let Some(entry) = &mut self.entry {
+                    entry.sent(bytes);
+                }
             }
-            Some(Err(SendError::Reclaimed)) => {
-                self.has_ended = true;
-                self.metrics.aborted(AbortedBy::Client);
-            }
+            Some(Err(SendError::Reclaimed)) => self.end(Some(AbortedBy::Client)),
             Some(Err(SendError::Body(error))) => {
-                self.has_ended = true;
-                self.metrics.aborted(AbortedBy::Server);
+                self.end(Some(AbortedBy::Server));
                 if let Some((sent, log)) = &self.on_its_way {
                     log.aborted(sent.target(), &HandlerError::from(error.clone()));
                 }
             }
-            None => self.has_ended = true,
+            None => self.end(None),
         }
         Poll::Ready(frame)
     }
@@ -122,8 +138,8 @@ impl Drop for CountedBody {
     /// hyper does not ask again after the last byte that was announced, nor drops a body before that unless its client
     /// is gone.
     fn drop(&mut self) {
-        if !self.has_ended && !self.body.is_end_stream() {
-            self.metrics.aborted(AbortedBy::Client);
+        if !self.has_ended {
+            self.end((!self.body.is_end_stream()).then_some(AbortedBy::Client));
         }
     }
 }

@@ -16,6 +16,7 @@ mod handlers;
 mod host;
 mod html;
 mod listing_body;
+mod logged;
 mod origin;
 pub mod pasted;
 pub mod path_report;
@@ -49,6 +50,7 @@ use error::HandlerError;
 use files::Files;
 use handlers::landing_page::LandingPage;
 use handlers::narinfo::Syntax;
+use logged::Entry;
 use people_page::PeoplePages;
 use reason::{NotFound, Reason};
 use response::{Keep, Reply};
@@ -56,10 +58,11 @@ use route::Route;
 pub use sending::{Progress, Sending};
 use trouble::TroubleLog;
 
+use crate::access_log::AccessLog;
 use crate::client::Client;
 use crate::config::Config;
 use crate::fairness::Reader;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::nar_cache::NarCache;
 use crate::signing::{Signer, SigningKeys};
 use crate::store::{Store, ValidPath};
@@ -87,6 +90,8 @@ pub struct App {
     metrics: Arc<Metrics>,
     troubles: Arc<TroubleLog>,
     sending: Arc<Sending>,
+    /// Nothing where none is written.
+    access_log: Option<Arc<AccessLog>>,
 }
 
 impl App {
@@ -116,6 +121,27 @@ impl App {
             metrics,
             troubles,
             sending: Arc::default(),
+            access_log: None,
+        }
+    }
+
+    /// Enters responses there from now on.
+    #[must_use]
+    pub fn with_access_log(self, access_log: Option<Arc<AccessLog>>) -> Self {
+        Self { access_log, ..self }
+    }
+
+    /// Opens the access log anew, for it may have been rotated.
+    pub fn reopen_access_log(&self, config: &Config) {
+        if let (Some(log), Some(config)) = (&self.access_log, &config.access_log) {
+            log.reopen(config);
+        }
+    }
+
+    /// Waits until the access log is written.
+    pub async fn flush_access_log(&self) {
+        if let Some(log) = &self.access_log {
+            log.flush().await;
         }
     }
 
@@ -225,11 +251,17 @@ impl App {
         let (head, _) = request.into_parts();
         let route = Route::parse(&head.uri);
         let account = Account::open(&self.metrics, &head.method, &route);
-        let reply = self.answer(&head, route, reader.client()).await;
-        account.answered(reply, head.uri.path(), &reader, &self.troubles, &self.sending)
+        let Some(log) = &self.access_log else {
+            let reply = self.answer(&head, route, &reader).await;
+            return account.answered(reply, head.uri.path(), &reader, &self.troubles, &self.sending, None);
+        };
+        let mut entry = Box::new(Entry::open(log, &head, &route, &reader));
+        let (reply, notes) = Box::pin(metrics::taken(self.answer(&head, route, &reader))).await;
+        entry.answered(&reply, notes, &self.store, || self.request_id(&head, &reader));
+        account.answered(reply, head.uri.path(), &reader, &self.troubles, &self.sending, Some(entry))
     }
 
-    async fn answer(&self, head: &Parts, route: Route, client: Client) -> Reply {
+    async fn answer(&self, head: &Parts, route: Route, reader: &Reader) -> Reply {
         if !host::is_named(head) {
             let mut reply = response::refusal(StatusCode::BAD_REQUEST);
             if head.version <= Version::HTTP_11 {
@@ -247,7 +279,8 @@ impl App {
             return reply;
         }
         let is_of_store = matches!(route, Route::Serve(_));
-        let mut reply = self.route(head, route, client).await.unwrap_or_else(|error| self.failed(head, &error));
+        let reply = self.route(head, route, reader.client()).await;
+        let mut reply = reply.unwrap_or_else(|error| self.failed(head, reader, &error));
         if is_of_store {
             handlers::serve::protect(&mut reply);
         }
@@ -256,13 +289,18 @@ impl App {
         if head.method == Method::HEAD { reply.map(|_| Body::empty()) } else { reply }
     }
 
-    fn failed(&self, head: &Parts, error: &HandlerError) -> Reply {
+    fn request_id(&self, head: &Parts, reader: &Reader) -> String {
+        logged::id_of_proxy(&head.headers, reader).unwrap_or_else(|| self.troubles.new_id())
+    }
+
+    fn failed(&self, head: &Parts, reader: &Reader, error: &HandlerError) -> Reply {
         let reason = error.reason();
         self.metrics.error_response(reason.status().as_u16(), reason.label());
         if let Reason::NotFound(_) = reason {
             return response::not_found(reason);
         }
-        let id = self.troubles.report(head.uri.path(), reason.status(), error);
+        let id = self.request_id(head, reader);
+        self.troubles.report(head.uri.path(), reason.status(), error, &id);
         response::unavailable(reason, &id, user_agent::takes_error_bodies(&head.headers))
     }
 

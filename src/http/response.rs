@@ -47,6 +47,8 @@ impl Keep {
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// What browsers show and do not offer to save.
 pub const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
+/// The id of a request, from a proxy or to a client.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 /// All, to those who send no credentials, of which there are none here.
 const ANY: HeaderValue = HeaderValue::from_static("*");
@@ -219,6 +221,6 @@ fn set_retry(reply: &mut Reply, request_id: &str) {
         set(reply, RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
     if let Ok(id) = HeaderValue::from_str(request_id) {
-        set(reply, HeaderName::from_static("x-request-id"), id);
+        set(reply, REQUEST_ID, id);
     }
 }

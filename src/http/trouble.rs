@@ -29,13 +29,15 @@ enum Event {
 }
 
 impl TroubleLog {
-    /// Reports the error of a request for `target` that is answered `status`, and returns the request's id, which the
-    /// response carries and the log names.
-    pub(super) fn report(&self, target: &str, status: StatusCode, error: &HandlerError) -> String {
-        let id = format!("{:x}-{:x}", std::process::id(), self.requests.fetch_add(1, Ordering::Relaxed));
+    /// An id for a request that has none yet.
+    pub(super) fn new_id(&self) -> String {
+        format!("{:x}-{:x}", std::process::id(), self.requests.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Reports the error of a request for `target` that is answered `status`. The response carries the request's `id`.
+    pub(super) fn report(&self, target: &str, status: StatusCode, error: &HandlerError, id: &str) {
         // Debug formatting of the target: a client cannot forge a line.
         self.log(Event::Unanswered, &format_args!("request {id} for {target:?} answered {}", status.as_u16()), error);
-        id
     }
 
     /// Reports that the body of a response to a request for `target` ended early.

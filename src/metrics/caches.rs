@@ -5,6 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::notes::note;
 use super::{Metrics, ResultLabel};
 
 /// How the memory met a question about a path.
@@ -51,6 +52,12 @@ impl Caches {
 impl Metrics {
     /// The memory of paths has been asked.
     pub fn looked_up(&self, result: Lookup) {
+        let label = match result {
+            Lookup::Hit => "hit",
+            Lookup::Miss => "miss",
+            Lookup::Stale => "stale",
+        };
+        note(|notes| notes.path_info = Some(label));
         match result {
             Lookup::Hit => self.caches.hits.inc(),
             Lookup::Miss => self.caches.misses.inc(),

@@ -10,6 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::Metrics;
+use super::notes::note;
 
 /// In seconds: from an answer out of memory to one that waited for the daemon. Dashboards made for other versions of
 /// harmonia ask for this range.
@@ -44,7 +45,9 @@ pub enum AbortedBy {
 }
 
 impl AbortedBy {
-    const fn label(self) -> &'static str {
+    /// The name in metrics and in the access log.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Server => "server",
@@ -104,6 +107,7 @@ pub(super) struct HttpMetrics {
     sent: Family<PathLabel, Counter>,
     aborted: Family<AbortedLabel, Counter>,
     in_flight: Gauge,
+    dropped: Counter,
 }
 
 impl HttpMetrics {
@@ -122,11 +126,14 @@ impl HttpMetrics {
         r.register("http_bodies_aborted", "Response bodies that ended early", aborted.clone());
         let in_flight = Gauge::default();
         r.register("http_requests_in_flight", "Requests whose response has not ended", in_flight.clone());
+        let dropped = Counter::default();
+        let help = "Lines of the access log that were not written";
+        r.register("access_log_dropped", help, dropped.clone());
         // Series that begin at 0 show their first event as one.
         for by in [AbortedBy::Client, AbortedBy::Server] {
             aborted.get_or_create_owned(&AbortedLabel { by: by.label() });
         }
-        Self { requests, durations, errors, sent, aborted, in_flight }
+        Self { requests, durations, errors, sent, aborted, in_flight, dropped }
     }
 }
 
@@ -186,6 +193,7 @@ impl Metrics {
 
     /// A request has been answered with this status for this reason.
     pub fn error_response(&self, status: u16, reason: &'static str) {
+        note(|notes| notes.reason = Some(reason));
         self.http.errors.get_or_create(&ErrorLabels { status, reason }).inc();
     }
 
@@ -193,6 +201,11 @@ impl Metrics {
     #[must_use]
     pub fn sent(&self, path: &'static str) -> Bytes {
         Bytes(self.http.sent.get_or_create_owned(&PathLabel { path }))
+    }
+
+    /// So many lines of the access log are not written.
+    pub fn access_log_dropped(&self, lines: u64) {
+        self.http.dropped.inc_by(lines);
     }
 
     /// A body has ended early.

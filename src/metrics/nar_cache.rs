@@ -6,6 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::notes::note;
 use super::{Metrics, ResultLabel};
 
 /// What happens in the cache of compressed NARs.
@@ -86,6 +87,16 @@ impl NarCacheMetrics {
 impl Metrics {
     /// Something has happened in the cache of compressed NARs.
     pub fn nar_cache(&self, event: NarCacheEvent) {
+        let label = match event {
+            NarCacheEvent::Hit => Some("hit"),
+            NarCacheEvent::Joined => Some("joined"),
+            NarCacheEvent::Filled => Some("miss"),
+            NarCacheEvent::Bypassed => Some("bypassed"),
+            NarCacheEvent::Ahead | NarCacheEvent::Evicted | NarCacheEvent::Corrupt => None,
+        };
+        if label.is_some() {
+            note(|notes| notes.nar = label);
+        }
         let result = |result| self.nar_cache.requests.get_or_create_owned(&ResultLabel { result });
         let reason = |reason| self.nar_cache.removed.get_or_create_owned(&ReasonLabel { reason });
         let counter = match event {

@@ -88,7 +88,7 @@ pub async fn serve<S, R, B, F>(
                 let (server, draining) = (Arc::clone(&server), draining.clone());
                 let activity = Activity::new(Instant::now(), &counted);
                 connections.spawn(async move {
-                    if let Err(error) = server.connection(socket, activity, place, draining).await {
+                    if let Err(error) = server.connection(socket, activity, (place, address), draining).await {
                         tracing::debug!(%error, "connection ended");
                     }
                 });

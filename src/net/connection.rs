@@ -5,6 +5,7 @@
 //! is armed or disarmed per request. The same [`Activity`] tells when others need the connection's place.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +80,7 @@ where
         &self,
         socket: Socket,
         activity: Arc<Activity>,
-        place: Place,
+        (place, address): (Place, Option<IpAddr>),
         mut drain: watch::Receiver<bool>,
     ) -> Result<(), ConnectionError> {
         let (client, limit) = (place.client(), self.limits.place);
@@ -96,7 +97,7 @@ where
         let socket = WatchedSocket::new(socket, Arc::clone(&activity));
         let Some(tls) = &self.tls else {
             // Boxed, as below: of the two that might be, each connection has the memory of one.
-            return Box::pin(self.http(socket, client, &activity, drain)).await;
+            return Box::pin(self.http(socket, (client, address), &activity, drain)).await;
         };
         let limit = self.limits.handshake;
         let stream = tokio::select! {
@@ -105,13 +106,13 @@ where
         };
         let stream =
             stream.map_err(|_| ConnectionError::HandshakeTimeout(limit))?.map_err(ConnectionError::Handshake)?;
-        Box::pin(self.http(stream, client, &activity, drain)).await
+        Box::pin(self.http(stream, (client, address), &activity, drain)).await
     }
 
     async fn http<I>(
         &self,
         stream: I,
-        peer: Client,
+        (peer, address): (Client, Option<IpAddr>),
         activity: &Arc<Activity>,
         drain: watch::Receiver<bool>,
     ) -> Result<(), ConnectionError>
@@ -119,9 +120,10 @@ where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let service = service_fn(|request: Request<Incoming>| {
-            let client = behind(peer, request.headers());
+            let (client, address) = behind(peer, address, request.headers());
             let reading = Reading::begin(activity, request.version() == Version::HTTP_2);
-            let response = (self.service)(Reader::new(client, Arc::clone(&reading) as _), request);
+            let reader = Reader::new(client, Arc::clone(&reading) as _).at(address, peer == Client::Proxy);
+            let response = (self.service)(reader, request);
             let memory = self.outgoing.clone();
             async move {
                 let response = response.await;

@@ -19,11 +19,11 @@ pub(super) fn peer(address: Option<IpAddr>, proxies: &[Network]) -> Client {
     }
 }
 
-/// The client that a request with these headers is for, by whom it came from.
-pub(super) fn behind(client: Client, headers: &HeaderMap) -> Client {
-    match client {
-        Client::Proxy => last(headers).map_or(client, Client::at),
-        Client::Network(_) | Client::Server => client,
+/// The client that a request with these headers is for, and its address, by who is at the other end of the connection.
+pub(super) fn behind(peer: Client, address: Option<IpAddr>, headers: &HeaderMap) -> (Client, Option<IpAddr>) {
+    match peer {
+        Client::Proxy => last(headers).map_or((peer, address), |address| (Client::at(address), Some(address))),
+        Client::Network(_) | Client::Server => (peer, address),
     }
 }
 
@@ -39,8 +39,11 @@ mod tests {
     fn of_proxy(values: &[&str]) -> Client {
         let headers = values.iter().map(|value| ("x-forwarded-for".parse().unwrap(), value.parse().unwrap())).collect();
         let other = Client::at([203, 0, 113, 7].into());
-        assert_eq!(behind(other, &headers), other);
-        behind(Client::Proxy, &headers)
+        let own = Some([203, 0, 113, 7].into());
+        assert_eq!(behind(other, own, &headers), (other, own));
+        let (client, address) = behind(Client::Proxy, None, &headers);
+        assert_eq!(address.map_or(Client::Proxy, Client::at), client);
+        client
     }
 
     #[test]

@@ -30,6 +30,12 @@ impl PathStatus {
 }
 
 impl Store {
+    /// The base name of the path with this hash part, if that is known without a question.
+    #[must_use]
+    pub fn known_name(&self, hash: HashPart) -> Option<String> {
+        self.infos.known_name(hash)
+    }
+
     /// The valid path that has this hash part; `None` if the daemon says that there is none, or if it is held back because
     /// its NAR is wrong. What the daemon said before is used while it is known to hold.
     pub async fn valid_path(&self, hash: HashPart, client: Client) -> Result<Option<Arc<ValidPath>>, StoreError> {

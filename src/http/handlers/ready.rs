@@ -11,7 +11,8 @@ pub(in crate::http) async fn respond(app: &App) -> Reply {
     match app.store.answers().await.map_err(HandlerError::from) {
         Ok(()) => plain("ready"),
         Err(error) => {
-            let id = app.troubles.report("/ready", StatusCode::SERVICE_UNAVAILABLE, &error);
+            let id = app.troubles.new_id();
+            app.troubles.report("/ready", StatusCode::SERVICE_UNAVAILABLE, &error, &id);
             not_ready(error.reason().public_text(), &id)
         }
     }

@@ -153,6 +153,11 @@ impl InfoCache {
         self.known().remove(&path.hash_part());
     }
 
+    /// The base name of the path with this hash part, if that is known; no use of what is known.
+    pub(super) fn known_name(&self, hash: HashPart) -> Option<String> {
+        self.known().peek(&hash).map(|known| known.valid.path.base_name().to_string())
+    }
+
     /// Keeps what has been made of a path with it, which then takes more of the memory.
     pub(super) fn keep_signed(&self, valid: &ValidPath, by: &Arc<()>, signed: Signed) {
         let hash = valid.path.hash_part();
