@@ -118,7 +118,7 @@ fn the_page_is_answered_without_a_daemon_and_to_head() {
     let facts = facts(response.text());
     assert!(facts["Store directory"] == "/gnu/store" && facts["Priority"].starts_with("7 "), "{facts:?}");
     assert!(response.text().contains("signs nothing") && !response.text().contains("trusted-public-keys"));
-    assert!(response.text().contains("It serves no path now: the nix daemon"), "{}", response.text());
+    assert!(response.text().contains("Not all paths can be served now: the nix daemon"), "{}", response.text());
     assert!(!facts.contains_key("Paths in the store") && response.text().contains("<h1>Nix binary cache</h1>"));
     let head = harmonia.http().head("/");
     assert!(head.status == 200 && head.body.is_empty() && head.header("content-length").is_some());

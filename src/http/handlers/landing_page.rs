@@ -84,7 +84,7 @@ impl LandingPage {
         let name = name(keys);
         let state = match now.daemon {
             None => "<p class=\"state good\">The nix daemon answers.</p>".to_owned(),
-            Some(why) => format!("<p class=\"state\">It serves no path now: {}.</p>", escape(why)),
+            Some(why) => format!("<p class=\"state\">Not all paths can be served now: {}.</p>", escape(why)),
         };
         let browse = if now.is_browsed { "<p><a href=\"browse\">All paths by name</a></p>\n" } else { "" };
         let mut main = format!(
@@ -297,7 +297,7 @@ mod tests {
         }
         let page = html(&[], Some("the nix daemon is unreachable"), None);
         assert!(
-            page.contains("serves no path now: the nix daemon is unreachable.") && !page.contains("Paths in the store")
+            page.contains("Not all paths can be served now: the nix daemon is unreachable.") && !page.contains("Paths in the store")
         );
     }
 
