@@ -297,7 +297,8 @@ mod tests {
         }
         let page = html(&[], Some("the nix daemon is unreachable"), None);
         assert!(
-            page.contains("Not all paths can be served now: the nix daemon is unreachable.") && !page.contains("Paths in the store")
+            page.contains("Not all paths can be served now: the nix daemon is unreachable.")
+                && !page.contains("Paths in the store")
         );
     }
 
