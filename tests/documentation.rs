@@ -82,7 +82,7 @@ fn quoted(page: &str) -> BTreeSet<String> {
 fn messages_that_the_pages_quote_are_in_the_sources() {
     let sources = sources();
     let mut quotes = 0;
-    for name in ["operation.md", "migration.md"] {
+    for name in ["operation.md", "troubleshooting.md", "signing.md", "questions.md", "migration.md"] {
         for quote in quoted(&page(name)) {
             quotes += 1;
             let words = plain_words(&quote);
