@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use harmonia_protocol::StorePath;
 use harmonia_protocol::operation::QueryAllValidPaths;
 
 use super::{Store, StoreError, ValidPath};
@@ -18,7 +17,7 @@ impl Store {
     pub async fn example_path(&self) -> Result<Option<Arc<ValidPath>>, StoreError> {
         let paths = self.pool.call(Client::Server, &QueryAllValidPaths).await?;
         let mut best = None;
-        for path in paths.iter().filter(|path| !is_derivation(path)).take(LOOKED_AT) {
+        for path in paths.iter().filter(|path| !path.is_derivation()).take(LOOKED_AT) {
             let Some(valid) = self.valid_path(path.hash_part(), Client::Server).await? else { continue };
             let rank = rank(&valid);
             if best.as_ref().is_none_or(|(least, _)| rank < *least) {
@@ -27,10 +26,6 @@ impl Store {
         }
         Ok(best.map(|(_, valid)| valid))
     }
-}
-
-fn is_derivation(path: &StorePath) -> bool {
-    path.base_name().strip_suffix(".drv").is_some()
 }
 
 /// Orders paths from the one that is tried first.
