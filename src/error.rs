@@ -134,7 +134,7 @@ impl Error {
             | Self::AccessLog(_)
             | Self::Inherit(_)
             | Self::NoNarCache => CONFIG,
-            Self::Bind(_) | Self::QueueFull { .. } | Self::ByHand(_) => UNAVAILABLE,
+            Self::Bind(_) | Self::QueueFull { .. } => UNAVAILABLE,
             Self::NoStateDirectory(_) => CANNOT_CREATE,
             Self::NarCacheDirectory(error) if error.is_refusal() => CONFIG,
             Self::System { .. } | Self::Pool(_) | Self::NarCache { .. } | Self::NarCacheDirectory(_) => OS_ERROR,
@@ -144,7 +144,7 @@ impl Error {
                 ClientError::NoServer { .. } | ClientError::Refused { .. } => UNAVAILABLE,
                 ClientError::Failed { .. } => PROTOCOL,
             },
-            Self::Store(error) => match error {
+            Self::Store(error) | Self::ByHand(ByHandError::Store(error)) => match error {
                 StoreError::Unreachable { .. } | StoreError::Late(_) | StoreError::NotIndexed { .. } => UNAVAILABLE,
                 StoreError::Refused { .. } => NO_PERMISSION,
                 StoreError::File { .. }
@@ -164,6 +164,7 @@ impl Error {
                 | StoreError::NoFiles { .. }
                 | StoreError::WrongHash { .. } => PROTOCOL,
             },
+            Self::ByHand(_) => UNAVAILABLE,
         }
     }
 }

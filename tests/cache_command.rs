@@ -140,6 +140,18 @@ fn what_is_kept_is_listed_by_its_paths_and_found_by_them_when_they_are_gone() {
 }
 
 #[test]
+fn without_server_and_daemon_it_is_listed_and_removed_all_the_same() {
+    let (item, daemon) = scripted();
+    let place = Place::new(&daemon.config(), "");
+    says(&place.cache(&["warm", &item.path]), 0, "1 nars made");
+    drop(daemon);
+    assert_eq!(place.list()[0]["path"], *item.path);
+    says(&place.cache(&["remove", "-r", &item.path]), 69, "cannot reach the nix daemon");
+    says(&place.cache(&["remove", ABSENT, &item.path]), 0, "1 nars removed, 1 MiB");
+    assert_eq!(place.list(), Value::Array(vec![]));
+}
+
+#[test]
 fn a_server_that_speaks_tls_is_asked_all_the_same_and_one_that_cannot_be_asked_is_named() {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (cert, key) = (scratch::fresh_dir().join("cert.pem"), scratch::fresh_dir().join("key.pem"));

@@ -81,17 +81,21 @@ pub async fn resolve(store: &Store, hashes: &[HashPart], recursive: bool) -> Res
     }
 }
 
-/// What to look for of these paths on disk: those that are not valid any more by their names.
+/// What to look for of these paths on disk: by their names those that are not valid any more, and all if the daemon does not
+/// answer, unless it has to say what they refer to.
 pub async fn wanted(store: &Store, hashes: &[HashPart], recursive: bool) -> Result<Wanted, ByHandError> {
     let mut wanted = Wanted::default();
     for hash in hashes {
         let members = match resolve(store, &[*hash], recursive).await {
             Ok(members) => members,
-            Err(ByHandError::NotValid(missing)) if missing == *hash => {
-                wanted.hash_parts.insert(*hash);
-                continue;
+            Err(error) => {
+                let is_gone = matches!(error, ByHandError::NotValid(missing) if missing == *hash);
+                if is_gone || (error.is_silence() && !recursive) {
+                    wanted.hash_parts.insert(*hash);
+                    continue;
+                }
+                return Err(error);
             }
-            Err(error) => return Err(error),
         };
         for member in members {
             match store.valid_path(member.path.hash_part(), Client::Server).await? {

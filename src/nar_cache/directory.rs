@@ -325,6 +325,18 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_of_another_user_may_be_looked_after_and_is_not_written_to() {
+        let (_around, dir) = fresh();
+        let taken = CacheDirectory::take(&dir, &[]).unwrap();
+        // Only root can give one away.
+        if std::os::unix::fs::chown(&dir, Some(4321), None).is_ok() {
+            assert_eq!(CacheDirectory::look(&dir, &[]).unwrap(), Some(taken));
+            let error = CacheDirectory::take(&dir, &[]).unwrap_err();
+            assert!(matches!(error, DirectoryError::AnotherUsers(_)) && !error.is_refusal(), "{error}");
+        }
+    }
+
+    #[test]
     fn the_store_is_refused_and_every_place_in_it() {
         let (around, store) = fresh();
         fs::create_dir(&store).unwrap();
