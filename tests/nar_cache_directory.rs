@@ -135,9 +135,12 @@ fn on_a_disk_that_is_smaller_than_was_said_the_oldest_make_way() {
     let daemon = ScriptedDaemon::start(Script::answering(move |question| {
         StoreItem::answer_among(&known, question).unwrap_or_else(|| panic!("asked {question:?}"))
     }));
-    let dir = scratch::fresh_dir();
+    // A third of it is full of other files.
+    let around = scratch::fresh_dir();
+    let dir = around.join("nars");
     let config = file(&format!("{}nar_cache.ahead = \"off\"\n", keeping(&dir, &daemon.config())));
-    let mount = format!("mount -t tmpfs -o size=4m,mode=755 none {}", dir.display());
+    let at = around.display();
+    let mount = format!("mount -t tmpfs -o size=6m,mode=755 none {at}; head -c 2000000 /dev/zero > {at}/theirs");
     let harmonia = Harmonia::launch(after_mounts(&mount, &config));
     let warning = harmonia.logged(&format!("the file system of {} has room for 3 MiB of that", dir.display()));
     assert!(warning.contains(" WARN nar_cache.max_size is 10240 MiB"), "{warning}");
