@@ -134,7 +134,6 @@ impl Error {
             | Self::AccessLog(_)
             | Self::Inherit(_)
             | Self::NoNarCache => CONFIG,
-            Self::Bind(_) | Self::QueueFull { .. } => UNAVAILABLE,
             Self::NoStateDirectory(_) => CANNOT_CREATE,
             Self::NarCacheDirectory(error) if error.is_refusal() => CONFIG,
             Self::System { .. } | Self::Pool(_) | Self::NarCache { .. } | Self::NarCacheDirectory(_) => OS_ERROR,
@@ -164,7 +163,7 @@ impl Error {
                 | StoreError::NoFiles { .. }
                 | StoreError::WrongHash { .. } => PROTOCOL,
             },
-            Self::ByHand(_) => UNAVAILABLE,
+            Self::Bind(_) | Self::QueueFull { .. } | Self::ByHand(_) => UNAVAILABLE,
         }
     }
 }
