@@ -99,12 +99,15 @@ pub enum Command {
     ///
     /// For trying it out: needs no configuration, and prints what to type on another machine to use this cache.
     Quickstart,
-    /// Ask the server that runs on this machine how it is
+    /// Ask the server that runs on this machine how it is, or what becomes of a path
     ///
     /// Tells who is connected and what is being sent, whether nix-daemon answers, how the caches do, what is held back,
     /// and the last errors. Asks over the admin socket, which is open to root and the server's own user. The exit status is
     /// 0 if all is well, 75 if the server runs but nix-daemon does not answer it, 69 if no server answers, and 77 if this
     /// user may not ask it.
+    ///
+    /// With a path tells whether it is valid and given out, who has signed it and whether that is trusted, how large it is
+    /// with all that it needs, and when it was last asked for. The exit status is 65 then if it is not a valid path.
     Status(StatusOptions),
     /// Look after the directory of compressed NARs, also while a server uses it
     Cache {
@@ -125,6 +128,10 @@ pub struct Check {
 /// What is told of the server, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct StatusOptions {
+    /// A store path or a link to one, its base name or hash, the hash of its NAR, or a URL of this cache
+    #[arg(value_name = "PATH|HASH|URL", conflicts_with_all = ["watch", "top"])]
+    pub path: Option<String>,
+
     /// Print JSON, for scripts
     #[arg(long)]
     pub json: bool,

@@ -4,11 +4,15 @@
 
 #![allow(clippy::print_stdout, reason = "the answer is this command's output, not its log")]
 
+mod lines;
+mod path;
 mod text;
 mod watch;
 mod words;
 
 use std::io::{IsTerminal as _, Write as _};
+
+use serde::Serialize;
 
 use crate::admin::Client;
 use crate::admin::report::Status;
@@ -19,6 +23,7 @@ use crate::error::Error;
 /// Asks and prints. A configuration that does not hold is no reason not to ask: the server may run with what it was.
 pub fn run(options: &StatusOptions, loaded: Result<(Config, Vec<String>), Error>) -> Result<(), Error> {
     let config = loaded.inspect_err(|error| tracing::warn!("{error}")).ok().map(|(config, _)| config);
+    let store = config.as_ref().map(|config| config.virtual_nix_store.clone()).unwrap_or_default();
     let socket = config.and_then(|config| config.admin_socket);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|cause| Error::System { doing: "start the runtime", cause })?;
@@ -27,6 +32,11 @@ pub fn run(options: &StatusOptions, loaded: Result<(Config, Vec<String>), Error>
             return watch::run(options, socket.as_deref()).await;
         }
         let client = Client::find(socket.as_deref()).await?;
+        if let Some(named) = &options.path {
+            let status = client.get(&path::target(named, &store)).await?;
+            print(&if options.json { json(&status) } else { path::of(&status) });
+            return Ok(());
+        }
         let (text, is_well) = ask(&client, options).await?;
         print(&text);
         if is_well { Ok(()) } else { Err(Error::DaemonAway) }
@@ -37,13 +47,12 @@ pub fn run(options: &StatusOptions, loaded: Result<(Config, Vec<String>), Error>
 async fn ask(client: &Client, options: &StatusOptions) -> Result<(String, bool), Error> {
     let status: Status = client.get(&format!("/status?limit={}", options.top)).await?;
     let is_well = status.daemon.is_up;
-    let text = if options.json {
-        // What has been read can be written.
-        serde_json::to_string(&status).unwrap_or_default() + "\n"
-    } else {
-        text::of(&status)
-    };
-    Ok((text, is_well))
+    Ok((if options.json { json(&status) } else { text::of(&status) }, is_well))
+}
+
+fn json(value: &impl Serialize) -> String {
+    // What has been read can be written.
+    serde_json::to_string(value).unwrap_or_default() + "\n"
 }
 
 /// Prints it; whoever has read enough is no error.

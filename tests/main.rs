@@ -75,6 +75,7 @@ mod start;
 mod start_anywhere;
 mod status;
 mod status_command;
+mod status_of_path;
 mod store_changes;
 mod support;
 #[path = "fuzz/targets/mod.rs"]

@@ -22,12 +22,12 @@ use crate::support::wire::{LAST, Wire};
 const OTHER: [u8; 4] = [127, 0, 0, 9];
 
 /// A server with an admin socket.
-fn server(config: &str) -> (Harmonia, PathBuf) {
+pub(crate) fn server(config: &str) -> (Harmonia, PathBuf) {
     let socket = scratch::fresh_dir().join("admin.sock");
     (Harmonia::start(&format!("admin_socket = \"{}\"\nproxies = []\n{config}", socket.display())), socket)
 }
 
-fn status(socket: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn status(socket: &Path, arguments: &[&str]) -> Output {
     let mut program = Harmonia::program();
     program.arg("status").arg("--admin-socket").arg(socket).args(arguments).stdout(Stdio::piped()).output().unwrap()
 }
@@ -41,12 +41,12 @@ fn json(socket: &Path) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// A client that has the head of a NAR's response, and reads no more.
-fn stopped(http: Http, url: &str) -> Connection {
+pub(crate) fn stopped(http: Http, url: &str) -> Connection {
     let mut connection = http.connect_narrow().unwrap();
     connection.send(format!("GET {url} HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes()).unwrap();
     assert_eq!(connection.head().unwrap().status, 200);

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::http::path_report::PathReport;
 use crate::log::LogLine;
 
 /// Everything.
@@ -24,6 +25,8 @@ pub struct Status {
     pub listening: Vec<String>,
     /// The public keys that it signs with.
     pub keys: Vec<String>,
+    /// When the certificate in use ends, in seconds of the Unix epoch; nothing without TLS.
+    pub certificate_ends: Option<u64>,
     /// The daemon.
     pub daemon: DaemonStatus,
     /// Requests of clients since the start.
@@ -235,6 +238,20 @@ pub struct LoggedLine {
     pub level: String,
     /// Its text.
     pub message: String,
+}
+
+/// Everything about one valid path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PathStatus {
+    /// What nix-daemon says of it, and what this server makes of that.
+    #[serde(flatten)]
+    pub report: PathReport,
+    /// When a client asked for it last, in seconds of the Unix epoch; nothing if that is not remembered.
+    pub last_asked: Option<u64>,
+    /// Why it is held back or in doubt, if it is.
+    pub quarantine: Option<Quarantined>,
+    /// Responses about it that are on their way, the largest first.
+    pub sending: Listed<Sending>,
 }
 
 impl<T> Listed<T> {

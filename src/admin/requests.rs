@@ -1,5 +1,6 @@
 //! The requests of the admin socket, from method and path to an answer in JSON.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +22,7 @@ use crate::log::RecentLines;
 use crate::net::Places;
 
 /// Entries of a list that are told unless another number is asked for.
-const DEFAULT_LIMIT: usize = 10;
+pub(super) const DEFAULT_LIMIT: usize = 10;
 
 /// What a running server is asked about.
 #[derive(Debug)]
@@ -89,6 +91,7 @@ impl Server {
     async fn answer(&self, method: &Method, path: &str, query: Option<&str>, body: &[u8]) -> Answer {
         match (method, path) {
             (&Method::GET, "/status") => json(&self.status(limit(query)?).await),
+            (&Method::GET, "/path") => json(&self.path(&text(query)?).await?),
             (&Method::GET, "/cache") => json(&self.cache_directory()),
             (&Method::POST, "/cache/closure") => json(&self.closure(&parse(body)?).await?),
             (&Method::POST, "/cache/make") => json(&self.make(&parse::<String>(body)?).await?),
@@ -115,6 +118,13 @@ fn limit(query: Option<&str>) -> Result<usize, Refusal> {
     let Some(query) = query else { return Ok(DEFAULT_LIMIT) };
     let limit = query.strip_prefix("limit=").and_then(|limit| limit.parse().ok());
     limit.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, &format_args!("{query:?} is not limit=NUMBER")))
+}
+
+/// The path that is asked about: `of=TEXT`, percent-encoded.
+fn text(query: Option<&str>) -> Result<Cow<'_, str>, Refusal> {
+    let text = query.and_then(|query| query.strip_prefix("of="));
+    let decoded = text.and_then(|text| percent_decode_str(text).decode_utf8().ok());
+    decoded.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, &"the query is not of=PATH"))
 }
 
 /// Reads a request's body, up to a bound.

@@ -2,18 +2,21 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use harmonia_protocol::StorePath;
+use hyper::StatusCode;
 
 use super::report::{
     ClientConnections, Compressing, Connections, DaemonConnections, DaemonStatus, GcLease, Listed, LoggedLine,
-    NarCache, NarinfoCache, Quarantined, Requests, Sending, Status,
+    NarCache, NarinfoCache, PathStatus, Quarantined, Requests, Sending, Status,
 };
-use super::requests::Server;
-use crate::http::{App, Progress};
+use super::requests::{DEFAULT_LIMIT, Refusal, Server};
+use crate::http::error::HandlerError;
+use crate::http::{App, LookedUp, Progress};
 use crate::metrics::Samples;
-use crate::store::{Outage, Presence};
+use crate::store::{HeldBackPath, Outage, Presence};
 
 impl Server {
     /// Everything, with at most `limit` entries in each list. Asks the daemon whether it is there.
@@ -29,6 +32,7 @@ impl Server {
             uptime: self.began.elapsed().as_secs(),
             listening: self.listening.clone(),
             keys: app.keys().public_keys().map(ToString::to_string).collect(),
+            certificate_ends: Some(count("harmonia_tls_certificate_expiry_timestamp_seconds")).filter(|end| *end > 0),
             daemon: DaemonStatus { connections: daemon_connections(&samples), ..daemon },
             requests: Requests {
                 answered: samples.sum("harmonia_http_requests_total"),
@@ -36,7 +40,7 @@ impl Server {
                 bytes_sent: samples.sum("harmonia_http_response_bytes_total"),
             },
             connections: self.connections(&samples, limit),
-            sending: sending(app, limit),
+            sending: sending(app, limit, |_| true),
             compressing: compressing(app, limit),
             narinfo_cache: self.narinfo_cache(&samples),
             nar_cache: nar_cache(app, &samples),
@@ -52,6 +56,41 @@ impl Server {
             },
             errors: Listed::of(self.recent.all().into_iter().rev().map(LoggedLine::from), limit),
         }
+    }
+
+    /// Everything about the path that a text names.
+    pub(super) async fn path(&self, text: &str) -> Result<PathStatus, Refusal> {
+        let app = &*self.app;
+        let unavailable = |error: HandlerError| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &error);
+        let missing = |why: &dyn Display| Err(Refusal::new(StatusCode::NOT_FOUND, why));
+        let (hash, report, last_asked) = match app.look_up(text).await.map_err(unavailable)? {
+            LookedUp::Valid { hash, report, last_asked } => (hash, *report, last_asked),
+            LookedUp::NotValid(hash) => {
+                return missing(&format_args!(
+                    "no valid path has the hash part {hash}, so clients get a 404\n  help: have it built or copied on this machine, e.g. by nix-store --realise PATH, which says why it cannot"
+                ));
+            }
+            LookedUp::NoSuchNar(nar_hash) => {
+                return missing(&format_args!(
+                    "no path that is known here has the NAR sha256:{}\n  help: nix-daemon cannot be asked for one by that hash; name the path",
+                    nar_hash.to_nix32()
+                ));
+            }
+            LookedUp::OtherStore => {
+                return missing(&format_args!("it is not in {}, which is served here", app.store().directory()));
+            }
+            LookedUp::Unclear => {
+                let why = "it names no store path\n  help: write /nix/store/HASH-NAME, HASH-NAME, HASH or a URL of this cache";
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, &why));
+            }
+        };
+        let held_back = app.store().held_back();
+        Ok(PathStatus {
+            report,
+            last_asked,
+            quarantine: held_back.iter().find(|it| it.path.hash_part() == hash).map(quarantined),
+            sending: sending(app, DEFAULT_LIMIT, |it| it.hash == Some(hash)),
+        })
     }
 
     async fn daemon(&self) -> DaemonStatus {
@@ -124,12 +163,13 @@ fn name(path: &StorePath) -> String {
     path.base_name().to_owned()
 }
 
-fn sending(app: &App, limit: usize) -> Listed<Sending> {
+fn sending(app: &App, limit: usize, is_wanted: impl Fn(&Progress) -> bool) -> Listed<Sending> {
     let mut all = app.sending().progress();
+    all.retain(is_wanted);
     all.sort_by_key(|it| Reverse(it.length.unwrap_or(it.sent)));
     let sending = |it: Progress| Sending {
         client: it.client.to_string(),
-        path: it.hash.and_then(|hash| app.store().known_path(hash)).as_ref().map(name),
+        path: it.hash.and_then(|hash| app.store().known_path(hash)).map(|valid| name(&valid.path)),
         url: it.target.into(),
         sent: it.sent,
         length: it.length,
@@ -171,12 +211,15 @@ fn nar_cache(app: &App, samples: &Samples) -> Option<NarCache> {
 fn quarantine(app: &App, limit: usize) -> Listed<Quarantined> {
     let mut all = app.store().held_back();
     all.sort_by_key(|it| Reverse((it.is_held, it.lasted)));
-    let quarantined = all.into_iter().map(|it| Quarantined {
+    Listed::of(all.iter().map(quarantined), limit)
+}
+
+fn quarantined(it: &HeldBackPath) -> Quarantined {
+    Quarantined {
         path: name(&it.path),
         is_held: it.is_held,
         reason: it.why.to_string(),
         since: it.lasted.as_secs(),
         next_try: it.due_in.as_secs(),
-    });
-    Listed::of(quarantined, limit)
+    }
 }

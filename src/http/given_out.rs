@@ -50,6 +50,9 @@ impl App {
     }
 
     async fn given_out(&self, status: PathStatus, client: Client) -> Result<Arc<ValidPath>, HandlerError> {
+        if let (PathStatus::Valid(valid) | PathStatus::Quarantined(valid), true) = (&status, client != Client::Server) {
+            valid.asked_now();
+        }
         match status {
             PathStatus::Valid(valid) if self.serves(&valid, client).await? => Ok(valid),
             PathStatus::Valid(_) => Err(NotFound::Untrusted.into()),

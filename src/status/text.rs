@@ -1,14 +1,13 @@
 //! The status as people read it.
 
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::words::{counted, duration, percent};
+use super::lines::Text;
+use super::words::{counted, duration, percent, seconds_since, seconds_until};
 use crate::admin::report::{
     Compressing, Connections, DaemonStatus, Listed, LoggedLine, NarCache, NarinfoCache, Quarantined, Sending, Status,
 };
 use crate::human_size::human_size;
-use crate::log::escaped;
 
 /// All of it, in lines.
 pub(super) fn of(status: &Status) -> String {
@@ -22,6 +21,11 @@ pub(super) fn of(status: &Status) -> String {
     }
     if status.keys.is_empty() {
         text.entry("key", "none: narinfos carry only the signatures that the store has");
+    }
+    if let Some(end) = status.certificate_ends {
+        let left = seconds_until(end);
+        let when = if left == 0 { "has ended".to_owned() } else { format!("ends in {}", duration(left)) };
+        text.entry("certificate", &when);
     }
     text.entry(
         "requests",
@@ -80,6 +84,11 @@ fn sending(text: &mut Text, sending: &Listed<Sending>) {
         return;
     }
     text.heading(&format!("Sending {}", counted(sending.total as u64, "response")));
+    responses(text, sending);
+}
+
+/// Responses that are on their way.
+pub(super) fn responses(text: &mut Text, sending: &Listed<Sending>) {
     let rows = sending.first.iter().map(|it| {
         let (of, done) = match it.length {
             Some(length) => (human_size(length), percent(it.sent, length)),
@@ -154,16 +163,16 @@ fn quarantine(text: &mut Text, quarantine: &Listed<Quarantined>) {
         counted(quarantine.total as u64, "path")
     ));
     for it in &quarantine.first {
-        let state = if it.is_held { "404" } else { "in doubt" };
         text.indented(&it.path);
-        text.indented(&format!(
-            "  {state} for {}, read again in {}: {}",
-            duration(it.since),
-            duration(it.next_try),
-            it.reason
-        ));
+        text.indented(&format!("  {}", held_back(it)));
     }
     text.rest(quarantine);
+}
+
+/// How long a path has been held back, and why.
+pub(super) fn held_back(it: &Quarantined) -> String {
+    let state = if it.is_held { "404" } else { "in doubt" };
+    format!("{state} for {}, read again in {}: {}", duration(it.since), duration(it.next_try), it.reason)
 }
 
 fn errors(text: &mut Text, errors: &Listed<LoggedLine>) {
@@ -171,61 +180,8 @@ fn errors(text: &mut Text, errors: &Listed<LoggedLine>) {
         return text.heading("No errors or warnings since the start");
     }
     text.heading("Last errors and warnings");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     for line in &errors.first {
-        text.indented(&format!("{} ago, {}: {}", duration(now.saturating_sub(line.time)), line.level, line.message));
+        text.indented(&format!("{} ago, {}: {}", duration(seconds_since(line.time)), line.level, line.message));
     }
     text.rest(errors);
-}
-
-/// Lines without control characters, whoever put them into what they say.
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
-    fn line(&mut self, line: &str) {
-        // A help line of a message stands below it.
-        for line in escaped(line).lines() {
-            self.0.push_str(line.trim_end());
-            self.0.push('\n');
-        }
-    }
-
-    fn heading(&mut self, line: &str) {
-        self.0.push('\n');
-        self.line(line);
-    }
-
-    fn indented(&mut self, line: &str) {
-        self.line(&format!("  {line}"));
-    }
-
-    fn entry(&mut self, name: &str, value: &str) {
-        self.indented(&format!("{name:<11} {value}"));
-    }
-
-    /// Rows below the names of their columns; those of numbers begin with `>` and stand to the right. Says how many of the
-    /// list there are besides.
-    fn table<const N: usize, T>(&mut self, names: [&str; N], rows: impl Iterator<Item = [String; N]>, of: &Listed<T>) {
-        let mut lines = vec![names.map(|name| name.trim_start_matches('>').to_owned())];
-        lines.extend(rows.map(|row| row.map(|cell| escaped(&cell).into_owned())));
-        if lines.len() == 1 {
-            return;
-        }
-        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
-        let widths: Vec<_> = (0..N).map(width).collect();
-        for line in &lines {
-            let cells = line.iter().zip(&widths).zip(names).map(|((cell, width), name)| {
-                if name.starts_with('>') { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-            });
-            self.indented(&cells.collect::<Vec<_>>().join("  "));
-        }
-        self.rest(of);
-    }
-
-    fn rest<T>(&mut self, of: &Listed<T>) {
-        if of.total > of.first.len() {
-            self.indented(&format!("and {} more (--top)", of.total - of.first.len()));
-        }
-    }
 }

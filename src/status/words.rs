@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 /// A time in its two largest units: `12 s`, `3 min`, `3 h 12 min`, `12 d 3 h`.
 pub(super) fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -10,6 +12,20 @@ pub(super) fn duration(seconds: u64) -> String {
         (0, _, _) => format!("{hours} h {} min", minutes % 60),
         _ => format!("{days} d {} h", hours % 24),
     }
+}
+
+/// Seconds from a time of the Unix epoch until now.
+pub(super) fn seconds_since(time: u64) -> u64 {
+    now().saturating_sub(time)
+}
+
+/// Seconds from now until a time of the Unix epoch.
+pub(super) fn seconds_until(time: u64) -> u64 {
+    time.saturating_sub(now())
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// A part of a whole: `42 %`, or nothing of nothing.

@@ -1,8 +1,10 @@
 //! What the store knows of itself, for people who ask.
 
-use harmonia_protocol::{HashPart, StorePath};
+use std::sync::Arc;
 
-use super::{HeldBackPath, Presence, Store};
+use harmonia_protocol::HashPart;
+
+use super::{HeldBackPath, Presence, Store, ValidPath};
 
 impl Store {
     /// The daemon that was last connected to, if one ever was.
@@ -17,9 +19,10 @@ impl Store {
         self.held_back.all()
     }
 
-    /// The path that has this hash part, if it is known without a question to the daemon: its name, not whether it is valid.
+    /// The path that has this hash part, if it is known without a question to the daemon: for its name and whether it was
+    /// asked for, not for whether it is valid.
     #[must_use]
-    pub fn known_path(&self, hash: HashPart) -> Option<StorePath> {
+    pub fn known_path(&self, hash: HashPart) -> Option<Arc<ValidPath>> {
         self.infos.known_path(hash)
     }
 }

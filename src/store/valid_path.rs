@@ -5,6 +5,7 @@
 //! Whoever wants more parses it ([`CompactInfo::expand`]).
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use harmonia_protocol::StorePath;
@@ -12,6 +13,7 @@ use harmonia_protocol::content_address::ContentAddress;
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::signature::Signature;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::Verdict;
 use super::lease::Mark;
@@ -32,6 +34,8 @@ pub struct ValidPath {
     pub verdict: Verdict,
     /// Whether it is kept from the garbage collector.
     pub(super) mark: Mark,
+    /// When a client asked for it last, in seconds since 1970; 0 if none has.
+    asked: AtomicU32,
     /// With who made it.
     signed: Mutex<Option<(Arc<()>, Signed)>>,
 }
@@ -50,7 +54,20 @@ impl ValidPath {
     #[must_use]
     pub fn new(path: StorePath, info: &PathInfo) -> Self {
         let (verdict, mark, signed) = (Verdict::default(), Mark::default(), Mutex::default());
-        Self { path, info: CompactInfo::of(info), verdict, mark, signed }
+        Self { path, info: CompactInfo::of(info), verdict, mark, asked: AtomicU32::new(0), signed }
+    }
+
+    /// Takes note that a client asks for it now. Costs some nanoseconds: the clock is the one of the kernel's ticks.
+    pub fn asked_now(&self) {
+        let now = clock_gettime(ClockId::RealtimeCoarse).tv_sec;
+        self.asked.store(u32::try_from(now).unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    /// When a client asked for it last, in seconds since 1970, as far as is remembered: for as long as what the daemon says
+    /// of it is kept and stays the same.
+    #[must_use]
+    pub fn last_asked(&self) -> Option<u64> {
+        Some(self.asked.load(Ordering::Relaxed)).filter(|asked| *asked > 0).map(u64::from)
     }
 
     /// What the signer of this identity has made of it, if it was the last one that did.

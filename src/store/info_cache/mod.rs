@@ -208,9 +208,9 @@ impl InfoCache {
         (paths, bytes)
     }
 
-    /// The path that has this hash part, if something is known of it.
-    pub(super) fn known_path(&self, hash: HashPart) -> Option<StorePath> {
-        self.known().peek(&hash).map(|known| known.valid.path.clone())
+    /// The path that has this hash part, by what the daemon said last, if that is kept.
+    pub(super) fn known_path(&self, hash: HashPart) -> Option<Arc<ValidPath>> {
+        self.known().peek(&hash).map(|known| Arc::clone(&known.valid))
     }
 
     /// Enters how much is known.

@@ -1,0 +1,61 @@
+//! Lines for a terminal: headings, entries and tables.
+
+use crate::admin::report::Listed;
+use crate::log::escaped;
+
+/// Lines without control characters, whoever put them into what they say.
+#[derive(Default)]
+pub(super) struct Text(pub(super) String);
+
+impl Text {
+    pub(super) fn line(&mut self, line: &str) {
+        // A help line of a message stands below it.
+        for line in escaped(line).lines() {
+            self.0.push_str(line.trim_end());
+            self.0.push('\n');
+        }
+    }
+
+    pub(super) fn heading(&mut self, line: &str) {
+        self.0.push('\n');
+        self.line(line);
+    }
+
+    pub(super) fn indented(&mut self, line: &str) {
+        self.line(&format!("  {line}"));
+    }
+
+    pub(super) fn entry(&mut self, name: &str, value: &str) {
+        self.indented(&format!("{name:<11} {value}"));
+    }
+
+    /// Rows below the names of their columns; those of numbers begin with `>` and stand to the right. Says how many of the
+    /// list there are besides.
+    pub(super) fn table<const N: usize, T>(
+        &mut self,
+        names: [&str; N],
+        rows: impl Iterator<Item = [String; N]>,
+        of: &Listed<T>,
+    ) {
+        let mut lines = vec![names.map(|name| name.trim_start_matches('>').to_owned())];
+        lines.extend(rows.map(|row| row.map(|cell| escaped(&cell).into_owned())));
+        if lines.len() == 1 {
+            return;
+        }
+        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
+        let widths: Vec<_> = (0..N).map(width).collect();
+        for line in &lines {
+            let cells = line.iter().zip(&widths).zip(names).map(|((cell, width), name)| {
+                if name.starts_with('>') { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            });
+            self.indented(&cells.collect::<Vec<_>>().join("  "));
+        }
+        self.rest(of);
+    }
+
+    pub(super) fn rest<T>(&mut self, of: &Listed<T>) {
+        if of.total > of.first.len() {
+            self.indented(&format!("and {} more (--top)", of.total - of.first.len()));
+        }
+    }
+}
