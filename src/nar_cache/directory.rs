@@ -29,7 +29,7 @@ const WRITABLE_BY_ALL: u32 = 0o002;
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// The system's reason.
-    #[error("cannot use {} as a cache of nars: {cause}", path.display())]
+    #[error("cannot use {} as a cache of nars: {cause}{}", path.display(), way_out(cause))]
     Io {
         /// The directory, or a file or directory in it.
         path: PathBuf,
@@ -74,6 +74,14 @@ impl DirectoryError {
     #[must_use]
     pub const fn is_refusal(&self) -> bool {
         matches!(self, Self::NotOurs(_) | Self::Public(_) | Self::Store(_))
+    }
+}
+
+fn way_out(cause: &io::Error) -> &'static str {
+    if cause.kind() == io::ErrorKind::PermissionDenied {
+        "\n  help: run this as root or as the user that the directory belongs to, or give it to this one (chown)"
+    } else {
+        ""
     }
 }
 
@@ -334,6 +342,13 @@ mod tests {
             let error = CacheDirectory::take(&dir, &[]).unwrap_err();
             assert!(matches!(error, DirectoryError::AnotherUsers(_)) && !error.is_refusal(), "{error}");
         }
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_named() {
+        let failed = |cause: io::ErrorKind| DirectoryError::Io { path: "/d".into(), cause: cause.into() }.to_string();
+        assert!(failed(io::ErrorKind::PermissionDenied).contains("permission denied\n  help: run this as root or as"));
+        assert!(!failed(io::ErrorKind::NotADirectory).contains("help"));
     }
 
     #[test]
