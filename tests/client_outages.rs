@@ -1,18 +1,22 @@
 //! Real clients while the daemon is away: all of them ride out a restart, and those that can go on to a second cache.
 
+use std::fs;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::client::Client;
+use crate::support::content::hash_part;
 use crate::support::daemon::Daemon;
 use crate::support::keys;
 use crate::support::metrics::await_value;
 use crate::support::release::Release;
 use crate::support::scratch;
-use crate::support::server::Harmonia;
+use crate::support::server::{Harmonia, compressing};
 
 /// How long a daemon is away that restarts.
 const RESTART: Duration = Duration::from_secs(5);
+/// In which all clients have asked once.
+const FIRST_FAILURES: Duration = Duration::from_secs(20);
 const UP: &str = "harmonia_daemon_up";
 
 #[test]
@@ -53,4 +57,55 @@ fn a_client_goes_on_to_a_second_cache_while_there_is_no_daemon() {
     let paths = ["regular", "executable", "symlink"].map(|name| daemon.content().path(name));
     let _ = client.realise(&paths).stdout();
     assert!(paths.iter().all(|path| client.has(path)));
+}
+
+/// Nix up to 2.33 decodes the answer to its next attempt as it decoded the body of an error, and the narinfo that comes then
+/// is encoded where the client accepts that.
+#[test]
+fn the_line_of_a_502_spoils_no_later_answer() {
+    let mut daemon = Daemon::start(Release::Nix2_34);
+    let log = scratch::fresh_dir().join("access.log");
+    let harmonia = Harmonia::start(&format!(
+        "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\naccess_log.file = \"{}\"\n{}",
+        daemon.socket().display(),
+        keys::OURS.secret.display(),
+        log.display(),
+        compressing()
+    ));
+    await_value(harmonia.http(), UP, 1.0);
+    let path = daemon.content().path("many-references").to_owned();
+    daemon.stop();
+    // From then on each question is told at once.
+    assert_eq!(harmonia.http().get(&format!("/{}.narinfo", hash_part(&path))).status, 502);
+    let failed = |release: Release| {
+        let text = fs::read_to_string(&log).unwrap();
+        let agent = release.to_string().replace(' ', "/");
+        text.lines()
+            .find(|line| line.contains(&agent) && line.contains("\"GET ") && line.contains("\" 502 "))
+            .map(str::to_owned)
+    };
+    thread::scope(|scope| {
+        for release in Release::ALL {
+            let (path, url) = (path.as_str(), harmonia.url());
+            scope.spawn(move || {
+                let client = Client::new(release, url, &[&keys::OURS]);
+                // Which asks by GET at once, where `nix copy` begins with HEAD.
+                let command = ["nix-store", "--realise", "--option", "download-attempts", "20", path];
+                let _ = client.run(&command).stdout();
+                assert!(client.verified_closure(&[path]).len() > 1, "{release}");
+            });
+        }
+        // Not for ever: clients that wait for the daemon keep this from its end.
+        let deadline = Instant::now() + FIRST_FAILURES;
+        while Instant::now() < deadline && !Release::ALL.into_iter().all(|release| failed(release).is_some()) {
+            thread::yield_now();
+        }
+        daemon.restart(Release::Nix2_34);
+    });
+    for release in Release::ALL {
+        let text = || fs::read_to_string(&log).unwrap();
+        let line = failed(release).unwrap_or_else(|| panic!("no 502 for {release}:\n{}", text()));
+        let has_body = !line.contains("\" 502 0 ");
+        assert_eq!(has_body, release != Release::Nix2_26, "{line}");
+    }
 }
