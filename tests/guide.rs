@@ -1,5 +1,7 @@
-//! The commands of `docs/clients.md`, as they stand there, with real releases of Nix.
+//! The commands of the guide: those of Nix in `docs/clients.md`, as they stand there, with real releases of Nix, and our
+//! own, which have to exist.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -31,6 +33,35 @@ fn commands() -> Vec<&'static str> {
         .map(|line| line.trim_start_matches("$ "))
         .filter(|line| line.starts_with("nix ") || line.starts_with("nix-store "))
         .collect()
+}
+
+/// The commands of harmonia in the blocks of a page, as a shell reads them, up to a pipe or a comment.
+fn commands_of_harmonia(page: &str) -> Vec<&str> {
+    let lines = page.lines().filter_map(|line| line.strip_prefix("    "));
+    let commands =
+        lines.filter_map(|line| line.trim_start_matches("$ ").split(" | ").find_map(|it| it.strip_prefix("harmonia ")));
+    // What status prints begins with the name too.
+    let commands = commands.filter(|command| !command.starts_with(|it: char| it.is_ascii_digit()));
+    commands.map(|command| command.split_once(" #").map_or(command, |(before, _)| before)).collect()
+}
+
+#[test]
+fn the_commands_of_harmonia_on_the_pages_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md")];
+    pages.extend(fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let mut tried = 0;
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
+        for command in commands_of_harmonia(&fs::read_to_string(page).unwrap()) {
+            // The parser refuses what it does not know before it gives help.
+            let script = format!("exec \"$0\" {command} --help");
+            let ended = Command::new("bash").args(["-c", &script, env!("CARGO_BIN_EXE_harmonia")]).output().unwrap();
+            let error = String::from_utf8_lossy(&ended.stderr);
+            assert!(ended.status.success(), "{}: harmonia {command}: {error}", page.display());
+            tried += 1;
+        }
+    }
+    assert!(tried > 15, "{tried}");
 }
 
 #[test]
