@@ -1,16 +1,30 @@
 //! `harmonia check`: would it serve?
 
+mod certificate;
+mod listening;
+mod report;
+mod unit;
+
 use std::path::Path;
 use std::sync::Arc;
 
+use report::Report;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+pub use unit::run as unit;
+
 use crate::access_log::AccessLog;
+use crate::client::Client;
 use crate::config::{Config, NarSource};
 use crate::error::Error;
-use crate::nar_cache;
-use crate::net::tls;
+use crate::nar_cache::{self, DirectoryError};
 use crate::output;
 use crate::signing::SigningKeys;
-use crate::store::Store;
+use crate::store::{Store, StoreError, ValidPath};
+
+/// Paths that are looked at for a small NAR, and when it is small enough, in bytes.
+const CANDIDATES: usize = 32;
+const SMALL: u64 = 16 << 20;
 
 /// Looks at what a configuration file says, whatever is on this machine. All that is wrong is the error.
 pub fn syntax(file: &Path) -> Result<(), Error> {
@@ -21,52 +35,91 @@ pub fn syntax(file: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Looks at configuration, keys, certificate and daemon, in the order in which serving needs them, and prints what it
-/// finds. The first thing that would keep it from serving is the error.
-pub async fn run(config: &Config) -> Result<(), Error> {
-    output::line(format_args!("configuration: ok, would listen on {}", config.bind));
-
-    let keys = SigningKeys::load_and_warn(config)?;
-    match keys.public_keys().count() {
-        0 => output::line(format_args!("signing keys: none, narinfos would not be signed")),
-        _ => keys.public_keys().for_each(|key| output::line(format_args!("signing key: ok, {key}"))),
+/// Looks at configuration, address, keys, certificate, directories and daemon as serving does, and prints what it finds. What
+/// would keep it from serving is told as it is found; the error at the end has the exit status of the first. Where it is not
+/// asked to look at `listening`, somebody else does.
+pub async fn run(config: &Config, listening: bool) -> Result<(), Error> {
+    let mut report = Report::default();
+    Report::line(format_args!("configuration: ok, would listen on {}", config.bind));
+    if listening {
+        listening::check(config, &mut report).await;
     }
-    output::line(format_args!("signing: {}", config.sign));
-    if let Some(files) = &config.tls {
-        tls::Identity::load(files, &config.store_directories())?;
-        output::line(format_args!("tls: ok, {}", files.cert.display()));
-    }
+    signing_keys(config, &mut report);
+    Report::line(format_args!("signing: {}", config.sign));
+    certificate::check(config, &mut report);
+    access_log(config, &mut report);
+    directories(config, &mut report);
+    let store = Store::new(config, &Arc::default())?;
+    let asked = daemon(config, &store, &mut report).await;
+    report.keep(asked);
+    report.end()
+}
 
-    if let Some(log) = &config.access_log {
-        AccessLog::check(log)?;
+/// Each key by itself, so that one that is bad hides no other.
+fn signing_keys(config: &Config, report: &mut Report) {
+    if let Ok(keys) = SigningKeys::load_and_warn(config) {
+        if config.sign_key_paths.is_empty() {
+            Report::line(format_args!("signing keys: none, narinfos would not be signed"));
+        }
+        return keys.public_keys().for_each(|key| Report::line(format_args!("signing key: ok, {key}")));
+    }
+    let credentials = config.credentials_directory.as_deref();
+    let stores = config.store_directories();
+    let load = |paths: &[_]| SigningKeys::load(paths, credentials, &stores);
+    let mut all_are_good = true;
+    for path in &config.sign_key_paths {
+        all_are_good &= report.keep(load(std::slice::from_ref(path))).is_some();
+    }
+    if all_are_good {
+        report.keep(load(&config.sign_key_paths));
+    }
+}
+
+fn access_log(config: &Config, report: &mut Report) {
+    let Some(log) = &config.access_log else { return };
+    if report.keep(AccessLog::check(log)).is_some() {
         let place = log.file.as_ref().map_or_else(|| "standard output".into(), |file| file.to_string_lossy());
-        output::line(format_args!("access log: ok, {place}"));
+        Report::line(format_args!("access log: ok, {place}"));
     }
+}
 
+fn directories(config: &Config, report: &mut Report) {
     match nar_cache::off(config) {
-        None => nar_cache::look(config)?.iter().for_each(|text| output::line(format_args!("compression: {text}"))),
-        Some(why) => output::line(format_args!("compression: off, {why}")),
+        None => {
+            let looked = nar_cache::look(config).and_then(|texts| writable(config).map(|()| texts));
+            for text in report.keep(looked).unwrap_or_default() {
+                Report::line(format_args!("compression: {text}"));
+            }
+        }
+        Some(why) => Report::line(format_args!("compression: off, {why}")),
     }
-
     match config.real_nix_store.as_deref().map(|files| (files.display(), std::fs::read_dir(files))) {
-        None => output::line(format_args!(
+        None => Report::line(format_args!(
             "store files: not here, as far as is known; real_nix_store says where they are, if they are"
         )),
-        Some((files, Ok(_))) => output::line(format_args!("store files: visible in {files}")),
-        Some((files, Err(cause))) => {
-            output::line(format_args!(
-                "store files: not visible in {files} ({cause}), which only /serve and /debuginfo need"
-            ));
-        }
+        Some((files, Ok(_))) => Report::line(format_args!("store files: visible in {files}")),
+        Some((files, Err(cause))) => Report::line(format_args!(
+            "store files: not visible in {files} ({cause}), which only /serve and /debuginfo need"
+        )),
     }
     match &config.log_dir {
-        None => output::line(format_args!(
+        None => Report::line(format_args!(
             "build logs: not here, as far as is known; log_dir says where they are, if they are"
         )),
-        Some(logs) => output::line(format_args!("build logs: looked for in {}", logs.display())),
+        Some(logs) => Report::line(format_args!("build logs: looked for in {}", logs.display())),
     }
+}
 
-    let store = Store::new(config, &Arc::default())?;
+/// Whether this user may write into the directory of compressed NARs, or make it where it is not there yet.
+fn writable(config: &Config) -> Result<(), DirectoryError> {
+    let Some(dir) = config.nar_cache.as_ref().map(|cache| &cache.dir) else { return Ok(()) };
+    let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir);
+    accessat(CWD, existing, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+        .map_err(|cause| DirectoryError::Io { path: existing.to_owned(), cause: cause.into() })
+}
+
+/// Asks the daemon as serving does, up to a whole NAR.
+async fn daemon(config: &Config, store: &Store, report: &mut Report) -> Result<(), StoreError> {
     let session = store.session().await?;
     store.answers().await?;
     let trust = match session.trusted {
@@ -75,33 +128,45 @@ pub async fn run(config: &Config) -> Result<(), Error> {
         None => "does not say whether it trusts us",
     };
     let release = session.release.as_deref().unwrap_or("of a release before 2.7");
-    output::line(format_args!(
+    Report::line(format_args!(
         "nix daemon: ok, {}: nix {release}, protocol {}, {trust}",
         config.daemon, session.version
     ));
-
-    match store.any_path().await? {
-        Some(valid) => {
-            let path = store.directory().full_path(&valid.path);
-            output::line(format_args!("path info: ok, {path} has a nar of {} bytes", valid.info.nar_size));
-        }
-        None => output::line(format_args!("path info: the store {} is empty", store.directory())),
-    }
+    let Some(valid) = small_path(store).await? else {
+        Report::line(format_args!("path info: the store {} is empty", store.directory()));
+        return Ok(());
+    };
+    let path = store.directory().full_path(&valid.path);
+    Report::line(format_args!("path info: ok, {path} has a nar of {} bytes", valid.info.nar_size));
     match store.compare_files().await? {
-        Some((valid, Ok(()))) => {
-            output::line(format_args!(
-                "nars: read from the store's files, those of {} are what the nix daemon says",
-                valid.path
-            ));
-        }
-        Some((valid, Err(why))) if config.nar_source == NarSource::Auto => {
-            output::line(format_args!(
-                "nars: read from the nix daemon, since the store's files of {} are not what it says: {why}",
-                valid.path
-            ));
-        }
-        Some((_, Err(why))) => return Err(why.into()),
-        None => output::line(format_args!("nars: read from the nix daemon")),
+        Some((valid, Ok(()))) => Report::line(format_args!(
+            "nars: read from the store's files, those of {} are what the nix daemon says",
+            valid.path
+        )),
+        Some((valid, Err(why))) if config.nar_source == NarSource::Auto => Report::line(format_args!(
+            "nars: read from the nix daemon, since the store's files of {} are not what it says: {why}",
+            valid.path
+        )),
+        Some((_, Err(why))) => report.problem(why),
+        None => Report::line(format_args!("nars: read from the nix daemon")),
     }
+    let mut nar = store.nar_for_keeping(&valid, Client::Server).await?;
+    while nar.chunk().await?.is_some() {}
+    Report::line(format_args!("nar: ok, that of {path} has the size and the hash of its path info"));
     Ok(())
+}
+
+/// A path whose NAR is soon read, or else the smallest of those that were looked at; nothing in an empty store.
+async fn small_path(store: &Store) -> Result<Option<Arc<ValidPath>>, StoreError> {
+    let mut smallest: Option<Arc<ValidPath>> = None;
+    for hash in store.all_paths().await?.into_iter().take(CANDIDATES) {
+        let Some(valid) = store.valid_path(hash, Client::Server).await? else { continue };
+        if smallest.as_ref().is_none_or(|other| valid.info.nar_size < other.info.nar_size) {
+            smallest = Some(valid);
+        }
+        if smallest.as_ref().is_some_and(|valid| valid.info.nar_size <= SMALL) {
+            break;
+        }
+    }
+    Ok(smallest)
 }

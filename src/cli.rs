@@ -92,8 +92,9 @@ impl Options {
 pub enum Command {
     /// Check configuration, signing keys and daemon, and exit
     ///
-    /// Reads the configuration and every key, connects to the daemon and asks it about a path. Prints what was found;
-    /// the exit status is 0 if harmonia would serve with it, else a code of sysexits.h.
+    /// Reads the configuration, every key and the certificate, listens for a moment, looks at the directory of compressed
+    /// NARs, connects to the daemon, asks it about a path and reads a NAR. Prints all that was found; the exit status is 0
+    /// if harmonia would serve with it, else a code of sysexits.h, that of the first problem.
     Check(Check),
     /// Serve now, signed with a key of its own that is made on first use
     ///
@@ -121,8 +122,16 @@ pub enum Command {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Check {
     /// Check what a configuration file says, and nothing else: no daemon, no key, no file that it names
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "unit")]
     pub syntax: Option<PathBuf>,
+
+    /// Check an installed service, as its user, with its credentials and its environment; for root
+    #[arg(long, value_name = "UNIT", num_args = 0..=1, default_missing_value = "harmonia")]
+    pub unit: Option<String>,
+
+    /// Of the program that --unit runs
+    #[arg(long, hide = true)]
+    pub listening_is_checked: bool,
 }
 
 /// What is told of the server, and how.

@@ -39,6 +39,46 @@ pub enum Error {
     /// There is no place for a file that is to be made.
     #[error("no directory for the signing key: {0}\n  help: set HOME, or name a key with sign_key_paths")]
     NoStateDirectory(String),
+    /// A check found what would keep it from serving, and has told of it.
+    #[error("harmonia would not serve")]
+    WouldNotServe {
+        /// The exit status of the first problem.
+        code: u8,
+    },
+    /// The validity of the certificate is over.
+    #[error("the certificate {} ended {days} days ago\n  help: renew it; clients refuse it", path.display())]
+    CertificateEnded {
+        /// The certificate file.
+        path: std::path::PathBuf,
+        /// How long ago.
+        days: i64,
+    },
+    /// A unit is to be checked by somebody who cannot become its user.
+    #[error("only root can check a unit as its user\n  help: sudo harmonia check --unit harmonia")]
+    NotRoot,
+    /// There is no such service.
+    #[error(
+        "systemd has no service {0} that starts a program\n  help: systemctl list-units --all 'harmonia*' lists what there is"
+    )]
+    NoUnit(String),
+    /// A socket unit that does not listen.
+    #[error(
+        "{unit} does not listen ({state}), so connections are refused\n  help: systemctl restart {unit}, when nothing else is wrong"
+    )]
+    SocketDown {
+        /// The socket unit.
+        unit: String,
+        /// Its state, and how it came to it.
+        state: String,
+    },
+    /// systemd could not begin to run the program.
+    #[error("systemd cannot start the program of {unit}: {}\n  help: systemctl cat {unit} shows the unit with its drop-ins, systemd.exec(5) what the status means", .code.map_or_else(|| "it was killed".to_owned(), |code| format!("exit status {code}")))]
+    UnitCannotStart {
+        /// The unit.
+        unit: String,
+        /// By systemd.exec(5), unless it was killed.
+        code: Option<i32>,
+    },
     /// No directory keeps compressed NARs.
     #[error(
         "no directory for compressed nars is configured\n  help: set nar_cache.dir or CACHE_DIRECTORY, or name the configuration of the server with --config"
@@ -59,7 +99,7 @@ pub enum Error {
     #[error("{0} compressed nars were not what they should be, and are removed")]
     CorruptNars(usize),
     /// What is to be compressed is no path of the store.
-    #[error("{} is not a path of the store, nor a link to one", .0.display())]
+    #[error("{} is not a path of the store, nor a link to one\n  help: name a path such as /nix/store/HASH-NAME, or the result of a build", .0.display())]
     NoStorePath(std::path::PathBuf),
     /// Compressed NARs are not made or removed.
     #[error(transparent)]
@@ -125,6 +165,7 @@ impl Error {
         const NO_PERMISSION: u8 = 77;
         const CONFIG: u8 = 78;
         match self {
+            Self::WouldNotServe { code } => *code,
             Self::DaemonAway => TEMPORARY,
             Self::Usage(_) => USAGE,
             Self::CorruptNars(_) | Self::NoStorePath(_) | Self::ByHand(ByHandError::NotValid(_)) => DATA,
@@ -133,7 +174,10 @@ impl Error {
             | Self::Tls(_)
             | Self::AccessLog(_)
             | Self::Inherit(_)
-            | Self::NoNarCache => CONFIG,
+            | Self::NoNarCache
+            | Self::CertificateEnded { .. }
+            | Self::UnitCannotStart { .. } => CONFIG,
+            Self::NotRoot => NO_PERMISSION,
             Self::NoStateDirectory(_) => CANNOT_CREATE,
             Self::NarCacheDirectory(error) if error.is_refusal() => CONFIG,
             Self::System { .. } | Self::Pool(_) | Self::NarCache { .. } | Self::NarCacheDirectory(_) => OS_ERROR,
@@ -163,7 +207,9 @@ impl Error {
                 | StoreError::NoFiles { .. }
                 | StoreError::WrongHash { .. } => PROTOCOL,
             },
-            Self::Bind(_) | Self::QueueFull { .. } | Self::ByHand(_) => UNAVAILABLE,
+            Self::NoUnit(_) | Self::SocketDown { .. } | Self::Bind(_) | Self::QueueFull { .. } | Self::ByHand(_) => {
+                UNAVAILABLE
+            }
         }
     }
 }

@@ -29,6 +29,9 @@ fn run(cli: &Cli, recent: RecentLines) -> Result<(), Error> {
     if let Some(Command::Check(Check { syntax: Some(file), .. })) = &cli.command {
         return check::syntax(file);
     }
+    if let Some(Command::Check(Check { unit: Some(unit), .. })) = &cli.command {
+        return check::unit(unit);
+    }
     let (overrides, mut environment) = (cli.options.overrides(), Environment::capture());
     if cli.command == Some(Command::Quickstart) {
         let default = quickstart::cache_directory().map(PathBuf::into_os_string);
@@ -56,7 +59,7 @@ fn run(cli: &Cli, recent: RecentLines) -> Result<(), Error> {
             None => serve::run(config, false, Box::new(load), recent).await,
             // Answered above, since it needs none of this.
             Some(Command::Status(_)) => Ok(()),
-            Some(Command::Check(_)) => check::run(&config).await,
+            Some(Command::Check(what)) => check::run(&config, !what.listening_is_checked).await,
             Some(Command::Quickstart) => {
                 quickstart::prepare(&mut config)?;
                 let load = move || {

@@ -128,7 +128,7 @@ fn warn_of_missing_files(config: &Config) {
 async fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
     let inherited = net::inherited()?;
     if inherited.is_empty() {
-        return Ok(vec![Listener::bind(&config.bind, config.unix_socket_mode).await?]);
+        return Ok(Listener::bind(&config.bind, config.unix_socket_mode).await?);
     }
     tracing::info!("using the sockets of the service manager, not bind = \"{}\"", config.bind);
     Ok(inherited)

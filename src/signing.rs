@@ -26,6 +26,8 @@ use crate::config::{Config, StoreDirectories};
 /// space and keeps a wrong path, a device say, from being read into memory.
 const MAX_KEY_FILE: u64 = 4096;
 
+const MAKE_ONE: &str = "make one with `nix-store --generate-binary-cache-key NAME SECRET-FILE PUBLIC-FILE`";
+
 /// Why a signing key cannot be used. Every message names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum SigningKeyError {
@@ -55,7 +57,7 @@ pub enum SigningKeyError {
     )]
     NotAFile,
     /// The file is far larger than any key.
-    #[error("{} is not a signing key: it is larger than {MAX_KEY_FILE} bytes", path.display())]
+    #[error("{} is not a signing key: it is larger than {MAX_KEY_FILE} bytes\n  help: {MAKE_ONE}", path.display())]
     TooLarge {
         /// The key file.
         path: PathBuf,
@@ -106,6 +108,10 @@ fn unreadable_help(path: &Path, cause: &io::Error) -> String {
             "\n  help: the user that harmonia runs as has to be able to read it; a service of systemd is given a copy by a \
              drop-in with LoadCredential=sign-key-1:{path}, and then {path} has no place in sign_key_paths or SIGN_KEY_PATHS"
         ),
+        io::ErrorKind::NotFound if path.to_string().contains([':', ',']) => {
+            "\n  help: several files are separated by spaces in SIGN_KEY_PATHS, and an array in the configuration file"
+                .to_owned()
+        }
         io::ErrorKind::NotFound => format!(
             "\n  help: `nix-store --generate-binary-cache-key NAME {path} PUBLIC-FILE` makes one, where the name is right"
         ),
@@ -121,7 +127,7 @@ const fn malformed_help(cause: &KeyError) -> &'static str {
             "an editor has put a byte order mark in front of the key: save the file as plain UTF-8 without one"
         }
         KeyError::NameCharacter(_) => "clients compare names byte by byte: make a key with a name of ASCII letters",
-        _ => "make one with `nix-store --generate-binary-cache-key NAME SECRET-FILE PUBLIC-FILE`",
+        _ => MAKE_ONE,
     }
 }
 

@@ -17,10 +17,10 @@ const CACHES: &str = "/var/cache";
 pub struct Unit(BTreeMap<String, String>);
 
 impl Unit {
-    /// The service of this name, if systemd is here and has it. It is asked for these properties only
+    /// The unit of this name, a service where it has no ending, if systemd is here and has it. It is asked for these properties only
     /// (systemd.exec(5), systemd.service(5)). Waits for the answer.
     pub fn installed(name: &str, properties: &[&str]) -> io::Result<Option<Self>> {
-        let name = if name.ends_with(".service") { name.to_owned() } else { format!("{name}.service") };
+        let name = full_name(name);
         let asked = ["LoadState"].iter().chain(properties).map(|property| format!("--property={property}"));
         let output = match Command::new("systemctl").arg("show").args(asked).args(["--", &name]).output() {
             Ok(output) => output,
@@ -30,6 +30,12 @@ impl Unit {
         // Without a running systemd there is no answer, and nothing installed.
         let unit = Self::parse(&String::from_utf8_lossy(&output.stdout));
         Ok(Some(unit).filter(|unit| output.status.success() && unit.property("LoadState") == Some("loaded")))
+    }
+
+    /// The files of the unit, its drop-ins after it, each with its name in a comment. Waits for the answer.
+    pub fn text(name: &str) -> io::Result<String> {
+        let output = Command::new("systemctl").args(["cat", "--", &full_name(name)]).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// What `systemctl show` prints: a line `Name=value` for each property. Of several of one name the first counts.
@@ -66,8 +72,14 @@ impl Unit {
     }
 }
 
+/// The name with its kind, which is a service where nothing else is said.
+fn full_name(name: &str) -> String {
+    if name.contains('.') { name.to_owned() } else { format!("{name}.service") }
+}
+
 /// Splits at spaces outside quotes, and takes quotes and backslashes away, as a shell would.
-fn words(text: &str) -> Vec<String> {
+#[must_use]
+pub fn words(text: &str) -> Vec<String> {
     let (mut words, mut word, mut quote, mut is_escaped) = (Vec::new(), String::new(), None, false);
     for c in text.chars() {
         match c {

@@ -34,6 +34,9 @@ fn run_with(config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> E
     fs::write(&file, config).unwrap();
     let mut program = Harmonia::program();
     program.arg("--config").arg(file).args(arguments).envs(environment.iter().copied());
+    if !config.contains("bind = ") {
+        program.args(["--bind", "127.0.0.1:0"]);
+    }
     let ended = program.stdout(std::process::Stdio::piped()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { code: ended.status.code(), output: text(ended.stdout), log: text(ended.stderr) }
@@ -54,12 +57,14 @@ fn a_check_of_all_that_is_needed_says_what_it_found() {
     );
     assert_eq!(ended.code, Some(OK), "{}", ended.log);
     for line in [
-        "configuration: ok, would listen on [::]:5000\n",
+        "configuration: ok, would listen on 127.0.0.1:0\n",
+        "address: ok, 127.0.0.1:0 is free\n",
         &format!("signing key: ok, {}\n", keys::OURS.public),
         "signing: every path\n",
         "nix 2.34.",
         "protocol 1.38",
         "path info: ok, /nix/store/",
+        "has the size and the hash of its path info\n",
     ] {
         assert!(ended.output.contains(line), "{line} is not in:\n{}", ended.output);
     }

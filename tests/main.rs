@@ -39,6 +39,7 @@ mod load;
 mod log;
 mod lookup;
 mod metrics;
+mod mistakes;
 mod nar;
 mod nar_cache;
 mod nar_cache_ahead;

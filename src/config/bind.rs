@@ -77,6 +77,11 @@ pub enum BindAddressError {
         "bind address \"{0}\" has no valid host\n  help: every interface is \"[::]:5000\", this machine alone is \"127.0.0.1:5000\""
     )]
     Host(String),
+    /// A URL.
+    #[error(
+        "bind address \"{0}\" is a URL\n  help: write the address alone, e.g. \"[::]:5000\"; https is served where tls_cert_path and tls_key_path are set"
+    )]
+    Url(String),
     /// Several colons and no brackets.
     #[error(
         "bind address \"{0}\" has an IPv6 address without brackets\n  help: write \"[ADDRESS]:PORT\", e.g. \"[::1]:5000\""
@@ -119,6 +124,9 @@ fn unix(text: &str, path: &Path) -> Result<BindAddress, BindAddressError> {
 }
 
 fn tcp(text: &str) -> Result<BindAddress, BindAddressError> {
+    if text.contains("://") {
+        return Err(BindAddressError::Url(text.to_owned()));
+    }
     let (host, port) = text.rsplit_once(':').ok_or_else(|| BindAddressError::Port(text.to_owned()))?;
     // `u16::from_str` takes a plus sign.
     if port.starts_with('+') || port.parse::<u16>().is_err() {
@@ -187,6 +195,7 @@ mod tests {
             ("host:", BindAddressError::Port(text("host:"))),
             (":5000", BindAddressError::Host(text(":5000"))),
             ("a b:5000", BindAddressError::Host(text("a b:5000"))),
+            ("http://[::]:5000", BindAddressError::Url(text("http://[::]:5000"))),
             ("[nonsense]:5000", BindAddressError::Host(text("[nonsense]:5000"))),
             ("::1:5000", BindAddressError::Brackets(text("::1:5000"))),
             ("unix:", BindAddressError::Relative(text("unix:"))),

@@ -101,10 +101,14 @@ impl fmt::Display for DaemonCommand {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DaemonAddressError {
     /// The path is empty.
-    #[error("the daemon's socket path is empty")]
+    #[error(
+        "the daemon's socket path is empty\n  help: name the socket, or leave it out for /nix/var/nix/daemon-socket/socket"
+    )]
     EmptyPath,
     /// The path does not fit into a socket address.
-    #[error("the daemon's socket path has {0} bytes, a Unix socket address holds {MAX_SOCKET_PATH}")]
+    #[error(
+        "the daemon's socket path has {0} bytes, a Unix socket address holds {MAX_SOCKET_PATH}\n  help: name a link to the socket, or to its directory, that has a shorter path"
+    )]
     PathTooLong(usize),
     /// A store URI that is not a local socket.
     #[error(
@@ -112,7 +116,7 @@ pub enum DaemonAddressError {
     )]
     NotASocket(String),
     /// The command has no words.
-    #[error("the daemon's command is empty")]
+    #[error("the daemon's command is empty\n  help: write one such as `ssh HOST nix-daemon --stdio`, or leave it out")]
     NoProgram,
     /// The command uses a shell's notation.
     #[error(

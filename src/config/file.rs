@@ -256,8 +256,14 @@ fn table_of(name: &str) -> Option<&'static str> {
     names().filter_map(|key| key.split_once('.')).map(|(table, _)| table).find(|table| *table == name)
 }
 
-/// The known key that looks most like `name`: a third of it may be wrong.
+/// The known key that is the same but for its table, or looks most like `name`: a third of it may be wrong.
 fn nearest(name: &str) -> Option<&'static str> {
+    fn last(key: &str) -> &str {
+        key.rsplit('.').next().unwrap_or(key)
+    }
+    if let Some(key) = names().find(|key| last(key) == last(name)) {
+        return Some(key);
+    }
     let (distance, key) = names().map(|key| (strsim::damerau_levenshtein(name, key), key)).min()?;
     (distance <= key.len() / 3).then_some(key)
 }

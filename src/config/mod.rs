@@ -54,7 +54,7 @@ pub use store_directories::StoreDirectories;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read at all.
-    #[error("cannot read {}: {cause}", path.display())]
+    #[error("cannot read {}: {cause}\n  help: {}", path.display(), read_help(.cause))]
     Read {
         /// The file as it was named.
         path: PathBuf,
@@ -81,7 +81,7 @@ pub enum ConfigError {
     #[error("NIX_STORE_DIR: {0}")]
     StoreDirVariable(String),
     /// `CREDENTIALS_DIRECTORY` is set but cannot be listed.
-    #[error("cannot list {} (CREDENTIALS_DIRECTORY): {cause}", path.display())]
+    #[error("cannot list {} (CREDENTIALS_DIRECTORY): {cause}\n  help: systemd sets it for a service with LoadCredential=; unset it elsewhere", path.display())]
     Credentials {
         /// The directory.
         path: PathBuf,
@@ -94,10 +94,10 @@ pub enum ConfigError {
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// Not TOML.
-    #[error("{0}")]
+    #[error("{0}\n  help: the file is TOML, a line of it such as: bind = \"[::]:5000\"")]
     Syntax(String),
     /// A key that this server does not have.
-    #[error("unknown key \"{key}\"\n  help: {}", suggest(*.suggestion))]
+    #[error("unknown key \"{key}\"\n  help: {}", suggest(key, *.suggestion))]
     UnknownKey {
         /// The key, with its table before a dot.
         key: String,
@@ -131,8 +131,20 @@ pub enum Problem {
     TwoDaemons,
 }
 
-fn suggest(suggestion: Option<&str>) -> String {
+fn read_help(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => "the user that harmonia runs as has to be able to read it",
+        io::ErrorKind::InvalidData => "the file is TOML, which is text in UTF-8",
+        _ => "--config and CONFIG_FILE name the configuration file; without one the defaults hold",
+    }
+}
+
+fn suggest(key: &str, suggestion: Option<&str>) -> String {
     match suggestion {
+        // What stands below a table's header belongs to the table.
+        Some(own) if key.contains('.') && !own.contains('.') => {
+            format!("did you mean \"{own}\"? it stands above all [tables]")
+        }
         Some(key) => format!("did you mean \"{key}\"?"),
         None => "config.example.toml lists every key".to_owned(),
     }

@@ -7,7 +7,6 @@
 use std::path::{Path, PathBuf};
 
 use harmonia_protocol::StoreDir;
-use harmonia_protocol::store_path::InvalidStoreDir;
 
 use super::environment::Environment;
 use super::file::File;
@@ -35,7 +34,7 @@ impl Places {
     pub(super) fn of(file: &mut File, environment: &Environment) -> Result<Self, ConfigError> {
         let variable = path_of(environment.nix_store_dir.as_deref());
         let variable = variable.map(|path| store_dir(&path.to_string_lossy())).transpose();
-        let variable = variable.map_err(|error| ConfigError::StoreDirVariable(error.to_string()))?;
+        let variable = variable.map_err(ConfigError::StoreDirVariable)?;
         let (file, real_nix_store, log_dir) =
             (file.virtual_nix_store.take(), file.real_nix_store.take(), file.log_dir.take());
         Ok(Self { virtual_nix_store: variable.or(file).unwrap_or_default(), real_nix_store, log_dir })
@@ -66,9 +65,11 @@ impl Places {
 }
 
 /// A store directory, which may be written with slashes at its end.
-pub(super) fn store_dir(text: &str) -> Result<StoreDir, InvalidStoreDir> {
+pub(super) fn store_dir(text: &str) -> Result<StoreDir, String> {
     // The error is about what was written.
-    StoreDir::new(text.trim_end_matches('/')).or_else(|_| StoreDir::new(text))
+    StoreDir::new(text.trim_end_matches('/')).or_else(|_| StoreDir::new(text)).map_err(|error| {
+        format!("{error}\n  help: write where clients have their store, which is \"/nix/store\" nearly always")
+    })
 }
 
 #[cfg(test)]

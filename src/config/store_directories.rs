@@ -21,6 +21,12 @@ impl Config {
 }
 
 impl StoreDirectories {
+    /// Nix's own alone.
+    #[must_use]
+    pub fn nix() -> Self {
+        Self::new([NIX_STORE.into()])
+    }
+
     /// These directories, which need not exist.
     #[must_use]
     pub fn new(directories: impl IntoIterator<Item = PathBuf>) -> Self {

@@ -81,7 +81,10 @@ fn each_mistake_is_reported_with_its_line_its_key_and_what_to_do() {
         ("sign_key_paths = \"/k\"", "config.toml:1: sign_key_paths: expected an array of paths, found \"/k\""),
         ("sign_key_paths = [\n\"/k\",\n2,\n]", "config.toml:3: sign_key_paths: expected a string, found 2"),
         ("daemon_command = 2.5", "config.toml:1: daemon_command: expected a command or an array of strings, found 2.5"),
-        ("daemon_command = []", "config.toml:1: daemon_command: the daemon's command is empty"),
+        (
+            "daemon_command = []",
+            "config.toml:1: daemon_command: the daemon's command is empty\n  help: write one such as `ssh HOST nix-daemon --stdio`, or leave it out",
+        ),
         (
             "daemon_command = \"a | b\"",
             "config.toml:1: daemon_command: the daemon's command contains |, but it is split at white space and run \

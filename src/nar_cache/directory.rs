@@ -37,7 +37,7 @@ pub enum DirectoryError {
         cause: io::Error,
     },
     /// Another process has it.
-    #[error("cannot use {} as a cache of nars: another harmonia process uses it", .0.display())]
+    #[error("cannot use {} as a cache of nars: another harmonia process uses it\n  help: stop that, or give each a nar_cache.dir of its own", .0.display())]
     Locked(PathBuf),
     /// It is not empty, and has no mark.
     #[error(
@@ -78,10 +78,14 @@ impl DirectoryError {
 }
 
 fn way_out(cause: &io::Error) -> &'static str {
-    if cause.kind() == io::ErrorKind::PermissionDenied {
-        "\n  help: run this as root or as the user that the directory belongs to, or give it to this one (chown)"
-    } else {
-        ""
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "\n  help: run this as root or as the user that the directory belongs to, or give it to this one (chown)"
+        }
+        io::ErrorKind::NotADirectory => {
+            "\n  help: nar_cache.dir names a directory, which is made where it does not exist yet"
+        }
+        _ => "",
     }
 }
 

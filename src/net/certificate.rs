@@ -1,6 +1,46 @@
 //! Facts of an X.509 certificate that an operator wants to see (RFC 5280).
 
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use std::net::IpAddr;
+
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+/// What an operator wants to see of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Names and addresses that it is for.
+    pub names: Vec<String>,
+    /// From when on it is valid, in seconds since 1970.
+    pub not_before: i64,
+    /// Until when, in the same.
+    pub not_after: i64,
+    /// That as a date.
+    pub end: String,
+}
+
+/// The facts of a certificate in DER; nothing if it cannot be read. Names have no control characters.
+pub(super) fn facts(certificate: &[u8]) -> Option<Facts> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let validity = certificate.validity();
+    let alternatives = certificate.subject_alternative_name().ok().flatten();
+    let names = alternatives.map(|names| names.value.general_names.iter().filter_map(name).collect());
+    Some(Facts {
+        names: names.unwrap_or_default(),
+        not_before: validity.not_before.timestamp(),
+        not_after: validity.not_after.timestamp(),
+        end: validity.not_after.to_string(),
+    })
+}
+
+fn name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(name.escape_default().to_string()),
+        GeneralName::IPAddress(bytes) => match **bytes {
+            [a, b, c, d] => Some(IpAddr::from([a, b, c, d]).to_string()),
+            _ => Some(IpAddr::from(<[u8; 16]>::try_from(*bytes).ok()?).to_string()),
+        },
+        _ => None,
+    }
+}
 
 /// The end of the validity of a certificate in DER, in seconds since 1970; nothing if it cannot be read.
 pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
@@ -11,6 +51,14 @@ pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_names_of_a_certificate_are_those_that_clients_compare() {
+        let names = ["cache.example.org", "192.0.2.1", "2001:db8::1"];
+        let made = rcgen::generate_simple_self_signed(names.map(str::to_owned)).unwrap();
+        assert_eq!(facts(made.cert.der()).unwrap().names, names);
+        assert_eq!(facts(b""), None);
+    }
 
     #[test]
     fn the_end_of_a_certificate_is_read_and_of_other_bytes_there_is_none() {

@@ -25,6 +25,9 @@ const BACKLOG: i32 = 1024;
 /// The name of a machine's own address is answered at once or not at all.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Ports that are tried for several addresses, where the kernel chooses it.
+const TRIES: u32 = 8;
+
 /// Silence after which TCP asks whether the peer is still there, and the time between two
 /// questions. With Linux's nine of them a vanished client is noticed within about 3 minutes.
 /// `TCP_USER_TIMEOUT` is not set: since Linux 5.11 it also cuts a client that is there but reads
@@ -124,20 +127,20 @@ pub(super) enum Socket {
 impl Listener {
     /// Binds `address` and listens; a Unix socket gets `mode`.
     ///
-    /// Of the addresses of a name the first that can be bound is taken. `[::]` serves IPv4 as well.
+    /// All addresses of a name that this machine has are bound, to one port. `[::]` serves IPv4 as well.
     /// A Unix socket that nobody answers on is replaced.
-    pub async fn bind(address: &BindAddress, mode: SocketMode) -> Result<Self, BindError> {
-        let bound = match address {
+    pub async fn bind(address: &BindAddress, mode: SocketMode) -> Result<Vec<Self>, BindError> {
+        match address {
             BindAddress::Tcp(name) => {
-                let candidates =
+                let addresses =
                     resolve(name).await.map_err(|cause| BindError::Resolve { address: address.clone(), cause })?;
-                tcp(&candidates)
+                tcp(&addresses).map_err(|cause| BindError::Bind { address: address.clone(), cause })
             }
             BindAddress::Unix(path) => {
-                return bind_unix(path, mode).await.map(|(listener, file)| Self(Bound::Unix(listener, file)));
+                let (listener, file) = bind_unix(path, mode).await?;
+                Ok(vec![Self(Bound::Unix(listener, file))])
             }
-        };
-        bound.map(Self).map_err(|cause| BindError::Bind { address: address.clone(), cause })
+        }
     }
 
     /// The address that is listened on, with the port that the kernel chose if it was left to it; none of a Unix socket.
@@ -172,25 +175,53 @@ impl Listener {
 
 async fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
     let found = timeout(RESOLVE_TIMEOUT, lookup_host(name)).await;
-    let addresses: Vec<_> = found.map_err(|_| io::ErrorKind::TimedOut)??.collect();
+    let mut addresses: Vec<_> = found.map_err(|_| io::ErrorKind::TimedOut)??.collect();
+    // A name may be listed twice.
+    addresses.sort_unstable();
+    addresses.dedup();
     if addresses.is_empty() {
         return Err(io::Error::other("the name has no address"));
     }
     Ok(addresses)
 }
 
-fn tcp(candidates: &[SocketAddr]) -> io::Result<Bound> {
-    let mut first_error = None;
-    for address in candidates {
-        match tcp_listener(*address) {
-            Ok(listener) => {
-                let address = listener.local_addr()?;
-                return Ok(Bound::Tcp(listener, address));
-            }
-            Err(error) => first_error = first_error.or(Some(error)),
+/// Binds those of the addresses of a name that this machine has.
+fn tcp(addresses: &[SocketAddr]) -> io::Result<Vec<Listener>> {
+    for tries in 1.. {
+        match on_one_port(addresses) {
+            // The port that the kernel chose for the first address may be taken at another.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && addresses[0].port() == 0 && tries < TRIES => {}
+            bound => return bound,
         }
     }
-    Err(first_error.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+    Ok(Vec::new())
+}
+
+fn on_one_port(addresses: &[SocketAddr]) -> io::Result<Vec<Listener>> {
+    let (mut bound, mut absent) = (Vec::new(), None);
+    let mut port = None;
+    for address in addresses {
+        let address = SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
+        match tcp_listener(address) {
+            Ok(listener) => {
+                let address = listener.local_addr()?;
+                port = Some(address.port());
+                bound.push(Listener(Bound::Tcp(listener, address)));
+            }
+            Err(error) if addresses.len() == 1 => return Err(error),
+            Err(error) if is_absent(&error) => absent = Some(error),
+            Err(error) => return Err(io::Error::new(error.kind(), format!("{address}: {error}"))),
+        }
+    }
+    match absent {
+        Some(error) if bound.is_empty() => Err(error),
+        _ => Ok(bound),
+    }
+}
+
+/// Whether no interface of this machine has the address.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
 }
 
 fn tcp_listener(mut address: SocketAddr) -> io::Result<TcpListener> {
@@ -259,140 +290,4 @@ fn unix(path: &Path, mode: SocketMode) -> io::Result<(UnixListener, SocketFile)>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(text: &str) -> BindAddress {
-        text.parse().unwrap()
-    }
-
-    fn unix_address(path: &Path) -> BindAddress {
-        BindAddress::Unix(path.to_owned())
-    }
-
-    async fn bind(address: &BindAddress) -> Result<Listener, BindError> {
-        Listener::bind(address, SocketMode::default()).await
-    }
-
-    async fn accept(listener: &Listener) -> io::Result<Socket> {
-        let (socket, _) = std::future::poll_fn(|cx| listener.poll_accept(cx)).await?;
-        Ok(socket)
-    }
-
-    #[tokio::test]
-    async fn port_0_is_replaced_by_the_one_that_the_kernel_chose() {
-        let listener = bind(&address("127.0.0.1:0")).await.unwrap();
-        let url = listener.local_url(false);
-        let port = url.strip_prefix("http://127.0.0.1:").unwrap();
-        assert_ne!(port.parse::<u16>().unwrap(), 0);
-        assert_eq!(listener.local_url(true), format!("https://127.0.0.1:{port}"));
-    }
-
-    #[tokio::test]
-    async fn every_interface_serves_ipv4_too() {
-        let listener = bind(&address("[::]:0")).await.unwrap();
-        let Bound::Tcp(_, bound) = &listener.0 else {
-            panic!("not TCP");
-        };
-        let client = TcpStream::connect((Ipv4Addr::LOCALHOST, bound.port()));
-        let (client, accepted) = tokio::join!(client, accept(&listener));
-        assert!(client.is_ok() && accepted.is_ok());
-    }
-
-    #[tokio::test]
-    async fn accepted_connections_have_no_delay_and_are_kept_alive() {
-        let listener = bind(&address("127.0.0.1:0")).await.unwrap();
-        let Bound::Tcp(_, bound) = &listener.0 else {
-            panic!("not TCP");
-        };
-        let (_client, accepted) = tokio::join!(TcpStream::connect(bound), accept(&listener));
-        let Socket::Tcp(accepted) = accepted.unwrap() else {
-            panic!("not TCP");
-        };
-        let accepted = socket2::SockRef::from(&accepted);
-        assert!(accepted.tcp_nodelay().unwrap());
-        assert!(accepted.keepalive().unwrap());
-        assert_eq!(accepted.tcp_keepalive_time().unwrap(), KEEPALIVE.0);
-    }
-
-    #[tokio::test]
-    async fn names_are_resolved() {
-        let listener = bind(&address("localhost:0")).await;
-        assert!(listener.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_port_that_is_taken_is_an_error_with_help() {
-        let first = bind(&address("127.0.0.1:0")).await.unwrap();
-        let taken = first.local_url(false).replace("http://", "");
-        let error = bind(&address(&taken)).await.unwrap_err();
-        let message = error.to_string();
-        assert!(message.starts_with(&format!("cannot listen on {taken}: ")), "{message}");
-        assert!(message.contains("\n  help: another server"), "{message}");
-    }
-
-    /// A Unix socket as a killed server leaves it.
-    fn stale(path: &Path) {
-        drop(std::os::unix::net::UnixListener::bind(path).unwrap());
-    }
-
-    #[tokio::test]
-    async fn a_stale_unix_socket_is_replaced_and_open_to_those_it_is_for() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("socket");
-        for mode in [SocketMode::default(), "0660".parse().unwrap()] {
-            stale(&path);
-            let listener = Listener::bind(&unix_address(&path), mode).await.unwrap();
-            assert_eq!(listener.local_url(true), format!("unix:{}", path.display()));
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode.bits());
-            let (client, accepted) = tokio::join!(UnixStream::connect(&path), accept(&listener));
-            assert!(client.is_ok() && accepted.is_ok());
-        }
-    }
-
-    #[tokio::test]
-    async fn the_file_of_a_unix_socket_goes_with_its_listener_unless_it_is_anothers() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("socket");
-        drop(bind(&unix_address(&path)).await.unwrap());
-        assert!(!path.exists());
-        let listener = bind(&unix_address(&path)).await.unwrap();
-        // The old one keeps its inode until then, so that the new one has another.
-        fs::rename(&path, directory.path().join("old")).unwrap();
-        stale(&path);
-        drop(listener);
-        assert!(path.exists());
-    }
-
-    #[tokio::test]
-    async fn a_unix_socket_that_somebody_answers_on_is_left_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("socket");
-        let first = bind(&unix_address(&path)).await.unwrap();
-        let second = bind(&unix_address(&path)).await;
-        assert!(matches!(second, Err(BindError::InUse(_))));
-        // The probe waits in the queue; the next one is a client.
-        accept(&first).await.unwrap();
-        let (client, accepted) = tokio::join!(UnixStream::connect(&path), accept(&first));
-        assert!(client.is_ok() && accepted.is_ok());
-    }
-
-    #[tokio::test]
-    async fn any_other_file_is_left_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("data");
-        fs::write(&path, "precious").unwrap();
-        let error = bind(&unix_address(&path)).await.unwrap_err();
-        assert!(matches!(error, BindError::NotASocket(_)));
-        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-    }
-
-    #[tokio::test]
-    async fn a_missing_directory_is_named_with_help() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("missing/socket");
-        let error = bind(&unix_address(&path)).await.unwrap_err();
-        let message = error.to_string();
-        assert!(message.contains("\n  help: create the directory"), "{message}");
-    }
-}
+mod tests;

@@ -18,7 +18,7 @@
 
 mod accept;
 mod activity;
-mod certificate;
+pub mod certificate;
 mod connection;
 mod forwarded;
 pub mod inherited;

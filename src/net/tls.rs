@@ -16,6 +16,7 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
 
+use super::certificate::Facts;
 use super::{certificate, key_kind};
 use crate::config::{StoreDirectories, Tls};
 
@@ -97,6 +98,12 @@ impl Identity {
     pub fn replace(&self, files: &Tls, stores: &StoreDirectories) -> Result<(), TlsError> {
         self.current.store(Arc::new(read(files, stores)?));
         Ok(())
+    }
+
+    /// What is known of the certificate in use; nothing if it cannot be read.
+    #[must_use]
+    pub fn certificate(&self) -> Option<Facts> {
+        certificate::facts(self.current.load().cert.first()?)
     }
 
     /// The end of the certificate in use, in seconds since 1970; nothing if it cannot be read.

@@ -45,7 +45,7 @@ impl Running {
         R: Future<Output = Response<TestBody>> + Send + 'static,
     {
         let address = BindAddress::Tcp("127.0.0.1:0".to_owned());
-        let listener = Listener::bind(&address, SocketMode::default()).await.unwrap();
+        let listener = Listener::bind(&address, SocketMode::default()).await.unwrap().remove(0);
         let address = listener.local_url(false).replace("http://", "");
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
@@ -136,7 +136,7 @@ async fn a_unix_socket_serves_as_well() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let address = BindAddress::Unix(path.clone());
-    let listener = Listener::bind(&address, SocketMode::default()).await.unwrap();
+    let listener = Listener::bind(&address, SocketMode::default()).await.unwrap().remove(0);
     let never = std::future::pending();
     let serving = tokio::spawn(async move {
         let metrics = Metrics::default();
@@ -155,7 +155,7 @@ async fn several_listeners_are_served_in_turn_under_one_bound() {
     let mut listeners = Vec::new();
     for _ in 0..LISTENERS {
         let address = BindAddress::Tcp("127.0.0.1:0".to_owned());
-        listeners.push(Listener::bind(&address, SocketMode::default()).await.unwrap());
+        listeners.push(Listener::bind(&address, SocketMode::default()).await.unwrap().remove(0));
     }
     let urls: Vec<_> = listeners.iter().map(|listener| listener.local_url(false)).collect();
     let addresses = urls.iter().map(|url| url.strip_prefix("http://").unwrap());

@@ -1,0 +1,46 @@
+//! The certificate: whether it can be used, for which names, and for how long.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Report;
+use crate::config::{Config, Tls};
+use crate::error::Error;
+use crate::net::tls::Identity;
+
+const DAY: i64 = 24 * 60 * 60;
+/// In days: whoever renews certificates by a program has done so long before.
+const SOON: i64 = 7;
+
+pub(super) fn check(config: &Config, report: &mut Report) {
+    let Some(files) = &config.tls else {
+        return Report::line(format_args!("tls: off, http is served"));
+    };
+    let Some(identity) = report.keep(Identity::load(files, &config.store_directories())) else { return };
+    let Some(facts) = identity.certificate() else {
+        return Report::line(format_args!("tls: ok, {}", files.cert.display()));
+    };
+    let names = if facts.names.is_empty() { "no name".to_owned() } else { facts.names.join(", ") };
+    Report::line(format_args!("tls: {} is for {names}, until {}", files.cert.display(), facts.end));
+    judge(files, facts.not_before, facts.not_after, now(), report);
+}
+
+fn judge(files: &Tls, not_before: i64, not_after: i64, now: i64, report: &mut Report) {
+    let certificate = files.cert.display();
+    if not_after < now {
+        report.problem(Error::CertificateEnded { path: files.cert.clone(), days: (now - not_after) / DAY });
+    } else if not_before > now {
+        tracing::warn!(
+            "the certificate {certificate} is not valid yet\n  help: is the clock of this machine right? clients refuse it until then"
+        );
+    } else if not_after - now < SOON * DAY {
+        tracing::warn!(
+            "the certificate {certificate} ends in {} days\n  help: renew it; `systemctl reload harmonia`, or SIGHUP, takes the new one",
+            (not_after - now) / DAY
+        );
+    }
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

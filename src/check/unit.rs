@@ -1,0 +1,173 @@
+//! The check of an installed service: as its user, with its credentials and its variables, in what it sees of the machine.
+//!
+//! systemd does all that itself: the unit's own program runs as a transient service with the settings of the unit
+//! (systemd-run(1)). Sockets are looked at here, since the unit that has them is another one.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Report;
+use crate::config::StoreDirectories;
+use crate::error::Error;
+use crate::signing::SigningKeys;
+use crate::unit::{Unit, words};
+
+/// What makes a difference to what a service can read, write and reach, by the names of systemd.exec(5), as `systemctl show`
+/// prints them.
+const SETTINGS: [&str; 22] = [
+    "User",
+    "Group",
+    "SupplementaryGroups",
+    "Environment",
+    "PassEnvironment",
+    "UnsetEnvironment",
+    "UMask",
+    "WorkingDirectory",
+    "RootDirectory",
+    "CacheDirectory",
+    "CacheDirectoryMode",
+    "ProtectHome",
+    "ProtectSystem",
+    "ReadWritePaths",
+    "ReadOnlyPaths",
+    "InaccessiblePaths",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "TemporaryFileSystem",
+    "PrivateUsers",
+    "PrivateNetwork",
+    "RestrictAddressFamilies",
+];
+/// What `systemctl show` does not print.
+const CREDENTIALS: [&str; 4] = ["LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted"];
+/// Credentials that are signing keys.
+const SIGNING_KEY: &str = "sign-key";
+/// From here on systemd says with an exit status what it could not do itself.
+const OF_SYSTEMD: i32 = 200;
+
+/// Checks the service of this name.
+pub fn run(name: &str) -> Result<(), Error> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    let system = |cause| Error::System { doing: "ask systemctl about the unit", cause };
+    let asked: Vec<_> = SETTINGS.iter().chain(&["ExecStart", "EnvironmentFiles", "TriggeredBy"]).copied().collect();
+    let unit = Unit::installed(name, &asked).map_err(system)?.ok_or_else(|| Error::NoUnit(name.to_owned()))?;
+    let mut report = Report::default();
+
+    let sockets = words(unit.property("TriggeredBy").unwrap_or_default());
+    for socket in sockets.iter().filter(|unit| Path::new(unit).extension().is_some_and(|kind| kind == "socket")) {
+        look_at_socket(socket, &mut report).map_err(system)?;
+    }
+    let mut command = Command::new("systemd-run");
+    command.args(["--wait", "--pipe", "--collect", "--quiet", "--service-type=exec"]);
+    for setting in SETTINGS {
+        command.args(unit.property(setting).map(|value| format!("--property={setting}={value}")));
+    }
+    for file in unit.property("EnvironmentFiles").unwrap_or_default().lines() {
+        command.arg(format!("--property=EnvironmentFile={}", environment_file(file)));
+    }
+    let text = Unit::text(name).map_err(system)?;
+    for (setting, value) in credentials(&text) {
+        if is_there(setting, &value, &mut report) {
+            command.arg(format!("--property={setting}={value}"));
+        }
+    }
+    let Some(program) = unit.property("ExecStart").and_then(program) else {
+        return Err(Error::NoUnit(name.to_owned()));
+    };
+    // Colours and progress are for terminals, and the log is this one's.
+    command.arg("--").args(program).arg("check");
+    if !sockets.is_empty() {
+        command.arg("--listening-is-checked");
+    }
+    let status = command.status().map_err(|cause| Error::System { doing: "run systemd-run", cause })?;
+    match status.code() {
+        Some(0) => {}
+        Some(code) if code < OF_SYSTEMD => report.told(u8::try_from(code).unwrap_or(1)),
+        code => report.problem(Error::UnitCannotStart { unit: name.to_owned(), code }),
+    }
+    report.end()
+}
+
+/// Says whether the socket unit listens.
+fn look_at_socket(name: &str, report: &mut Report) -> std::io::Result<()> {
+    let Some(socket) = Unit::installed(name, &["Listen", "ActiveState", "Result"])? else { return Ok(()) };
+    let state = socket.property("ActiveState").unwrap_or_default();
+    if state == "active" {
+        let addresses = socket.property("Listen").unwrap_or_default();
+        Report::line(format_args!("socket: ok, {name} listens on {addresses}"));
+    } else {
+        let result = socket.property("Result").filter(|result| *result != "success");
+        let state = result.map_or_else(|| state.to_owned(), |result| format!("{state}, {result}"));
+        report.problem(Error::SocketDown { unit: name.to_owned(), state });
+    }
+    Ok(())
+}
+
+/// The program of `ExecStart=` and its arguments, of what is shown as `{ path=… ; argv[]=… ; ignore_errors=… }`.
+fn program(shown: &str) -> Option<Vec<String>> {
+    let (_, arguments) = shown.split_once("argv[]=")?;
+    let words = words(arguments.split(" ; ").next()?);
+    (!words.is_empty()).then_some(words)
+}
+
+/// A file with variables, of what is shown as `/file (ignore_errors=yes)`.
+fn environment_file(shown: &str) -> String {
+    match shown.rsplit_once(" (ignore_errors=") {
+        Some((file, "yes)")) => format!("-{file}"),
+        Some((file, _)) => file.to_owned(),
+        None => shown.to_owned(),
+    }
+}
+
+/// The credentials of a unit, of the text of its files in their order: an empty value takes back those before it.
+fn credentials(text: &str) -> Vec<(&str, String)> {
+    let mut found: Vec<(&str, String)> = Vec::new();
+    for (setting, value) in text.lines().filter_map(|line| line.split_once('=')) {
+        let setting = setting.trim();
+        if !CREDENTIALS.contains(&setting) {
+            continue;
+        }
+        match value.trim() {
+            "" => found.retain(|(other, _)| *other != setting),
+            // Of the specifiers there, the only one that a path needs.
+            value => found.push((setting, value.replace("%%", "%"))),
+        }
+    }
+    found
+}
+
+/// Whether systemd could hand the credential on; otherwise the problem is told, by what is wrong with the file.
+fn is_there(setting: &str, value: &str, report: &mut Report) -> bool {
+    let Some((id, path)) = value.split_once(':').filter(|_| setting == "LoadCredential") else { return true };
+    let path = PathBuf::from(path);
+    if !path.is_absolute() || !id.starts_with(SIGNING_KEY) || path.is_dir() {
+        return true;
+    }
+    // As root, which systemd reads it as.
+    report.keep(SigningKeys::load(&[path], None, &StoreDirectories::nix())).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_systemctl_prints_is_read() {
+        let shown =
+            "{ path=/usr/bin/harmonia ; argv[]=/usr/bin/harmonia --config /etc/h.toml ; ignore_errors=no ; pid=0 }";
+        assert_eq!(program(shown).unwrap(), ["/usr/bin/harmonia", "--config", "/etc/h.toml"]);
+        assert_eq!(program("{ path= ; }"), None);
+        assert_eq!(environment_file("/etc/default/harmonia (ignore_errors=yes)"), "-/etc/default/harmonia");
+        assert_eq!(environment_file("/a b (ignore_errors=no)"), "/a b");
+    }
+
+    #[test]
+    fn credentials_are_those_of_all_files_unless_one_takes_them_back() {
+        let text = "# /usr/lib/harmonia.service\n[Service]\nLoadCredential=sign-key-1:/a\nSetCredential=x:y\n\n# /etc/drop-in\n\
+                    [Service]\nLoadCredential=\nLoadCredential=sign-key-2:/100%%\n#LoadCredential=sign-key-3:/c\n";
+        let expected = [("SetCredential", "x:y".to_owned()), ("LoadCredential", "sign-key-2:/100%".to_owned())];
+        assert_eq!(credentials(text), expected);
+    }
+}

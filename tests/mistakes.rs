@@ -1,0 +1,136 @@
+//! What operators get wrong, and what they are told: the object, the cause and the way out, and an exit status by which a
+//! unit or a script can tell what to do.
+//!
+//! With `HARMONIA_MISTAKES=FILE` the table is written there, each mistake with its message.
+
+#![allow(clippy::unnecessary_debug_formatting, reason = "a path in TOML is in quotes")]
+
+mod around;
+mod configuration;
+mod secrets;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use crate::support::daemon::Daemon;
+use crate::support::release::Release;
+use crate::support::scratch;
+use crate::support::server::Harmonia;
+
+const OK: i32 = 0;
+/// Of a command line that is no command of this program.
+const USAGE: i32 = 2;
+const DATA: i32 = 65;
+const UNAVAILABLE: i32 = 69;
+const OS_ERROR: i32 = 71;
+const CANNOT_CREATE: i32 = 73;
+const PROTOCOL: i32 = 76;
+const NO_PERMISSION: i32 = 77;
+const CONFIG: i32 = 78;
+
+/// Who makes a mistake, and what comes of it.
+struct Mistake {
+    what: &'static str,
+    /// The configuration file, where one is named.
+    config: Option<String>,
+    arguments: Vec<String>,
+    variables: Vec<(&'static str, String)>,
+    code: i32,
+    /// Parts of the message, in their order.
+    message: Vec<String>,
+}
+
+impl Mistake {
+    /// In a configuration file that is checked.
+    fn in_file(what: &'static str, config: impl Into<String>, code: i32, message: &[&str]) -> Self {
+        let message = message.iter().map(|part| (*part).to_owned()).collect();
+        let config = Some(config.into());
+        Self { what, config, arguments: vec!["check".to_owned()], variables: Vec::new(), code, message }
+    }
+
+    /// On the command line.
+    fn on_command_line(what: &'static str, arguments: &[&str], code: i32, message: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Self { arguments, config: None, ..Self::in_file(what, "", code, message) }
+    }
+
+    /// In the environment of a check.
+    fn in_environment(what: &'static str, name: &'static str, value: &str, code: i32, message: &[&str]) -> Self {
+        let made = Self::on_command_line(what, &["check"], code, message);
+        Self { variables: vec![(name, value.to_owned())], ..made }
+    }
+
+    /// Makes it; the exit status and the log.
+    fn make(&self, daemon: &Path) -> (Option<i32>, String) {
+        let mut program = Harmonia::program();
+        program.env("NIX_DAEMON_SOCKET_PATH", daemon).envs(self.variables.iter().map(|(name, value)| (name, value)));
+        program.args(&self.arguments).current_dir(scratch::fresh_dir());
+        if let Some(config) = &self.config {
+            program.arg("--config").arg(file("config.toml", config));
+        }
+        let says_where = |text: &str| text.contains("bind = ") || text.contains("--bind");
+        if !self.config.iter().chain(&self.arguments).any(|text| says_where(text)) {
+            program.args(["--bind", "127.0.0.1:0"]);
+        }
+        let ended = program.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    }
+
+    /// Why that is not what the operator has to be told.
+    fn judge(&self, code: Option<i32>, log: &str) -> Result<(), String> {
+        if code != Some(self.code) {
+            return Err(format!("exit status {code:?}, not {}", self.code));
+        }
+        let mut rest = log;
+        for part in &self.message {
+            rest = rest.split_once(part.as_str()).ok_or_else(|| format!("does not say {part:?}"))?.1;
+        }
+        // What a key takes is the way out.
+        let has_way_out =
+            ["help: ", "expected ", "For more information, try '--help'"].iter().any(|it| log.contains(it));
+        if has_way_out { Ok(()) } else { Err("names no way out".to_owned()) }
+    }
+}
+
+/// A new file with this text.
+fn file(name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+    let path = scratch::fresh_dir().join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn every_mistake_is_told_with_its_object_its_cause_and_the_way_out() {
+    let daemon = Daemon::shared(Release::Nix2_34).socket();
+    // Some need what lives for as long as they are made.
+    let (around, _kept) = around::mistakes();
+    let mistakes: Vec<_> = configuration::mistakes().into_iter().chain(secrets::mistakes()).chain(around).collect();
+    assert!(mistakes.len() >= 60, "{}", mistakes.len());
+    let (mut table, mut wrong) = (String::new(), String::new());
+    for (number, mistake) in mistakes.iter().enumerate() {
+        let (code, log) = mistake.make(&daemon);
+        let told = told(&log);
+        writeln!(table, "{:>3}. {}\n     exit status {}\n{told}", number + 1, mistake.what, code.unwrap_or(-1))
+            .unwrap();
+        if let Err(why) = mistake.judge(code, &log) {
+            writeln!(wrong, "{}: {why}:\n{told}", mistake.what).unwrap();
+        }
+    }
+    if let Some(path) = std::env::var_os("HARMONIA_MISTAKES") {
+        fs::write(path, table).unwrap();
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// The messages without their times, indented.
+fn told(log: &str) -> String {
+    let levels = ["ERROR", "WARN", "INFO"];
+    let without_time = |line: &str| levels.iter().find_map(|level| Some(line[line.find(level)?..].to_owned()));
+    let mut text = String::new();
+    for line in log.lines().filter(|line| !line.is_empty()) {
+        writeln!(text, "     {}", without_time(line).unwrap_or_else(|| line.to_owned())).unwrap();
+    }
+    text
+}
