@@ -14,9 +14,9 @@ use harmonia_protocol::HashPart;
 use super::route::Route;
 use crate::client::Client;
 
-/// Rates are those since the last look, if that was not longer ago than this.
+/// Rates are those since an earlier look, if that was not longer ago than this.
 const RECENT: Duration = Duration::from_secs(30);
-/// Nor shorter ago than this, within which a burst would pass for a rate.
+/// Nor shorter ago than this, within which a burst, or a pause, would pass for a rate.
 const LEAST: Duration = Duration::from_millis(500);
 
 /// The responses that are on their way.
@@ -39,8 +39,8 @@ struct Response {
     what: What,
     began: Instant,
     bytes: AtomicU64,
-    /// When it was looked at last, and the bytes then.
-    looked: Mutex<(Instant, u64)>,
+    /// The last two looks that were apart, the newer last: when, and the bytes then.
+    looked: Mutex<[(Instant, u64); 2]>,
 }
 
 /// Which response it is.
@@ -77,7 +77,8 @@ impl Sending {
     /// One more is on its way.
     pub(super) fn begin(self: &Arc<Self>, what: What) -> Sent {
         let now = Instant::now();
-        let response = Arc::new(Response { what, began: now, bytes: AtomicU64::new(0), looked: Mutex::new((now, 0)) });
+        let response =
+            Arc::new(Response { what, began: now, bytes: AtomicU64::new(0), looked: Mutex::new([(now, 0); 2]) });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.responses().insert(number, Arc::clone(&response));
         Sent { among: Arc::clone(self), number, response }
@@ -99,16 +100,18 @@ impl Response {
     fn progress(&self, now: Instant) -> Progress {
         let sent = self.bytes.load(Ordering::Relaxed);
         let mut looked = locked(&self.looked);
-        let since = now.saturating_duration_since(looked.0);
-        let (from, before) = if since > RECENT { (self.began, 0) } else { *looked };
-        if since >= LEAST {
-            *looked = (now, sent);
+        let [_, newer] = *looked;
+        if now.saturating_duration_since(newer.0) >= LEAST {
+            *looked = [newer, (now, sent)];
         }
+        let [(from, before), _] = *looked;
         drop(looked);
+        let is_recent = now.saturating_duration_since(from) <= RECENT;
+        let (from, before) = if is_recent { (from, before) } else { (self.began, 0) };
         let What { target, client, length } = self.what.clone();
         let hash = target.parse().ok().and_then(|uri| Route::parse(&uri).hash());
         let took = now.saturating_duration_since(self.began);
-        let rate = rate(sent - before, now.saturating_duration_since(from).max(LEAST).min(took));
+        let rate = rate(sent.saturating_sub(before), now.saturating_duration_since(from));
         Progress { target, hash, client, sent, length, took, rate }
     }
 }
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_that_since_the_last_look_unless_that_was_just_now_or_long_ago() {
+    fn the_rate_is_that_since_a_look_that_was_neither_just_now_nor_long_ago() {
         let sending = Arc::new(Sending::default());
         let sent = sending.begin(what());
         let began = sent.response.began;
@@ -170,7 +173,9 @@ mod tests {
         };
         assert_eq!(at(1000, 1000), 1000);
         assert_eq!(at(3000, 5000), 2000);
-        assert_eq!(at(3100, 6000), 2000);
+        // Whoever asks just after somebody else does not see a client that stands still.
+        assert_eq!(at(3001, 5000), 1999);
+        assert_eq!(at(3200, 5400), 2000);
         assert_eq!(at(4000, 6000), 1000);
         assert_eq!(at(100_000, 100_000), 1000);
     }
