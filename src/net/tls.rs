@@ -24,7 +24,7 @@ use crate::config::{StoreDirectories, Tls};
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("cannot read {}: {cause}\n  help: the user that harmonia runs as must be able to read it", .path.display())]
+    #[error("cannot read {}: {cause}\n  help: {}", .path.display(), read_help(.cause))]
     Read {
         /// The certificate or key file.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum TlsError {
         found: PathBuf,
     },
     /// A file is not PEM.
-    #[error("cannot read {}: not valid PEM: {cause}\n  help: a DER file is converted by openssl x509 -inform der or openssl pkey -inform der", .path.display())]
+    #[error("cannot read {}: not valid PEM: {cause}\n  help: is the file whole? a DER file is converted by openssl x509 -inform der or openssl pkey -inform der", .path.display())]
     Pem {
         /// The certificate or key file.
         path: PathBuf,
@@ -126,6 +126,13 @@ impl Identity {
 impl ResolvesServerCert for Identity {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current.load_full())
+    }
+}
+
+fn read_help(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::NotFound => "tls_cert_path and tls_key_path name files in PEM; is it there, and the name right?",
+        _ => "the user that harmonia runs as must be able to read it",
     }
 }
 
