@@ -352,7 +352,8 @@ mod tests {
     fn a_right_that_is_missing_is_named() {
         let failed = |cause: io::ErrorKind| DirectoryError::Io { path: "/d".into(), cause: cause.into() }.to_string();
         assert!(failed(io::ErrorKind::PermissionDenied).contains("permission denied\n  help: run this as root or as"));
-        assert!(!failed(io::ErrorKind::NotADirectory).contains("help"));
+        assert!(failed(io::ErrorKind::NotADirectory).contains("\n  help: nar_cache.dir names a directory"));
+        assert!(!failed(io::ErrorKind::StorageFull).contains("help"));
     }
 
     #[test]
