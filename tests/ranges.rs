@@ -120,5 +120,5 @@ fn s44_a_502_to_a_range_has_accept_ranges() {
     let harmonia = Harmonia::start(&daemon.config());
     let response = harmonia.http().get_with(&nar_url("regular"), &[("Range", "bytes=10-")]);
     assert_eq!((response.status, response.header("accept-ranges")), (502, Some("bytes")));
-    assert_eq!((response.header("content-encoding"), response.body.len()), (None, 0));
+    assert_eq!((response.header("content-encoding"), response.text().lines().count()), (None, 1));
 }
