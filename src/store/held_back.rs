@@ -60,6 +60,8 @@ pub(super) enum Origin {
 pub(super) struct HeldBack {
     real_directory: Arc<Path>,
     paths: Mutex<HashMap<HashPart, Suspect>>,
+    /// Claim that is being looked at again: if it leaves `paths` meanwhile, the daemon has said something else.
+    looked_at: Mutex<Option<Claim>>,
     /// How many there are, so that a request costs no lock while there are none.
     count: AtomicUsize,
     /// A path is due sooner than was thought.
@@ -124,6 +126,7 @@ impl HeldBack {
         Self {
             real_directory: real_directory.into(),
             paths: Mutex::default(),
+            looked_at: Mutex::default(),
             count: AtomicUsize::new(0),
             changed: Notify::new(),
             metrics: Arc::clone(metrics),
@@ -142,7 +145,7 @@ impl HeldBack {
         match paths.get_mut(&hash).filter(|suspect| suspect.claim == *claim) {
             Some(suspect) if is_enough => suspect.hold(why),
             Some(_) => {}
-            None if is_full => {}
+            None if is_full || self.looked_at().as_ref() == Some(claim) => {}
             None => {
                 let seen = Sighting::of(&self.real_directory, &claim.path);
                 let (claim, why_first, now) = (claim.clone(), why.clone(), Instant::now());
@@ -202,6 +205,8 @@ impl HeldBack {
 
     /// Looks at paths again when they are due, one after the other, without an end.
     pub(super) async fn watch(&self, store: &Store) {
+        // A watch that panicked has left it.
+        *self.looked_at() = None;
         loop {
             let next = self.next();
             let due = next.as_ref().map_or_else(|| Instant::now() + FAR, |(due, _)| *due);
@@ -211,7 +216,9 @@ impl HeldBack {
             }
             if let Some((_, claim)) = next {
                 let seen = Sighting::of(&self.real_directory, &claim.path);
+                *self.looked_at() = Some(claim.clone());
                 let verdict = look(store, &claim).await;
+                *self.looked_at() = None;
                 if self.judge(&claim, seen, &verdict) {
                     store.nars.distrust_files(&claim);
                 }
@@ -270,6 +277,10 @@ impl HeldBack {
     fn counted(&self, paths: &HashMap<HashPart, Suspect>) {
         self.count.store(paths.len(), Ordering::Relaxed);
         self.metrics.held_back(paths.values().filter(|suspect| suspect.is_held).count());
+    }
+
+    fn looked_at(&self) -> MutexGuard<'_, Option<Claim>> {
+        self.looked_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn paths(&self) -> MutexGuard<'_, HashMap<HashPart, Suspect>> {

@@ -151,6 +151,19 @@ async fn what_the_daemon_says_otherwise_now_and_what_it_does_not_say_any_more_is
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_look_at_what_the_daemon_does_not_say_any_more_holds_nothing_back() {
+    let (_directory, held_back) = held_back();
+    *held_back.looked_at() = Some(Claim::of(&path()));
+    held_back.consider(&Claim::of(&path()), &wrong(), Origin::Daemon);
+    assert!(held_back.holds(&path()), "a look that fails has freed the path");
+    let mut other = path();
+    other.info.nar_size += 8;
+    assert!(!held_back.holds(&other));
+    held_back.consider(&Claim::of(&path()), &wrong(), Origin::Daemon);
+    assert_eq!(held_back.all().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_proofs_count_and_there_is_room_for_so_many() {
     let directory = tempfile::tempdir().unwrap();
     let held_back = HeldBack::new(directory.path(), &Arc::default());
