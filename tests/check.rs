@@ -166,6 +166,23 @@ fn an_address_in_use_is_an_error_that_names_it() {
 }
 
 #[test]
+fn an_address_of_the_harmonia_that_runs_is_not_in_the_way() {
+    let daemon = Daemon::shared(Release::Nix2_34);
+    let directory = scratch::fresh_dir();
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+    fs::write(&cert, certificate.cert.pem()).unwrap();
+    fs::write(&key, certificate.signing_key.serialize_pem()).unwrap();
+    let common = format!("daemon_socket = {:?}\nadmin_socket = {:?}\n", daemon.socket(), directory.join("admin.sock"));
+    for tls in [String::new(), format!("tls_cert_path = {cert:?}\ntls_key_path = {key:?}\n")] {
+        let harmonia = Harmonia::start(&format!("{common}{tls}"));
+        let ended = run(&format!("bind = \"{}\"\n{common}{tls}", harmonia.address()), &["check"]);
+        let is_told = ended.output.contains(&format!("address: {} is that of ", harmonia.address()));
+        assert!(ended.code == Some(OK) && is_told, "{}{}", ended.output, ended.log);
+    }
+}
+
+#[test]
 fn the_log_has_what_the_environment_asks_for() {
     let config = "nix_db_path = \"/nix/var/nix/db/db.sqlite\"\ndaemon_socket = \"/nonexistent/socket\"\n";
     for (filter, has_warning) in [

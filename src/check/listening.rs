@@ -8,6 +8,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::Report;
+use crate::admin::Client;
+use crate::admin::report::Status;
 use crate::config::{BindAddress, Config};
 use crate::net::{BindError, Listener};
 
@@ -23,6 +25,9 @@ pub(super) async fn check(config: &Config, report: &mut Report) {
         Err(error) if is_in_use(&error) => match timeout(ANSWER, version(&config.bind)).await {
             Ok(Ok(Some(version))) => {
                 Report::line(format_args!("address: {} is that of {version}, which runs", config.bind));
+            }
+            _ if is_ours(config).await => {
+                Report::line(format_args!("address: {} is that of the harmonia that runs", config.bind));
             }
             _ => report.problem(error),
         },
@@ -46,6 +51,18 @@ async fn version(address: &BindAddress) -> io::Result<Option<String>> {
             let own = address.replace("[::]:", "[::1]:").replace("0.0.0.0:", "127.0.0.1:");
             ask(TcpStream::connect(own).await?).await
         }
+    }
+}
+
+/// Whether the server that runs says by its admin socket that it listens at the configured address.
+async fn is_ours(config: &Config) -> bool {
+    let asked = async { Client::find(config.admin_socket.as_deref()).await?.get::<Status>("/status?limit=0").await };
+    let address = config.bind.to_string();
+    match timeout(ANSWER, asked).await {
+        Ok(Ok(status)) => {
+            status.listening.iter().any(|url| url.split_once("://").is_some_and(|(_, place)| place == address))
+        }
+        _ => false,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Nothing of this is done where there is no access log.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use harmonia_protocol::HashPart;
 use hyper::Version;
@@ -82,7 +82,7 @@ impl Entry {
 
     /// Writes the entry of a response that has ended, early by the fault of one or as it should.
     pub(super) fn end(mut self, aborted: Option<AbortedBy>) {
-        self.record.whole = self.began.elapsed().max(Duration::ZERO);
+        self.record.whole = self.began.elapsed();
         self.record.aborted_by = aborted.map(AbortedBy::label);
         self.log.enter(self.record);
     }
