@@ -1,6 +1,8 @@
 //! How the program ends when it cannot serve: `harmonia check`, and starts that fail.
 
 use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use crate::support::daemon::Daemon;
@@ -210,10 +212,10 @@ fn a_reader_that_goes_away_changes_neither_the_status_nor_the_log() {
     let daemon = Daemon::shared(Release::Nix2_34);
     let config = key_file(&format!("daemon_socket = {:?}\nbind = \"127.0.0.1:0\"\n", daemon.socket()));
     for (arguments, code) in [(&["check"][..], OK), (&["cache", "stats"], CONFIG), (&["--help"], OK)] {
-        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = UnixStream::pair().unwrap();
         drop(reader);
         let mut program = Harmonia::program();
-        program.args(arguments).arg("--config").arg(&config).stdout(writer);
+        program.args(arguments).arg("--config").arg(&config).stdout(OwnedFd::from(writer));
         let ended = program.stderr(std::process::Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
         let log = String::from_utf8(ended.stderr).unwrap();
         assert!(ended.status.code() == Some(code) && !log.contains("panicked"), "{arguments:?}: {log}");
