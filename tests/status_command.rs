@@ -190,8 +190,8 @@ fn it_is_watched_on_a_terminal_which_is_left_as_it_was() {
     assert_eq!(refused.status.code(), Some(64));
     assert!(stderr(&refused).contains("  help: --watch --json"), "{}", stderr(&refused));
 
-    // A terminal of its own, of which ctrl-C is a byte.
-    let command = format!("{} status --watch --admin-socket {}", env!("CARGO_BIN_EXE_harmonia"), socket.display());
+    // A terminal of its own, of which ctrl-C is a byte, and without a shell between, which it would end too.
+    let command = format!("exec {} status --watch --admin-socket {}", env!("CARGO_BIN_EXE_harmonia"), socket.display());
     let mut script = Command::new("script");
     script
         .args(["--quiet", "--return", "--command", &command, "/dev/null"])
