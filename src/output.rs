@@ -8,8 +8,13 @@ use std::io::{self, Write as _};
 
 /// Prints a line, at once. What cannot be written, because of a full disk, say, is an error in the log.
 pub fn line(text: impl fmt::Display) {
+    print(format_args!("{text}\n"));
+}
+
+/// Prints a text as [`line`] does, with no line break of its own.
+pub fn print(text: impl fmt::Display) {
     let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+    match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         Err(error) => tracing::error!("cannot write to standard output: {error}"),

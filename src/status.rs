@@ -2,15 +2,13 @@
 //!
 //! Owns how it is printed, once or again and again; leaves finding and asking the server to [`crate::admin`].
 
-#![allow(clippy::print_stdout, reason = "the answer is this command's output, not its log")]
-
 mod lines;
 mod path;
 mod text;
 mod watch;
 mod words;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use serde::Serialize;
 
@@ -19,6 +17,7 @@ use crate::admin::report::Status;
 use crate::cli::StatusOptions;
 use crate::config::Config;
 use crate::error::Error;
+use crate::output;
 
 /// Asks and prints. A configuration that does not hold is no reason not to ask: the server may run with what it was.
 pub fn run(options: &StatusOptions, loaded: Result<(Config, Vec<String>), Error>) -> Result<(), Error> {
@@ -34,11 +33,11 @@ pub fn run(options: &StatusOptions, loaded: Result<(Config, Vec<String>), Error>
         let client = Client::find(socket.as_deref()).await?;
         if let Some(named) = &options.path {
             let status = client.get(&path::target(named, &store)).await?;
-            print(&if options.json { json(&status) } else { path::of(&status) });
+            output::print(if options.json { json(&status) } else { path::of(&status) });
             return Ok(());
         }
         let (text, is_well) = ask(&client, options).await?;
-        print(&text);
+        output::print(text);
         if is_well { Ok(()) } else { Err(Error::DaemonAway) }
     })
 }
@@ -53,12 +52,6 @@ async fn ask(client: &Client, options: &StatusOptions) -> Result<(String, bool),
 fn json(value: &impl Serialize) -> String {
     // What has been read can be written.
     serde_json::to_string(value).unwrap_or_default() + "\n"
-}
-
-/// Prints it; whoever has read enough is no error.
-fn print(text: &str) {
-    let mut output = std::io::stdout().lock();
-    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }
 
 /// Whether there is somebody who sees it.

@@ -6,18 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use crate::support::daemon::Daemon;
+use crate::support::exit::{CONFIG, NO_PERMISSION, OK, PROTOCOL, UNAVAILABLE};
 use crate::support::keys;
 use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::wire::Wire;
-
-const OK: i32 = 0;
-const UNAVAILABLE: i32 = 69;
-const PROTOCOL: i32 = 76;
-const NO_PERMISSION: i32 = 77;
-const CONFIG: i32 = 78;
 
 struct Ended {
     code: Option<i32>,

@@ -19,17 +19,6 @@ use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 
-const OK: i32 = 0;
-/// Of a command line that is no command of this program.
-const USAGE: i32 = 2;
-const DATA: i32 = 65;
-const UNAVAILABLE: i32 = 69;
-const OS_ERROR: i32 = 71;
-const CANNOT_CREATE: i32 = 73;
-const PROTOCOL: i32 = 76;
-const NO_PERMISSION: i32 = 77;
-const CONFIG: i32 = 78;
-
 /// Who makes a mistake, and what comes of it.
 struct Mistake {
     what: &'static str,

@@ -119,16 +119,12 @@ impl Signer {
 mod tests {
     use std::sync::Arc;
 
-    use harmonia_protocol::hash::NarHash;
     use harmonia_protocol::signature::SecretKey;
 
     use super::super::SigningKeys;
+    use super::super::signer::tests::{info, key, path};
     use super::*;
     use crate::config::Trusted;
-
-    fn key(name: &str) -> SecretKey {
-        SecretKey::generate(KeyName::new(name).unwrap()).unwrap().0
-    }
 
     #[test]
     fn signatures_are_told_by_whose_they_are_and_forged_ones_apart() {
@@ -136,17 +132,7 @@ mod tests {
         let public_keys = vec![trusted.public_key().clone(), key("trusted-2").public_key().clone()];
         let sign = Sign::Trusted(Trusted { public_keys, serve_untrusted: false });
         let signer = Signer::new(Arc::new(SigningKeys(vec![own])), sign);
-        let path = StorePath::from_base_name("0123456789abcdfghijklmnpqrsvwxyz-path").unwrap();
-        let info = PathInfo {
-            deriver: None,
-            nar_hash: NarHash::from_digest([0; 32]),
-            references: Vec::new(),
-            registration_time: 0,
-            nar_size: 120,
-            ultimate: false,
-            signatures: Vec::new(),
-            content_address: None,
-        };
+        let (path, info) = (path(), info());
         let store = StoreDir::default();
         let fingerprint = info.fingerprint(&path, &store);
         let of = |is_trusted, keys: &[&SecretKey]| {

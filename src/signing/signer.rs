@@ -130,7 +130,7 @@ fn has_signed(trusted: &Trusted, fingerprint: &str, signatures: &[Signature]) ->
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use harmonia_protocol::content_address::ContentAddress;
     use harmonia_protocol::hash::NarHash;
     use harmonia_protocol::nix32;
@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    fn key(name: &str) -> SecretKey {
+    pub(in crate::signing) fn key(name: &str) -> SecretKey {
         SecretKey::generate(KeyName::new(name).unwrap()).unwrap().0
     }
 
@@ -149,11 +149,12 @@ mod tests {
         Signer::new(Arc::new(SigningKeys(vec![key("own-1")])), Sign::Trusted(Trusted { public_keys, serve_untrusted }))
     }
 
-    fn path() -> StorePath {
+    pub(in crate::signing) fn path() -> StorePath {
         StorePath::from_base_name("0123456789abcdfghijklmnpqrsvwxyz-path").unwrap()
     }
 
-    fn info() -> PathInfo {
+    /// Path info of a NAR of 120 bytes, which nobody has signed.
+    pub(in crate::signing) fn info() -> PathInfo {
         PathInfo {
             deriver: None,
             nar_hash: NarHash::from_digest([0; 32]),

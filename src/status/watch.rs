@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{ask, is_terminal, print};
+use super::{ask, is_terminal};
 use crate::admin::Client;
 use crate::cli::StatusOptions;
 use crate::error::Error;
+use crate::output;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Lines of a terminal that does not say.
@@ -47,7 +48,7 @@ pub(super) async fn run(options: &StatusOptions, socket: Option<&Path>) -> Resul
             };
             match text {
                 Ok(text) if is_drawn => draw(&text),
-                Ok(text) => print(&text),
+                Ok(text) => output::print(text),
                 Err(error) if is_drawn => draw(&format!("{error}\n")),
                 Err(error) => return error,
             }
@@ -64,7 +65,7 @@ pub(super) async fn run(options: &StatusOptions, socket: Option<&Path>) -> Resul
 fn draw(text: &str) {
     let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_row));
     let lines: Vec<_> = text.lines().take(if rows == 0 { ROWS } else { rows }).collect();
-    print(&(HOME.to_owned() + &lines.join(&format!("{END_OF_LINE}\r\n")) + END_OF_LINE + END_OF_SCREEN));
+    output::print(HOME.to_owned() + &lines.join(&format!("{END_OF_LINE}\r\n")) + END_OF_LINE + END_OF_SCREEN);
 }
 
 /// The terminal while it is drawn on; it is as it was when this is dropped.
@@ -72,13 +73,13 @@ struct Screen;
 
 impl Screen {
     fn enter() -> Self {
-        print(ENTER);
+        output::print(ENTER);
         Self
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        print(LEAVE);
+        output::print(LEAVE);
     }
 }

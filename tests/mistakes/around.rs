@@ -4,8 +4,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
-use super::{CANNOT_CREATE, CONFIG, DATA, Mistake, NO_PERMISSION, OK, OS_ERROR, PROTOCOL, UNAVAILABLE, USAGE, file};
+use super::{Mistake, file};
 use crate::support::daemon::Daemon;
+use crate::support::exit::{CANNOT_CREATE, CONFIG, DATA, NO_PERMISSION, OK, OS_ERROR, PROTOCOL, UNAVAILABLE, USAGE};
 use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};

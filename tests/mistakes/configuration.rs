@@ -1,6 +1,7 @@
 //! Mistakes in the configuration file.
 
-use super::{CONFIG, Mistake, file};
+use super::{Mistake, file};
+use crate::support::exit::CONFIG;
 use crate::support::keys;
 use crate::support::scratch;
 

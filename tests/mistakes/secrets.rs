@@ -6,7 +6,8 @@ use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use super::{CONFIG, Mistake, OK, file};
+use super::{Mistake, file};
+use crate::support::exit::{CONFIG, OK};
 use crate::support::keys;
 use crate::support::scratch;
 

@@ -7,6 +7,7 @@
 pub(crate) mod client;
 pub(crate) mod content;
 pub(crate) mod daemon;
+pub(crate) mod exit;
 pub(crate) mod footprint;
 pub(crate) mod http;
 pub(crate) mod http2_frames;
