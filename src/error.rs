@@ -50,7 +50,7 @@ pub enum Error {
     CertificateEnded {
         /// The certificate file.
         path: std::path::PathBuf,
-        /// How long ago.
+        /// Days since its end.
         days: i64,
     },
     /// A unit is to be checked by somebody who cannot become its user.
@@ -109,7 +109,7 @@ pub enum Error {
     InUse {
         /// The directory.
         dir: std::path::PathBuf,
-        /// Why it cannot.
+        /// The reason why it cannot.
         why: ClientError,
     },
     /// A server has too much to do already.
@@ -120,7 +120,7 @@ pub enum Error {
     QueueFull {
         /// Paths that were not taken, the last ones.
         left: usize,
-        /// What it has to do.
+        /// Paths that wait there already.
         waiting: usize,
     },
     /// The server that runs cannot be asked, or does not do what it is asked to.

@@ -21,7 +21,7 @@ use crate::log_throttle::LogThrottle;
 
 /// The HTTP/2 library warns of what a client sends, a line for each frame if the client likes.
 const DEFAULT: [&str; 2] = ["info", "h2=error"];
-/// What a filter that names other targets alone says of all else.
+/// The level of all else, where a filter names other targets alone.
 const LEAST: &str = "error";
 /// What a message of this program begins its second line with.
 const HELP: &str = "\n  help: ";
@@ -76,7 +76,7 @@ pub fn fatal(error: &dyn std::fmt::Display) {
     }
 }
 
-/// What is logged.
+/// The filter of the log.
 struct Filter {
     directives: Vec<Directive>,
     /// Parts of the text that are neither a level nor a filter.

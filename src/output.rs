@@ -11,7 +11,7 @@ pub fn line(text: impl fmt::Display) {
     print(format_args!("{text}\n"));
 }
 
-/// Prints a text as [`line`] does, with no line break of its own.
+/// Prints a text as [`line()`] does, with no line break of its own.
 pub fn print(text: impl fmt::Display) {
     let mut stdout = io::stdout().lock();
     match write!(stdout, "{text}").and_then(|()| stdout.flush()) {

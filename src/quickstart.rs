@@ -54,7 +54,7 @@ pub fn cache_directory() -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct Guide {
     url: String,
-    /// Where every address of this machine is listened on, without TLS.
+    /// The bound address, if every address of this machine is listened on without TLS.
     everywhere: Option<SocketAddr>,
     keys: String,
 }
@@ -104,7 +104,7 @@ Press ctrl-C to stop.
     }
 }
 
-/// What a copy of a path comes to.
+/// The size of a copy of a path.
 fn size(closure: &Closure) -> String {
     let (nars, size) = (closure.members.len(), human_size(closure.nar_size()));
     let more = if closure.missing.is_some() { "more than " } else { "" };

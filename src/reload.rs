@@ -30,7 +30,7 @@ pub struct Reload {
     pub identity: Option<Arc<Identity>>,
     /// What signs and what remembers.
     pub app: Arc<App>,
-    /// Where the end of the certificate is entered.
+    /// The metrics, which have the end of the certificate.
     pub metrics: Arc<Metrics>,
     /// The bounds on connections.
     pub limits: watch::Sender<Limits>,

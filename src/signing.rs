@@ -48,7 +48,7 @@ pub enum SigningKeyError {
     InStore {
         /// The key file, as it was named.
         path: PathBuf,
-        /// Where it really is.
+        /// Its place behind all symlinks.
         found: PathBuf,
     },
     /// What should be the name of a file is a key, which is not repeated.
@@ -100,7 +100,7 @@ pub enum SigningKeyError {
     },
 }
 
-/// What can be done about a key that cannot be read.
+/// Returns the way out for a key that cannot be read.
 fn unreadable_help(path: &Path, cause: &io::Error) -> String {
     let path = path.display();
     match cause.kind() {

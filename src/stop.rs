@@ -16,7 +16,7 @@ pub struct StopSignals {
     interrupt: Signal,
 }
 
-/// Which of them came: the second is sent by somebody at a terminal.
+/// The signal that came: an interrupt is sent by somebody at a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Terminate,
@@ -48,7 +48,7 @@ impl StopSignals {
     }
 }
 
-/// What is said at the first signal.
+/// The line for the log at the first signal.
 struct Farewell {
     asked: Asked,
     downloads: u64,

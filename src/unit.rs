@@ -9,7 +9,7 @@ use std::process::Command;
 
 /// The unit of the packages.
 pub const SERVICE: &str = "harmonia";
-/// Where systemd makes what `CacheDirectory=` names.
+/// The directory in which systemd makes what `CacheDirectory=` names.
 const CACHES: &str = "/var/cache";
 
 /// The settings of a unit that is installed, with its drop-ins.

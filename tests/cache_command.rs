@@ -22,7 +22,7 @@ use crate::support::wire::{LAST, Wire};
 
 const ABSENT: &str = "/nix/store/00000000000000000000000000000000-absent";
 
-/// What one server and the commands for it need.
+/// Everything that one server and the commands for it need.
 struct Place {
     socket: PathBuf,
     config: PathBuf,

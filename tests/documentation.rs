@@ -1,4 +1,4 @@
-//! What the pages in `docs/` quote of the program's messages is what it says.
+//! Quotes of messages in the pages of `docs/`, held to the program.
 
 use std::collections::BTreeSet;
 use std::fs;

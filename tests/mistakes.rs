@@ -19,7 +19,7 @@ use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 
-/// Who makes a mistake, and what comes of it.
+/// A mistake, and what comes of it.
 struct Mistake {
     what: &'static str,
     /// The configuration file, where one is named.
@@ -67,7 +67,7 @@ impl Mistake {
         (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
     }
 
-    /// Why that is not what the operator has to be told.
+    /// Returns the reason why that is not what the operator has to be told.
     fn judge(&self, code: Option<i32>, log: &str) -> Result<(), String> {
         if code != Some(self.code) {
             return Err(format!("exit status {code:?}, not {}", self.code));

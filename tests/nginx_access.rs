@@ -14,7 +14,7 @@ use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 
-/// What Nix up to 2.8 says of a cache that it may not read.
+/// The words of Nix up to 2.8 for a cache that it may not read.
 const NO_CACHE: &str = "does not appear to be a binary cache";
 
 /// nginx that asks for this password: made, and asked for, by the commands of the guide.

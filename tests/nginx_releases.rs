@@ -22,7 +22,7 @@ exec chroot "$0" /usr/sbin/nginx -t
 /// The suite, and whether its nginx is of before 1.25.1.
 const RELEASES: [(&str, bool); 3] = [("nginx-bookworm", true), ("nginx-trixie", false), ("nginx-sid", false)];
 
-/// What `nginx -t` says of Debian's configuration with this file in `conf.d`, and of nothing else.
+/// The output of `nginx -t` on Debian's configuration with this file in `conf.d`, and nothing else.
 fn check(suite: &str, text: &str) -> String {
     let root = releases().join(suite);
     assert!(root.is_dir(), "{} is not there\n  help: run: tests/nix-releases get", root.display());

@@ -9,7 +9,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 use harmonia::cli::Cli;
 
-/// What the help of the program leaves to the manual.
+/// Sections of the manual that the program's help leaves out.
 const SECTIONS: [(&str, &str); 4] = [
     (
         "CONFIGURATION",
@@ -91,7 +91,7 @@ fn subcommands(command: &Command, directory: &Path) -> io::Result<()> {
     command.get_subcommands().try_for_each(|below| subcommands(below, directory))
 }
 
-/// What every page begins with.
+/// The head of every page.
 fn begin(command: &Command, directory: &Path) -> io::Result<(File, Man)> {
     let man = Man::new(command.clone());
     let mut file = File::create(directory.join(man.get_filename()))?;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use record::Record;
+pub use record::{MAX_REQUEST_ID, Record};
 
 use crate::config::AccessLogConfig;
 use crate::log_throttle::LogThrottle;
@@ -24,10 +24,10 @@ use writer::{Writer, open};
 
 /// Lines that may wait for the disk, of up to 2 KiB each.
 const QUEUE: usize = 8192;
-/// How long the end of the program waits for what has not been written yet.
+/// Time that the program's end waits for lines that are not written yet.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// Why there is no access log.
+/// A reason why the access log cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessLogError {
     /// The file cannot be opened.
@@ -38,7 +38,7 @@ pub enum AccessLogError {
     Open {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The system's reason.
         cause: io::Error,
     },
     /// Standard output is closed, or there is no thread to be had.
@@ -58,11 +58,11 @@ enum Message {
 #[derive(Debug)]
 struct Settings {
     config: Mutex<AccessLogConfig>,
-    /// How often they were set.
+    /// The number of times that they were set.
     generation: AtomicU64,
 }
 
-/// Where responses are entered.
+/// The access log, as responses see it: a queue that never makes them wait.
 #[derive(Debug)]
 pub struct AccessLog {
     queue: mpsc::Sender<Message>,

@@ -16,8 +16,8 @@ use crate::config::AccessLogFormat;
 const MAX_METHOD: usize = 16;
 const MAX_TARGET: usize = 512;
 const MAX_USER_AGENT: usize = 256;
-/// What an id may have that a proxy sends.
-const MAX_REQUEST_ID: usize = 64;
+/// Longest request id, in bytes: of a proxy a longer one is not taken over.
+pub const MAX_REQUEST_ID: usize = 64;
 
 /// A response that has ended.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ pub struct Record {
     pub first_byte: Duration,
     /// The time from the request's head to the end of the response's body.
     pub whole: Duration,
-    /// Whose fault it is if the body ended early: `client` or `server`.
+    /// The side that ended the body early, if one did: `client` or `server`.
     pub aborted_by: Option<&'static str>,
 }
 

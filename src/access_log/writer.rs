@@ -14,7 +14,7 @@ use crate::config::AccessLogConfig;
 use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
 
-/// What is written at one time.
+/// Bytes that are written at one time.
 const BATCH: usize = 64 << 10;
 
 /// Opens the file, or standard output. A pipe or socket that lies there is refused: it could keep the open waiting.

@@ -1,4 +1,4 @@
-//! How a subcommand finds the server that runs, and asks it.
+//! The client of the admin socket: finds the server that runs, and asks it.
 
 use std::fmt::{Display, Write as _};
 use std::io;
@@ -24,7 +24,7 @@ const MAX_ANSWER: usize = 64 << 20;
 /// Beyond the server's own bound, so that its answer is what is seen.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why a server cannot be asked.
+/// A reason why no server can be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
@@ -52,7 +52,7 @@ pub enum ClientError {
     Failed {
         /// The socket.
         path: PathBuf,
-        /// Why.
+        /// The reason, as a text.
         cause: String,
     },
     /// The server has answered that it does not do this.

@@ -12,7 +12,7 @@ use super::requests::{Refusal, Server};
 use crate::nar_cache::{ByHandError, NarCache, Outcome, Removed, resolve};
 use crate::store::ClosureMember;
 
-/// How long one request waits for a NAR, which may take longer to be made.
+/// Time that one request waits for a NAR, which may take longer to be made.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// Store paths that something is to be done with.
@@ -33,10 +33,10 @@ pub struct Member {
     pub nar_size: u64,
 }
 
-/// How far the server is with one NAR.
+/// Progress of the server with one NAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
-    /// What came of it; nothing while it is being made: ask again.
+    /// The outcome; nothing while it is being made: ask again.
     pub outcome: Option<Outcome>,
 }
 

@@ -1,4 +1,4 @@
-//! What a running server tells of itself, as the JSON of its admin socket has it.
+//! The status of a running server, as the JSON of its admin socket.
 //!
 //! Times are seconds, before now or of the Unix epoch as their names say; sizes are bytes. Lists are bounded, and say how
 //! many there are in all.
@@ -19,13 +19,13 @@ pub struct Status {
     pub version: String,
     /// Its process.
     pub pid: u32,
-    /// How long it has run.
+    /// Time since its start.
     pub uptime: u64,
-    /// Where it listens, as URLs.
+    /// The URLs that it listens on.
     pub listening: Vec<String>,
     /// The public keys that it signs with.
     pub keys: Vec<String>,
-    /// When the certificate in use ends, in seconds of the Unix epoch; nothing without TLS.
+    /// The end of the certificate in use, in seconds of the Unix epoch; nothing without TLS.
     pub certificate_ends: Option<u64>,
     /// The daemon.
     pub daemon: DaemonStatus,
@@ -37,7 +37,7 @@ pub struct Status {
     pub sending: Listed<Sending>,
     /// NARs that are being compressed, or wait for that.
     pub compressing: Listed<Compressing>,
-    /// What is kept in memory of paths.
+    /// The cache of path infos in memory.
     pub narinfo_cache: NarinfoCache,
     /// Compressed NARs on disk; nothing where none are kept.
     pub nar_cache: Option<NarCache>,
@@ -45,7 +45,7 @@ pub struct Status {
     pub gc_lease: Option<GcLease>,
     /// Paths that are 404 because their NAR is not what the daemon says, or that are being looked at for that.
     pub quarantine: Listed<Quarantined>,
-    /// What was taken back from idle or slow clients while others waited, by what it is. Only what is not zero.
+    /// Counts of what was taken back from idle or slow clients while others waited, by kind; zeros are left out.
     pub reclaimed: BTreeMap<String, u64>,
     /// The last errors and warnings of the log, the newest first.
     pub errors: Listed<LoggedLine>,
@@ -54,7 +54,7 @@ pub struct Status {
 /// The first of a number of things.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Listed<T> {
-    /// How many there are.
+    /// The number of all of them.
     pub total: usize,
     /// The first of them.
     pub first: Vec<T>,
@@ -63,15 +63,15 @@ pub struct Listed<T> {
 /// Whether nix-daemon answers, found out for this status.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DaemonStatus {
-    /// How it is reached.
+    /// The socket or command by which it is reached.
     pub address: String,
     /// Whether it has answered now.
     pub is_up: bool,
-    /// How long it has been so, if that is known.
+    /// Time since it came up or went down, if that is known.
     pub since: Option<u64>,
     /// Milliseconds that its answer took.
     pub answered_in: f64,
-    /// Why it does not answer.
+    /// The reason why it does not answer.
     pub error: Option<String>,
     /// Its release, as it says.
     pub release: Option<String>,
@@ -132,7 +132,7 @@ pub struct ClientConnections {
 /// A response on its way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sending {
-    /// Whose.
+    /// The client that it goes to.
     pub client: String,
     /// The path of the URL.
     pub url: String,
@@ -144,7 +144,7 @@ pub struct Sending {
     pub length: Option<u64>,
     /// Bytes per second since the last status, or else since it began.
     pub rate: u64,
-    /// How long it has been on its way.
+    /// Time since it began.
     pub duration: f64,
 }
 
@@ -159,18 +159,18 @@ pub struct Compressing {
     pub written: u64,
     /// Whether it waits for its turn.
     pub is_waiting: bool,
-    /// How long ago it was asked for.
+    /// Time since it was asked for.
     pub duration: u64,
 }
 
-/// What is kept in memory of paths.
+/// The cache of path infos in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NarinfoCache {
     /// Paths.
     pub entries: u64,
-    /// What they take.
+    /// Bytes that they take.
     pub bytes: u64,
-    /// What they may take.
+    /// Bytes that they may take.
     pub max_bytes: u64,
     /// Questions about paths that it answered since the start.
     pub hits: u64,
@@ -187,9 +187,9 @@ pub struct NarCache {
     pub dir: PathBuf,
     /// NARs.
     pub entries: u64,
-    /// What they take.
+    /// Bytes that they take.
     pub bytes: u64,
-    /// What they may take.
+    /// Bytes that they may take.
     pub max_bytes: u64,
     /// NARs that were asked for since the start and were there.
     pub hits: u64,
@@ -203,10 +203,10 @@ pub struct NarCache {
     pub corrupt: u64,
 }
 
-/// What is kept from the garbage collector.
+/// Paths that are kept from the garbage collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GcLease {
-    /// How long a path is kept after its narinfo was given out.
+    /// Time that a path is kept after its narinfo was given out.
     pub seconds: u64,
     /// Temporary roots that the daemon holds.
     pub roots: u64,
@@ -221,9 +221,9 @@ pub struct Quarantined {
     pub path: String,
     /// Whether it is a 404; otherwise it is only being looked at.
     pub is_held: bool,
-    /// What was wrong.
+    /// The fault of its NAR.
     pub reason: String,
-    /// How long ago that was seen first.
+    /// Time since the fault was first seen.
     pub since: u64,
     /// In what time its NAR is read again.
     pub next_try: u64,
@@ -243,12 +243,12 @@ pub struct LoggedLine {
 /// Everything about one valid path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PathStatus {
-    /// What nix-daemon says of it, and what this server makes of that.
+    /// The report on it: what nix-daemon says, and what this server makes of that.
     #[serde(flatten)]
     pub report: PathReport,
-    /// When a client asked for it last, in seconds of the Unix epoch; nothing if that is not remembered.
+    /// The time of a client's last request for it, in seconds of the Unix epoch; nothing if that is not remembered.
     pub last_asked: Option<u64>,
-    /// Why it is held back or in doubt, if it is.
+    /// The reason why it is held back or in doubt, if it is.
     pub quarantine: Option<Quarantined>,
     /// Responses about it that are on their way, the largest first.
     pub sending: Listed<Sending>,

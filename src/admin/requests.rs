@@ -24,7 +24,7 @@ use crate::net::Places;
 /// Entries of a list that are told unless another number is asked for.
 pub(super) const DEFAULT_LIMIT: usize = 10;
 
-/// What a running server is asked about.
+/// The running server, as requests at the admin socket see it.
 #[derive(Debug)]
 pub struct Server {
     /// Everything that requests of clients share.
@@ -33,18 +33,18 @@ pub struct Server {
     pub places: Arc<Places>,
     /// The configuration at the start.
     pub config: Config,
-    /// Where it listens, as URLs.
+    /// The URLs that it listens on.
     pub listening: Vec<String>,
     /// The last errors and warnings of the log.
     pub recent: RecentLines,
-    /// When it was started.
+    /// The time of its start.
     pub began: Instant,
 }
 
 /// The directory of compressed NARs of a running server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheDirectory {
-    /// Where it is; nothing if the server keeps no compressed NARs.
+    /// The directory's path; nothing if the server keeps no compressed NARs.
     pub dir: Option<PathBuf>,
     /// Bytes that the files in it may take.
     pub max_size: u64,
@@ -113,7 +113,7 @@ impl Server {
     }
 }
 
-/// How many entries of a list are wanted: `limit=20`.
+/// The number of entries of a list that are wanted: `limit=20`.
 fn limit(query: Option<&str>) -> Result<usize, Refusal> {
     let Some(query) = query else { return Ok(DEFAULT_LIMIT) };
     let limit = query.strip_prefix("limit=").and_then(|limit| limit.parse().ok());

@@ -45,7 +45,7 @@ pub(super) fn print_json(nars: &[KeptNar], directory: &StoreDir, to: &mut impl W
     writeln!(to)
 }
 
-/// How often the compressed form goes into the NAR.
+/// Divides the size of the NAR by that of its compressed form.
 #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
 fn ratio(nar: &KeptNar) -> f64 {
     nar.nar_size as f64 / nar.file_size.max(1) as f64

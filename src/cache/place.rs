@@ -1,4 +1,4 @@
-//! Which directory `harmonia cache` looks after, and the server that uses it.
+//! The directory that `harmonia cache` looks after, and the server that uses it.
 //!
 //! Where neither configuration nor environment name a directory it is that of the server that runs, else that of the
 //! installed unit, else the usual one if it has the mark.
@@ -11,15 +11,15 @@ use crate::error::Error;
 use crate::nar_cache::CacheDirectory;
 use crate::unit::{SERVICE, Unit};
 
-/// Where the packages and the NixOS module have the service keep compressed NARs.
+/// The directory in which packages and NixOS module have the service keep compressed NARs.
 const USUAL_DIRECTORY: &str = "/var/cache/harmonia";
 
 /// A directory of compressed NARs, with what is needed to add to it.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// How the service is configured, as far as that is known.
+    /// The configuration of the service, as far as it is known.
     pub(super) config: Config,
-    /// Where compressed NARs are kept.
+    /// The cache of compressed NARs.
     pub(super) nars: NarCache,
     /// The server that uses the directory, or why none can be asked.
     pub(super) server: Result<Client, ClientError>,

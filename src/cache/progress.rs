@@ -1,4 +1,4 @@
-//! How far a command is, for people: a bar on a terminal, and nothing elsewhere.
+//! Progress of a command for people: a bar on a terminal, and nothing elsewhere.
 
 use indicatif::{ProgressBar, ProgressStyle};
 

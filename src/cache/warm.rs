@@ -21,7 +21,7 @@ const BATCH: usize = 10_000;
 /// Requests at a time: half of what an admin socket takes.
 const MAX_REQUESTS: usize = 8;
 
-/// What came of all of it.
+/// The outcome of all paths.
 #[derive(Debug, Default)]
 pub(super) struct Warmed {
     /// NARs that were made.
@@ -88,7 +88,7 @@ fn paths(hashes: &[HashPart], recursive: bool) -> Paths {
     Paths { hash_parts: hashes.iter().map(ToString::to_string).collect(), recursive }
 }
 
-/// Who makes them.
+/// The maker of NARs: a server that runs, or this process.
 enum Maker {
     Server(Client),
     Here { store: Arc<Store>, nars: Arc<NarCache> },

@@ -43,7 +43,7 @@ fn is_in_use(error: &BindError) -> bool {
     }
 }
 
-/// What the server at this address calls itself, if it is harmonia and does not speak TLS.
+/// Asks the server at this address for its name and version, which are nothing unless it is harmonia without TLS.
 async fn version(address: &BindAddress) -> io::Result<Option<String>> {
     match address {
         BindAddress::Unix(path) => ask(UnixStream::connect(path).await?).await,

@@ -1,4 +1,4 @@
-//! What a check has found so far: findings go to standard output, what would keep harmonia from serving to the log.
+//! The findings of a check: good ones go to standard output, those that would keep harmonia from serving to the log.
 
 use std::fmt;
 

@@ -38,7 +38,7 @@ const SETTINGS: [&str; 22] = [
     "PrivateNetwork",
     "RestrictAddressFamilies",
 ];
-/// What `systemctl show` does not print.
+/// Settings that `systemctl show` does not print.
 const CREDENTIALS: [&str; 4] = ["LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted"];
 /// Credentials that are signing keys.
 const SIGNING_KEY: &str = "sign-key";

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::ConfigError;
 
-/// Why there is no usable configuration: one reason at least.
+/// Reasons why there is no usable configuration: one at least.
 #[derive(Debug)]
 pub struct ConfigErrors(Vec<ConfigError>);
 

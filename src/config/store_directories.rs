@@ -7,7 +7,7 @@ use super::Config;
 /// Nix's own, which every user of the machine reads whatever store is served.
 const NIX_STORE: &str = "/nix/store";
 
-/// Where files of a store are on this machine.
+/// The directories of a store's files on this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreDirectories(Vec<PathBuf>);
 

@@ -74,7 +74,7 @@ pub struct CountedBody {
     body: ReclaimableBody,
     on_its_way: Option<(Sent, Arc<TroubleLog>)>,
     sent: metrics::Bytes,
-    /// Where an access log is written.
+    /// The entry of the access log, where one is written.
     entry: Option<Box<Entry>>,
     metrics: Arc<Metrics>,
     has_ended: bool,

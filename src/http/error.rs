@@ -82,7 +82,7 @@ impl HandlerError {
         }
     }
 
-    /// How bad it is, for the log.
+    /// The severity in the log.
     #[must_use]
     pub const fn level(&self) -> Level {
         match self.reason() {

@@ -12,13 +12,10 @@ use hyper::http::request::Parts;
 
 use super::response::{REQUEST_ID, Reply};
 use super::route::{Place, Root, Route};
-use crate::access_log::{AccessLog, Record};
+use crate::access_log::{AccessLog, MAX_REQUEST_ID, Record};
 use crate::fairness::Reader;
 use crate::metrics::{AbortedBy, Notes};
 use crate::store::Store;
-
-/// The longest id that is taken over from a proxy.
-const MAX_REQUEST_ID: usize = 64;
 
 /// The entry of a response that has not ended yet.
 pub(super) struct Entry {

@@ -15,16 +15,16 @@ use crate::store::ClosureLimits;
 /// An operator waits for the closure of a whole system.
 const CLOSURE_LIMITS: ClosureLimits = ClosureLimits { paths: 100_000, time: Some(Duration::from_secs(20)) };
 
-/// What a text is found to be.
+/// The meaning of a text that was looked up.
 #[derive(Debug, Clone)]
 pub enum LookedUp {
     /// A valid path.
     Valid {
-        /// Which.
+        /// The hash part of the path.
         hash: HashPart,
-        /// What is known of it.
+        /// The report on it.
         report: Box<PathReport>,
-        /// When a client asked for it last, in seconds since 1970, as far as is remembered.
+        /// The time of a client's last request for it, in seconds since 1970, as far as it is remembered.
         last_asked: Option<u64>,
     },
     /// The daemon says that no path with this hash part is valid.

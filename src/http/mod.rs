@@ -165,7 +165,7 @@ impl App {
         &self.sending
     }
 
-    /// What is counted.
+    /// The metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics

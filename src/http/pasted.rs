@@ -22,13 +22,13 @@ const MAX_TEXT: usize = 4096;
 /// The path of a URL that has a store path in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pasted {
-    /// What stands before the store path; empty if nothing does.
+    /// The text before the store path; empty if there is none.
     pub directory: String,
     /// The last segment of the store path: its base name or its hash part.
     pub base: Base,
     /// The way into the store path.
     pub names: Vec<Name>,
-    /// How many levels the URL is below the cache's own.
+    /// Levels of the URL below the cache's own.
     depth: usize,
 }
 
@@ -76,7 +76,7 @@ impl Pasted {
     }
 }
 
-/// Where the files are, below the cache's URL.
+/// Returns the place of the files, below the cache's URL.
 pub(super) fn files_place(hash: HashPart, names: &[Name]) -> String {
     let mut place = format!("serve/{hash}");
     for name in names {
@@ -85,7 +85,7 @@ pub(super) fn files_place(hash: HashPart, names: &[Name]) -> String {
     place
 }
 
-/// Where the page about a path is, below the cache's URL.
+/// Returns the place of the page about a path, below the cache's URL.
 pub(super) fn page_place(path: &StorePath) -> String {
     format!("serve/{}", encoded(path.base_name().as_bytes()))
 }
@@ -97,7 +97,7 @@ fn names<'a>(segments: impl Iterator<Item = &'a str>) -> Option<Vec<Name>> {
     names.take(MAX_DEPTH + 1).collect::<Option<Vec<_>>>().filter(|names| names.len() <= MAX_DEPTH)
 }
 
-/// What somebody wants to look up.
+/// The subject of a look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// Nothing yet.

@@ -35,19 +35,19 @@ pub struct PathReport {
     pub deriver: Option<String>,
     /// Base names of what it refers to, ascending.
     pub references: Vec<String>,
-    /// When it came into the store, in seconds since 1970, if known.
+    /// The time at which it came into the store, in seconds since 1970, if known.
     pub registration_time: Option<u64>,
     /// Whether the daemon built it itself.
     pub ultimate: bool,
-    /// What its name follows from, if that is its contents.
+    /// The content address, if it has one.
     pub content_address: Option<String>,
-    /// Who has signed it, ours first.
+    /// Signatures by key, ours first.
     pub signatures: Vec<SignatureReport>,
-    /// Why it is trusted, if it is.
+    /// The reason to trust it, if there is one.
     pub trust: Trust,
-    /// Why it is a 404 for clients; nothing if it is given out.
+    /// The reason why clients get a 404; nothing if it is given out.
     pub not_given_out: Option<NotGivenOut>,
-    /// What it needs to run.
+    /// The closure: all that it needs to run.
     pub closure: ClosureReport,
     /// Its compressed NAR, if one is kept.
     pub compressed: Option<CompressedReport>,
@@ -75,13 +75,13 @@ pub struct ClosureReport {
     pub paths: usize,
     /// The lengths of their NARs together in bytes, at least.
     pub nar_size: u64,
-    /// Why there may be more; nothing if this is all.
+    /// The reason why there may be more; nothing if this is all.
     pub incomplete: Option<String>,
     /// The paths with the longest NARs, longest first.
     pub largest: Vec<PathSize>,
 }
 
-/// How large a path is.
+/// A path with the size of its NAR.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathSize {
     /// The base name.

@@ -1,4 +1,4 @@
-//! What the pages for people have in common: their frame, and the policy that they are sent with.
+//! The frame of all pages for people, and the policy that they are sent with.
 //!
 //! They work without scripts: the one there is puts a button beside each box, which copies its text. Nothing comes from
 //! elsewhere, which their policy also says to the browser. Links are relative: a proxy may have this cache below a path.
@@ -21,7 +21,7 @@ const UNKNOWN_ORIGIN: &str = "http://HOST";
 /// The media type of the pages.
 pub(super) const HTML: &str = "text/html; charset=utf-8";
 
-/// What all pages of this cache are sent with.
+/// The content security policy that all pages of this cache share, and whether they are served over https.
 #[derive(Debug)]
 pub(super) struct PeoplePages {
     is_https: bool,

@@ -6,7 +6,7 @@
 
 use hyper::StatusCode;
 
-/// Why a response is a 404: there is nothing, or nothing that this client is given.
+/// A reason for a 404: there is nothing, or nothing that this client is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NotFound {
     /// The URL is of no endpoint, or malformed.
@@ -37,7 +37,7 @@ pub enum NotFound {
     NoPublicKeys,
 }
 
-/// Why a request is answered with an error of ours: 404, 502 or 503.
+/// A reason for an error of ours: 404, 502 or 503.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// There is nothing: 404.

@@ -91,16 +91,16 @@ pub enum Route {
         /// As the URL has it; its hash part decides.
         path: StorePath,
     },
-    /// What people paste behind the cache's URL, such as `/nix/store/<hash>-<name>/bin/sh`, or `/<hash>`.
+    /// A store path pasted behind the cache's URL, such as `/nix/store/<hash>-<name>/bin/sh`, or `/<hash>`.
     Pasted(Pasted),
     /// `/lookup?q=<text>`: a store path, a part of one, or a URL.
     Lookup {
-        /// What was put into the field; nothing if there is no such parameter.
+        /// The text of the field; nothing if there is no such parameter.
         text: Option<String>,
     },
     /// `/browse?q=<text>&from=<number>`: valid paths by name, where that is on.
     Browse {
-        /// What their names have in them.
+        /// A text that their names contain.
         filter: String,
         /// The place among all paths that the page begins at.
         from: usize,
@@ -222,7 +222,7 @@ impl Route {
         Self::of_segments(uri).or_else(|| Pasted::parse(uri.path()).map(Self::Pasted))
     }
 
-    /// What follows `/serve/`, with a store path's whole name.
+    /// Parses what follows `/serve/`, with a store path's whole name.
     fn of_path(path: &str, uri: &Uri) -> Option<Self> {
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
         let (Some(name), None, false) = (segments.next(), segments.next(), path.ends_with('/')) else {
@@ -339,7 +339,7 @@ fn parameters(uri: &Uri) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     })
 }
 
-/// What was put into a field of a form, in which a plus is a space, unlike elsewhere in a URL.
+/// Decodes the text of a form's field, in which a plus is a space, unlike elsewhere in a URL.
 fn field(uri: &Uri, name: &str) -> Option<String> {
     let fields = uri.query()?.split('&').take(MAX_PARAMETERS).filter_map(|field| field.split_once('='));
     let (_, value) = fields.into_iter().find(|(field, _)| *field == name)?;

@@ -43,31 +43,31 @@ struct Response {
     looked: Mutex<[(Instant, u64); 2]>,
 }
 
-/// Which response it is.
+/// The identity of a response.
 #[derive(Debug, Clone)]
 pub(super) struct What {
     /// The path of the URL that was asked for.
     pub(super) target: Box<str>,
-    /// Whose request it is.
+    /// The client that asked.
     pub(super) client: Client,
     /// Its length in bytes, if that is known.
     pub(super) length: Option<u64>,
 }
 
-/// How far a response is.
+/// Progress of a response.
 #[derive(Debug, Clone)]
 pub struct Progress {
     /// The path of the URL that was asked for.
     pub target: Box<str>,
     /// Of the store path that it is about, if its URL tells.
     pub hash: Option<HashPart>,
-    /// Whose request it is.
+    /// The client that asked.
     pub client: Client,
     /// Bytes that have been handed to the client's connection.
     pub sent: u64,
     /// Bytes in all, if that is known.
     pub length: Option<u64>,
-    /// How long it has been on its way.
+    /// Time since it began.
     pub took: Duration,
     /// Bytes per second, lately.
     pub rate: u64,
@@ -127,7 +127,7 @@ impl Sent {
         &self.response.what.target
     }
 
-    /// So many bytes more have been handed on.
+    /// Counts bytes that have been handed on.
     pub(super) fn add(&self, bytes: u64) {
         self.response.bytes.fetch_add(bytes, Ordering::Relaxed);
     }

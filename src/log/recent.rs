@@ -23,7 +23,7 @@ const MAX_BYTES: usize = 2 << 10;
 /// A line of the log.
 #[derive(Debug, Clone)]
 pub struct LogLine {
-    /// When it was written.
+    /// The time at which it was written.
     pub time: SystemTime,
     /// Whether it is an error; otherwise it is a warning.
     pub is_error: bool,
@@ -74,11 +74,11 @@ impl<S: Subscriber> Layer<S> for RecentLines {
     }
 }
 
-/// What an event says.
+/// The text of an event.
 #[derive(Default)]
 struct Text {
     message: String,
-    /// What else it has, each after a space.
+    /// Its further fields, each after a space.
     fields: String,
 }
 

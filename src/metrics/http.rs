@@ -35,7 +35,7 @@ impl Method {
     }
 }
 
-/// Whose fault the early end of a body is.
+/// The side that ended a body early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AbortedBy {
     /// It went away, or took nothing for too long.
@@ -137,7 +137,7 @@ impl HttpMetrics {
     }
 }
 
-/// What has been answered since the start, for people.
+/// Totals since the start, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
     /// Bytes of bodies.
@@ -149,7 +149,7 @@ pub struct Totals {
 }
 
 impl Metrics {
-    /// What has been answered on routes with these templates; narinfos are under `narinfo`.
+    /// Adds up the answers on routes with these templates; narinfos are under `narinfo`.
     #[must_use]
     pub fn totals(&self, routes: &[&'static str], narinfo: &'static str) -> Totals {
         let sent = |path| self.http.sent.get(&PathLabel { path }).map_or(0, |bytes| bytes.get());
@@ -197,13 +197,13 @@ impl Metrics {
         self.http.errors.get_or_create(&ErrorLabels { status, reason }).inc();
     }
 
-    /// Where the bytes of bodies under `path`, the template of a route, are counted.
+    /// Returns the counter of body bytes under `path`, the template of a route.
     #[must_use]
     pub fn sent(&self, path: &'static str) -> Bytes {
         Bytes(self.http.sent.get_or_create_owned(&PathLabel { path }))
     }
 
-    /// So many lines of the access log are not written.
+    /// Counts lines of the access log that are not written.
     pub fn access_log_dropped(&self, lines: u64) {
         self.http.dropped.inc_by(lines);
     }

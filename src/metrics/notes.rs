@@ -9,7 +9,7 @@ tokio::task_local! {
     static NOTES: Cell<Notes>;
 }
 
-/// What was counted on behalf of one request.
+/// Notes of what was counted on behalf of one request.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Notes {
     /// The result of the last question to the memory of path infos.

@@ -19,7 +19,7 @@ use crate::config::Config;
 /// Bytes that are read at once.
 const PIECE: usize = 128 << 10;
 
-/// Why narinfos name no compressed NARs, if they do not.
+/// Returns the reason why narinfos name no compressed NARs, if they do not.
 #[must_use]
 pub fn off(config: &Config) -> Option<&'static str> {
     match &config.nar_cache {

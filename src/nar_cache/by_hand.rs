@@ -1,4 +1,4 @@
-//! What operators have done to a cache in use: NARs of paths of their choice are made, or removed.
+//! Operators' work on a cache in use: NARs of paths of their choice are made, or removed.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::store::{ClosureLimits, ClosureMember, Missing, Store, StoreError};
 /// Paths of a closure: more than any store has, and less than half a gigabyte of memory.
 const MAX_PATHS: usize = 1 << 20;
 
-/// Why it is not done.
+/// A reason why it is not done.
 #[derive(Debug, thiserror::Error)]
 pub enum ByHandError {
     /// There is no such path.
@@ -28,9 +28,9 @@ pub enum ByHandError {
     /// The NAR cannot be had, or not be kept.
     #[error("cannot have {path} compressed: {cause}")]
     Fill {
-        /// Whose NAR.
+        /// The path of the NAR.
         path: String,
-        /// Why.
+        /// The reason.
         cause: FillError,
     },
     /// The directory cannot be read.
@@ -49,7 +49,7 @@ impl ByHandError {
     }
 }
 
-/// What came of a path's NAR.
+/// The outcome for a path's NAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {

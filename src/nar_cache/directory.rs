@@ -22,10 +22,10 @@ const MARK_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55
 ";
 /// At the root of a file system that is otherwise empty.
 const LOST_AND_FOUND: &str = "lost+found";
-/// Where everybody may write.
+/// Mode bit by which everybody may write.
 const WRITABLE_BY_ALL: u32 = 0o002;
 
-/// Why a directory cannot be used.
+/// A reason why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// The system's reason.
@@ -174,7 +174,7 @@ fn stores(config: &Config) -> Vec<&Path> {
     real.into_iter().chain([Path::new(config.virtual_nix_store.as_str())]).collect()
 }
 
-/// Where a directory that does not exist would be, by the part of its path that exists.
+/// Resolves a directory that does not exist, by the part of its path that does.
 fn made_at(dir: &Path) -> PathBuf {
     let existing = dir.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
     existing.map_or_else(

@@ -218,7 +218,7 @@ impl Disk {
         bound(size) <= self.max_size.load(Ordering::Relaxed)
     }
 
-    /// What all files may take, in bytes.
+    /// Bytes that all files may take.
     pub(super) fn max_size(&self) -> u64 {
         self.max_size.load(Ordering::Relaxed)
     }

@@ -21,7 +21,7 @@ use super::locked;
 const MAX_CALLS: usize = 16;
 /// A disk that has done nothing for this long while it was asked for something is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(2);
-/// How exactly the disk says when a file that stays open was used last.
+/// Precision of the time at which a file that stays open was used last.
 const NOTE_EACH: Duration = Duration::from_secs(60);
 
 /// The threads that wait for one disk. Clones share them.

@@ -158,7 +158,7 @@ pub(super) fn glance(file: &File, nar_hash: NarHash) -> io::Result<FileInfo> {
     if footer.nar_hash == nar_hash { Ok(footer.info) } else { Err(corrupt("the name of another nar")) }
 }
 
-/// What an operator is told of a file, from its footer and its name.
+/// A file's footer and name, for operators.
 pub(super) struct Description {
     pub(super) info: FileInfo,
     pub(super) nar_size: u64,

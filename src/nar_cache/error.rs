@@ -1,10 +1,10 @@
-//! Why there are no compressed bytes.
+//! Reasons why there are no compressed bytes.
 
 use std::io;
 
 use crate::store::StoreError;
 
-/// Why compressed bytes cannot be had.
+/// A reason why compressed bytes cannot be had.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FillError {
     /// The NAR cannot.

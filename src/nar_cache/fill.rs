@@ -71,12 +71,12 @@ pub struct Making {
     pub has_begun: bool,
     /// Compressed bytes that have been written.
     pub written: u64,
-    /// How long ago it was asked for first.
+    /// Time since it was first asked for.
     pub took: Duration,
 }
 
 impl Fill {
-    /// How far it is.
+    /// Its progress.
     pub(super) fn making(&self) -> Making {
         let progress = self.progress.borrow();
         let (has_begun, written) = (progress.file.is_some(), progress.written);

@@ -36,7 +36,7 @@ pub(super) struct HandedOver {
     orders: Mutex<mpsc::Receiver<Order>>,
     /// Orders that were taken and are not done.
     left: Arc<AtomicUsize>,
-    /// How many NARs are made at one time.
+    /// NARs that are made at one time.
     making: Arc<Semaphore>,
 }
 

@@ -28,7 +28,7 @@ pub struct KeptNar {
     pub nar_size: u64,
     /// The length of its compressed form in bytes.
     pub file_size: u64,
-    /// When it was asked for last, or made, in seconds since 1970.
+    /// The time at which it was asked for last, or made, in seconds since 1970.
     pub last_used: u64,
 }
 
@@ -50,7 +50,7 @@ pub fn list(dir: &CacheDirectory) -> io::Result<impl Iterator<Item = KeptNar>> {
     Ok(entries(dir)?.into_iter().filter_map(look))
 }
 
-/// What a removal has come to.
+/// The outcome of a removal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
     /// Compressed NARs.

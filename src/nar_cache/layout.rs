@@ -98,7 +98,7 @@ pub(super) fn temporary(dir: &CacheDirectory, number: u64) -> PathBuf {
     dir.path().join(TEMPORARY).join(format!("{number}{PART}"))
 }
 
-/// What earlier processes were writing.
+/// Lists files that earlier processes were writing.
 pub(super) fn temporaries(dir: &CacheDirectory) -> io::Result<Vec<PathBuf>> {
     let is_ours = |entry: &DirEntry| {
         let name = name(entry);

@@ -235,7 +235,7 @@ impl NarCache {
         self.fills().values().map(Fill::making).collect()
     }
 
-    /// What the files of the directory may take, in bytes.
+    /// Bytes that the files of the directory may take.
     #[must_use]
     pub fn max_size(&self) -> u64 {
         self.disk.max_size()

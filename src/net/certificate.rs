@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-/// What an operator wants to see of a certificate.
+/// The names and the end of a certificate, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Names and addresses that it is for.

@@ -36,7 +36,7 @@ pub enum TlsError {
     InStore {
         /// The key file, as it was named.
         path: PathBuf,
-        /// Where it really is.
+        /// Its place behind all symlinks.
         found: PathBuf,
     },
     /// A file is not PEM.
@@ -100,7 +100,7 @@ impl Identity {
         Ok(())
     }
 
-    /// What is known of the certificate in use; nothing if it cannot be read.
+    /// The names and the end of the certificate in use; nothing if it cannot be read.
     #[must_use]
     pub fn certificate(&self) -> Option<Facts> {
         certificate::facts(self.current.load().cert.first()?)

@@ -1,4 +1,4 @@
-//! Who has signed a path, and why it is trusted: for people. What becomes of the path is for [`Signer::trusts`].
+//! Signatures of a path and the reason to trust it, for people. Whether it is served is for [`Signer::trusts`].
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub enum Trust {
     Nobody,
 }
 
-/// Whose signatures of one name are.
+/// The standing of the signatures of one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SignatureStatus {
@@ -45,7 +45,7 @@ pub enum SignatureStatus {
 pub struct SignatureReport {
     /// The name of the key.
     pub key: String,
-    /// Whose they are, the best of them.
+    /// The standing of the best of them.
     pub status: SignatureStatus,
 }
 

@@ -1,4 +1,4 @@
-//! What is known of one path, as people read it.
+//! The report on one path, as people read it.
 
 use std::path::Path;
 

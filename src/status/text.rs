@@ -169,7 +169,7 @@ fn quarantine(text: &mut Text, quarantine: &Listed<Quarantined>) {
     text.rest(quarantine);
 }
 
-/// How long a path has been held back, and why.
+/// Renders for how long a path has been held back, and why.
 pub(super) fn held_back(it: &Quarantined) -> String {
     let state = if it.is_held { "404" } else { "in doubt" };
     format!("{state} for {}, read again in {}: {}", duration(it.since), duration(it.next_try), it.reason)

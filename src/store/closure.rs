@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Without a limit any time will do.
 const FAR: Duration = Duration::from_secs(86_400 * 365);
 
-/// How far a walk goes.
+/// The limits of a walk.
 #[derive(Debug, Clone, Copy)]
 pub struct ClosureLimits {
     /// Paths, which take up to 300 bytes each, and mostly a third of that.
@@ -39,7 +39,7 @@ pub struct ClosureMember {
     pub nar_size: u64,
 }
 
-/// What a walk has found.
+/// The result of a walk.
 #[derive(Debug)]
 pub struct Closure {
     /// Paths in the order in which they were found, the roots first, none of them twice.
@@ -192,7 +192,7 @@ mod tests {
 
     const QUERY_PATH_INFO: u64 = 26;
 
-    /// What a daemon says of the path with a number.
+    /// A daemon's word on the path with a number.
     enum Says {
         /// It refers to these.
         Valid(Vec<usize>),

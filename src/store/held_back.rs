@@ -76,9 +76,9 @@ pub struct HeldBackPath {
     pub path: StorePath,
     /// Whether nobody is told of it; otherwise it is only doubted, and is being looked at.
     pub is_held: bool,
-    /// What its NAR was last seen to be instead of right.
+    /// The fault that its NAR was last seen to have.
     pub why: StoreError,
-    /// How long ago that was seen first.
+    /// Time since a fault was first seen.
     pub lasted: Duration,
     /// In what time it is looked at again.
     pub due_in: Duration,

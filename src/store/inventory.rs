@@ -1,4 +1,4 @@
-//! How many valid paths there are, for people.
+//! A count of the valid paths, for people.
 //!
 //! Owns how rarely the daemon is asked: the answer names every path of its store, which takes it a second for a large one.
 //! One question is under way at a time, in a task of its own, and none follows within a minute of an answer. Nobody asks
@@ -17,30 +17,30 @@ use super::pool::Pool;
 use super::{Store, StoreError};
 use crate::client::Client;
 
-/// How long an answer is used.
+/// Time for which an answer is used.
 const HOLDS: Duration = Duration::from_secs(60);
-/// How long nothing is asked after there was no answer.
+/// Pause after a question without an answer.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The valid paths of a store at some moment.
 #[derive(Debug)]
 pub struct Inventory {
-    /// When the daemon had answered.
+    /// The time of the daemon's answer.
     pub at: Instant,
     /// Valid paths.
     pub paths: usize,
-    /// How many of them are known, with the lengths of their NARs together in bytes.
+    /// The number of them that are known, and the lengths of their NARs together in bytes.
     pub known: (usize, u64),
     /// All of them by name, if names are kept.
     pub names: Arc<[StorePath]>,
 }
 
-/// What the last question has brought.
+/// The result of the last question.
 #[derive(Debug, Clone, Default)]
 struct Latest {
     attempts: u64,
     inventory: Option<Arc<Inventory>>,
-    /// When another question may be asked.
+    /// The time from which another question may be asked.
     due: Option<Instant>,
 }
 

@@ -10,15 +10,15 @@ use super::StoreError;
 /// A time without a daemon.
 #[derive(Debug, Clone)]
 pub struct Outage {
-    /// Why the last attempt failed.
+    /// The reason why the last attempt failed.
     pub error: StoreError,
     pub(super) began: Instant,
-    /// When a dial last gave up. Until the first does, the daemon may be restarting.
+    /// The time at which a dial last gave up. Until the first does, the daemon may be restarting.
     pub(super) failed: Option<Instant>,
 }
 
 impl Outage {
-    /// How long it has lasted.
+    /// Time since it began.
     #[must_use]
     pub fn lasted(&self) -> Duration {
         self.began.elapsed()
@@ -28,7 +28,7 @@ impl Outage {
 /// A time with a daemon, which a connection that failed for less than a second does not end.
 #[derive(Debug, Clone)]
 pub struct Presence {
-    /// What was agreed on when it was connected to last.
+    /// The session that was agreed on when it was connected to last.
     pub session: Session,
     began: Instant,
 }
@@ -39,7 +39,7 @@ impl Presence {
         Self { session, began: before.map_or_else(Instant::now, |before| before.began) }
     }
 
-    /// How long it has lasted.
+    /// Time since it began.
     #[must_use]
     pub fn lasted(&self) -> Duration {
         self.began.elapsed()

@@ -21,7 +21,7 @@ use crate::client::Client;
 /// How long a daemon that died is not asked again: as long as clients remember what is not there.
 const PEACE: Duration = Duration::from_secs(60 * 60);
 
-/// Why there is no realisation of an output.
+/// A reason why there is no realisation of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRealisation {
     /// The daemon says that it knows of none.

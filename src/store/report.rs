@@ -1,4 +1,4 @@
-//! What the store knows of itself, for people who ask.
+//! The state of the store, for people who ask.
 
 use std::sync::Arc;
 

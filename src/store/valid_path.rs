@@ -34,7 +34,7 @@ pub struct ValidPath {
     pub verdict: Verdict,
     /// Whether it is kept from the garbage collector.
     pub(super) mark: Mark,
-    /// When a client asked for it last, in seconds since 1970; 0 if none has.
+    /// The time of a client's last request for it, in seconds since 1970; 0 if there was none.
     asked: AtomicU32,
     /// With who made it.
     signed: Mutex<Option<(Arc<()>, Signed)>>,

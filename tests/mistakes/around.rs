@@ -11,7 +11,7 @@ use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
 
-/// What has to stay for as long as the mistakes are made.
+/// Servers and files that stay for as long as the mistakes are made.
 #[expect(dead_code, reason = "kept for what its end would undo")]
 pub(super) struct Kept(TcpListener, UnixListener, Vec<ScriptedDaemon>);
 

@@ -1,4 +1,4 @@
-//! Who has how much, for people who ask.
+//! Shares of a semaphore's clients, for people who ask.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use super::{Account, FairSemaphore};
 use crate::client::Client;
 use crate::fairness::Holder;
 
-/// What one client has of the permits.
+/// One client's share of the permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientShare {
-    /// Who it is.
+    /// The client.
     pub client: Client,
     /// Permits that it holds.
     pub held: usize,

@@ -26,7 +26,7 @@ const ROWS: usize = 50;
 const BATCH: usize = 64;
 /// Batches of a page, where many paths are not given out.
 const MAX_BATCHES: usize = 20;
-/// How long the first list of all paths is waited for.
+/// Time that the first list of all paths is waited for.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 /// The longest filter, in bytes: the longest name.
 const MAX_FILTER: usize = 211;

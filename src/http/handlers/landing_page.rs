@@ -21,14 +21,14 @@ use crate::human_size::human_size;
 use crate::metrics::Totals;
 use crate::store::{Inventory, Store};
 
-/// How long the daemon has to answer: nobody waits longer for a page.
+/// Time for the daemon's answer: nobody waits longer for a page.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long its answer is used by those who ask at the same time.
+/// Time for which its answer is shared by those who ask.
 const HOLDS: Duration = Duration::from_secs(1);
-/// How long the first count of paths is waited for.
+/// Time that the first count of paths is waited for.
 const COUNT_PATIENCE: Duration = Duration::from_millis(300);
 
-/// What of the page is the same for every request, and whether the daemon answers.
+/// The start page: what every request has in common, and whether the daemon answers.
 #[derive(Debug)]
 pub(in crate::http) struct LandingPage {
     priority: u32,
@@ -41,7 +41,7 @@ pub(in crate::http) struct LandingPage {
 /// The daemon's state as visitors are told of it: nothing if it answers.
 type State = Option<&'static str>;
 
-/// What is different each time.
+/// The parts that differ from view to view.
 struct Now<'a> {
     url: &'a str,
     keys: &'a [String],

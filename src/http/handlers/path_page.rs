@@ -30,7 +30,7 @@ use crate::store::ValidPath;
 /// References that are shown: more than all but a few paths have, and a hundred kilobytes.
 const MAX_REFERENCES: usize = 500;
 
-/// What else there is of a path.
+/// Links to what else there is of a path.
 struct Links {
     files: bool,
     log: bool,
@@ -240,7 +240,7 @@ fn link(name: &str) -> String {
     format!("<a href=\"./{}\">{}</a>", encoded(name.as_bytes()), breakable(name))
 }
 
-/// The same without the hash part, where there is little room.
+/// A path's name without its hash part, where there is little room.
 fn short_link(name: &str) -> String {
     let short = StorePath::from_base_name(name).map_or_else(|_| name.to_owned(), |path| path.name().to_owned());
     format!("<a href=\"./{}\" title=\"{}\">{}</a>", encoded(name.as_bytes()), escape(name), breakable(&short))

@@ -24,7 +24,7 @@ const MAX_SEEN: usize = 4096;
 const BYTES_EACH: usize = 4096;
 /// What is told of and has not been taken yet: four batches.
 const MAX_LEARNED: usize = 4 * BATCH;
-/// How many times a free connection is looked for.
+/// Number of times that a free connection is looked for.
 const BUSY_ATTEMPTS: usize = 100;
 
 /// Paths to be asked about.

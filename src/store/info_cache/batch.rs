@@ -17,7 +17,7 @@ use crate::store::flights::Flight;
 
 /// Questions that go out at once: milliseconds of the daemon's time, which a request for one of them waits for.
 pub(in crate::store) const BATCH: usize = 64;
-/// How often a free connection is looked for.
+/// Number of times that a free connection is looked for.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// An answer to one question of a batch.
