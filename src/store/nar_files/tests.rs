@@ -5,6 +5,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use harmonia_protocol::StorePath;
@@ -68,6 +69,8 @@ fn write(place: &Path, node: &Node) {
     match node {
         Node::Regular { executable, contents } => {
             fs::write(place, contents).unwrap();
+            // As Nix does to all that it adds: what is written later shows, what is put there by Nix again does not.
+            File::options().write(true).open(place).unwrap().set_modified(UNIX_EPOCH + Duration::from_secs(1)).unwrap();
             fs::set_permissions(place, Permissions::from_mode(if *executable { 0o555 } else { 0o444 })).unwrap();
         }
         Node::Symlink { target } => symlink(OsStr::from_bytes(target.as_bytes()), place).unwrap(),
