@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use harmonia::cli::{Check, Cli, Command};
+use harmonia::commands::{cache, check, quickstart, serve, status};
 use harmonia::config::{Config, Environment, user_runtime_directory};
 use harmonia::error::Error;
-use harmonia::log::RecentLines;
-use harmonia::{cache, check, core_dump, descriptors, log, memory, quickstart, serve, status};
+use harmonia::process::log::RecentLines;
+use harmonia::process::{core_dump, log, malloc, rlimit};
 
 fn main() -> ExitCode {
-    memory::bound();
-    descriptors::raise();
+    malloc::bound();
+    rlimit::raise();
     let cli = Cli::parse();
     let recent = log::start();
     core_dump::forbid();

@@ -9,95 +9,74 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Which modules of the program each of them may name. Further ones are the top: they put the others together.
-const ARROWS: [(&str, &[&str]); 16] = [
-    ("admin", &["config", "http", "log", "log_throttle", "metrics", "nar_cache", "net", "store"]),
-    ("access_log", &["config", "log_throttle", "metrics"]),
-    ("bounded", &[]),
-    ("client", &[]),
+const ARROWS: [(&str, &[&str]); 14] = [
+    ("access_log", &["config", "metrics", "sync"]),
+    ("admin", &["config", "http", "metrics", "nar_cache", "net", "process", "store", "sync"]),
+    ("clock_cache", &[]),
     ("config", &[]),
-    ("human_size", &[]),
-    ("log", &["log_throttle"]),
-    ("log_throttle", &[]),
-    ("metrics", &[]),
-    ("fairness", &["client", "log_throttle", "metrics"]),
-    ("signing", &["config"]),
-    ("supervisor", &[]),
-    ("store", &["bounded", "client", "config", "metrics", "fairness", "supervisor"]),
-    ("nar_cache", &["client", "config", "fairness", "log_throttle", "metrics", "store"]),
+    ("fairness", &["metrics", "sync"]),
     (
         "http",
         &[
             "access_log",
-            "bounded",
-            "client",
+            "clock_cache",
             "config",
+            "fairness",
             "human_size",
-            "log_throttle",
             "metrics",
             "nar_cache",
-            "fairness",
             "signing",
             "store",
+            "sync",
         ],
     ),
-    ("net", &["client", "config", "fairness", "log_throttle", "metrics"]),
+    ("human_size", &[]),
+    ("metrics", &[]),
+    ("nar_cache", &["config", "fairness", "metrics", "store", "sync"]),
+    ("net", &["config", "fairness", "metrics", "sync"]),
+    ("process", &["sync"]),
+    ("signing", &["config"]),
+    ("store", &["clock_cache", "config", "fairness", "metrics", "process", "sync"]),
+    ("sync", &[]),
 ];
-const TOP: [&str; 17] = [
-    "cache",
-    "check",
-    "cli",
-    "core_dump",
-    "descriptors",
-    "error",
-    "lib",
-    "main",
-    "memory",
-    "notify",
-    "output",
-    "quickstart",
-    "reload",
-    "serve",
-    "status",
-    "stop",
-    "unit",
-];
+const TOP: [&str; 6] = ["cli", "commands", "error", "lib", "main", "output"];
 
 /// Which modules of the program may name a package.
 const PACKAGES: [(&str, &[&str]); 16] = [
     ("arc_swap", &["http", "net"]),
     ("clap", &["cli", "main"]),
     ("deadpool", &["error", "store"]),
-    ("hyper", &["admin", "http", "net", "notify"]),
+    ("hyper", &["admin", "commands", "http", "net"]),
     ("hyper_util", &["admin", "net"]),
-    ("if_addrs", &["quickstart"]),
-    ("indicatif", &["cache"]),
-    ("libc", &["memory", "net"]),
+    ("if_addrs", &["commands"]),
+    ("indicatif", &["commands"]),
+    ("libc", &["net", "process"]),
     ("prometheus_client", &["metrics"]),
     ("rustls_pemfile", &["net"]),
-    ("sd_notify", &["net", "notify"]),
+    ("sd_notify", &["net", "process"]),
     ("tokio_rustls", &["net"]),
     ("toml", &["config"]),
+    ("tracing_subscriber", &["process"]),
     ("twox_hash", &["http", "nar_cache"]),
     ("x509_parser", &["net"]),
-    ("tracing_subscriber", &["log"]),
 ];
 
 /// Which files spawn tasks that end by themselves, soon or with what they are for. All others are for
 /// `supervisor`, so that a panic does not end them silently.
 const SPAWNING: [&str; 13] = [
     "src/admin/nar_cache.rs",
+    "src/commands/serve/mod.rs",
     "src/nar_cache/fill.rs",
     "src/nar_cache/handed_over.rs",
     "src/nar_cache/mod.rs",
     "src/net/accept.rs",
-    "src/serve.rs",
+    "src/process/supervisor.rs",
     "src/store/dial.rs",
     "src/store/info_cache/ahead.rs",
     "src/store/info_cache/mod.rs",
     "src/store/inventory.rs",
     "src/store/nars.rs",
     "src/store/transport.rs",
-    "src/supervisor.rs",
 ];
 
 /// What only the client of the protocol may name: everything else there is without I/O.
@@ -205,7 +184,7 @@ fn the_reader_of_sources_sees_code_and_not_comments() {
     assert!(names(&code, "crate::") && !names("sub_crate::g", "crate::") && !names("crates::g", "crate::"));
     assert_eq!(paths_in("use crate::{a, b};", "crate::"), [""]);
     assert_eq!(module(&root().join("src/http/route.rs")), "http");
-    assert_eq!(module(&root().join("src/signing.rs")), "signing");
+    assert_eq!(module(&root().join("src/cli.rs")), "cli");
 }
 
 fn root() -> PathBuf {

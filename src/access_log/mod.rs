@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, oneshot};
 pub use record::{MAX_REQUEST_ID, Record};
 
 use crate::config::AccessLogConfig;
-use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
+use crate::sync::LogThrottle;
 use writer::{Writer, open};
 
 /// Lines that may wait for the disk, of up to 2 KiB each.

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 
 use super::{AccessLogError, Message, Settings};
 use crate::config::AccessLogConfig;
-use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
+use crate::sync::LogThrottle;
 
 /// Bytes that are written at one time.
 const BATCH: usize = 64 << 10;

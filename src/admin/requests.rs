@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use super::MAX_REQUEST;
 use crate::config::Config;
 use crate::http::App;
-use crate::log::RecentLines;
 use crate::net::Places;
+use crate::process::log::RecentLines;
 
 /// Entries of a list that are told unless another number is asked for.
 pub(super) const DEFAULT_LIMIT: usize = 10;

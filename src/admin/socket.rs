@@ -18,8 +18,8 @@ use tokio::time::{sleep, timeout};
 use super::MAX_TIME;
 use super::requests::Server;
 use crate::config::SocketMode;
-use crate::log_throttle::LogThrottle;
 use crate::net::{SocketFile, bind_unix};
+use crate::sync::LogThrottle;
 
 /// Connections at one time; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 16;

@@ -8,12 +8,14 @@
 //! Leaves to the holders how they give up: a body ends in an error, so that its client resumes by a range, and an idle
 //! connection is closed in the way of its version of HTTP.
 
+mod client_id;
 mod demand;
 mod holder;
 mod pace;
 mod reader;
 mod semaphore;
 
+pub use client_id::Client;
 pub use demand::Demand;
 pub use holder::{Holder, Usage};
 pub use pace::Pace;

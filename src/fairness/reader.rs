@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Holder, Usage};
-use crate::client::Client;
+use crate::fairness::Client;
 
 /// The client that a request is for, and how fast it reads the response.
 #[derive(Clone)]

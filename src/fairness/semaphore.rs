@@ -17,9 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::Holder;
-use crate::client::Client;
-use crate::log_throttle::LogThrottle;
+use crate::fairness::Client;
 use crate::metrics::{Metrics, Reclaimed};
+use crate::sync::LogThrottle;
 
 mod reclaim;
 mod shares;

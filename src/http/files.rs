@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::Metrics;
 

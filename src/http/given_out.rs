@@ -12,7 +12,7 @@ use harmonia_protocol::hash::NarHash;
 use super::App;
 use super::error::HandlerError;
 use super::reason::NotFound;
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::signing::Signer;
 use crate::store::{PathStatus, StoreError, ValidPath};
 

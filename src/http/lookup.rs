@@ -9,7 +9,7 @@ use super::App;
 use super::error::HandlerError;
 use super::pasted::Wanted;
 use super::path_report::PathReport;
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::store::ClosureLimits;
 
 /// An operator waits for the closure of a whole system.

@@ -61,8 +61,8 @@ pub use sending::{Progress, Sending};
 use trouble::TroubleLog;
 
 use crate::access_log::AccessLog;
-use crate::client::Client;
 use crate::config::Config;
+use crate::fairness::Client;
 use crate::fairness::Reader;
 use crate::metrics::{self, Metrics};
 use crate::nar_cache::NarCache;

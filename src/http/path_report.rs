@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::error::HandlerError;
 use super::reason::{NotFound, Reason};
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::signing::{SignatureReport, Trust};
 use crate::store::{Closure, ClosureLimits, ClosureMember, PathStatus, ValidPath};
 

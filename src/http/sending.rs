@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use harmonia_protocol::HashPart;
 
 use super::route::Route;
-use crate::client::Client;
+use crate::fairness::Client;
 
 /// Rates are those since an earlier look, if that was not longer ago than this.
 const RECENT: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::error::HandlerError;
 use super::reason::Reason;
-use crate::log_throttle::LogThrottle;
+use crate::sync::LogThrottle;
 
 /// Writes errors to the log.
 #[derive(Debug, Default)]

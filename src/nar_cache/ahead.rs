@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::index::Key;
 use super::locked;
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::store::ValidPath;
 
 /// Wishes that wait, a kilobyte or so each: the closures of a few desktops.

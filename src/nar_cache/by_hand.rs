@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kept::{Removed, Wanted, matching};
 use super::{FillError, NarCache};
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::store::{ClosureLimits, ClosureMember, Missing, Store, StoreError};
 
 /// Paths of a closure: more than any store has, and less than half a gigabyte of memory.

@@ -26,8 +26,8 @@ use super::layout::{self, entries};
 use super::open_files::OpenFiles;
 use super::room::Room;
 use super::{FillError, locked};
-use crate::log_throttle::LogThrottle;
 use crate::metrics::{Metrics, NarCacheEvent};
+use crate::sync::LogThrottle;
 
 /// A directory of compressed NARs, which is this process's own.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::FillError;
 use super::encoding::Encoding;
 use super::frames::{FRAME, FrameEncoder, UNIT};
-use crate::client::Client;
 use crate::config::Encoders;
+use crate::fairness::Client;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::Metrics;
 

@@ -19,7 +19,7 @@ use super::frames::FrameEncoder;
 use super::index::Key;
 use super::units::{Unit, Units};
 use super::{FillError, NarCache};
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::fairness::Permit;
 use crate::store::ValidPath;
 

@@ -51,8 +51,8 @@ pub use kept::{KeptNar, Removed, Wanted, list, remove};
 pub use plain::PlainNar;
 pub use source::{CompressedBytes, CompressedNar};
 
-use crate::client::Client;
 use crate::config::{self, Config};
+use crate::fairness::Client;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::{Metrics, NarCacheEvent, NarCacheUsage};
 use crate::store::{Store, ValidPath};

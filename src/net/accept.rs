@@ -28,8 +28,8 @@ use super::listener::{Listener, Socket};
 use super::outgoing::Outgoing;
 use super::places::Places;
 use crate::fairness::Reader;
-use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
+use crate::sync::LogThrottle;
 
 /// Time for a shortage of files or memory to pass; far below any client's connect timeout of 5 s.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -31,7 +31,7 @@ use super::outgoing::{Outgoing, OutgoingBody};
 use super::places::Place;
 use super::reading::Reading;
 use super::watched::WatchedSocket;
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::fairness::{Holder, Reader};
 
 /// How long an idle client has to take note of the end: a round trip of GOAWAY and PING on HTTP/2.

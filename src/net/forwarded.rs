@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use hyper::header::{HeaderMap, HeaderValue};
 
-use crate::client::Client;
 use crate::config::Network;
+use crate::fairness::Client;
 
 /// The client at the other end of a connection from this address, of which these are proxies; without an address it is one of a
 /// Unix socket.

@@ -15,7 +15,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::reading::Reading;
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::fairness::{FairSemaphore, Holder, Permit, Usage};
 use crate::metrics::Metrics;
 

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 
 use super::forwarded::peer;
 use super::limits::Limits;
-use crate::client::Client;
 use crate::config::Network;
+use crate::fairness::Client;
 use crate::fairness::{ClientShare, FairSemaphore, Permit};
 use crate::metrics::Metrics;
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::info_cache::BATCH;
 use super::{Store, StoreError, ValidPath};
-use crate::client::Client;
+use crate::fairness::Client;
 
 /// How long questions that are under way at the end of the time are waited for: dropping them closes a connection to the
 /// daemon.

@@ -10,7 +10,7 @@ use harmonia_protocol::content_check::ContentCheck;
 use harmonia_protocol::operation::QueryAllValidPaths;
 
 use super::{Store, StoreError, ValidPath};
-use crate::client::Client;
+use crate::fairness::Client;
 
 /// The largest NAR that is read for it, in bytes. Longer ones are source archives for the most part, which whoever wants
 /// them can also get from where they came from.

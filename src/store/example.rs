@@ -5,7 +5,7 @@ use std::sync::Arc;
 use harmonia_protocol::operation::QueryAllValidPaths;
 
 use super::{Store, StoreError, ValidPath};
-use crate::client::Client;
+use crate::fairness::Client;
 
 /// Paths that are looked at, a question to the daemon each. They come in the order of their hashes, which is as good as
 /// none, so that among so many of any store there are outputs.

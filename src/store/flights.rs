@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::client::Client;
+use crate::fairness::Client;
 
 /// The flights that are under way.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep_until};
 use super::proven::Claim;
 use super::sighting::Sighting;
 use super::{Step, Store, StoreError, ValidPath};
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::metrics::Metrics;
 
 /// How long after its second failure a path is looked at again; doubled each time up to the last.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::info_cache::InfoCache;
 use super::pool::Pool;
 use super::{Store, StoreError};
-use crate::client::Client;
+use crate::fairness::Client;
 
 /// Time for which an answer is used.
 const HOLDS: Duration = Duration::from_secs(60);

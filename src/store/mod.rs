@@ -71,8 +71,8 @@ pub use tree::{Found, FoundObject};
 pub use valid_path::{CompactInfo, Signed, ValidPath};
 pub use verdict::Verdict;
 
-use crate::client::Client;
 use crate::config::Config;
+use crate::fairness::Client;
 use crate::metrics::Metrics;
 use debug_info::DebugInfoIndex;
 use dial::Dialer;

@@ -26,8 +26,8 @@ use super::pool::Pool;
 use super::proven::{Claim, Proven};
 use super::sighting::Sighting;
 use super::{StoreError, ValidPath};
-use crate::client::Client;
 use crate::config::{Config, NarSource, Verify};
+use crate::fairness::Client;
 use crate::metrics::Metrics;
 
 /// How long a NAR waits for its files to be compared with what the daemon says, which some hundred megabytes take. Then it

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use harmonia_protocol::{HashPart, StorePath};
 
 use super::{Store, StoreError, ValidPath};
-use crate::client::Client;
+use crate::fairness::Client;
 
 /// The state of the path that has some hash part.
 #[derive(Debug, Clone)]

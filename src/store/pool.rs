@@ -26,10 +26,10 @@ use super::error::outcome;
 use super::presence::{Outage, Presence};
 use super::transport::Transport;
 use super::{Step, StoreError};
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::{self, Occupancy, Outcome, PoolName};
-use crate::supervisor::supervise;
+use crate::process::supervisor::supervise;
 
 /// How long a connection may be unused.
 const MAX_IDLE: Duration = Duration::from_secs(60);

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::ValidPath;
 use super::nar_files::Modified;
 use super::sighting::Sighting;
-use crate::bounded::Bounded;
+use crate::clock_cache::ClockCache;
 
 /// For a hundred thousand paths, in bytes. One that is forgotten is hashed once more.
 const MAX_BYTES: usize = 32 << 20;
@@ -33,7 +33,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Proven {
     /// Nothing if nobody asks for proofs.
     real_directory: Option<Arc<Path>>,
-    proofs: Mutex<Bounded<HashPart, Proof>>,
+    proofs: Mutex<ClockCache<HashPart, Proof>>,
 }
 
 /// What is to be proven of a NAR: what the daemon says of it.
@@ -70,13 +70,13 @@ impl Proof {
 impl Proven {
     /// Nothing is proven yet, of the paths in this directory.
     pub(super) fn new(real_directory: &Path) -> Self {
-        let proofs = Mutex::new(Bounded::new(MAX_BYTES));
+        let proofs = Mutex::new(ClockCache::new(MAX_BYTES));
         Self { real_directory: Some(real_directory.into()), proofs }
     }
 
     /// For when nobody asks: nothing ever is, and no file is looked at.
     pub(super) fn nothing() -> Self {
-        Self { real_directory: None, proofs: Mutex::new(Bounded::new(0)) }
+        Self { real_directory: None, proofs: Mutex::new(ClockCache::new(0)) }
     }
 
     /// How a path looks now, to be taken before its NAR is read; nothing if it cannot be seen.
@@ -111,7 +111,7 @@ impl Proven {
         self.proofs().remove(&hash);
     }
 
-    fn proofs(&self) -> MutexGuard<'_, Bounded<HashPart, Proof>> {
+    fn proofs(&self) -> MutexGuard<'_, ClockCache<HashPart, Proof>> {
         self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

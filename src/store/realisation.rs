@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::pool::Pool;
 use super::{Step, StoreError};
-use crate::client::Client;
+use crate::fairness::Client;
 
 /// How long a daemon that died is not asked again: as long as clients remember what is not there.
 const PEACE: Duration = Duration::from_secs(60 * 60);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{FairSemaphore, Holding, State};
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::fairness::{Demand, Holder, Usage};
 
 /// All who wait look at once: those who come within this time are content with the last look.

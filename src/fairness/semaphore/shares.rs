@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Account, FairSemaphore};
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::fairness::Holder;
 
 /// One client's share of the permits.

@@ -16,7 +16,7 @@ use super::super::pasted::page_place;
 use super::super::people_page::{HTML, breakable, number, page};
 use super::super::reason::NotFound;
 use super::super::response::{Keep, Reply, text};
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::human_size::human_size;
 use crate::store::{Inventory, Step, StoreError, ValidPath};
 

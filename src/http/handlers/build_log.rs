@@ -20,7 +20,7 @@ use super::super::file_body::FileBody;
 use super::super::reason::NotFound;
 use super::super::response::{Keep, Reply, etag, is_held, not_modified, reply, set, set_length, set_nosniff};
 use super::file;
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::fairness::Permit;
 use crate::store::{BuildLog, LogForm, RegularFile, StoreError};
 

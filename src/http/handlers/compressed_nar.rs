@@ -20,7 +20,7 @@ use super::super::reason::NotFound;
 use super::super::response::{Keep, Reply, is_held, nar_etag, not_modified, reply, set, set_length, unsatisfiable};
 use super::super::stored_zstd::{self, StoredZstd};
 use super::nar;
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::nar_cache::{CompressedNar, EncodingTag, FillError, NarCache};
 use crate::store::ValidPath;
 

@@ -10,7 +10,7 @@ use super::super::App;
 use super::super::error::HandlerError;
 use super::super::reason::NotFound;
 use super::super::route::nar_url;
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::store::BuildId;
 
 /// Renders the NAR and the file in it.

@@ -16,7 +16,7 @@ use super::super::error::HandlerError;
 use super::super::listing_body::{self, ListingBody};
 use super::super::response::{Keep, Reply, set_length};
 use super::super::text::streamed;
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::store::StoreError;
 
 /// The form of the text, in its entity tag: another one whenever the same NAR gets another listing.

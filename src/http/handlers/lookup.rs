@@ -10,7 +10,7 @@ use super::super::people_page::{HTML, lookup_form, page};
 use super::super::reason::Reason;
 use super::super::response::{Keep, Reply, text};
 use super::path_page::redirect;
-use crate::client::Client;
+use crate::fairness::Client;
 
 /// Answers what was put into the field: a redirect to what is meant, or a page that says why there is none. Errors of the
 /// daemon are those of the page that it would lead to.

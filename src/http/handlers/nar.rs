@@ -21,7 +21,7 @@ use super::super::response::{
     Keep, Reply, is_held, nar_etag, not_modified, reply, set, set_coding, set_length, set_vary, unsatisfiable,
 };
 use super::compressed_nar;
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::nar_cache::FillError;
 use crate::store::{Nar, StoreError, ValidPath};
 

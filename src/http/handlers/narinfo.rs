@@ -15,7 +15,7 @@ use super::super::response::{Keep, Reply, set_vary};
 use super::super::route::{compressed_nar_url, nar_url};
 use super::super::text;
 use super::super::user_agent::takes_zstd_nars;
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::nar_cache::{EncodingTag, FileInfo};
 use crate::store::{Signed, ValidPath};
 

@@ -22,7 +22,7 @@ use super::super::people_page::{Facts, HTML, breakable, code_box, number, page, 
 use super::super::reason::NotFound;
 use super::super::response::{Keep, Reply, reply, set, set_length};
 use super::super::text;
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::human_size::human_size;
 use crate::signing::{SignatureReport, SignatureStatus, Trust};
 use crate::store::ValidPath;

@@ -9,7 +9,7 @@ use harmonia_protocol::realisation::DerivationOutput;
 use super::super::App;
 use super::super::error::HandlerError;
 use super::super::reason::NotFound;
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::store::NoRealisation;
 
 /// Renders the realisation in the form that belongs to the output's.

@@ -26,7 +26,7 @@ use super::super::response::{Keep, Reply, etag, reply, set, set_length, set_nosn
 use super::super::route::{Place, Root};
 use super::super::text::streamed;
 use super::file;
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::fairness::Permit;
 use crate::store::{Directory, Found, FoundObject, StoreError, ValidPath};
 

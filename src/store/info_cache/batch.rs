@@ -11,7 +11,7 @@ use harmonia_protocol::operation::QueryPathInfo;
 use harmonia_protocol::{HashPart, StorePath};
 
 use super::{Answer, InfoCache, Standing};
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::store::StoreError;
 use crate::store::flights::Flight;
 

@@ -32,8 +32,8 @@ use super::flights::Flights;
 use super::pool::{Pool, Questions};
 use super::sighting::Sighting;
 use super::{Signed, StoreError, ValidPath};
-use crate::bounded::Bounded;
-use crate::client::Client;
+use crate::clock_cache::ClockCache;
+use crate::fairness::Client;
 use crate::metrics::{Lookup, Metrics};
 use ahead::Ahead;
 pub(super) use batch::BATCH;
@@ -60,7 +60,7 @@ pub(super) struct InfoCache {
     real_directory: Arc<Path>,
     /// In milliseconds.
     ttl: AtomicU64,
-    known: Mutex<Bounded<HashPart, Known>>,
+    known: Mutex<ClockCache<HashPart, Known>>,
     flights: Arc<Flights<HashPart, Answer>>,
     ahead: Ahead,
     /// Until when nothing is asked where an old answer would do; something since the daemon last did not answer.
@@ -112,7 +112,7 @@ impl InfoCache {
             pool,
             real_directory: real_directory.into(),
             ttl: AtomicU64::new(milliseconds(ttl)),
-            known: Mutex::new(Bounded::new(max_bytes)),
+            known: Mutex::new(ClockCache::new(max_bytes)),
             flights: Flights::new(),
             ahead: Ahead::new(max_bytes),
             pause: Mutex::default(),
@@ -364,7 +364,7 @@ impl InfoCache {
         Ok(Some(valid))
     }
 
-    fn known(&self) -> MutexGuard<'_, Bounded<HashPart, Known>> {
+    fn known(&self) -> MutexGuard<'_, ClockCache<HashPart, Known>> {
         locked(&self.known)
     }
 }

@@ -29,7 +29,7 @@ use super::info_cache::InfoCache;
 use super::pool::Pool;
 use super::{StoreError, ValidPath};
 use crate::metrics::{LeaseEvent, Metrics};
-use crate::supervisor::supervise;
+use crate::process::supervisor::supervise;
 use keeper::Keeper;
 
 /// Paths that wait for their roots. The daemon roots them faster than it answers for them, so that even a crawl does not

@@ -6,7 +6,7 @@ use harmonia_protocol::HashPart;
 use harmonia_protocol::nar::Layout;
 
 use super::open::Modified;
-use crate::bounded::Bounded;
+use crate::clock_cache::ClockCache;
 use crate::store::proven::Claim;
 use crate::store::sighting::Sighting;
 
@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 32 << 20;
 
 /// Indexes of paths as they looked then.
 #[derive(Debug)]
-pub(super) struct Kept(Mutex<Bounded<HashPart, Entry>>);
+pub(super) struct Kept(Mutex<ClockCache<HashPart, Entry>>);
 
 #[derive(Debug)]
 struct Entry {
@@ -28,7 +28,7 @@ struct Entry {
 impl Kept {
     /// None yet.
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Bounded::new(MAX_BYTES))))
+        Arc::new(Self(Mutex::new(ClockCache::new(MAX_BYTES))))
     }
 
     /// The index that was made of the path as it looks, and when the last of its files had been modified.
@@ -50,7 +50,7 @@ impl Kept {
         self.locked().remove(hash);
     }
 
-    fn locked(&self) -> MutexGuard<'_, Bounded<HashPart, Entry>> {
+    fn locked(&self) -> MutexGuard<'_, ClockCache<HashPart, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

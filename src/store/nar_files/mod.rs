@@ -37,7 +37,7 @@ use super::proven::Claim;
 use super::regular_file::open_configured;
 use super::sighting::Sighting;
 use super::{Step, StoreError};
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::Metrics;
 use index::{Index, NoIndex};

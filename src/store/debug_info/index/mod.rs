@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::{BuildId, has, may_have_some, of_paths};
-use crate::client::Client;
+use crate::fairness::Client;
 use crate::store::{Store, StoreError, ValidPath};
 use changes::Changed;
 use entries::{Entries, Full, MAX_CANDIDATES, Seen};

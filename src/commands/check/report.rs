@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::error::Error;
-use crate::{log, output};
+use crate::output;
+use crate::process::log;
 
 /// Remembers the exit status of the first problem.
 #[derive(Debug, Default)]

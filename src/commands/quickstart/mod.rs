@@ -10,9 +10,9 @@ use std::time::Duration;
 use harmonia_protocol::signature::KeyName;
 use tokio::time::sleep;
 
-use crate::client::Client;
 use crate::config::Config;
 use crate::error::Error;
+use crate::fairness::Client;
 use crate::human_size::human_size;
 use crate::output;
 use crate::signing::{self, SigningKeys};

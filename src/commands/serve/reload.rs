@@ -14,14 +14,14 @@ use crate::http::App;
 use crate::metrics::Metrics;
 use crate::net::Limits;
 use crate::net::tls::Identity;
-use crate::notify;
+use crate::process::systemd;
 use crate::signing::{Signer, SigningKeys};
 
 /// Reads the configuration again, with its warnings.
-pub type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), Error> + Send>;
+pub(super) type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), Error> + Send>;
 
 /// What is replaced.
-pub struct Reload {
+pub(super) struct Reload {
     /// What is in force.
     pub config: Config,
     /// Where a new one comes from.
@@ -38,9 +38,9 @@ pub struct Reload {
 
 impl Reload {
     /// Reads everything again at each signal.
-    pub async fn at_each(&mut self, signal: &mut Signal) {
+    pub(super) async fn at_each(&mut self, signal: &mut Signal) {
         while signal.recv().await.is_some() {
-            notify::reloading();
+            systemd::reloading();
             match (self.load)() {
                 Ok((new, warnings)) => self.take_over(new, &warnings),
                 Err(error) => {
@@ -52,7 +52,7 @@ impl Reload {
             self.app.reopen_access_log(&self.config);
             self.certificate();
             self.signer();
-            notify::ready();
+            systemd::ready();
         }
     }
 

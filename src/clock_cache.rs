@@ -14,7 +14,7 @@ const OVERHEAD: usize = 32;
 
 /// Values by their keys, up to a number of bytes in all.
 #[derive(Debug)]
-pub struct Bounded<K, V> {
+pub struct ClockCache<K, V> {
     max_bytes: usize,
     bytes: usize,
     slots: Vec<Slot<K, V>>,
@@ -32,7 +32,7 @@ struct Slot<K, V> {
     is_used: bool,
 }
 
-impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
+impl<K: Copy + Eq + Hash, V> ClockCache<K, V> {
     /// An empty map. With a bound of 0 it stays empty.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
@@ -164,14 +164,14 @@ mod tests {
 
     /// What one value weighs that holds nothing else.
     fn alone() -> usize {
-        let mut map = Bounded::new(usize::MAX);
+        let mut map = ClockCache::new(usize::MAX);
         map.insert(0_u8, 0_u8, 0);
         map.bytes()
     }
 
     #[test]
     fn what_is_used_stays_and_what_is_not_goes() {
-        let mut map = Bounded::new(3 * alone());
+        let mut map = ClockCache::new(3 * alone());
         for key in 0..3 {
             map.insert(key, key, 0);
         }
@@ -184,19 +184,19 @@ mod tests {
 
     #[test]
     fn what_is_too_large_is_not_kept_nor_what_it_replaces() {
-        let mut map = Bounded::new(2 * alone());
+        let mut map = ClockCache::new(2 * alone());
         map.insert(1_u8, 1_u8, 0);
         map.insert(2, 2, 0);
         map.insert(1, 7, 2 * alone());
         assert_eq!((map.peek(&1), map.peek(&2)), (None, Some(&2)));
-        let mut none = Bounded::new(0);
+        let mut none = ClockCache::new(0);
         none.insert(1_u8, 1_u8, 0);
         assert!(none.is_empty() && none.bytes() == 0);
     }
 
     #[test]
     fn who_looks_through_all_misses_none_that_stays() {
-        let mut map = Bounded::new(usize::MAX);
+        let mut map = ClockCache::new(usize::MAX);
         for key in 0..100_u8 {
             map.insert(key, key, 0);
         }
@@ -220,7 +220,7 @@ mod tests {
             max in 0_usize..4096,
             steps in prop::collection::vec((0_u8..4, 0_u8..32, 0_usize..600), 0..200),
         ) {
-            let mut map = Bounded::new(max);
+            let mut map = ClockCache::new(max);
             let mut model = HashMap::new();
             for (step, (kind, key, heap)) in steps.into_iter().enumerate() {
                 match kind {

@@ -1,7 +1,7 @@
 //! Lines for a terminal: headings, entries and tables.
 
 use crate::admin::report::Listed;
-use crate::log::escaped;
+use crate::process::log::escaped;
 
 /// Lines without control characters, whoever put them into what they say.
 #[derive(Default)]

@@ -1,30 +1,34 @@
 //! Serving: everything put together, from start to the signal to stop.
 
+mod reload;
+mod service_manager;
+mod stop;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use reload::{Load, Reload};
+use stop::StopSignals;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, oneshot, watch};
 
 use crate::access_log::AccessLog;
 use crate::admin;
+use crate::commands::quickstart::Guide;
 use crate::config::{Config, Sign};
 use crate::error::Error;
 use crate::http::App;
-use crate::log::RecentLines;
-use crate::memory;
 use crate::metrics::Metrics;
 use crate::nar_cache::{self, CacheDirectory};
 use crate::net::tls::Identity;
 use crate::net::{self, Limits, Listener, Places};
-use crate::notify;
-use crate::quickstart::Guide;
-use crate::reload::{Load, Reload};
+use crate::process::log::RecentLines;
+use crate::process::malloc;
+use crate::process::supervisor::supervise;
+use crate::process::systemd;
 use crate::signing::{Signer, SigningKeys};
-use crate::stop::StopSignals;
 use crate::store::Store;
-use crate::supervisor::supervise;
 
 /// Serves until SIGTERM or SIGINT, then lets running responses finish, unless the signal comes again.
 ///
@@ -73,7 +77,7 @@ pub async fn run(config: Config, guide: bool, load: Load, recent: RecentLines) -
         file
     });
     supervise_tasks(&app, reload, hangup);
-    notify::ready();
+    systemd::ready();
     let answering = Arc::clone(&app);
     let service = move |reader, request| {
         let app = Arc::clone(&answering);
@@ -177,9 +181,9 @@ fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
             reload.at_each(hangup).await;
         }
     });
-    supervise("memory", memory::give_back);
-    supervise_with(app, "watchdog", notify::watchdog);
-    supervise_with(app, "status", notify::status);
+    supervise("memory", malloc::give_back);
+    supervise_with(app, "watchdog", service_manager::watchdog);
+    supervise_with(app, "status", service_manager::status);
     supervise_with(app, "index", |app| async move { app.store().make_index().await });
     supervise_with(app, "paths held back", |app| async move { app.store().watch_held_back().await });
     supervise_with(app, "nars ahead", |app| async move { app.compress_ahead().await });

@@ -9,7 +9,7 @@ use crate::admin::{self, Client, ClientError};
 use crate::config::{Ahead, ByteSize, Config, Environment, NarCache, Overrides};
 use crate::error::Error;
 use crate::nar_cache::CacheDirectory;
-use crate::unit::{SERVICE, Unit};
+use crate::process::unit::{SERVICE, Unit};
 
 /// The directory in which packages and NixOS module have the service keep compressed NARs.
 const USUAL_DIRECTORY: &str = "/var/cache/harmonia";

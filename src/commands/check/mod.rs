@@ -14,9 +14,9 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 pub use unit::run as unit;
 
 use crate::access_log::AccessLog;
-use crate::client::Client;
 use crate::config::{Config, NarSource};
 use crate::error::Error;
+use crate::fairness::Client;
 use crate::nar_cache::{self, DirectoryError};
 use crate::output;
 use crate::signing::SigningKeys;

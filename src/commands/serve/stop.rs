@@ -7,11 +7,11 @@ use tokio::sync::{oneshot, watch};
 
 use crate::metrics::Metrics;
 use crate::net::Limits;
-use crate::notify;
+use crate::process::systemd;
 
 /// Receives them from its creation on.
 #[derive(Debug)]
-pub struct StopSignals {
+pub(super) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
@@ -25,7 +25,7 @@ enum Asked {
 
 impl StopSignals {
     /// Keeps them from ending the program by themselves.
-    pub fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
@@ -37,11 +37,16 @@ impl StopSignals {
     }
 
     /// Passes the first signal on, saying what is waited for, and is ready at the second.
-    pub async fn twice(mut self, first: oneshot::Sender<()>, limits: watch::Receiver<Limits>, metrics: &Metrics) {
+    pub(super) async fn twice(
+        mut self,
+        first: oneshot::Sender<()>,
+        limits: watch::Receiver<Limits>,
+        metrics: &Metrics,
+    ) {
         let asked = self.next().await;
         let (downloads, seconds) = (metrics.requests_in_flight(), limits.borrow().drain.as_secs());
         tracing::info!("{}", Farewell { asked, downloads, seconds });
-        notify::stopping();
+        systemd::stopping();
         // Nobody waits for it when serving has ended by itself.
         let _ = first.send(());
         self.next().await;

@@ -17,7 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use recent::{LogLine, RecentLines};
 
-use crate::log_throttle::LogThrottle;
+use crate::sync::LogThrottle;
 
 /// The HTTP/2 library warns of what a client sends, a line for each frame if the client likes.
 const DEFAULT: [&str; 2] = ["info", "h2=error"];

@@ -9,8 +9,8 @@ use std::process::Command;
 use super::Report;
 use crate::config::StoreDirectories;
 use crate::error::Error;
+use crate::process::unit::{Unit, words};
 use crate::signing::SigningKeys;
-use crate::unit::{Unit, words};
 
 /// What makes a difference to what a service can read, write and reach, by the names of systemd.exec(5), as `systemctl show`
 /// prints them.
