@@ -187,7 +187,7 @@ fn the_reader_of_sources_sees_code_and_not_comments() {
     assert_eq!(module(&root().join("src/cli.rs")), "cli");
 }
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -199,7 +199,7 @@ fn module(source: &Path) -> String {
 }
 
 /// The Rust sources below a directory.
-fn sources(directory: &str) -> Vec<PathBuf> {
+pub(crate) fn sources(directory: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     walk(&root().join(directory), &mut files);
     files.retain(|file| file.extension().is_some_and(|extension| extension == "rs"));
@@ -219,7 +219,7 @@ fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-fn code(source: &Path) -> String {
+pub(crate) fn code(source: &Path) -> String {
     without_comments(&fs::read_to_string(source).unwrap())
 }
 

@@ -33,6 +33,7 @@ mod held_back;
 mod hostile_http;
 mod hostile_http2;
 mod http2;
+mod import_circles;
 mod landing_page;
 mod listing;
 mod load;
