@@ -56,7 +56,7 @@ impl Outcome {
         match self {
             Self::Ok => "ok",
             Self::Error => "error",
-            Self::Late => "late",
+            Self::Late => "timeout",
         }
     }
 }
@@ -73,8 +73,8 @@ pub enum PoolName {
 impl PoolName {
     const fn label(self) -> &'static str {
         match self {
-            Self::Questions => "questions",
-            Self::Nars => "nars",
+            Self::Questions => "metadata",
+            Self::Nars => "nar",
         }
     }
 }
@@ -151,7 +151,7 @@ impl Default for Metrics {
         let help = "Questions to nix-daemon; a nar counts when it begins";
         r.register("daemon_operations", help, operations.clone());
         let dials = Family::default();
-        r.register("daemon_dials", "Attempts to make a connection to nix-daemon", dials.clone());
+        r.register("daemon_connection_attempts", "Attempts to make a connection to nix-daemon", dials.clone());
         let daemon_up = Gauge::default();
         r.register("daemon_up", "Whether the last attempt to connect to nix-daemon succeeded", daemon_up.clone());
         let mut pool = |name, help| {
@@ -167,7 +167,7 @@ impl Default for Metrics {
         let lease = LeaseMetrics::register(registry);
         let held_back = Gauge::default();
         let help = "Paths that are answered 404 because their nar is not what nix-daemon says";
-        registry.register("paths_held_back", help, held_back.clone());
+        registry.register("quarantined_paths", help, held_back.clone());
         let nar_cache = NarCacheMetrics::register(registry);
         let scarce = ScarceMetrics::register(registry);
         // Series that begin at 0 show their first event as one.
@@ -260,8 +260,8 @@ mod tests {
             r#"harmonia_http_request_duration_seconds_count{method="GET",path="/{hash}.narinfo",status="200"} 1"#,
             r#"harmonia_http_response_bytes_total{path="/nar/{nar}"} 7"#,
             r#"harmonia_http_bodies_aborted_total{by="server"} 0"#,
-            r#"harmonia_daemon_operations_total{op="QueryPathInfo",result="late"} 1"#,
-            r#"harmonia_daemon_dials_total{result="error"} 0"#,
+            r#"harmonia_daemon_operations_total{op="QueryPathInfo",result="timeout"} 1"#,
+            r#"harmonia_daemon_connection_attempts_total{result="error"} 0"#,
             "harmonia_http_requests_in_flight 1",
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");

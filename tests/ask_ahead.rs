@@ -6,7 +6,7 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
-const AHEAD: &str = "harmonia_narinfo_cache_asked_ahead_total";
+const AHEAD: &str = "harmonia_narinfo_cache_prefetched_total";
 const SIGNED: &str = "harmonia_narinfo_cache_signed_total";
 
 /// Items, each of which refers to the next, and to itself.

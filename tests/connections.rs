@@ -13,7 +13,7 @@ use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
 const OTHER: [u8; 4] = [127, 0, 0, 3];
-const RECLAIMED: &str = "harmonia_reclaimed_total{what=\"connection\"}";
+const RECLAIMED: &str = "harmonia_reclaimed_total{resource=\"connection\"}";
 
 /// As many paths as are asked for, all of which hold the same.
 fn daemon() -> ScriptedDaemon {

@@ -95,7 +95,7 @@ fn is_not_ready(http: Http, why: &str) {
 /// Nothing is in flight but the question itself, and no connection is in use.
 fn nothing_is_stuck(http: Http) {
     await_value(http, "harmonia_http_requests_in_flight", 1.0);
-    for pool in ["questions", "nars"] {
+    for pool in ["metadata", "nar"] {
         await_value(http, &format!("harmonia_daemon_pool_in_use{{pool=\"{pool}\"}}"), 0.0);
         await_value(http, &format!("harmonia_daemon_pool_waiting{{pool=\"{pool}\"}}"), 0.0);
     }

@@ -17,7 +17,7 @@ const OTHER: [u8; 4] = [127, 0, 0, 3];
 /// As many as a client may have connections, nearly, and far more than there is anything else.
 const REQUESTS: u32 = 60;
 const LARGE: u64 = 64 << 20;
-const WAITING_FOR_NARS: &str = "harmonia_daemon_pool_waiting{pool=\"nars\"}";
+const WAITING_FOR_NARS: &str = "harmonia_daemon_pool_waiting{pool=\"nar\"}";
 /// No address of this machine is a proxy.
 const NO_PROXIES: &str = "proxies = []\n";
 
@@ -106,7 +106,7 @@ fn nars_that_the_daemon_never_ends_make_way_for_clients_that_have_less() {
     let (greedy, other) = (harmonia.http().from(GREEDY), harmonia.http().from(OTHER));
     let kept = ask_and_do_not_read(greedy, large.iter().map(StoreItem::nar_url), "");
     await_value(other, WAITING_FOR_NARS, f64::from(REQUESTS) - 4.0);
-    await_value(other, "harmonia_daemon_pool_in_use{pool=\"nars\"}", 4.0);
+    await_value(other, "harmonia_daemon_pool_in_use{pool=\"nar\"}", 4.0);
     assert!(other.get(&small.nar_url()).body == small.nar);
     drop(kept);
     // Whoever leaves the queue is not waited for.
@@ -134,7 +134,7 @@ fn narinfos_that_one_client_waits_for_leave_others_their_turn() {
         };
         items.clone().find(asked).unwrap().answer(question)
     }));
-    let waiting = "harmonia_daemon_pool_waiting{pool=\"questions\"}";
+    let waiting = "harmonia_daemon_pool_waiting{pool=\"metadata\"}";
     let kept = ask_and_do_not_read(greedy, large.iter().map(StoreItem::narinfo_url), "");
     await_value(other, waiting, f64::from(REQUESTS) - 1.0);
     let mut late = ask_and_do_not_read(other, [small.narinfo_url()].into_iter(), "");

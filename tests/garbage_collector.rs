@@ -18,8 +18,8 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
-const ROOTS: &str = "harmonia_gc_lease_roots";
-const ROOTED: &str = "harmonia_gc_lease_paths_total{result=\"rooted\"}";
+const ROOTS: &str = "harmonia_gc_roots";
+const ROOTED: &str = "harmonia_gc_root_requests_total{result=\"rooted\"}";
 /// Files of the tree, and the size of each: together more than all buffers between a store and a client.
 const FILES: usize = 32;
 const SIZE: usize = 1 << 20;

@@ -18,7 +18,7 @@ use crate::support::server::{Harmonia, compressing};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
-const HELD_BACK: &str = "harmonia_paths_held_back";
+const HELD_BACK: &str = "harmonia_quarantined_paths";
 const SIZE: usize = 300_000;
 /// A test that hangs says nothing.
 const TIMEOUT: Duration = Duration::from_secs(60);

@@ -174,7 +174,7 @@ fn what_a_crowd_costs_is_given_back_and_others_are_served_meanwhile() {
     });
     // The one that asks.
     await_value(http, "harmonia_http_requests_in_flight", 1.0);
-    for pool in ["questions", "nars"] {
+    for pool in ["metadata", "nar"] {
         await_value(http, &format!("harmonia_daemon_pool_in_use{{pool=\"{pool}\"}}"), 0.0);
         await_value(http, &format!("harmonia_daemon_pool_waiting{{pool=\"{pool}\"}}"), 0.0);
     }

@@ -90,20 +90,20 @@ fn requests_bytes_and_operations_are_counted() {
         (r#"harmonia_narinfo_cache_requests_total{result="miss"}"#, 1.0),
         (r#"harmonia_narinfo_cache_requests_total{result="hit"}"#, 3.0),
         (r#"harmonia_narinfo_cache_requests_total{result="stale"}"#, 0.0),
-        ("harmonia_narinfo_cache_asked_ahead_total", 0.0),
+        ("harmonia_narinfo_cache_prefetched_total", 0.0),
         ("harmonia_narinfo_cache_signed_total", 1.0),
         ("harmonia_narinfo_cache_entries", 1.0),
         (r#"harmonia_daemon_operations_total{op="NarFromPath",result="ok"}"#, 2.0),
-        (r#"harmonia_daemon_pool_max_size{pool="questions"}"#, 8.0),
-        (r#"harmonia_daemon_pool_max_size{pool="nars"}"#, 16.0),
-        (r#"harmonia_daemon_pool_in_use{pool="questions"}"#, 0.0),
-        (r#"harmonia_daemon_pool_waiting{pool="nars"}"#, 0.0),
+        (r#"harmonia_daemon_pool_max_size{pool="metadata"}"#, 8.0),
+        (r#"harmonia_daemon_pool_max_size{pool="nar"}"#, 16.0),
+        (r#"harmonia_daemon_pool_in_use{pool="metadata"}"#, 0.0),
+        (r#"harmonia_daemon_pool_waiting{pool="nar"}"#, 0.0),
         (r#"harmonia_http_bodies_aborted_total{by="server"}"#, 0.0),
     ] {
         assert_eq!(value(&text, series), Some(expected), "{series} in\n{text}");
     }
-    assert!(value(&text, r#"harmonia_daemon_dials_total{result="ok"}"#) >= Some(2.0));
-    assert!(value(&text, r#"harmonia_daemon_pool_size{pool="nars"}"#) >= Some(1.0));
+    assert!(value(&text, r#"harmonia_daemon_connection_attempts_total{result="ok"}"#) >= Some(2.0));
+    assert!(value(&text, r#"harmonia_daemon_pool_size{pool="nar"}"#) >= Some(1.0));
     assert!(value(&text, "harmonia_narinfo_cache_bytes") > Some(100.0));
 }
 
@@ -121,7 +121,7 @@ fn a_nar_that_fails_and_a_client_that_leaves_are_told_apart() {
     stream.read_exact(&mut [0; 1024]).unwrap();
     let running = metrics(http);
     assert_eq!(value(&running, "harmonia_http_requests_in_flight"), Some(2.0), "{running}");
-    assert_eq!(value(&running, r#"harmonia_daemon_pool_in_use{pool="nars"}"#), Some(1.0), "{running}");
+    assert_eq!(value(&running, r#"harmonia_daemon_pool_in_use{pool="nar"}"#), Some(1.0), "{running}");
     drop(stream);
     await_value(http, r#"harmonia_http_bodies_aborted_total{by="client"}"#, 1.0);
     await_value(http, "harmonia_http_requests_in_flight", 1.0);
@@ -171,8 +171,8 @@ fn a_daemon_that_errs_or_is_not_there_is_counted() {
     let harmonia = Harmonia::start(&refusing.config());
     assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 502);
     let text = metrics(harmonia.http());
-    assert!(value(&text, r#"harmonia_daemon_dials_total{result="error"}"#) >= Some(1.0), "{text}");
-    assert_eq!(value(&text, r#"harmonia_daemon_dials_total{result="ok"}"#), Some(0.0), "{text}");
+    assert!(value(&text, r#"harmonia_daemon_connection_attempts_total{result="error"}"#) >= Some(1.0), "{text}");
+    assert_eq!(value(&text, r#"harmonia_daemon_connection_attempts_total{result="ok"}"#), Some(0.0), "{text}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
-const AHEAD: &str = "harmonia_nar_cache_ahead_total";
+const AHEAD: &str = "harmonia_nar_cache_precompressed_total";
 const ENTRIES: &str = "harmonia_nar_cache_entries";
 
 fn item(number: u8) -> StoreItem {

@@ -152,7 +152,7 @@ fn on_a_disk_that_is_smaller_than_was_said_the_oldest_make_way() {
         assert!(http.get_with(&url, &[("Range", "bytes=9-")]).body == whole[9..]);
     }
     let metrics = metrics(http);
-    assert!(series(&metrics, "harmonia_nar_cache_removed_total{reason=\"room\"}") >= Some(4.0), "{metrics}");
+    assert!(series(&metrics, "harmonia_nar_cache_removed_total{reason=\"space\"}") >= Some(4.0), "{metrics}");
     assert_eq!(series(&metrics, "harmonia_nar_cache_requests_total{result=\"hit\"}"), Some(12.0));
     assert!(!harmonia.log().contains(" ERROR "), "{}", harmonia.log());
 }

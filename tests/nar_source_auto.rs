@@ -93,7 +93,7 @@ fn files_of_another_store_are_left_alone_and_no_path_is_held_back_for_them() {
     let line = foreign.harmonia.logged("are not those of its store");
     assert!(line.contains(&foreign.store.display().to_string()), "{line}");
     foreign.harmonia.logged("  help: set real_nix_store");
-    assert_eq!(series(&metrics(foreign.harmonia.http()), "harmonia_paths_held_back"), Some(0.0));
+    assert_eq!(series(&metrics(foreign.harmonia.http()), "harmonia_quarantined_paths"), Some(0.0));
     let checked = foreign.daemon.config() + &format!("real_nix_store = \"{}\"\n", foreign.store.display());
     let file = scratch::fresh_dir().join("config.toml");
     fs::write(&file, checked).unwrap();

@@ -124,7 +124,7 @@ fn a_question_that_nobody_waits_for_is_given_up() {
     daemon.wait_until(|seen| seen.asked.len() == 1);
     drop(only);
     await_value(http, IN_FLIGHT, 1.0);
-    await_value(http, r#"harmonia_daemon_pool_in_use{pool="questions"}"#, 0.0);
+    await_value(http, r#"harmonia_daemon_pool_in_use{pool="metadata"}"#, 0.0);
     drop(release);
     assert_eq!(http.get(&url).status, 200);
     assert_eq!(daemon.seen().asked, [&questions(&item)[..1], &questions(&item)].concat());

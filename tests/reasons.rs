@@ -56,7 +56,7 @@ fn what_is_kept_from_clients_is_to_the_byte_what_is_not_there_and_metrics_tell_t
     let daemon = ScriptedDaemon::start(item.script_with_nar(move || Wire::new().number(LAST).raw(&corrupt).into()));
     let harmonia = Harmonia::start(&daemon.config());
     let _ = harmonia.http().get_failing(&item.nar_url(), &[]);
-    await_that(harmonia.http(), "harmonia_paths_held_back", |paths| paths == Some(1.0));
+    await_that(harmonia.http(), "harmonia_quarantined_paths", |paths| paths == Some(1.0));
     looks_absent(&harmonia, &item, "quarantined");
     assert_eq!(count(&harmonia, 404, "quarantined"), Some(2.0 * asked));
     assert_eq!(count(&harmonia, 404, "untrusted"), Some(0.0));

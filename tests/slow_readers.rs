@@ -21,8 +21,8 @@ const OTHER: [u8; 4] = [127, 0, 0, 3];
 const LARGE: usize = 6 << 20;
 /// As many as may be read at one time.
 const STREAMS: u8 = 16;
-const IN_USE: &str = "harmonia_daemon_pool_in_use{pool=\"nars\"}";
-const RECLAIMED: &str = "harmonia_reclaimed_total{what=\"nar_stream\"}";
+const IN_USE: &str = "harmonia_daemon_pool_in_use{pool=\"nar\"}";
+const RECLAIMED: &str = "harmonia_reclaimed_total{resource=\"nar_stream\"}";
 
 /// A large NAR and a small one, and a daemon that has them.
 struct Store {

@@ -46,12 +46,15 @@ impl Server {
             nar_cache: nar_cache(app, &samples),
             gc_lease: self.config.gc_lease.map(|lease| GcLease {
                 seconds: lease.as_secs(),
-                roots: count("harmonia_gc_lease_roots"),
-                failed: ["full", "failed"].map(|it| result(&samples, "harmonia_gc_lease_paths_total", it)).iter().sum(),
+                roots: count("harmonia_gc_roots"),
+                failed: ["full", "failed"]
+                    .map(|it| result(&samples, "harmonia_gc_root_requests_total", it))
+                    .iter()
+                    .sum(),
             }),
             quarantine: quarantine(app, limit),
             reclaimed: {
-                let all = samples.by_label("harmonia_reclaimed_total", "what");
+                let all = samples.by_label("harmonia_reclaimed_total", "resource");
                 all.into_iter().filter(|(_, times)| *times > 0).collect()
             },
             errors: Listed::of(self.recent.all().into_iter().rev().map(LoggedLine::from), limit),
@@ -156,7 +159,7 @@ fn daemon_connections(samples: &Samples) -> BTreeMap<String, DaemonConnections> 
         max: of("harmonia_daemon_pool_max_size", pool),
         waiting: of("harmonia_daemon_pool_waiting", pool),
     };
-    ["questions", "nars"].map(|pool| (pool.to_owned(), connections(pool))).into()
+    ["metadata", "nar"].map(|pool| (pool.to_owned(), connections(pool))).into()
 }
 
 fn name(path: &StorePath) -> String {

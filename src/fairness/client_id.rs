@@ -1,45 +1,44 @@
-//! Whom a request comes from, as far as fairness goes: it tells clients apart, and nothing else is made of it.
+//! Identifies a client for fair sharing.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The part of an IPv6 address that a network hands out (RFC 4291, section 2.5.4): one machine may have all that is
-/// behind it.
+/// The network part of an IPv6 address (RFC 4291, section 2.5.4). One machine may use any address of its /64.
 const NETWORK: u128 = !0 << 64;
 
-/// One of those that share what is bounded.
+/// Identity of a client, as far as fair sharing is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Client {
-    /// Whoever has this address, or one of this IPv6 network of 64 bits.
-    Network(Ipv6Addr),
-    /// A reverse proxy or a socket of this machine. There may be any number of clients behind it, so that what it holds does
+pub enum ClientId {
+    /// An IPv4 address (IPv4-mapped), or an IPv6 network of 64 bits.
+    Addr(Ipv6Addr),
+    /// A reverse proxy, or a Unix socket of this machine. Any number of clients may be behind it, so what it holds does
     /// not count against it.
     Proxy,
-    /// This server, at what it does for all clients.
+    /// This server, when it works for all clients.
     Server,
 }
 
-impl Client {
-    /// The client at this address.
+impl ClientId {
+    /// Returns the client at this address.
     #[must_use]
-    pub fn at(address: IpAddr) -> Self {
-        Self::Network(match address.to_canonical() {
+    pub fn from_addr(address: IpAddr) -> Self {
+        Self::Addr(match address.to_canonical() {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK),
         })
     }
 
-    /// Whether it is one client, against which counts what it holds.
+    /// Returns whether this is a single client, whose permits count against it.
     #[must_use]
-    pub const fn is_one(self) -> bool {
-        matches!(self, Self::Network(_))
+    pub const fn has_quota(self) -> bool {
+        matches!(self, Self::Addr(_))
     }
 }
 
-impl fmt::Display for Client {
+impl fmt::Display for ClientId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Network(network) => match network.to_ipv4_mapped() {
+            Self::Addr(network) => match network.to_ipv4_mapped() {
                 Some(address) => write!(f, "{address}"),
                 None => write!(f, "{network}/64"),
             },
@@ -53,18 +52,18 @@ impl fmt::Display for Client {
 mod tests {
     use super::*;
 
-    fn at(address: &str) -> Client {
-        Client::at(address.parse().unwrap())
+    fn from(address: &str) -> ClientId {
+        ClientId::from_addr(address.parse().unwrap())
     }
 
     #[test]
     fn a_client_is_an_address_or_an_ipv6_network() {
-        assert_eq!(at("192.0.2.1"), at("::ffff:192.0.2.1"));
-        assert_ne!(at("192.0.2.1"), at("192.0.2.2"));
-        assert_eq!(at("2001:db8:0:1::1"), at("2001:db8:0:1:ffff::2"));
-        assert_ne!(at("2001:db8:0:1::1"), at("2001:db8:0:2::1"));
-        let names = [at("192.0.2.1"), at("2001:db8:0:1::1")].map(|client| client.to_string());
+        assert_eq!(from("192.0.2.1"), from("::ffff:192.0.2.1"));
+        assert_ne!(from("192.0.2.1"), from("192.0.2.2"));
+        assert_eq!(from("2001:db8:0:1::1"), from("2001:db8:0:1:ffff::2"));
+        assert_ne!(from("2001:db8:0:1::1"), from("2001:db8:0:2::1"));
+        let names = [from("192.0.2.1"), from("2001:db8:0:1::1")].map(|client| client.to_string());
         assert_eq!(names, ["192.0.2.1", "2001:db8:0:1::/64"]);
-        assert!(at("::1").is_one() && !Client::Proxy.is_one() && !Client::Server.is_one());
+        assert!(from("::1").has_quota() && !ClientId::Proxy.has_quota() && !ClientId::Server.has_quota());
     }
 }

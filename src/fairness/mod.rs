@@ -15,7 +15,7 @@ mod pace;
 mod reader;
 mod semaphore;
 
-pub use client_id::Client;
+pub use client_id::ClientId;
 pub use demand::Demand;
 pub use holder::{Holder, Usage};
 pub use pace::Pace;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Holder, Usage};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 
 /// The client that a request is for, and how fast it reads the response.
 #[derive(Clone)]
 pub struct Reader {
-    client: Client,
+    client: ClientId,
     address: Option<IpAddr>,
     is_proxied: bool,
     response: Arc<dyn Holder>,
@@ -21,7 +21,7 @@ pub struct Reader {
 impl Reader {
     /// The reader of a response whose progress `response` tells.
     #[must_use]
-    pub const fn new(client: Client, response: Arc<dyn Holder>) -> Self {
+    pub const fn new(client: ClientId, response: Arc<dyn Holder>) -> Self {
         Self { client, address: None, is_proxied: false, response }
     }
 
@@ -46,12 +46,12 @@ impl Reader {
     /// This server itself, which reads at once.
     #[must_use]
     pub fn server() -> Self {
-        Self::new(Client::Server, Arc::new(AtOnce))
+        Self::new(ClientId::Server, Arc::new(AtOnce))
     }
 
     /// Who it is.
     #[must_use]
-    pub const fn client(&self) -> Client {
+    pub const fn client(&self) -> ClientId {
         self.client
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::Holder;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::metrics::{Metrics, Reclaimed};
 use crate::sync::LogThrottle;
 
@@ -46,9 +46,9 @@ struct State {
     per_client: usize,
     held: usize,
     /// Those that have something or wait.
-    clients: HashMap<Client, Account>,
+    clients: HashMap<ClientId, Account>,
     /// Those that wait, each once, in the order of their turns.
-    turns: VecDeque<Client>,
+    turns: VecDeque<ClientId>,
     /// Permits that can be taken back, by ticket.
     holdings: HashMap<u64, Holding>,
     tickets: u64,
@@ -69,7 +69,7 @@ struct Waiter {
 }
 
 struct Holding {
-    client: Client,
+    client: ClientId,
     amount: usize,
     holder: Weak<dyn Holder>,
     /// When it was told to give up.
@@ -80,7 +80,7 @@ struct Holding {
 #[derive(Debug)]
 pub struct Permit {
     of: FairSemaphore,
-    client: Client,
+    client: ClientId,
     amount: usize,
     ticket: u64,
 }
@@ -116,7 +116,7 @@ impl FairSemaphore {
     }
 
     /// Waits for so many permits; more than there are counts as all. Dropping the future gives up the place in the queue.
-    pub async fn acquire(&self, client: Client, amount: usize) -> Permit {
+    pub async fn acquire(&self, client: ClientId, amount: usize) -> Permit {
         if let Some(permit) = self.try_acquire(client, amount) {
             return permit;
         }
@@ -134,8 +134,8 @@ impl FairSemaphore {
     }
 
     /// Waits for so many permits for all clients that come, by the turn of whichever is first.
-    pub async fn acquire_for_any(&self, mut clients: mpsc::UnboundedReceiver<Client>, amount: usize) -> Permit {
-        let mut turns: HashMap<Client, Pin<Box<dyn Future<Output = Permit> + Send + '_>>> = HashMap::new();
+    pub async fn acquire_for_any(&self, mut clients: mpsc::UnboundedReceiver<ClientId>, amount: usize) -> Permit {
+        let mut turns: HashMap<ClientId, Pin<Box<dyn Future<Output = Permit> + Send + '_>>> = HashMap::new();
         poll_fn(|context| {
             while let Poll::Ready(Some(client)) = clients.poll_recv(context) {
                 turns.entry(client).or_insert_with(|| Box::pin(self.acquire(client, amount)));
@@ -151,7 +151,7 @@ impl FairSemaphore {
 
     /// So many permits, if they are free and nobody waits.
     #[must_use]
-    pub fn try_acquire(&self, client: Client, amount: usize) -> Option<Permit> {
+    pub fn try_acquire(&self, client: ClientId, amount: usize) -> Option<Permit> {
         let mut state = self.state();
         let amount = amount.min(state.total);
         if !state.has(client, amount) || state.next_turn().is_some() {
@@ -164,13 +164,13 @@ impl FairSemaphore {
 
     /// Whether the client has as many permits as one may have.
     #[must_use]
-    pub fn is_bounded(&self, client: Client) -> bool {
+    pub fn is_bounded(&self, client: ClientId) -> bool {
         !self.state().may_have(client, 1)
     }
 
     /// Whether the client has half of all permits, or more than each of those that there are could have.
     #[must_use]
-    pub fn is_crowded_by(&self, client: Client) -> bool {
+    pub fn is_crowded_by(&self, client: ClientId) -> bool {
         let state = self.state();
         let (held, clients) = (state.weight(client), state.clients.len());
         held.saturating_mul(2) >= state.total.max(1) || held.saturating_mul(clients) > state.total
@@ -188,11 +188,11 @@ impl FairSemaphore {
         self.state().clients.values().map(|account| account.waiting.len()).sum()
     }
 
-    fn permit(&self, client: Client, amount: usize, ticket: u64) -> Permit {
+    fn permit(&self, client: ClientId, amount: usize, ticket: u64) -> Permit {
         Permit { of: self.clone(), client, amount, ticket }
     }
 
-    fn wait(&self, client: Client, amount: usize) -> Waiting<'_> {
+    fn wait(&self, client: ClientId, amount: usize) -> Waiting<'_> {
         let (sender, receiver) = oneshot::channel();
         let ticket = self.state().enter(client, amount, sender);
         self.serve();
@@ -218,32 +218,32 @@ impl State {
         self.total.saturating_sub(self.held)
     }
 
-    fn held(&self, client: Client) -> usize {
+    fn held(&self, client: ClientId) -> usize {
         self.clients.get(&client).map_or(0, |account| account.held)
     }
 
     /// What counts against a client in the order of turns: there may be any number of them behind a proxy.
-    fn weight(&self, client: Client) -> usize {
-        if client.is_one() { self.held(client) } else { 0 }
+    fn weight(&self, client: ClientId) -> usize {
+        if client.has_quota() { self.held(client) } else { 0 }
     }
 
     /// Whether the client may have so much more by its own bound.
-    fn may_have(&self, client: Client, amount: usize) -> bool {
-        !client.is_one() || self.held(client).saturating_add(amount) <= self.per_client.max(amount)
+    fn may_have(&self, client: ClientId, amount: usize) -> bool {
+        !client.has_quota() || self.held(client).saturating_add(amount) <= self.per_client.max(amount)
     }
 
-    fn has(&self, client: Client, amount: usize) -> bool {
+    fn has(&self, client: ClientId, amount: usize) -> bool {
         amount <= self.free() && self.may_have(client, amount)
     }
 
-    fn grant(&mut self, client: Client, amount: usize) -> u64 {
+    fn grant(&mut self, client: ClientId, amount: usize) -> u64 {
         self.held += amount;
         self.clients.entry(client).or_default().held += amount;
         self.tickets += 1;
         self.tickets
     }
 
-    fn enter(&mut self, client: Client, amount: usize, sender: oneshot::Sender<Permit>) -> u64 {
+    fn enter(&mut self, client: ClientId, amount: usize, sender: oneshot::Sender<Permit>) -> u64 {
         self.tickets += 1;
         let waiter = Waiter { amount: amount.min(self.total), since: Instant::now(), sender };
         let account = self.clients.entry(client).or_default();
@@ -255,19 +255,20 @@ impl State {
     }
 
     /// Whose turn it is, and where that stands: of those that may have what they wait for, whoever holds least.
-    fn next_turn(&self) -> Option<(usize, Client)> {
-        let may_be_served = |client: &Client| self.wants(*client).is_some_and(|amount| self.may_have(*client, amount));
+    fn next_turn(&self) -> Option<(usize, ClientId)> {
+        let may_be_served =
+            |client: &ClientId| self.wants(*client).is_some_and(|amount| self.may_have(*client, amount));
         let turns = self.turns.iter().copied().enumerate().filter(|(_, client)| may_be_served(client));
         turns.min_by_key(|(_, client)| self.weight(*client))
     }
 
     /// The amount that the client waits for first.
-    fn wants(&self, client: Client) -> Option<usize> {
+    fn wants(&self, client: ClientId) -> Option<usize> {
         Some(self.clients.get(&client)?.waiting.first_key_value()?.1.amount)
     }
 
     /// The next one who gets what it waits for, with the ticket of its permit.
-    fn next(&mut self) -> Option<(Client, u64, Waiter)> {
+    fn next(&mut self) -> Option<(ClientId, u64, Waiter)> {
         let (turn, client) = self.next_turn()?;
         if self.wants(client)? > self.free() {
             return None;
@@ -283,7 +284,7 @@ impl State {
         Some((client, ticket, waiter))
     }
 
-    fn leave(&mut self, client: Client, ticket: u64) {
+    fn leave(&mut self, client: ClientId, ticket: u64) {
         let Some(account) = self.clients.get_mut(&client) else { return };
         if account.waiting.remove(&ticket).is_some() && account.waiting.is_empty() {
             self.turns.retain(|waiting| *waiting != client);
@@ -291,7 +292,7 @@ impl State {
         }
     }
 
-    fn give_back(&mut self, client: Client, amount: usize) {
+    fn give_back(&mut self, client: ClientId, amount: usize) {
         self.held -= amount;
         if let Some(account) = self.clients.get_mut(&client) {
             account.held -= amount;
@@ -300,7 +301,7 @@ impl State {
     }
 
     /// Those that have nothing and want nothing.
-    fn forget(&mut self, client: Client) {
+    fn forget(&mut self, client: ClientId) {
         if self.clients.get(&client).is_some_and(|account| account.held == 0 && account.waiting.is_empty()) {
             self.clients.remove(&client);
         }
@@ -310,7 +311,7 @@ impl State {
 /// A place in the queue.
 struct Waiting<'a> {
     semaphore: &'a FairSemaphore,
-    client: Client,
+    client: ClientId,
     ticket: u64,
     receiver: oneshot::Receiver<Permit>,
 }

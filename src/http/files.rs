@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::Metrics;
 
@@ -46,22 +46,22 @@ impl Files {
     }
 
     /// For a request that opens a file: from before it is opened until it is closed.
-    pub(super) async fn open(&self, client: Client) -> Permit {
+    pub(super) async fn open(&self, client: ClientId) -> Permit {
         self.open.acquire(client, 1).await
     }
 
     /// For a listing, from before its NAR is opened until the last byte has been sent.
-    pub(super) async fn listing(&self, client: Client) -> Permit {
+    pub(super) async fn listing(&self, client: ClientId) -> Permit {
         self.listings.acquire(client, 1).await
     }
 
     /// For a decoder or the page of a directory, until the last byte has been sent.
-    pub(super) async fn large(&self, client: Client) -> Permit {
+    pub(super) async fn large(&self, client: ClientId) -> Permit {
         self.large.acquire(client, 1).await
     }
 
     /// For a walk through a closure or through names, which takes a second at the most.
-    pub(super) async fn closure(&self, client: Client) -> Permit {
+    pub(super) async fn closure(&self, client: ClientId) -> Permit {
         self.closures.acquire(client, 1).await
     }
 

@@ -12,20 +12,24 @@ use harmonia_protocol::hash::NarHash;
 use super::App;
 use super::error::HandlerError;
 use super::reason::NotFound;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::signing::Signer;
 use crate::store::{PathStatus, StoreError, ValidPath};
 
 impl App {
     /// The path that has this hash part and is given out. The error says why there is none, which is for the operator:
     /// one that is kept back looks like one that is not there.
-    pub(super) async fn valid_path(&self, hash: HashPart, client: Client) -> Result<Arc<ValidPath>, HandlerError> {
+    pub(super) async fn valid_path(&self, hash: HashPart, client: ClientId) -> Result<Arc<ValidPath>, HandlerError> {
         let status = self.store.look_up(hash, client).await?;
         self.given_out(status, client).await
     }
 
     /// Does as [`Self::valid_path`], by what the daemon says now.
-    pub(super) async fn valid_path_anew(&self, hash: HashPart, client: Client) -> Result<Arc<ValidPath>, HandlerError> {
+    pub(super) async fn valid_path_anew(
+        &self,
+        hash: HashPart,
+        client: ClientId,
+    ) -> Result<Arc<ValidPath>, HandlerError> {
         let status = self.store.look_up_anew(hash, client).await?;
         self.given_out(status, client).await
     }
@@ -34,7 +38,7 @@ impl App {
     pub(super) async fn path_with_nar(
         &self,
         nar_hash: &NarHash,
-        client: Client,
+        client: ClientId,
     ) -> Result<Arc<ValidPath>, HandlerError> {
         let valid = self.store.path_of_nar(nar_hash, |valid| self.may_serve(valid), client).await?;
         let valid = valid.ok_or(NotFound::NotValid)?;
@@ -49,8 +53,9 @@ impl App {
         is_served && !self.store.is_held_back(valid)
     }
 
-    async fn given_out(&self, status: PathStatus, client: Client) -> Result<Arc<ValidPath>, HandlerError> {
-        if let (PathStatus::Valid(valid) | PathStatus::Quarantined(valid), true) = (&status, client != Client::Server) {
+    async fn given_out(&self, status: PathStatus, client: ClientId) -> Result<Arc<ValidPath>, HandlerError> {
+        if let (PathStatus::Valid(valid) | PathStatus::Quarantined(valid), true) = (&status, client != ClientId::Server)
+        {
             valid.asked_now();
         }
         match status {
@@ -62,7 +67,7 @@ impl App {
     }
 
     /// Whether this path is given out.
-    pub(super) async fn serves(&self, valid: &Arc<ValidPath>, client: Client) -> Result<bool, StoreError> {
+    pub(super) async fn serves(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<bool, StoreError> {
         let signer = self.signer.load();
         if !signer.withholds() {
             return Ok(true);
@@ -92,7 +97,7 @@ impl App {
         &self,
         signer: &Signer,
         valid: &Arc<ValidPath>,
-        client: Client,
+        client: ClientId,
     ) -> Result<bool, StoreError> {
         if let Some(verdict) = self.known_trust(signer, valid) {
             return Ok(verdict);

@@ -9,7 +9,7 @@ use super::App;
 use super::error::HandlerError;
 use super::pasted::Wanted;
 use super::path_report::PathReport;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::store::ClosureLimits;
 
 /// An operator waits for the closure of a whole system.
@@ -44,7 +44,7 @@ impl App {
     pub async fn look_up(&self, text: &str) -> Result<LookedUp, HandlerError> {
         let hash = match Wanted::parse(text, self.store.directory()) {
             Wanted::Path(hash, _) => hash,
-            Wanted::Nar(nar_hash) => match self.store.path_of_nar(&nar_hash, |_| true, Client::Server).await? {
+            Wanted::Nar(nar_hash) => match self.store.path_of_nar(&nar_hash, |_| true, ClientId::Server).await? {
                 Some(valid) => valid.path.hash_part(),
                 None => return Ok(LookedUp::NoSuchNar(nar_hash)),
             },
@@ -52,7 +52,7 @@ impl App {
             Wanted::Nothing | Wanted::Unclear => return Ok(LookedUp::Unclear),
         };
         let last_asked = self.store.known_path(hash).and_then(|valid| valid.last_asked());
-        let report = self.path_report(hash, CLOSURE_LIMITS, Client::Server).await?;
+        let report = self.path_report(hash, CLOSURE_LIMITS, ClientId::Server).await?;
         Ok(report.map_or(LookedUp::NotValid(hash), |report| LookedUp::Valid {
             hash,
             report: Box::new(report),

@@ -62,7 +62,7 @@ use trouble::TroubleLog;
 
 use crate::access_log::AccessLog;
 use crate::config::Config;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::fairness::Reader;
 use crate::metrics::{self, Metrics};
 use crate::nar_cache::NarCache;
@@ -221,8 +221,8 @@ impl App {
             if let Ok(paths) = self.store.all_paths().await {
                 let all: HashSet<_> = paths.into_iter().collect();
                 for hash in known.iter().flat_map(|known| all.difference(known)) {
-                    if let Ok(valid) = self.valid_path(*hash, Client::Server).await {
-                        nars.expect(&valid, Client::Server);
+                    if let Ok(valid) = self.valid_path(*hash, ClientId::Server).await {
+                        nars.expect(&valid, ClientId::Server);
                     }
                 }
                 known = Some(all);
@@ -306,7 +306,7 @@ impl App {
         response::unavailable(reason, &id, user_agent::takes_error_bodies(&head.headers))
     }
 
-    async fn route(&self, head: &Parts, route: Route, client: Client) -> Result<Reply, HandlerError> {
+    async fn route(&self, head: &Parts, route: Route, client: ClientId) -> Result<Reply, HandlerError> {
         let headers = &head.headers;
         match route {
             Route::LandingPage => Ok(Box::pin(handlers::landing_page::respond(self, head)).await),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::error::HandlerError;
 use super::reason::{NotFound, Reason};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::signing::{SignatureReport, Trust};
 use crate::store::{Closure, ClosureLimits, ClosureMember, PathStatus, ValidPath};
 
@@ -119,7 +119,7 @@ impl App {
         &self,
         hash: HashPart,
         limits: ClosureLimits,
-        client: Client,
+        client: ClientId,
     ) -> Result<Option<PathReport>, HandlerError> {
         let (valid, not_given_out) = match self.store.look_up(hash, client).await? {
             PathStatus::NotValid => return Ok(None),
@@ -135,7 +135,7 @@ impl App {
     pub(super) async fn public_path_report(
         &self,
         valid: &Arc<ValidPath>,
-        client: Client,
+        client: ClientId,
     ) -> Result<PathReport, HandlerError> {
         let visible = |valid: &ValidPath| self.is_public(valid);
         let closure = self.store.closure(&[Arc::clone(valid)], CLOSURE_LIMITS, visible, client).await;
@@ -147,7 +147,7 @@ impl App {
         valid: &Arc<ValidPath>,
         not_given_out: Option<NotFound>,
         closure: Closure,
-        client: Client,
+        client: ClientId,
     ) -> Result<PathReport, HandlerError> {
         let signer = Arc::clone(&self.signer.load());
         let is_trusted = self.trusts(&signer, valid, client).await?;

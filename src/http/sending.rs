@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use harmonia_protocol::HashPart;
 
 use super::route::Route;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 
 /// Rates are those since an earlier look, if that was not longer ago than this.
 const RECENT: Duration = Duration::from_secs(30);
@@ -49,7 +49,7 @@ pub(super) struct What {
     /// The path of the URL that was asked for.
     pub(super) target: Box<str>,
     /// The client that asked.
-    pub(super) client: Client,
+    pub(super) client: ClientId,
     /// Its length in bytes, if that is known.
     pub(super) length: Option<u64>,
 }
@@ -62,7 +62,7 @@ pub struct Progress {
     /// Of the store path that it is about, if its URL tells.
     pub hash: Option<HashPart>,
     /// The client that asked.
-    pub client: Client,
+    pub client: ClientId,
     /// Bytes that have been handed to the client's connection.
     pub sent: u64,
     /// Bytes in all, if that is known.
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     fn what() -> What {
-        What { target: "/nar/x".into(), client: Client::Proxy, length: Some(9) }
+        What { target: "/nar/x".into(), client: ClientId::Proxy, length: Some(9) }
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Caches {
         let (hits, misses, stale) = (lookups("hit"), lookups("miss"), lookups("stale"));
         let asked_ahead = Counter::default();
         let help = "Paths that nix-daemon was asked about before a client asked";
-        registry.register("narinfo_cache_asked_ahead", help, asked_ahead.clone());
+        registry.register("narinfo_cache_prefetched", help, asked_ahead.clone());
         let signed = Counter::default();
         registry.register("narinfo_cache_signed", "Paths whose narinfos were signed", signed.clone());
         let entries = Gauge::default();

@@ -29,12 +29,12 @@ pub(super) struct LeaseMetrics {
 impl LeaseMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let paths = Family::<ResultLabel, Counter>::default();
-        registry.register("gc_lease_paths", "Paths to be kept from the garbage collector", paths.clone());
+        registry.register("gc_root_requests", "Paths to be kept from the garbage collector", paths.clone());
         let of = |result| paths.get_or_create_owned(&ResultLabel { result });
         let (rooted, full, failed) = (of("rooted"), of("full"), of("failed"));
         let roots = Gauge::default();
         let help = "Temporary roots that nix-daemon holds for this server, a path once per generation";
-        registry.register("gc_lease_roots", help, roots.clone());
+        registry.register("gc_roots", help, roots.clone());
         Self { rooted, full, failed, roots }
     }
 }

@@ -63,11 +63,11 @@ impl NarCacheMetrics {
         for result in ["hit", "joined", "miss", "bypassed"] {
             requests.get_or_create_owned(&ResultLabel { result });
         }
-        for reason in ["room", "corrupt"] {
+        for reason in ["space", "corrupt"] {
             removed.get_or_create_owned(&ReasonLabel { reason });
         }
         let ahead = Counter::default();
-        registry.register("nar_cache_ahead", "Nars compressed before anybody asked for them", ahead.clone());
+        registry.register("nar_cache_precompressed", "Nars compressed before anybody asked for them", ahead.clone());
         let mut gauge = |name, help| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -108,7 +108,7 @@ impl Metrics {
                 return;
             }
             NarCacheEvent::Bypassed => result("bypassed"),
-            NarCacheEvent::Evicted => reason("room"),
+            NarCacheEvent::Evicted => reason("space"),
             NarCacheEvent::Corrupt => reason("corrupt"),
         };
         counter.inc();

@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(samples.value("harmonia_narinfo_cache_requests_total", Some(("result", "hit"))), 1);
         assert_eq!(samples.value("harmonia_http_connections", Some(("state", "idle"))), 1);
         assert_eq!(samples.value("harmonia_http_requests_in_flight", None), 0);
-        let reclaimed = samples.by_label("harmonia_reclaimed_total", "what");
+        let reclaimed = samples.by_label("harmonia_reclaimed_total", "resource");
         assert_eq!(reclaimed, BTreeMap::from([("connection".to_owned(), 1)]));
     }
 }

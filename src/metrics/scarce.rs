@@ -68,8 +68,8 @@ impl Reclaimed {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WhatLabel {
-    what: &'static str,
+struct ResourceLabel {
+    resource: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -79,7 +79,7 @@ struct StateLabel {
 
 #[derive(Debug)]
 pub(super) struct ScarceMetrics {
-    reclaimed: Family<WhatLabel, Counter>,
+    reclaimed: Family<ResourceLabel, Counter>,
     connections: Family<StateLabel, Gauge>,
 }
 
@@ -100,8 +100,8 @@ impl ScarceMetrics {
 impl Metrics {
     /// Where it is counted that something of this kind was taken back.
     #[must_use]
-    pub fn reclaimed(&self, what: &'static str) -> Reclaimed {
-        Reclaimed(self.scarce.reclaimed.get_or_create_owned(&WhatLabel { what }))
+    pub fn reclaimed(&self, resource: &'static str) -> Reclaimed {
+        Reclaimed(self.scarce.reclaimed.get_or_create_owned(&ResourceLabel { resource }))
     }
 
     /// Where open connections are counted.

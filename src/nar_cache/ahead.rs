@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::index::Key;
 use super::locked;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::store::ValidPath;
 
 /// Wishes that wait, a kilobyte or so each: the closures of a few desktops.
@@ -40,7 +40,7 @@ pub(super) struct Ahead {
 /// A NAR that is wanted ahead.
 #[derive(Debug)]
 pub(super) struct Wish {
-    pub(super) client: Client,
+    pub(super) client: ClientId,
     pub(super) key: Key,
     pub(super) valid: Arc<ValidPath>,
     since: Instant,
@@ -56,22 +56,22 @@ impl Wish {
 #[derive(Debug, Default)]
 struct Plan {
     /// By client, the oldest first; none is empty.
-    wishes: HashMap<Client, VecDeque<Wish>>,
+    wishes: HashMap<ClientId, VecDeque<Wish>>,
     /// Clients with wishes, in the order of their turns.
-    turns: VecDeque<Client>,
+    turns: VecDeque<ClientId>,
     /// All that is wished for.
     wished: HashSet<Key>,
     /// What was begun and has not been fetched, and its age.
-    unfetched: HashMap<Key, (Client, u64)>,
+    unfetched: HashMap<Key, (ClientId, u64)>,
     ages: VecDeque<(Instant, Key)>,
     /// Bytes of that, by client and in all.
-    of_client: HashMap<Client, u64>,
+    of_client: HashMap<ClientId, u64>,
     of_all: u64,
 }
 
 impl Ahead {
     /// A client is expected to ask for this NAR.
-    pub(super) fn wish(&self, client: Client, key: Key, valid: &Arc<ValidPath>) {
+    pub(super) fn wish(&self, client: ClientId, key: Key, valid: &Arc<ValidPath>) {
         let wish = Wish { client, key, valid: Arc::clone(valid), since: Instant::now() };
         if self.locked().add(wish) {
             self.changed.notify_one();
@@ -153,7 +153,7 @@ impl Plan {
     }
 
     fn is_over(&mut self, wish: &Wish, now: Instant) -> bool {
-        let is_old = now.duration_since(wish.since) > PATIENCE && wish.client != Client::Server;
+        let is_old = now.duration_since(wish.since) > PATIENCE && wish.client != ClientId::Server;
         !self.wished.contains(&wish.key) || (is_old && self.wished.remove(&wish.key))
     }
 
@@ -161,12 +161,12 @@ impl Plan {
     fn may_begin(&self, wish: &Wish) -> bool {
         let of_client = self.of_client.get(&wish.client).copied().unwrap_or_default();
         let fits = of_client + wish.bytes() <= PER_CLIENT && self.of_all + wish.bytes() <= FOR_ALL;
-        fits || wish.client == Client::Server
+        fits || wish.client == ClientId::Server
     }
 
     fn begin(&mut self, wish: &Wish, now: Instant) {
         self.wished.remove(&wish.key);
-        if wish.client != Client::Server {
+        if wish.client != ClientId::Server {
             self.unfetched.insert(wish.key.clone(), (wish.client, wish.bytes()));
             self.ages.push_back((now, wish.key.clone()));
             *self.of_client.entry(wish.client).or_default() += wish.bytes();
@@ -205,7 +205,7 @@ mod tests {
         let mut hash = [0; 32];
         hash[..4].copy_from_slice(&number.to_le_bytes());
         let key = Key { tag: Arc::new("zstd1".parse().unwrap()), nar_hash: NarHash::from_digest(hash) };
-        Wish { client: Client::at(client.into()), key, valid: Arc::new(valid), since }
+        Wish { client: ClientId::from_addr(client.into()), key, valid: Arc::new(valid), since }
     }
 
     fn made(plan: &mut Plan, now: Instant) -> Vec<Wish> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kept::{Removed, Wanted, matching};
 use super::{FillError, NarCache};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::store::{ClosureLimits, ClosureMember, Missing, Store, StoreError};
 
 /// Paths of a closure: more than any store has, and less than half a gigabyte of memory.
@@ -65,14 +65,14 @@ pub enum Outcome {
 pub async fn resolve(store: &Store, hashes: &[HashPart], recursive: bool) -> Result<Vec<ClosureMember>, ByHandError> {
     let mut roots = Vec::new();
     for hash in hashes {
-        roots.push(store.valid_path(*hash, Client::Server).await?.ok_or(ByHandError::NotValid(*hash))?);
+        roots.push(store.valid_path(*hash, ClientId::Server).await?.ok_or(ByHandError::NotValid(*hash))?);
     }
     if !recursive {
         let member = |path: &StorePath, nar_size| ClosureMember { path: path.clone(), nar_size };
         return Ok(roots.iter().map(|valid| member(&valid.path, valid.info.nar_size)).collect());
     }
     let limits = ClosureLimits { paths: MAX_PATHS, time: None };
-    let closure = store.closure(&roots, limits, |_| true, Client::Server).await;
+    let closure = store.closure(&roots, limits, |_| true, ClientId::Server).await;
     match closure.missing {
         None => Ok(closure.members),
         Some(Missing::Store(error)) => Err(error.into()),
@@ -98,7 +98,7 @@ pub async fn wanted(store: &Store, hashes: &[HashPart], recursive: bool) -> Resu
             }
         };
         for member in members {
-            match store.valid_path(member.path.hash_part(), Client::Server).await? {
+            match store.valid_path(member.path.hash_part(), ClientId::Server).await? {
                 Some(valid) => wanted.nar_hashes.insert(valid.info.nar_hash),
                 None => wanted.hash_parts.insert(member.path.hash_part()),
             };
@@ -110,13 +110,13 @@ pub async fn wanted(store: &Store, hashes: &[HashPart], recursive: bool) -> Resu
 impl NarCache {
     /// Sees to it that the NAR of a path is kept. Dropping the future leaves a fill that has begun to itself.
     pub async fn make(self: &Arc<Self>, hash: HashPart) -> Result<Outcome, ByHandError> {
-        let valid = self.store.valid_path(hash, Client::Server).await?.ok_or(ByHandError::NotValid(hash))?;
+        let valid = self.store.valid_path(hash, ClientId::Server).await?.ok_or(ByHandError::NotValid(hash))?;
         if !self.takes(valid.info.nar_size) {
             return Ok(Outcome::Plain);
         }
         let path = || self.store.directory().full_path(&valid.path);
         let failed = |cause| ByHandError::Fill { path: path(), cause };
-        let mut nar = self.compressed(&valid, Client::Server).await.map_err(failed)?;
+        let mut nar = self.compressed(&valid, ClientId::Server).await.map_err(failed)?;
         let outcome = if nar.known_length().is_some() { Outcome::Found } else { Outcome::Made };
         nar.length().await.map_err(failed)?;
         Ok(outcome)

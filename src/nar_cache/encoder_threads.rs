@@ -16,7 +16,7 @@ use super::FillError;
 use super::encoding::Encoding;
 use super::frames::{FRAME, FrameEncoder, UNIT};
 use crate::config::Encoders;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::Metrics;
 
@@ -78,7 +78,7 @@ impl EncoderThreads {
     }
 
     /// Waits for a thread and its memory for a NAR of `size` bytes, by the turn of whichever of the clients is first.
-    pub(super) async fn acquire(&self, size: u64, clients: mpsc::UnboundedReceiver<Client>) -> Permit {
+    pub(super) async fn acquire(&self, size: u64, clients: mpsc::UnboundedReceiver<ClientId>) -> Permit {
         let (class, amount) = self.class(size);
         class.permits.acquire_for_any(clients, amount).await
     }
@@ -148,7 +148,7 @@ mod tests {
 
     async fn acquire(threads: &EncoderThreads, size: u64) -> Permit {
         let (sender, clients) = mpsc::unbounded_channel();
-        sender.send(Client::Server).unwrap();
+        sender.send(ClientId::Server).unwrap();
         threads.acquire(size, clients).await
     }
 
@@ -175,8 +175,8 @@ mod tests {
         // And no more than one of them is encoded at a time, whatever number of threads there is.
         let threads = EncoderThreads::new(Encoders { threads: 8, niceness: 0 }, &best, &Metrics::default());
         let (class, amount) = threads.class(u64::MAX);
-        let first = class.permits.try_acquire(Client::Server, amount);
-        assert!(first.is_some() && class.permits.try_acquire(Client::Server, amount).is_none());
+        let first = class.permits.try_acquire(ClientId::Server, amount);
+        assert!(first.is_some() && class.permits.try_acquire(ClientId::Server, amount).is_none());
     }
 
     #[tokio::test]
@@ -185,7 +185,7 @@ mod tests {
         for (size, most) in [(SMALL, 6), (8 << 20, 3)] {
             let mut held = Vec::new();
             let (class, amount) = threads.class(size);
-            while let Some(permit) = class.permits.try_acquire(Client::Server, amount) {
+            while let Some(permit) = class.permits.try_acquire(ClientId::Server, amount) {
                 held.push(permit);
             }
             assert_eq!(held.len(), most, "{size}");

@@ -19,7 +19,7 @@ use super::frames::FrameEncoder;
 use super::index::Key;
 use super::units::{Unit, Units};
 use super::{FillError, NarCache};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::fairness::Permit;
 use crate::store::ValidPath;
 
@@ -41,7 +41,7 @@ pub(super) struct Progress {
 #[derive(Debug)]
 pub(super) struct Fill {
     progress: Arc<watch::Sender<Progress>>,
-    clients: mpsc::UnboundedSender<Client>,
+    clients: mpsc::UnboundedSender<ClientId>,
     valid: Arc<ValidPath>,
     began: Instant,
 }
@@ -55,7 +55,7 @@ impl Fill {
     }
 
     /// One more client wants it: a fill that still waits for its turn has that of this client too.
-    pub(super) fn join(&self, client: Client) -> watch::Receiver<Progress> {
+    pub(super) fn join(&self, client: ClientId) -> watch::Receiver<Progress> {
         // One that has begun has no need of it.
         let _ = self.clients.send(client);
         self.progress.subscribe()
@@ -87,7 +87,7 @@ impl Fill {
 /// The side that fills.
 pub(super) struct Filler {
     progress: Arc<watch::Sender<Progress>>,
-    joining: mpsc::UnboundedReceiver<Client>,
+    joining: mpsc::UnboundedReceiver<ClientId>,
 }
 
 impl Filler {
@@ -134,7 +134,7 @@ async fn make(
     let size = valid.info.nar_size;
     let reservation = cache.disk.reserve(size).await?;
     // It is read as fast as it is encoded, whoever it is for, and takes nothing of a client's share.
-    let nar = cache.store.nar_for_keeping(&valid, Client::Server).await?;
+    let nar = cache.store.nar_for_keeping(&valid, ClientId::Server).await?;
     let mut units = Units::new(nar, size);
     let (sender, waiting) = mpsc::channel(UNITS);
     // The thread begins when there is something for it to do, and there is room for that.

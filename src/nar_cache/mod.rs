@@ -52,7 +52,7 @@ pub use plain::PlainNar;
 pub use source::{CompressedBytes, CompressedNar};
 
 use crate::config::{self, Config};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::{Metrics, NarCacheEvent, NarCacheUsage};
 use crate::store::{Store, ValidPath};
@@ -193,7 +193,7 @@ impl NarCache {
     pub async fn compressed(
         self: &Arc<Self>,
         valid: &Arc<ValidPath>,
-        client: Client,
+        client: ClientId,
     ) -> Result<CompressedNar, FillError> {
         let key = self.key(&valid.info.nar_hash);
         self.ahead.fetched(&key);
@@ -211,7 +211,7 @@ impl NarCache {
 
     /// The NAR itself from its byte `first` on, out of its compressed form, if that is kept and there is memory for one
     /// decoder more, which is the permit's.
-    pub async fn plain(&self, nar_hash: &NarHash, first: u64, client: Client) -> Option<(PlainNar, Permit)> {
+    pub async fn plain(&self, nar_hash: &NarHash, first: u64, client: ClientId) -> Option<(PlainNar, Permit)> {
         let key = self.key(nar_hash);
         let entry = self.entry(&key).await.ok()??;
         // No window is larger than its frame.
@@ -256,7 +256,7 @@ impl NarCache {
 
     /// A client has been told of a valid path, and will want the compressed form of its NAR: it is made ahead, where that is
     /// wanted.
-    pub fn expect(&self, valid: &Arc<ValidPath>, client: Client) {
+    pub fn expect(&self, valid: &Arc<ValidPath>, client: ClientId) {
         let key = self.key(&valid.info.nar_hash);
         if self.mode != config::Ahead::Off && self.disk.info(&key).is_none() && self.disk.takes(valid.info.nar_size) {
             self.ahead.wish(client, key, valid);
@@ -279,10 +279,10 @@ impl NarCache {
             tokio::spawn(async move {
                 let _permit = permit;
                 // What nobody is known to wait for is for when there is nothing else to do.
-                while wish.client == Client::Server && !cache.fills().is_empty() {
+                while wish.client == ClientId::Server && !cache.fills().is_empty() {
                     tokio::time::sleep(BUSY).await;
                 }
-                match cache.source(&wish.key, &wish.valid, Client::Server).await {
+                match cache.source(&wish.key, &wish.valid, ClientId::Server).await {
                     Ok(Source::Fill(mut progress)) => {
                         cache.metrics.nar_cache(NarCacheEvent::Ahead);
                         // Whatever comes of it is for whoever asks.
@@ -295,9 +295,14 @@ impl NarCache {
         }
     }
 
-    async fn source(self: &Arc<Self>, key: &Key, valid: &Arc<ValidPath>, client: Client) -> Result<Source, FillError> {
+    async fn source(
+        self: &Arc<Self>,
+        key: &Key,
+        valid: &Arc<ValidPath>,
+        client: ClientId,
+    ) -> Result<Source, FillError> {
         let count = |event| {
-            if client != Client::Server {
+            if client != ClientId::Server {
                 self.metrics.nar_cache(event);
             }
         };

@@ -361,7 +361,7 @@ async fn a_fill_that_panics_is_over_for_all_who_wait_and_another_can_begin() {
     let path = StorePath::from_base_name(&format!("{:032}-panics", 1)).unwrap();
     let valid = Arc::new(valid(path));
     for _ in 0..2 {
-        let Source::Fill(mut fill) = cache.compressed(&valid, Client::Server).await.unwrap().source else {
+        let Source::Fill(mut fill) = cache.compressed(&valid, ClientId::Server).await.unwrap().source else {
             panic!("there is something on disk")
         };
         let end = fill.wait_for(|progress| progress.end.is_some()).await.unwrap().end.clone();

@@ -31,7 +31,7 @@ use super::outgoing::{Outgoing, OutgoingBody};
 use super::places::Place;
 use super::reading::Reading;
 use super::watched::WatchedSocket;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::fairness::{Holder, Reader};
 
 /// How long an idle client has to take note of the end: a round trip of GOAWAY and PING on HTTP/2.
@@ -112,7 +112,7 @@ where
     async fn http<I>(
         &self,
         stream: I,
-        (peer, address): (Client, Option<IpAddr>),
+        (peer, address): (ClientId, Option<IpAddr>),
         activity: &Arc<Activity>,
         drain: watch::Receiver<bool>,
     ) -> Result<(), ConnectionError>
@@ -122,7 +122,7 @@ where
         let service = service_fn(|request: Request<Incoming>| {
             let (client, address) = behind(peer, address, request.headers());
             let reading = Reading::begin(activity, request.version() == Version::HTTP_2);
-            let reader = Reader::new(client, Arc::clone(&reading) as _).at(address, peer == Client::Proxy);
+            let reader = Reader::new(client, Arc::clone(&reading) as _).at(address, peer == ClientId::Proxy);
             let response = (self.service)(reader, request);
             let memory = self.outgoing.clone();
             async move {

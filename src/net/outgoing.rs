@@ -15,7 +15,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::reading::Reading;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Holder, Permit, Usage};
 use crate::metrics::Metrics;
 
@@ -50,7 +50,7 @@ fn grains(bytes: u64) -> usize {
 pub(super) struct OutgoingBody<B> {
     body: B,
     memory: Outgoing,
-    client: Client,
+    client: ClientId,
     reading: Arc<Reading>,
     /// For the next chunk.
     reserved: Arc<Reservation>,
@@ -60,7 +60,7 @@ pub(super) struct OutgoingBody<B> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> OutgoingBody<B> {
-    pub(super) fn new(body: B, client: Client, memory: Outgoing, reading: Arc<Reading>) -> Self {
+    pub(super) fn new(body: B, client: ClientId, memory: Outgoing, reading: Arc<Reading>) -> Self {
         Self { body, memory, client, reading, reserved: Arc::default(), waiting: None, rest: Bytes::new() }
     }
 

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::forwarded::peer;
 use super::limits::Limits;
 use crate::config::Network;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::fairness::{ClientShare, FairSemaphore, Permit};
 use crate::metrics::Metrics;
 
@@ -43,7 +43,7 @@ pub struct Places {
 /// The way of one connection to its place.
 #[derive(Debug)]
 pub(super) struct Place {
-    client: Client,
+    client: ClientId,
     way: Way,
 }
 
@@ -113,7 +113,7 @@ impl Places {
 
 impl Place {
     /// Whose connection it is.
-    pub(super) const fn client(&self) -> Client {
+    pub(super) const fn client(&self) -> ClientId {
         self.client
     }
 

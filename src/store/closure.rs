@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::info_cache::BATCH;
 use super::{Store, StoreError, ValidPath};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 
 /// How long questions that are under way at the end of the time are waited for: dropping them closes a connection to the
 /// daemon.
@@ -93,7 +93,7 @@ impl Store {
         roots: &[Arc<ValidPath>],
         limits: ClosureLimits,
         visible: impl Fn(&ValidPath) -> bool,
-        client: Client,
+        client: ClientId,
     ) -> Closure {
         let mut walk = Walk::new(limits.paths);
         for root in roots {
@@ -249,8 +249,8 @@ mod tests {
 
     async fn closure_of(store: &Store, limits: ClosureLimits, visible: impl Fn(&ValidPath) -> bool) -> Closure {
         let hash = name(0)[..32].parse().unwrap();
-        let root = store.valid_path(hash, Client::Server).await.unwrap().unwrap();
-        store.closure(&[Arc::clone(&root), root], limits, visible, Client::Server).await
+        let root = store.valid_path(hash, ClientId::Server).await.unwrap().unwrap();
+        store.closure(&[Arc::clone(&root), root], limits, visible, ClientId::Server).await
     }
 
     const WIDE: ClosureLimits = ClosureLimits { paths: 1000, time: Some(Duration::from_secs(60)) };

@@ -10,7 +10,7 @@ use harmonia_protocol::content_check::ContentCheck;
 use harmonia_protocol::operation::QueryAllValidPaths;
 
 use super::{Store, StoreError, ValidPath};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 
 /// The largest NAR that is read for it, in bytes. Longer ones are source archives for the most part, which whoever wants
 /// them can also get from where they came from.
@@ -21,7 +21,7 @@ const COMPARED: usize = 64;
 impl Store {
     /// Whether the contents of this path, whose content address it follows from, are those that the address names; no if
     /// they are too large to be read for that. Dropping the future ends the reading.
-    pub async fn has_named_contents(&self, valid: &Arc<ValidPath>, client: Client) -> Result<bool, StoreError> {
+    pub async fn has_named_contents(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<bool, StoreError> {
         let check = valid.info.expand().content_address.as_ref().and_then(ContentCheck::of);
         let Some(mut check) = check.filter(|_| valid.info.nar_size <= MAX_NAR) else { return Ok(false) };
         let mut nar = self.nar_for_keeping(valid, client).await?;
@@ -35,8 +35,8 @@ impl Store {
     /// `None` if NARs are not read from files, or none of the paths that were looked at is visible here.
     pub async fn compare_files(&self) -> Result<Option<(Arc<ValidPath>, Result<(), StoreError>)>, StoreError> {
         let mut smallest: Option<Arc<ValidPath>> = None;
-        for path in self.pool.call(Client::Server, &QueryAllValidPaths).await?.iter().take(COMPARED) {
-            let valid = self.infos.valid_path(path.hash_part(), Client::Server).await?;
+        for path in self.pool.call(ClientId::Server, &QueryAllValidPaths).await?.iter().take(COMPARED) {
+            let valid = self.infos.valid_path(path.hash_part(), ClientId::Server).await?;
             smallest = smallest.into_iter().chain(valid).min_by_key(|valid| valid.info.nar_size);
         }
         let Some(valid) = smallest else { return Ok(None) };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use harmonia_protocol::operation::QueryAllValidPaths;
 
 use super::{Store, StoreError, ValidPath};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 
 /// Paths that are looked at, a question to the daemon each. They come in the order of their hashes, which is as good as
 /// none, so that among so many of any store there are outputs.
@@ -15,10 +15,10 @@ impl Store {
     /// Chooses a valid path that is no derivation and quick to copy: built rather than added, with few references, small.
     /// `None` if nothing was built or added yet.
     pub async fn example_path(&self) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        let paths = self.pool.call(Client::Server, &QueryAllValidPaths).await?;
+        let paths = self.pool.call(ClientId::Server, &QueryAllValidPaths).await?;
         let mut best = None;
         for path in paths.iter().filter(|path| !path.is_derivation()).take(LOOKED_AT) {
-            let Some(valid) = self.valid_path(path.hash_part(), Client::Server).await? else { continue };
+            let Some(valid) = self.valid_path(path.hash_part(), ClientId::Server).await? else { continue };
             let rank = rank(&valid);
             if best.as_ref().is_none_or(|(least, _)| rank < *least) {
                 best = Some((rank, valid));

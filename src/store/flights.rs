@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 
 /// The flights that are under way.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Flights<K, T>(Mutex<HashMap<K, Boarding<T>>>);
 #[derive(Debug)]
 struct Boarding<T> {
     outcome: watch::Sender<Option<T>>,
-    clients: mpsc::UnboundedSender<Client>,
+    clients: mpsc::UnboundedSender<ClientId>,
 }
 
 /// A place among those who wait.
@@ -34,7 +34,7 @@ pub(super) struct Flight<K: Eq + Hash, T> {
     flights: Arc<Flights<K, T>>,
     key: K,
     sender: watch::Sender<Option<T>>,
-    clients: mpsc::UnboundedReceiver<Client>,
+    clients: mpsc::UnboundedReceiver<ClientId>,
 }
 
 impl<K: Copy + Eq + Hash, T: Clone> Flights<K, T> {
@@ -43,7 +43,7 @@ impl<K: Copy + Eq + Hash, T: Clone> Flights<K, T> {
     }
 
     /// A client's ticket for the flight about `key`, and the flight itself if it is not under way yet.
-    pub(super) fn board(self: &Arc<Self>, key: K, client: Client) -> (Ticket<T>, Option<Flight<K, T>>) {
+    pub(super) fn board(self: &Arc<Self>, key: K, client: ClientId) -> (Ticket<T>, Option<Flight<K, T>>) {
         let mut flights = self.locked();
         if let Some(boarding) = flights.get(&key) {
             // A flight that has had its turn needs no other.
@@ -72,7 +72,7 @@ impl<T: Clone> Ticket<T> {
 
 impl<K: Copy + Eq + Hash, T: Clone> Flight<K, T> {
     /// The clients that wait for it, each as it comes, from the first on. To be taken once.
-    pub(super) fn clients(&mut self) -> mpsc::UnboundedReceiver<Client> {
+    pub(super) fn clients(&mut self) -> mpsc::UnboundedReceiver<ClientId> {
         let (_, none) = mpsc::unbounded_channel();
         std::mem::replace(&mut self.clients, none)
     }
@@ -122,21 +122,21 @@ mod tests {
     #[tokio::test]
     async fn all_who_wait_get_what_one_flight_brings() {
         let flights = Flights::new();
-        let (first, flight) = flights.board(1, Client::Server);
+        let (first, flight) = flights.board(1, ClientId::Server);
         let flight = flight.unwrap();
-        let (second, none) = flights.board(1, Client::Server);
-        let (_, other) = flights.board(2, Client::Server);
+        let (second, none) = flights.board(1, ClientId::Server);
+        let (_, other) = flights.board(2, ClientId::Server);
         assert!(none.is_none() && other.is_some());
         flight.land("landed");
         assert_eq!((first.arrival().await, second.arrival().await), (Some("landed"), Some("landed")));
-        assert!(flights.board(1, Client::Server).1.is_some(), "it is boarded after it has landed");
+        assert!(flights.board(1, ClientId::Server).1.is_some(), "it is boarded after it has landed");
     }
 
     #[tokio::test]
     async fn a_flight_goes_on_while_anybody_waits_and_no_longer() {
         let flights = Flights::new();
-        let (first, flight) = flights.board(1, Client::Server);
-        let (second, _) = flights.board(1, Client::Server);
+        let (first, flight) = flights.board(1, ClientId::Server);
+        let (second, _) = flights.board(1, ClientId::Server);
         let (gone, is_gone) = tokio::sync::oneshot::channel::<()>();
         let task = tokio::spawn(flight.unwrap().fly(async move {
             let _gone = gone;
@@ -144,19 +144,19 @@ mod tests {
         }));
         drop(first);
         tokio::task::yield_now().await;
-        assert!(!task.is_finished() && flights.board(1, Client::Server).1.is_none());
+        assert!(!task.is_finished() && flights.board(1, ClientId::Server).1.is_none());
         drop(second);
         task.await.unwrap();
         assert!(is_gone.await.is_err(), "its work was not dropped");
-        assert!(flights.board(1, Client::Server).1.is_some());
+        assert!(flights.board(1, ClientId::Server).1.is_some());
     }
 
     #[tokio::test]
     async fn those_who_wait_for_a_flight_that_falls_are_sent_away() {
         let flights = Flights::<_, ()>::new();
-        let (ticket, flight) = flights.board(1, Client::Server);
+        let (ticket, flight) = flights.board(1, ClientId::Server);
         let task = tokio::spawn(flight.unwrap().fly(async { panic!("on purpose") }));
         assert_eq!(ticket.arrival().await, None);
-        assert!(task.await.is_err() && flights.board(1, Client::Server).1.is_some());
+        assert!(task.await.is_err() && flights.board(1, ClientId::Server).1.is_some());
     }
 }

@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep_until};
 use super::proven::Claim;
 use super::sighting::Sighting;
 use super::{Step, Store, StoreError, ValidPath};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::metrics::Metrics;
 
 /// How long after its second failure a path is looked at again; doubled each time up to the last.
@@ -299,9 +299,9 @@ async fn look(store: &Store, claim: &Claim) -> Verdict {
 }
 
 async fn read(store: &Store, claim: &Claim) -> Result<Verdict, StoreError> {
-    let valid = store.infos.ask(claim.path.hash_part(), None, Client::Server).await?;
+    let valid = store.infos.ask(claim.path.hash_part(), None, ClientId::Server).await?;
     let Some(valid) = valid.filter(|valid| Claim::of(valid) == *claim) else { return Ok(Verdict::Void) };
-    let mut nar = store.nar_for_keeping(&valid, Client::Server).await?;
+    let mut nar = store.nar_for_keeping(&valid, ClientId::Server).await?;
     while nar.chunk().await?.is_some() {}
     Ok(Verdict::Good)
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::info_cache::InfoCache;
 use super::pool::Pool;
 use super::{Store, StoreError};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 
 /// Time for which an answer is used.
 const HOLDS: Duration = Duration::from_secs(60);
@@ -86,7 +86,7 @@ impl Asking {
     }
 
     async fn inventory(&self, pool: &Pool, infos: &InfoCache) -> Result<Inventory, StoreError> {
-        let mut names = pool.call(Client::Server, &QueryAllValidPaths).await?;
+        let mut names = pool.call(ClientId::Server, &QueryAllValidPaths).await?;
         let paths = names.len();
         if self.inventories.keeps_names {
             names.sort_unstable_by(|a, b| (a.name(), a.base_name()).cmp(&(b.name(), b.base_name())));

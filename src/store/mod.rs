@@ -72,7 +72,7 @@ pub use valid_path::{CompactInfo, Signed, ValidPath};
 pub use verdict::Verdict;
 
 use crate::config::Config;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::metrics::Metrics;
 use debug_info::DebugInfoIndex;
 use dial::Dialer;
@@ -184,10 +184,10 @@ impl Store {
     /// nothing. Tells sooner than other questions that it does not.
     pub async fn answers(&self) -> Result<(), StoreError> {
         let questions = async {
-            self.pool.call(Client::Server, &QueryPathFromHashPart(HashPart::ZERO)).await?;
+            self.pool.call(ClientId::Server, &QueryPathFromHashPart(HashPart::ZERO)).await?;
             let Ok(no_path) = StorePath::from_base_name(NO_PATH) else { return Ok(()) };
             // The protocol does not tell where the daemon's store is, but daemons refuse paths that lie elsewhere.
-            match self.pool.call(Client::Server, &QueryPathInfo(&no_path)).await {
+            match self.pool.call(ClientId::Server, &QueryPathInfo(&no_path)).await {
                 Err(StoreError::Client { message, before_reply: false }) => {
                     Err(StoreError::OtherStoreDirectory { ours: self.directory.clone(), refusal: message })
                 }
@@ -234,14 +234,14 @@ impl Store {
 
     /// The hash parts of all valid paths.
     pub async fn all_paths(&self) -> Result<Vec<HashPart>, StoreError> {
-        let paths = self.pool.call(Client::Server, &QueryAllValidPaths).await?;
+        let paths = self.pool.call(ClientId::Server, &QueryAllValidPaths).await?;
         Ok(paths.iter().map(StorePath::hash_part).collect())
     }
 
     /// Some valid path, to see whether the daemon tells about paths; `None` if the store is empty.
     pub async fn any_path(&self) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        match self.pool.call(Client::Server, &QueryAllValidPaths).await?.first() {
-            Some(path) => self.infos.valid_path(path.hash_part(), Client::Server).await,
+        match self.pool.call(ClientId::Server, &QueryAllValidPaths).await?.first() {
+            Some(path) => self.infos.valid_path(path.hash_part(), ClientId::Server).await,
             None => Ok(None),
         }
     }
@@ -250,7 +250,7 @@ impl Store {
     pub async fn realisation(
         &self,
         output: &DerivationOutput,
-        client: Client,
+        client: ClientId,
     ) -> Result<Result<Realisation, NoRealisation>, StoreError> {
         self.realisations.find(&self.pool, output, client).await
     }
@@ -261,7 +261,7 @@ impl Store {
         &self,
         valid: &Arc<ValidPath>,
         names: &[Name],
-        client: Client,
+        client: ClientId,
     ) -> Result<Option<(Found, Arc<ValidPath>)>, StoreError> {
         let look = || tree::find(&self.directory, &self.real_directory, &valid.path, names);
         let found = {
@@ -278,7 +278,7 @@ impl Store {
     }
 
     /// The log of the derivation with this hash part, or of the build of the output that has it.
-    pub async fn build_log(&self, hash: HashPart, client: Client) -> Result<Option<BuildLog>, StoreError> {
+    pub async fn build_log(&self, hash: HashPart, client: ClientId) -> Result<Option<BuildLog>, StoreError> {
         let find = |derivation| tokio::task::block_in_place(|| build_log::find(&self.log_dir, derivation));
         if let Some(log) = find(hash)? {
             return Ok(Some(log));
@@ -295,7 +295,7 @@ impl Store {
         &self,
         id: &BuildId,
         wanted: impl Fn(&ValidPath) -> bool,
-        client: Client,
+        client: ClientId,
     ) -> Result<Option<Arc<ValidPath>>, StoreError> {
         self.debug_info.find(self, id, wanted, client).await
     }
@@ -306,7 +306,7 @@ impl Store {
         &self,
         hash: &NarHash,
         wanted: impl Fn(&ValidPath) -> bool,
-        client: Client,
+        client: ClientId,
     ) -> Result<Option<Arc<ValidPath>>, StoreError> {
         let known = {
             // It is never closed.
@@ -339,19 +339,19 @@ impl Store {
 
     /// Begins to read the NAR of a valid path, to be hashed or not as the configuration says. The garbage collector leaves
     /// the path alone until the result is dropped.
-    pub async fn nar(&self, valid: &Arc<ValidPath>, client: Client) -> Result<Nar, StoreError> {
+    pub async fn nar(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<Nar, StoreError> {
         let held = self.hold(valid).await?;
         Ok(self.nars.whole(valid, client).await?.holding(held))
     }
 
     /// The same, and hashes it in any case: what is made of it is kept for longer than this program remembers.
-    pub async fn nar_for_keeping(&self, valid: &Arc<ValidPath>, client: Client) -> Result<Nar, StoreError> {
+    pub async fn nar_for_keeping(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<Nar, StoreError> {
         let held = self.hold(valid).await?;
         Ok(self.nars.hashed(valid, client).await?.holding(held))
     }
 
     /// Begins to tell what is in the NAR of a valid path, on the terms of [`Self::nar`].
-    pub async fn nar_events(&self, valid: &Arc<ValidPath>, client: Client) -> Result<NarEvents, StoreError> {
+    pub async fn nar_events(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<NarEvents, StoreError> {
         let held = self.hold(valid).await?;
         Ok(NarEvents::of(self.nars.to_index(valid, client).await?.holding(held)))
     }
@@ -362,7 +362,7 @@ impl Store {
         valid: &Arc<ValidPath>,
         first: u64,
         length: u64,
-        client: Client,
+        client: ClientId,
     ) -> Option<Nar> {
         let part = self.nars.part_at_hand(valid, first, length, client).await?;
         Some(part.holding(self.hold(valid).await.ok()?))
@@ -375,7 +375,7 @@ impl Store {
         valid: &Arc<ValidPath>,
         first: u64,
         length: u64,
-        client: Client,
+        client: ClientId,
     ) -> Result<Nar, StoreError> {
         let held = self.hold(valid).await?;
         Ok(self.nars.part(valid, first, length, client).await?.holding(held))

@@ -27,7 +27,7 @@ use super::proven::{Claim, Proven};
 use super::sighting::Sighting;
 use super::{StoreError, ValidPath};
 use crate::config::{Config, NarSource, Verify};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::metrics::Metrics;
 
 /// How long a NAR waits for its files to be compared with what the daemon says, which some hundred megabytes take. Then it
@@ -89,22 +89,28 @@ impl Nars {
     }
 
     /// All of it, hashed or not as the configuration says.
-    pub(super) async fn whole(&self, valid: &ValidPath, client: Client) -> Result<Nar, StoreError> {
+    pub(super) async fn whole(&self, valid: &ValidPath, client: ClientId) -> Result<Nar, StoreError> {
         self.open(valid, Some(self.verify), client).await
     }
 
     /// All of it, hashed.
-    pub(super) async fn hashed(&self, valid: &ValidPath, client: Client) -> Result<Nar, StoreError> {
+    pub(super) async fn hashed(&self, valid: &ValidPath, client: ClientId) -> Result<Nar, StoreError> {
         self.open(valid, Some(Verify::Always), client).await
     }
 
     /// For its index, which takes no more than one proof.
-    pub(super) async fn to_index(&self, valid: &ValidPath, client: Client) -> Result<Nar, StoreError> {
+    pub(super) async fn to_index(&self, valid: &ValidPath, client: ClientId) -> Result<Nar, StoreError> {
         self.open(valid, Some(Verify::First), client).await
     }
 
     /// So many bytes from `first` on, if they can be had without reading others.
-    pub(super) async fn part_at_hand(&self, valid: &ValidPath, first: u64, length: u64, client: Client) -> Option<Nar> {
+    pub(super) async fn part_at_hand(
+        &self,
+        valid: &ValidPath,
+        first: u64,
+        length: u64,
+        client: ClientId,
+    ) -> Option<Nar> {
         let claim = Claim::of(valid);
         let is_known = self.same_store.as_ref().is_none_or(|it| it.standing() == Standing::Same);
         let files = self.files.as_ref().filter(|_| is_known && !self.is_left_to_the_daemon(&claim))?;
@@ -126,7 +132,7 @@ impl Nars {
         valid: &ValidPath,
         first: u64,
         length: u64,
-        client: Client,
+        client: ClientId,
     ) -> Result<Nar, StoreError> {
         let (claim, is_end) = (Claim::of(valid), reaches_end(valid, first, length));
         if is_end || (self.same_store.is_some() && claim.nar_size <= MAX_PROVEN_FOR_A_PART) {
@@ -142,7 +148,7 @@ impl Nars {
     }
 
     /// All of it, hashed as `verify` says, or not at all.
-    async fn open(&self, valid: &ValidPath, verify: Option<Verify>, client: Client) -> Result<Nar, StoreError> {
+    async fn open(&self, valid: &ValidPath, verify: Option<Verify>, client: ClientId) -> Result<Nar, StoreError> {
         let claim = Claim::of(valid);
         let seen = self.proven.look(&claim.path);
         let files = match (verify, &self.same_store) {
@@ -227,12 +233,12 @@ impl Nars {
             return Ok(());
         }
         let hash = claim.path.hash_part();
-        let (ticket, flight) = self.proving.board(hash, Client::Server);
+        let (ticket, flight) = self.proving.board(hash, ClientId::Server);
         if let Some(flight) = flight {
             let (files, claim) = (Arc::clone(files), claim.clone());
             let terms = self.terms(claim.clone(), seen, false, origin);
             tokio::spawn(flight.fly(async move {
-                let stream = files.open(&claim, seen, 0..claim.nar_size, Client::Server).await;
+                let stream = files.open(&claim, seen, 0..claim.nar_size, ClientId::Server).await;
                 if let Some(stream) = stream.inspect_err(|error| terms.held_back.consider(&claim, error, origin))? {
                     let mut nar = Nar::new(Source::Files(stream), terms);
                     while nar.chunk().await?.is_some() {}

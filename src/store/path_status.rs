@@ -5,7 +5,7 @@ use std::sync::Arc;
 use harmonia_protocol::{HashPart, StorePath};
 
 use super::{Store, StoreError, ValidPath};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 
 /// The state of the path that has some hash part.
 #[derive(Debug, Clone)]
@@ -38,13 +38,13 @@ impl Store {
 
     /// The valid path that has this hash part; `None` if the daemon says that there is none, or if it is held back because
     /// its NAR is wrong. What the daemon said before is used while it is known to hold.
-    pub async fn valid_path(&self, hash: HashPart, client: Client) -> Result<Option<Arc<ValidPath>>, StoreError> {
+    pub async fn valid_path(&self, hash: HashPart, client: ClientId) -> Result<Option<Arc<ValidPath>>, StoreError> {
         Ok(self.look_up(hash, client).await?.valid())
     }
 
     /// Tells a hash part of no valid path from one whose path is held back. What the daemon said before is used while it is
     /// known to hold.
-    pub async fn look_up(&self, hash: HashPart, client: Client) -> Result<PathStatus, StoreError> {
+    pub async fn look_up(&self, hash: HashPart, client: ClientId) -> Result<PathStatus, StoreError> {
         match self.infos.valid_path(hash, client).await? {
             // What is held back is what the daemon said, which it may not say any more.
             Some(valid) if self.held_back.holds(&valid) => self.look_up_anew(hash, client).await,
@@ -54,7 +54,7 @@ impl Store {
     }
 
     /// Does as [`Self::look_up`], by what the daemon says now.
-    pub async fn look_up_anew(&self, hash: HashPart, client: Client) -> Result<PathStatus, StoreError> {
+    pub async fn look_up_anew(&self, hash: HashPart, client: ClientId) -> Result<PathStatus, StoreError> {
         Ok(match self.infos.ask(hash, None, client).await? {
             Some(valid) if self.held_back.holds(&valid) => PathStatus::Quarantined(valid),
             Some(valid) => PathStatus::Valid(valid),
@@ -65,7 +65,7 @@ impl Store {
     pub async fn valid_paths(
         &self,
         paths: &[StorePath],
-        client: Client,
+        client: ClientId,
     ) -> Vec<Result<Option<Arc<ValidPath>>, StoreError>> {
         self.infos.valid_paths(paths, client).await
     }

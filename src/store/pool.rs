@@ -26,7 +26,7 @@ use super::error::outcome;
 use super::presence::{Outage, Presence};
 use super::transport::Transport;
 use super::{Step, StoreError};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::{self, Occupancy, Outcome, PoolName};
 use crate::process::supervisor::supervise;
@@ -117,7 +117,7 @@ impl Pool {
     }
 
     /// Asks one question for a client.
-    pub(super) async fn call<O: Operation>(&self, client: Client, operation: &O) -> Result<O::Reply, StoreError> {
+    pub(super) async fn call<O: Operation>(&self, client: ClientId, operation: &O) -> Result<O::Reply, StoreError> {
         let place = self.questions.place(self.questions.places.acquire(client, 1)).await?;
         Questions { connection: None, pool: self, _place: place }.call(operation).await
     }
@@ -125,7 +125,7 @@ impl Pool {
     /// Waits for the turn of whichever of these clients is first, to ask questions for all of them.
     pub(super) async fn questions_for_any(
         &self,
-        clients: mpsc::UnboundedReceiver<Client>,
+        clients: mpsc::UnboundedReceiver<ClientId>,
     ) -> Result<Questions<'_>, StoreError> {
         let place = self.questions.place(self.questions.places.acquire_for_any(clients, 1)).await?;
         Ok(Questions { connection: None, pool: self, _place: place })
@@ -159,7 +159,7 @@ impl Pool {
     pub(super) async fn spare(&self, attempts: usize, pause: Duration) -> Result<Loan, StoreError> {
         for _ in 0..attempts {
             if self.questions.places.free() > 1 {
-                let loan = self.questions.loan(Client::Server).await?;
+                let loan = self.questions.loan(ClientId::Server).await?;
                 // Others may have come while this one was made.
                 if self.questions.places.free() > 0 {
                     return Ok(loan);
@@ -192,7 +192,7 @@ impl Pool {
     /// Begins a NAR for a client, retried in the same way.
     pub(super) async fn nar(
         &self,
-        client: Client,
+        client: ClientId,
         path: &StorePath,
         size: u64,
     ) -> Result<NarStream<Loan, Transport>, StoreError> {
@@ -207,7 +207,7 @@ impl Pool {
 
     async fn nar_once(
         &self,
-        client: Client,
+        client: ClientId,
         path: &StorePath,
         size: u64,
     ) -> Result<NarStream<Loan, Transport>, StoreError> {
@@ -249,7 +249,7 @@ impl Pool {
     }
 
     pub(super) async fn session(&self) -> Result<Session, StoreError> {
-        Ok(self.questions.loan(Client::Server).await?.session().clone())
+        Ok(self.questions.loan(ClientId::Server).await?.session().clone())
     }
 }
 
@@ -311,7 +311,7 @@ impl Connections {
         Ok(Self { pool, places: FairSemaphore::new(what, max_size, metrics), wait })
     }
 
-    async fn loan(&self, client: Client) -> Result<Loan, StoreError> {
+    async fn loan(&self, client: ClientId) -> Result<Loan, StoreError> {
         let place = self.place(self.places.acquire(client, 1)).await?;
         Ok(Loan { connection: self.connection().await?, place })
     }

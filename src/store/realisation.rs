@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::pool::Pool;
 use super::{Step, StoreError};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 
 /// How long a daemon that died is not asked again: as long as clients remember what is not there.
 const PEACE: Duration = Duration::from_secs(60 * 60);
@@ -58,7 +58,7 @@ impl Realisations {
         &self,
         pool: &Pool,
         output: &DerivationOutput,
-        client: Client,
+        client: ClientId,
     ) -> Result<Result<Realisation, NoRealisation>, StoreError> {
         let unsupported = Ok(Err(NoRealisation::Unsupported));
         if self.is_left_in_peace() {
@@ -151,14 +151,14 @@ mod tests {
         let (_directory, store) = store_after(GREETING_OF_1_27, |_| (), connection);
         let output = output();
         let (one, other) =
-            tokio::join!(store.realisation(&output, Client::Server), store.realisation(&output, Client::Server));
+            tokio::join!(store.realisation(&output, ClientId::Server), store.realisation(&output, ClientId::Server));
         assert_eq!((one.unwrap(), other.unwrap()), (UNSUPPORTED, UNSUPPORTED));
-        assert_eq!(store.realisation(&output, Client::Server).await.unwrap(), UNSUPPORTED);
+        assert_eq!(store.realisation(&output, ClientId::Server).await.unwrap(), UNSUPPORTED);
         assert_eq!(deaths.load(Ordering::Relaxed), 2);
         tokio::time::pause();
         tokio::time::advance(PEACE).await;
         tokio::time::resume();
-        assert_eq!(store.realisation(&output, Client::Server).await.unwrap(), UNSUPPORTED);
+        assert_eq!(store.realisation(&output, ClientId::Server).await.unwrap(), UNSUPPORTED);
         assert_eq!(deaths.load(Ordering::Relaxed), 4);
     }
 
@@ -172,7 +172,7 @@ mod tests {
             },
         );
         for _ in 0..2 {
-            let error = store.realisation(&output(), Client::Server).await.unwrap_err();
+            let error = store.realisation(&output(), ClientId::Server).await.unwrap_err();
             assert!(error.is_before_reply(), "{error}");
         }
     }
@@ -181,6 +181,6 @@ mod tests {
     async fn a_daemon_without_realisations_has_none_and_is_not_asked() {
         // It would be late.
         let (_directory, store) = store(|_, stream| listen(stream));
-        assert_eq!(store.realisation(&output(), Client::Server).await.unwrap(), UNSUPPORTED);
+        assert_eq!(store.realisation(&output(), ClientId::Server).await.unwrap(), UNSUPPORTED);
     }
 }

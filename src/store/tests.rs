@@ -87,7 +87,7 @@ pub(super) async fn listen(mut stream: UnixStream) {
 #[tokio::test(start_paused = true)]
 async fn a_daemon_that_does_not_answer_is_late_with_that_operation() {
     let (_directory, store) = store(|_, stream| listen(stream));
-    let error = store.valid_path(HASH.parse().unwrap(), Client::Server).await.unwrap_err();
+    let error = store.valid_path(HASH.parse().unwrap(), ClientId::Server).await.unwrap_err();
     let step = Step::Daemon(ClientStep::Operation(Opcode::QueryPathFromHashPart));
     assert!(matches!(error, StoreError::Late(late) if late == step), "{error}");
 }
@@ -103,7 +103,7 @@ async fn a_question_on_a_dead_connection_is_asked_once_more_on_a_fresh_one() {
         stream.write_all(&bytes(&[LAST, 0])).await.unwrap();
         listen(stream).await;
     });
-    assert!(store.valid_path(HASH.parse().unwrap(), Client::Server).await.unwrap().is_none());
+    assert!(store.valid_path(HASH.parse().unwrap(), ClientId::Server).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn a_question_is_not_asked_a_third_time() {
     let (_directory, store) = store(|_, mut stream| async move {
         stream.read_exact(&mut [0; 8]).await.unwrap();
     });
-    let error = store.valid_path(HASH.parse().unwrap(), Client::Server).await.unwrap_err();
+    let error = store.valid_path(HASH.parse().unwrap(), ClientId::Server).await.unwrap_err();
     assert!(matches!(error, StoreError::Client { before_reply: true, .. }), "{error}");
 }
 
@@ -122,7 +122,7 @@ async fn a_nar_whose_bytes_stay_away_is_late() {
         listen(stream).await;
     });
     let path = StorePath::from_base_name(&format!("{HASH}-hello")).unwrap();
-    let mut stream = store.pool.nar(Client::Server, &path, 120).await.unwrap();
+    let mut stream = store.pool.nar(ClientId::Server, &path, 120).await.unwrap();
     assert!(stream.chunk().await.unwrap().is_some());
     let terms = Terms {
         claim: Claim::of(&valid(path)),
@@ -145,7 +145,7 @@ async fn more_questions_than_connections_wait_for_their_turn_and_no_longer() {
         .map(|number| {
             let store = Arc::clone(&store);
             tokio::spawn(
-                async move { store.valid_path(format!("{number:032}").parse().unwrap(), Client::Server).await },
+                async move { store.valid_path(format!("{number:032}").parse().unwrap(), ClientId::Server).await },
             )
         })
         .collect();
@@ -167,7 +167,7 @@ async fn a_daemon_of_another_store_directory_is_told_from_a_broken_one() {
         stream.write_all(&[&bytes(&[LAST, 42])[..], &path.as_bytes()[..48]].concat()).await.unwrap();
         listen(stream).await;
     });
-    let error = store.valid_path(HASH.parse().unwrap(), Client::Server).await.unwrap_err().to_string();
+    let error = store.valid_path(HASH.parse().unwrap(), ClientId::Server).await.unwrap_err().to_string();
     assert!(error.contains("not in the store directory\n  help: is virtual_nix_store"), "{error}");
 }
 
@@ -188,7 +188,7 @@ async fn a_question_for_debug_info_does_not_wait_for_a_long_scan_and_is_no_miss(
     let id: BuildId = "00d3adbeef".parse().unwrap();
     let asking = async {
         tokio::select! {
-            found = store.debug_info(&id, |_| true, Client::Server) => found,
+            found = store.debug_info(&id, |_| true, ClientId::Server) => found,
             () = store.make_index() => panic!("it has no end"),
         }
     };

@@ -16,7 +16,7 @@ pub use unit::run as unit;
 use crate::access_log::AccessLog;
 use crate::config::{Config, NarSource};
 use crate::error::Error;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::nar_cache::{self, DirectoryError};
 use crate::output;
 use crate::signing::SigningKeys;
@@ -150,7 +150,7 @@ async fn daemon(config: &Config, store: &Store, report: &mut Report) -> Result<(
         Some((_, Err(why))) => report.problem(why),
         None => Report::line(format_args!("nars: read from the nix daemon")),
     }
-    let mut nar = store.nar_for_keeping(&valid, Client::Server).await?;
+    let mut nar = store.nar_for_keeping(&valid, ClientId::Server).await?;
     while nar.chunk().await?.is_some() {}
     Report::line(format_args!("nar: ok, that of {path} has the size and the hash of its path info"));
     Ok(())
@@ -160,7 +160,7 @@ async fn daemon(config: &Config, store: &Store, report: &mut Report) -> Result<(
 async fn small_path(store: &Store) -> Result<Option<Arc<ValidPath>>, StoreError> {
     let mut smallest: Option<Arc<ValidPath>> = None;
     for hash in store.all_paths().await?.into_iter().take(CANDIDATES) {
-        let Some(valid) = store.valid_path(hash, Client::Server).await? else { continue };
+        let Some(valid) = store.valid_path(hash, ClientId::Server).await? else { continue };
         if smallest.as_ref().is_none_or(|other| valid.info.nar_size < other.info.nar_size) {
             smallest = Some(valid);
         }

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::human_size::human_size;
 use crate::output;
 use crate::signing::{self, SigningKeys};
@@ -77,7 +77,7 @@ impl Guide {
             None => Vec::new(),
         };
         let (url, others) = others.split_first().unwrap_or((&self.url, &[]));
-        let closure = store.closure(&[Arc::clone(&path)], CLOSURE, |_| true, Client::Server).await;
+        let closure = store.closure(&[Arc::clone(&path)], CLOSURE, |_| true, ClientId::Server).await;
         output::line(self.text(url, others, &store.directory().full_path(&path.path), &size(&closure)));
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{FairSemaphore, Holding, State};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::fairness::{Demand, Holder, Usage};
 
 /// All who wait look at once: those who come within this time are content with the last look.
@@ -19,7 +19,7 @@ const LEAVING: Duration = Duration::from_secs(2);
 
 /// One who waits.
 struct Want {
-    client: Client,
+    client: ClientId,
     amount: usize,
     waited: Duration,
 }
@@ -27,7 +27,7 @@ struct Want {
 /// One who can give up.
 struct Candidate {
     ticket: u64,
-    client: Client,
+    client: ClientId,
     amount: usize,
     holder: Arc<dyn Holder>,
     usage: Usage,
@@ -113,13 +113,13 @@ impl State {
             })
             .collect();
         wants.sort_by_key(|want| Reverse(want.waited));
-        let mut leaving_of: HashMap<Client, usize> = HashMap::new();
+        let mut leaving_of: HashMap<ClientId, usize> = HashMap::new();
         for holding in self.holdings.values().filter(|holding| holding.is_leaving(now)) {
             *leaving_of.entry(holding.client).or_default() += holding.amount;
         }
         let mut coming = self.free() + leaving_of.values().sum::<usize>();
         // What each client gets by this, which counts as held.
-        let mut getting: HashMap<Client, usize> = HashMap::new();
+        let mut getting: HashMap<ClientId, usize> = HashMap::new();
         let mut chosen = Vec::new();
         let mut left: Vec<_> = candidates.iter().enumerate().collect();
         for want in wants {
@@ -149,7 +149,7 @@ impl State {
             });
             if found >= want.amount {
                 coming = coming.saturating_sub(want.amount);
-                if want.client.is_one() {
+                if want.client.has_quota() {
                     *getting.entry(want.client).or_default() += want.amount;
                 }
                 if let Some(own) = leaving_of.get_mut(&want.client).filter(|_| is_bounded) {

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Account, FairSemaphore};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::fairness::Holder;
 
 /// One client's share of the permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientShare {
     /// The client.
-    pub client: Client,
+    pub client: ClientId,
     /// Permits that it holds.
     pub held: usize,
     /// Permits among those for which something is under way.
@@ -27,12 +27,12 @@ impl FairSemaphore {
     pub fn shares(&self) -> Vec<ClientShare> {
         let (mut shares, holders) = {
             let state = self.state();
-            let share = |(client, account): (&Client, &Account)| {
+            let share = |(client, account): (&ClientId, &Account)| {
                 let (held, waiting) = (account.held, account.waiting.len());
                 (*client, ClientShare { client: *client, held, in_use: 0, waiting })
             };
             let shares: HashMap<_, _> = state.clients.iter().map(share).collect();
-            let holders: Vec<(Client, usize, Arc<dyn Holder>)> = state
+            let holders: Vec<(ClientId, usize, Arc<dyn Holder>)> = state
                 .holdings
                 .values()
                 .filter_map(|holding| Some((holding.client, holding.amount, holding.holder.upgrade()?)))

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::fairness::Usage;
 
-fn client(number: u8) -> Client {
-    Client::at([192, 0, 2, number].into())
+fn client(number: u8) -> ClientId {
+    ClientId::from_addr([192, 0, 2, number].into())
 }
 
 fn poll<T>(future: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Option<T> {
@@ -22,7 +22,7 @@ fn semaphore(total: usize) -> FairSemaphore {
 }
 
 /// Takes one after the other until it has to wait.
-fn take_all(semaphore: &FairSemaphore, client: Client) -> Vec<Permit> {
+fn take_all(semaphore: &FairSemaphore, client: ClientId) -> Vec<Permit> {
     std::iter::from_fn(|| semaphore.try_acquire(client, 1)).collect()
 }
 
@@ -62,8 +62,8 @@ async fn a_client_alone_has_everything_and_what_is_free_goes_to_whoever_holds_le
     assert!(poll(more.as_mut()).is_some());
     drop(others);
     // There may be any number of clients behind a proxy: it has its turn.
-    let held: Vec<_> = (0..4).map_while(|_| shared.try_acquire(Client::Proxy, 1)).collect();
-    let mut proxied = pin!(shared.acquire(Client::Proxy, 1));
+    let held: Vec<_> = (0..4).map_while(|_| shared.try_acquire(ClientId::Proxy, 1)).collect();
+    let mut proxied = pin!(shared.acquire(ClientId::Proxy, 1));
     let mut other = pin!(shared.acquire(client(2), 1));
     assert!(poll(proxied.as_mut()).is_none() && poll(other.as_mut()).is_none());
     drop(held.into_iter().next());
@@ -105,7 +105,7 @@ impl Holder for Body {
 }
 
 /// Takes a permit for something that is used like this.
-fn held(semaphore: &FairSemaphore, client: Client, usage: Usage) -> Arc<Body> {
+fn held(semaphore: &FairSemaphore, client: ClientId, usage: Usage) -> Arc<Body> {
     let body = Arc::new(Body { permit: Mutex::new(semaphore.try_acquire(client, 1)), usage });
     let holder: Arc<dyn Holder> = Arc::clone(&body) as _;
     body.permit.lock().unwrap().as_ref().unwrap().held_by(Arc::downgrade(&holder));

@@ -16,7 +16,7 @@ use super::super::pasted::page_place;
 use super::super::people_page::{HTML, breakable, number, page};
 use super::super::reason::NotFound;
 use super::super::response::{Keep, Reply, text};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::human_size::human_size;
 use crate::store::{Inventory, Step, StoreError, ValidPath};
 
@@ -36,7 +36,7 @@ pub(in crate::http) async fn respond(
     app: &App,
     filter: &str,
     from: usize,
-    client: Client,
+    client: ClientId,
 ) -> Result<Reply, HandlerError> {
     if !app.is_browsed {
         return Err(NotFound::UnknownUrl.into());
@@ -66,7 +66,7 @@ impl Rows {
         inventory: &Inventory,
         filter: &str,
         from: usize,
-        client: Client,
+        client: ClientId,
     ) -> Result<Self, HandlerError> {
         let mut rows = Self::default();
         if filter.len() > MAX_FILTER {

@@ -20,7 +20,7 @@ use super::super::file_body::FileBody;
 use super::super::reason::NotFound;
 use super::super::response::{Keep, Reply, etag, is_held, not_modified, reply, set, set_length, set_nosniff};
 use super::file;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::fairness::Permit;
 use crate::store::{BuildLog, LogForm, RegularFile, StoreError};
 
@@ -32,7 +32,7 @@ pub(in crate::http) async fn respond(
     app: &App,
     request: &Parts,
     hash: HashPart,
-    client: Client,
+    client: ClientId,
 ) -> Result<Reply, HandlerError> {
     let slot = app.files.open(client).await;
     let BuildLog { file, form } = app.store.build_log(hash, client).await?.ok_or(NotFound::NoLog)?;
@@ -57,7 +57,7 @@ async fn decoded(
     request: &Parts,
     file: RegularFile,
     form: LogForm,
-    (slot, client): (Permit, Client),
+    (slot, client): (Permit, ClientId),
 ) -> Result<Reply, HandlerError> {
     let tag = etag(&format!("{}-text", file.version()));
     if is_held(&request.headers, &tag) {

@@ -20,7 +20,7 @@ use super::super::reason::NotFound;
 use super::super::response::{Keep, Reply, is_held, nar_etag, not_modified, reply, set, set_length, unsatisfiable};
 use super::super::stored_zstd::{self, StoredZstd};
 use super::nar;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::nar_cache::{CompressedNar, EncodingTag, FillError, NarCache};
 use crate::store::ValidPath;
 
@@ -31,7 +31,7 @@ pub(in crate::http) async fn respond(
     hash: HashPart,
     nar_hash: NarHash,
     tag: Option<&EncodingTag>,
-    client: Client,
+    client: ClientId,
 ) -> Result<Reply, HandlerError> {
     let valid = nar::current(app, hash, Some(nar_hash), client).await;
     let is_resumed = request.headers.contains_key(RANGE) && request.method == Method::GET;
@@ -143,7 +143,7 @@ async fn in_any_encoding(
     app: &App,
     request: &Parts,
     valid: &Arc<ValidPath>,
-    client: Client,
+    client: ClientId,
 ) -> Result<Reply, HandlerError> {
     if request.method == Method::HEAD {
         return Ok(for_one_client(reply(StatusCode::OK, Keep::Not, Body::empty())));
@@ -160,7 +160,7 @@ async fn in_any_encoding(
 }
 
 /// The NAR in the form of a compressed one, where there is none and the URL promises one.
-async fn stored(app: &App, valid: &Arc<ValidPath>, client: Client) -> Result<Reply, HandlerError> {
+async fn stored(app: &App, valid: &Arc<ValidPath>, client: ClientId) -> Result<Reply, HandlerError> {
     let (nar, size) = (nar::whole_body(app, valid, client).await?, valid.info.nar_size);
     let mut reply = reply(StatusCode::OK, Keep::Not, Body::Stored(Box::new(StoredZstd::new(nar, size))));
     set_length(&mut reply, stored_zstd::length(size));

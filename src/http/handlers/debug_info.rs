@@ -10,11 +10,11 @@ use super::super::App;
 use super::super::error::HandlerError;
 use super::super::reason::NotFound;
 use super::super::route::nar_url;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::store::BuildId;
 
 /// Renders the NAR and the file in it.
-pub(in crate::http) async fn render(app: &App, id: &BuildId, client: Client) -> Result<Bytes, HandlerError> {
+pub(in crate::http) async fn render(app: &App, id: &BuildId, client: ClientId) -> Result<Bytes, HandlerError> {
     let valid = app.store.debug_info(id, |valid| app.may_serve(valid), client).await?;
     let valid = valid.ok_or(NotFound::NoDebugInfo)?;
     if !app.serves(&valid, client).await? {

@@ -16,7 +16,7 @@ use super::super::error::HandlerError;
 use super::super::listing_body::{self, ListingBody};
 use super::super::response::{Keep, Reply, set_length};
 use super::super::text::streamed;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::store::StoreError;
 
 /// The form of the text, in its entity tag: another one whenever the same NAR gets another listing.
@@ -27,7 +27,7 @@ pub(in crate::http) async fn respond(
     app: &App,
     request: &Parts,
     hash: HashPart,
-    client: Client,
+    client: ClientId,
 ) -> Result<Reply, HandlerError> {
     let valid = app.valid_path(hash, client).await?;
     let tag = format!("{}-{FORM}", valid.info.nar_hash.to_nix32());

@@ -10,11 +10,11 @@ use super::super::people_page::{HTML, lookup_form, page};
 use super::super::reason::Reason;
 use super::super::response::{Keep, Reply, text};
 use super::path_page::redirect;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 
 /// Answers what was put into the field: a redirect to what is meant, or a page that says why there is none. Errors of the
 /// daemon are those of the page that it would lead to.
-pub(in crate::http) async fn respond(app: &App, asked: Option<&str>, client: Client) -> Result<Reply, HandlerError> {
+pub(in crate::http) async fn respond(app: &App, asked: Option<&str>, client: ClientId) -> Result<Reply, HandlerError> {
     let asked = asked.unwrap_or_default();
     let store = app.store.directory();
     let found = match Wanted::parse(asked, store) {

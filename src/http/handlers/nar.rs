@@ -21,7 +21,7 @@ use super::super::response::{
     Keep, Reply, is_held, nar_etag, not_modified, reply, set, set_coding, set_length, set_vary, unsatisfiable,
 };
 use super::compressed_nar;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::nar_cache::FillError;
 use crate::store::{Nar, StoreError, ValidPath};
 
@@ -35,7 +35,7 @@ pub(in crate::http) async fn respond(
     request: &Parts,
     hash: HashPart,
     nar_hash: Option<NarHash>,
-    client: Client,
+    client: ClientId,
 ) -> Result<Reply, HandlerError> {
     let keep = if nar_hash.is_some() { Keep::Forever } else { Keep::Not };
     let valid = current(app, hash, nar_hash, client).await?;
@@ -73,7 +73,7 @@ pub(super) async fn current(
     app: &App,
     hash: HashPart,
     nar_hash: Option<NarHash>,
-    client: Client,
+    client: ClientId,
 ) -> Result<Arc<ValidPath>, HandlerError> {
     let is_wanted = |valid: &ValidPath| nar_hash.is_none_or(|nar_hash| valid.info.nar_hash == nar_hash);
     let mut valid = app.valid_path(hash, client).await?;
@@ -135,7 +135,7 @@ async fn whole(
     keep: Keep,
     valid: &Arc<ValidPath>,
     coding: Coding,
-    client: Client,
+    client: ClientId,
 ) -> Result<Reply, HandlerError> {
     if let Some(nars) = app.compressed_nars(valid).filter(|_| coding == Coding::Zstd) {
         match compressed_nar::whole(request, keep, nars.compressed(valid, client).await).await {
@@ -177,7 +177,7 @@ async fn plain(
     valid: &Arc<ValidPath>,
     first: u64,
     length: u64,
-    client: Client,
+    client: ClientId,
 ) -> Result<Body, HandlerError> {
     if length < valid.info.nar_size {
         if let Some(part) = app.store.nar_part_at_hand(valid, first, length, client).await {
@@ -193,7 +193,13 @@ async fn plain(
     }
 }
 
-async fn read(app: &App, valid: &Arc<ValidPath>, first: u64, length: u64, client: Client) -> Result<Body, StoreError> {
+async fn read(
+    app: &App,
+    valid: &Arc<ValidPath>,
+    first: u64,
+    length: u64,
+    client: ClientId,
+) -> Result<Body, StoreError> {
     let mut nar = if length < valid.info.nar_size {
         app.store.nar_part(valid, first, length, client).await?
     } else {
@@ -208,13 +214,13 @@ fn body(nar: Nar, first: u64, length: u64) -> Body {
 }
 
 /// All of it.
-pub(super) async fn whole_body(app: &App, valid: &Arc<ValidPath>, client: Client) -> Result<NarBody, StoreError> {
+pub(super) async fn whole_body(app: &App, valid: &Arc<ValidPath>, client: ClientId) -> Result<NarBody, StoreError> {
     let mut nar = app.store.nar(valid, client).await?;
     nar.begin().await?;
     Ok(NarBody::new(nar, 0, valid.info.nar_size))
 }
 
-async fn kept(app: &App, valid: &ValidPath, first: u64, length: u64, client: Client) -> Option<Body> {
+async fn kept(app: &App, valid: &ValidPath, first: u64, length: u64, client: ClientId) -> Option<Body> {
     let nars = app.nars.as_ref()?;
     let (nar, memory) = nars.plain(&valid.info.nar_hash, first, client).await?;
     let name = PathBuf::from(app.store.directory().full_path(&valid.path));

@@ -15,7 +15,7 @@ use super::super::response::{Keep, Reply, set_vary};
 use super::super::route::{compressed_nar_url, nar_url};
 use super::super::text;
 use super::super::user_agent::takes_zstd_nars;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::nar_cache::{EncodingTag, FileInfo};
 use crate::store::{Signed, ValidPath};
 
@@ -39,7 +39,7 @@ pub(in crate::http) async fn respond(
     headers: &HeaderMap,
     hash: HashPart,
     syntax: Syntax,
-    client: Client,
+    client: ClientId,
 ) -> Result<Reply, HandlerError> {
     let valid = app.valid_path(hash, client).await?;
     app.store.given_out(&valid);
@@ -103,12 +103,12 @@ fn render(
 pub(in crate::http) async fn sign_ahead(app: &App, valid: &Arc<ValidPath>) {
     if app.is_served_at_once(valid) {
         // What is wrong with it is for whoever asks.
-        drop(signed(app, valid, Client::Server).await);
+        drop(signed(app, valid, ClientId::Server).await);
     }
 }
 
 /// What the keys and settings in use make of a path. It is made when it is first wanted, and kept with the path.
-async fn signed(app: &App, valid: &Arc<ValidPath>, client: Client) -> Result<Signed, HandlerError> {
+async fn signed(app: &App, valid: &Arc<ValidPath>, client: ClientId) -> Result<Signed, HandlerError> {
     let signer = app.signer.load();
     if let Some(known) = valid.signed(signer.id()) {
         return Ok(known);

@@ -22,7 +22,7 @@ use super::super::people_page::{Facts, HTML, breakable, code_box, number, page, 
 use super::super::reason::NotFound;
 use super::super::response::{Keep, Reply, reply, set, set_length};
 use super::super::text;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::human_size::human_size;
 use crate::signing::{SignatureReport, SignatureStatus, Trust};
 use crate::store::ValidPath;
@@ -41,7 +41,7 @@ pub(in crate::http) async fn respond(
     app: &App,
     request: &Parts,
     path: &StorePath,
-    client: Client,
+    client: ClientId,
 ) -> Result<Reply, HandlerError> {
     let valid = app.valid_path(path.hash_part(), client).await?;
     if valid.path != *path {
@@ -64,7 +64,7 @@ pub(in crate::http) async fn respond(
 pub(in crate::http) async fn redirect_pasted(
     app: &App,
     pasted: &Pasted,
-    client: Client,
+    client: ClientId,
 ) -> Result<Reply, HandlerError> {
     let store = app.store.directory().as_str();
     if !["", "/serve", store].contains(&&*pasted.directory) {
@@ -88,7 +88,7 @@ pub(super) fn redirect(location: &str) -> Reply {
     reply
 }
 
-async fn links(app: &App, valid: &Arc<ValidPath>, client: Client) -> Links {
+async fn links(app: &App, valid: &Arc<ValidPath>, client: ClientId) -> Links {
     let _slot = app.files.open(client).await;
     let files = app.store.find(valid, &[], client).await;
     let log = app.store.build_log(valid.path.hash_part(), client).await;

@@ -9,14 +9,14 @@ use harmonia_protocol::realisation::DerivationOutput;
 use super::super::App;
 use super::super::error::HandlerError;
 use super::super::reason::NotFound;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::store::NoRealisation;
 
 /// Renders the realisation in the form that belongs to the output's.
 pub(in crate::http) async fn render(
     app: &App,
     output: &DerivationOutput,
-    client: Client,
+    client: ClientId,
 ) -> Result<Bytes, HandlerError> {
     let realisation = app.store.realisation(output, client).await?.map_err(|why| match why {
         NoRealisation::Unknown => NotFound::NoRealisation,

@@ -26,7 +26,7 @@ use super::super::response::{Keep, Reply, etag, reply, set, set_length, set_nosn
 use super::super::route::{Place, Root};
 use super::super::text::streamed;
 use super::file;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::fairness::Permit;
 use crate::store::{Directory, Found, FoundObject, StoreError, ValidPath};
 
@@ -42,7 +42,7 @@ pub(in crate::http) async fn respond(
     app: &App,
     request: &Parts,
     place: &Place,
-    client: Client,
+    client: ClientId,
 ) -> Result<Reply, HandlerError> {
     let valid = match &place.root {
         Root::Path(hash) => app.valid_path(*hash, client).await?,
@@ -62,7 +62,7 @@ async fn at(
     request: &Parts,
     place: &Place,
     valid: &Arc<ValidPath>,
-    client: Client,
+    client: ClientId,
 ) -> Result<Reply, HandlerError> {
     let Parts { method, headers, .. } = request;
     let slot = app.files.open(client).await;
@@ -103,7 +103,7 @@ async fn find(
     app: &App,
     valid: &Arc<ValidPath>,
     names: &[Name],
-    client: Client,
+    client: ClientId,
 ) -> Result<Option<(Found, Arc<ValidPath>)>, HandlerError> {
     let Some((found, within)) = app.store.find(valid, names, client).await? else { return Ok(None) };
     let serves = Arc::ptr_eq(&within, valid) || app.serves(&within, client).await?;
@@ -118,7 +118,7 @@ async fn page(
     valid: &ValidPath,
     (directory, below, within): (Directory, &Path, &ValidPath),
     slot: Permit,
-    client: Client,
+    client: ClientId,
 ) -> Result<Reply, HandlerError> {
     let shown = directory_page::Place { store: app.store.directory(), path: &valid.path, names: &place.names };
     let tag = shown.tag(&within.info.nar_hash, below);

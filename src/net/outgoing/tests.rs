@@ -55,8 +55,8 @@ fn memory() -> Outgoing {
     Outgoing::new(&Metrics::default())
 }
 
-fn client(last: u8) -> Client {
-    Client::at([192, 0, 2, last].into())
+fn client(last: u8) -> ClientId {
+    ClientId::from_addr([192, 0, 2, last].into())
 }
 
 fn connection() -> Arc<Activity> {

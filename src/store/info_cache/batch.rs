@@ -11,7 +11,7 @@ use harmonia_protocol::operation::QueryPathInfo;
 use harmonia_protocol::{HashPart, StorePath};
 
 use super::{Answer, InfoCache, Standing};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::store::StoreError;
 use crate::store::flights::Flight;
 
@@ -35,7 +35,7 @@ impl InfoCache {
     pub(in crate::store) async fn valid_paths(
         self: &std::sync::Arc<Self>,
         paths: &[StorePath],
-        client: Client,
+        client: ClientId,
     ) -> Vec<Answer> {
         let mut answers: HashMap<HashPart, Answer> = HashMap::new();
         let mut unknown = Vec::new();
@@ -67,7 +67,7 @@ impl InfoCache {
     /// own.
     pub(super) async fn ask_batch(&self, paths: Vec<StorePath>, attempts: usize) -> Result<Vec<Asked>, StoreError> {
         let mut loan = self.pool.spare(attempts, BUSY_PAUSE).await?;
-        let board = |path: StorePath| Some((self.flights.board(path.hash_part(), Client::Server).1?, path));
+        let board = |path: StorePath| Some((self.flights.board(path.hash_part(), ClientId::Server).1?, path));
         let (flights, paths): (Vec<Flight<HashPart, Answer>>, Vec<StorePath>) =
             paths.into_iter().filter_map(board).unzip();
         let circumstances = self.circumstances(paths.clone()).await;

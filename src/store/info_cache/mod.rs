@@ -33,7 +33,7 @@ use super::pool::{Pool, Questions};
 use super::sighting::Sighting;
 use super::{Signed, StoreError, ValidPath};
 use crate::clock_cache::ClockCache;
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::metrics::{Lookup, Metrics};
 use ahead::Ahead;
 pub(super) use batch::BATCH;
@@ -123,7 +123,7 @@ impl InfoCache {
 
     /// The valid path that has this hash part; `None` if the daemon says that there is none. Dropping the future takes
     /// nothing from others who wait for the same.
-    pub(super) async fn valid_path(self: &Arc<Self>, hash: HashPart, client: Client) -> Answer {
+    pub(super) async fn valid_path(self: &Arc<Self>, hash: HashPart, client: ClientId) -> Answer {
         let known = self.known().find(&hash).cloned();
         let standing = known.map(|known| (self.standing(&known), known.valid));
         match standing {
@@ -248,7 +248,7 @@ impl InfoCache {
     }
 
     /// A new answer in place of an old one, or that if there is no new one.
-    async fn refreshed(self: &Arc<Self>, hash: HashPart, old: Arc<ValidPath>, client: Client) -> Answer {
+    async fn refreshed(self: &Arc<Self>, hash: HashPart, old: Arc<ValidPath>, client: ClientId) -> Answer {
         if !self.is_paused() {
             match timeout(PATIENCE, self.ask(hash, Some(Arc::clone(&old)), client)).await {
                 Ok(Ok(answer)) => {
@@ -277,7 +277,12 @@ impl InfoCache {
     }
 
     /// Asks the daemon, or waits for an answer that somebody has asked for already. `hint` spares a question.
-    pub(super) async fn ask(self: &Arc<Self>, hash: HashPart, hint: Option<Arc<ValidPath>>, client: Client) -> Answer {
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        hash: HashPart,
+        hint: Option<Arc<ValidPath>>,
+        client: ClientId,
+    ) -> Answer {
         self.metrics.looked_up(Lookup::Miss);
         for _ in 0..ATTEMPTS {
             let (ticket, flight) = self.flights.board(hash, client);
@@ -297,7 +302,7 @@ impl InfoCache {
         &self,
         hash: HashPart,
         hint: Option<Arc<ValidPath>>,
-        clients: mpsc::UnboundedReceiver<Client>,
+        clients: mpsc::UnboundedReceiver<ClientId>,
     ) -> Answer {
         let mut questions = self.pool.questions_for_any(clients).await?;
         if let Some(hint) = hint {

@@ -104,7 +104,7 @@ fn staged_in_sight() -> (tempfile::TempDir, Store, Arc<Stage>) {
 }
 
 async fn ask(store: &Store) -> Answer {
-    store.valid_path(HASH.parse().unwrap(), Client::Server).await
+    store.valid_path(HASH.parse().unwrap(), ClientId::Server).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,7 +193,7 @@ async fn a_doubtful_answer_is_not_used() {
 async fn a_closure_is_asked_about_when_it_is_new_and_one_level_of_it_when_it_has_aged() {
     let (_directory, store, stage) = staged();
     let serve = async || {
-        let valid = store.valid_path(numbered(0).parse().unwrap(), Client::Server).await.unwrap().unwrap();
+        let valid = store.valid_path(numbered(0).parse().unwrap(), ClientId::Server).await.unwrap().unwrap();
         store.given_out(&valid);
         // Whatever is asked ahead is over when the clock moves on.
         tokio::time::sleep(SECOND).await;
@@ -228,7 +228,7 @@ async fn a_question_has_the_turn_of_whoever_waits_for_it() {
     });
     let store = Arc::new(store);
     let ask = |number: usize, last: u8| {
-        let (store, client) = (Arc::clone(&store), Client::at([192, 0, 2, last].into()));
+        let (store, client) = (Arc::clone(&store), ClientId::from_addr([192, 0, 2, last].into()));
         tokio::spawn(async move { store.valid_path(numbered(number).parse().unwrap(), client).await })
     };
     let mut all: Vec<_> = (0..FLOOD).map(|number| ask(number, 1)).collect();

@@ -37,7 +37,7 @@ use super::proven::Claim;
 use super::regular_file::open_configured;
 use super::sighting::Sighting;
 use super::{Step, StoreError};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::Metrics;
 use index::{Index, NoIndex};
@@ -96,7 +96,7 @@ impl NarFiles {
         claim: &Claim,
         seen: Option<Sighting>,
         bytes: Range<u64>,
-        client: Client,
+        client: ClientId,
     ) -> Result<Option<FileStream>, StoreError> {
         let Some(seen) = seen else {
             self.tell(&format_args!("{} is not visible here", claim.path));
@@ -184,7 +184,7 @@ impl NarFiles {
         of: &FairSemaphore,
         amount: usize,
         claim: &Claim,
-        client: Client,
+        client: ClientId,
     ) -> Result<Permit, StoreError> {
         let share = tokio::time::timeout(Step::FreeNarStream.deadline(), of.acquire(client, amount)).await;
         share.map_err(|_| StoreError::file(&self.place(claim), &io::Error::other("too many others are being read")))

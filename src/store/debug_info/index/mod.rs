@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::{BuildId, has, may_have_some, of_paths};
-use crate::fairness::Client;
+use crate::fairness::ClientId;
 use crate::store::{Store, StoreError, ValidPath};
 use changes::Changed;
 use entries::{Entries, Full, MAX_CANDIDATES, Seen};
@@ -67,7 +67,7 @@ impl DebugInfoIndex {
         store: &Store,
         id: &BuildId,
         wanted: impl Fn(&ValidPath) -> bool,
-        client: Client,
+        client: ClientId,
     ) -> Result<Option<Arc<ValidPath>>, StoreError> {
         let deadline = Instant::now() + PATIENCE;
         let mut scans = self.scans.subscribe();
@@ -137,7 +137,7 @@ impl DebugInfoIndex {
         // First: what changes from now on is for the next scan.
         let now = SystemTime::now();
         let mut result = Ok(store.on_disk(Changed::of_store).await?.filter(|changed| changed.is_past(now)));
-        let mut paths = store.pool.call(Client::Server, &QueryAllValidPaths).await?;
+        let mut paths = store.pool.call(ClientId::Server, &QueryAllValidPaths).await?;
         // A tenth of a second for the largest stores, which requests need not wait for.
         tokio::task::block_in_place(|| {
             paths.retain(may_have_some);
@@ -215,7 +215,7 @@ mod tests {
         let first = scan();
         let waiting = tokio::spawn({
             let (shared, id) = (Arc::clone(&shared), "00d3adbeef".parse().unwrap());
-            async move { shared.1.find(&shared.0, &id, |_| true, Client::Server).await }
+            async move { shared.1.find(&shared.0, &id, |_| true, ClientId::Server).await }
         });
         asking.recv().await.unwrap();
         first.abort();
