@@ -6,7 +6,7 @@ vcl 4.1;
 # What is kept and for how long is harmonia's to say, by Cache-Control: NARs a year, narinfos and listings an hour, 404
 # and errors never. Varnish accepts no coding but gzip, which harmonia does not have: there is one copy of everything,
 # uncoded, and every download can be resumed; with enable_compression a narinfo is kept for each User-Agent (Vary).
-# tests/varnish.rs runs varnishd with this file.
+# tests/integration/proxies/varnish.rs runs varnishd with this file.
 
 backend default {
     .host = "127.0.0.1";

@@ -12,7 +12,7 @@ use crate::support::release::Release;
 use crate::support::server::Harmonia;
 
 /// A page of `docs/`.
-const PAGE: &str = include_str!("../docs/clients.md");
+const PAGE: &str = include_str!("../../../docs/clients.md");
 /// The page's placeholder of a store path.
 const APP: &str = "/nix/store/9whxpv7p8cp13yzmv4ljm18b9mmfhzzx-app-1.0";
 const LIBC: &str = "/nix/store/pciqsm92918cmfk0n8vs7kxhgl6bnr61-libc-2.40";

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::World;
 use super::dice::Dice;
 use super::truth::{Then, TruePath};
-use crate::nar_cache::decoded;
+use crate::nar_cache::compressed_nars::decoded;
 use crate::support::http::{Connection, Response};
 use crate::support::served::value;
 

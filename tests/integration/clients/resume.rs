@@ -1,6 +1,6 @@
 //! Real clients whose downloads break: statement 43 of the conformance list.
 
-use crate::nar_cache::{keeping, url_of};
+use crate::nar_cache::compressed_nars::{keeping, url_of};
 use crate::support::client::Client;
 use crate::support::content::{LARGE, hash_part, noise};
 use crate::support::daemon::Daemon;

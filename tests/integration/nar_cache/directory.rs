@@ -6,8 +6,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::nar_cache::{keeping, scripted, url_of};
-use crate::start_anywhere::{after_mounts, config};
+use crate::nar_cache::compressed_nars::{keeping, scripted, url_of};
+use crate::operations::unusual_environments::{after_mounts, config};
 use crate::support::keys;
 use crate::support::metrics::{await_value, metrics, value as series};
 use crate::support::scratch;

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::guide::block;
-use crate::nginx::Nginx;
+use crate::clients::documented_commands::block;
+use crate::proxies::nginx::Nginx;
 use crate::support::client::Client;
 use crate::support::daemon::Daemon;
 use crate::support::keys;

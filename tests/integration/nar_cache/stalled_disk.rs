@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::nar_cache::{decoded, keeping, url_of};
+use crate::nar_cache::compressed_nars::{decoded, keeping, url_of};
 use crate::support::metrics::await_value;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};

@@ -8,7 +8,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use crate::nar_cache::{keeping, scripted, url_of};
+use crate::nar_cache::compressed_nars::{keeping, scripted, url_of};
 use crate::support::content::{self, hash_part};
 use crate::support::daemon::Daemon;
 use crate::support::metrics::{await_value, metrics};

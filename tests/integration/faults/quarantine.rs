@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::nar_cache::keeping;
+use crate::nar_cache::compressed_nars::keeping;
 use crate::support::content::hash_part;
 use crate::support::daemon::Daemon;
 use crate::support::http::Http;

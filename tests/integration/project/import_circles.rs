@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
-use crate::architecture::{code, root, sources};
+use super::architecture::{code, root, sources};
 
 type Module = Vec<String>;
 

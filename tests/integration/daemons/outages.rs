@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::nar_cache::decoded;
+use crate::nar_cache::compressed_nars::decoded;
 use crate::support::content::hash_part;
 use crate::support::daemon::Daemon;
 use crate::support::http::Http;

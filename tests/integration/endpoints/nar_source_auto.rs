@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::nar_source::{before, dumps, range};
+use crate::endpoints::nar_source::{before, dumps, range};
 use crate::support::content::hash_part;
 use crate::support::daemon::Daemon;
 use crate::support::metrics::{metrics, value as series};

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use crate::nginx::Nginx;
+use crate::proxies::nginx::Nginx;
 use crate::support::client::Client;
 use crate::support::daemon::Daemon;
 use crate::support::keys;

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::Value;
 
-use crate::status_command::{server, status, stderr, stopped};
+use crate::operations::status_command::{server, status, stderr, stopped};
 use crate::support::content::hash_part;
 use crate::support::daemon::Daemon;
 use crate::support::keys;

@@ -10,7 +10,7 @@ use std::process::Command;
 use serde_json::Value;
 use toml::Table;
 
-const RULES: &str = include_str!("../deny.toml");
+const RULES: &str = include_str!("../../../deny.toml");
 
 /// The settings that are heeded here, and those that only cargo-deny can.
 const KNOWN: [&str; 6] =
@@ -182,9 +182,11 @@ fn expressions_are_read_as_spdx_has_them() {
 /// Cargo 1.65 of Debian 12 reads the profiles before the edition, and knows no words for `debug`.
 #[test]
 fn a_cargo_that_is_too_old_reads_the_manifests_as_far_as_their_edition() {
-    for manifest in
-        [include_str!("../Cargo.toml"), include_str!("../protocol/Cargo.toml"), include_str!("fuzz/Cargo.toml")]
-    {
+    for manifest in [
+        include_str!("../../../Cargo.toml"),
+        include_str!("../../../protocol/Cargo.toml"),
+        include_str!("../../fuzz/Cargo.toml"),
+    ] {
         let manifest: Table = manifest.parse().unwrap();
         let profiles = manifest.get("profile").and_then(toml::Value::as_table);
         for (profile, settings) in profiles.into_iter().flatten() {

@@ -235,7 +235,8 @@ fn promtool_finds_nothing_to_say_about_the_classic_format() {
 
 #[test]
 fn each_alert_fires_when_it_should_and_names_only_metrics_that_there_are() {
-    let (alerts, cases) = (file("docs/prometheus-alerts.yml"), file("tests/prometheus-alerts.test.yml"));
+    let (alerts, cases) =
+        (file("docs/prometheus-alerts.yml"), file("tests/integration/operations/prometheus-alerts.test.yml"));
     says_yes(&promtool(&["check", "rules", alerts.to_str().unwrap()], Stdio::null()));
     says_yes(&promtool(&["test", "rules", cases.to_str().unwrap()], Stdio::null()));
     let (alerts, cases) = (fs::read_to_string(alerts).unwrap(), fs::read_to_string(cases).unwrap());

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit, setrlimit};
 
-use crate::nar_cache::{keeping, url_of};
+use crate::nar_cache::compressed_nars::{keeping, url_of};
 use crate::support::content::hash_part;
 use crate::support::daemon::Daemon;
 use crate::support::footprint::{await_descriptors, descriptors, memory, most_memory};
@@ -186,7 +186,7 @@ fn what_a_crowd_costs_is_given_back_and_others_are_served_meanwhile() {
 }
 
 /// Prints how long warm narinfos take beside all that. For a machine that does nothing else, and a release build:
-/// `cargo test --release --test integration load::latency -- --ignored --nocapture`.
+/// `cargo test --release --test integration faults::load::latency -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, of which nothing is asserted"]
 fn latency_of_warm_narinfos_in_a_crowd() {
@@ -338,7 +338,7 @@ fn compile(source: &Path) -> Duration {
 }
 
 /// Prints how much longer a compile takes beside downloads that are compressed. For a machine that does nothing else, and
-/// a release build: `cargo test --release --test integration load::compile -- --ignored --nocapture`.
+/// a release build: `cargo test --release --test integration faults::load::compile -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, of which nothing is asserted"]
 fn compile_beside_encoders() {

@@ -1,0 +1,7 @@
+//! Commands of real clients of every release of Nix.
+
+mod commands;
+pub(crate) mod documented_commands;
+mod outages;
+mod releases;
+mod resume;

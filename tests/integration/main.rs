@@ -1,0 +1,18 @@
+//! The integration tests: one binary with a folder per subject, and `support` with what they stand on.
+//!
+//! They run the real program before real daemons and real clients; `tests/nix-releases get` fetches those.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod clients;
+mod daemons;
+mod endpoints;
+mod faults;
+mod nar_cache;
+mod operations;
+mod project;
+mod proxies;
+mod soak;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../fuzz/targets/mod.rs"]
+mod targets;

@@ -1,0 +1,8 @@
+//! The NAR cache: its URLs, its directory, its disk and its command.
+
+mod command;
+pub(crate) mod compressed_nars;
+mod directory;
+mod faults;
+mod precompress;
+mod stalled_disk;
