@@ -76,21 +76,21 @@ impl ContentAddress {
     /// The address of a path that refers to itself is of contents without those references, which releases of Nix hash in
     /// two ways; it is not compared, and so counts as wrong.
     #[must_use]
-    pub fn holds(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Option<bool> {
-        if !self.names(path, &info.references, store) || info.references.contains(path) {
+    pub fn matches_contents(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Option<bool> {
+        if !self.matches_path(path, &info.references, store) || info.references.contains(path) {
             return Some(false);
         }
         match self.method {
             Method::Recursive if self.hash.algorithm() == Algorithm::Sha256 => {
                 Some(self.hash.digest() == info.nar_hash.as_bytes())
             }
-            _ => ContentCheck::of(self).is_none().then_some(false),
+            _ => ContentCheck::new(self).is_none().then_some(false),
         }
     }
 
     /// Whether a path with these references and this content address is `path`.
     #[must_use]
-    pub fn names(&self, path: &StorePath, references: &[StorePath], store: &StoreDir) -> bool {
+    pub fn matches_path(&self, path: &StorePath, references: &[StorePath], store: &StoreDir) -> bool {
         let to_itself = references.contains(path);
         let others: Vec<&StorePath> = references.iter().filter(|reference| *reference != path).collect();
         let kind = match self.method {
@@ -105,12 +105,12 @@ impl ContentAddress {
             }
             Method::Flat | Method::Recursive | Method::Git => {
                 let method = self.method.prefix().trim_start_matches("fixed:");
-                let inner = format!("fixed:out:{method}{}:", self.hash.to_hex());
+                let inner = format!("fixed:out:{method}{}:", self.hash.to_prefixed_hex());
                 let inner = hex_sha256(inner.as_bytes());
                 return references.is_empty() && hash_part(&format!("output:out:sha256:{inner}"), path, store);
             }
         };
-        hash_part(&format!("{kind}:{}", self.hash.to_hex()), path, store)
+        hash_part(&format!("{kind}:{}", self.hash.to_prefixed_hex()), path, store)
     }
 }
 
@@ -172,13 +172,17 @@ mod tests {
             content_address: None,
         };
         let (source, texts) = (path("source"), path("text"));
-        assert_eq!(recursive.holds(&source, &info([0; 32], &[]), &store), Some(true));
-        assert_eq!(recursive.holds(&source, &info(other, &[]), &store), Some(false));
-        assert_eq!(recursive.holds(&texts, &info([0; 32], &[]), &store), Some(false), "it is of another path");
-        assert_eq!(text.holds(&texts, &info(other, &[]), &store), None);
+        assert_eq!(recursive.matches_contents(&source, &info([0; 32], &[]), &store), Some(true));
+        assert_eq!(recursive.matches_contents(&source, &info(other, &[]), &store), Some(false));
+        assert_eq!(
+            recursive.matches_contents(&texts, &info([0; 32], &[]), &store),
+            Some(false),
+            "it is of another path"
+        );
+        assert_eq!(text.matches_contents(&texts, &info(other, &[]), &store), None);
         let itself = path("source:self");
-        assert!(recursive.names(&itself, std::slice::from_ref(&itself), &store));
-        assert_eq!(recursive.holds(&itself, &info([0; 32], &[&itself]), &store), Some(false));
+        assert!(recursive.matches_path(&itself, std::slice::from_ref(&itself), &store));
+        assert_eq!(recursive.matches_contents(&itself, &info([0; 32], &[&itself]), &store), Some(false));
     }
 
     #[test]

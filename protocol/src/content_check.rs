@@ -11,7 +11,7 @@ use ring::digest::{self, Context};
 
 use crate::content_address::{ContentAddress, Method};
 use crate::hash::{Algorithm, Hash};
-use crate::nar::{Event, Fed, Object, Parser};
+use crate::nar::{Event, Feed, Object, Parser};
 
 /// Takes a NAR in pieces and compares.
 pub struct ContentCheck {
@@ -34,7 +34,7 @@ impl ContentCheck {
     /// Begins with an address; `None` if it cannot be checked: MD5 and SHA-1 do not bind contents any more, BLAKE3 and Git
     /// trees are not computed here.
     #[must_use]
-    pub fn of(address: &ContentAddress) -> Option<Self> {
+    pub fn new(address: &ContentAddress) -> Option<Self> {
         let expected = address.hash().clone();
         let algorithm = match expected.algorithm() {
             Algorithm::Sha256 => &digest::SHA256,
@@ -50,7 +50,7 @@ impl ContentCheck {
     }
 
     /// Takes the next bytes of the NAR.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.file {
             None => self.context.update(bytes),
             Some(file) => self.context.update(file.contents_in(bytes)),
@@ -59,7 +59,7 @@ impl ContentCheck {
 
     /// Whether all that has come is what the address names.
     #[must_use]
-    pub fn holds(self) -> bool {
+    pub fn matches(self) -> bool {
         let is_file = self.file.is_none_or(|file| !file.is_wrong && file.contents.end <= file.offset);
         is_file && self.context.finish().as_ref() == self.expected.digest()
     }
@@ -80,7 +80,7 @@ impl File {
                 *contents = offset..offset + size;
             }
         });
-        self.is_wrong |= !matches!(fed, Ok(Fed::More | Fed::Finished { .. }));
+        self.is_wrong |= !matches!(fed, Ok(Feed::More | Feed::Finished { .. }));
         let within = |offset: u64| {
             let within = offset.saturating_sub(self.offset);
             usize::try_from(within).map_or(bytes.len(), |within| within.min(bytes.len()))
@@ -120,10 +120,10 @@ mod tests {
         ContentAddress::parse(&format!("{method}{name}:{hash}")).unwrap()
     }
 
-    fn holds(address: &ContentAddress, nar: &[u8], piece: usize) -> bool {
-        let mut check = ContentCheck::of(address).unwrap();
-        nar.chunks(piece).for_each(|piece| check.feed(piece));
-        check.holds()
+    fn matches(address: &ContentAddress, nar: &[u8], piece: usize) -> bool {
+        let mut check = ContentCheck::new(address).unwrap();
+        nar.chunks(piece).for_each(|piece| check.update(piece));
+        check.matches()
     }
 
     #[test]
@@ -132,27 +132,29 @@ mod tests {
         let whole = nar(&file(false, contents));
         for algorithm in [&digest::SHA256, &digest::SHA512] {
             for piece in [1, 7, 8, 50, 1000] {
-                assert!(holds(&address("fixed:", algorithm, contents), &whole, piece));
-                assert!(holds(&address("fixed:r:", algorithm, &whole), &whole, piece));
-                assert!(!holds(&address("fixed:", algorithm, b"others"), &whole, piece));
-                assert!(!holds(&address("fixed:r:", algorithm, contents), &whole, piece));
+                assert!(matches(&address("fixed:", algorithm, contents), &whole, piece));
+                assert!(matches(&address("fixed:r:", algorithm, &whole), &whole, piece));
+                assert!(!matches(&address("fixed:", algorithm, b"others"), &whole, piece));
+                assert!(!matches(&address("fixed:r:", algorithm, contents), &whole, piece));
             }
         }
-        assert!(holds(&address("text:", &digest::SHA256, contents), &whole, 8));
-        assert!(holds(&address("text:", &digest::SHA256, b""), &nar(&file(false, b"")), 8));
+        assert!(matches(&address("text:", &digest::SHA256, contents), &whole, 8));
+        assert!(matches(&address("text:", &digest::SHA256, b""), &nar(&file(false, b"")), 8));
     }
 
     #[test]
     fn only_a_whole_file_that_is_not_executable_has_flat_contents() {
         let flat = address("fixed:", &digest::SHA256, b"contents");
         let whole = nar(&file(false, b"contents"));
-        assert!(holds(&flat, &whole, 8));
-        assert!(!holds(&flat, &nar(&file(true, b"contents")), 8));
+        assert!(matches(&flat, &whole, 8));
+        assert!(!matches(&flat, &nar(&file(true, b"contents")), 8));
         let directory = Node::Directory([(crate::nar::Name::new(b"a").unwrap(), file(false, b"contents"))].into());
-        assert!(!holds(&flat, &nar(&directory), 8));
+        assert!(!matches(&flat, &nar(&directory), 8));
         let nothing = address("text:", &digest::SHA256, b"");
-        assert!(!holds(&nothing, &nar(&directory), 8) && !holds(&nothing, b"no nar", 8) && !holds(&nothing, b"", 8));
-        assert!(!holds(&flat, &whole[..whole.len() / 2], 8));
+        assert!(
+            !matches(&nothing, &nar(&directory), 8) && !matches(&nothing, b"no nar", 8) && !matches(&nothing, b"", 8)
+        );
+        assert!(!matches(&flat, &whole[..whole.len() / 2], 8));
     }
 
     #[test]
@@ -162,7 +164,7 @@ mod tests {
             format!("fixed:r:sha1:{}", "0".repeat(32)),
             format!("fixed:git:sha256:{}", "0".repeat(52)),
         ] {
-            assert!(ContentCheck::of(&ContentAddress::parse(&text).unwrap()).is_none(), "{text}");
+            assert!(ContentCheck::new(&ContentAddress::parse(&text).unwrap()).is_none(), "{text}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::handshake::HandshakeError;
 use crate::nar::NarError;
-use crate::operation::{Opcode, Unsupported};
+use crate::operation::{Opcode, UnsupportedOperation};
 use crate::stderr::DaemonError;
 use crate::wire::DecodeError;
 
@@ -21,7 +21,7 @@ pub enum ClientError {
     #[error("the nix daemon closed the connection during {during}")]
     Closed {
         /// What was being done.
-        during: Step,
+        during: Phase,
         /// Whether a byte of the reply had come. If none had, a read operation can be asked again elsewhere.
         reply_begun: bool,
     },
@@ -29,7 +29,7 @@ pub enum ClientError {
     #[error("the connection to the nix daemon broke during {during}: {source}")]
     Io {
         /// What was being done.
-        during: Step,
+        during: Phase,
         /// Whether a byte of the reply had come.
         reply_begun: bool,
         /// The system's reason.
@@ -39,7 +39,7 @@ pub enum ClientError {
     #[error("the nix daemon failed {during}: {error}")]
     Daemon {
         /// What was being done.
-        during: Step,
+        during: Phase,
         /// What the daemon says.
         error: DaemonError,
     },
@@ -47,7 +47,7 @@ pub enum ClientError {
     #[error("the nix daemon's reply to {during} is malformed: {error}")]
     Malformed {
         /// What was being done.
-        during: Step,
+        during: Phase,
         /// Where the reply is wrong.
         error: DecodeError,
     },
@@ -59,31 +59,34 @@ pub enum ClientError {
     Source(io::Error),
     /// The daemon has no such operation.
     #[error(transparent)]
-    Unsupported(#[from] Unsupported),
+    Unsupported(#[from] UnsupportedOperation),
     /// An earlier operation was not carried through, so the connection is closed.
     #[error("the connection to the nix daemon is closed")]
-    Dead,
+    AlreadyClosed,
 }
 
 impl ClientError {
     /// Whether the connection died before a byte of the reply had come, so that asking once more on a fresh
     /// connection cannot repeat anything.
     #[must_use]
-    pub const fn is_before_reply(&self) -> bool {
-        matches!(self, Self::Dead | Self::Closed { reply_begun: false, .. } | Self::Io { reply_begun: false, .. })
+    pub const fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::AlreadyClosed | Self::Closed { reply_begun: false, .. } | Self::Io { reply_begun: false, .. }
+        )
     }
 }
 
 /// What a client is doing: the word for errors and deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum Phase {
     /// The greeting.
     Handshake,
     /// An operation.
     Operation(Opcode),
 }
 
-impl std::fmt::Display for Step {
+impl std::fmt::Display for Phase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Handshake => f.write_str("the handshake"),

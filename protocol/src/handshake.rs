@@ -12,7 +12,7 @@ use crate::signature_set::KnownKeys;
 use crate::stderr::{DaemonError, Message, StderrLoop, printable};
 use crate::store_path::StoreDir;
 use crate::version::{Feature, UnsupportedVersion, Version};
-use crate::wire::{DecodeError, Layout, Problem, Reader, STRING, Scanner, Shape, field, put_strings, put_u64};
+use crate::wire::{DecodeError, DecodeErrorKind, Reader, STRING, Scanner, Schema, Shape, field, put_strings, put_u64};
 
 const CLIENT_MAGIC: u64 = 0x6e69_7863;
 const DAEMON_MAGIC: u64 = 0x6478_696f;
@@ -25,7 +25,7 @@ const MAX_FEATURES: usize = 1024;
 /// How much of the release's name is kept, in bytes.
 const MAX_RELEASE: usize = 64;
 
-const MAGIC_AND_VERSION: Layout = &[field("daemon magic", Shape::U64), field("daemon version", Shape::U64)];
+const MAGIC_AND_VERSION: Schema = &[field("daemon magic", Shape::U64), field("daemon version", Shape::U64)];
 const FEATURES: crate::wire::Field =
     field("daemon features", Shape::Repeat { max: MAX_FEATURES, item: &[field("feature", STRING)] });
 const RELEASE: crate::wire::Field = field("daemon release", STRING);
@@ -54,13 +54,13 @@ impl Session {
     }
 
     /// Keeps signatures of these keys before those of others from now on.
-    pub(crate) fn know_keys(&mut self, keys: Arc<KnownKeys>) {
+    pub(crate) fn set_known_keys(&mut self, keys: Arc<KnownKeys>) {
         self.known_keys = keys;
     }
 
     /// Whether both sides named the feature.
     #[must_use]
-    pub fn has(&self, feature: Feature) -> bool {
+    pub fn has_feature(&self, feature: Feature) -> bool {
         self.features.contains(&feature)
     }
 
@@ -115,12 +115,17 @@ impl Handshake {
     /// `outgoing`.
     #[must_use]
     pub fn new(store: StoreDir, outgoing: &mut BytesMut) -> Self {
-        Self::claiming(Version::NEWEST, &Feature::DECODED, store, outgoing)
+        Self::with_version(Version::NEWEST, &Feature::SUPPORTED, store, outgoing)
     }
 
     /// The same, for an older client than this one is: daemons answer the version that they are told.
     #[must_use]
-    pub fn claiming(claimed: Version, offered: &'static [Feature], store: StoreDir, outgoing: &mut BytesMut) -> Self {
+    pub fn with_version(
+        claimed: Version,
+        offered: &'static [Feature],
+        store: StoreDir,
+        outgoing: &mut BytesMut,
+    ) -> Self {
         put_u64(outgoing, CLIENT_MAGIC);
         put_u64(outgoing, claimed.to_wire());
         Self { store, claimed, offered, state: State::Magic(Scanner::new(MAGIC_AND_VERSION, MAX_GREETING)) }
@@ -164,7 +169,9 @@ impl Handshake {
                         *stderr = StderrLoop::new(session.version);
                     }
                     Some(Message::Error(error)) => return Err(HandshakeError::Refused(error)),
-                    Some(Message::Read(_)) => return Err(Problem::OutOfPlace.of("request for upload").into()),
+                    Some(Message::Read(_)) => {
+                        return Err(DecodeErrorKind::OutOfPlace.in_field("request for upload").into());
+                    }
                     Some(Message::Log) => {}
                 },
                 State::Over => return Ok(None),
@@ -194,7 +201,7 @@ impl Handshake {
             0 => None,
             1 => Some(true),
             2 => Some(false),
-            value => return Err(Problem::Range(value).of("trust")),
+            value => return Err(DecodeErrorKind::Range(value).in_field("trust")),
         };
         Ok(Session {
             store: self.store.clone(),
@@ -215,10 +222,10 @@ fn check_magic(incoming: &[u8]) -> Result<(), HandshakeError> {
     }
 }
 
-const fn greeting(version: Version) -> Layout {
-    const WITH_FEATURES: Layout = &[FEATURES, RELEASE, TRUST];
-    const WITH_TRUST: Layout = &[RELEASE, TRUST];
-    const WITH_RELEASE: Layout = &[RELEASE];
+const fn greeting(version: Version) -> Schema {
+    const WITH_FEATURES: Schema = &[FEATURES, RELEASE, TRUST];
+    const WITH_TRUST: Schema = &[RELEASE, TRUST];
+    const WITH_RELEASE: Schema = &[RELEASE];
     match version.to_wire() {
         v if v >= Version::NEWEST.to_wire() => WITH_FEATURES,
         v if v >= Version::TRUST.to_wire() => WITH_TRUST,
@@ -283,8 +290,8 @@ mod tests {
         let session = run(newest("2.35.1", &["provenance", "realisation-with-path-not-hash"])).unwrap().unwrap();
         assert_eq!((session.version, session.trusted), (Version::NEWEST, Some(false)));
         assert_eq!(session.release.as_deref(), Some("2.35.1"));
-        assert!(session.has(Feature::RealisationWithPathNotHash));
-        assert!(!run(newest("2.34.8", &[])).unwrap().unwrap().has(Feature::RealisationWithPathNotHash));
+        assert!(session.has_feature(Feature::RealisationWithPathNotHash));
+        assert!(!run(newest("2.34.8", &[])).unwrap().unwrap().has_feature(Feature::RealisationWithPathNotHash));
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub struct Hash {
 impl Hash {
     /// A SHA-256 digest as computed.
     #[must_use]
-    pub fn sha256(digest: [u8; 32]) -> Self {
+    pub fn from_sha256(digest: [u8; 32]) -> Self {
         Self { algorithm: Algorithm::Sha256, digest: digest.into() }
     }
 
@@ -113,7 +113,7 @@ impl Hash {
 
     /// `algo:<lower-case hex>`, the form inside store path fingerprints.
     #[must_use]
-    pub fn to_hex(&self) -> String {
+    pub fn to_prefixed_hex(&self) -> String {
         format!("{}:{}", self.algorithm.name(), HEXLOWER.encode(&self.digest))
     }
 }
@@ -218,7 +218,7 @@ impl fmt::Display for NarHash {
 
 impl From<NarHash> for Hash {
     fn from(NarHash(digest): NarHash) -> Self {
-        Self::sha256(digest)
+        Self::from_sha256(digest)
     }
 }
 
@@ -244,7 +244,7 @@ mod tests {
             assert_eq!(NarHash::parse(form).unwrap().to_string(), nix32);
         }
         assert_eq!(NarHash::parse(&hex[7..]).unwrap().to_string(), nix32);
-        assert_eq!(Hash::parse(nix32).unwrap().to_hex(), hex);
+        assert_eq!(Hash::parse(nix32).unwrap().to_prefixed_hex(), hex);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::content_address::ContentAddress;
 use crate::hash::{Hash, NarHash};
 use crate::path_info::PathInfo;
 use crate::signature::Signature;
-use crate::signature_set::with_own;
+use crate::signature_set::merge_signatures;
 use crate::store_path::{StoreDir, StorePath};
 
 /// The longest text that is parsed, in bytes: half a million references.
@@ -121,7 +121,7 @@ impl NarInfo {
     /// deriver that is no derivation. The daemon's signatures under the names of our own are left out, and no others: one
     /// that is forged must not take the place of the genuine one.
     #[must_use]
-    pub fn of(
+    pub fn from_path_info(
         path: &StorePath,
         info: &PathInfo,
         store: &StoreDir,
@@ -129,7 +129,7 @@ impl NarInfo {
         compression: Compression,
         own_signatures: Vec<Signature>,
     ) -> Self {
-        let follows = |address: &&ContentAddress| address.names(path, &info.references, store);
+        let follows = |address: &&ContentAddress| address.matches_path(path, &info.references, store);
         Self {
             path: path.clone(),
             url,
@@ -140,7 +140,7 @@ impl NarInfo {
             nar_size: info.nar_size,
             references: info.references.clone(),
             deriver: info.deriver.clone().filter(StorePath::is_derivation),
-            signatures: with_own(own_signatures, &info.signatures),
+            signatures: merge_signatures(own_signatures, &info.signatures),
             content_address: info.content_address.as_ref().filter(follows).cloned(),
         }
     }
@@ -150,7 +150,7 @@ impl NarInfo {
     pub fn render(&self, store: &StoreDir) -> String {
         let references: Vec<&str> = self.references.iter().map(StorePath::base_name).collect();
         let file_hash = self.file_hash.as_ref().map(Hash::to_string);
-        let pieces = Pieces {
+        let pieces = RawFields {
             path: &self.path,
             url: &self.url,
             compression: self.compression,
@@ -160,14 +160,14 @@ impl NarInfo {
             nar_size: self.nar_size,
             references: &references.join(" "),
             deriver: self.deriver.as_ref().map(StorePath::base_name),
-            lines: [&self.last_lines(), ""],
+            lines: [&self.trailing_lines(), ""],
         };
         pieces.render(store)
     }
 
     /// The last lines of the text: signatures and content address.
     #[must_use]
-    pub fn last_lines(&self) -> String {
+    pub fn trailing_lines(&self) -> String {
         let mut text = String::new();
         for signature in &self.signatures {
             // Writing to a string does not fail.
@@ -207,10 +207,10 @@ impl NarInfo {
     }
 }
 
-/// Pieces of a narinfo, for those who have its longest parts at hand as they are written.
+/// RawFields of a narinfo, for those who have its longest parts at hand as they are written.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs)] // as in [`NarInfo`]
-pub struct Pieces<'a> {
+pub struct RawFields<'a> {
     pub path: &'a StorePath,
     pub url: &'a Url,
     pub compression: Compression,
@@ -222,11 +222,11 @@ pub struct Pieces<'a> {
     pub references: &'a str,
     /// A base name.
     pub deriver: Option<&'a str>,
-    /// The rest, whole lines, as [`NarInfo::last_lines`] has them.
+    /// The rest, whole lines, as [`NarInfo::trailing_lines`] has them.
     pub lines: [&'a str; 2],
 }
 
-impl Pieces<'_> {
+impl RawFields<'_> {
     /// The text.
     #[must_use]
     pub fn render(&self, store: &StoreDir) -> String {

@@ -22,7 +22,7 @@ static LSB_FIRST: LazyLock<Option<Encoding>> = LazyLock::new(|| {
 /// stands for no whole number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a nix32 string")]
-pub struct InvalidNix32;
+pub struct Nix32Error;
 
 /// The nix32 text of `bytes`, `ceil(8 * len / 5)` characters long.
 #[must_use]
@@ -35,10 +35,10 @@ pub fn encode(bytes: &[u8]) -> String {
 }
 
 /// The bytes that `text` stands for.
-pub fn decode(text: &[u8]) -> Result<Vec<u8>, InvalidNix32> {
+pub fn decode(text: &[u8]) -> Result<Vec<u8>, Nix32Error> {
     let reversed: Vec<u8> = text.iter().rev().copied().collect();
-    let encoding = LSB_FIRST.as_ref().ok_or(InvalidNix32)?;
-    encoding.decode(&reversed).map_err(|_| InvalidNix32)
+    let encoding = LSB_FIRST.as_ref().ok_or(Nix32Error)?;
+    encoding.decode(&reversed).map_err(|_| Nix32Error)
 }
 
 /// Whether `character` is of the alphabet.

@@ -12,11 +12,12 @@ use crate::signature::Signature;
 use crate::signature_set::KnownKeys;
 use crate::store_path::{StoreDir, StorePath};
 use crate::wire::{
-    DecodeError, Layout, Problem, Reader, STRING, STRINGS, Shape, field, put_bool, put_bytes, put_strings, put_u64,
+    DecodeError, DecodeErrorKind, Reader, STRING, STRINGS, Schema, Shape, field, put_bool, put_bytes, put_strings,
+    put_u64,
 };
 
 /// The fields after the path itself.
-pub(crate) const UNKEYED: Layout = &[
+pub(crate) const UNKEYED: Schema = &[
     field("deriver", STRING),
     field("nar hash", STRING),
     field("references", STRINGS),
@@ -70,7 +71,8 @@ impl PathInfo {
         known_keys: &KnownKeys,
     ) -> Result<Self, DecodeError> {
         let deriver = optional_path(reader, store, "deriver")?;
-        let nar_hash = NarHash::parse(reader.str("nar hash")?).map_err(|error| Problem::Hash(error).of("nar hash"))?;
+        let nar_hash = NarHash::parse(reader.str("nar hash")?)
+            .map_err(|error| DecodeErrorKind::Hash(error).in_field("nar hash"))?;
         let mut references = paths(reader, store, "references")?;
         references.sort_unstable();
         references.dedup();
@@ -98,7 +100,7 @@ impl PathInfo {
 
 /// A store path of this store.
 pub(crate) fn path(reader: &mut Reader<'_>, store: &StoreDir, field: &'static str) -> Result<StorePath, DecodeError> {
-    store.parse(reader.str(field)?).map_err(|error| Problem::StorePath(error).of(field))
+    store.parse(reader.str(field)?).map_err(|error| DecodeErrorKind::StorePath(error).in_field(field))
 }
 
 /// A store path, or an empty string for none.
@@ -109,7 +111,7 @@ pub(crate) fn optional_path(
 ) -> Result<Option<StorePath>, DecodeError> {
     match reader.str(field)? {
         "" => Ok(None),
-        text => store.parse(text).map(Some).map_err(|error| Problem::StorePath(error).of(field)),
+        text => store.parse(text).map(Some).map_err(|error| DecodeErrorKind::StorePath(error).in_field(field)),
     }
 }
 

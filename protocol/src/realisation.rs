@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use crate::hash::{Algorithm, Hash};
 use crate::signature::Signature;
-use crate::signature_set::{KnownKeys, with_own};
+use crate::signature_set::{KnownKeys, merge_signatures};
 use crate::store_path::StorePath;
-use crate::wire::{DecodeError, Problem};
+use crate::wire::{DecodeError, DecodeErrorKind};
 
 /// The longest output name: as for store path names.
 const MAX_OUTPUT_NAME: usize = 211;
@@ -27,14 +27,14 @@ pub struct OutputName(Box<str>);
 /// A text that is not `sha256:<64 hex>!<output>`, or not an output name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed derivation output")]
-pub struct InvalidOutput;
+pub struct DerivationOutputError;
 
 impl OutputName {
     /// Checks an output name.
-    pub fn new(name: &str) -> Result<Self, InvalidOutput> {
+    pub fn new(name: &str) -> Result<Self, DerivationOutputError> {
         let of_the_set = |c: u8| c.is_ascii_alphanumeric() || b"+-._?=".contains(&c);
         if name.is_empty() || name.len() > MAX_OUTPUT_NAME || !name.bytes().all(of_the_set) {
-            return Err(InvalidOutput);
+            return Err(DerivationOutputError);
         }
         Ok(Self(name.into()))
     }
@@ -55,14 +55,14 @@ pub struct HashedOutput {
 }
 
 impl FromStr for HashedOutput {
-    type Err = InvalidOutput;
+    type Err = DerivationOutputError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidOutput> {
-        let (hash, output) = text.split_once('!').ok_or(InvalidOutput)?;
-        let derivation = Hash::parse(hash).map_err(|_| InvalidOutput)?;
+    fn from_str(text: &str) -> Result<Self, DerivationOutputError> {
+        let (hash, output) = text.split_once('!').ok_or(DerivationOutputError)?;
+        let derivation = Hash::parse(hash).map_err(|_| DerivationOutputError)?;
         // Nix reads other bases too, but never writes them.
-        if derivation.algorithm() != Algorithm::Sha256 || derivation.to_hex() != hash {
-            return Err(InvalidOutput);
+        if derivation.algorithm() != Algorithm::Sha256 || derivation.to_prefixed_hex() != hash {
+            return Err(DerivationOutputError);
         }
         Ok(Self { derivation, output: OutputName::new(output)? })
     }
@@ -70,7 +70,7 @@ impl FromStr for HashedOutput {
 
 impl fmt::Display for HashedOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}!{}", self.derivation.to_hex(), self.output.as_str())
+        write!(f, "{}!{}", self.derivation.to_prefixed_hex(), self.output.as_str())
     }
 }
 
@@ -113,9 +113,10 @@ impl Realisation {
         output: &DerivationOutput,
         known_keys: &KnownKeys,
     ) -> Result<Self, DecodeError> {
-        let malformed = || Problem::Json.of("realisation");
+        let malformed = || DecodeErrorKind::Json.in_field("realisation");
         let path = |name: &str| {
-            StorePath::from_base_name(name).map_err(|error| Problem::StorePath(error).of("realisation path"))
+            StorePath::from_base_name(name)
+                .map_err(|error| DecodeErrorKind::StorePath(error).in_field("realisation path"))
         };
         let json: Json = serde_json::from_slice(text).map_err(|_| malformed())?;
         let is_another = |id| matches!(output, DerivationOutput::Hashed(asked) if asked.to_string() != id);
@@ -155,7 +156,7 @@ impl Realisation {
     /// under other names.
     #[must_use]
     pub fn to_json(&self, output: &DerivationOutput, own_signatures: Vec<Signature>) -> String {
-        let signatures = with_own(own_signatures, &self.signatures);
+        let signatures = merge_signatures(own_signatures, &self.signatures);
         let (mut json, signatures): (Value, Vec<Value>) = match output {
             DerivationOutput::Hashed(id) => {
                 (self.flat(id), signatures.iter().map(|signature| signature.to_string().into()).collect())
@@ -163,7 +164,7 @@ impl Realisation {
             // What it is of is in the URL alone.
             DerivationOutput::Path(..) => (
                 json!({ "outPath": self.path.base_name() }),
-                signatures.iter().map(|it| json!({ "keyName": it.key().as_str(), "sig": it.base64() })).collect(),
+                signatures.iter().map(|it| json!({ "keyName": it.key().as_str(), "sig": it.to_base64() })).collect(),
             ),
         };
         json["signatures"] = signatures.into();
@@ -199,7 +200,7 @@ mod tests {
             &format!("sha256:{}!out", "0".repeat(52)),
             &format!("sha256-{}=!out", "A".repeat(43)),
         ] {
-            assert_eq!(bad.parse::<HashedOutput>(), Err(InvalidOutput), "{bad}");
+            assert_eq!(bad.parse::<HashedOutput>(), Err(DerivationOutputError), "{bad}");
         }
     }
 

@@ -118,14 +118,14 @@ impl Signature {
 
     /// What stands after the colon.
     #[must_use]
-    pub fn base64(&self) -> String {
+    pub fn to_base64(&self) -> String {
         BASE64.encode(&self.bytes)
     }
 }
 
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.key, self.base64())
+        write!(f, "{}:{}", self.key, self.to_base64())
     }
 }
 

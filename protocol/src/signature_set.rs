@@ -10,9 +10,9 @@ use std::collections::{HashMap, HashSet};
 use crate::signature::{KeyName, Signature};
 
 /// Signatures that are kept of each known key, of which one at the most is genuine.
-pub const MAX_OF_KNOWN_KEY: usize = 256;
+pub const MAX_PER_KNOWN_KEY: usize = 256;
 /// Signatures that are kept of all other keys together; real paths have up to three.
-pub const MAX_OF_OTHER_KEYS: usize = 64;
+pub const MAX_FROM_OTHER_KEYS: usize = 64;
 
 /// The key of cache.nixos.org, which nearly every client trusts.
 const CACHE_NIXOS_ORG: &str = "cache.nixos.org-1";
@@ -49,9 +49,9 @@ impl KnownKeys {
             let is_known = self.0.contains(name);
             let count = counts.get(name).copied().unwrap_or(0);
             let has_no_place = match (is_known, count) {
-                (true, count) => count == MAX_OF_KNOWN_KEY,
-                (false, 0) => other_keys == MAX_OF_OTHER_KEYS,
-                (false, count) => count == MAX_OF_OTHER_KEYS,
+                (true, count) => count == MAX_PER_KNOWN_KEY,
+                (false, 0) => other_keys == MAX_FROM_OTHER_KEYS,
+                (false, count) => count == MAX_FROM_OTHER_KEYS,
             };
             if has_no_place || seen.contains(text) {
                 continue;
@@ -65,7 +65,7 @@ impl KnownKeys {
         // At most 64 of each of 64 keys: first one of each, then a second one.
         kept.sort_unstable_by_key(|(turn, place, _)| (*turn, *place));
         let known = kept.partition_point(|(turn, ..)| *turn == 0);
-        kept.truncate(known + MAX_OF_OTHER_KEYS);
+        kept.truncate(known + MAX_FROM_OTHER_KEYS);
         kept.sort_unstable_by_key(|(_, place, _)| *place);
         kept.into_iter().map(|(.., signature)| signature).collect()
     }
@@ -73,7 +73,7 @@ impl KnownKeys {
 
 /// Our own signatures, and those of others that are not under the name of one of our keys: clients trust one key for each
 /// name, and ours is the one that is announced.
-pub(crate) fn with_own(own: Vec<Signature>, others: &[Signature]) -> Vec<Signature> {
+pub(crate) fn merge_signatures(own: Vec<Signature>, others: &[Signature]) -> Vec<Signature> {
     let ours: HashSet<KeyName> = own.iter().map(|signature| signature.key().clone()).collect();
     let mut signatures = own;
     signatures.extend(others.iter().filter(|signature| !ours.contains(signature.key())).cloned());
@@ -113,8 +113,8 @@ mod tests {
         let mut texts: Vec<_> = (0..40_000).map(|number| text("flood", number)).collect();
         texts.extend([text("genuine-1", 1), text("genuine-2", 1)]);
         let kept = select(&KnownKeys::default(), &texts);
-        assert_eq!(kept.len(), MAX_OF_OTHER_KEYS);
-        assert_eq!(kept[MAX_OF_OTHER_KEYS - 2..], texts[40_000..]);
+        assert_eq!(kept.len(), MAX_FROM_OTHER_KEYS);
+        assert_eq!(kept[MAX_FROM_OTHER_KEYS - 2..], texts[40_000..]);
     }
 
     #[test]
@@ -122,8 +122,8 @@ mod tests {
         let mut texts: Vec<_> = (0..40_000).map(|number| text(&format!("a{number}"), number)).collect();
         texts.extend([text("cache.nixos.org-1", 1), text("ours-1", 1), text("unknown-1", 1)]);
         let kept = select(&known(&["ours-1"]), &texts);
-        assert_eq!(kept.len(), MAX_OF_OTHER_KEYS + 2);
-        assert_eq!(kept[MAX_OF_OTHER_KEYS..], texts[40_000..40_002]);
+        assert_eq!(kept.len(), MAX_FROM_OTHER_KEYS + 2);
+        assert_eq!(kept[MAX_FROM_OTHER_KEYS..], texts[40_000..40_002]);
     }
 
     #[test]
@@ -131,8 +131,8 @@ mod tests {
         let mut texts: Vec<_> = (0..40_000).map(|number| text("ours-1", number)).collect();
         texts.extend([text("other", 1), text("cache.nixos.org-1", 1)]);
         let kept = select(&known(&["ours-1"]), &texts);
-        assert_eq!(kept.len(), MAX_OF_KNOWN_KEY + 2);
-        assert_eq!(kept[MAX_OF_KNOWN_KEY..], texts[40_000..]);
+        assert_eq!(kept.len(), MAX_PER_KNOWN_KEY + 2);
+        assert_eq!(kept[MAX_PER_KNOWN_KEY..], texts[40_000..]);
     }
 
     #[test]
@@ -140,8 +140,8 @@ mod tests {
         let parse = |text: &String| Signature::parse(text).unwrap();
         let own = parse(&text("ours", 1));
         let others: Vec<_> = [text("theirs", 1), text("ours", 2), text("theirs", 2)].iter().map(parse).collect();
-        let all = with_own(vec![own.clone()], &others);
+        let all = merge_signatures(vec![own.clone()], &others);
         assert_eq!(all, [own, others[0].clone(), others[2].clone()]);
-        assert_eq!(with_own(Vec::new(), &others), others);
+        assert_eq!(merge_signatures(Vec::new(), &others), others);
     }
 }

@@ -7,7 +7,7 @@
 use bytes::{Buf, BytesMut};
 
 use crate::version::Version;
-use crate::wire::{DecodeError, Field, Layout, Problem, Reader, STRING, Scanner, Shape, TEXT, field};
+use crate::wire::{DecodeError, DecodeErrorKind, Field, Reader, STRING, Scanner, Schema, Shape, TEXT, field};
 
 const LAST: u64 = 0x616c_7473;
 /// The tag of an error; also found where a NAR token's length should be, see [`crate::nar`].
@@ -34,7 +34,7 @@ const ACTIVITY_FIELDS: Shape = Shape::Repeat {
         Shape::Choice(&[(0, &[field("number", Shape::U64)]), (1, &[field("text", TEXT)])]),
     )],
 };
-const START: Layout = &[
+const START: Schema = &[
     field("activity id", Shape::U64),
     field("activity level", Shape::U64),
     field("activity type", Shape::U64),
@@ -42,14 +42,14 @@ const START: Layout = &[
     field("activity fields", ACTIVITY_FIELDS),
     field("parent activity", Shape::U64),
 ];
-const STOP: Layout = &[field("activity id", Shape::U64)];
-const ACTIVITY_RESULT: Layout =
+const STOP: Schema = &[field("activity id", Shape::U64)];
+const ACTIVITY_RESULT: Schema =
     &[field("activity id", Shape::U64), field("result type", Shape::U64), field("result fields", ACTIVITY_FIELDS)];
 /// `havePos` is always 0; anything else is an error by the choice having no such tag.
 const NO_POSITION: Shape = Shape::Choice(&[(0, &[])]);
 /// Nix prints some dozen traces at most.
 const MAX_TRACES: usize = 10_000;
-const STRUCTURED_ERROR: Layout = &[
+const STRUCTURED_ERROR: Schema = &[
     field("error type", STRING),
     field("error level", Shape::U64),
     field("error name", STRING),
@@ -60,12 +60,12 @@ const STRUCTURED_ERROR: Layout = &[
         Shape::Repeat { max: MAX_TRACES, item: &[field("trace position", NO_POSITION), field("trace hint", TEXT)] },
     ),
 ];
-const PLAIN_ERROR: Layout = &[field("error message", TEXT), field("error status", Shape::U64)];
+const PLAIN_ERROR: Schema = &[field("error message", TEXT), field("error status", Shape::U64)];
 
-const LOG_LINE: Layout = &[field("log line", TEXT)];
-const WANTED: Layout = &[field("wanted bytes", Shape::U64)];
+const LOG_LINE: Schema = &[field("log line", TEXT)];
+const WANTED: Schema = &[field("wanted bytes", Shape::U64)];
 
-const fn message_layout(error: Layout) -> [(u64, Layout); 7] {
+const fn message_schema(error: Schema) -> [(u64, Schema); 7] {
     [
         (LAST, &[]),
         (ERROR, error),
@@ -76,8 +76,8 @@ const fn message_layout(error: Layout) -> [(u64, Layout); 7] {
         (READ, WANTED),
     ]
 }
-static STRUCTURED: [(u64, Layout); 7] = message_layout(STRUCTURED_ERROR);
-static PLAIN: [(u64, Layout); 7] = message_layout(PLAIN_ERROR);
+static STRUCTURED: [(u64, Schema); 7] = message_schema(STRUCTURED_ERROR);
+static PLAIN: [(u64, Schema); 7] = message_schema(PLAIN_ERROR);
 static STRUCTURED_MESSAGE: [Field; 1] = [field("daemon message", Shape::Choice(&STRUCTURED))];
 static PLAIN_MESSAGE: [Field; 1] = [field("daemon message", Shape::Choice(&PLAIN))];
 
@@ -169,7 +169,7 @@ impl StderrLoop {
         let Some(length) = self.scanner.advance(incoming)? else { return Ok(None) };
         self.total += length;
         if self.total > MAX_TOTAL {
-            return Err(Problem::MessageTooLarge(MAX_TOTAL).of("daemon messages"));
+            return Err(DecodeErrorKind::MessageTooLarge(MAX_TOTAL).in_field("daemon messages"));
         }
         let mut reader = Reader::new(&incoming[..length]);
         let message = match reader.u64("daemon message")? {
@@ -185,9 +185,9 @@ impl StderrLoop {
 }
 
 /// Decodes an error whose tag stood inside a NAR: `payload` begins right after the tag. Nothing while it is not whole.
-pub fn error_after_tag(version: Version, payload: &[u8]) -> Result<Option<DaemonError>, DecodeError> {
-    let layout = if is_structured(version) { STRUCTURED_ERROR } else { PLAIN_ERROR };
-    match Scanner::new(layout, MAX_MESSAGE).advance(payload)? {
+pub fn decode_error_after_tag(version: Version, payload: &[u8]) -> Result<Option<DaemonError>, DecodeError> {
+    let schema = if is_structured(version) { STRUCTURED_ERROR } else { PLAIN_ERROR };
+    match Scanner::new(schema, MAX_MESSAGE).advance(payload)? {
         Some(length) => DaemonError::decode(version, &mut Reader::new(&payload[..length])).map(Some),
         None => Ok(None),
     }
@@ -258,8 +258,8 @@ mod tests {
         put_bytes(&mut out, b"no");
         put_u64(&mut out, 1);
         assert_eq!(drain(Version::OLDEST, &out), Ok(vec![Message::Error(DaemonError { message: "no".into() })]));
-        assert_eq!(error_after_tag(Version::OLDEST, &out[8..]).unwrap().unwrap().message(), "no");
-        assert_eq!(error_after_tag(Version::OLDEST, &out[8..out.len() - 1]), Ok(None));
+        assert_eq!(decode_error_after_tag(Version::OLDEST, &out[8..]).unwrap().unwrap().message(), "no");
+        assert_eq!(decode_error_after_tag(Version::OLDEST, &out[8..out.len() - 1]), Ok(None));
     }
 
     #[test]
@@ -280,7 +280,7 @@ mod tests {
         put_bytes(&mut line, &vec![b'x'; 1024 * 1024]);
         let mut stderr = StderrLoop::new(Version::NEWEST);
         let outcome = (0..100).find_map(|_| stderr.advance(&mut line.clone()).err());
-        assert_eq!(outcome, Some(Problem::MessageTooLarge(MAX_TOTAL).of("daemon messages")));
+        assert_eq!(outcome, Some(DecodeErrorKind::MessageTooLarge(MAX_TOTAL).in_field("daemon messages")));
     }
 
     #[test]

@@ -137,16 +137,16 @@ pub struct StoreDir(Box<str>);
 /// A store directory that is not absolute, ends in a slash, has empty, `.` or `..` segments, or control characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a store directory: it must be an absolute path without `.`, `..` or a slash at its end")]
-pub struct InvalidStoreDir(String);
+pub struct StoreDirError(String);
 
 impl StoreDir {
     /// Checks and takes an absolute directory.
-    pub fn new(directory: impl Into<String>) -> Result<Self, InvalidStoreDir> {
+    pub fn new(directory: impl Into<String>) -> Result<Self, StoreDirError> {
         let directory = directory.into();
         let segment_ok = |s: &str| !s.is_empty() && s != "." && s != ".." && !s.contains(char::is_control);
         match directory.strip_prefix('/') {
             Some(rest) if rest.split('/').all(segment_ok) => Ok(Self(directory.into())),
-            _ => Err(InvalidStoreDir(directory)),
+            _ => Err(StoreDirError(directory)),
         }
     }
 

@@ -14,32 +14,32 @@ pub struct Version {
 
 impl Version {
     /// Nix 2.1 to 2.3: the oldest that is spoken to.
-    pub const OLDEST: Self = Self::minor(21);
+    pub const OLDEST: Self = Self::from_minor(21);
     /// QueryDerivationOutputMap exists.
-    pub const DERIVATION_OUTPUT_MAP: Self = Self::minor(22);
+    pub const DERIVATION_OUTPUT_MAP: Self = Self::from_minor(22);
     /// AddToStoreNar sends its NAR in frames; before, the daemon pulls it.
-    pub const FRAMED_UPLOAD: Self = Self::minor(23);
+    pub const FRAMED_UPLOAD: Self = Self::from_minor(23);
     /// Errors carry a level, a name and traces.
-    pub const STRUCTURED_ERRORS: Self = Self::minor(26);
+    pub const STRUCTURED_ERRORS: Self = Self::from_minor(26);
     /// QueryValidPaths has a `substitute` flag, and QueryRealisation exists.
-    pub const REALISATIONS: Self = Self::minor(27);
+    pub const REALISATIONS: Self = Self::from_minor(27);
     /// Realisations are JSON.
-    pub const JSON_REALISATIONS: Self = Self::minor(31);
+    pub const JSON_REALISATIONS: Self = Self::from_minor(31);
     /// AddMultipleToStore exists.
-    pub const ADD_MULTIPLE: Self = Self::minor(32);
+    pub const ADD_MULTIPLE: Self = Self::from_minor(32);
     /// The daemon tells its release.
-    pub const DAEMON_RELEASE: Self = Self::minor(33);
+    pub const DAEMON_RELEASE: Self = Self::from_minor(33);
     /// The daemon tells whether it trusts the client.
-    pub const TRUST: Self = Self::minor(35);
+    pub const TRUST: Self = Self::from_minor(35);
     /// Both sides exchange feature sets. The newest that a release speaks: later behaviour comes as features, and
     /// 1.39 was never released.
-    pub const NEWEST: Self = Self::minor(38);
+    pub const NEWEST: Self = Self::from_minor(38);
     /// guix-daemon says 1.99; nothing from here on is Nix's.
     const FIRST_FOREIGN_MINOR: u8 = 64;
 
     /// Version `1.minor`.
     #[must_use]
-    pub const fn minor(minor: u8) -> Self {
+    pub const fn from_minor(minor: u8) -> Self {
         Self { minor }
     }
 
@@ -99,7 +99,7 @@ pub enum Feature {
 impl Feature {
     /// Every feature that this client decodes, and therefore the only ones that it offers: a negotiated feature
     /// changes layouts silently.
-    pub const DECODED: [Self; 1] = [Self::RealisationWithPathNotHash];
+    pub const SUPPORTED: [Self; 1] = [Self::RealisationWithPathNotHash];
 
     /// The feature's name on the wire.
     #[must_use]

@@ -128,7 +128,7 @@ fn an_error_before_work_is_fatal() {
             assert!(!words.is_empty());
             assert!(!client.is_idle(), "{}: {heading}", transcript.name);
             let again = run(perform(&mut client, &format!("QueryPathInfo {PB_B}")));
-            assert!(matches!(again, Err(ClientError::Dead)), "{}: {heading}: {again:?}", transcript.name);
+            assert!(matches!(again, Err(ClientError::AlreadyClosed)), "{}: {heading}: {again:?}", transcript.name);
         }
     }
 }
@@ -142,7 +142,7 @@ fn a_daemon_that_aborts_has_closed_before_its_reply() {
             continue;
         }
         let outcome = run(perform(&mut client(&transcript, case), &format!("QueryPathInfo {PB_B}")));
-        assert!(outcome.is_err_and(|error| error.is_before_reply()), "{}", transcript.name);
+        assert!(outcome.is_err_and(|error| error.is_retryable()), "{}", transcript.name);
         aborted += 1;
     }
     assert!(aborted > 0);
@@ -217,16 +217,16 @@ fn a_user_who_is_not_trusted_is_told_so_and_may_read() {
 fn features_that_the_daemon_does_not_have_are_not_agreed_on() {
     let transcript = &all("nix-2.34.8-features-offered")[0];
     let script = greeting(&transcript.sections);
-    let client = run(greet(script, Version::NEWEST, &harmonia_protocol::version::Feature::DECODED)).unwrap();
-    assert!(!client.session().has(harmonia_protocol::version::Feature::RealisationWithPathNotHash));
+    let client = run(greet(script, Version::NEWEST, &harmonia_protocol::version::Feature::SUPPORTED)).unwrap();
+    assert!(!client.session().has_feature(harmonia_protocol::version::Feature::RealisationWithPathNotHash));
 }
 
 #[test]
 fn what_a_daemon_has_beside_the_features_that_are_offered_is_not_agreed_on() {
     let transcript = &all("nix-determinate-3.22.2-client1.38-all-features")[0];
     let script = greeting(&transcript.sections).answers(&transcript.section(&format!("QueryPathInfo {PB_B}")).received);
-    let offered = &harmonia_protocol::version::Feature::DECODED;
+    let offered = &harmonia_protocol::version::Feature::SUPPORTED;
     let mut client = run(greet(script, Version::NEWEST, offered)).unwrap();
-    assert!(client.session().has(harmonia_protocol::version::Feature::RealisationWithPathNotHash));
+    assert!(client.session().has_feature(harmonia_protocol::version::Feature::RealisationWithPathNotHash));
     assert_eq!(run(perform(&mut client, &format!("QueryPathInfo {PB_B}"))).unwrap().info().nar_size, 168);
 }

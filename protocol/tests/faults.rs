@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use harmonia_protocol::handshake::HandshakeError;
 use harmonia_protocol::version::{Feature, UnsupportedVersion, Version};
-use harmonia_protocol::wire::Problem;
+use harmonia_protocol::wire::DecodeErrorKind;
 use harmonia_protocol::{Client, ClientError, StoreDir};
 use proptest::prelude::*;
 
@@ -55,7 +55,7 @@ fn a_greeting_that_ends_anywhere_is_an_error() {
                 Some(0) => Script::new().answers(magic),
                 Some(cut) => Script::new().answers(magic).answers(&rest[..cut]),
             };
-            let outcome = run(greet(script.hangs_up(), Version::minor(transcript.claimed()), &[]));
+            let outcome = run(greet(script.hangs_up(), Version::from_minor(transcript.claimed()), &[]));
             match outcome {
                 Err(ClientError::ClosedBeforeGreeting) => assert_eq!(cut, 0),
                 Err(ClientError::Closed { reply_begun: true, .. }) => assert_ne!(cut, 0),
@@ -71,16 +71,19 @@ fn lengths_and_values_in_the_greeting_are_bounded() {
     let malformed = |rest: Vec<u8>| {
         let outcome = run(Client::connect(Script::new().answers(&magic).answers(rest), StoreDir::default()));
         let Err(ClientError::Handshake(HandshakeError::Malformed(error))) = outcome else { panic!("{outcome:?}") };
-        (error.field, error.problem)
+        (error.field, error.kind)
     };
     let huge = 1 << 62;
-    assert_eq!(malformed(numbers(&[huge])), ("daemon features", Problem::TooMany { count: huge, max: 1024 }));
-    assert_eq!(malformed(numbers(&[1, huge])), ("feature", Problem::TooLong { length: huge, max: 65536 }));
-    assert_eq!(malformed(numbers(&[0, huge])), ("daemon release", Problem::TooLong { length: huge, max: 65536 }));
-    assert_eq!(malformed(numbers(&[0, 1, 0x0178])), ("daemon release", Problem::Padding));
-    assert_eq!(malformed(numbers(&[0, 0, 3])), ("trust", Problem::Range(3)));
-    assert_eq!(malformed(numbers(&[0, 0, 1, 7])), ("daemon message", Problem::UnknownTag(7)));
-    assert_eq!(malformed(numbers(&[0, 0, 1, READ, 8])), ("request for upload", Problem::OutOfPlace));
+    assert_eq!(malformed(numbers(&[huge])), ("daemon features", DecodeErrorKind::TooMany { count: huge, max: 1024 }));
+    assert_eq!(malformed(numbers(&[1, huge])), ("feature", DecodeErrorKind::TooLong { length: huge, max: 65536 }));
+    assert_eq!(
+        malformed(numbers(&[0, huge])),
+        ("daemon release", DecodeErrorKind::TooLong { length: huge, max: 65536 })
+    );
+    assert_eq!(malformed(numbers(&[0, 1, 0x0178])), ("daemon release", DecodeErrorKind::Padding));
+    assert_eq!(malformed(numbers(&[0, 0, 3])), ("trust", DecodeErrorKind::Range(3)));
+    assert_eq!(malformed(numbers(&[0, 0, 1, 7])), ("daemon message", DecodeErrorKind::UnknownTag(7)));
+    assert_eq!(malformed(numbers(&[0, 0, 1, READ, 8])), ("request for upload", DecodeErrorKind::OutOfPlace));
 }
 
 fn asked(reply: &[u8]) -> (Result<super::operations::Value, ClientError>, Client<Script>) {
@@ -89,11 +92,11 @@ fn asked(reply: &[u8]) -> (Result<super::operations::Value, ClientError>, Client
     (outcome, client)
 }
 
-fn problem_of(reply: &[u8]) -> Problem {
+fn problem_of(reply: &[u8]) -> DecodeErrorKind {
     let (outcome, mut client) = asked(reply);
     assert!(!client.is_idle());
     let Err(ClientError::Malformed { error, .. }) = outcome else { panic!("{outcome:?}") };
-    error.problem
+    error.kind
 }
 
 /// Where a path info reply has its lengths and counts, and where its padding.
@@ -137,7 +140,10 @@ fn a_huge_length_in_any_field_of_a_path_info_is_refused_before_more_is_awaited()
                 let mut reply = reply[..at + 8].to_vec();
                 reply[at..].copy_from_slice(&huge.to_le_bytes());
                 let problem = problem_of(&reply);
-                assert!(matches!(problem, Problem::TooLong { .. } | Problem::TooMany { .. }), "{at}: {problem:?}");
+                assert!(
+                    matches!(problem, DecodeErrorKind::TooLong { .. } | DecodeErrorKind::TooMany { .. }),
+                    "{at}: {problem:?}"
+                );
             }
         }
     }
@@ -150,7 +156,7 @@ fn padding_that_is_not_zero_is_refused_in_every_string() {
         for at in lengths_and_padding(&reply).1 {
             let mut reply = reply.clone();
             reply[at] = 1;
-            assert_eq!(problem_of(&reply), Problem::Padding, "{at}");
+            assert_eq!(problem_of(&reply), DecodeErrorKind::Padding, "{at}");
             seen += 1;
         }
     }
@@ -159,14 +165,14 @@ fn padding_that_is_not_zero_is_refused_in_every_string() {
 
 #[test]
 fn frames_that_no_version_knows_are_refused() {
-    assert_eq!(problem_of(&numbers(&[0])), Problem::UnknownTag(0));
-    assert_eq!(problem_of(&numbers(&[LAST + 1])), Problem::UnknownTag(LAST + 1));
-    assert_eq!(problem_of(&numbers(&[READ, 512])), Problem::OutOfPlace);
+    assert_eq!(problem_of(&numbers(&[0])), DecodeErrorKind::UnknownTag(0));
+    assert_eq!(problem_of(&numbers(&[LAST + 1])), DecodeErrorKind::UnknownTag(LAST + 1));
+    assert_eq!(problem_of(&numbers(&[READ, 512])), DecodeErrorKind::OutOfPlace);
     let activity = |tag| [numbers(&[0x5354_5254, 1, 2, 3]), string("text"), numbers(&[1, tag])].concat();
-    assert_eq!(problem_of(&activity(2)), Problem::UnknownTag(2));
+    assert_eq!(problem_of(&activity(2)), DecodeErrorKind::UnknownTag(2));
     let position =
         [numbers(&[super::script::ERROR]), string("Error"), numbers(&[0]), string("e"), string("m")].concat();
-    assert_eq!(problem_of(&[position, numbers(&[1])].concat()), Problem::UnknownTag(1));
+    assert_eq!(problem_of(&[position, numbers(&[1])].concat()), DecodeErrorKind::UnknownTag(1));
 }
 
 #[test]
@@ -176,7 +182,7 @@ fn a_daemon_that_logs_without_end_is_given_up_after_a_bounded_time_and_memory() 
     let (mut client, record) = script.client(Version::NEWEST);
     let outcome = run(client.is_valid_path(&path(HELLO)));
     let Err(ClientError::Malformed { error, .. }) = outcome else { panic!("{outcome:?}") };
-    assert!(matches!(error.problem, Problem::MessageTooLarge(_)));
+    assert!(matches!(error.kind, DecodeErrorKind::MessageTooLarge(_)));
     let record = record.lock().unwrap();
     assert!(record.closed);
     assert!(record.taken < 65 * 1024 * 1024, "{} bytes were read", record.taken);
@@ -186,12 +192,12 @@ fn a_daemon_that_logs_without_end_is_given_up_after_a_bounded_time_and_memory() 
 #[test]
 fn a_greeting_of_log_lines_without_end_is_given_up_as_well() {
     let line = [numbers(&[NEXT]), string(vec![b'x'; 100_000])].concat();
-    let version = numbers(&[DAEMON_MAGIC, Version::minor(32).to_wire()]);
+    let version = numbers(&[DAEMON_MAGIC, Version::from_minor(32).to_wire()]);
     let script = Script::new().answers(version).answers(line).without_end();
     let record = script.record();
     let outcome = run(Client::connect(script, StoreDir::default()));
     let Err(ClientError::Handshake(HandshakeError::Malformed(error))) = outcome else { panic!("{outcome:?}") };
-    assert!(matches!(error.problem, Problem::MessageTooLarge(_)));
+    assert!(matches!(error.kind, DecodeErrorKind::MessageTooLarge(_)));
     let record = record.lock().unwrap();
     assert!(record.taken < 65 * 1024 * 1024, "{} bytes were read", record.taken);
     assert!(record.room < 1024 * 1024, "{} bytes were held ready", record.room);
@@ -204,7 +210,7 @@ fn words_that_nobody_asked_for_are_never_taken_for_a_reply() {
     let (mut client, record) = script().client(Version::NEWEST);
     assert!(run(client.is_valid_path(&path(HELLO))).unwrap());
     let written = record.lock().unwrap().written.len();
-    assert!(matches!(run(client.is_valid_path(&path(HELLO))), Err(ClientError::Dead)));
+    assert!(matches!(run(client.is_valid_path(&path(HELLO))), Err(ClientError::AlreadyClosed)));
     assert_eq!(record.lock().unwrap().written.len(), written);
     assert!(record.lock().unwrap().closed);
 
@@ -222,7 +228,7 @@ fn a_stray_byte_that_comes_later_ends_the_client_for_good() {
     assert!(!client.is_idle());
     assert!(!client.is_idle(), "the byte has been read, but it was there");
     assert!(record.lock().unwrap().closed);
-    assert!(matches!(run(client.is_valid_path(&path(HELLO))), Err(ClientError::Dead)));
+    assert!(matches!(run(client.is_valid_path(&path(HELLO))), Err(ClientError::AlreadyClosed)));
 }
 
 #[test]
@@ -245,7 +251,7 @@ fn a_call_that_is_dropped_closes_the_connection() {
     assert!(record.lock().unwrap().closed);
     assert!(!client.is_idle());
     let outcome = run(client.is_valid_path(&path(HELLO)));
-    assert!(matches!(&outcome, Err(error @ ClientError::Dead) if error.is_before_reply()));
+    assert!(matches!(&outcome, Err(error @ ClientError::AlreadyClosed) if error.is_retryable()));
 }
 
 #[test]
@@ -255,7 +261,7 @@ fn whether_a_byte_of_the_reply_had_come_is_told() {
         let (mut client, _) = script.client(Version::NEWEST);
         let error = run(client.is_valid_path(&path(MISSING))).unwrap_err();
         assert!(matches!(error, ClientError::Closed { reply_begun, .. } if reply_begun == begun), "{error:?}");
-        assert_eq!(error.is_before_reply(), !begun);
+        assert_eq!(error.is_retryable(), !begun);
     }
 }
 
@@ -280,7 +286,7 @@ proptest! {
         let good = [vec![], numbers(&[DAEMON_MAGIC, 0x126]), numbers(&[DAEMON_MAGIC, 0x123])][honest].clone();
         let script = Script::new().answers([good, bytes].concat()).in_pieces_of(piece).hangs_up();
         let record = script.record();
-        let outcome = run(greet(script, Version::NEWEST, &Feature::DECODED));
+        let outcome = run(greet(script, Version::NEWEST, &Feature::SUPPORTED));
         prop_assert!(outcome.is_err() || honest > 0);
         prop_assert!(record.lock().unwrap().room <= 1024 * 1024);
     }

@@ -37,7 +37,7 @@ fn read(client: &mut Client<Script>, nar_size: u64) -> (Vec<u8>, Result<(), Clie
                 }
                 Err(error) => {
                     let again = stream.chunk().await;
-                    assert!(matches!(again, Err(ClientError::Dead)), "after {error}: {again:?}");
+                    assert!(matches!(again, Err(ClientError::AlreadyClosed)), "after {error}: {again:?}");
                     return Err(error);
                 }
             }
@@ -69,7 +69,7 @@ fn a_nar_stream_that_is_dropped_before_its_end_closes_the_connection() {
     drop(stream);
     assert!(record.lock().unwrap().closed);
     assert!(!client.is_idle());
-    assert!(matches!(run(client.is_valid_path(&path(HELLO))), Err(ClientError::Dead)));
+    assert!(matches!(run(client.is_valid_path(&path(HELLO))), Err(ClientError::AlreadyClosed)));
 }
 
 #[test]

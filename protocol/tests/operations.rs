@@ -5,7 +5,7 @@ use std::pin::pin;
 
 use harmonia_protocol::client::NarStream;
 use harmonia_protocol::operation::{
-    DerivedPath, Missing, Operation, Outputs, QueryDerivationOutputMap, QueryMissing, QueryRealisation,
+    DerivedPath, Missing, Operation, OutputsSpec, QueryDerivationOutputMap, QueryMissing, QueryRealisation,
     QueryValidPaths, Root,
 };
 use harmonia_protocol::path_info::PathInfo;
@@ -93,7 +93,7 @@ pub(crate) async fn perform<S: AsyncRead + AsyncWrite + Unpin>(
         "QueryAllValidPaths" => Value::Paths(client.query_all_valid_paths().await?),
         "QueryValidPaths" => Value::Paths(client.query_valid_paths(&[path(HELLO), path(MISSING), path(TREE)]).await?),
         "QueryMissing" => {
-            let out = Outputs::Named(vec![OutputName::new("out").unwrap()]);
+            let out = OutputsSpec::Named(vec![OutputName::new("out").unwrap()]);
             let built = DerivedPath::Built(path(PB_B_DRV), out);
             let wanted = [DerivedPath::Opaque(path(HELLO)), DerivedPath::Opaque(path(MISSING)), built];
             Value::Missing(client.query_missing(&wanted).await?)
@@ -160,7 +160,7 @@ fn no_operation_is_skipped_but_those_that_this_client_does_not_have() {
 
 /// What a client of 1.`minor` writes for one operation, or nothing if it refuses.
 fn request<O: Operation>(minor: u8, operation: &O) -> Vec<u8> {
-    let version = Version::minor(minor);
+    let version = Version::from_minor(minor);
     let (mut client, record) = Script::greeting(version, &[]).answers(error_frame("enough")).client(version);
     let outcome = poll_once(&mut pin!(client.call(operation)));
     assert!(!matches!(outcome, Some(Ok(_))));
@@ -174,7 +174,7 @@ fn requests_change_with_the_very_version_that_changed_them() {
     assert_eq!(request(26, &QueryValidPaths(&paths)), asked);
     assert_eq!(request(27, &QueryValidPaths(&paths)), [asked, numbers(&[0])].concat());
 
-    let all = [DerivedPath::Built(path(PB_B_DRV), Outputs::All)];
+    let all = [DerivedPath::Built(path(PB_B_DRV), OutputsSpec::All)];
     let asked = |text: String| [numbers(&[40, 1]), string(text)].concat();
     assert_eq!(request(29, &QueryMissing(&all)), asked(PB_B_DRV.into()));
     assert_eq!(request(30, &QueryMissing(&all)), asked(format!("{PB_B_DRV}!*")));
@@ -195,7 +195,7 @@ fn realisations_are_paths_up_to_the_version_before_json() {
     let output = DerivationOutput::Hashed(format!("sha256:{}!out", "0".repeat(64)).parse().unwrap());
     let json = format!(r#"{{"outPath":"{}"}}"#, &PB_B[11..]);
     for (minor, answer) in [(27, PB_B), (30, PB_B), (31, json.as_str()), (38, json.as_str())] {
-        let version = Version::minor(minor);
+        let version = Version::from_minor(minor);
         let reply = [numbers(&[LAST, 1]), string(answer)].concat();
         let (mut client, _) = Script::greeting(version, &[]).answers(reply).client(version);
         let realisation = run(client.query_realisation(&output)).unwrap();

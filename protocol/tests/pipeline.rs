@@ -81,7 +81,7 @@ async fn greedy() -> (Client<Greedy>, Arc<Mutex<Seen>>) {
     let seen = Arc::default();
     let greeting = Script::greeting(Version::NEWEST, &[]);
     let greedy = Greedy { greeting, unanswered: 0, answered: 0, seen: Arc::clone(&seen) };
-    let client = greet(greedy, Version::NEWEST, &Feature::DECODED).await.unwrap();
+    let client = greet(greedy, Version::NEWEST, &Feature::SUPPORTED).await.unwrap();
     (client, seen)
 }
 
@@ -138,7 +138,7 @@ fn a_pipeline_that_breaks_off_ends_the_client() {
         let outcome = run(client.pipeline(&[QueryPathInfo(&hello), QueryPathInfo(&missing)]));
         let error = outcome.unwrap_err();
         assert!(matches!(error, ClientError::Closed { .. }), "{cut}: {error}");
-        assert_eq!(error.is_before_reply(), cut == 0);
+        assert_eq!(error.is_retryable(), cut == 0);
         assert!(record.lock().unwrap().closed);
     }
 }

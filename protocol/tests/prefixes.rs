@@ -71,7 +71,7 @@ fn every_strict_prefix_of_every_reply_is_an_error_that_ends_the_client() {
             assert!(matches!(outcome, Err(ClientError::Closed { .. })), "{}, {cut}: {outcome:?}", section.name);
             assert!(!client.is_idle());
             let again = run(perform(&mut client, &section.name));
-            assert!(matches!(again, Err(ClientError::Dead)), "{}, {cut}: {again:?}", section.name);
+            assert!(matches!(again, Err(ClientError::AlreadyClosed)), "{}, {cut}: {again:?}", section.name);
         }
     }
 }
@@ -118,7 +118,7 @@ proptest! {
             Ok(_) | Err(ClientError::Daemon { .. }) => {}
             Err(error) => {
                 prop_assert!(record.lock().unwrap().closed, "{} after {}", section.name, error);
-                prop_assert!(matches!(run(perform(&mut client, &section.name)), Err(ClientError::Dead)));
+                prop_assert!(matches!(run(perform(&mut client, &section.name)), Err(ClientError::AlreadyClosed)));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use harmonia_protocol::realisation::{DerivationOutput, OutputName, Realisation};
 use harmonia_protocol::signature::Signature;
 use harmonia_protocol::version::{Feature, Version};
-use harmonia_protocol::wire::Problem;
+use harmonia_protocol::wire::DecodeErrorKind;
 use harmonia_protocol::{Client, ClientError};
 
 use super::operations::{PB_B, PB_B_DRV};
@@ -40,7 +40,7 @@ fn known(signatures: &[&str]) -> Vec<u8> {
 #[test]
 fn a_known_output_is_asked_by_path_and_answered_with_path_and_signatures() {
     let (mut client, record) = daemon(BY_PATH, &known(&[SIGNATURE, "not a signature"]));
-    assert!(client.session().has(Feature::RealisationWithPathNotHash));
+    assert!(client.session().has_feature(Feature::RealisationWithPathNotHash));
     let realisation = run(client.query_realisation(&by_path())).unwrap();
     let signatures = vec![Signature::parse(SIGNATURE).unwrap()];
     let expected = Realisation { path: path(PB_B), dependencies: BTreeMap::new(), signatures };
@@ -72,7 +72,9 @@ fn every_strict_prefix_waits_or_ends_the_client() {
 fn other_tags_are_refused() {
     let (mut client, _) = daemon(BY_PATH, &numbers(&[LAST, 2]));
     let outcome = run(client.query_realisation(&by_path()));
-    assert!(matches!(outcome, Err(ClientError::Malformed { error, .. }) if error.problem == Problem::UnknownTag(2)));
+    assert!(
+        matches!(outcome, Err(ClientError::Malformed { error, .. }) if error.kind == DecodeErrorKind::UnknownTag(2))
+    );
     assert!(!client.is_idle());
 }
 

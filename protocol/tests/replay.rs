@@ -47,7 +47,7 @@ type Answers = BTreeMap<String, Result<Value, String>>;
 /// Replays one transcript on one connection, and checks every byte that the client writes.
 fn replay(transcript: &Transcript) -> (Version, Answers) {
     let mut script = greeting(&transcript.sections);
-    let claimed = Version::minor(transcript.claimed());
+    let claimed = Version::from_minor(transcript.claimed());
     let record = script.record();
     // The daemon never hears what the client refuses to ask.
     let negotiated = negotiated(transcript);
@@ -89,11 +89,11 @@ fn replay(transcript: &Transcript) -> (Version, Answers) {
 /// The version that the recording client computed.
 pub(crate) fn negotiated(transcript: &Transcript) -> Version {
     let (_, rest) = transcript.decoded.split_once(" negotiated 1.").unwrap();
-    Version::minor(rest.split(' ').next().unwrap().parse().unwrap())
+    Version::from_minor(rest.split(' ').next().unwrap().parse().unwrap())
 }
 
 fn connect(transcript: &Transcript) -> Client<Script> {
-    run(greet(greeting(&transcript.sections), Version::minor(transcript.claimed()), transcript.offered())).unwrap()
+    run(greet(greeting(&transcript.sections), Version::from_minor(transcript.claimed()), transcript.offered())).unwrap()
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn path_infos_and_nars_prove_each_other() {
         assert_eq!((digest.as_ref(), nar.len() as u64), (&hello.nar_hash.as_bytes()[..], hello.nar_size));
         assert_eq!(Node::parse(&nar), Ok(Node::Regular { executable: false, contents: b"hello world\n"[..].into() }));
         assert!(hello.deriver.is_none() && hello.references.is_empty() && hello.signatures.is_empty());
-        assert!(hello.content_address.is_some_and(|address| address.names(&path(HELLO), &[], &store)));
+        assert!(hello.content_address.is_some_and(|address| address.matches_path(&path(HELLO), &[], &store)));
         assert!(!hello.ultimate, "it was added, not built");
 
         let tree = value("NarFromPath", TREE).nar();
@@ -220,7 +220,7 @@ fn path_infos_and_nars_prove_each_other() {
         assert!(transcript.decoded.contains(&format!("'regTime': {}", pb_b.registration_time)));
 
         let fixed = value("QueryPathInfo", FIXED_F).info();
-        assert!(fixed.content_address.is_some_and(|address| address.names(&path(FIXED_F), &[], &store)));
+        assert!(fixed.content_address.is_some_and(|address| address.matches_path(&path(FIXED_F), &[], &store)));
         assert_eq!(fixed.deriver, Some(path("/nix/store/9qziw0lhyahbzj1fxx884j4m80zyz2h1-fixed-f.drv")));
     }
 }
@@ -236,7 +236,7 @@ fn what_the_server_asked_is_asked_with_the_same_bytes_again() {
         for section in questions(&transcript) {
             script = script.answers(&section.received);
         }
-        let mut client = run(greet(script, Version::minor(transcript.claimed()), transcript.offered())).unwrap();
+        let mut client = run(greet(script, Version::from_minor(transcript.claimed()), transcript.offered())).unwrap();
         let written = std::mem::take(&mut record.lock().unwrap().written);
         let greeted = greeting_sections(&transcript.sections).iter().flat_map(|section| section.sent.clone());
         assert_eq!(written, greeted.collect::<Vec<_>>(), "{}: greeting", transcript.name);

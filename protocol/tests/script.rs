@@ -127,7 +127,7 @@ impl Script {
     /// A client that has greeted this daemon and claimed `version`, and what it does from then on.
     pub(crate) fn client(self, version: Version) -> (Client<Self>, Arc<Mutex<Record>>) {
         let record = self.record();
-        let client = run(greet(self, version, &Feature::DECODED)).unwrap();
+        let client = run(greet(self, version, &Feature::SUPPORTED)).unwrap();
         let mut greeted = record.lock().unwrap();
         greeted.written.clear();
         greeted.taken = 0;
@@ -209,8 +209,8 @@ pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     offered: &'static [Feature],
 ) -> Result<Client<S>, ClientError> {
     let mut outgoing = BytesMut::new();
-    let handshake = Handshake::claiming(version, offered, StoreDir::default(), &mut outgoing);
-    Client::greet(stream, handshake, outgoing).await
+    let handshake = Handshake::with_version(version, offered, StoreDir::default(), &mut outgoing);
+    Client::connect_with(stream, handshake, outgoing).await
 }
 
 pub(crate) fn numbers(numbers: &[u64]) -> Vec<u8> {

@@ -61,8 +61,8 @@ impl Transcript {
 
     /// The features that the recording client offered.
     pub(crate) fn offered(&self) -> &'static [Feature] {
-        let offers = self.name.starts_with("harmonia-") || self.name.ends_with(Feature::DECODED[0].name());
-        if offers { &Feature::DECODED } else { &[] }
+        let offers = self.name.starts_with("harmonia-") || self.name.ends_with(Feature::SUPPORTED[0].name());
+        if offers { &Feature::SUPPORTED } else { &[] }
     }
 }
 

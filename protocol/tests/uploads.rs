@@ -6,7 +6,7 @@ use harmonia_protocol::client::Upload;
 use harmonia_protocol::nar::Node;
 use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::version::{Feature, Version};
-use harmonia_protocol::wire::Problem;
+use harmonia_protocol::wire::DecodeErrorKind;
 use harmonia_protocol::{Client, ClientError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -113,7 +113,7 @@ fn no_paths_are_a_count_of_none() {
 
 #[test]
 fn many_paths_are_refused_by_old_daemons_without_a_byte() {
-    let (mut client, record) = Script::greeting(Version::minor(31), &[]).client(Version::minor(31));
+    let (mut client, record) = Script::greeting(Version::from_minor(31), &[]).client(Version::from_minor(31));
     let outcome = run(client.add_multiple_to_store(Vec::<Upload<'_, &[u8]>>::new(), true));
     assert!(matches!(outcome, Err(ClientError::Unsupported(_))));
     assert!(record.lock().unwrap().written.is_empty());
@@ -155,12 +155,15 @@ async fn piped(capacity: usize) -> (Client<DuplexStream>, DuplexStream) {
     let greeting = async {
         let mut hello = [0; 16];
         daemon.read_exact(&mut hello).await.unwrap();
-        daemon.write_all(&numbers(&[super::script::DAEMON_MAGIC, Version::minor(32).to_wire(), LAST])).await.unwrap();
+        daemon
+            .write_all(&numbers(&[super::script::DAEMON_MAGIC, Version::from_minor(32).to_wire(), LAST]))
+            .await
+            .unwrap();
         let mut options = [0; 16 + 112];
         daemon.read_exact(&mut options).await.unwrap();
         daemon.write_all(&numbers(&[LAST])).await.unwrap();
     };
-    let (client, ()) = tokio::join!(greet(near, Version::NEWEST, &Feature::DECODED), greeting);
+    let (client, ()) = tokio::join!(greet(near, Version::NEWEST, &Feature::SUPPORTED), greeting);
     (client.unwrap(), daemon)
 }
 
@@ -236,7 +239,7 @@ async fn a_result_before_the_end_of_an_upload_is_refused() {
         .await
         .unwrap();
         let Err(ClientError::Malformed { error, .. }) = outcome else { panic!("{outcome:?}") };
-        assert_eq!(error.problem, Problem::OutOfPlace);
+        assert_eq!(error.kind, DecodeErrorKind::OutOfPlace);
         assert!(!client.is_idle());
     }
 }

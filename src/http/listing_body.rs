@@ -191,7 +191,7 @@ mod tests {
         let mut nar = BytesMut::new();
         tree.encode(&mut nar);
         let mut renderer = Renderer::default();
-        Layout::of(&nar).unwrap().events().for_each(|event| renderer.event(event));
+        Layout::from_nar(&nar).unwrap().events().for_each(|event| renderer.event(event));
         renderer.end();
         String::from_utf8(renderer.text).unwrap()
     }

@@ -53,7 +53,7 @@ impl Signer {
     /// The reason for a verdict of whether a path is trusted.
     #[must_use]
     pub fn reason(&self, is_trusted: bool, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Trust {
-        let holds = || info.content_address.as_ref().and_then(|it| it.holds(path, info, store));
+        let holds = || info.content_address.as_ref().and_then(|it| it.matches_contents(path, info, store));
         match self.sign() {
             Sign::All => Trust::All,
             Sign::Trusted(_) if !is_trusted => Trust::Nobody,

@@ -14,14 +14,14 @@ use std::sync::Arc;
 
 use harmonia_protocol::realisation::{DerivationOutput, Realisation};
 use harmonia_protocol::signature::{KeyName, PublicKey, Signature};
-use harmonia_protocol::signature_set::{KnownKeys, MAX_OF_KNOWN_KEY};
+use harmonia_protocol::signature_set::{KnownKeys, MAX_PER_KNOWN_KEY};
 use harmonia_protocol::{StoreDir, path_info::PathInfo, store_path::StorePath};
 
 use super::SigningKeys;
 use crate::config::{Sign, Trusted};
 
 /// Signatures of one path or realisation that are verified, 50 microseconds each.
-pub(super) const MAX_VERIFIED: usize = MAX_OF_KNOWN_KEY;
+pub(super) const MAX_VERIFIED: usize = MAX_PER_KNOWN_KEY;
 
 /// The keys, and what is signed with them.
 #[derive(Debug, Default)]
@@ -83,7 +83,8 @@ impl Signer {
     #[must_use]
     pub fn trusts(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Option<bool> {
         let Sign::Trusted(trusted) = &self.sign else { return Some(true) };
-        let by_contents = info.content_address.as_ref().map_or(Some(false), |it| it.holds(path, info, store));
+        let by_contents =
+            info.content_address.as_ref().map_or(Some(false), |it| it.matches_contents(path, info, store));
         let is_signed = || has_signed(trusted, &info.fingerprint(path, store), &info.signatures);
         if info.ultimate || by_contents == Some(true) || is_signed() { Some(true) } else { by_contents }
     }

@@ -22,13 +22,13 @@ impl Store {
     /// Whether the contents of this path, whose content address it follows from, are those that the address names; no if
     /// they are too large to be read for that. Dropping the future ends the reading.
     pub async fn has_named_contents(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<bool, StoreError> {
-        let check = valid.info.expand().content_address.as_ref().and_then(ContentCheck::of);
+        let check = valid.info.expand().content_address.as_ref().and_then(ContentCheck::new);
         let Some(mut check) = check.filter(|_| valid.info.nar_size <= MAX_NAR) else { return Ok(false) };
         let mut nar = self.nar_for_keeping(valid, client).await?;
         while let Some(bytes) = nar.chunk().await? {
-            check.feed(&bytes);
+            check.update(&bytes);
         }
-        Ok(check.holds())
+        Ok(check.matches())
     }
 
     /// Compares the files of a small path with what the daemon says of it: which one, and whether they are that or why not.

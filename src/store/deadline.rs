@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use harmonia_protocol::error::Step as ClientStep;
+use harmonia_protocol::error::Phase;
 use harmonia_protocol::operation::Opcode;
 
 use super::StoreError;
@@ -19,7 +19,7 @@ pub enum Step {
     /// Connecting to the daemon's socket, with retries: a daemon that restarts is away for that long.
     Connect,
     /// An exchange with the daemon. SQLite may be busy for long, but not longer.
-    Daemon(ClientStep),
+    Daemon(Phase),
     /// Waiting for the next bytes of a NAR, while the client wants them.
     NarBytes,
     /// Compressing a NAR, where its compressed length is asked for.
@@ -38,12 +38,12 @@ impl Step {
             // A restart of 5 s, and the pauses between attempts. Nix up to 2.34 tries again for 4 s, later releases for
             // one: that alone does not reach.
             Self::Connect => 6,
-            Self::Daemon(ClientStep::Handshake) => 10,
+            Self::Daemon(Phase::Handshake) => 10,
             // Those who wait behind a handshake that fails are to be told of that, and not to go before.
             Self::FreeConnection => 12,
             // Nix up to 2.3 sets no root while it collects garbage; nobody waits for that.
-            Self::Daemon(ClientStep::Operation(Opcode::AddTempRoot)) => 600,
-            Self::Daemon(ClientStep::Operation(_)) => 30,
+            Self::Daemon(Phase::Operation(Opcode::AddTempRoot)) => 600,
+            Self::Daemon(Phase::Operation(_)) => 30,
             Self::NarBytes => 60,
             // Nix gives up a transfer that has been silent for 300 s; a 503 before that would use up one of its five
             // attempts for nothing.

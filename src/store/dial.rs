@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use harmonia_protocol::StoreDir;
 use harmonia_protocol::client::Client;
-use harmonia_protocol::error::Step as ClientStep;
+use harmonia_protocol::error::Phase;
 use harmonia_protocol::signature_set::KnownKeys;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{Semaphore, watch};
@@ -189,7 +189,7 @@ impl Dialer {
     ) -> Result<Client<Transport>, StoreError> {
         let (transport, last_words) = connecting.await?;
         let greeted = Client::connect(transport, self.directory.clone());
-        let result = Step::Daemon(ClientStep::Handshake).bound(greeted).await;
+        let result = Step::Daemon(Phase::Handshake).bound(greeted).await;
         match (result, last_words) {
             // A program says why it fails on its standard error, and then closes its output.
             (Err(StoreError::Refused { .. }), Some(last_words)) => {

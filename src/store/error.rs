@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::NarError;
-use harmonia_protocol::operation::Unsupported;
+use harmonia_protocol::operation::UnsupportedOperation;
 use harmonia_protocol::store_path::StorePathError;
-use harmonia_protocol::wire::{DecodeError, Problem};
+use harmonia_protocol::wire::{DecodeError, DecodeErrorKind};
 use harmonia_protocol::{ClientError, HashPart, StoreDir, StorePath};
 
 use super::{Step, permission};
@@ -49,7 +49,7 @@ pub enum StoreError {
     },
     /// The daemon has no such operation, and was not asked.
     #[error(transparent)]
-    Unsupported(#[from] Unsupported),
+    Unsupported(#[from] UnsupportedOperation),
     /// The daemon answers, but not about the paths of our store directory.
     #[error("the nix daemon refuses paths of {ours}: {refusal}\n  help: {OTHER_STORE}")]
     OtherStoreDirectory {
@@ -176,7 +176,7 @@ impl StoreError {
     /// Whether there was no word of the daemon: what would be said of any path.
     #[must_use]
     pub const fn is_silence(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Refused { .. } | Self::Late(_)) || self.is_before_reply()
+        matches!(self, Self::Unreachable { .. } | Self::Refused { .. } | Self::Late(_)) || self.is_retryable()
     }
 
     /// Whether it proves that a path is not what the daemon says of it.
@@ -196,7 +196,7 @@ impl StoreError {
     }
 
     /// Whether a connection died before a byte of the reply had come.
-    pub(super) const fn is_before_reply(&self) -> bool {
+    pub(super) const fn is_retryable(&self) -> bool {
         matches!(self, Self::Client { before_reply: true, .. })
     }
 }
@@ -237,10 +237,10 @@ impl From<ClientError> for StoreError {
             ClientError::ClosedBeforeGreeting => Self::Refused { user: own_user() },
             ClientError::Unsupported(unsupported) => Self::Unsupported(unsupported),
             ClientError::Malformed {
-                error: DecodeError { problem: Problem::StorePath(StorePathError::OutsideStore), .. },
+                error: DecodeError { kind: DecodeErrorKind::StorePath(StorePathError::OutsideStore), .. },
                 ..
             } => Self::Client { message: format!("{message}\n  help: {OTHER_STORE}"), before_reply: false },
-            error => Self::Client { before_reply: error.is_before_reply(), message },
+            error => Self::Client { before_reply: error.is_retryable(), message },
         }
     }
 }

@@ -71,7 +71,7 @@ pub(super) enum Source {
 
 impl Source {
     /// The next bytes, and, of a dump, what is in them; where files are read, their index has it all.
-    fn poll_visiting(
+    fn poll_chunk_with(
         &mut self,
         path: &StorePath,
         context: &mut Context<'_>,
@@ -79,7 +79,7 @@ impl Source {
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
         match self {
             Self::Daemon(stream) => {
-                stream.poll_visiting(context, visit).map_err(|error| StoreError::of_dump(path, error))
+                stream.poll_chunk_with(context, visit).map_err(|error| StoreError::of_dump(path, error))
             }
             Self::Files(stream) => stream.poll_chunk(context),
         }
@@ -172,11 +172,11 @@ impl Nar {
 
     /// The next bytes; nothing after the last ones. After an error there is nothing more to be had.
     pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StoreError>> {
-        self.poll_visiting(context, &mut |_| ())
+        self.poll_chunk_with(context, &mut |_| ())
     }
 
     /// The next bytes as [`Nar::poll_chunk`], and, of a dump, what is in those that were read for it.
-    pub(super) fn poll_visiting(
+    pub(super) fn poll_chunk_with(
         &mut self,
         context: &mut Context<'_>,
         visit: &mut impl FnMut(Event<'_>),
@@ -210,7 +210,7 @@ impl Nar {
         visit: &mut impl FnMut(Event<'_>),
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
         let Some(passed) = &mut self.passed else { return Poll::Ready(Ok(None)) };
-        match self.source.poll_visiting(&self.claim.path, context, visit) {
+        match self.source.poll_chunk_with(&self.claim.path, context, visit) {
             Poll::Pending => {
                 let deadline = Step::NarBytes.deadline();
                 let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));

@@ -48,7 +48,7 @@ impl NarEvents {
         visit: &mut impl FnMut(Event<'_>),
     ) -> Poll<Result<bool, StoreError>> {
         let Some((layout, cursor)) = &mut self.index else {
-            let passed = ready!(self.nar.poll_visiting(context, visit))?;
+            let passed = ready!(self.nar.poll_chunk_with(context, visit))?;
             return Poll::Ready(Ok(passed.is_some()));
         };
         if !self.is_proven {

@@ -14,7 +14,7 @@ use deadpool::managed::{
 };
 use harmonia_protocol::StorePath;
 use harmonia_protocol::client::{Client as DaemonClient, NarStream};
-use harmonia_protocol::error::Step as ClientStep;
+use harmonia_protocol::error::Phase;
 use harmonia_protocol::handshake::Session;
 use harmonia_protocol::operation::{Opcode, Operation};
 use harmonia_protocol::signature_set::KnownKeys;
@@ -78,12 +78,12 @@ impl managed::Manager for Manager {
     async fn create(&self) -> Result<DaemonClient<Transport>, StoreError> {
         // Boxed: dialling is rare, and its state would lie in the future of every request.
         let mut client = Box::pin(self.0.dial()).await?;
-        client.know_keys(self.0.known_keys());
+        client.set_known_keys(self.0.known_keys());
         Ok(client)
     }
 
     async fn recycle(&self, client: &mut DaemonClient<Transport>, metrics: &Metrics) -> RecycleResult<StoreError> {
-        client.know_keys(self.0.known_keys());
+        client.set_known_keys(self.0.known_keys());
         if client.is_idle() && is_fresh(*metrics) { Ok(()) } else { Err(RecycleError::message("out of use")) }
     }
 }
@@ -137,7 +137,7 @@ impl Pool {
         connection: &mut DaemonClient<Transport>,
         operation: &O,
     ) -> Result<O::Reply, StoreError> {
-        let result = Step::Daemon(ClientStep::Operation(O::OPCODE)).bound(connection.call(operation)).await;
+        let result = Step::Daemon(Phase::Operation(O::OPCODE)).bound(connection.call(operation)).await;
         if !matches!(result, Err(StoreError::Unsupported(_))) {
             self.metrics.operation(O::OPCODE, outcome(&result));
         }
@@ -176,7 +176,7 @@ impl Pool {
         connection: &mut DaemonClient<Transport>,
         operations: &[O],
     ) -> Result<Vec<Result<O::Reply, DaemonError>>, StoreError> {
-        let step = Step::Daemon(ClientStep::Operation(O::OPCODE));
+        let step = Step::Daemon(Phase::Operation(O::OPCODE));
         let replies = step.bound(connection.pipeline(operations)).await;
         match &replies {
             Ok(replies) => {
@@ -197,7 +197,7 @@ impl Pool {
         size: u64,
     ) -> Result<NarStream<Loan, Transport>, StoreError> {
         match self.nar_once(client, path, size).await {
-            Err(error) if error.is_before_reply() => {
+            Err(error) if error.is_retryable() => {
                 self.nars.discard_idle();
                 self.nar_once(client, path, size).await
             }
@@ -212,7 +212,7 @@ impl Pool {
         size: u64,
     ) -> Result<NarStream<Loan, Transport>, StoreError> {
         let opened = NarStream::open(self.nars.loan(client).await?, path, size);
-        let result = Step::Daemon(ClientStep::Operation(Opcode::NarFromPath)).bound(opened).await;
+        let result = Step::Daemon(Phase::Operation(Opcode::NarFromPath)).bound(opened).await;
         self.metrics.operation(Opcode::NarFromPath, outcome(&result));
         result
     }
@@ -266,7 +266,7 @@ impl Questions<'_> {
     /// asked once more on a fresh one: none of the operations of a cache does anything twice.
     pub(super) async fn call<O: Operation>(&mut self, operation: &O) -> Result<O::Reply, StoreError> {
         match self.call_once(operation).await {
-            Err(error) if error.is_before_reply() => {
+            Err(error) if error.is_retryable() => {
                 self.pool.questions.discard_idle();
                 self.call_once(operation).await
             }

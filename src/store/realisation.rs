@@ -81,7 +81,7 @@ impl Realisations {
             Err(error) => error,
         };
         // It was asked on two connections, the second one fresh.
-        if !error.is_before_reply() || pool.call(client, &QueryPathFromHashPart(HashPart::ZERO)).await.is_err() {
+        if !error.is_retryable() || pool.call(client, &QueryPathFromHashPart(HashPart::ZERO)).await.is_err() {
             return Err(error);
         }
         self.learn(Known::Died(Instant::now()));
@@ -173,7 +173,7 @@ mod tests {
         );
         for _ in 0..2 {
             let error = store.realisation(&output(), ClientId::Server).await.unwrap_err();
-            assert!(error.is_before_reply(), "{error}");
+            assert!(error.is_retryable(), "{error}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use harmonia_protocol::error::Step as ClientStep;
+use harmonia_protocol::error::Phase;
 use harmonia_protocol::operation::Opcode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -88,7 +88,7 @@ pub(super) async fn listen(mut stream: UnixStream) {
 async fn a_daemon_that_does_not_answer_is_late_with_that_operation() {
     let (_directory, store) = store(|_, stream| listen(stream));
     let error = store.valid_path(HASH.parse().unwrap(), ClientId::Server).await.unwrap_err();
-    let step = Step::Daemon(ClientStep::Operation(Opcode::QueryPathFromHashPart));
+    let step = Step::Daemon(Phase::Operation(Opcode::QueryPathFromHashPart));
     assert!(matches!(error, StoreError::Late(late) if late == step), "{error}");
 }
 

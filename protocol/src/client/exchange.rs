@@ -9,10 +9,10 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::Client;
-use crate::error::{ClientError, Step};
-use crate::operation::{Operation, Unsupported};
+use crate::error::{ClientError, Phase};
+use crate::operation::{Operation, UnsupportedOperation};
 use crate::stderr::{DaemonError, Message, StderrLoop};
-use crate::wire::{DecodeError, Problem, Reader, Scanner, put_u64};
+use crate::wire::{DecodeError, DecodeErrorKind, Reader, Scanner, put_u64};
 
 /// How much is read at once while a reply is awaited. Most replies are some hundred bytes.
 const READ: usize = 16 * 1024;
@@ -30,16 +30,16 @@ pub(super) fn is_disconnect(error: &io::Error) -> bool {
 pub(super) struct Exchange<'a, S> {
     client: &'a mut Client<S>,
     stream: S,
-    during: Step,
+    during: Phase,
     reply_begun: bool,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
-    pub(super) fn begin(client: &'a mut Client<S>, during: Step) -> Result<Self, ClientError> {
-        let stream = client.stream.take().ok_or(ClientError::Dead)?;
+    pub(super) fn begin(client: &'a mut Client<S>, during: Phase) -> Result<Self, ClientError> {
+        let stream = client.stream.take().ok_or(ClientError::AlreadyClosed)?;
         // What came unasked, such as the repetition of a fatal error, would be taken for the reply.
         if !client.incoming.is_empty() {
-            return Err(ClientError::Dead);
+            return Err(ClientError::AlreadyClosed);
         }
         client.outgoing.clear();
         Ok(Self { client, stream, during, reply_begun: false })
@@ -63,7 +63,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
     }
 
     /// Appends a request and returns its size in bytes; one that the daemon does not have leaves no bytes behind.
-    pub(super) fn request<O: Operation>(&mut self, operation: &O) -> Result<usize, Unsupported> {
+    pub(super) fn request<O: Operation>(&mut self, operation: &O) -> Result<usize, UnsupportedOperation> {
         let before = self.client.outgoing.len();
         put_u64(&mut self.client.outgoing, O::OPCODE.to_wire());
         let encoded = operation.encode(&self.client.session, &mut self.client.outgoing);
@@ -161,8 +161,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
     pub(super) fn unexpected(&self, message: Message) -> ClientError {
         match message {
             Message::Error(error) => ClientError::Daemon { during: self.during, error },
-            Message::Read(_) => self.malformed(Problem::OutOfPlace.of("request for upload")),
-            Message::Last | Message::Log => self.malformed(Problem::OutOfPlace.of("daemon message")),
+            Message::Read(_) => self.malformed(DecodeErrorKind::OutOfPlace.in_field("request for upload")),
+            Message::Last | Message::Log => self.malformed(DecodeErrorKind::OutOfPlace.in_field("daemon message")),
         }
     }
 
@@ -174,7 +174,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         if let Err(error) = self.last().await? {
             return Ok(Err(error));
         }
-        let mut scanner = Scanner::new(operation.layout(&self.client.session), O::MAX_REPLY);
+        let mut scanner = Scanner::new(operation.reply_schema(&self.client.session), O::MAX_REPLY);
         loop {
             let whole = scanner.advance(&self.client.incoming).map_err(|error| self.malformed(error))?;
             let Some(length) = whole else {

@@ -21,7 +21,7 @@ use exchange::Exchange;
 pub use nar_stream::NarStream;
 pub use upload::Upload;
 
-use crate::error::{ClientError, Step};
+use crate::error::{ClientError, Phase};
 use crate::handshake::{Handshake, Session};
 use crate::operation::{
     AddTempRoot, DerivedPath, EnsurePath, FindRoots, IsValidPath, Missing, Operation, QueryAllValidPaths,
@@ -42,7 +42,7 @@ const PIPELINE_WINDOW: usize = 32 * 1024;
 /// A connection to a nix daemon over any byte stream.
 ///
 /// Its methods are not cancel safe in the sense that they can be resumed; they are safe to drop: a dropped call closes
-/// the connection, and every later call fails with [`ClientError::Dead`].
+/// the connection, and every later call fails with [`ClientError::AlreadyClosed`].
 #[derive(Debug)]
 pub struct Client<S> {
     /// Nothing while an exchange is under way, and for ever after one that was not carried through.
@@ -59,12 +59,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub async fn connect(stream: S, store: StoreDir) -> Result<Self, ClientError> {
         let mut outgoing = BytesMut::new();
         let handshake = Handshake::new(store, &mut outgoing);
-        Self::greet(stream, handshake, outgoing).await
+        Self::connect_with(stream, handshake, outgoing).await
     }
 
     /// Carries through a greeting that has begun, e.g. one that claims an older version.
-    pub async fn greet(mut stream: S, mut handshake: Handshake, mut outgoing: BytesMut) -> Result<Self, ClientError> {
-        let during = Step::Handshake;
+    pub async fn connect_with(
+        mut stream: S,
+        mut handshake: Handshake,
+        mut outgoing: BytesMut,
+    ) -> Result<Self, ClientError> {
+        let during = Phase::Handshake;
         let mut incoming = BytesMut::new();
         let mut reply_begun = false;
         loop {
@@ -100,8 +104,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Keeps signatures of these keys before those of others, where the daemon has more than are kept, in the replies
     /// that are decoded from now on.
-    pub fn know_keys(&mut self, keys: Arc<KnownKeys>) {
-        self.session.know_keys(keys);
+    pub fn set_known_keys(&mut self, keys: Arc<KnownKeys>) {
+        self.session.set_known_keys(keys);
     }
 
     /// What was agreed on in the greeting.
@@ -112,12 +116,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Whether another operation can be sent: the last one was carried through, and nothing has come since. A daemon
     /// that has gone, or speaks unasked, is readable, and its connection is closed here.
     pub fn is_idle(&mut self) -> bool {
-        self.poll_end(&mut Context::from_waker(Waker::noop())).is_pending()
+        self.poll_disconnected(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Ready when, between two operations, the daemon has gone or has spoken unasked, and so at once if no other operation
     /// can be sent. Then the connection is closed.
-    pub fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_disconnected(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(()) };
         let mut byte = [0];
         let silent = Pin::new(stream).poll_read(context, &mut ReadBuf::new(&mut byte)).is_pending();
@@ -130,7 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Sends one operation and reads its reply.
     pub async fn call<O: Operation>(&mut self, operation: &O) -> Result<O::Reply, ClientError> {
-        let during = Step::Operation(O::OPCODE);
+        let during = Phase::Operation(O::OPCODE);
         let mut exchange = Exchange::begin(self, during)?;
         if let Err(unsupported) = exchange.request(operation) {
             // Nothing has been sent.
@@ -158,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         &mut self,
         operations: &[O],
     ) -> Result<Vec<Result<O::Reply, DaemonError>>, ClientError> {
-        let during = Step::Operation(O::OPCODE);
+        let during = Phase::Operation(O::OPCODE);
         let mut exchange = Exchange::begin(self, during)?;
         let mut replies = Vec::with_capacity(operations.len());
         let mut sizes = Vec::with_capacity(operations.len());
@@ -238,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.call(&QueryDerivationOutputMap(derivation)).await
     }
 
-    /// The path that `output` is; [`ClientError::Unsupported`] if this daemon cannot be asked in that form.
+    /// The path that `output` is; [`ClientError::UnsupportedOperation`] if this daemon cannot be asked in that form.
     pub async fn query_realisation(&mut self, output: &DerivationOutput) -> Result<Option<Realisation>, ClientError> {
         self.call(&QueryRealisation(output)).await
     }

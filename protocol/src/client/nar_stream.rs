@@ -13,16 +13,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::Client;
 use super::exchange::{Exchange, is_disconnect};
-use crate::error::{ClientError, Step};
-use crate::nar::{Event, Fed, Parser};
+use crate::error::{ClientError, Phase};
+use crate::nar::{Event, Feed, Parser};
 use crate::operation::Opcode;
-use crate::stderr::error_after_tag;
+use crate::stderr::decode_error_after_tag;
 use crate::store_path::StorePath;
-use crate::wire::{Problem, put_bytes, put_u64};
+use crate::wire::{DecodeErrorKind, put_bytes, put_u64};
 
 /// How much is read at once. The daemon writes file contents in pieces of 64 KiB.
 const READ: usize = 256 * 1024;
-const DURING: Step = Step::Operation(Opcode::NarFromPath);
+const DURING: Phase = Phase::Operation(Opcode::NarFromPath);
 
 /// The bytes of one NAR from the daemon, exactly as long as the NAR is.
 ///
@@ -63,7 +63,7 @@ where
         &self.client
     }
 
-    /// Waits for the next bytes; `None` after the last ones, [`ClientError::Dead`] after an error. Safe to drop between
+    /// Waits for the next bytes; `None` after the last ones, [`ClientError::AlreadyClosed`] after an error. Safe to drop between
     /// calls and while pending: nothing is lost.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
         std::future::poll_fn(|context| self.poll_chunk(context)).await
@@ -71,11 +71,11 @@ where
 
     /// The same for a hand-written future.
     pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
-        self.poll_visiting(context, &mut |_| ())
+        self.poll_chunk_with(context, &mut |_| ())
     }
 
     /// The same, and calls `visit` for what the bytes hold: what the daemon says, not yet proven by size and hash.
-    pub fn poll_visiting(
+    pub fn poll_chunk_with(
         &mut self,
         context: &mut Context<'_>,
         visit: &mut impl FnMut(Event<'_>),
@@ -101,22 +101,22 @@ where
             let client = &mut *self.client;
             let Some(stream) = &mut self.stream else {
                 // Only a good end has given the client its stream back.
-                return Poll::Ready(if client.stream.is_some() { Ok(None) } else { Err(ClientError::Dead) });
+                return Poll::Ready(if client.stream.is_some() { Ok(None) } else { Err(ClientError::AlreadyClosed) });
             };
             let incoming = &mut client.incoming;
             if self.in_error {
-                let error = error_after_tag(client.session.version, incoming);
+                let error = decode_error_after_tag(client.session.version, incoming);
                 if let Some(error) = error.map_err(|error| ClientError::Malformed { during: DURING, error })? {
                     return Poll::Ready(Err(ClientError::Daemon { during: DURING, error }));
                 }
             } else if !incoming.is_empty() {
                 match self.parser.feed(incoming, visit)? {
-                    Fed::More => return Poll::Ready(Ok(Some(incoming.split().freeze()))),
-                    Fed::Finished { consumed } => {
+                    Feed::More => return Poll::Ready(Ok(Some(incoming.split().freeze()))),
+                    Feed::Finished { consumed } => {
                         let last = incoming.split_to(consumed).freeze();
                         return Poll::Ready(self.finish().map(|()| Some(last)));
                     }
-                    Fed::ErrorFrame { consumed } => {
+                    Feed::ErrorFrame { consumed } => {
                         incoming.advance(consumed);
                         self.in_error = true;
                         continue;
@@ -139,7 +139,7 @@ where
     /// The client is in step again, if the daemon said nothing more.
     fn finish(&mut self) -> Result<(), ClientError> {
         if !self.client.incoming.is_empty() {
-            let error = Problem::Trailing(self.client.incoming.len()).of("nar");
+            let error = DecodeErrorKind::Trailing(self.client.incoming.len()).in_field("nar");
             return Err(ClientError::Malformed { during: DURING, error });
         }
         self.client.stream = self.stream.take();

@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::Client;
 use super::exchange::Exchange;
-use crate::error::{ClientError, Step};
-use crate::operation::{Opcode, Unsupported};
+use crate::error::{ClientError, Phase};
+use crate::operation::{Opcode, UnsupportedOperation};
 use crate::path_info::PathInfo;
 use crate::stderr::{Message, StderrLoop};
 use crate::store_path::StorePath;
@@ -38,7 +38,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         mut upload: Upload<'_, R>,
         check_signatures: bool,
     ) -> Result<(), ClientError> {
-        let during = Step::Operation(Opcode::AddToStoreNar);
+        let during = Phase::Operation(Opcode::AddToStoreNar);
         let session = self.session.clone();
         let mut exchange = Exchange::begin(self, during)?;
         let out = exchange.outgoing();
@@ -66,10 +66,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         check_signatures: bool,
     ) -> Result<(), ClientError> {
         let opcode = Opcode::AddMultipleToStore;
-        let during = Step::Operation(opcode);
+        let during = Phase::Operation(opcode);
         let session = self.session.clone();
         if session.version < Version::ADD_MULTIPLE {
-            return Err(Unsupported { opcode, version: session.version }.into());
+            return Err(UnsupportedOperation { opcode, version: session.version }.into());
         }
         let mut exchange = Exchange::begin(self, during)?;
         let out = exchange.outgoing();

@@ -50,7 +50,7 @@ struct Text {
 
 impl Layout {
     /// Indexes a NAR that is in memory.
-    pub fn of(nar: &[u8]) -> Result<Self, NarError> {
+    pub fn from_nar(nar: &[u8]) -> Result<Self, NarError> {
         let mut builder = LayoutBuilder::new();
         parse(nar, &mut |event| builder.push(event))?;
         builder.finish()
@@ -77,7 +77,7 @@ impl Layout {
 
     /// The memory that it takes, in bytes.
     #[must_use]
-    pub fn weight(&self) -> usize {
+    pub fn heap_size(&self) -> usize {
         self.slots.len() * size_of::<Slot>() + self.text.len()
     }
 
@@ -148,8 +148,8 @@ impl LayoutBuilder {
 
     /// The memory that the layout takes so far, in bytes.
     #[must_use]
-    pub fn weight(&self) -> usize {
-        self.layout.weight()
+    pub fn heap_size(&self) -> usize {
+        self.layout.heap_size()
     }
 
     /// The layout, when all events of a complete NAR have been taken.

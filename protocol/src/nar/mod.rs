@@ -40,7 +40,7 @@ pub use error::NarError;
 pub use layout::{Cursor, Events, Layout, LayoutBuilder, MAX_ENTRIES, MAX_TEXT};
 pub use name::{MAX_NAME, MAX_TARGET, Name, NameError, Target};
 pub use node::Node;
-pub use parser::{Fed, Parser};
+pub use parser::{Feed, Parser};
 pub use segments::{Segment, Segments};
 pub use writer::Writer;
 

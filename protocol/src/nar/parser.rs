@@ -34,7 +34,7 @@ pub struct Parser {
 /// What [`Parser::feed`] made of its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum Fed {
+pub enum Feed {
     /// All of the input belongs to the NAR, and there is more to come.
     More,
     /// The NAR is complete.
@@ -94,24 +94,24 @@ impl Parser {
 
     /// Reads the next piece of the stream, and calls `visit` for what it holds.
     ///
-    /// After an error, [`Fed::Finished`] or [`Fed::ErrorFrame`] there is nothing more to feed.
-    pub fn feed(&mut self, input: &[u8], visit: &mut impl FnMut(Event<'_>)) -> Result<Fed, NarError> {
+    /// After an error, [`Feed::Finished`] or [`Feed::ErrorFrame`] there is nothing more to feed.
+    pub fn feed(&mut self, input: &[u8], visit: &mut impl FnMut(Event<'_>)) -> Result<Feed, NarError> {
         let mut rest = input;
         loop {
             match self.inside {
                 Inside::Token | Inside::Size => match self.token(&mut rest, visit)? {
                     Some(Head::ErrorFrame) => {
-                        return Ok(Fed::ErrorFrame { consumed: input.len() - rest.len() });
+                        return Ok(Feed::ErrorFrame { consumed: input.len() - rest.len() });
                     }
                     Some(_) => {}
-                    None => return Ok(Fed::More),
+                    None => return Ok(Feed::More),
                 },
                 Inside::Contents { left, padding } => {
                     let passed = take(&mut rest, left).len() as u64;
                     self.offset += passed;
                     if passed < left {
                         self.inside = Inside::Contents { left: left - passed, padding };
-                        return Ok(Fed::More);
+                        return Ok(Feed::More);
                     }
                     self.inside = Inside::Padding(padding);
                 }
@@ -122,12 +122,12 @@ impl Parser {
                     self.offset += passed;
                     if passed < left {
                         self.inside = Inside::Padding(left - passed);
-                        return Ok(Fed::More);
+                        return Ok(Feed::More);
                     }
                     self.inside = Inside::Token;
                 }
                 Inside::End => {
-                    return Ok(Fed::Finished { consumed: input.len() - rest.len() });
+                    return Ok(Feed::Finished { consumed: input.len() - rest.len() });
                 }
             }
         }
@@ -274,10 +274,10 @@ pub(super) fn parse(nar: &[u8], visit: &mut impl FnMut(Event<'_>)) -> Result<(),
     let fed = parser.feed(nar, visit)?;
     let offset = parser.offset();
     match fed {
-        Fed::Finished { consumed } if consumed == nar.len() => Ok(()),
-        Fed::Finished { .. } => Err(NarError::Trailing { offset }),
-        Fed::More => Err(NarError::Truncated),
-        Fed::ErrorFrame { .. } => Err(NarError::ErrorFrame { offset }),
+        Feed::Finished { consumed } if consumed == nar.len() => Ok(()),
+        Feed::Finished { .. } => Err(NarError::Trailing { offset }),
+        Feed::More => Err(NarError::Truncated),
+        Feed::ErrorFrame { .. } => Err(NarError::ErrorFrame { offset }),
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use super::{Event, Fed, Layout, LayoutBuilder, Name, NarError, Node, Object, Parser, Segment, Segments, Target};
+use super::{Event, Feed, Layout, LayoutBuilder, Name, NarError, Node, Object, Parser, Segment, Segments, Target};
 
 const ERROR_TAG: &[u8] = b"ptxc\0\0\0\0";
 
@@ -34,7 +34,7 @@ fn encoded(node: &Node) -> BytesMut {
 }
 
 /// Feeds `nar` cut at `cuts`, and returns how it ends, the events, and the parser's offset.
-fn fed(nar: &[u8], limit: usize, cuts: impl IntoIterator<Item = usize>) -> (Result<Fed, NarError>, Vec<String>, u64) {
+fn fed(nar: &[u8], limit: usize, cuts: impl IntoIterator<Item = usize>) -> (Result<Feed, NarError>, Vec<String>, u64) {
     let mut parser = Parser::new(limit as u64);
     let mut events = Vec::new();
     let mut from = 0;
@@ -42,11 +42,11 @@ fn fed(nar: &[u8], limit: usize, cuts: impl IntoIterator<Item = usize>) -> (Resu
         let mut fed = parser.feed(&nar[from..to], &mut |event: Event<'_>| {
             events.push(format!("{event:?}"));
         });
-        assert_eq!(parser.is_finished(), matches!(fed, Ok(Fed::Finished { .. })));
-        if let Ok(Fed::Finished { consumed } | Fed::ErrorFrame { consumed }) = &mut fed {
+        assert_eq!(parser.is_finished(), matches!(fed, Ok(Feed::Finished { .. })));
+        if let Ok(Feed::Finished { consumed } | Feed::ErrorFrame { consumed }) = &mut fed {
             *consumed += from;
         }
-        if fed != Ok(Fed::More) || to == nar.len() {
+        if fed != Ok(Feed::More) || to == nar.len() {
             // Of a refused NAR the error tells the offset; how far the parser got depends on the cut.
             let offset = if fed.is_ok() { parser.offset() } else { 0 };
             return (fed, events, offset);
@@ -88,7 +88,7 @@ proptest! {
         let length = nar.len();
         nar.extend_from_slice(b"the next reply");
         let whole = fed(&nar, length, []);
-        prop_assert_eq!(&whole.0, &Ok(Fed::Finished { consumed: length }));
+        prop_assert_eq!(&whole.0, &Ok(Feed::Finished { consumed: length }));
         prop_assert_eq!(whole.2, length as u64);
         prop_assert_eq!(&whole, &fed(&nar, length, 1..nar.len()));
         prop_assert_eq!(&whole, &fed(&nar, length, cut_anywhere(nar.len(), seeds)));
@@ -98,7 +98,7 @@ proptest! {
     fn every_strict_prefix_needs_more(node in nodes()) {
         let nar = encoded(&node);
         for end in 0..nar.len() {
-            prop_assert_eq!(fed(&nar[..end], nar.len(), []).0, Ok(Fed::More));
+            prop_assert_eq!(fed(&nar[..end], nar.len(), []).0, Ok(Feed::More));
             prop_assert!(Node::parse(&nar[..end]).is_err());
         }
     }
@@ -120,7 +120,7 @@ proptest! {
         let nar = encoded(&node);
         for token in tokens(&nar) {
             let broken = [&nar[..token.start], ERROR_TAG, b"\x05\0\0\0\0\0\0\0Error\0\0\0"].concat();
-            let expected = Ok(Fed::ErrorFrame { consumed: token.start + 8 });
+            let expected = Ok(Feed::ErrorFrame { consumed: token.start + 8 });
             let cuts = cut_anywhere(broken.len(), seeds.clone());
             for (fed, _, offset) in [
                 fed(&broken, nar.len(), []),
@@ -144,7 +144,7 @@ proptest! {
     #[test]
     fn the_layout_shows_all_that_is_in_the_nar(node in nodes()) {
         let nar = encoded(&node);
-        let layout = Layout::of(&nar).unwrap();
+        let layout = Layout::from_nar(&nar).unwrap();
         let mut events = Vec::new();
         let mut builder = LayoutBuilder::new();
         for event in layout.events() {
@@ -159,7 +159,7 @@ proptest! {
     #[test]
     fn the_segments_of_a_layout_and_the_files_are_the_nar(node in nodes()) {
         let nar = encoded(&node);
-        let layout = Layout::of(&nar).unwrap();
+        let layout = Layout::from_nar(&nar).unwrap();
         let mut segments = Segments::new(&layout);
         let mut again = BytesMut::new();
         while let Some(segment) = segments.next(&mut again) {

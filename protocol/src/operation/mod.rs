@@ -5,7 +5,7 @@
 //! (Nix `src/libstore/worker-protocol.hh` for the numbers, `daemon.cc` for the layouts.)
 
 /// An operation whose only argument is a valid-looking path: most are.
-macro_rules! about_one_path {
+macro_rules! single_path_operation {
     ($(#[$doc:meta])* $name:ident -> $reply:ty, $layout:expr, $decode:expr) => {
         $(#[$doc])*
         #[derive(Debug)]
@@ -15,12 +15,12 @@ macro_rules! about_one_path {
             type Reply = $reply;
             const OPCODE: Opcode = Opcode::$name;
 
-            fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), Unsupported> {
+            fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), UnsupportedOperation> {
                 put_path(out, session, self.0);
                 Ok(())
             }
 
-            fn layout(&self, _: &Session) -> Layout {
+            fn reply_schema(&self, _: &Session) -> Schema {
                 const { &[$layout] }
             }
 
@@ -39,7 +39,7 @@ mod roots;
 use bytes::BytesMut;
 
 pub use query::{
-    DerivedPath, IsValidPath, Missing, Outputs, QueryAllValidPaths, QueryDerivationOutputMap, QueryMissing,
+    DerivedPath, IsValidPath, Missing, OutputsSpec, QueryAllValidPaths, QueryDerivationOutputMap, QueryMissing,
     QueryPathFromHashPart, QueryPathInfo, QueryReferrers, QueryValidDerivers, QueryValidPaths,
 };
 pub use realisation::QueryRealisation;
@@ -48,7 +48,7 @@ pub use roots::{AddTempRoot, EnsurePath, FindRoots, Root};
 use crate::handshake::Session;
 use crate::store_path::StorePath;
 use crate::version::Version;
-use crate::wire::{DecodeError, Layout, Reader, put_bytes};
+use crate::wire::{DecodeError, Reader, Schema, put_bytes};
 
 /// The cap of a reply in bytes: a path info with half a million references, more than any store path has.
 const MAX_REPLY: usize = 64 * 1024 * 1024;
@@ -107,7 +107,7 @@ impl Opcode {
 /// An operation that the daemon of this session does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the nix daemon (protocol {version}) has no {opcode:?}")]
-pub struct Unsupported {
+pub struct UnsupportedOperation {
     /// What was to be sent.
     pub opcode: Opcode,
     /// The session's version.
@@ -124,16 +124,16 @@ pub trait Operation {
     const MAX_REPLY: usize = MAX_REPLY;
 
     /// Appends the arguments; the opcode is already there.
-    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), Unsupported>;
+    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), UnsupportedOperation>;
     /// The reply's layout.
-    fn layout(&self, session: &Session) -> Layout;
+    fn reply_schema(&self, session: &Session) -> Schema;
     /// Decodes a reply of that layout.
     fn decode(&self, session: &Session, reader: &mut Reader<'_>) -> Result<Self::Reply, DecodeError>;
 }
 
 /// Refuses an operation that came with a later version.
-fn require(since: Version, opcode: Opcode, session: &Session) -> Result<(), Unsupported> {
-    if session.version < since { Err(Unsupported { opcode, version: session.version }) } else { Ok(()) }
+fn require(since: Version, opcode: Opcode, session: &Session) -> Result<(), UnsupportedOperation> {
+    if session.version < since { Err(UnsupportedOperation { opcode, version: session.version }) } else { Ok(()) }
 }
 
 fn put_path(out: &mut BytesMut, session: &Session, path: &StorePath) {

@@ -4,36 +4,37 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
-use super::{Opcode, Operation, Unsupported, put_path, require};
+use super::{Opcode, Operation, UnsupportedOperation, put_path, require};
 use crate::handshake::Session;
 use crate::path_info::{PathInfo, UNKEYED, optional_path, paths};
 use crate::realisation::OutputName;
 use crate::store_path::{HashPart, StorePath};
 use crate::version::Version;
 use crate::wire::{
-    DecodeError, Layout, MAX_ENTRIES, Problem, Reader, STRING, STRINGS, Shape, field, put_bool, put_bytes, put_strings,
+    DecodeError, DecodeErrorKind, MAX_ENTRIES, Reader, STRING, STRINGS, Schema, Shape, field, put_bool, put_bytes,
+    put_strings,
 };
 
-about_one_path! {
+single_path_operation! {
     /// Whether a path is valid.
     IsValidPath -> bool, field("valid", Shape::U64), |_, reader| reader.bool("valid")
 }
 
-about_one_path! {
+single_path_operation! {
     /// What the daemon knows of a path; `None` if it is not valid.
     QueryPathInfo -> Option<PathInfo>, field("valid", Shape::Flag(UNKEYED)), |session, reader| {
         if reader.bool("valid")? { PathInfo::decode(reader, &session.store, session.known_keys()).map(Some) } else { Ok(None) }
     }
 }
 
-about_one_path! {
+single_path_operation! {
     /// The valid paths that refer to a path; none if it is unknown.
     QueryReferrers -> Vec<StorePath>, field("referrers", STRINGS), |session, reader| {
         paths(reader, &session.store, "referrers")
     }
 }
 
-about_one_path! {
+single_path_operation! {
     /// The valid derivations that have a path as an output; none if it is unknown.
     QueryValidDerivers -> Vec<StorePath>, field("derivers", STRINGS), |session, reader| {
         paths(reader, &session.store, "derivers")
@@ -48,12 +49,12 @@ impl Operation for QueryPathFromHashPart {
     type Reply = Option<StorePath>;
     const OPCODE: Opcode = Opcode::QueryPathFromHashPart;
 
-    fn encode(&self, _: &Session, out: &mut BytesMut) -> Result<(), Unsupported> {
+    fn encode(&self, _: &Session, out: &mut BytesMut) -> Result<(), UnsupportedOperation> {
         put_bytes(out, self.0.as_str().as_bytes());
         Ok(())
     }
 
-    fn layout(&self, _: &Session) -> Layout {
+    fn reply_schema(&self, _: &Session) -> Schema {
         const { &[field("path", STRING)] }
     }
 
@@ -70,7 +71,7 @@ impl Operation for QueryValidPaths<'_> {
     type Reply = Vec<StorePath>;
     const OPCODE: Opcode = Opcode::QueryValidPaths;
 
-    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), Unsupported> {
+    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), UnsupportedOperation> {
         put_strings(out, self.0.iter().map(|path| session.store.full_path(path)));
         if session.version >= Version::REALISATIONS {
             let substitute = false;
@@ -79,7 +80,7 @@ impl Operation for QueryValidPaths<'_> {
         Ok(())
     }
 
-    fn layout(&self, _: &Session) -> Layout {
+    fn reply_schema(&self, _: &Session) -> Schema {
         const { &[field("valid paths", STRINGS)] }
     }
 
@@ -98,11 +99,11 @@ impl Operation for QueryAllValidPaths {
     /// The cap on entries times a long path's bytes.
     const MAX_REPLY: usize = MAX_ENTRIES * 128;
 
-    fn encode(&self, _: &Session, _: &mut BytesMut) -> Result<(), Unsupported> {
+    fn encode(&self, _: &Session, _: &mut BytesMut) -> Result<(), UnsupportedOperation> {
         Ok(())
     }
 
-    fn layout(&self, _: &Session) -> Layout {
+    fn reply_schema(&self, _: &Session) -> Schema {
         const { &[field("all paths", STRINGS)] }
     }
 
@@ -119,21 +120,21 @@ impl Operation for QueryDerivationOutputMap<'_> {
     type Reply = BTreeMap<OutputName, Option<StorePath>>;
     const OPCODE: Opcode = Opcode::QueryDerivationOutputMap;
 
-    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), Unsupported> {
+    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), UnsupportedOperation> {
         require(Version::DERIVATION_OUTPUT_MAP, Self::OPCODE, session)?;
         put_path(out, session, self.0);
         Ok(())
     }
 
-    fn layout(&self, _: &Session) -> Layout {
-        const OUTPUT: Layout = &[field("output name", STRING), field("output path", STRING)];
+    fn reply_schema(&self, _: &Session) -> Schema {
+        const OUTPUT: Schema = &[field("output name", STRING), field("output path", STRING)];
         const { &[field("outputs", Shape::Repeat { max: MAX_ENTRIES, item: OUTPUT })] }
     }
 
     fn decode(&self, session: &Session, reader: &mut Reader<'_>) -> Result<Self::Reply, DecodeError> {
         let outputs = reader.repeat("outputs", |reader| {
-            let name =
-                OutputName::new(reader.str("output name")?).map_err(|_| Problem::OutputName.of("output name"))?;
+            let name = OutputName::new(reader.str("output name")?)
+                .map_err(|_| DecodeErrorKind::OutputName.in_field("output name"))?;
             Ok((name, optional_path(reader, &session.store, "output path")?))
         })?;
         Ok(outputs.into_iter().collect())
@@ -142,7 +143,7 @@ impl Operation for QueryDerivationOutputMap<'_> {
 
 /// What is wanted of a derivation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outputs {
+pub enum OutputsSpec {
     /// All of its outputs.
     All,
     /// These.
@@ -155,18 +156,18 @@ pub enum DerivedPath {
     /// The path itself.
     Opaque(StorePath),
     /// What building the derivation gives.
-    Built(StorePath, Outputs),
+    Built(StorePath, OutputsSpec),
 }
 
 impl DerivedPath {
     /// The textual form. Below protocol 1.30 a bare derivation means all of its outputs, and there is no `!*`.
     fn to_wire(&self, session: &Session) -> String {
-        const EXPLICIT_OUTPUTS: Version = Version::minor(30);
+        const EXPLICIT_OUTPUTS: Version = Version::from_minor(30);
         match self {
             Self::Opaque(path) => session.store.full_path(path),
-            Self::Built(path, Outputs::All) if session.version < EXPLICIT_OUTPUTS => session.store.full_path(path),
-            Self::Built(path, Outputs::All) => session.store.full_path(path) + "!*",
-            Self::Built(path, Outputs::Named(names)) => {
+            Self::Built(path, OutputsSpec::All) if session.version < EXPLICIT_OUTPUTS => session.store.full_path(path),
+            Self::Built(path, OutputsSpec::All) => session.store.full_path(path) + "!*",
+            Self::Built(path, OutputsSpec::Named(names)) => {
                 let names: Vec<&str> = names.iter().map(OutputName::as_str).collect();
                 format!("{}!{}", session.store.full_path(path), names.join(","))
             }
@@ -197,12 +198,12 @@ impl Operation for QueryMissing<'_> {
     type Reply = Missing;
     const OPCODE: Opcode = Opcode::QueryMissing;
 
-    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), Unsupported> {
+    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), UnsupportedOperation> {
         put_strings(out, self.0.iter().map(|path| path.to_wire(session)));
         Ok(())
     }
 
-    fn layout(&self, _: &Session) -> Layout {
+    fn reply_schema(&self, _: &Session) -> Schema {
         const {
             &[
                 field("will build", STRINGS),

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
-use super::{Opcode, Operation, Unsupported, put_path, require};
+use super::{Opcode, Operation, UnsupportedOperation, put_path, require};
 use crate::handshake::Session;
 use crate::path_info::{path, paths};
 use crate::realisation::{DerivationOutput, Realisation};
 use crate::version::{Feature, Version};
-use crate::wire::{DecodeError, Layout, Reader, STRING, STRINGS, Shape, TEXT, field, put_bytes};
+use crate::wire::{DecodeError, Reader, STRING, STRINGS, Schema, Shape, TEXT, field, put_bytes};
 
 /// At most one realisation is ever answered; old daemons wrap it in a list.
 const MAX_REALISATIONS: usize = 64;
 
 /// The path that an output of a content-addressed derivation is; `None` if it is not known.
 ///
-/// An output whose form the daemon does not answer is [`Unsupported`] without a byte sent: some daemons lose their
+/// An output whose form the daemon does not answer is [`UnsupportedOperation`] without a byte sent: some daemons lose their
 /// step over it.
 #[derive(Debug)]
 pub struct QueryRealisation<'a>(pub &'a DerivationOutput);
@@ -34,7 +34,7 @@ enum Form {
 impl Form {
     /// A daemon of 1.38 that lacks the feature is Nix 2.34 or older, as the feature is always offered.
     fn of(session: &Session) -> Self {
-        if session.has(Feature::RealisationWithPathNotHash) {
+        if session.has_feature(Feature::RealisationWithPathNotHash) {
             Self::Keyed
         } else if session.version >= Version::JSON_REALISATIONS {
             Self::Json
@@ -48,7 +48,7 @@ impl Operation for QueryRealisation<'_> {
     type Reply = Option<Realisation>;
     const OPCODE: Opcode = Opcode::QueryRealisation;
 
-    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), Unsupported> {
+    fn encode(&self, session: &Session, out: &mut BytesMut) -> Result<(), UnsupportedOperation> {
         /// Lix dropped realisations in 2.94.
         const LIX_WITHOUT: u32 = 94;
         require(Version::REALISATIONS, Self::OPCODE, session)?;
@@ -65,11 +65,11 @@ impl Operation for QueryRealisation<'_> {
             }
             _ => {}
         }
-        Err(Unsupported { opcode: Self::OPCODE, version: session.version })
+        Err(UnsupportedOperation { opcode: Self::OPCODE, version: session.version })
     }
 
-    fn layout(&self, session: &Session) -> Layout {
-        const KEYED: Layout = &[field("realisation path", STRING), field("realisation signatures", STRINGS)];
+    fn reply_schema(&self, session: &Session) -> Schema {
+        const KEYED: Schema = &[field("realisation path", STRING), field("realisation signatures", STRINGS)];
         const JSON: Shape = Shape::Repeat { max: MAX_REALISATIONS, item: &[field("realisation", TEXT)] };
         match Form::of(session) {
             Form::Paths => const { &[field("realisation paths", STRINGS)] },

@@ -2,18 +2,18 @@
 
 use bytes::BytesMut;
 
-use super::{Opcode, Operation, Unsupported, put_path};
+use super::{Opcode, Operation, UnsupportedOperation, put_path};
 use crate::handshake::Session;
 use crate::path_info::path;
 use crate::store_path::StorePath;
-use crate::wire::{DecodeError, Layout, MAX_ENTRIES, Reader, STRING, Shape, TEXT, field};
+use crate::wire::{DecodeError, MAX_ENTRIES, Reader, STRING, Schema, Shape, TEXT, field};
 
-about_one_path! {
+single_path_operation! {
     /// Keeps a path, valid or not, from the garbage collector until the *connection* ends.
     AddTempRoot -> (), field("done", Shape::U64), |_, reader| reader.u64("done").map(drop)
 }
 
-about_one_path! {
+single_path_operation! {
     /// Makes a path valid by substitution if it is not; may take as long as a download.
     EnsurePath -> (), field("done", Shape::U64), |_, reader| reader.u64("done").map(drop)
 }
@@ -35,12 +35,12 @@ impl Operation for FindRoots {
     type Reply = Vec<Root>;
     const OPCODE: Opcode = Opcode::FindRoots;
 
-    fn encode(&self, _: &Session, _: &mut BytesMut) -> Result<(), Unsupported> {
+    fn encode(&self, _: &Session, _: &mut BytesMut) -> Result<(), UnsupportedOperation> {
         Ok(())
     }
 
-    fn layout(&self, _: &Session) -> Layout {
-        const ROOT: Layout = &[field("root link", TEXT), field("root target", STRING)];
+    fn reply_schema(&self, _: &Session) -> Schema {
+        const ROOT: Schema = &[field("root link", TEXT), field("root target", STRING)];
         const { &[field("roots", Shape::Repeat { max: MAX_ENTRIES, item: ROOT })] }
     }
 

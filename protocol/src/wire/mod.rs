@@ -3,19 +3,19 @@
 //! Owns the bounds of everything that a peer claims. A reply is read in two steps, so that neither step is ever
 //! surprised by where the transport cut the bytes:
 //!
-//! 1. a [`Scanner`] walks a [`Layout`] over the bytes as they arrive and finds the reply's end; it checks every
+//! 1. a [`Scanner`] walks a [`Schema`] over the bytes as they arrive and finds the reply's end; it checks every
 //!    length against its cap and every padding, allocates nothing, and never looks at a byte twice;
 //! 2. a [`Reader`] then decodes the whole reply; what it finds missing is an error.
 //!
 //! (Nix `src/libutil/serialise.cc`.)
 
-mod layout;
 mod reader;
+mod schema;
 
 use bytes::{BufMut, BytesMut};
 
-pub use layout::{Field, Layout, STRING, STRINGS, Scanner, Shape, TEXT, field};
 pub use reader::Reader;
+pub use schema::{Field, STRING, STRINGS, Scanner, Schema, Shape, TEXT, field};
 
 use crate::hash::HashError;
 use crate::store_path::StorePathError;
@@ -29,17 +29,17 @@ pub const MAX_ENTRIES: usize = 4 * 1024 * 1024;
 
 /// What is wrong with bytes of a peer, and in which field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("malformed {field}: {problem}")]
+#[error("malformed {field}: {kind}")]
 pub struct DecodeError {
     /// The field's name as this crate's layouts call it.
     pub field: &'static str,
     /// What is wrong with it.
-    pub problem: Problem,
+    pub kind: DecodeErrorKind,
 }
 
 /// What can be wrong with a field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
+pub enum DecodeErrorKind {
     /// A string longer than its cap.
     #[error("{length} bytes claimed, at most {max} accepted")]
     TooLong {
@@ -94,9 +94,9 @@ pub enum Problem {
     Json,
 }
 
-impl Problem {
-    pub(crate) const fn of(self, field: &'static str) -> DecodeError {
-        DecodeError { field, problem: self }
+impl DecodeErrorKind {
+    pub(crate) const fn in_field(self, field: &'static str) -> DecodeError {
+        DecodeError { field, kind: self }
     }
 }
 
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const PAIRS: Layout = &[
+    const PAIRS: Schema = &[
         field("flag", Shape::Flag(&[field("text", Shape::Bytes { max: 9 })])),
         field(
             "pairs",
@@ -187,15 +187,18 @@ mod tests {
             message[at..at + 8].copy_from_slice(&value.to_le_bytes());
             scan(&message[..at + 8])
         };
-        assert_eq!(with(8, 1 << 62), Err(Problem::TooLong { length: 1 << 62, max: 9 }.of("text")));
-        assert_eq!(with(8, 10), Err(Problem::TooLong { length: 10, max: 9 }.of("text")));
-        assert_eq!(with(32, u64::MAX), Err(Problem::TooMany { count: u64::MAX, max: 3 }.of("pairs")));
+        assert_eq!(with(8, 1 << 62), Err(DecodeErrorKind::TooLong { length: 1 << 62, max: 9 }.in_field("text")));
+        assert_eq!(with(8, 10), Err(DecodeErrorKind::TooLong { length: 10, max: 9 }.in_field("text")));
+        assert_eq!(with(32, u64::MAX), Err(DecodeErrorKind::TooMany { count: u64::MAX, max: 3 }.in_field("pairs")));
         let end = message().len();
-        assert_eq!(with(end - 16, 9), Err(Problem::UnknownTag(9).of("choice")));
+        assert_eq!(with(end - 16, 9), Err(DecodeErrorKind::UnknownTag(9).in_field("choice")));
         let mut padded = message();
         padded[31] = 1;
-        assert_eq!(scan(&padded), Err(Problem::Padding.of("text")));
-        assert_eq!(Scanner::new(PAIRS, 40).advance(&message()), Err(Problem::MessageTooLarge(40).of("key")));
+        assert_eq!(scan(&padded), Err(DecodeErrorKind::Padding.in_field("text")));
+        assert_eq!(
+            Scanner::new(PAIRS, 40).advance(&message()),
+            Err(DecodeErrorKind::MessageTooLarge(40).in_field("key"))
+        );
     }
 
     #[test]
@@ -203,14 +206,14 @@ mod tests {
         let mut out = BytesMut::new();
         put_bytes(&mut out, b"abc");
         for cut in 0..out.len() {
-            assert_eq!(Reader::new(&out[..cut]).bytes("x"), Err(Problem::Truncated.of("x")), "{cut}");
+            assert_eq!(Reader::new(&out[..cut]).bytes("x"), Err(DecodeErrorKind::Truncated.in_field("x")), "{cut}");
         }
         assert_eq!(Reader::new(&out).str("x"), Ok("abc"));
-        assert_eq!(Reader::new(&out).finish(), Err(Problem::Trailing(16).of("message")));
+        assert_eq!(Reader::new(&out).finish(), Err(DecodeErrorKind::Trailing(16).in_field("message")));
         out[8] = 0xff;
-        assert_eq!(Reader::new(&out).str("x"), Err(Problem::Utf8.of("x")));
+        assert_eq!(Reader::new(&out).str("x"), Err(DecodeErrorKind::Utf8.in_field("x")));
         out[15] = 1;
-        assert_eq!(Reader::new(&out).bytes("x"), Err(Problem::Padding.of("x")));
+        assert_eq!(Reader::new(&out).bytes("x"), Err(DecodeErrorKind::Padding.in_field("x")));
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! Taking a whole message apart.
 
-use super::{DecodeError, MAX_ENTRIES, MAX_TEXT, Problem, capped, padding};
+use super::{DecodeError, DecodeErrorKind, MAX_ENTRIES, MAX_TEXT, capped, padding};
 
 /// How many elements are reserved at most from a count that has been claimed but not seen.
 const MAX_RESERVED: usize = 64 * 1024;
@@ -19,14 +19,14 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Problem::Truncated.of(field))?;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(DecodeErrorKind::Truncated.in_field(field))?;
         self.rest = rest;
         Ok(taken)
     }
 
     /// A number.
     pub fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
-        let (word, rest) = self.rest.split_first_chunk::<8>().ok_or(Problem::Truncated.of(field))?;
+        let (word, rest) = self.rest.split_first_chunk::<8>().ok_or(DecodeErrorKind::Truncated.in_field(field))?;
         self.rest = rest;
         Ok(u64::from_le_bytes(*word))
     }
@@ -39,17 +39,18 @@ impl<'a> Reader<'a> {
     /// A padded string of any bytes.
     pub fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let length = self.u64(field)?;
-        let length = capped(length, MAX_TEXT).ok_or(Problem::TooLong { length, max: MAX_TEXT }.of(field))?;
+        let length =
+            capped(length, MAX_TEXT).ok_or(DecodeErrorKind::TooLong { length, max: MAX_TEXT }.in_field(field))?;
         let bytes = self.take(length, field)?;
         if self.take(padding(length), field)?.iter().any(|byte| *byte != 0) {
-            return Err(Problem::Padding.of(field));
+            return Err(DecodeErrorKind::Padding.in_field(field));
         }
         Ok(bytes)
     }
 
     /// A padded string that must be UTF-8.
     pub fn str(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
-        std::str::from_utf8(self.bytes(field)?).map_err(|_| Problem::Utf8.of(field))
+        std::str::from_utf8(self.bytes(field)?).map_err(|_| DecodeErrorKind::Utf8.in_field(field))
     }
 
     /// A count, and that many elements decoded by `element`.
@@ -59,7 +60,8 @@ impl<'a> Reader<'a> {
         mut element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
         let count = self.u64(field)?;
-        let count = capped(count, MAX_ENTRIES).ok_or(Problem::TooMany { count, max: MAX_ENTRIES }.of(field))?;
+        let count =
+            capped(count, MAX_ENTRIES).ok_or(DecodeErrorKind::TooMany { count, max: MAX_ENTRIES }.in_field(field))?;
         let mut elements = Vec::with_capacity(count.min(MAX_RESERVED).min(self.rest.len() / 8));
         for _ in 0..count {
             elements.push(element(self)?);
@@ -69,6 +71,6 @@ impl<'a> Reader<'a> {
 
     /// Checks that nothing is left.
     pub fn finish(self) -> Result<(), DecodeError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Problem::Trailing(self.rest.len()).of("message")) }
+        if self.rest.is_empty() { Ok(()) } else { Err(DecodeErrorKind::Trailing(self.rest.len()).in_field("message")) }
     }
 }

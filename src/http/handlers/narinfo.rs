@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use harmonia_protocol::hash::Hash;
-use harmonia_protocol::narinfo::{Compression, NarInfo, NarInfoError, Pieces};
+use harmonia_protocol::narinfo::{Compression, NarInfo, NarInfoError, RawFields};
 use harmonia_protocol::{HashPart, StoreDir};
 use hyper::header::HeaderMap;
 use serde_json::json;
@@ -77,14 +77,14 @@ fn render(
     let (hash, nix32) = (path.hash_part(), info.nar_hash.to_nix32());
     let nar_hash = ["sha256:", &nix32].concat();
     let (url, compression, file) = if let Some((tag, file)) = compressed {
-        let file = file.map(|file| (Hash::sha256(file.sha256).to_string(), file.size));
+        let file = file.map(|file| (Hash::from_sha256(file.sha256).to_string(), file.size));
         (compressed_nar_url(hash, &nix32, tag)?, Compression::Zstd, file)
     } else {
         // The file is the NAR. Clients show the size of the file, and strict readers refuse a narinfo without one.
         (nar_url(hash, &nix32)?, Compression::None, Some((nar_hash.clone(), info.nar_size)))
     };
     let (file_hash, file_size) = file.unzip();
-    let pieces = Pieces {
+    let pieces = RawFields {
         path,
         url: &url,
         compression,
@@ -119,7 +119,7 @@ async fn signed(app: &App, valid: &Arc<ValidPath>, client: ClientId) -> Result<S
     let (path, info, store) = (&valid.path, valid.info.expand(), app.store.directory());
     let own = if is_trusted { signer.sign_path(path, &info, store) } else { Vec::new() };
     let url = nar_url(path.hash_part(), &info.nar_hash.to_nix32())?;
-    let lines = NarInfo::of(path, &info, store, url, Compression::None, own).last_lines();
+    let lines = NarInfo::from_path_info(path, &info, store, url, Compression::None, own).trailing_lines();
     // Most often all that the daemon says stays, and is in memory already.
     let ours = lines.strip_suffix(valid.info.lines());
     let made = Signed { lines: ours.unwrap_or(&lines).into(), daemons_follow: ours.is_some() };

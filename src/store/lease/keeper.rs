@@ -16,7 +16,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use harmonia_protocol::client::Client;
-use harmonia_protocol::error::Step as ClientStep;
+use harmonia_protocol::error::Phase;
 use harmonia_protocol::operation::{AddTempRoot, Opcode, QueryValidPaths};
 use harmonia_protocol::{ClientError, StorePath};
 use tokio::sync::mpsc;
@@ -175,7 +175,7 @@ impl Keeper {
             return;
         }
         let mut result = self.try_root(paths).await;
-        if matches!(&result, Err(error) if error.is_before_reply()) {
+        if matches!(&result, Err(error) if error.is_retryable()) {
             result = self.try_root(paths).await;
         }
         self.ledger.sending().living = self.living();
@@ -224,7 +224,7 @@ impl Keeper {
                     Ok(()) => _ = generation.roots.insert(path.clone(), is_valid),
                     Err(error) => {
                         generation.roots.remove(path);
-                        let during = ClientStep::Operation(Opcode::AddTempRoot);
+                        let during = Phase::Operation(Opcode::AddTempRoot);
                         refusal = Some(ClientError::Daemon { during, error }.into());
                     }
                 }
@@ -308,7 +308,7 @@ async fn queued(urgent: &mut mpsc::Receiver<Wish>, wishes: &mut mpsc::Receiver<W
 /// Ready when connections have ended, which are gone then.
 async fn ended(generations: &mut VecDeque<Generation>) {
     poll_fn(|context| {
-        let mut ended = |client: &mut Client<Transport>| client.poll_end(context).is_ready();
+        let mut ended = |client: &mut Client<Transport>| client.poll_disconnected(context).is_ready();
         let lost = generations.iter_mut().filter_map(|generation| generation.client.take_if(&mut ended)).count();
         if lost > 0 { Poll::Ready(()) } else { Poll::Pending }
     })

@@ -142,7 +142,7 @@ impl Walk<'_> {
     }
 
     fn check_weight(&self) -> Result<(), NoIndex> {
-        if self.builder.weight() + self.pending > self.max { Err(NoIndex::TooLarge) } else { Ok(()) }
+        if self.builder.heap_size() + self.pending > self.max { Err(NoIndex::TooLarge) } else { Ok(()) }
     }
 
     /// What is in the directory that the path has come to.

@@ -42,7 +42,7 @@ impl Kept {
     /// Keeps the index of a path that looks so.
     pub(super) fn add(&self, claim: &Claim, seen: Sighting, layout: &Arc<Layout>, modified: Modified) {
         let entry = Entry { seen, nar_size: claim.nar_size, layout: Arc::clone(layout), modified };
-        self.locked().insert(claim.path.hash_part(), entry, layout.weight());
+        self.locked().insert(claim.path.hash_part(), entry, layout.heap_size());
     }
 
     /// The path is not as it was indexed.

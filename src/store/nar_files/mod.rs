@@ -111,7 +111,7 @@ impl NarFiles {
                 None => return Ok(None),
             }
         };
-        let grains = (PIECES + layout.weight()).div_ceil(GRAIN);
+        let grains = (PIECES + layout.heap_size()).div_ceil(GRAIN);
         let memory = self.reserve(&self.memory, grains, claim, client).await?;
         // While memory is waited for, no more indexes are made than there are turns.
         drop(turn);

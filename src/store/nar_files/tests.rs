@@ -130,7 +130,7 @@ proptest! {
         let tree = Tree::of(&node);
         let size = tree.index().nar_size;
         prop_assert_eq!(size, nar.len() as u64);
-        prop_assert_eq!(tree.index().layout, Layout::of(&nar).unwrap());
+        prop_assert_eq!(tree.index().layout, Layout::from_nar(&nar).unwrap());
         prop_assert_eq!(read(tree.reader(tree.index(), 0..size, false)).unwrap(), &nar[..]);
         for (one, other) in ends {
             let (one, other) = (one.index(nar.len()), other.index(nar.len()));
@@ -188,7 +188,8 @@ fn only_files_of_the_part_are_read() {
     }
     assert_eq!(read(tree.reader(index, at..at + 6, false)).unwrap(), b"wanted");
     let gone = nar.windows(4).position(|bytes| bytes == b"gone").unwrap() as u64;
-    let index = Index { layout: Layout::of(&nar).unwrap(), nar_size: nar.len() as u64, modified: Modified::NEVER };
+    let index =
+        Index { layout: Layout::from_nar(&nar).unwrap(), nar_size: nar.len() as u64, modified: Modified::NEVER };
     assert!(matches!(read(tree.reader(index, gone..gone + 1, false)), Err(StoreError::Changed(_))));
 }
 
@@ -263,7 +264,7 @@ fn bytes_that_nobody_hashes_come_only_while_the_path_looks_the_same() {
 fn an_index_is_bounded_by_its_weight_and_by_what_is_listed_for_it() {
     let node = directory([("a", directory([("b", file(""))])), ("c", file("")), ("d", file(""))]);
     let tree = Tree::of(&node);
-    let weight = tree.index().layout.weight();
+    let weight = tree.index().layout.heap_size();
     assert!(matches!(tree.index_within(weight - 1), Err(NoIndex::TooLarge)));
     // The entries are held besides while they wait.
     assert!(matches!(tree.index_within(weight), Err(NoIndex::TooLarge)));

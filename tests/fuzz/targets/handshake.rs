@@ -18,13 +18,13 @@ pub(super) fn sessions() -> &'static [Session] {
     static SESSIONS: LazyLock<Vec<Session>> = LazyLock::new(|| {
         let none: &[Feature] = &[];
         let kinds = [(21, "", none), (28, "", none), (31, "", none), (35, "2.92.0", none), (38, "2.34.8", none)];
-        kinds.into_iter().chain([(38, "2.35.0", &Feature::DECODED[..])]).map(session).collect()
+        kinds.into_iter().chain([(38, "2.35.0", &Feature::SUPPORTED[..])]).map(session).collect()
     });
     &SESSIONS
 }
 
 fn session((minor, release, features): (u8, &str, &[Feature])) -> Session {
-    let version = Version::minor(minor);
+    let version = Version::from_minor(minor);
     let mut greeting = BytesMut::new();
     put_u64(&mut greeting, MAGIC);
     put_u64(&mut greeting, version.to_wire());
@@ -49,7 +49,7 @@ fn session((minor, release, features): (u8, &str, &[Feature])) -> Session {
 pub(super) fn property(input: &[u8]) {
     let mut parameters = Parameters(input);
     let (claimed, piece) = (parameters.byte(), parameters.piece());
-    let claimed = Version::minor(21 + claimed % 18);
+    let claimed = Version::from_minor(21 + claimed % 18);
     let bytes = parameters.rest();
     let whole = greet(claimed, bytes, bytes.len().max(1));
     assert_eq!(greet(claimed, bytes, piece), whole, "in pieces of {piece}");
@@ -62,7 +62,7 @@ pub(super) fn property(input: &[u8]) {
 /// The outcome, what was said, and how many of the bytes were taken.
 fn greet(claimed: Version, bytes: &[u8], piece: usize) -> (Result<Option<Session>, HandshakeError>, BytesMut, usize) {
     let (mut incoming, mut outgoing) = (BytesMut::new(), BytesMut::new());
-    let mut handshake = Handshake::claiming(claimed, &Feature::DECODED, StoreDir::default(), &mut outgoing);
+    let mut handshake = Handshake::with_version(claimed, &Feature::SUPPORTED, StoreDir::default(), &mut outgoing);
     let mut start = 0;
     for end in ends(bytes.len(), piece) {
         incoming.extend_from_slice(&bytes[start..end]);

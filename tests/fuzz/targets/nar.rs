@@ -2,7 +2,7 @@
 //! of its tree, and the index finds all that is in it.
 
 use bytes::BytesMut;
-use harmonia_protocol::nar::{Event, Fed, Layout, NarError, Node, Object, Parser};
+use harmonia_protocol::nar::{Event, Feed, Layout, NarError, Node, Object, Parser};
 
 use super::{Parameters, ends};
 
@@ -17,35 +17,35 @@ pub(super) fn property(input: &[u8]) {
     };
     let whole = fed(bytes, limit, bytes.len().max(1));
     assert_eq!(fed(bytes, limit, piece), whole, "in pieces of {piece}");
-    if let (Ok(Fed::Finished { consumed }), ..) = whole {
+    if let (Ok(Feed::Finished { consumed }), ..) = whole {
         assert!(consumed as u64 <= limit);
-        assert_eq!(fed(&bytes[..consumed - 1], limit, piece).0, Ok(Fed::More), "it ends before its last byte");
+        assert_eq!(fed(&bytes[..consumed - 1], limit, piece).0, Ok(Feed::More), "it ends before its last byte");
         is_one_tree(&bytes[..consumed], &whole.1);
     }
-    assert_eq!(Node::parse(bytes).err(), Layout::of(bytes).err());
+    assert_eq!(Node::parse(bytes).err(), Layout::from_nar(bytes).err());
 }
 
 /// How it ends, the events, and the parser's offset.
-fn fed(bytes: &[u8], limit: u64, piece: usize) -> (Result<Fed, NarError>, Vec<String>, u64) {
+fn fed(bytes: &[u8], limit: u64, piece: usize) -> (Result<Feed, NarError>, Vec<String>, u64) {
     let mut parser = Parser::new(limit);
     let mut events = Vec::new();
     let mut start = 0;
     for end in ends(bytes.len(), piece) {
         let fed = parser.feed(&bytes[start..end], &mut |event: Event<'_>| events.push(format!("{event:?}")));
-        assert_eq!(parser.is_finished(), matches!(fed, Ok(Fed::Finished { .. })));
+        assert_eq!(parser.is_finished(), matches!(fed, Ok(Feed::Finished { .. })));
         match fed {
-            Ok(Fed::More) => start = end,
-            Ok(Fed::Finished { consumed }) => {
-                return (Ok(Fed::Finished { consumed: start + consumed }), events, parser.offset());
+            Ok(Feed::More) => start = end,
+            Ok(Feed::Finished { consumed }) => {
+                return (Ok(Feed::Finished { consumed: start + consumed }), events, parser.offset());
             }
-            Ok(Fed::ErrorFrame { consumed }) => {
-                return (Ok(Fed::ErrorFrame { consumed: start + consumed }), events, parser.offset());
+            Ok(Feed::ErrorFrame { consumed }) => {
+                return (Ok(Feed::ErrorFrame { consumed: start + consumed }), events, parser.offset());
             }
             // The error tells the offset; how far the parser got depends on the cut.
             Err(error) => return (Err(error), events, 0),
         }
     }
-    (Ok(Fed::More), events, parser.offset())
+    (Ok(Feed::More), events, parser.offset())
 }
 
 fn is_one_tree(nar: &[u8], told: &[String]) {
@@ -53,7 +53,7 @@ fn is_one_tree(nar: &[u8], told: &[String]) {
     Node::parse(nar).expect("a complete nar").encode(&mut again);
     assert_eq!(again, nar, "another nar of the same tree");
 
-    let layout = Layout::of(nar).expect("a complete nar");
+    let layout = Layout::from_nar(nar).expect("a complete nar");
     let events: Vec<_> = layout.events().map(|event| format!("{event:?}")).collect();
     assert_eq!(events, told, "the index says something else");
     let mut path: Vec<Vec<u8>> = Vec::new();

@@ -37,10 +37,10 @@ fn of_a_text(bytes: &[u8]) {
 fn of_a_reply(bytes: &[u8]) {
     let session = &sessions()[0];
     let question = QueryPathInfo(&PATH);
-    let Ok(Some(length)) = Scanner::new(question.layout(session), bytes.len()).advance(bytes) else { return };
+    let Ok(Some(length)) = Scanner::new(question.reply_schema(session), bytes.len()).advance(bytes) else { return };
     let Ok(Some(info)) = question.decode(session, &mut Reader::new(&bytes[..length])) else { return };
     let url = Url::new("nar/x.nar").expect("a relative URL");
-    let narinfo = NarInfo::of(&PATH, &info, &session.store, url, Compression::None, Vec::new());
+    let narinfo = NarInfo::from_path_info(&PATH, &info, &session.store, url, Compression::None, Vec::new());
     // One without a size is never rendered.
     if narinfo.nar_size > 0 {
         is_rendered_well(&narinfo);

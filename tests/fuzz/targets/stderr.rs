@@ -1,7 +1,7 @@
 //! Messages before a result: they do not depend on how they come cut, and no error of a daemon forges a line of the log.
 
 use bytes::{Buf as _, BytesMut};
-use harmonia_protocol::stderr::{ERROR, Message, StderrLoop, error_after_tag};
+use harmonia_protocol::stderr::{ERROR, Message, StderrLoop, decode_error_after_tag};
 use harmonia_protocol::version::Version;
 use harmonia_protocol::wire::DecodeError;
 
@@ -14,7 +14,7 @@ const MAX_ERROR: usize = 2000;
 pub(super) fn property(input: &[u8]) {
     let mut parameters = Parameters(input);
     let (version, piece) = (parameters.byte(), parameters.piece());
-    let version = Version::minor(21 + version % 18);
+    let version = Version::from_minor(21 + version % 18);
     let bytes = parameters.rest();
     let whole = messages(version, bytes, bytes.len().max(1));
     assert_eq!(messages(version, bytes, piece), whole, "in pieces of {piece}");
@@ -28,7 +28,7 @@ pub(super) fn property(input: &[u8]) {
             (messages, Err(error)) if messages.is_empty() => Err(error),
             (messages, _) => Ok(messages.into_iter().next()),
         };
-        let in_a_nar = error_after_tag(version, payload).map(|error| error.map(Message::Error));
+        let in_a_nar = decode_error_after_tag(version, payload).map(|error| error.map(Message::Error));
         match (first, in_a_nar) {
             (Ok(first), Ok(in_a_nar)) => assert_eq!(first, in_a_nar),
             (first, in_a_nar) => assert_eq!(first.is_err(), in_a_nar.is_err()),

@@ -11,7 +11,7 @@ use harmonia_protocol::operation::{
     QueryValidPaths,
 };
 use harmonia_protocol::realisation::{DerivationOutput, OutputName};
-use harmonia_protocol::wire::{Problem, Reader, Scanner};
+use harmonia_protocol::wire::{DecodeErrorKind, Reader, Scanner};
 use harmonia_protocol::{HashPart, StorePath};
 
 use super::handshake::sessions;
@@ -58,7 +58,7 @@ fn check<O: Operation>(operation: &O, session: &Session, bytes: &[u8], piece: us
     if operation.encode(session, &mut BytesMut::new()).is_err() {
         return;
     }
-    let scanner = || Scanner::new(operation.layout(session), O::MAX_REPLY);
+    let scanner = || Scanner::new(operation.reply_schema(session), O::MAX_REPLY);
     let whole = scanner().advance(bytes);
     let mut pieces = scanner();
     let outcome =
@@ -70,7 +70,7 @@ fn check<O: Operation>(operation: &O, session: &Session, bytes: &[u8], piece: us
     let mut reader = Reader::new(&bytes[..length]);
     match operation.decode(session, &mut reader) {
         Ok(_) => assert_eq!(reader.finish(), Ok(()), "it is not read to its end"),
-        Err(error) => assert_ne!(error.problem, Problem::Truncated, "the scanner found an end, the reader none"),
+        Err(error) => assert_ne!(error.kind, DecodeErrorKind::Truncated, "the scanner found an end, the reader none"),
     }
 }
 

@@ -216,7 +216,7 @@ fn forge(prefix: &Prefix, add: &[&str]) -> String {
     let nar = StoreItem::file(b"something else than that").nar;
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, &nar).as_ref());
-    (narinfo.file_hash, narinfo.file_size) = (Some(Hash::sha256(hash)), Some(nar.len() as u64));
+    (narinfo.file_hash, narinfo.file_size) = (Some(Hash::from_sha256(hash)), Some(nar.len() as u64));
     (narinfo.nar_hash, narinfo.nar_size) = (NarHash::from_digest(hash), nar.len() as u64);
     fs::write(prefix.on_host("/nix/tmp/cache").join(narinfo.url.as_str()), nar).unwrap();
     fs::write(place, narinfo.render(&StoreDir::default())).unwrap();

@@ -32,7 +32,7 @@ fn an_object_is_found_by_its_path() {
         (b"z", regular(b"two")),
     ]);
     let nar = encoded(&tree);
-    let layout = Layout::of(&nar).unwrap();
+    let layout = Layout::from_nar(&nar).unwrap();
 
     for (path, contents) in [("bin/a", &b"one"[..]), ("z", b"two")] {
         let Some(Object::Regular { executable: false, size, offset }) = find(&layout, path) else {
@@ -52,7 +52,7 @@ fn an_object_is_found_by_its_path() {
 
 #[test]
 fn a_root_file_is_found_by_the_empty_path_only() {
-    let layout = Layout::of(&encoded(&regular(b"x"))).unwrap();
+    let layout = Layout::from_nar(&encoded(&regular(b"x"))).unwrap();
     assert_eq!(find(&layout, ""), Some(Object::Regular { executable: false, size: 1, offset: 96 }));
     assert_eq!(find(&layout, "x"), None);
 }

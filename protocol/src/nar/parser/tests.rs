@@ -19,7 +19,7 @@ fn entry(name: &str) -> [&str; 10] {
     ["entry", "(", "name", name, "node", "(", "type", "directory", ")", ")"]
 }
 
-fn feed(nar: &[u8], limit: u64) -> Result<Fed, NarError> {
+fn feed(nar: &[u8], limit: u64) -> Result<Feed, NarError> {
     Parser::new(limit).feed(nar, &mut |_| ())
 }
 
@@ -66,7 +66,7 @@ fn entries_must_be_sorted_and_named_as_files_can_be() {
     let members = |names: &[&'static str]| {
         tokens(DIRECTORY.into_iter().chain(names.iter().flat_map(|name| entry(name))).chain([")"]))
     };
-    assert!(matches!(feed(&members(&["B", "a", "a-dir", "a.b"]), 10_000), Ok(Fed::Finished { .. })));
+    assert!(matches!(feed(&members(&["B", "a", "a-dir", "a.b"]), 10_000), Ok(Feed::Finished { .. })));
     // The first name is at 80 + 3 tokens of 16 bytes; its entry has 168 bytes.
     for (names, offset) in [(&["a", "a"], 296), (&["b", "a"], 296), (&["aa", "a"], 296)] {
         assert_eq!(feed(&members(names), 10_000), Err(NarError::Order { offset }));
@@ -87,7 +87,7 @@ fn names_are_compared_within_their_own_directory_only() {
     let inner = ["entry", "(", "name", "b", "node", "(", "type", "directory"];
     let nar = DIRECTORY.into_iter().chain(inner).chain(entry("a")).chain([")", ")"]);
     let sorted = tokens(nar.clone().chain(entry("c")).chain([")"]));
-    assert!(matches!(feed(&sorted, 10_000), Ok(Fed::Finished { .. })));
+    assert!(matches!(feed(&sorted, 10_000), Ok(Feed::Finished { .. })));
     let unsorted = tokens(nar.chain(entry("a")).chain([")"]));
     assert!(matches!(feed(&unsorted, 10_000), Err(NarError::Order { .. })));
 }
@@ -121,8 +121,8 @@ fn padding_must_be_zero() {
 #[test]
 fn a_file_of_as_many_bytes_as_the_error_tag_is_a_file_where_there_is_room_for_it() {
     let nar = [&tokens(FILE[..5].iter().copied())[..], &ERROR_TAG.to_le_bytes()].concat();
-    assert_eq!(feed(&nar, 96 + ERROR_TAG), Ok(Fed::More));
-    assert_eq!(feed(&nar, 95 + ERROR_TAG), Ok(Fed::ErrorFrame { consumed: 96 }));
+    assert_eq!(feed(&nar, 96 + ERROR_TAG), Ok(Feed::More));
+    assert_eq!(feed(&nar, 95 + ERROR_TAG), Ok(Feed::ErrorFrame { consumed: 96 }));
 }
 
 #[test]

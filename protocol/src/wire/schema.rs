@@ -1,9 +1,9 @@
 //! What messages look like, and where they end.
 
-use super::{DecodeError, MAX_ENTRIES, MAX_STRING, MAX_TEXT, Problem, capped, padding};
+use super::{DecodeError, DecodeErrorKind, MAX_ENTRIES, MAX_STRING, MAX_TEXT, capped, padding};
 
 /// A message's fields in their order.
-pub type Layout = &'static [Field];
+pub type Schema = &'static [Field];
 
 /// One field of a message.
 #[derive(Debug)]
@@ -29,12 +29,12 @@ pub enum Shape {
         /// The cap on the count.
         max: usize,
         /// The fields of one element.
-        item: Layout,
+        item: Schema,
     },
     /// A flag; unless it is zero, the fields follow.
-    Flag(Layout),
+    Flag(Schema),
     /// A tag, and the fields that follow that tag.
-    Choice(&'static [(u64, Layout)]),
+    Choice(&'static [(u64, Schema)]),
 }
 
 /// A [`Field`] in one line.
@@ -53,7 +53,7 @@ pub const STRINGS: Shape = Shape::Repeat { max: MAX_ENTRIES, item: &[field("elem
 /// A place in a layout: which field comes next, and how many more times the fields are repeated after this one.
 #[derive(Debug)]
 struct Level {
-    fields: Layout,
+    fields: Schema,
     next: usize,
     repeats: u64,
 }
@@ -69,8 +69,8 @@ pub struct Scanner {
 impl Scanner {
     /// A scanner for `layout` that refuses a message of more than `limit` bytes in total.
     #[must_use]
-    pub fn new(layout: Layout, limit: usize) -> Self {
-        Self { levels: vec![Level { fields: layout, next: 0, repeats: 0 }], scanned: 0, limit }
+    pub fn new(schema: Schema, limit: usize) -> Self {
+        Self { levels: vec![Level { fields: schema, next: 0, repeats: 0 }], scanned: 0, limit }
     }
 
     /// Looks at all bytes of the message so far (the same bytes as before, and perhaps more after them) and returns
@@ -90,7 +90,7 @@ impl Scanner {
             level.next += 1;
             self.scanned += length;
             if self.scanned > self.limit {
-                return Err(Problem::MessageTooLarge(self.limit).of(field.name));
+                return Err(DecodeErrorKind::MessageTooLarge(self.limit).in_field(field.name));
             }
             self.levels.extend(nested);
         }
@@ -106,16 +106,17 @@ fn measure(field: &Field, bytes: &[u8]) -> Result<Option<(usize, Option<Level>)>
     let nested = match &field.shape {
         Shape::U64 => None,
         Shape::Bytes { max } => {
-            let length = capped(word, *max).ok_or(Problem::TooLong { length: word, max: *max }.of(field.name))?;
+            let length =
+                capped(word, *max).ok_or(DecodeErrorKind::TooLong { length: word, max: *max }.in_field(field.name))?;
             let end = 8 + length + padding(length);
             let Some(string) = bytes.get(8..end) else { return Ok(None) };
             if string[length..].iter().any(|byte| *byte != 0) {
-                return Err(Problem::Padding.of(field.name));
+                return Err(DecodeErrorKind::Padding.in_field(field.name));
             }
             return Ok(Some((end, None)));
         }
         Shape::Repeat { max, item } => {
-            capped(word, *max).ok_or(Problem::TooMany { count: word, max: *max }.of(field.name))?;
+            capped(word, *max).ok_or(DecodeErrorKind::TooMany { count: word, max: *max }.in_field(field.name))?;
             word.checked_sub(1).and_then(|repeats| nest(*item, repeats))
         }
         Shape::Flag(fields) => {
@@ -126,8 +127,10 @@ fn measure(field: &Field, bytes: &[u8]) -> Result<Option<(usize, Option<Level>)>
             }
         }
         Shape::Choice(choices) => {
-            let (_, fields) =
-                choices.iter().find(|(tag, _)| *tag == word).ok_or(Problem::UnknownTag(word).of(field.name))?;
+            let (_, fields) = choices
+                .iter()
+                .find(|(tag, _)| *tag == word)
+                .ok_or(DecodeErrorKind::UnknownTag(word).in_field(field.name))?;
             nest(*fields, 0)
         }
     };
