@@ -19,8 +19,8 @@ rustPlatform.buildRustPackage {
       ../Cargo.lock
       ../.clippy.toml
       ../.rustfmt.toml
-      ../README.md
       ../config.example.toml
+      ../docs/reference/configuration.md
       ../examples
       ../protocol
       ../src

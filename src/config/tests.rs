@@ -376,8 +376,9 @@ fn every_part_of_a_file_loads_or_is_an_error_on_one_of_its_lines() {
 }
 
 #[test]
-fn the_readme_lists_the_keys_and_defaults_of_the_example() {
-    let rows = include_str!("../../README.md").lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+fn the_reference_lists_the_keys_and_defaults_of_the_example() {
+    let page = include_str!("../../docs/reference/configuration.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     let listed: BTreeSet<_> = rows.filter(|(key, _)| file::names().any(|name| name == *key)).collect();
     let example: Vec<_> = example_settings();
     assert_eq!(listed.len(), example.len());

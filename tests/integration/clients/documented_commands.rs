@@ -1,4 +1,4 @@
-//! The commands of the guide: those of Nix in `docs/clients.md`, as they stand there, with real releases of Nix, and our
+//! The commands of the guide: those of Nix in `docs/guide/clients.md`, as they stand there, with real releases of Nix, and our
 //! own, which have to exist.
 
 use std::fs;
@@ -12,7 +12,7 @@ use crate::support::release::Release;
 use crate::support::server::Harmonia;
 
 /// A page of `docs/`.
-const PAGE: &str = include_str!("../../../docs/clients.md");
+const PAGE: &str = include_str!("../../../docs/guide/clients.md");
 /// The page's placeholder of a store path.
 const APP: &str = "/nix/store/9whxpv7p8cp13yzmv4ljm18b9mmfhzzx-app-1.0";
 const LIBC: &str = "/nix/store/pciqsm92918cmfk0n8vs7kxhgl6bnr61-libc-2.40";
@@ -20,7 +20,7 @@ const LIBC: &str = "/nix/store/pciqsm92918cmfk0n8vs7kxhgl6bnr61-libc-2.40";
 /// A block of commands of the page, by the heading above it and its number below that.
 pub(crate) fn block(heading: &str, number: usize) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("vm-tests/readme-block");
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/clients.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/clients.md");
     let printed = Command::new(script).arg("--file").arg(page).args([heading, &number.to_string()]).output().unwrap();
     assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     String::from_utf8(printed.stdout).unwrap()
@@ -49,7 +49,9 @@ fn commands_of_harmonia(page: &str) -> Vec<&str> {
 fn the_commands_of_harmonia_on_the_pages_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages = vec![root.join("README.md")];
-    pages.extend(fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    for folder in ["docs", "docs/explanation", "docs/guide", "docs/reference"] {
+        pages.extend(fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+    }
     let mut tried = 0;
     for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
         for command in commands_of_harmonia(&fs::read_to_string(page).unwrap()) {

@@ -201,7 +201,7 @@ fn a_client_makes_no_label() {
 }
 
 #[test]
-fn every_name_of_the_dashboard_is_a_metric_and_every_metric_is_there_and_in_the_readme() {
+fn every_name_of_the_dashboard_is_a_metric_and_every_metric_is_there_and_in_the_reference() {
     let (item, _daemon, harmonia) = item_and_server();
     let http = harmonia.http();
     assert_eq!(http.get(&item.nar_url()).status, 200);
@@ -209,7 +209,7 @@ fn every_name_of_the_dashboard_is_a_metric_and_every_metric_is_there_and_in_the_
     let text = metrics(http);
     let names: BTreeSet<_> = series(&text).into_iter().map(|series| series.split('{').next().unwrap()).collect();
 
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/grafana-dashboard.json");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guide/grafana-dashboard.json");
     let dashboard = std::fs::read_to_string(file).unwrap();
     let _: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
     let words = dashboard.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -219,10 +219,11 @@ fn every_name_of_the_dashboard_is_a_metric_and_every_metric_is_there_and_in_the_
     let unknown: Vec<_> = used.difference(&names).filter(|name| !name.starts_with("harmonia_tls_")).collect();
     assert!(unknown.is_empty(), "{unknown:?} in the dashboard, but not in\n{text}");
     // And what is counted is shown, and explained: each metric, be it by one of its series.
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/metrics.md");
+    let reference = std::fs::read_to_string(reference).unwrap();
     for kind in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let metric = kind.split(' ').next().unwrap();
         assert!(used.iter().any(|name| name.starts_with(metric)), "{metric} is not in the dashboard");
-        assert!(readme.contains(&format!("`{metric}")), "{metric} is not in the README");
+        assert!(reference.contains(&format!("`{metric}")), "{metric} is not in docs/reference/metrics.md");
     }
 }

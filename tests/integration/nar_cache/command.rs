@@ -189,16 +189,17 @@ fn paths_are_read_from_standard_input_and_the_server_makes_them_by_and_by() {
     says(&place.cache_with_input(&["remove", "--stdin"], &item.path), 0, "1 nars removed");
 }
 
-/// The hook of the README.
+/// The hook of the guide.
 fn hook() -> String {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let lines: Vec<_> = readme.lines().skip_while(|line| *line != "    #!/bin/sh").take(2).map(str::trim).collect();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/nar-cache.md");
+    let page = fs::read_to_string(page).unwrap();
+    let lines: Vec<_> = page.lines().skip_while(|line| *line != "    #!/bin/sh").take(2).map(str::trim).collect();
     assert!(lines.len() == 2 && lines[1].contains("$OUT_PATHS"), "{lines:?}");
     lines.join("\n") + "\n"
 }
 
 #[test]
-fn what_a_daemon_has_built_is_compressed_by_the_hook_of_the_readme() {
+fn what_a_daemon_has_built_is_compressed_by_the_hook_of_the_guide() {
     let prefix =
         Prefix::new(Release::Nix2_34, &["substitute = false".to_owned(), "post-build-hook = /nix/tmp/hook".to_owned()]);
     // What the daemon has started sees nothing of this machine but what is below its /nix.

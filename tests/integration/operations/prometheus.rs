@@ -56,7 +56,7 @@ impl Prometheus {
              - {{job_name: plain, static_configs: [{{targets: ['{plain}']}}]}}\n\
              - {{job_name: secure, scheme: https, tls_config: {{insecure_skip_verify: true}},\n\
              \u{20}  static_configs: [{{targets: ['{secure}']}}]}}\n",
-            file("docs/prometheus-alerts.yml").display()
+            file("docs/guide/prometheus-alerts.yml").display()
         );
         fs::write(&config, text).unwrap();
         says_yes(&promtool(&["check", "config", config.to_str().unwrap()], Stdio::null()));
@@ -175,7 +175,7 @@ fn queries(dashboard: &Value) -> Vec<String> {
 
 #[test]
 fn every_query_of_the_dashboard_is_answered_by_a_prometheus_that_scrapes_a_server() {
-    let dashboard = fs::read_to_string(file("docs/grafana-dashboard.json")).unwrap();
+    let dashboard = fs::read_to_string(file("docs/guide/grafana-dashboard.json")).unwrap();
     let mut unanswered = queries(&serde_json::from_str(&dashboard).unwrap());
     assert!(unanswered.len() > 30);
     let loaded = Loaded::start();
@@ -236,7 +236,7 @@ fn promtool_finds_nothing_to_say_about_the_classic_format() {
 #[test]
 fn each_alert_fires_when_it_should_and_names_only_metrics_that_there_are() {
     let (alerts, cases) =
-        (file("docs/prometheus-alerts.yml"), file("tests/integration/operations/prometheus-alerts.test.yml"));
+        (file("docs/guide/prometheus-alerts.yml"), file("tests/integration/operations/prometheus-alerts.test.yml"));
     says_yes(&promtool(&["check", "rules", alerts.to_str().unwrap()], Stdio::null()));
     says_yes(&promtool(&["test", "rules", cases.to_str().unwrap()], Stdio::null()));
     let (alerts, cases) = (fs::read_to_string(alerts).unwrap(), fs::read_to_string(cases).unwrap());

@@ -1,6 +1,6 @@
 //! The arrows between modules and what a tree of this kind must not hold, kept by reading the sources.
 //!
-//! `docs/architecture.md` has the reasons. A new module or a new arrow is entered here, in sight of the others.
+//! `docs/explanation/architecture.md` has the reasons. A new module or a new arrow is entered here, in sight of the others.
 
 use std::collections::BTreeMap;
 use std::fs;

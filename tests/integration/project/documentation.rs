@@ -82,7 +82,17 @@ fn quoted(page: &str) -> BTreeSet<String> {
 fn messages_that_the_pages_quote_are_in_the_sources() {
     let sources = sources();
     let mut quotes = 0;
-    for name in ["operation.md", "troubleshooting.md", "signing.md", "questions.md", "migration.md"] {
+    for name in [
+        "explanation/trust.md",
+        "guide/install.md",
+        "guide/keys.md",
+        "guide/migration.md",
+        "guide/monitoring.md",
+        "guide/operation.md",
+        "guide/questions.md",
+        "guide/troubleshooting.md",
+        "reference/limits.md",
+    ] {
         for quote in quoted(&page(name)) {
             quotes += 1;
             let words = plain_words(&quote);
@@ -102,7 +112,7 @@ fn the_warnings_that_the_page_about_migration_quotes_are_printed() {
     program.arg("--config").arg(&file).arg("--daemon-command").arg("/bin/false").arg("check");
     let ended = program.output().unwrap();
     let log = String::from_utf8(ended.stderr).unwrap();
-    let quotes = page("migration.md");
+    let quotes = page("guide/migration.md");
     let quotes: Vec<_> = quotes.lines().filter_map(|line| line.strip_prefix("    config.toml:")).collect();
     assert_eq!(quotes.len(), 2);
     for quote in quotes {
@@ -126,15 +136,15 @@ fn keys_of_a_reload(what: &str) -> Vec<String> {
 
 #[test]
 fn the_keys_that_a_reload_takes_over_are_those_that_the_page_lists() {
-    let page = page("operation.md");
+    let page = page("guide/operation.md");
     let (_, section) = page.split_once("\n## Reload\n").unwrap();
     let (list, _) = section.split_once("\nAll others take a restart.").unwrap();
     let (taken, left) = (keys_of_a_reload("take"), keys_of_a_reload("leave"));
     assert!(taken.len() >= 10 && left.len() >= 10, "{taken:?} {left:?}");
     for key in &taken {
-        assert!(list.contains(&format!("`{key}`")), "docs/operation.md does not say that a reload takes over {key}");
+        assert!(list.contains(&format!("`{key}`")), "docs/guide/operation.md does not say that a reload takes over {key}");
     }
     for key in left.iter().filter(|key| !taken.contains(key)) {
-        assert!(!list.contains(&format!("`{key}`")), "docs/operation.md says that a reload takes over {key}");
+        assert!(!list.contains(&format!("`{key}`")), "docs/guide/operation.md says that a reload takes over {key}");
     }
 }

@@ -5,3 +5,4 @@ mod dependencies;
 mod documentation;
 mod fuzz_corpus;
 mod import_circles;
+mod links;

@@ -1,4 +1,4 @@
-//! Behind nginx, by `docs/nginx.conf` as it is but for addresses and the place of the cache.
+//! Behind nginx, by `docs/guide/nginx.conf` as it is but for addresses and the place of the cache.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -44,7 +44,7 @@ impl Nginx {
         // before it is there.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mut text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/nginx.conf")).unwrap();
+        let mut text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/nginx.conf")).unwrap();
         for (written, here) in [
             ("/var/cache/nginx-harmonia", dir.join("cache").to_str().unwrap()),
             ("server 127.0.0.1:5000;", &format!("server {upstream};")),
@@ -56,7 +56,7 @@ impl Nginx {
         .into_iter()
         .chain(changes.iter().copied())
         {
-            assert_eq!(text.matches(written).count(), 1, "{written} in docs/nginx.conf");
+            assert_eq!(text.matches(written).count(), 1, "{written} in docs/guide/nginx.conf");
             text = text.replace(written, here);
         }
         text = text.replace("ADDRESS", &address.to_string());

@@ -1,4 +1,4 @@
-//! `docs/nginx.conf` with what stands in comments there: https with HTTP/2, and passwords.
+//! `docs/guide/nginx.conf` with what stands in comments there: https with HTTP/2, and passwords.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ fn asking_for_passwords(upstream: &str, password: &str) -> Nginx {
     let dir = scratch::fresh_dir();
     let conf_d = dir.join("conf.d");
     fs::create_dir(&conf_d).unwrap();
-    let before = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/nginx.conf");
+    let before = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/nginx.conf");
     let after = conf_d.join("harmonia.conf");
     fs::copy(&before, &after).unwrap();
     let mut commands = block("https and passwords by nginx", 2).replace("/etc/nginx", dir.to_str().unwrap());

@@ -1,4 +1,4 @@
-//! `docs/nginx.conf` where its first comment says, beside Debian's own configuration, by several releases of nginx.
+//! `docs/guide/nginx.conf` where its first comment says, beside Debian's own configuration, by several releases of nginx.
 
 use std::fs;
 use std::path::Path;
@@ -54,7 +54,7 @@ fn check(suite: &str, text: &str) -> String {
 }
 
 fn configuration() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/nginx.conf")).unwrap()
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/nginx.conf")).unwrap()
 }
 
 /// The file with its lines about https, as they are for one of the two ranges of releases.
@@ -67,7 +67,7 @@ fn with_https(old: bool) -> String {
         ("#ssl_certificate     /etc/ssl/cache.example.org.pem;", "ssl_certificate /etc/nginx/cert.pem;"),
         ("#ssl_certificate_key /etc/ssl/private/cache.example.org.key;", "ssl_certificate_key /etc/nginx/key.pem;"),
     ] {
-        assert_eq!(text.matches(written).count(), 1, "{written} in docs/nginx.conf");
+        assert_eq!(text.matches(written).count(), 1, "{written} in docs/guide/nginx.conf");
         text = text.replace(written, uncommented);
     }
     text

@@ -1,4 +1,4 @@
-//! Behind Varnish, by `docs/varnish.vcl` as it is but for the backend's port.
+//! Behind Varnish, by `docs/guide/varnish.vcl` as it is but for the backend's port.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -22,8 +22,8 @@ struct Varnish {
 impl Proxy for Varnish {
     fn before(upstream: SocketAddr) -> Self {
         let dir = scratch::fresh_dir();
-        let written = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/varnish.vcl")).unwrap();
-        assert_eq!(written.matches("\"5000\"").count(), 1, "the port in docs/varnish.vcl");
+        let written = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/varnish.vcl")).unwrap();
+        assert_eq!(written.matches("\"5000\"").count(), 1, "the port in docs/guide/varnish.vcl");
         let (vcl, pid) = (dir.join("harmonia.vcl"), dir.join("pid"));
         fs::write(&vcl, written.replace("\"5000\"", &format!("\"{}\"", upstream.port()))).unwrap();
         // It goes into the background when it serves.
