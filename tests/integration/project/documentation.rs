@@ -142,7 +142,10 @@ fn the_keys_that_a_reload_takes_over_are_those_that_the_page_lists() {
     let (taken, left) = (keys_of_a_reload("take"), keys_of_a_reload("leave"));
     assert!(taken.len() >= 10 && left.len() >= 10, "{taken:?} {left:?}");
     for key in &taken {
-        assert!(list.contains(&format!("`{key}`")), "docs/guide/operation.md does not say that a reload takes over {key}");
+        assert!(
+            list.contains(&format!("`{key}`")),
+            "docs/guide/operation.md does not say that a reload takes over {key}"
+        );
     }
     for key in left.iter().filter(|key| !taken.contains(key)) {
         assert!(!list.contains(&format!("`{key}`")), "docs/guide/operation.md says that a reload takes over {key}");
