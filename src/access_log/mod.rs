@@ -8,8 +8,8 @@ mod writer;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ pub use record::{MAX_REQUEST_ID, Record};
 use crate::config::AccessLogConfig;
 use crate::metrics::Metrics;
 use crate::sync::LogThrottle;
+use crate::sync::Mutex;
 use writer::{Writer, open};
 
 /// Lines that may wait for the disk, of up to 2 KiB each.
@@ -101,7 +102,7 @@ impl AccessLog {
 
     /// Opens the file anew, as this configuration says, once what was entered before is written.
     pub fn reopen(&self, config: &AccessLogConfig) {
-        self.settings.config.lock().unwrap_or_else(PoisonError::into_inner).clone_from(config);
+        self.settings.config.lock().clone_from(config);
         self.settings.generation.fetch_add(1, Ordering::Release);
         // Where the queue is full the writer looks before its next line.
         let _ = self.queue.try_send(Message::Reopen);

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::mpsc;
@@ -91,7 +91,7 @@ impl Writer {
 
     fn reopen(&mut self) {
         self.generation = self.settings.generation.load(Ordering::Acquire);
-        let config = self.settings.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = self.settings.config.lock().clone();
         self.config.format = config.format;
         match open(&config) {
             Ok(file) => {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use super::Holder;
 use crate::fairness::ClientId;
 use crate::metrics::{Metrics, Reclaimed};
 use crate::sync::LogThrottle;
+use crate::sync::Mutex;
 
 mod reclaim;
 mod shares;
@@ -209,7 +210,7 @@ impl FairSemaphore {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }
 

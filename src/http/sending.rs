@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use harmonia_protocol::HashPart;
 
 use super::route::Route;
 use crate::fairness::ClientId;
+use crate::sync::Mutex;
 
 /// Rates are those since an earlier look, if that was not longer ago than this.
 const RECENT: Duration = Duration::from_secs(30);
@@ -92,14 +93,14 @@ impl Sending {
     }
 
     fn responses(&self) -> MutexGuard<'_, HashMap<u64, Arc<Response>>> {
-        locked(&self.responses)
+        self.responses.lock()
     }
 }
 
 impl Response {
     fn progress(&self, now: Instant) -> Progress {
         let sent = self.bytes.load(Ordering::Relaxed);
-        let mut looked = locked(&self.looked);
+        let mut looked = self.looked.lock();
         let [_, newer] = *looked;
         if now.saturating_duration_since(newer.0) >= LEAST {
             *looked = [newer, (now, sent)];
@@ -137,10 +138,6 @@ impl Drop for Sent {
     fn drop(&mut self) {
         self.among.responses().remove(&self.number);
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Facts of the program: its release, and how long it can be trusted.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 use super::Metrics;
+use crate::sync::Mutex;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
@@ -24,7 +25,7 @@ pub(super) struct CertificateExpiry(Arc<Mutex<Option<i64>>>);
 
 impl Collector for CertificateExpiry {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(expiry) = *self.0.lock().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
+        let Some(expiry) = *self.0.lock() else { return Ok(()) };
         let (name, help) = ("tls_certificate_expiry_timestamp_seconds", "When the certificate in use ends");
         ConstGauge::new(expiry).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
     }
@@ -44,6 +45,6 @@ pub(super) fn register(registry: &mut Registry) -> CertificateExpiry {
 impl Metrics {
     /// The certificate in use ends then, in seconds since 1970. `None` if that cannot be read.
     pub fn certificate_expiry(&self, not_after: Option<i64>) {
-        *self.certificate.0.lock().unwrap_or_else(PoisonError::into_inner) = not_after;
+        *self.certificate.0.lock() = not_after;
     }
 }

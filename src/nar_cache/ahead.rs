@@ -6,16 +6,16 @@
 //! [`PATIENCE`], whatever the number of its paths. Leaves compressing to fills.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::index::Key;
-use super::locked;
 use crate::fairness::ClientId;
 use crate::store::ValidPath;
+use crate::sync::Mutex;
 
 /// Wishes that wait, a kilobyte or so each: the closures of a few desktops.
 const MAX_WISHES: usize = 4096;
@@ -73,14 +73,14 @@ impl Ahead {
     /// A client is expected to ask for this NAR.
     pub(super) fn wish(&self, client: ClientId, key: Key, valid: &Arc<ValidPath>) {
         let wish = Wish { client, key, valid: Arc::clone(valid), since: Instant::now() };
-        if self.locked().add(wish) {
+        if self.plan.lock().add(wish) {
             self.changed.notify_one();
         }
     }
 
     /// Somebody has asked for this NAR.
     pub(super) fn fetched(&self, key: &Key) {
-        let mut plan = self.locked();
+        let mut plan = self.plan.lock();
         plan.wished.remove(key);
         if plan.forget(key) {
             drop(plan);
@@ -90,23 +90,19 @@ impl Ahead {
 
     /// Whether this NAR was begun ahead and nobody has asked for it.
     pub(super) fn is_unfetched(&self, key: &Key) -> bool {
-        self.locked().unfetched.contains_key(key)
+        self.plan.lock().unfetched.contains_key(key)
     }
 
     /// Waits for the next wish that may be fulfilled. Safe to drop while pending.
     pub(super) async fn next(&self) -> Wish {
         loop {
             let changed = self.changed.notified();
-            if let Some(wish) = self.locked().next(Instant::now()) {
+            if let Some(wish) = self.plan.lock().next(Instant::now()) {
                 return wish;
             }
             // What is not fetched is forgotten some time.
             let _ = tokio::time::timeout(PATIENCE / 10, changed).await;
         }
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Plan> {
-        locked(&self.plan)
     }
 }
 

@@ -2,9 +2,9 @@
 //! processor's cache, and need not be cleared.
 
 use std::mem;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::MutexGuard;
 
-use super::locked;
+use crate::sync::Mutex;
 
 /// Bytes of a block.
 pub(super) const WHOLE: usize = 128 << 10;
@@ -51,7 +51,7 @@ impl Drop for Block {
 }
 
 fn free() -> MutexGuard<'static, Vec<Vec<u8>>> {
-    locked(&FREE)
+    FREE.lock()
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use tokio::sync::Notify;
 
+use super::FillError;
 use super::directory::{CacheDirectory, DirectoryError};
 use super::disk_threads::{Closer, DiskFile, DiskThreads};
 use super::entry::{self, Entry, FileInfo};
@@ -25,9 +26,9 @@ use super::index::{Index, Key};
 use super::layout::{self, entries};
 use super::open_files::OpenFiles;
 use super::room::Room;
-use super::{FillError, locked};
 use crate::metrics::{Metrics, NarCacheEvent};
 use crate::sync::LogThrottle;
+use crate::sync::Mutex;
 
 /// A directory of compressed NARs, which is this process's own.
 #[derive(Debug)]
@@ -95,7 +96,7 @@ impl Disk {
         }
         found.sort_by_key(|(used, ..)| *used);
         {
-            let mut index = self.locked();
+            let mut index = self.index.lock();
             for (_, key, info) in &found {
                 // What has been used or made meanwhile is there already, and newer.
                 if index.info(key).is_none() {
@@ -124,16 +125,16 @@ impl Disk {
 
     /// What is known of a NAR, without a look at the disk.
     pub(super) fn info(&self, key: &Key) -> Option<FileInfo> {
-        self.locked().info(key)
+        self.index.lock().info(key)
     }
 
     /// What is known to be there, if its file is open; `Ok(None)` if there is surely none. Asks nothing of the disk.
     pub(super) fn find_now(&self, key: &Key) -> Result<Option<Arc<Entry>>, Unknown> {
         if let Some((entry, _)) = self.open.find(key) {
-            self.locked().touch(key);
+            self.index.lock().touch(key);
             return Ok(Some(entry));
         }
-        let is_known = self.locked().info(key).is_some();
+        let is_known = self.index.lock().info(key).is_some();
         if is_known || !self.is_complete.load(Ordering::Acquire) { Err(Unknown) } else { Ok(None) }
     }
 
@@ -172,7 +173,7 @@ impl Disk {
         // Outlives a restart, where the index does not. That it fails does no harm.
         let _ = file.set_modified(SystemTime::now());
         let opened = self.enter_open(key, file)?;
-        let mut index = self.locked();
+        let mut index = self.index.lock();
         if index.info(key).is_none() {
             index.insert(key, opened.0.info());
         }
@@ -188,7 +189,7 @@ impl Disk {
     }
 
     fn forget(&self, key: &Key) {
-        self.locked().remove(key);
+        self.index.lock().remove(key);
         self.open.remove(key);
     }
 
@@ -232,7 +233,7 @@ impl Disk {
             if !self.takes(size) {
                 return Err(FillError::Disk("it is larger than nar_cache.max_size".to_owned()));
             }
-            if self.locked().reserve(self.max_size.load(Ordering::Relaxed), bytes) {
+            if self.index.lock().reserve(self.max_size.load(Ordering::Relaxed), bytes) {
                 return Ok(Reservation { disk: Arc::clone(self), bytes, written: 0 });
             }
             freed.await;
@@ -267,9 +268,9 @@ impl Disk {
             }
         }
         if is_fetched {
-            self.locked().insert(key, info);
+            self.index.lock().insert(key, info);
         } else {
-            self.locked().insert_unfetched(key, info);
+            self.index.lock().insert_unfetched(key, info);
         }
         self.open.insert(key, &entry, &file.file);
         drop(reservation);
@@ -287,7 +288,7 @@ impl Disk {
 
     /// Removes what was used least recently until the rest fits.
     fn make_room(&self) {
-        let gone = self.locked().make_room(self.max_size.load(Ordering::Relaxed));
+        let gone = self.index.lock().make_room(self.max_size.load(Ordering::Relaxed));
         self.evict(gone);
     }
 
@@ -296,7 +297,7 @@ impl Disk {
         // Where it cannot be told the write will tell.
         let free = Room::of(self.dir()).map_or(u64::MAX, |room| room.free);
         if let Some(missing) = more.checked_sub(free).filter(|missing| *missing > 0) {
-            let gone = self.locked().give_back(missing);
+            let gone = self.index.lock().give_back(missing);
             self.evict(gone);
         }
     }
@@ -311,7 +312,7 @@ impl Disk {
 
     /// Files, and the room that they take.
     pub(super) fn usage(&self) -> (usize, u64) {
-        let index = self.locked();
+        let index = self.index.lock();
         (index.len(), index.bytes())
     }
 
@@ -323,10 +324,6 @@ impl Disk {
 
     fn path(&self, key: &Key) -> PathBuf {
         layout::path(&self.dir, key)
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Index> {
-        locked(&self.index)
     }
 }
 
@@ -346,7 +343,7 @@ impl Reservation {
     /// Makes room for so many bytes more, before they are written.
     pub(super) fn grow(&mut self, more: u64) {
         self.written += more;
-        self.disk.locked().grow(more);
+        self.disk.index.lock().grow(more);
         self.disk.make_room();
         self.disk.make_room_on_disk(more);
     }
@@ -354,7 +351,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.disk.locked().release(self.bytes, self.written);
+        self.disk.index.lock().release(self.bytes, self.written);
         self.disk.freed.notify_waiters();
     }
 }

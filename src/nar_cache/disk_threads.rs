@@ -8,14 +8,14 @@
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::locked;
+use crate::sync::Mutex;
 
 /// Calls at one time, a thread each. More would not make a disk faster.
 const MAX_CALLS: usize = 16;
@@ -92,7 +92,7 @@ impl Default for Pulse {
 impl Pulse {
     fn during<T>(&self, work: impl FnOnce() -> T) -> T {
         {
-            let mut calls = locked(&self.0);
+            let mut calls = self.0.lock();
             if calls.under_way == 0 {
                 calls.since = Instant::now();
             }
@@ -104,7 +104,7 @@ impl Pulse {
     }
 
     fn is_stuck(&self) -> bool {
-        let calls = locked(&self.0);
+        let calls = self.0.lock();
         calls.under_way > 0 && calls.since.elapsed() > STUCK_AFTER
     }
 }
@@ -113,7 +113,7 @@ struct Back<'a>(&'a Pulse);
 
 impl Drop for Back<'_> {
     fn drop(&mut self) {
-        let mut calls = locked(&self.0.0);
+        let mut calls = self.0.0.lock();
         calls.under_way -= 1;
         calls.since = Instant::now();
     }
@@ -164,7 +164,7 @@ impl DiskFile {
 
     /// Notes now and then, by the time of the last change, that it is used. Waits for nothing.
     pub(super) fn note_use(self: &Arc<Self>) {
-        if locked(&self.noted).elapsed() > NOTE_EACH && !self.is_noted.swap(true, Ordering::Relaxed) {
+        if self.noted.lock().elapsed() > NOTE_EACH && !self.is_noted.swap(true, Ordering::Relaxed) {
             // Without the thread it is not noted.
             let _ = self.closer.0.send(Chore::NoteUse(Arc::clone(self)));
         }
@@ -175,7 +175,7 @@ impl DiskFile {
             // That it fails does no harm.
             let _ = file.set_modified(SystemTime::now());
         }
-        *locked(&self.noted) = Instant::now();
+        *self.noted.lock() = Instant::now();
         self.is_noted.store(false, Ordering::Relaxed);
     }
 
@@ -212,7 +212,7 @@ mod tests {
                     let wait = move || {
                         begun.send(()).unwrap();
                         // Ends when it is released, or when nobody can do that any more.
-                        let _ = released.lock().unwrap().recv();
+                        let _ = released.lock().recv();
                     };
                     threads.run(LONG, wait).await
                 })
@@ -255,9 +255,9 @@ mod tests {
         threads.here(|| assert!(!threads.are_stuck()));
         tokio::time::advance(2 * STUCK_AFTER).await;
         assert!(!threads.are_stuck(), "nobody asks it");
-        let (enter, leave) = (threads.pulse.0.lock().unwrap().under_way, 1);
+        let (enter, leave) = (threads.pulse.0.lock().under_way, 1);
         assert_eq!((enter, leave), (0, 1));
-        locked(&threads.pulse.0).under_way = 1;
+        threads.pulse.0.lock().under_way = 1;
         assert!(threads.are_stuck());
         threads.here(|| ());
         assert!(!threads.are_stuck(), "another call came back");

@@ -34,7 +34,7 @@ mod units;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use harmonia_protocol::hash::NarHash;
@@ -56,6 +56,7 @@ use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::{Metrics, NarCacheEvent, NarCacheUsage};
 use crate::store::{Store, ValidPath};
+use crate::sync::Mutex;
 use ahead::Ahead;
 use disk::Disk;
 use encoder_threads::EncoderThreads;
@@ -362,13 +363,8 @@ impl NarCache {
     }
 
     fn fills(&self) -> MutexGuard<'_, HashMap<Key, Fill>> {
-        locked(&self.fills)
+        self.fills.lock()
     }
-}
-
-/// What is guarded, also after a panic of whoever had it: everything here is whole between two statements.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn scan(disk: &Disk, max_size: u64, is_server: bool) {

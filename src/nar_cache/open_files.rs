@@ -4,12 +4,12 @@
 //! opened again where it was closed meanwhile, so that clients that stop reading keep no descriptor.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use super::disk_threads::DiskFile;
 use super::entry::Entry;
 use super::index::Key;
-use super::locked;
+use crate::sync::Mutex;
 
 /// Files that are open at one time: an eighth of the least limit that systems set.
 const MAX_OPEN: usize = 128;
@@ -34,7 +34,7 @@ struct OpenFile {
 impl OpenFiles {
     /// An entry whose file is open, which is used thereby.
     pub(super) fn find(&self, key: &Key) -> Option<(Arc<Entry>, Arc<DiskFile>)> {
-        let mut open = self.locked();
+        let mut open = self.0.lock();
         open.clock += 1;
         let now = open.clock;
         let found = open.files.get_mut(key)?;
@@ -45,7 +45,7 @@ impl OpenFiles {
 
     /// Keeps a file open, and closes the one that was used least recently if there are too many.
     pub(super) fn insert(&self, key: &Key, entry: &Arc<Entry>, file: &Arc<DiskFile>) {
-        let mut open = self.locked();
+        let mut open = self.0.lock();
         open.clock += 1;
         let file = OpenFile { entry: Arc::clone(entry), file: Arc::clone(file), used: open.clock };
         open.files.insert(key.clone(), file);
@@ -57,10 +57,6 @@ impl OpenFiles {
 
     /// Closes a file.
     pub(super) fn remove(&self, key: &Key) {
-        self.locked().files.remove(key);
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Open> {
-        locked(&self.0)
+        self.0.lock().files.remove(key);
     }
 }

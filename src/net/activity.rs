@@ -6,7 +6,7 @@
 //! written while the client takes nothing of its responses.
 
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -16,6 +16,7 @@ use super::limits::Limits;
 use super::send_queue::queued;
 use crate::fairness::{Holder, Pace, Usage};
 use crate::metrics::{ConnectionState, Connections};
+use crate::sync::Mutex;
 
 /// A client that takes its responses at less than this for as long as it may pause is cut, in bytes per second.
 const LEAST_RATE: u64 = 16 << 10;
@@ -95,7 +96,7 @@ impl Activity {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // The state is plain numbers, whole whatever panicked.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Changes it, and enters what that makes of the connection.

@@ -6,7 +6,7 @@
 //! that has nothing is taken back by those who have something; chunks that are not read are, with their connection.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::reading::Reading;
 use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Holder, Permit, Usage};
 use crate::metrics::Metrics;
+use crate::sync::Mutex;
 
 /// For all clients together, in bytes: a thousand chunks of a NAR.
 const TOTAL: usize = 128 << 20;
@@ -159,7 +160,7 @@ struct Reserved {
 
 impl Reservation {
     fn reserved(&self) -> MutexGuard<'_, Reserved> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Whether there is one, which is not given up from now on.

@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,6 +19,7 @@ use crate::config::Network;
 use crate::fairness::ClientId;
 use crate::fairness::{ClientShare, FairSemaphore, Permit};
 use crate::metrics::Metrics;
+use crate::sync::Mutex;
 
 /// Connections that have been accepted and wait: a part of those that may be served, and at most so many.
 const WAITING: (usize, usize) = (8, 256);
@@ -107,7 +108,7 @@ impl Places {
     }
 
     fn proxies(&self) -> MutexGuard<'_, Vec<Network>> {
-        self.proxies.lock().unwrap_or_else(PoisonError::into_inner)
+        self.proxies.lock()
     }
 }
 

@@ -4,12 +4,13 @@
 //! is on its way. Otherwise the client has something to take. On HTTP/1.1 it has taken what its end of the connection has
 //! acknowledged; on HTTP/2 the connection is shared, and what hyper has asked more after counts.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use tokio::time::Instant;
 
 use super::activity::Activity;
 use crate::fairness::{Holder, Pace, Usage};
+use crate::sync::Mutex;
 
 /// A request, from its head until the last byte of its response has left the program.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Reading {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// hyper asks for more.

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::mem::discriminant;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use harmonia_protocol::StoreDir;
@@ -24,6 +24,7 @@ use super::transport::{LastWords, Transport};
 use super::{Step, StoreError};
 use crate::config::DaemonAddress;
 use crate::metrics::Metrics;
+use crate::sync::Mutex;
 
 /// Daemons up to 2.8 have a listen backlog of 5, and a non-blocking connect fails when it is full.
 const CONCURRENT_DIALS: usize = 4;
@@ -73,12 +74,12 @@ impl Dialer {
 
     /// The keys whose signatures are kept before those of others.
     pub(super) fn known_keys(&self) -> Arc<KnownKeys> {
-        Arc::clone(&locked(&self.known_keys))
+        Arc::clone(&self.known_keys.lock())
     }
 
     /// Keeps signatures of these keys before those of others from now on.
     pub(super) fn know_keys(&self, keys: Arc<KnownKeys>) {
-        *locked(&self.known_keys) = keys;
+        *self.known_keys.lock() = keys;
     }
 
     /// Connects and greets. Those who wait behind a dial that fails share its failure, so that a daemon that is down
@@ -106,7 +107,7 @@ impl Dialer {
 
     /// The daemon that was last connected to.
     pub(super) fn presence(&self) -> Option<Presence> {
-        locked(&self.presence).clone()
+        self.presence.lock().clone()
     }
 
     /// Why the last attempt to connect failed, within a dial too; none if it did not.
@@ -122,19 +123,19 @@ impl Dialer {
     /// One attempt, which is that of all who ask meanwhile. It ends by itself: who has waited for long enough is told
     /// what is `known`.
     async fn glimpse(self: &Arc<Self>, since: Instant, known: StoreError) -> Result<Client<Transport>, StoreError> {
-        let deadline = locked(&self.attempt_began).unwrap_or(since) + GLIMPSE;
+        let deadline = self.attempt_began.lock().unwrap_or(since) + GLIMPSE;
         let look = async {
             let late = |_| StoreError::Late(Step::Connect);
             let permit = Arc::clone(&self.attempt).acquire_owned().await.map_err(late)?;
             if let Some(failure) = self.failure_since(since) {
                 return Err(failure);
             }
-            *locked(&self.attempt_began) = Some(Instant::now());
+            *self.attempt_began.lock() = Some(Instant::now());
             let this = Arc::clone(self);
             let attempt = tokio::spawn(async move {
                 let result = this.connect_and_greet(this.connect()).await;
                 this.take_note(since, &result);
-                *locked(&this.attempt_began) = None;
+                *this.attempt_began.lock() = None;
                 drop(permit);
                 result
             });
@@ -149,7 +150,7 @@ impl Dialer {
         match result {
             Ok(client) => {
                 let was_away = self.end_outage();
-                let mut presence = locked(&self.presence);
+                let mut presence = self.presence.lock();
                 let before = presence.take().filter(|_| !was_away);
                 *presence = Some(Presence::new(client.session().clone(), before.as_ref()));
             }
@@ -232,10 +233,6 @@ impl Dialer {
         let StoreError::Unreachable { kind, .. } = error else { return false };
         matches!(self.address, DaemonAddress::Socket(_)) && matches!(kind, ConnectionRefused | NotFound | WouldBlock)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Between one and two pauses, so that many who failed together do not come back together.

@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
 use crate::fairness::ClientId;
+use crate::sync::Mutex;
 
 /// The flights that are under way.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl<K: Copy + Eq + Hash, T: Clone> Flights<K, T> {
 
     /// A client's ticket for the flight about `key`, and the flight itself if it is not under way yet.
     pub(super) fn board(self: &Arc<Self>, key: K, client: ClientId) -> (Ticket<T>, Option<Flight<K, T>>) {
-        let mut flights = self.locked();
+        let mut flights = self.0.lock();
         if let Some(boarding) = flights.get(&key) {
             // A flight that has had its turn needs no other.
             let _ = boarding.clients.send(client);
@@ -55,10 +56,6 @@ impl<K: Copy + Eq + Hash, T: Clone> Flights<K, T> {
         let _ = joining.send(client);
         flights.insert(key, Boarding { outcome: sender.clone(), clients: joining });
         (Ticket(receiver), Some(Flight { flights: Arc::clone(self), key, sender, clients }))
-    }
-
-    fn locked(&self) -> MutexGuard<'_, HashMap<K, Boarding<T>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,7 +76,7 @@ impl<K: Copy + Eq + Hash, T: Clone> Flight<K, T> {
 
     /// Tells all who wait. Whoever asks from now on begins another flight.
     pub(super) fn land(self, outcome: T) {
-        self.flights.locked().remove(&self.key);
+        self.flights.0.lock().remove(&self.key);
         self.sender.send_replace(Some(outcome));
     }
 
@@ -95,7 +92,7 @@ impl<K: Copy + Eq + Hash, T: Clone> Flight<K, T> {
     async fn abandoned(&self) {
         loop {
             self.sender.closed().await;
-            let mut flights = self.flights.locked();
+            let mut flights = self.flights.0.lock();
             // Somebody may have come in between; nobody can while this is locked.
             if self.sender.receiver_count() == 0 {
                 flights.remove(&self.key);
@@ -107,7 +104,7 @@ impl<K: Copy + Eq + Hash, T: Clone> Flight<K, T> {
 
 impl<K: Eq + Hash, T> Drop for Flight<K, T> {
     fn drop(&mut self) {
-        let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = self.flights.0.lock();
         // After a landing there may already be another flight.
         if flights.get(&self.key).is_some_and(|it| it.outcome.same_channel(&self.sender)) {
             flights.remove(&self.key);

@@ -21,7 +21,7 @@ mod tests;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use harmonia_protocol::{HashPart, StorePath};
@@ -33,6 +33,7 @@ use super::sighting::Sighting;
 use super::{Step, Store, StoreError, ValidPath};
 use crate::fairness::ClientId;
 use crate::metrics::Metrics;
+use crate::sync::Mutex;
 
 /// How long after its second failure a path is looked at again; doubled each time up to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -280,11 +281,11 @@ impl HeldBack {
     }
 
     fn looked_at(&self) -> MutexGuard<'_, Option<Claim>> {
-        self.looked_at.lock().unwrap_or_else(PoisonError::into_inner)
+        self.looked_at.lock()
     }
 
     fn paths(&self) -> MutexGuard<'_, HashMap<HashPart, Suspect>> {
-        self.paths.lock().unwrap_or_else(PoisonError::into_inner)
+        self.paths.lock()
     }
 }
 

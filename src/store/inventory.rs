@@ -4,7 +4,7 @@
 //! One question is under way at a time, in a task of its own, and none follows within a minute of an answer. Nobody asks
 //! where nobody looks.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use harmonia_protocol::StorePath;
@@ -16,6 +16,7 @@ use super::info_cache::InfoCache;
 use super::pool::Pool;
 use super::{Store, StoreError};
 use crate::fairness::ClientId;
+use crate::sync::Mutex;
 
 /// Time for which an answer is used.
 const HOLDS: Duration = Duration::from_secs(60);
@@ -60,7 +61,7 @@ impl Inventories {
 
     /// Begins a question, if it is time for one.
     fn ask_if_due(self: &Arc<Self>, pool: &Arc<Pool>, infos: &Arc<InfoCache>) {
-        let mut is_asking = self.is_asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_asking = self.is_asking.lock();
         let is_due = self.latest.borrow().due.is_none_or(|due| due <= Instant::now());
         if !is_due || std::mem::replace(&mut *is_asking, true) {
             return;
@@ -99,7 +100,7 @@ impl Asking {
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        let mut is_asking = self.inventories.is_asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_asking = self.inventories.is_asking.lock();
         *is_asking = false;
         let outcome = self.outcome.take().map(Arc::new);
         self.inventories.latest.send_modify(|latest| {
@@ -117,7 +118,7 @@ impl Store {
         let mut latest = self.inventories.latest.subscribe();
         let before = latest.borrow_and_update().attempts;
         self.inventories.ask_if_due(&self.pool, &self.infos);
-        let is_asking = *self.inventories.is_asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_asking = *self.inventories.is_asking.lock();
         if is_asking && latest.borrow().inventory.is_none() {
             let ended = latest.wait_for(|latest| latest.attempts > before);
             // Without an answer in time there is nothing to tell.
@@ -176,7 +177,7 @@ mod tests {
         }
         advance(HOLDS.checked_sub(Duration::from_millis(1)).unwrap()).await;
         assert_eq!(store.inventory(PATIENCE).await.unwrap().paths, 1);
-        let is_asking = *store.inventories.is_asking.lock().unwrap();
+        let is_asking = *store.inventories.is_asking.lock();
         assert!(!is_asking && asked.load(Ordering::Relaxed) == 1, "another question is under way");
         advance(Duration::from_millis(1)).await;
         // The next one is for those who come later.

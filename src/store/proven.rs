@@ -11,7 +11,7 @@
 //! fear it.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use harmonia_protocol::hash::NarHash;
@@ -22,6 +22,7 @@ use super::ValidPath;
 use super::nar_files::Modified;
 use super::sighting::Sighting;
 use crate::clock_cache::ClockCache;
+use crate::sync::Mutex;
 
 /// For a hundred thousand paths, in bytes. One that is forgotten is hashed once more.
 const MAX_BYTES: usize = 32 << 20;
@@ -112,7 +113,7 @@ impl Proven {
     }
 
     fn proofs(&self) -> MutexGuard<'_, ClockCache<HashPart, Proof>> {
-        self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.proofs.lock()
     }
 }
 

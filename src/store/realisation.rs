@@ -5,7 +5,6 @@
 //! costs a process and perhaps a core file each time. A daemon that dies of this question and answers another one has
 //! no realisations, and is left in peace for a while.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use harmonia_protocol::HashPart;
@@ -17,6 +16,7 @@ use tokio::time::Instant;
 use super::pool::Pool;
 use super::{Step, StoreError};
 use crate::fairness::ClientId;
+use crate::sync::Mutex;
 
 /// How long a daemon that died is not asked again: as long as clients remember what is not there.
 const PEACE: Duration = Duration::from_secs(60 * 60);
@@ -102,11 +102,11 @@ impl Realisations {
     }
 
     fn known(&self) -> Known {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.known.lock()
     }
 
     fn learn(&self, known: Known) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        *self.known.lock() = known;
     }
 }
 

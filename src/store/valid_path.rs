@@ -5,8 +5,8 @@
 //! Whoever wants more parses it ([`CompactInfo::expand`]).
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use harmonia_protocol::StorePath;
 use harmonia_protocol::content_address::ContentAddress;
@@ -17,6 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::Verdict;
 use super::lease::Mark;
+use crate::sync::Mutex;
 
 /// What an allocation costs beside its bytes: the allocator's own word, and rounding.
 const ALLOCATION: usize = 16;
@@ -73,23 +74,19 @@ impl ValidPath {
     /// What the signer of this identity has made of it, if it was the last one that did.
     #[must_use]
     pub fn signed(&self, by: &Arc<()>) -> Option<Signed> {
-        self.locked().as_ref().filter(|(signer, _)| Arc::ptr_eq(signer, by)).map(|(_, signed)| signed.clone())
+        self.signed.lock().as_ref().filter(|(signer, _)| Arc::ptr_eq(signer, by)).map(|(_, signed)| signed.clone())
     }
 
     pub(super) fn set_signed(&self, by: &Arc<()>, signed: Signed) {
-        *self.locked() = Some((Arc::clone(by), signed));
+        *self.signed.lock() = Some((Arc::clone(by), signed));
     }
 
     /// The memory that it takes, in bytes, or a little more.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let signed = self.locked().as_ref().map_or(0, |(_, signed)| signed.lines.len() + COUNTS + ALLOCATION);
+        let signed = self.signed.lock().as_ref().map_or(0, |(_, signed)| signed.lines.len() + COUNTS + ALLOCATION);
         let texts = self.path.base_name().len() + self.info.text.len() + 2 * ALLOCATION;
         size_of::<Self>() + COUNTS + ALLOCATION + texts + signed
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Option<(Arc<()>, Signed)>> {
-        self.signed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

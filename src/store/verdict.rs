@@ -3,7 +3,9 @@
 //! Owns only that: what is decided, and by what rules, is for those above. As the daemon's knowledge of a path is one
 //! value for as long as it stays the same, what follows from it need be found out once.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use crate::sync::Mutex;
 
 /// Yes or no, by rules that have an identity.
 #[derive(Debug, Default)]
@@ -12,16 +14,12 @@ pub struct Verdict(Mutex<Option<(Arc<()>, bool)>>);
 impl Verdict {
     /// What was decided by these rules, if that was the last decision.
     pub fn by(&self, rules: &Arc<()>) -> Option<bool> {
-        self.locked().as_ref().filter(|(by, _)| Arc::ptr_eq(by, rules)).map(|(_, verdict)| *verdict)
+        self.0.lock().as_ref().filter(|(by, _)| Arc::ptr_eq(by, rules)).map(|(_, verdict)| *verdict)
     }
 
     /// Remembers what was decided by these rules, in place of what others have led to.
     pub fn remember(&self, rules: &Arc<()>, verdict: bool) {
-        *self.locked() = Some((Arc::clone(rules), verdict));
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Option<(Arc<()>, bool)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock() = Some((Arc::clone(rules), verdict));
     }
 }
 

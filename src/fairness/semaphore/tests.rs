@@ -99,7 +99,7 @@ impl Holder for Body {
     }
 
     fn give_up(&self) -> bool {
-        drop(self.permit.lock().unwrap().take());
+        drop(self.permit.lock().take());
         true
     }
 }
@@ -108,12 +108,12 @@ impl Holder for Body {
 fn held(semaphore: &FairSemaphore, client: ClientId, usage: Usage) -> Arc<Body> {
     let body = Arc::new(Body { permit: Mutex::new(semaphore.try_acquire(client, 1)), usage });
     let holder: Arc<dyn Holder> = Arc::clone(&body) as _;
-    body.permit.lock().unwrap().as_ref().unwrap().held_by(Arc::downgrade(&holder));
+    body.permit.lock().as_ref().unwrap().held_by(Arc::downgrade(&holder));
     body
 }
 
 fn gave_up(body: &Body) -> bool {
-    body.permit.lock().unwrap().is_none()
+    body.permit.lock().is_none()
 }
 
 #[tokio::test(start_paused = true)]

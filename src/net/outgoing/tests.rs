@@ -28,7 +28,7 @@ impl Body for Waits {
     type Error = Infallible;
 
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.0.lock().unwrap().take() {
+        match self.0.lock().take() {
             Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
             None => Poll::Pending,
         }
@@ -125,7 +125,7 @@ async fn bodies_that_have_nothing_to_send_leave_the_memory_to_those_that_have() 
     // Within a second, not after those of a stopped fill.
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     // One that gave up goes on when its source does.
-    *source.0.lock().unwrap() = Some(vec![7; 10].into());
+    *source.0.lock() = Some(vec![7; 10].into());
     assert_eq!(awaited(&mut waiting[0]).await.len(), 10);
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::{Debug, Write as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::SystemTime;
 
 use tracing::field::{Field, Visit};
@@ -14,6 +14,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use super::on_its_line;
+use crate::sync::Mutex;
 
 /// Lines that are kept.
 const MAX_LINES: usize = 50;
@@ -51,7 +52,7 @@ impl RecentLines {
     }
 
     fn lines(&self) -> MutexGuard<'_, VecDeque<LogLine>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -9,14 +9,15 @@
 //! back after each batch, and drops everything where it finds none for a while or the daemon fails.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use harmonia_protocol::{HashPart, StorePath};
 use tokio::sync::mpsc;
 
+use super::InfoCache;
 use super::batch::{Asked, BATCH};
-use super::{InfoCache, locked};
 use crate::store::ValidPath;
+use crate::sync::Mutex;
 
 /// Paths that are asked about before the queue has been empty once: the closure of a desktop, and half a megabyte.
 const MAX_SEEN: usize = 4096;
@@ -63,7 +64,7 @@ impl Ahead {
     }
 
     fn offer(&self, paths: Vec<StorePath>) -> Offered {
-        let mut queue = locked(&self.queue);
+        let mut queue = self.queue.lock();
         let mut is_whole = true;
         for path in paths {
             let hash = path.hash_part();
@@ -84,7 +85,7 @@ impl Ahead {
 
     /// The next paths; with nothing left it is over, until something is offered again.
     fn next(&self) -> Option<Vec<StorePath>> {
-        let mut queue = locked(&self.queue);
+        let mut queue = self.queue.lock();
         let length = queue.pending.len().min(BATCH);
         if length == 0 {
             *queue = Queue::default();
@@ -95,7 +96,7 @@ impl Ahead {
 
     /// It is over, with whatever is left.
     fn stop(&self) {
-        *locked(&self.queue) = Queue::default();
+        *self.queue.lock() = Queue::default();
     }
 }
 

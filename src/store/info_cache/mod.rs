@@ -18,7 +18,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use harmonia_protocol::hash::NarHash;
@@ -35,6 +35,7 @@ use super::{Signed, StoreError, ValidPath};
 use crate::clock_cache::ClockCache;
 use crate::fairness::ClientId;
 use crate::metrics::{Lookup, Metrics};
+use crate::sync::Mutex;
 use ahead::Ahead;
 pub(super) use batch::BATCH;
 
@@ -174,7 +175,7 @@ impl InfoCache {
     pub(super) fn with_nar(&self, nar_hash: &NarHash, wanted: impl Fn(&ValidPath) -> bool) -> Vec<HashPart> {
         let (mut found, mut end) = (Vec::new(), usize::MAX);
         // One at a time, however many ask.
-        let _looking = locked(&self.looking);
+        let _looking = self.looking.lock();
         while end > 0 && found.len() < MAX_WITH_NAR {
             let with_it: Vec<_> = {
                 let known = self.known();
@@ -252,7 +253,7 @@ impl InfoCache {
         if !self.is_paused() {
             match timeout(PATIENCE, self.ask(hash, Some(Arc::clone(&old)), client)).await {
                 Ok(Ok(answer)) => {
-                    *locked(&self.pause) = None;
+                    *self.pause.lock() = None;
                     return Ok(answer);
                 }
                 Ok(Err(error)) if error.is_silence() => self.pause(&error),
@@ -266,11 +267,11 @@ impl InfoCache {
     }
 
     fn is_paused(&self) -> bool {
-        locked(&self.pause).is_some_and(|end| Instant::now() < end)
+        self.pause.lock().is_some_and(|end| Instant::now() < end)
     }
 
     fn pause(&self, why: &dyn std::fmt::Display) {
-        let before = locked(&self.pause).replace(Instant::now() + PAUSE);
+        let before = self.pause.lock().replace(Instant::now() + PAUSE);
         if before.is_none() {
             tracing::warn!("what is known of paths that are still there is used until the nix daemon answers: {why}");
         }
@@ -370,14 +371,10 @@ impl InfoCache {
     }
 
     fn known(&self) -> MutexGuard<'_, ClockCache<HashPart, Known>> {
-        locked(&self.known)
+        self.known.lock()
     }
 }
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -36,7 +36,7 @@ struct Stage {
 
 impl Stage {
     fn is_now(&self, mood: Mood) {
-        *self.mood.lock().unwrap() = mood;
+        *self.mood.lock() = mood;
     }
 
     /// Questions about infos so far.
@@ -52,13 +52,13 @@ impl Stage {
             let about = String::from_utf8(about[..length].to_vec()).unwrap();
             let is_about_info = opcode == 26;
             self.asked.fetch_add(usize::from(is_about_info), Ordering::Relaxed);
-            let mood = *self.mood.lock().unwrap();
+            let mood = *self.mood.lock();
             let reply = match mood {
                 Mood::IsSilent => std::future::pending().await,
                 Mood::Errs => [&bytes(&[ERROR])[..], &string("of this path"), &bytes(&[1])].concat(),
                 Mood::Denies => bytes(&[LAST, 0]),
                 Mood::Says if is_about_info => {
-                    self.before.lock().unwrap().iter_mut().for_each(|act| act());
+                    self.before.lock().iter_mut().for_each(|act| act());
                     info(&about)
                 }
                 Mood::Says => [&bytes(&[LAST])[..], &string(&format!("/nix/store/{about}-{NAME}"))].concat(),
@@ -169,7 +169,7 @@ async fn a_path_that_comes_while_it_is_asked_about_is_asked_about_again() {
     let (directory, store, stage) = staged();
     let place = directory.path().join(format!("{HASH}-{NAME}"));
     let comes = place.clone();
-    *stage.before.lock().unwrap() = Some(Box::new(move || std::fs::write(&comes, "").unwrap()));
+    *stage.before.lock() = Some(Box::new(move || std::fs::write(&comes, "").unwrap()));
     assert!(ask(&store).await.unwrap().is_some());
     std::fs::remove_file(&place).unwrap();
     // Kept, it would look as it did before: not there.
@@ -220,7 +220,7 @@ async fn a_question_has_the_turn_of_whoever_waits_for_it() {
         async move {
             let mut question = [0; 8 + 8 + 32];
             while stream.read_exact(&mut question).await.is_ok() {
-                order.lock().unwrap().push(String::from_utf8(question[16..].to_vec()).unwrap());
+                order.lock().push(String::from_utf8(question[16..].to_vec()).unwrap());
                 gate.acquire().await.unwrap().forget();
                 stream.write_all(&bytes(&[LAST, 0])).await.unwrap();
             }
@@ -248,7 +248,7 @@ async fn a_question_has_the_turn_of_whoever_waits_for_it() {
     for asking in all {
         assert!(asking.await.unwrap().unwrap().is_none());
     }
-    let place = asked.lock().unwrap().iter().position(|hash| *hash == numbered(FLOOD - 1)).unwrap();
+    let place = asked.lock().iter().position(|hash| *hash == numbered(FLOOD - 1)).unwrap();
     assert!(place <= 2, "it was asked as number {place}");
-    assert_eq!(asked.lock().unwrap().len(), FLOOD);
+    assert_eq!(asked.lock().len(), FLOOD);
 }

@@ -19,7 +19,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use harmonia_protocol::StorePath;
@@ -30,6 +30,7 @@ use super::pool::Pool;
 use super::{StoreError, ValidPath};
 use crate::metrics::{LeaseEvent, Metrics};
 use crate::process::supervisor::supervise;
+use crate::sync::Mutex;
 use keeper::Keeper;
 
 /// Paths that wait for their roots. The daemon roots them faster than it answers for them, so that even a crawl does not
@@ -118,7 +119,7 @@ impl Ledger {
     }
 
     fn sending(&self) -> MutexGuard<'_, Sending> {
-        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sending.lock()
     }
 }
 

@@ -32,29 +32,29 @@ struct Stage {
 
 impl Stage {
     fn connections(&self) -> usize {
-        self.roots.lock().unwrap().len()
+        self.roots.lock().len()
     }
 
     fn has_root(&self, path: &Arc<ValidPath>) -> bool {
         let is_it = |root: &String| root.ends_with(path.path.base_name());
-        self.roots.lock().unwrap().values().flatten().any(is_it)
+        self.roots.lock().values().flatten().any(is_it)
     }
 
     fn count(&self) -> usize {
-        self.roots.lock().unwrap().values().map(Vec::len).sum()
+        self.roots.lock().values().map(Vec::len).sum()
     }
 
     async fn converse(self: Arc<Self>, number: usize, mut stream: UnixStream) {
-        self.roots.lock().unwrap().insert(number, Vec::new());
+        self.roots.lock().insert(number, Vec::new());
         {
-            let mut most = self.most_connections.lock().unwrap();
+            let mut most = self.most_connections.lock();
             *most = self.connections().max(*most);
         }
         tokio::select! {
             _ = self.answer(number, &mut stream) => {}
             () = self.restart.notified() => {}
         }
-        self.roots.lock().unwrap().remove(&number);
+        self.roots.lock().remove(&number);
     }
 
     async fn answer(&self, number: usize, stream: &mut UnixStream) -> std::io::Result<()> {
@@ -69,7 +69,7 @@ impl Stage {
                     if self.refuses.load(Ordering::Relaxed) {
                         [&bytes(&[ERROR])[..], &string("no roots today"), &bytes(&[1])].concat()
                     } else {
-                        self.roots.lock().unwrap().get_mut(&number).unwrap().push(path);
+                        self.roots.lock().get_mut(&number).unwrap().push(path);
                         bytes(&[LAST, 1])
                     }
                 }
@@ -82,7 +82,7 @@ impl Stage {
                     let mut valid = Vec::new();
                     for _ in 0..stream.read_u64_le().await? {
                         let path = read_string(stream).await?;
-                        if *self.invalid.lock().unwrap() != path {
+                        if *self.invalid.lock() != path {
                             valid.push(string(&path));
                         }
                     }
@@ -150,7 +150,7 @@ async fn a_path_lives_for_the_lease_after_it_was_last_given_out_and_for_half_as_
     assert!(stage.has_root(&often));
     sleep((LENGTH * 3 / 2).saturating_sub(last.elapsed())).await;
     assert_eq!(stage.connections(), 0);
-    assert!((3..=4).contains(&*stage.most_connections.lock().unwrap()));
+    assert!((3..=4).contains(&*stage.most_connections.lock()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,12 +231,12 @@ async fn a_crawl_holds_so_many_roots_and_lets_go_of_them() {
 async fn a_path_that_turns_out_not_to_be_valid_has_no_nar() {
     let (_directory, store, stage) = staged();
     let path = numbered(1);
-    *stage.invalid.lock().unwrap() = format!("/nix/store/{}", path.path.base_name());
+    *stage.invalid.lock() = format!("/nix/store/{}", path.path.base_name());
     let refused = lease(&store).hold(&path).await.map(drop);
     assert!(matches!(&refused, Err(StoreError::NotValid(invalid)) if *invalid == path.path));
     assert!(lease(&store).hold(&numbered(2)).await.is_ok());
     // And has one when it is valid again.
-    stage.invalid.lock().unwrap().clear();
+    stage.invalid.lock().clear();
     assert!(lease(&store).hold(&numbered(1)).await.is_ok());
 }
 
@@ -293,13 +293,13 @@ async fn a_late_answer_costs_no_root_of_another_connection_and_those_of_its_own_
     lease(&store).extend(&new);
     let is_first = |number: &usize| *number == 0;
     while stage.has_root(&known) {
-        assert!(stage.has_root(&older) && stage.roots.lock().unwrap().keys().any(is_first));
+        assert!(stage.has_root(&older) && stage.roots.lock().keys().any(is_first));
         sleep(SECOND).await;
     }
     stage.is_late.store(false, Ordering::Relaxed);
     let begin = Instant::now();
     while !stage.has_root(&known) {
-        assert!(stage.has_root(&older) && stage.roots.lock().unwrap().keys().any(is_first));
+        assert!(stage.has_root(&older) && stage.roots.lock().keys().any(is_first));
         sleep(SECOND).await;
     }
     assert!(begin.elapsed() <= keeper::PAUSE + SECOND);

@@ -1,6 +1,6 @@
 //! The indexes that are kept in memory.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use harmonia_protocol::HashPart;
 use harmonia_protocol::nar::Layout;
@@ -9,6 +9,7 @@ use super::open::Modified;
 use crate::clock_cache::ClockCache;
 use crate::store::proven::Claim;
 use crate::store::sighting::Sighting;
+use crate::sync::Mutex;
 
 /// For all of them, in bytes: those of three thousand paths of two hundred files.
 const MAX_BYTES: usize = 32 << 20;
@@ -33,7 +34,7 @@ impl Kept {
 
     /// The index that was made of the path as it looks, and when the last of its files had been modified.
     pub(super) fn find(&self, claim: &Claim, seen: Sighting) -> Option<(Arc<Layout>, Modified)> {
-        let mut entries = self.locked();
+        let mut entries = self.0.lock();
         let entry = entries.find(&claim.path.hash_part())?;
         let holds = entry.seen == seen && entry.nar_size == claim.nar_size;
         holds.then(|| (Arc::clone(&entry.layout), entry.modified))
@@ -42,15 +43,11 @@ impl Kept {
     /// Keeps the index of a path that looks so.
     pub(super) fn add(&self, claim: &Claim, seen: Sighting, layout: &Arc<Layout>, modified: Modified) {
         let entry = Entry { seen, nar_size: claim.nar_size, layout: Arc::clone(layout), modified };
-        self.locked().insert(claim.path.hash_part(), entry, layout.heap_size());
+        self.0.lock().insert(claim.path.hash_part(), entry, layout.heap_size());
     }
 
     /// The path is not as it was indexed.
     pub(super) fn forget(&self, hash: &HashPart) {
-        self.locked().remove(hash);
-    }
-
-    fn locked(&self) -> MutexGuard<'_, ClockCache<HashPart, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().remove(hash);
     }
 }

@@ -23,7 +23,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use harmonia_protocol::nar::Layout;
@@ -40,6 +40,7 @@ use super::{Step, StoreError};
 use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::Metrics;
+use crate::sync::Mutex;
 use index::{Index, NoIndex};
 use kept::Kept;
 use piece::FreePieces;
@@ -123,7 +124,7 @@ impl NarFiles {
 
     /// The store directory, which is opened if nobody has it open, or if the path looks otherwise there.
     fn common(&self, claim: &Claim, seen: Sighting) -> Result<Arc<Place>, StoreError> {
-        let mut common = self.place.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        let mut common = self.place.lock().upgrade();
         if let Some(open) = common.take_if(|open| Sighting::at(&open.store, &claim.path) == Some(seen)) {
             return Ok(open);
         }
@@ -132,7 +133,7 @@ impl NarFiles {
         let store = store.ok_or_else(|| StoreError::Changed(claim.path.clone()))?;
         let (directory, pieces) = (self.real_directory.to_path_buf(), Arc::clone(&self.pieces));
         let opened = Arc::new(Place { directory, store, pieces });
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&opened);
+        *self.place.lock() = Arc::downgrade(&opened);
         Ok(opened)
     }
 

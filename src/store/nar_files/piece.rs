@@ -1,9 +1,11 @@
 //! The memory that files are read into: used again, so that it is in the processor's cache and need not be cleared.
 
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+
+use crate::sync::Mutex;
 
 /// Pieces whose memory lies ready. More are on their way only to more clients than a processor serves at a time.
 const MAX_FREE: usize = 16;
@@ -33,13 +35,9 @@ impl FreePieces {
     /// An empty piece with room for so many bytes. Short ones have memory of their own.
     pub(super) fn take(self: &Arc<Self>, room: usize) -> Piece {
         let is_short = room <= self.size / 2;
-        let memory = if is_short { None } else { self.locked().pop() };
+        let memory = if is_short { None } else { self.free.lock().pop() };
         let memory = memory.unwrap_or_else(|| vec![0; if is_short { room } else { self.size }]);
         Piece { memory, length: 0, from: Arc::clone(self) }
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,7 +86,7 @@ impl AsRef<[u8]> for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        let mut free = self.from.locked();
+        let mut free = self.from.free.lock();
         if self.memory.len() == self.from.size && free.len() < MAX_FREE {
             free.push(mem::take(&mut self.memory));
         }
@@ -111,20 +109,20 @@ mod tests {
             piece.truncate(4);
             assert_eq!(piece.into_bytes(), [fill, fill, fill, fill + 10][..]);
         }
-        assert_eq!(pieces.locked().len(), 1);
+        assert_eq!(pieces.free.lock().len(), 1);
     }
 
     #[test]
     fn only_whole_memory_lies_ready_and_not_much_of_it() {
         let pieces = FreePieces::new(100);
         drop(pieces.take(50));
-        assert!(pieces.locked().is_empty(), "a short one has memory of its own");
+        assert!(pieces.free.lock().is_empty(), "a short one has memory of its own");
         let mut grown = pieces.take(80);
         grown.extend(&[0; 120]);
         assert_eq!(grown.len(), 120);
         drop(grown);
-        assert!(pieces.locked().is_empty());
+        assert!(pieces.free.lock().is_empty());
         drop((0..2 * MAX_FREE).map(|_| pieces.take(100)).collect::<Vec<_>>());
-        assert_eq!(pieces.locked().len(), MAX_FREE);
+        assert_eq!(pieces.free.lock().len(), MAX_FREE);
     }
 }

@@ -6,9 +6,9 @@
 //! daemon's dump of it is right, ends it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::store::StoreError;
+use crate::sync::Mutex;
 
 /// Paths whose files are others than the daemon says before that is taken for an answer. The first one may be damaged.
 const MISMATCHES: u8 = 3;
@@ -39,12 +39,12 @@ impl SameStore {
 
     /// What is known now.
     pub(in crate::store) fn standing(&self) -> Standing {
-        *self.locked()
+        *self.standing.lock()
     }
 
     /// The files of a path are what the daemon says.
     pub(in crate::store) fn agrees(&self) {
-        let mut standing = self.locked();
+        let mut standing = self.standing.lock();
         if matches!(*standing, Standing::Unknown(_)) {
             *standing = Standing::Same;
             tracing::info!("nars are read from the files in {}", self.directory.display());
@@ -53,7 +53,7 @@ impl SameStore {
 
     /// The files of a path are not what the daemon says.
     pub(in crate::store) fn differs(&self, why: &StoreError) {
-        let mut standing = self.locked();
+        let mut standing = self.standing.lock();
         match *standing {
             Standing::Unknown(before) if before + 1 < MISMATCHES => *standing = Standing::Unknown(before + 1),
             Standing::Unknown(_) => self.give_up(&mut standing, why),
@@ -63,7 +63,7 @@ impl SameStore {
 
     /// The files of a path are not what the daemon says, and its dump is.
     pub(in crate::store) fn is_refuted(&self, why: &dyn std::fmt::Display) {
-        self.give_up(&mut self.locked(), why);
+        self.give_up(&mut self.standing.lock(), why);
     }
 
     fn give_up(&self, standing: &mut Standing, why: &dyn std::fmt::Display) {
@@ -74,10 +74,6 @@ impl SameStore {
                 self.directory.display()
             );
         }
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

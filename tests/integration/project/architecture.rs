@@ -31,7 +31,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
         ],
     ),
     ("human_size", &[]),
-    ("metrics", &[]),
+    ("metrics", &["sync"]),
     ("nar_cache", &["config", "fairness", "metrics", "store", "sync"]),
     ("net", &["config", "fairness", "metrics", "sync"]),
     ("process", &["sync"]),

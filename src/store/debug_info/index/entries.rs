@@ -4,12 +4,13 @@
 //! is kept beside it, by the scans alone, so that a scan looks only into what has changed.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use harmonia_protocol::HashPart;
 
 use super::changes::Changed;
 use crate::store::debug_info::BuildId;
+use crate::sync::Mutex;
 
 /// Paths that are tried for one key, each by a question of the daemon at worst. Several have the debug info of one build
 /// only where it was reproduced under another name.
@@ -74,7 +75,7 @@ impl Entries {
 
     /// Nothing waits while it holds them: each use is about one key or one path.
     fn keys(&self) -> MutexGuard<'_, BTreeSet<(BuildId, HashPart)>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keys.lock()
     }
 }
 
