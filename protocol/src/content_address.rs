@@ -8,10 +8,8 @@ use std::fmt;
 
 use ring::digest::{SHA256, digest};
 
-use crate::content_check::ContentCheck;
 use crate::hash::{Algorithm, Hash};
 use crate::nix32;
-use crate::path_info::PathInfo;
 use crate::store_path::{StoreDir, StorePath};
 
 /// How the hash of a content address was taken.
@@ -68,24 +66,6 @@ impl ContentAddress {
     #[must_use]
     pub const fn hash(&self) -> &Hash {
         &self.hash
-    }
-
-    /// Whether a path with this content address has the contents that it names, by all that is known without reading
-    /// them; `None` if it takes a [`ContentCheck`] of its NAR.
-    ///
-    /// The address of a path that refers to itself is of contents without those references, which releases of Nix hash in
-    /// two ways; it is not compared, and so counts as wrong.
-    #[must_use]
-    pub fn matches_contents(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Option<bool> {
-        if !self.matches_path(path, &info.references, store) || info.references.contains(path) {
-            return Some(false);
-        }
-        match self.method {
-            Method::Recursive if self.hash.algorithm() == Algorithm::Sha256 => {
-                Some(self.hash.digest() == info.nar_hash.as_bytes())
-            }
-            _ => ContentCheck::new(self).is_none().then_some(false),
-        }
     }
 
     /// Whether a path with these references and this content address is `path`.
@@ -147,43 +127,6 @@ impl fmt::Debug for ContentAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hash::NarHash;
-
-    #[test]
-    fn an_address_of_the_whole_nar_is_compared_with_its_hash_and_others_need_the_contents() {
-        let store = StoreDir::default();
-        let (text, other) = (ContentAddress::parse(&format!("text:sha256:{}", "0".repeat(52))).unwrap(), [1; 32]);
-        let recursive = ContentAddress::parse(&format!("fixed:r:sha256:{}", "0".repeat(52))).unwrap();
-        let path = |kind: &str| {
-            let fingerprint = format!("{kind}:sha256:{}:{store}:named", "0".repeat(64));
-            let mut folded = [0; 20];
-            let hash = digest(&SHA256, fingerprint.as_bytes());
-            hash.as_ref().iter().enumerate().for_each(|(index, byte)| folded[index % 20] ^= byte);
-            StorePath::from_base_name(&format!("{}-named", nix32::encode(&folded))).unwrap()
-        };
-        let info = |nar_hash, references: &[&StorePath]| PathInfo {
-            deriver: None,
-            nar_hash: NarHash::from_digest(nar_hash),
-            references: references.iter().copied().cloned().collect(),
-            registration_time: 0,
-            nar_size: 120,
-            ultimate: false,
-            signatures: Vec::new(),
-            content_address: None,
-        };
-        let (source, texts) = (path("source"), path("text"));
-        assert_eq!(recursive.matches_contents(&source, &info([0; 32], &[]), &store), Some(true));
-        assert_eq!(recursive.matches_contents(&source, &info(other, &[]), &store), Some(false));
-        assert_eq!(
-            recursive.matches_contents(&texts, &info([0; 32], &[]), &store),
-            Some(false),
-            "it is of another path"
-        );
-        assert_eq!(text.matches_contents(&texts, &info(other, &[]), &store), None);
-        let itself = path("source:self");
-        assert!(recursive.matches_path(&itself, std::slice::from_ref(&itself), &store));
-        assert_eq!(recursive.matches_contents(&itself, &info([0; 32], &[&itself]), &store), Some(false));
-    }
 
     #[test]
     fn the_forms_that_daemons_write_survive_and_others_are_unknown() {

@@ -12,6 +12,8 @@ use ring::digest::{self, Context};
 use crate::content_address::{ContentAddress, Method};
 use crate::hash::{Algorithm, Hash};
 use crate::nar::{Event, Feed, Object, Parser};
+use crate::path_info::PathInfo;
+use crate::store_path::{StoreDir, StorePath};
 
 /// Takes a NAR in pieces and compares.
 pub struct ContentCheck {
@@ -65,6 +67,26 @@ impl ContentCheck {
     }
 }
 
+impl ContentAddress {
+    /// Returns whether a path with this content address has the contents that it names, as far as that is known without
+    /// reading them; `None` if a [`ContentCheck`] of its NAR must decide.
+    ///
+    /// The content address of a path that refers to itself names contents without those references, which releases of
+    /// Nix hash in two ways. It is not compared, and the result is `Some(false)`.
+    #[must_use]
+    pub fn matches_contents(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Option<bool> {
+        if !self.matches_path(path, &info.references, store) || info.references.contains(path) {
+            return Some(false);
+        }
+        match self.method() {
+            Method::Recursive if self.hash().algorithm() == Algorithm::Sha256 => {
+                Some(self.hash().digest() == info.nar_hash.as_bytes())
+            }
+            _ => ContentCheck::new(self).is_none().then_some(false),
+        }
+    }
+}
+
 impl Default for File {
     fn default() -> Self {
         Self { parser: Parser::new(u64::MAX), offset: 0, contents: u64::MAX..u64::MAX, is_wrong: false }
@@ -102,6 +124,7 @@ mod tests {
     use bytes::{Bytes, BytesMut};
 
     use super::*;
+    use crate::hash::NarHash;
     use crate::nar::Node;
 
     fn nar(node: &Node) -> BytesMut {
@@ -166,5 +189,41 @@ mod tests {
         ] {
             assert!(ContentCheck::new(&ContentAddress::parse(&text).unwrap()).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_address_of_the_whole_nar_is_compared_with_its_hash_and_others_need_the_contents() {
+        let store = StoreDir::default();
+        let (text, other) = (ContentAddress::parse(&format!("text:sha256:{}", "0".repeat(52))).unwrap(), [1; 32]);
+        let recursive = ContentAddress::parse(&format!("fixed:r:sha256:{}", "0".repeat(52))).unwrap();
+        let path = |kind: &str| {
+            let fingerprint = format!("{kind}:sha256:{}:{store}:named", "0".repeat(64));
+            let mut folded = [0; 20];
+            let hash = digest::digest(&digest::SHA256, fingerprint.as_bytes());
+            hash.as_ref().iter().enumerate().for_each(|(index, byte)| folded[index % 20] ^= byte);
+            StorePath::from_base_name(&format!("{}-named", crate::nix32::encode(&folded))).unwrap()
+        };
+        let info = |nar_hash, references: &[&StorePath]| PathInfo {
+            deriver: None,
+            nar_hash: NarHash::from_digest(nar_hash),
+            references: references.iter().copied().cloned().collect(),
+            registration_time: 0,
+            nar_size: 120,
+            ultimate: false,
+            signatures: Vec::new(),
+            content_address: None,
+        };
+        let (source, texts) = (path("source"), path("text"));
+        assert_eq!(recursive.matches_contents(&source, &info([0; 32], &[]), &store), Some(true));
+        assert_eq!(recursive.matches_contents(&source, &info(other, &[]), &store), Some(false));
+        assert_eq!(
+            recursive.matches_contents(&texts, &info([0; 32], &[]), &store),
+            Some(false),
+            "it is of another path"
+        );
+        assert_eq!(text.matches_contents(&texts, &info(other, &[]), &store), None);
+        let itself = path("source:self");
+        assert!(recursive.matches_path(&itself, std::slice::from_ref(&itself), &store));
+        assert_eq!(recursive.matches_contents(&itself, &info([0; 32], &[&itself]), &store), Some(false));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 
-use crate::signature_set::KnownKeys;
+use crate::session::Session;
 use crate::stderr::{DaemonError, Message, StderrLoop, printable};
 use crate::store_path::StoreDir;
 use crate::version::{Feature, UnsupportedVersion, Version};
@@ -30,49 +30,6 @@ const FEATURES: crate::wire::Field =
     field("daemon features", Shape::Repeat { max: MAX_FEATURES, item: &[field("feature", STRING)] });
 const RELEASE: crate::wire::Field = field("daemon release", STRING);
 const TRUST: crate::wire::Field = field("trust", Shape::U64);
-
-/// What was agreed on: every layout follows from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
-    /// The logical store directory, configured and never transmitted.
-    pub store: StoreDir,
-    /// The lower of both sides' versions.
-    pub version: Version,
-    /// What the daemon calls its release, e.g. `2.34.8`, from protocol 1.33 on. Printable.
-    pub release: Option<String>,
-    /// Whether the daemon trusts this client, from protocol 1.35 on, if it says.
-    pub trusted: Option<bool>,
-    features: Vec<Feature>,
-    known_keys: Arc<KnownKeys>,
-}
-
-impl Session {
-    /// The names of keys whose signatures are kept before those of others.
-    #[must_use]
-    pub fn known_keys(&self) -> &KnownKeys {
-        &self.known_keys
-    }
-
-    /// Keeps signatures of these keys before those of others from now on.
-    pub(crate) fn set_known_keys(&mut self, keys: Arc<KnownKeys>) {
-        self.known_keys = keys;
-    }
-
-    /// Whether both sides named the feature.
-    #[must_use]
-    pub fn has_feature(&self, feature: Feature) -> bool {
-        self.features.contains(&feature)
-    }
-
-    /// Whether the daemon is Lix of at least `2.minor`: Lix stays at protocol 1.35, and its releases begin with 2.90.
-    #[must_use]
-    pub fn is_lix(&self, minor: u32) -> bool {
-        let mut numbers =
-            self.release.iter().flat_map(|text| text.split(['.', '-'])).map_while(|n| n.parse::<u32>().ok());
-        let of_lix = |found: &u32| *found >= minor.max(90);
-        self.version == Version::TRUST && numbers.next() == Some(2) && numbers.next().as_ref().is_some_and(of_lix)
-    }
-}
 
 /// Why there is no session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -345,8 +302,8 @@ mod tests {
             .unwrap()
             .unwrap()
         };
-        assert!(lix("2.94.2").is_lix(94) && lix("2.96.0-dev").is_lix(94));
-        assert!(lix("2.93.0").is_lix(90) && !lix("2.93.0").is_lix(94));
-        assert!(!lix("2.18.1").is_lix(90));
+        assert!(lix("2.94.2").is_lix_since(94) && lix("2.96.0-dev").is_lix_since(94));
+        assert!(lix("2.93.0").is_lix_since(90) && !lix("2.93.0").is_lix_since(94));
+        assert!(!lix("2.18.1").is_lix_since(90));
     }
 }

@@ -70,10 +70,10 @@ impl PathInfo {
         store: &StoreDir,
         known_keys: &KnownKeys,
     ) -> Result<Self, DecodeError> {
-        let deriver = optional_path(reader, store, "deriver")?;
+        let deriver = reader.optional_store_path(store, "deriver")?;
         let nar_hash = NarHash::parse(reader.str("nar hash")?)
             .map_err(|error| DecodeErrorKind::Hash(error).in_field("nar hash"))?;
-        let mut references = paths(reader, store, "references")?;
+        let mut references = reader.store_paths(store, "references")?;
         references.sort_unstable();
         references.dedup();
         let registration_time = reader.u64("registration time")?;
@@ -96,30 +96,4 @@ impl PathInfo {
         put_strings(out, self.signatures.iter().map(ToString::to_string));
         put_bytes(out, self.content_address.as_ref().map(ToString::to_string).unwrap_or_default().as_bytes());
     }
-}
-
-/// A store path of this store.
-pub(crate) fn path(reader: &mut Reader<'_>, store: &StoreDir, field: &'static str) -> Result<StorePath, DecodeError> {
-    store.parse(reader.str(field)?).map_err(|error| DecodeErrorKind::StorePath(error).in_field(field))
-}
-
-/// A store path, or an empty string for none.
-pub(crate) fn optional_path(
-    reader: &mut Reader<'_>,
-    store: &StoreDir,
-    field: &'static str,
-) -> Result<Option<StorePath>, DecodeError> {
-    match reader.str(field)? {
-        "" => Ok(None),
-        text => store.parse(text).map(Some).map_err(|error| DecodeErrorKind::StorePath(error).in_field(field)),
-    }
-}
-
-/// A set of store paths, in the daemon's order.
-pub(crate) fn paths(
-    reader: &mut Reader<'_>,
-    store: &StoreDir,
-    field: &'static str,
-) -> Result<Vec<StorePath>, DecodeError> {
-    reader.repeat(field, |reader| path(reader, store, field))
 }

@@ -5,83 +5,15 @@
 //! `src/libstore/realisation.cc`, up to 2.34 and from 2.35 on.)
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::hash::{Algorithm, Hash};
+use crate::derivation_output::{DerivationOutput, HashedOutput};
 use crate::signature::Signature;
 use crate::signature_set::{KnownKeys, merge_signatures};
 use crate::store_path::StorePath;
 use crate::wire::{DecodeError, DecodeErrorKind};
-
-/// The longest output name: as for store path names.
-const MAX_OUTPUT_NAME: usize = 211;
-
-/// The name of a derivation's output, e.g. `out`: not empty, and of the characters of store path names.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct OutputName(Box<str>);
-
-/// A text that is not `sha256:<64 hex>!<output>`, or not an output name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("malformed derivation output")]
-pub struct DerivationOutputError;
-
-impl OutputName {
-    /// Checks an output name.
-    pub fn new(name: &str) -> Result<Self, DerivationOutputError> {
-        let of_the_set = |c: u8| c.is_ascii_alphanumeric() || b"+-._?=".contains(&c);
-        if name.is_empty() || name.len() > MAX_OUTPUT_NAME || !name.bytes().all(of_the_set) {
-            return Err(DerivationOutputError);
-        }
-        Ok(Self(name.into()))
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// An output by the hash of its derivation: `sha256:<64 hex>!<output>`, as up to Nix 2.34 and in Lix. Ordered as its
-/// text.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HashedOutput {
-    derivation: Hash,
-    output: OutputName,
-}
-
-impl FromStr for HashedOutput {
-    type Err = DerivationOutputError;
-
-    fn from_str(text: &str) -> Result<Self, DerivationOutputError> {
-        let (hash, output) = text.split_once('!').ok_or(DerivationOutputError)?;
-        let derivation = Hash::parse(hash).map_err(|_| DerivationOutputError)?;
-        // Nix reads other bases too, but never writes them.
-        if derivation.algorithm() != Algorithm::Sha256 || derivation.to_prefixed_hex() != hash {
-            return Err(DerivationOutputError);
-        }
-        Ok(Self { derivation, output: OutputName::new(output)? })
-    }
-}
-
-impl fmt::Display for HashedOutput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}!{}", self.derivation.to_prefixed_hex(), self.output.as_str())
-    }
-}
-
-/// An output as a caller knows it: each daemon is asked by the form that it answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DerivationOutput {
-    /// By derivation hash: Nix 2.4 to 2.34, Lix 2.90 to 2.93.
-    Hashed(HashedOutput),
-    /// By derivation path: Nix 2.35 and later.
-    Path(StorePath, OutputName),
-}
 
 /// The path that an output is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,24 +117,7 @@ impl Realisation {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_output_id_has_one_spelling() {
-        let id = format!("sha256:{}!out", "7b".repeat(32));
-        assert_eq!(id.parse::<HashedOutput>().unwrap().to_string(), id);
-        for bad in [
-            "",
-            "sha256:00!out",
-            "sha1:0000000000000000000000000000000000000000!out",
-            &id[..71],
-            &id.replace("out", "a/b"),
-            &id.replace("7b", "7B"),
-            &format!("sha256:{}!out", "0".repeat(52)),
-            &format!("sha256-{}=!out", "A".repeat(43)),
-        ] {
-            assert_eq!(bad.parse::<HashedOutput>(), Err(DerivationOutputError), "{bad}");
-        }
-    }
+    use crate::derivation_output::OutputName;
 
     const BASE: &str = "3dcxyc6w8pkhc4nhbdpkq7shq6jkp94j-pb-b";
     const DRV: &str = "0mnmjb4pi7rkhmv2hcp5c5yzxhqjdqnf-pb-b.drv";

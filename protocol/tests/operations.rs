@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 
 use harmonia_protocol::client::NarStream;
+use harmonia_protocol::derivation_output::{DerivationOutput, OutputName};
 use harmonia_protocol::operation::{
     DerivedPath, Missing, Operation, OutputsSpec, QueryDerivationOutputMap, QueryMissing, QueryRealisation,
     QueryValidPaths, Root,
 };
 use harmonia_protocol::path_info::PathInfo;
-use harmonia_protocol::realisation::{DerivationOutput, OutputName, Realisation};
+use harmonia_protocol::realisation::Realisation;
 use harmonia_protocol::version::Version;
 use harmonia_protocol::{Client, ClientError, StorePath};
 use tokio::io::{AsyncRead, AsyncWrite};

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use harmonia_protocol::client::Client;
+use harmonia_protocol::derivation_output::DerivationOutput;
 use harmonia_protocol::operation::{IsValidPath, QueryPathInfo, QueryRealisation};
-use harmonia_protocol::realisation::DerivationOutput;
 use harmonia_protocol::stderr::DaemonError;
 use harmonia_protocol::version::{Feature, Version};
 use harmonia_protocol::{ClientError, StorePath};

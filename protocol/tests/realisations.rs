@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use harmonia_protocol::realisation::{DerivationOutput, OutputName, Realisation};
+use harmonia_protocol::derivation_output::{DerivationOutput, OutputName};
+use harmonia_protocol::realisation::Realisation;
 use harmonia_protocol::signature::Signature;
 use harmonia_protocol::version::{Feature, Version};
 use harmonia_protocol::wire::DecodeErrorKind;

@@ -7,10 +7,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use harmonia_protocol::derivation_output::{DerivationOutput, OutputName};
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::{MAX_DEPTH, Name};
 use harmonia_protocol::narinfo::{NarInfoError, Url};
-use harmonia_protocol::realisation::{DerivationOutput, OutputName};
 use harmonia_protocol::{HashPart, StorePath};
 use hyper::Uri;
 use percent_encoding::percent_decode_str;

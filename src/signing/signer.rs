@@ -12,7 +12,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use harmonia_protocol::realisation::{DerivationOutput, Realisation};
+use harmonia_protocol::derivation_output::DerivationOutput;
+use harmonia_protocol::realisation::Realisation;
 use harmonia_protocol::signature::{KeyName, PublicKey, Signature};
 use harmonia_protocol::signature_set::{KnownKeys, MAX_PER_KNOWN_KEY};
 use harmonia_protocol::{StoreDir, path_info::PathInfo, store_path::StorePath};

@@ -44,11 +44,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use deadpool::managed::BuildError;
-use harmonia_protocol::handshake::Session;
+use harmonia_protocol::derivation_output::DerivationOutput;
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::Name;
 use harmonia_protocol::operation::{QueryAllValidPaths, QueryPathFromHashPart, QueryPathInfo};
-use harmonia_protocol::realisation::{DerivationOutput, Realisation};
+use harmonia_protocol::realisation::Realisation;
+use harmonia_protocol::session::Session;
 use harmonia_protocol::signature_set::KnownKeys;
 use harmonia_protocol::{HashPart, StoreDir, StorePath};
 use tokio::sync::{Semaphore, watch};

@@ -15,8 +15,8 @@ use deadpool::managed::{
 use harmonia_protocol::StorePath;
 use harmonia_protocol::client::{Client as DaemonClient, NarStream};
 use harmonia_protocol::error::Phase;
-use harmonia_protocol::handshake::Session;
 use harmonia_protocol::operation::{Opcode, Operation};
+use harmonia_protocol::session::Session;
 use harmonia_protocol::signature_set::KnownKeys;
 use harmonia_protocol::stderr::DaemonError;
 use tokio::sync::{mpsc, watch};

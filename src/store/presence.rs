@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harmonia_protocol::handshake::Session;
+use harmonia_protocol::session::Session;
 use tokio::time::Instant;
 
 use super::StoreError;

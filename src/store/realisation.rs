@@ -8,8 +8,9 @@
 use std::time::Duration;
 
 use harmonia_protocol::HashPart;
+use harmonia_protocol::derivation_output::DerivationOutput;
 use harmonia_protocol::operation::{QueryPathFromHashPart, QueryRealisation};
-use harmonia_protocol::realisation::{DerivationOutput, Realisation};
+use harmonia_protocol::realisation::Realisation;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 

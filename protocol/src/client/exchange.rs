@@ -1,4 +1,4 @@
-//! One exchange: requests out, replies in, and the stream back to its client at the end.
+//! One exchange: requests are sent, replies read, and the stream returned to its client.
 
 use std::future::Future;
 use std::io;
@@ -8,25 +8,19 @@ use std::task::Poll;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::Client;
+use super::connection::{Client, is_disconnect};
 use crate::error::{ClientError, Phase};
 use crate::operation::{Operation, UnsupportedOperation};
 use crate::stderr::{DaemonError, Message, StderrLoop};
 use crate::wire::{DecodeError, DecodeErrorKind, Reader, Scanner, put_u64};
 
-/// How much is read at once while a reply is awaited. Most replies are some hundred bytes.
+/// Bytes to read at once while waiting for a reply. Most replies have some hundred bytes.
 const READ: usize = 16 * 1024;
 
-/// How much of a buffer that a large reply needed stays with a client.
-const KEPT_BUFFER: usize = 256 * 1024;
+/// Capacity in bytes above which the buffer of a large reply is freed.
+const MAX_RETAINED: usize = 256 * 1024;
 
-/// Whether the peer went away, in one of the ways that a close during a write or read shows.
-pub(super) fn is_disconnect(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
-}
-
-/// The client's stream for the time of an exchange. Dropping it closes the connection.
+/// Holds the stream of a client during an exchange. Dropping it closes the connection.
 pub(super) struct Exchange<'a, S> {
     client: &'a mut Client<S>,
     stream: S,
@@ -37,7 +31,7 @@ pub(super) struct Exchange<'a, S> {
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
     pub(super) fn begin(client: &'a mut Client<S>, during: Phase) -> Result<Self, ClientError> {
         let stream = client.stream.take().ok_or(ClientError::AlreadyClosed)?;
-        // What came unasked, such as the repetition of a fatal error, would be taken for the reply.
+        // Bytes that were not asked for, such as a repeated fatal error, would be read as the reply.
         if !client.incoming.is_empty() {
             return Err(ClientError::AlreadyClosed);
         }
@@ -45,15 +39,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         Ok(Self { client, stream, during, reply_begun: false })
     }
 
-    /// The exchange is over and in step: the client can be used again.
+    /// Returns the stream to the client, which can be used again.
     pub(super) fn finish(self) {
-        if self.client.incoming.capacity() > KEPT_BUFFER {
+        if self.client.incoming.capacity() > MAX_RETAINED {
             self.client.incoming = BytesMut::new();
         }
         self.client.stream = Some(self.stream);
     }
 
-    /// Gives the stream away, for a reply that outlives the exchange.
+    /// Returns the stream, for a reply that outlives the exchange.
     pub(super) fn into_stream(self) -> S {
         self.stream
     }
@@ -62,7 +56,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         &mut self.client.outgoing
     }
 
-    /// Appends a request and returns its size in bytes; one that the daemon does not have leaves no bytes behind.
+    /// Appends a request and returns its size in bytes. Appends nothing if nix-daemon does not implement it.
     pub(super) fn request<O: Operation>(&mut self, operation: &O) -> Result<usize, UnsupportedOperation> {
         let before = self.client.outgoing.len();
         put_u64(&mut self.client.outgoing, O::OPCODE.to_wire());
@@ -73,7 +67,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         encoded.map(|()| self.client.outgoing.len() - before)
     }
 
-    /// Writes all that has been appended.
+    /// Sends all requests that were appended.
     pub(super) async fn send(&mut self) -> Result<(), ClientError> {
         let written = self.stream.write_all_buf(&mut self.client.outgoing).await;
         let flushed = match written {
@@ -89,7 +83,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         }
     }
 
-    /// Why the daemon takes no more: it may have said so before it closed its side.
+    /// Returns the error of a failed write: the one that nix-daemon reported before it closed its side, if any.
     async fn unwritable(&mut self, source: io::Error, stderr: &mut StderrLoop) -> ClientError {
         let begun = self.reply_begun;
         if let Ok(Message::Error(error)) = self.message(stderr).await {
@@ -99,8 +93,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         self.broken(source)
     }
 
-    /// Writes all that has been appended, and meanwhile takes what the daemon says, so that neither waits for the
-    /// other. A daemon that has nothing to do but to fail answers before the upload is over.
+    /// Sends all that was appended and reads messages meanwhile, so that neither side waits for the other. nix-daemon
+    /// may report an error before an upload is complete.
     pub(super) async fn send_and_listen(&mut self, stderr: &mut StderrLoop) -> Result<(), ClientError> {
         while self.client.outgoing.has_remaining() {
             let progress = std::future::poll_fn(|context| {
@@ -121,7 +115,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
                     while let Some(message) =
                         stderr.advance(&mut self.client.incoming).map_err(|e| self.malformed(e))?
                     {
-                        // Not even LAST may come before the daemon has read its arguments.
+                        // Not even LAST may arrive before nix-daemon has read its arguments.
                         if message != Message::Log {
                             return Err(self.unexpected(message));
                         }
@@ -136,7 +130,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         }
     }
 
-    /// Reads messages up to one that is not a log line.
+    /// Reads messages up to one that is not a log message.
     pub(super) async fn message(&mut self, stderr: &mut StderrLoop) -> Result<Message, ClientError> {
         loop {
             match stderr.advance(&mut self.client.incoming).map_err(|error| self.malformed(error))? {
@@ -147,7 +141,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         }
     }
 
-    /// Reads up to LAST; the inner error is the daemon's, in place of a result.
+    /// Reads messages up to LAST. The inner error is one that nix-daemon reported.
     pub(super) async fn last(&mut self) -> Result<Result<(), DaemonError>, ClientError> {
         let mut stderr = StderrLoop::new(self.client.session.version);
         match self.message(&mut stderr).await? {
@@ -157,7 +151,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         }
     }
 
-    /// The daemon's error, or the error that a message is where it stands.
+    /// Returns the error for a message that ends the exchange or must not occur here.
     pub(super) fn unexpected(&self, message: Message) -> ClientError {
         match message {
             Message::Error(error) => ClientError::Daemon { during: self.during, error },
@@ -166,7 +160,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         }
     }
 
-    /// Reads one reply whole; the inner error is the daemon's.
+    /// Reads one complete reply. The inner error is one that nix-daemon reported.
     pub(super) async fn reply<O: Operation>(
         &mut self,
         operation: &O,

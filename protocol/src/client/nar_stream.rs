@@ -11,8 +11,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::Client;
-use super::exchange::{Exchange, is_disconnect};
+use super::connection::{Client, is_disconnect};
+use super::exchange::Exchange;
 use crate::error::{ClientError, Phase};
 use crate::nar::{Event, Feed, Parser};
 use crate::operation::Opcode;

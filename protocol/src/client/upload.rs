@@ -6,7 +6,7 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::Client;
+use super::connection::Client;
 use super::exchange::Exchange;
 use crate::error::{ClientError, Phase};
 use crate::operation::{Opcode, UnsupportedOperation};

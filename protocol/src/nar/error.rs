@@ -1,6 +1,7 @@
 //! What can be wrong with a NAR, and where.
 
-use super::{MAX_DEPTH, MAX_ENTRIES, MAX_TEXT, NameError};
+use super::limits::{MAX_DEPTH, MAX_ENTRIES, MAX_TEXT};
+use super::name::NameError;
 
 /// Why bytes are not a NAR, or not one that is handled here. Offsets count from the NAR's first
 /// byte, and are those of the token at fault if nothing else is said.

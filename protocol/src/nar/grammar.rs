@@ -3,8 +3,10 @@
 //! Sees whole tokens only, one at a time; [`Parser`](super::Parser) cuts them out of the stream,
 //! counts offsets, and passes over the contents of files.
 
+use super::error::NarError;
+use super::event::{Event, Object};
+use super::limits::{MAX_DEPTH, MAX_NAME, MAX_TARGET};
 use super::name::{check_name, check_target};
-use super::{Event, MAX_DEPTH, MAX_NAME, MAX_TARGET, NarError, Object};
 
 const MAGIC: &[u8] = b"nix-archive-1";
 

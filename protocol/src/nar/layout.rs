@@ -5,15 +5,10 @@
 
 use std::iter::FusedIterator;
 
+use super::error::NarError;
+use super::event::{Event, Object};
+use super::limits::{MAX_ENTRIES, MAX_TEXT};
 use super::parser::parse;
-use super::{Event, NarError, Object};
-
-/// Most objects that a [`Layout`] holds, 40 bytes each. The largest trees in Nixpkgs (TeX Live,
-/// Nixpkgs itself) have a few hundred thousand.
-pub const MAX_ENTRIES: usize = 1 << 20;
-
-/// Most bytes of names and symlink targets that a [`Layout`] holds: 64 for each of [`MAX_ENTRIES`].
-pub const MAX_TEXT: usize = 64 << 20;
 
 /// The tree of a complete NAR.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,6 +239,3 @@ impl Cursor {
         Some(Event::Object { name, object })
     }
 }
-
-#[cfg(test)]
-mod tests;

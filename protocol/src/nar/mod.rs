@@ -26,64 +26,24 @@
 //! 2.34. Nix sets no limits on names and targets; those here are what a Linux file system can hold.
 
 mod error;
+mod event;
 mod grammar;
 mod layout;
+mod limits;
 mod name;
 mod node;
 mod parser;
-#[cfg(test)]
-mod properties;
 mod segments;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use error::NarError;
-pub use layout::{Cursor, Events, Layout, LayoutBuilder, MAX_ENTRIES, MAX_TEXT};
-pub use name::{MAX_NAME, MAX_TARGET, Name, NameError, Target};
+pub use event::{Event, Object};
+pub use layout::{Cursor, Events, Layout, LayoutBuilder};
+pub use limits::{MAX_DEPTH, MAX_ENTRIES, MAX_NAME, MAX_TARGET, MAX_TEXT};
+pub use name::{Name, NameError, Target};
 pub use node::Node;
 pub use parser::{Feed, Parser};
 pub use segments::{Segment, Segments};
 pub use writer::Writer;
-
-/// How deep directories may nest; a NAR of one file has depth 0.
-///
-/// A path is at most 4095 bytes on Linux, of which the shortest store path takes 44, and each level
-/// takes two or more: 2025 levels. Nix reaches files by absolute paths, so nothing deeper gets into
-/// a store. Late releases (2.34.8) stop at 64 levels, which is not taken over here: what an older
-/// daemon serves is valid, and its clients unpack it.
-pub const MAX_DEPTH: usize = 2048;
-
-/// What a NAR holds, in its order: the root first, each directory's entries sorted by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// A file, a symlink, or a directory whose entries follow.
-    Object {
-        /// The name in the directory around it, valid for [`Name`]; `None` at the root.
-        name: Option<&'a [u8]>,
-        /// What has that name.
-        object: Object<'a>,
-    },
-    /// All entries of the innermost open directory have been told.
-    EndDirectory,
-}
-
-/// One file system object of a NAR, without the contents of files and directories.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Object<'a> {
-    /// A file.
-    Regular {
-        /// Whether its mode has the execute bit.
-        executable: bool,
-        /// Bytes of contents.
-        size: u64,
-        /// Where the first byte of the contents is, from the start of the NAR; an empty file has
-        /// one too.
-        offset: u64,
-    },
-    /// A symbolic link.
-    Symlink {
-        /// Where it points, valid for [`Target`].
-        target: &'a [u8],
-    },
-    /// A directory.
-    Directory,
-}

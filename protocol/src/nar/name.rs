@@ -5,11 +5,7 @@
 
 use std::fmt;
 
-/// Longest name of a directory entry, in bytes: Linux's `NAME_MAX`.
-pub const MAX_NAME: usize = 255;
-
-/// Longest target of a symlink, in bytes: Linux's `PATH_MAX`, less the terminating zero.
-pub const MAX_TARGET: usize = 4095;
+use super::limits::{MAX_NAME, MAX_TARGET};
 
 /// A name that an entry of a directory can have: 1 to [`MAX_NAME`] bytes, neither `.` nor `..`,
 /// without `/` and zero bytes. Names sort bytewise, as entries do in a NAR.

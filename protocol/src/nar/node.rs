@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, btree_map};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::error::NarError;
+use super::event::{Event, Object};
+use super::name::{Name, Target};
 use super::parser::parse;
-use super::{Event, Name, NarError, Object, Target, Writer};
+use super::writer::Writer;
 
 /// A file tree. What it can hold is what a NAR can say, but for directories nested deeper than
 /// [`MAX_DEPTH`](super::MAX_DEPTH). Reading, writing and dropping do not recurse; the derived
@@ -131,9 +134,9 @@ fn slice(nar: &[u8], offset: u64, size: u64) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::MAX_DEPTH;
-    use super::super::writer::put_token;
     use super::*;
+    use crate::nar::limits::MAX_DEPTH;
+    use crate::nar::writer::put_token;
 
     #[test]
     fn the_smallest_nar_is_written_by_the_book() {

@@ -3,8 +3,9 @@
 //! Keeps no more than one token that the end of a piece has cut in two; contents of files are
 //! passed over where they lie. What the tokens mean is in [`grammar`](super::grammar).
 
+use super::error::NarError;
+use super::event::Event;
 use super::grammar::{Grammar, Next};
-use super::{Event, NarError};
 
 /// nix-daemon writes a NAR without a length in front, and when it cannot go on, an error frame in
 /// the middle. The frame starts with this tag (`STDERR_ERROR` in Nix's `worker-protocol.hh`) at a
@@ -280,6 +281,3 @@ pub(super) fn parse(nar: &[u8], visit: &mut impl FnMut(Event<'_>)) -> Result<(),
         Feed::ErrorFrame { .. } => Err(NarError::ErrorFrame { offset }),
     }
 }
-
-#[cfg(test)]
-mod tests;

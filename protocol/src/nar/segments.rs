@@ -4,8 +4,9 @@ use std::ops::Deref;
 
 use bytes::BufMut;
 
-use super::layout::Cursor;
-use super::{Event, Layout, Object, Writer};
+use super::event::{Event, Object};
+use super::layout::{Cursor, Layout};
+use super::writer::Writer;
 
 /// What comes next in a NAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use bytes::BufMut;
 
-use super::{Event, Object};
+use super::event::{Event, Object};
 
 /// Writes a NAR of the events of its tree, in their order, however deep. Contents of files are for the caller to put
 /// between [`put`](Self::put) and [`end_file`](Self::end_file), as many bytes as the event says.

@@ -1,33 +1,24 @@
-//! Keeping paths alive, and making them valid.
+//! The query of the garbage collector's roots.
 
 use bytes::BytesMut;
 
-use super::{Opcode, Operation, UnsupportedOperation, put_path};
-use crate::handshake::Session;
-use crate::path_info::path;
+use super::codec::Operation;
+use super::opcode::{Opcode, UnsupportedOperation};
+use crate::session::Session;
 use crate::store_path::StorePath;
 use crate::wire::{DecodeError, MAX_ENTRIES, Reader, STRING, Schema, Shape, TEXT, field};
-
-single_path_operation! {
-    /// Keeps a path, valid or not, from the garbage collector until the *connection* ends.
-    AddTempRoot -> (), field("done", Shape::U64), |_, reader| reader.u64("done").map(drop)
-}
-
-single_path_operation! {
-    /// Makes a path valid by substitution if it is not; may take as long as a download.
-    EnsurePath -> (), field("done", Shape::U64), |_, reader| reader.u64("done").map(drop)
-}
 
 /// A root of the garbage collector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
-    /// The link's path, or the daemon's word for one that it hides or that is no file. Any bytes, made text.
+    /// Path of the symlink, or nix-daemon's text for a root that it hides (`{censored}`) or that is not a file. Bytes
+    /// that are not UTF-8 are replaced.
     pub link: String,
-    /// What it keeps alive.
+    /// Store path that the root protects.
     pub target: StorePath,
 }
 
-/// The roots of the garbage collector, censored for clients that are not trusted.
+/// Asks for the roots of the garbage collector. nix-daemon hides details from clients that it does not trust.
 #[derive(Debug)]
 pub struct FindRoots;
 
@@ -47,7 +38,7 @@ impl Operation for FindRoots {
     fn decode(&self, session: &Session, reader: &mut Reader<'_>) -> Result<Vec<Root>, DecodeError> {
         reader.repeat("roots", |reader| {
             let link = String::from_utf8_lossy(reader.bytes("root link")?).into_owned();
-            Ok(Root { link, target: path(reader, &session.store, "root target")? })
+            Ok(Root { link, target: reader.store_path(&session.store, "root target")? })
         })
     }
 }

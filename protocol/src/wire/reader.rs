@@ -1,6 +1,9 @@
 //! Taking a whole message apart.
 
-use super::{DecodeError, DecodeErrorKind, MAX_ENTRIES, MAX_TEXT, capped, padding};
+use super::encode::padding;
+use super::error::{DecodeError, DecodeErrorKind};
+use super::limits::{MAX_ENTRIES, MAX_TEXT, checked};
+use crate::store_path::{StoreDir, StorePath};
 
 /// How many elements are reserved at most from a count that has been claimed but not seen.
 const MAX_RESERVED: usize = 64 * 1024;
@@ -40,7 +43,7 @@ impl<'a> Reader<'a> {
     pub fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let length = self.u64(field)?;
         let length =
-            capped(length, MAX_TEXT).ok_or(DecodeErrorKind::TooLong { length, max: MAX_TEXT }.in_field(field))?;
+            checked(length, MAX_TEXT).ok_or(DecodeErrorKind::TooLong { length, max: MAX_TEXT }.in_field(field))?;
         let bytes = self.take(length, field)?;
         if self.take(padding(length), field)?.iter().any(|byte| *byte != 0) {
             return Err(DecodeErrorKind::Padding.in_field(field));
@@ -61,12 +64,34 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<T>, DecodeError> {
         let count = self.u64(field)?;
         let count =
-            capped(count, MAX_ENTRIES).ok_or(DecodeErrorKind::TooMany { count, max: MAX_ENTRIES }.in_field(field))?;
+            checked(count, MAX_ENTRIES).ok_or(DecodeErrorKind::TooMany { count, max: MAX_ENTRIES }.in_field(field))?;
         let mut elements = Vec::with_capacity(count.min(MAX_RESERVED).min(self.rest.len() / 8));
         for _ in 0..count {
             elements.push(element(self)?);
         }
         Ok(elements)
+    }
+
+    /// Reads the full path of a store path in `store`.
+    pub fn store_path(&mut self, store: &StoreDir, field: &'static str) -> Result<StorePath, DecodeError> {
+        store.parse(self.str(field)?).map_err(|error| DecodeErrorKind::StorePath(error).in_field(field))
+    }
+
+    /// Reads the full path of a store path in `store`, or the empty string, which stands for none.
+    pub fn optional_store_path(
+        &mut self,
+        store: &StoreDir,
+        field: &'static str,
+    ) -> Result<Option<StorePath>, DecodeError> {
+        match self.str(field)? {
+            "" => Ok(None),
+            text => store.parse(text).map(Some).map_err(|error| DecodeErrorKind::StorePath(error).in_field(field)),
+        }
+    }
+
+    /// Reads a collection of store paths in `store`, in the peer's order.
+    pub fn store_paths(&mut self, store: &StoreDir, field: &'static str) -> Result<Vec<StorePath>, DecodeError> {
+        self.repeat(field, |reader| reader.store_path(store, field))
     }
 
     /// Checks that nothing is left.

@@ -1,6 +1,8 @@
 //! What messages look like, and where they end.
 
-use super::{DecodeError, DecodeErrorKind, MAX_ENTRIES, MAX_STRING, MAX_TEXT, capped, padding};
+use super::encode::padding;
+use super::error::{DecodeError, DecodeErrorKind};
+use super::limits::{MAX_ENTRIES, MAX_STRING, MAX_TEXT, checked};
 
 /// A message's fields in their order.
 pub type Schema = &'static [Field];
@@ -107,7 +109,7 @@ fn measure(field: &Field, bytes: &[u8]) -> Result<Option<(usize, Option<Level>)>
         Shape::U64 => None,
         Shape::Bytes { max } => {
             let length =
-                capped(word, *max).ok_or(DecodeErrorKind::TooLong { length: word, max: *max }.in_field(field.name))?;
+                checked(word, *max).ok_or(DecodeErrorKind::TooLong { length: word, max: *max }.in_field(field.name))?;
             let end = 8 + length + padding(length);
             let Some(string) = bytes.get(8..end) else { return Ok(None) };
             if string[length..].iter().any(|byte| *byte != 0) {
@@ -116,7 +118,7 @@ fn measure(field: &Field, bytes: &[u8]) -> Result<Option<(usize, Option<Level>)>
             return Ok(Some((end, None)));
         }
         Shape::Repeat { max, item } => {
-            capped(word, *max).ok_or(DecodeErrorKind::TooMany { count: word, max: *max }.in_field(field.name))?;
+            checked(word, *max).ok_or(DecodeErrorKind::TooMany { count: word, max: *max }.in_field(field.name))?;
             word.checked_sub(1).and_then(|repeats| nest(*item, repeats))
         }
         Shape::Flag(fields) => {

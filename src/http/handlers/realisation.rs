@@ -4,7 +4,7 @@
 //! Whether that path is valid here is not said: clients ask for its narinfo next.
 
 use bytes::Bytes;
-use harmonia_protocol::realisation::DerivationOutput;
+use harmonia_protocol::derivation_output::DerivationOutput;
 
 use super::super::App;
 use super::super::error::HandlerError;

@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use bytes::BytesMut;
 use harmonia_protocol::StoreDir;
-use harmonia_protocol::handshake::{Handshake, HandshakeError, Session};
+use harmonia_protocol::handshake::{Handshake, HandshakeError};
+use harmonia_protocol::session::Session;
 use harmonia_protocol::version::{Feature, Version};
 use harmonia_protocol::wire::{put_bytes, put_strings, put_u64};
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use harmonia::http::pasted::Pasted;
 use harmonia::http::route::{Place, Route, compressed_nar_url, nar_url};
-use harmonia_protocol::realisation::DerivationOutput;
+use harmonia_protocol::derivation_output::DerivationOutput;
 use hyper::Uri;
 
 pub(super) fn property(input: &[u8]) {

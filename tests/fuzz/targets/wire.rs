@@ -4,13 +4,13 @@
 use std::sync::LazyLock;
 
 use bytes::BytesMut;
-use harmonia_protocol::handshake::Session;
+use harmonia_protocol::derivation_output::{DerivationOutput, OutputName};
 use harmonia_protocol::operation::{
     AddTempRoot, EnsurePath, FindRoots, IsValidPath, Operation, QueryAllValidPaths, QueryDerivationOutputMap,
     QueryMissing, QueryPathFromHashPart, QueryPathInfo, QueryRealisation, QueryReferrers, QueryValidDerivers,
     QueryValidPaths,
 };
-use harmonia_protocol::realisation::{DerivationOutput, OutputName};
+use harmonia_protocol::session::Session;
 use harmonia_protocol::wire::{DecodeErrorKind, Reader, Scanner};
 use harmonia_protocol::{HashPart, StorePath};
 

@@ -17,7 +17,6 @@ fn files_of_the_program_do_not_import_each_other_in_a_circle() {
 }
 
 #[test]
-#[ignore = "some are still to be opened"]
 fn files_of_the_protocol_do_not_import_each_other_in_a_circle() {
     assert_no_circles("protocol/src");
 }

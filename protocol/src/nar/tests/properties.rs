@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use super::{Event, Feed, Layout, LayoutBuilder, Name, NarError, Node, Object, Parser, Segment, Segments, Target};
+use crate::nar::{Event, Feed, Layout, LayoutBuilder, Name, NarError, Node, Object, Parser, Segment, Segments, Target};
 
 const ERROR_TAG: &[u8] = b"ptxc\0\0\0\0";
 

@@ -2,8 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::*;
-use crate::nar::{Name, Node, Target};
+use crate::nar::{Event, Layout, LayoutBuilder, MAX_ENTRIES, MAX_TEXT, Name, NarError, Node, Object, Target};
 
 fn regular(contents: &'static [u8]) -> Node {
     Node::Regular { executable: false, contents: Bytes::from_static(contents) }

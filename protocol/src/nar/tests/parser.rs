@@ -1,7 +1,11 @@
 //! The parser against tokens put together by hand.
 
-use super::*;
-use crate::nar::{NameError, Object};
+use crate::nar::parser::parse;
+use crate::nar::{Event, Feed, NameError, NarError, Object, Parser};
+use crate::stderr::ERROR as ERROR_TAG;
+
+const WORD: usize = 8;
+const CONTENTS: &str = "a file's contents";
 
 const FILE: [&str; 6] = ["nix-archive-1", "(", "type", "regular", "contents", "hello"];
 const DIRECTORY: [&str; 4] = ["nix-archive-1", "(", "type", "directory"];
