@@ -3,7 +3,7 @@
 use crate::access_log::AccessLogError;
 use crate::admin::ClientError;
 use crate::config::ConfigErrors;
-use crate::nar_cache::{ByHandError, DirectoryError};
+use crate::nar_cache::{DirectoryError, WarmError};
 use crate::net::tls::TlsError;
 use crate::net::{BindError, InheritError};
 use crate::signing::SigningKeyError;
@@ -103,7 +103,7 @@ pub enum Error {
     NoStorePath(std::path::PathBuf),
     /// Compressed NARs are not made or removed.
     #[error(transparent)]
-    ByHand(#[from] ByHandError),
+    ByHand(#[from] WarmError),
     /// A server has the directory, and cannot be asked.
     #[error("{} is used by another harmonia process, which cannot be asked: {why}", dir.display())]
     InUse {
@@ -168,7 +168,7 @@ impl Error {
             Self::WouldNotServe { code } => *code,
             Self::DaemonAway => TEMPORARY,
             Self::Usage(_) => USAGE,
-            Self::CorruptNars(_) | Self::NoStorePath(_) | Self::ByHand(ByHandError::NotValid(_)) => DATA,
+            Self::CorruptNars(_) | Self::NoStorePath(_) | Self::ByHand(WarmError::NotValid(_)) => DATA,
             Self::Config(_)
             | Self::SigningKey(_)
             | Self::Tls(_)
@@ -187,7 +187,7 @@ impl Error {
                 ClientError::NoServer { .. } | ClientError::Refused { .. } => UNAVAILABLE,
                 ClientError::Failed { .. } => PROTOCOL,
             },
-            Self::Store(error) | Self::ByHand(ByHandError::Store(error)) => match error {
+            Self::Store(error) | Self::ByHand(WarmError::Store(error)) => match error {
                 StoreError::Unreachable { .. } | StoreError::Late(_) | StoreError::NotIndexed { .. } => UNAVAILABLE,
                 StoreError::Refused { .. } => NO_PERMISSION,
                 StoreError::File { .. }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::requests::{Refusal, Server};
-use crate::nar_cache::{ByHandError, NarCache, Outcome, Removed, resolve};
+use crate::nar_cache::{NarCache, Removed, WarmError, WarmOutcome, resolve};
 use crate::store::ClosureMember;
 
 /// Time that one request waits for a NAR, which may take longer to be made.
@@ -37,7 +37,7 @@ pub struct Member {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
     /// The outcome; nothing while it is being made: ask again.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<WarmOutcome>,
 }
 
 /// Paths that a server has taken over to compress by and by.
@@ -60,7 +60,7 @@ impl Server {
     /// Waits for the NAR of one path, which goes on being made after the answer.
     pub(super) async fn make(&self, hash_part: &str) -> Result<Made, Refusal> {
         let (hash, cache) = (hash(hash_part)?, Arc::clone(self.nar_cache()?));
-        let making = tokio::spawn(async move { cache.make(hash).await });
+        let making = tokio::spawn(async move { cache.warm(hash).await });
         match timeout(MAX_WAIT, making).await {
             Err(_) => Ok(Made { outcome: None }),
             Ok(Ok(made)) => Ok(Made { outcome: Some(made.map_err(refusal)?) }),
@@ -71,8 +71,8 @@ impl Server {
     /// Takes over to make the NARs of these paths.
     pub(super) async fn hand_over(&self, paths: &Paths) -> Result<Taken, Refusal> {
         let (hashes, cache) = (hashes(&paths.hash_parts)?, self.nar_cache()?);
-        let taken = cache.hand_over(&hashes, paths.recursive).await;
-        Ok(Taken { taken, waiting: cache.handed_over() })
+        let taken = cache.enqueue_warm(&hashes, paths.recursive).await;
+        Ok(Taken { taken, waiting: cache.queued_warm() })
     }
 
     /// Removes the NARs of these paths.
@@ -96,9 +96,9 @@ fn hashes(texts: &[String]) -> Result<Vec<HashPart>, Refusal> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn refusal(error: ByHandError) -> Refusal {
+fn refusal(error: WarmError) -> Refusal {
     let status = match error {
-        ByHandError::NotValid(_) => StatusCode::NOT_FOUND,
+        WarmError::NotValid(_) => StatusCode::NOT_FOUND,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     Refusal::new(status, &error)

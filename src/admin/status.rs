@@ -183,14 +183,14 @@ fn sending(app: &App, limit: usize, is_wanted: impl Fn(&Progress) -> bool) -> Li
 }
 
 fn compressing(app: &App, limit: usize) -> Listed<Compressing> {
-    let mut all = app.nar_cache().map(|nars| nars.making()).unwrap_or_default();
-    all.sort_by_key(|it| Reverse((it.has_begun, it.took)));
+    let mut all = app.nar_cache().map(|nars| nars.active_fills()).unwrap_or_default();
+    all.sort_by_key(|it| Reverse((it.is_running, it.elapsed)));
     let compressing = all.into_iter().map(|it| Compressing {
         path: name(&it.valid.path),
         nar_size: it.valid.info.nar_size,
         written: it.written,
-        is_waiting: !it.has_begun,
-        duration: it.took.as_secs(),
+        is_waiting: !it.is_running,
+        duration: it.elapsed.as_secs(),
     });
     Listed::of(compressing, limit)
 }

@@ -14,7 +14,7 @@ use super::file_body::FileBody;
 use super::listing_body::ListingBody;
 use super::stored_zstd::StoredZstd;
 use crate::fairness::Permit;
-use crate::nar_cache::{CompressedBytes, FillError};
+use crate::nar_cache::{CompressedBody, FillError};
 use crate::store::{Nar, StoreError};
 
 /// Why a body ended early. The client learns only that it did.
@@ -27,7 +27,7 @@ pub enum Body {
     /// A NAR, or a part of one.
     Nar(Box<NarBody>),
     /// The compressed form of a NAR, or a part of it.
-    Compressed(Box<CompressedBytes>),
+    Compressed(Box<CompressedBody>),
     /// A NAR in the form of a compressed one.
     Stored(Box<StoredZstd>),
     /// A file, or a text that is rendered while it is read.

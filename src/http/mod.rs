@@ -175,7 +175,7 @@ impl App {
     pub fn record(&self) {
         self.store.record();
         if let Some(nars) = &self.nars {
-            nars.record();
+            nars.update_metrics();
         }
     }
 
@@ -184,7 +184,7 @@ impl App {
     pub fn adjust(&self, config: &Config) {
         self.store.adjust(config);
         if let Some(nars) = &self.nars {
-            nars.adjust(config);
+            nars.apply_config(config);
         }
     }
 
@@ -199,10 +199,10 @@ impl App {
     /// Compresses NARs that clients are expected to ask for, without an end.
     pub async fn compress_ahead(&self) {
         match &self.nars {
-            Some(nars) if nars.makes_new() => {
-                tokio::join!(nars.make_ahead(), self.expect_new(nars));
+            Some(nars) if nars.precompresses_new() => {
+                tokio::join!(nars.run_precompress(), self.expect_new(nars));
             }
-            Some(nars) => nars.make_ahead().await,
+            Some(nars) => nars.run_precompress().await,
             None => {}
         }
     }
@@ -210,7 +210,7 @@ impl App {
     /// Compresses NARs of paths that an operator has handed over, without an end.
     pub async fn compress_handed_over(&self) {
         if let Some(nars) = &self.nars {
-            nars.make_handed_over().await;
+            nars.run_warm_queue().await;
         }
     }
 
@@ -222,7 +222,7 @@ impl App {
                 let all: HashSet<_> = paths.into_iter().collect();
                 for hash in known.iter().flat_map(|known| all.difference(known)) {
                     if let Ok(valid) = self.valid_path(*hash, ClientId::Server).await {
-                        nars.expect(&valid, ClientId::Server);
+                        nars.precompress(&valid, ClientId::Server);
                     }
                 }
                 known = Some(all);
@@ -233,7 +233,7 @@ impl App {
 
     /// Where the NAR of a path is compressed, if it is.
     fn compressed_nars(&self, valid: &ValidPath) -> Option<&Arc<NarCache>> {
-        self.nars.as_ref().filter(|nars| self.compression.is_some() && nars.takes_nar(valid))
+        self.nars.as_ref().filter(|nars| self.compression.is_some() && nars.fits_nar(valid))
     }
 
     /// The keys in use.

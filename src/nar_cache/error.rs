@@ -1,24 +1,24 @@
-//! Reasons why there are no compressed bytes.
+//! Errors of fills and of reads from the NAR cache.
 
 use std::io;
 
 use crate::store::StoreError;
 
-/// A reason why compressed bytes cannot be had.
+/// A reason why a compressed NAR cannot be written or read.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FillError {
-    /// The NAR cannot.
+    /// The NAR cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The encoder failed.
     #[error("cannot compress a nar: {0}")]
     Encoder(String),
-    /// The disk did, or does not answer, or has no room for it.
+    /// The disk failed, does not answer, or has too little space.
     #[error("cannot keep a compressed nar: {0}")]
     Disk(String),
-    /// It was given up, because the server stops.
+    /// The fill was dropped because the server stops.
     #[error("the source of a compressed nar is gone")]
-    Gone,
+    Abandoned,
 }
 
 impl FillError {
@@ -28,5 +28,9 @@ impl FillError {
 
     pub(super) fn disk(cause: &io::Error) -> Self {
         Self::Disk(cause.to_string())
+    }
+
+    pub(super) fn too_large() -> Self {
+        Self::Disk("it is larger than nar_cache.max_size".to_owned())
     }
 }

@@ -12,14 +12,18 @@ use harmonia_protocol::hash::NarHash;
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
 
-use super::disk::{Disk, Reservation};
-use super::encoding::Encoding;
-use super::entry::{BLOCK, EntryWriter};
-use super::frames::{FrameEncoder, UNIT};
-use super::index::Key;
-use super::plain::Decoded;
+use super::cache::NarCache;
+use super::disk::decode::NarDecoder;
+use super::disk::disk_cache::{DiskCache, Reservation};
+use super::disk::entry::{BLOCK, Entry, EntryWriter};
+use super::disk::key::EntryKey;
+use super::disk::layout;
+use super::encode::frame_encoder::{CHUNK_SIZE, FrameEncoder};
+use super::serve::Source;
 use super::*;
 use crate::config::Zstd;
+use crate::config::{self, Config};
+use crate::fairness::ClientId;
 use crate::store::tests::{GREETING, store_after, valid};
 
 /// Bytes that do not compress, so that several blocks come of them.
@@ -34,9 +38,9 @@ fn nar(length: usize, seed: u32) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-fn key(nar: &[u8]) -> Key {
+fn key(nar: &[u8]) -> EntryKey {
     let nar_hash = NarHash::from_digest(digest(&SHA256, nar).as_ref().try_into().unwrap());
-    Key { tag: Arc::new(encoding().tag().clone()), nar_hash }
+    EntryKey { tag: Arc::new(encoding().tag().clone()), nar_hash }
 }
 
 /// A path that has this NAR.
@@ -48,8 +52,8 @@ fn encoding() -> Encoding {
     Encoding::new(Zstd { level: 1, ..Zstd::default() })
 }
 
-fn disk(dir: &Path, max_size: u64) -> Arc<Disk> {
-    Arc::new(Disk::take(directory(dir), max_size, Arc::default()).unwrap())
+fn disk(dir: &Path, max_size: u64) -> Arc<DiskCache> {
+    Arc::new(DiskCache::open(directory(dir), max_size, Arc::default()).unwrap())
 }
 
 fn directory(dir: &Path) -> CacheDirectory {
@@ -57,13 +61,13 @@ fn directory(dir: &Path) -> CacheDirectory {
 }
 
 /// Compresses a NAR into the directory; the bytes that are served.
-fn fill(disk: &Arc<Disk>, nar: &[u8]) -> Vec<u8> {
+fn fill(disk: &Arc<DiskCache>, nar: &[u8]) -> Vec<u8> {
     let mut reservation = reserve(disk, nar.len()).unwrap();
     let unnamed = disk.create(nar.len() as u64).unwrap();
     let mut writer = EntryWriter::new(Arc::clone(&unnamed.file));
     let mut encoder = FrameEncoder::new(encoding(), nar.len() as u64);
     let mut served = Vec::new();
-    for unit in nar.chunks(UNIT) {
+    for unit in nar.chunks(CHUNK_SIZE) {
         let piece = encoder.encode(unit).unwrap();
         reservation.grow(piece.len() as u64);
         writer.append(&piece).unwrap();
@@ -75,15 +79,15 @@ fn fill(disk: &Arc<Disk>, nar: &[u8]) -> Vec<u8> {
     served
 }
 
-/// Room for a NAR of so many bytes, if there is some now.
-fn reserve(disk: &Arc<Disk>, size: usize) -> Option<Reservation> {
+/// FreeSpace for a NAR of so many bytes, if there is some now.
+fn reserve(disk: &Arc<DiskCache>, size: usize) -> Option<Reservation> {
     match pin!(disk.reserve(size as u64)).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(reserved) => reserved.ok(),
         Poll::Pending => None,
     }
 }
 
-fn read_all(disk: &Disk, nar: &[u8], entry: &Entry) -> io::Result<Vec<u8>> {
+fn read_all(disk: &DiskCache, nar: &[u8], entry: &Entry) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     while (bytes.len() as u64) < entry.info().size {
         bytes.extend_from_slice(&disk.read(&key(nar), entry, bytes.len() as u64)?);
@@ -91,10 +95,10 @@ fn read_all(disk: &Disk, nar: &[u8], entry: &Entry) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn plain(disk: &Arc<Disk>, nar: &[u8], entry: Arc<Entry>, first: u64) -> io::Result<Vec<u8>> {
+fn plain(disk: &Arc<DiskCache>, nar: &[u8], entry: Arc<Entry>, first: u64) -> io::Result<Vec<u8>> {
     let (disk, key, read) = (Arc::clone(disk), key(nar), Arc::clone(&entry));
     let mut bytes = Vec::new();
-    Decoded::new(entry, first, Box::new(move |at| disk.read(&key, &read, at)))?.read_to_end(&mut bytes)?;
+    NarDecoder::new(entry, first, Box::new(move |at| disk.read(&key, &read, at)))?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -107,23 +111,23 @@ fn file(dir: &Path) -> std::path::PathBuf {
 #[test]
 fn what_was_written_is_read_from_any_place_on_and_after_a_restart() {
     let dir = TempDir::new().unwrap();
-    let nar = nar(3 * UNIT + 17, 1);
+    let nar = nar(3 * CHUNK_SIZE + 17, 1);
     let served = {
         let disk = disk(dir.path(), 1 << 30);
         fill(&disk, &nar)
     };
     assert!(served.len() as u64 > 3 * BLOCK);
     let disk = disk(dir.path(), 1 << 30);
-    assert!(disk.find_now(&key(&nar)).is_err(), "nobody has looked yet");
+    assert!(disk.find_in_memory(&key(&nar)).is_err(), "nobody has looked yet");
     let entry = disk.find(&key(&nar)).unwrap();
     assert!(read_all(&disk, &nar, &entry).unwrap() == served);
     for at in [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 5, served.len() as u64 - 1] {
         let piece = disk.read(&key(&nar), &entry, at).unwrap();
         assert!(!piece.is_empty() && served[usize::try_from(at).unwrap()..].starts_with(&piece), "{at}");
-        let file = disk.file_now(&key(&nar)).unwrap();
-        assert!(entry.read_now(file.get().unwrap(), at).unwrap().is_none_or(|now| now == piece));
+        let file = disk.open_file(&key(&nar)).unwrap();
+        assert!(entry.read_in_memory(file.get().unwrap(), at).unwrap().is_none_or(|now| now == piece));
     }
-    for first in [0, 1, UNIT, nar.len() - 1] {
+    for first in [0, 1, CHUNK_SIZE, nar.len() - 1] {
         assert!(plain(&disk, &nar, Arc::clone(&entry), first as u64).unwrap() == nar[first..], "{first}");
     }
     disk.scan().unwrap();
@@ -133,7 +137,7 @@ fn what_was_written_is_read_from_any_place_on_and_after_a_restart() {
 
 #[test]
 fn a_file_that_was_changed_anywhere_serves_nothing_wrong_and_is_removed() {
-    let nar = nar(2 * UNIT, 2);
+    let nar = nar(2 * CHUNK_SIZE, 2);
     let (dir, pristine) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let served = fill(&disk(pristine.path(), 1 << 30), &nar);
     let bytes = fs::read(file(pristine.path())).unwrap();
@@ -147,11 +151,11 @@ fn a_file_that_was_changed_anywhere_serves_nothing_wrong_and_is_removed() {
         let mut changed = bytes.clone();
         changed[at] ^= 0x10;
         fs::write(&path, &changed).unwrap();
-        disk.forget_open(&key(&nar));
+        disk.close_file(&key(&nar));
         if let Some(entry) = disk.find(&key(&nar)) {
             let cause = read_all(&disk, &nar, &entry).expect_err("a changed byte was served");
             assert_eq!(cause.kind(), io::ErrorKind::InvalidData, "{at}");
-            disk.distrust(&key(&nar), &cause);
+            disk.evict_corrupt(&key(&nar), &cause);
         }
         assert!(!path.exists(), "{at}");
     }
@@ -167,7 +171,7 @@ fn a_file_that_was_cut_anywhere_is_none() {
     let bytes = fs::read(&path).unwrap();
     for end in 0..bytes.len() {
         fs::write(&path, &bytes[..end]).unwrap();
-        disk.forget_open(&key(&nar));
+        disk.close_file(&key(&nar));
         assert!(disk.find(&key(&nar)).is_none() && !path.exists(), "{end}");
     }
     // Nor is one under the name of another NAR.
@@ -189,7 +193,7 @@ fn a_file_that_only_cannot_be_read_is_not_removed() {
     // Root may read everything that is there, but not what leads to itself.
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink(&path, &path).unwrap();
-    disk.forget_open(&key(&nar));
+    disk.close_file(&key(&nar));
     assert!(disk.find(&key(&nar)).is_none() && path.symlink_metadata().is_ok());
 }
 
@@ -216,8 +220,8 @@ fn what_a_crash_left_is_removed_and_never_served() {
 #[test]
 fn the_least_recently_used_leave() {
     let dir = TempDir::new().unwrap();
-    let nars = [nar(UNIT, 5), nar(UNIT, 6), nar(UNIT, 7)];
-    let room = 2 * (UNIT as u64 + (64 << 10));
+    let nars = [nar(CHUNK_SIZE, 5), nar(CHUNK_SIZE, 6), nar(CHUNK_SIZE, 7)];
+    let room = 2 * (CHUNK_SIZE as u64 + (64 << 10));
     let disk = disk(dir.path(), room);
     fill(&disk, &nars[0]);
     fill(&disk, &nars[1]);
@@ -235,7 +239,7 @@ fn the_least_recently_used_leave() {
 #[test]
 fn what_fills_write_is_room_that_is_taken() {
     let dir = TempDir::new().unwrap();
-    let nar = nar(4 * UNIT, 11);
+    let nar = nar(4 * CHUNK_SIZE, 11);
     let disk = disk(dir.path(), 16 << 20);
     fill(&disk, &nar);
     let mut first = reserve(&disk, 10 << 20).unwrap();
@@ -259,7 +263,7 @@ fn no_more_files_are_open_than_may_be_and_a_reader_finds_its_own_again() {
     let served: Vec<_> = nars.iter().map(|nar| fill(&disk, nar)).collect();
     let entries: Vec<_> = nars.iter().map(|nar| disk.find(&key(nar)).unwrap()).collect();
     // Readers have all of them, and descriptors of those that were read last.
-    let open = || nars.iter().filter(|nar| disk.file_now(&key(nar)).is_some()).count();
+    let open = || nars.iter().filter(|nar| disk.open_file(&key(nar)).is_some()).count();
     assert_eq!(open(), 128);
     for ((nar, entry), served) in nars.iter().zip(&entries).zip(&served) {
         assert!(read_all(&disk, nar, entry).unwrap() == *served);
@@ -308,7 +312,7 @@ fn only_files_of_our_names_are_removed_and_nothing_behind_a_link() {
     // Nor is anything written through one.
     fs::remove_dir_all(&tmp).unwrap();
     std::os::unix::fs::symlink(&aside, &tmp).unwrap();
-    let error = Disk::take(taken, 1 << 30, Arc::default()).unwrap_err();
+    let error = DiskCache::open(taken, 1 << 30, Arc::default()).unwrap_err();
     assert!(error.to_string().contains("tmp in it is a symbolic link\n  help: "), "{error}");
 }
 
@@ -316,7 +320,7 @@ fn only_files_of_our_names_are_removed_and_nothing_behind_a_link() {
 fn a_directory_has_one_user() {
     let dir = TempDir::new().unwrap();
     let _disk = disk(dir.path(), 1 << 30);
-    assert!(matches!(Disk::take(directory(dir.path()), 1 << 30, Arc::default()), Err(DirectoryError::Locked(_))));
+    assert!(matches!(DiskCache::open(directory(dir.path()), 1 << 30, Arc::default()), Err(DirectoryError::Locked(_))));
 }
 
 #[test]
@@ -341,7 +345,7 @@ fn operators_see_count_and_prove_and_clear() {
     assert_eq!(stats(&directory(dir.path())).unwrap(), (0, 0));
     // The server finds out.
     assert!(nars.iter().all(|nar| {
-        disk.forget_open(&key(nar));
+        disk.close_file(&key(nar));
         disk.find(&key(nar)).is_none()
     }));
     assert_eq!(disk.usage(), (0, 0));
@@ -361,11 +365,11 @@ async fn a_fill_that_panics_is_over_for_all_who_wait_and_another_can_begin() {
     let path = StorePath::from_base_name(&format!("{:032}-panics", 1)).unwrap();
     let valid = Arc::new(valid(path));
     for _ in 0..2 {
-        let Source::Fill(mut fill) = cache.compressed(&valid, ClientId::Server).await.unwrap().source else {
+        let Source::Fill(mut fill) = cache.get_or_fill(&valid, ClientId::Server).await.unwrap().source else {
             panic!("there is something on disk")
         };
         let end = fill.wait_for(|progress| progress.end.is_some()).await.unwrap().end.clone();
         assert!(matches!(end, Some(Err(FillError::Encoder(_)))), "{end:?}");
-        assert!(cache.fills().is_empty());
+        assert!(cache.fills.is_empty());
     }
 }

@@ -8,10 +8,10 @@ use harmonia_protocol::StoreDir;
 
 use crate::cli::ListOrder;
 use crate::human_size::human_size;
-use crate::nar_cache::KeptNar;
+use crate::nar_cache::CachedNar;
 
 /// Sorts NARs: the largest, latest and best compressed first, and names by the alphabet.
-pub(super) fn sort(nars: &mut [KeptNar], order: ListOrder) {
+pub(super) fn sort(nars: &mut [CachedNar], order: ListOrder) {
     // Whatever is equal keeps an order that does not change from one call to the next.
     nars.sort_by(|a, b| a.nar_hash.cmp(&b.nar_hash).then_with(|| a.encoding.cmp(&b.encoding)));
     match order {
@@ -24,7 +24,7 @@ pub(super) fn sort(nars: &mut [KeptNar], order: ListOrder) {
 }
 
 /// Prints a table for people.
-pub(super) fn print(nars: &[KeptNar], directory: &StoreDir, to: &mut impl Write) -> io::Result<()> {
+pub(super) fn print(nars: &[CachedNar], directory: &StoreDir, to: &mut impl Write) -> io::Result<()> {
     writeln!(to, "{:>10} {:>10} {:>6}  {:<12} PATH", "NAR", "ON DISK", "RATIO", "ASKED FOR")?;
     let now = SystemTime::now();
     for nar in nars {
@@ -37,9 +37,11 @@ pub(super) fn print(nars: &[KeptNar], directory: &StoreDir, to: &mut impl Write)
 }
 
 /// Prints an array for programs.
-pub(super) fn print_json(nars: &[KeptNar], directory: &StoreDir, to: &mut impl Write) -> io::Result<()> {
-    let with_directory =
-        |nar: &KeptNar| KeptNar { path: nar.path.as_ref().map(|path| format!("{directory}/{path}")), ..nar.clone() };
+pub(super) fn print_json(nars: &[CachedNar], directory: &StoreDir, to: &mut impl Write) -> io::Result<()> {
+    let with_directory = |nar: &CachedNar| CachedNar {
+        path: nar.path.as_ref().map(|path| format!("{directory}/{path}")),
+        ..nar.clone()
+    };
     let nars: Vec<_> = nars.iter().map(with_directory).collect();
     serde_json::to_writer_pretty(&mut *to, &nars)?;
     writeln!(to)
@@ -47,12 +49,12 @@ pub(super) fn print_json(nars: &[KeptNar], directory: &StoreDir, to: &mut impl W
 
 /// Divides the size of the NAR by that of its compressed form.
 #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
-fn ratio(nar: &KeptNar) -> f64 {
+fn ratio(nar: &CachedNar) -> f64 {
     nar.nar_size as f64 / nar.file_size.max(1) as f64
 }
 
 /// The part of a path that people know it by.
-fn name(nar: &KeptNar) -> Option<(&str, &str)> {
+fn name(nar: &CachedNar) -> Option<(&str, &str)> {
     nar.path.as_deref()?.split_once('-').map(|(hash, name)| (name, hash))
 }
 
@@ -72,13 +74,13 @@ fn human_age(age: Duration) -> String {
 mod tests {
     use super::*;
 
-    fn nar(path: Option<&str>, nar_size: u64, file_size: u64, last_used: u64) -> KeptNar {
+    fn nar(path: Option<&str>, nar_size: u64, file_size: u64, last_used: u64) -> CachedNar {
         let path = path.map(|name| format!("{:032}-{name}", 1));
         let (nar_hash, encoding) = (format!("sha256:{nar_size}"), "zstd1".to_owned());
-        KeptNar { path, nar_hash, encoding, nar_size, file_size, last_used }
+        CachedNar { path, nar_hash, encoding, nar_size, file_size, last_used }
     }
 
-    fn some() -> Vec<KeptNar> {
+    fn some() -> Vec<CachedNar> {
         vec![
             nar(Some("glibc"), 30 << 20, 10 << 20, 1),
             nar(Some("bash"), 5 << 20, 1 << 20, 3),

@@ -11,7 +11,7 @@ use std::io::{self, Write as _};
 use crate::cli::{CacheAction, ListOrder, PathArguments};
 use crate::config::{Config, Environment, Overrides};
 use crate::error::Error;
-use crate::nar_cache::{CacheDirectory, Removed, clear, list, remove, stats, verify, wanted};
+use crate::nar_cache::{CacheDirectory, Removed, clear, list, remove, select, stats, verify};
 use crate::output;
 use crate::store::Store;
 use place::Place;
@@ -112,8 +112,8 @@ async fn remove_paths(place: Place, arguments: &PathArguments) -> Result<(), Err
         warm::remove(server, &hashes, arguments.recursive).await?
     } else if let Some(dir) = CacheDirectory::find(&place.nars.dir, &place.config)? {
         let store = Store::new(&place.config, &std::sync::Arc::default())?;
-        let wanted = wanted(&store, &hashes, arguments.recursive).await?;
-        remove(&dir, &wanted).map_err(|cause| failed(&place, cause))?
+        let selection = select(&store, &hashes, arguments.recursive).await?;
+        remove(&dir, &selection).map_err(|cause| failed(&place, cause))?
     } else {
         Removed::default()
     };

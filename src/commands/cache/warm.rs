@@ -13,7 +13,7 @@ use super::progress;
 use crate::admin::{Client, Made, Member, Paths, Taken};
 use crate::config::Config;
 use crate::error::Error;
-use crate::nar_cache::{DirectoryError, NarCache, Outcome, Removed, resolve};
+use crate::nar_cache::{DirectoryError, NarCache, Removed, WarmOutcome, resolve};
 use crate::store::Store;
 
 /// Paths of one request, so that it stays below the server's bound.
@@ -50,9 +50,9 @@ pub(super) async fn run(place: Place, hashes: &[HashPart], recursive: bool) -> R
         let cause = |panicked: tokio::task::JoinError| Error::System { doing: "compress", cause: panicked.into() };
         let (outcome, nar_size) = made.unwrap_or_else(|panicked| Err(cause(panicked)))?;
         match outcome {
-            Outcome::Made => warmed.made += 1,
-            Outcome::Found => warmed.found += 1,
-            Outcome::Plain => warmed.plain += 1,
+            WarmOutcome::Made => warmed.made += 1,
+            WarmOutcome::Found => warmed.found += 1,
+            WarmOutcome::Plain => warmed.plain += 1,
         }
         bar.done(nar_size);
     }
@@ -136,7 +136,7 @@ impl Maker {
         Ok(members)
     }
 
-    async fn make(&self, hash_part: HashPart) -> Result<Outcome, Error> {
+    async fn make(&self, hash_part: HashPart) -> Result<WarmOutcome, Error> {
         match self {
             Self::Server(server) => loop {
                 let Made { outcome } = server.post("/cache/make", &hash_part.to_string()).await?;
@@ -144,7 +144,7 @@ impl Maker {
                     return Ok(outcome);
                 }
             },
-            Self::Here { nars, .. } => Ok(nars.make(hash_part).await?),
+            Self::Here { nars, .. } => Ok(nars.warm(hash_part).await?),
         }
     }
 }

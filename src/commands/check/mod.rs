@@ -84,9 +84,9 @@ fn access_log(config: &Config, report: &mut Report) {
 }
 
 fn directories(config: &Config, report: &mut Report) {
-    match nar_cache::off(config) {
+    match nar_cache::disabled_reason(config) {
         None => {
-            let looked = nar_cache::look(config).and_then(|texts| writable(config).map(|()| texts));
+            let looked = nar_cache::preflight(config).and_then(|texts| writable(config).map(|()| texts));
             for text in report.keep(looked).unwrap_or_default() {
                 Report::line(format_args!("compression: {text}"));
             }

@@ -92,7 +92,7 @@ pub async fn run(config: Config, guide: bool, load: Load, recent: RecentLines) -
         () = net::serve(listeners, acceptor, limits.clone(), &counted, &places, service, shutdown) => {}
         () = stop.twice(stop_serving, limits, &counted) => tracing::warn!("stopping at once, with responses unfinished"),
     }
-    if let Some(left) = app.nar_cache().map(|nars| nars.handed_over()).filter(|left| *left > 0) {
+    if let Some(left) = app.nar_cache().map(|nars| nars.queued_warm()).filter(|left| *left > 0) {
         tracing::warn!("{left} paths that were handed over are not compressed, and will be when they are asked for");
     }
     app.flush_access_log().await;
@@ -107,7 +107,7 @@ fn look_at_nar_cache(config: &Config) -> Result<(), Error> {
         Err(error) if error.is_refusal() => return Err(error.into()),
         Ok(_) | Err(_) => {}
     }
-    if let Some(why) = nar_cache::off(config) {
+    if let Some(why) = nar_cache::disabled_reason(config) {
         tracing::info!("nars are served uncompressed: {why}");
     }
     Ok(())

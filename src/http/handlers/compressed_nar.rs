@@ -53,7 +53,7 @@ pub(in crate::http) async fn respond(
     let mut reply = match (valid, ours) {
         (Ok(_), _) if is_held(&request.headers, &etag) => return Ok(not_modified(Keep::Forever, etag)),
         (Ok(valid), Some(nars)) if request.method == Method::HEAD => head(&valid, nars),
-        (Ok(valid), Some(nars)) => match resumable(request, &etag, nars.compressed(&valid, client).await).await {
+        (Ok(valid), Some(nars)) => match resumable(request, &etag, nars.get_or_fill(&valid, client).await).await {
             Err(error @ FillError::Store(_)) => return Err(error.into()),
             // It can be had another time. Only whoever has nothing of it yet can be given something else.
             Err(error) if is_resumed => return Err(error.into()),
@@ -83,7 +83,7 @@ pub(in crate::http) async fn respond(
 }
 
 async fn kept(app: &App, tag: &EncodingTag, nar_hash: &NarHash) -> Option<CompressedNar> {
-    app.nars.as_ref()?.kept(tag, nar_hash).await
+    app.nars.as_ref()?.find_existing(tag, nar_hash).await
 }
 
 fn head(valid: &ValidPath, nars: &NarCache) -> Reply {
@@ -104,8 +104,7 @@ async fn resumable(request: &Parts, etag: &HeaderValue, nar: Compressed) -> Resu
         let total = nar.length().await?;
         match requested(Some(range), total) {
             Requested::Part(part) => {
-                nar.begin().await?;
-                let bytes = nar.bytes(part.first(), Some(part.len()));
+                let bytes = nar.open(Some(part.first()..part.first() + part.len())).await?;
                 let mut reply = reply(StatusCode::PARTIAL_CONTENT, Keep::Forever, Body::Compressed(Box::new(bytes)));
                 if let Ok(range) = HeaderValue::from_str(&part.content_range()) {
                     set(&mut reply, CONTENT_RANGE, range);
@@ -124,12 +123,10 @@ async fn resumable(request: &Parts, etag: &HeaderValue, nar: Compressed) -> Resu
 /// end from a broken connection, so there it is waited for.
 pub(super) async fn whole(request: &Parts, keep: Keep, nar: Compressed) -> Result<Reply, FillError> {
     let mut nar = nar?;
-    nar.begin().await?;
-    let length = match nar.known_length() {
-        None if request.version <= Version::HTTP_10 => Some(nar.length().await?),
-        known => known,
-    };
-    let mut reply = reply(StatusCode::OK, keep, Body::Compressed(Box::new(nar.bytes(0, length))));
+    let range = if request.version <= Version::HTTP_10 { Some(0..nar.length().await?) } else { None };
+    let bytes = nar.open(range).await?;
+    let length = bytes.remaining();
+    let mut reply = reply(StatusCode::OK, keep, Body::Compressed(Box::new(bytes)));
     if let Some(length) = length {
         set_length(&mut reply, length);
     }
@@ -149,7 +146,7 @@ async fn in_any_encoding(
         return Ok(for_one_client(reply(StatusCode::OK, Keep::Not, Body::empty())));
     }
     let compressed = match &app.nars {
-        Some(nars) => whole(request, Keep::Not, nars.compressed(valid, client).await).await,
+        Some(nars) => whole(request, Keep::Not, nars.get_or_fill(valid, client).await).await,
         None => return stored(app, valid, client).await,
     };
     match compressed {

@@ -138,7 +138,7 @@ async fn whole(
     client: ClientId,
 ) -> Result<Reply, HandlerError> {
     if let Some(nars) = app.compressed_nars(valid).filter(|_| coding == Coding::Zstd) {
-        match compressed_nar::whole(request, keep, nars.compressed(valid, client).await).await {
+        match compressed_nar::whole(request, keep, nars.get_or_fill(valid, client).await).await {
             Ok(mut reply) => {
                 set_coding(&mut reply, Coding::Zstd);
                 return Ok(reply);
@@ -222,8 +222,8 @@ pub(super) async fn whole_body(app: &App, valid: &Arc<ValidPath>, client: Client
 
 async fn kept(app: &App, valid: &ValidPath, first: u64, length: u64, client: ClientId) -> Option<Body> {
     let nars = app.nars.as_ref()?;
-    let (nar, memory) = nars.plain(&valid.info.nar_hash, first, client).await?;
+    let (nar, memory) = nars.open_decoded(&valid.info.nar_hash, first, client).await?;
     let name = PathBuf::from(app.store.directory().full_path(&valid.path));
-    let body = FileBody::new(nar, name, Some(length), Arc::clone(nars.reads()), vec![memory]);
+    let body = FileBody::new(nar, name, Some(length), Arc::clone(nars.read_permits()), vec![memory]);
     Some(Body::File(Box::new(body)))
 }

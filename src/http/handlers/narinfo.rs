@@ -48,7 +48,7 @@ pub(in crate::http) async fn respond(
     let file = nars.and_then(|nars| nars.file_info(&valid.info.nar_hash));
     let text = render(app, &valid, &signed, nars.map(|nars| (nars.tag(), file)))?;
     if let Some(nars) = nars.filter(|_| file.is_none()) {
-        nars.expect(&valid, client);
+        nars.precompress(&valid, client);
     }
     let (kind, text) = match syntax {
         Syntax::Nix => ("text/x-nix-narinfo", text),

@@ -1,6 +1,6 @@
 //! Seek tables of compressed NARs: what is taken for one is the only one of its file, and adds up to file and NAR.
 
-use harmonia::nar_cache::frames::{FRAME, frame_count, parse_table, table_length};
+use harmonia::nar_cache::{FRAME_SIZE, frame_count, parse_seek_table, seek_table_len};
 
 use super::Parameters;
 
@@ -10,21 +10,21 @@ pub(super) fn property(input: &[u8]) {
     let table = parameters.rest();
     // Else the sizes are those that the table says, which are not found by chance.
     let (length, size) = if is_free { (length, size) } else { sizes(table) };
-    let Some(frames) = parse_table(table, length, size) else { return };
+    let Some(frames) = parse_seek_table(table, length, size) else { return };
 
     assert_eq!(frame_count(size), Some(frames.len()));
-    assert_eq!(table_length(frames.len()), table.len());
+    assert_eq!(seek_table_len(frames.len()), table.len());
     let compressed: u64 = frames.iter().map(|frame| u64::from(frame.compressed)).sum();
     let plain: u64 = frames.iter().map(|frame| u64::from(frame.plain)).sum();
     assert_eq!((compressed + table.len() as u64, plain), (length, size));
     let (last, full) = frames.split_last().expect("a nar has bytes");
-    assert!(full.iter().all(|frame| u64::from(frame.plain) == FRAME));
-    assert!(last.plain > 0 && u64::from(last.plain) <= FRAME);
+    assert!(full.iter().all(|frame| u64::from(frame.plain) == FRAME_SIZE));
+    assert!(last.plain > 0 && u64::from(last.plain) <= FRAME_SIZE);
 
-    assert!(parse_table(table, length + 1, size).is_none());
-    assert!(parse_table(table, length, size + 1).is_none() && parse_table(table, length, size - 1).is_none());
-    assert!(parse_table(&table[1..], length - 1, size).is_none());
-    assert!(parse_table(&[table, b"\0"].concat(), length + 1, size).is_none());
+    assert!(parse_seek_table(table, length + 1, size).is_none());
+    assert!(parse_seek_table(table, length, size + 1).is_none() && parse_seek_table(table, length, size - 1).is_none());
+    assert!(parse_seek_table(&table[1..], length - 1, size).is_none());
+    assert!(parse_seek_table(&[table, b"\0"].concat(), length + 1, size).is_none());
 }
 
 /// Of file and NAR, as the entries add up between a head of 8 bytes and a foot of 9.

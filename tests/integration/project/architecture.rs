@@ -66,9 +66,9 @@ const PACKAGES: [(&str, &[&str]); 16] = [
 const SPAWNING: [&str; 13] = [
     "src/admin/nar_cache.rs",
     "src/commands/serve/mod.rs",
-    "src/nar_cache/fill.rs",
-    "src/nar_cache/handed_over.rs",
-    "src/nar_cache/mod.rs",
+    "src/nar_cache/fill/fills.rs",
+    "src/nar_cache/precompress/run.rs",
+    "src/nar_cache/warm/run.rs",
     "src/net/accept.rs",
     "src/process/supervisor.rs",
     "src/store/dial.rs",

@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::index::Key;
 use crate::fairness::ClientId;
+use crate::nar_cache::disk::key::EntryKey;
 use crate::store::ValidPath;
 use crate::sync::Mutex;
 
@@ -32,21 +32,21 @@ const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// What is to be made ahead.
 #[derive(Debug, Default)]
-pub(super) struct Ahead {
-    plan: Mutex<Plan>,
+pub(crate) struct PrecompressQueue {
+    state: Mutex<State>,
     changed: Notify,
 }
 
 /// A NAR that is wanted ahead.
 #[derive(Debug)]
-pub(super) struct Wish {
-    pub(super) client: ClientId,
-    pub(super) key: Key,
-    pub(super) valid: Arc<ValidPath>,
+pub(crate) struct Candidate {
+    pub(crate) client: ClientId,
+    pub(crate) key: EntryKey,
+    pub(crate) valid: Arc<ValidPath>,
     since: Instant,
 }
 
-impl Wish {
+impl Candidate {
     /// The part of what may be made ahead that it takes.
     fn bytes(&self) -> u64 {
         self.valid.info.nar_size.max(LEAST)
@@ -54,33 +54,33 @@ impl Wish {
 }
 
 #[derive(Debug, Default)]
-struct Plan {
+struct State {
     /// By client, the oldest first; none is empty.
-    wishes: HashMap<ClientId, VecDeque<Wish>>,
+    wishes: HashMap<ClientId, VecDeque<Candidate>>,
     /// Clients with wishes, in the order of their turns.
     turns: VecDeque<ClientId>,
     /// All that is wished for.
-    wished: HashSet<Key>,
+    wished: HashSet<EntryKey>,
     /// What was begun and has not been fetched, and its age.
-    unfetched: HashMap<Key, (ClientId, u64)>,
-    ages: VecDeque<(Instant, Key)>,
+    unfetched: HashMap<EntryKey, (ClientId, u64)>,
+    ages: VecDeque<(Instant, EntryKey)>,
     /// Bytes of that, by client and in all.
     of_client: HashMap<ClientId, u64>,
     of_all: u64,
 }
 
-impl Ahead {
+impl PrecompressQueue {
     /// A client is expected to ask for this NAR.
-    pub(super) fn wish(&self, client: ClientId, key: Key, valid: &Arc<ValidPath>) {
-        let wish = Wish { client, key, valid: Arc::clone(valid), since: Instant::now() };
-        if self.plan.lock().add(wish) {
+    pub(crate) fn push(&self, client: ClientId, key: EntryKey, valid: &Arc<ValidPath>) {
+        let wish = Candidate { client, key, valid: Arc::clone(valid), since: Instant::now() };
+        if self.state.lock().add(wish) {
             self.changed.notify_one();
         }
     }
 
     /// Somebody has asked for this NAR.
-    pub(super) fn fetched(&self, key: &Key) {
-        let mut plan = self.plan.lock();
+    pub(crate) fn mark_fetched(&self, key: &EntryKey) {
+        let mut plan = self.state.lock();
         plan.wished.remove(key);
         if plan.forget(key) {
             drop(plan);
@@ -89,15 +89,15 @@ impl Ahead {
     }
 
     /// Whether this NAR was begun ahead and nobody has asked for it.
-    pub(super) fn is_unfetched(&self, key: &Key) -> bool {
-        self.plan.lock().unfetched.contains_key(key)
+    pub(crate) fn is_unfetched(&self, key: &EntryKey) -> bool {
+        self.state.lock().unfetched.contains_key(key)
     }
 
     /// Waits for the next wish that may be fulfilled. Safe to drop while pending.
-    pub(super) async fn next(&self) -> Wish {
+    pub(crate) async fn next(&self) -> Candidate {
         loop {
             let changed = self.changed.notified();
-            if let Some(wish) = self.plan.lock().next(Instant::now()) {
+            if let Some(wish) = self.state.lock().next(Instant::now()) {
                 return wish;
             }
             // What is not fetched is forgotten some time.
@@ -106,9 +106,9 @@ impl Ahead {
     }
 }
 
-impl Plan {
+impl State {
     /// Whether it is new, and not too much.
-    fn add(&mut self, wish: Wish) -> bool {
+    fn add(&mut self, wish: Candidate) -> bool {
         let is_known = self.wished.contains(&wish.key) || self.unfetched.contains_key(&wish.key);
         if is_known || wish.bytes() > PER_CLIENT || self.wished.len() >= MAX_WISHES {
             return false;
@@ -123,7 +123,7 @@ impl Plan {
         true
     }
 
-    fn next(&mut self, now: Instant) -> Option<Wish> {
+    fn next(&mut self, now: Instant) -> Option<Candidate> {
         while self.ages.front().is_some_and(|(since, _)| now.duration_since(*since) > PATIENCE) {
             let Some((_, key)) = self.ages.pop_front() else { break };
             self.forget(&key);
@@ -148,19 +148,19 @@ impl Plan {
         None
     }
 
-    fn is_over(&mut self, wish: &Wish, now: Instant) -> bool {
+    fn is_over(&mut self, wish: &Candidate, now: Instant) -> bool {
         let is_old = now.duration_since(wish.since) > PATIENCE && wish.client != ClientId::Server;
         !self.wished.contains(&wish.key) || (is_old && self.wished.remove(&wish.key))
     }
 
     /// What the server wishes for itself nobody has to fetch.
-    fn may_begin(&self, wish: &Wish) -> bool {
+    fn may_begin(&self, wish: &Candidate) -> bool {
         let of_client = self.of_client.get(&wish.client).copied().unwrap_or_default();
         let fits = of_client + wish.bytes() <= PER_CLIENT && self.of_all + wish.bytes() <= FOR_ALL;
         fits || wish.client == ClientId::Server
     }
 
-    fn begin(&mut self, wish: &Wish, now: Instant) {
+    fn begin(&mut self, wish: &Candidate, now: Instant) {
         self.wished.remove(&wish.key);
         if wish.client != ClientId::Server {
             self.unfetched.insert(wish.key.clone(), (wish.client, wish.bytes()));
@@ -171,7 +171,7 @@ impl Plan {
     }
 
     /// Does not count any more what was made of this; whether it did.
-    fn forget(&mut self, key: &Key) -> bool {
+    fn forget(&mut self, key: &EntryKey) -> bool {
         let Some((client, bytes)) = self.unfetched.remove(key) else { return false };
         self.of_all -= bytes;
         if let Some(of_client) = self.of_client.get_mut(&client) {
@@ -194,17 +194,17 @@ mod tests {
     const CRAWLER: [u8; 4] = [192, 0, 2, 1];
     const OTHER: [u8; 4] = [192, 0, 2, 2];
 
-    fn wish(client: [u8; 4], number: u32, bytes: u64, since: Instant) -> Wish {
+    fn wish(client: [u8; 4], number: u32, bytes: u64, since: Instant) -> Candidate {
         let path = StorePath::from_base_name("0123456789abcdfghijklmnpqrsvwxyz-path").unwrap();
         let mut valid = crate::store::tests::valid(path);
         valid.info.nar_size = bytes;
         let mut hash = [0; 32];
         hash[..4].copy_from_slice(&number.to_le_bytes());
-        let key = Key { tag: Arc::new("zstd1".parse().unwrap()), nar_hash: NarHash::from_digest(hash) };
-        Wish { client: ClientId::from_addr(client.into()), key, valid: Arc::new(valid), since }
+        let key = EntryKey { tag: Arc::new("zstd1".parse().unwrap()), nar_hash: NarHash::from_digest(hash) };
+        Candidate { client: ClientId::from_addr(client.into()), key, valid: Arc::new(valid), since }
     }
 
-    fn made(plan: &mut Plan, now: Instant) -> Vec<Wish> {
+    fn made(plan: &mut State, now: Instant) -> Vec<Candidate> {
         std::iter::from_fn(|| plan.next(now)).collect()
     }
 
@@ -212,7 +212,7 @@ mod tests {
     async fn a_crawl_that_fetches_nothing_causes_a_bounded_amount_and_others_have_their_turn() {
         let begun = Instant::now();
         let crawl = |size| {
-            let (mut plan, mut count) = (Plan::default(), 0);
+            let (mut plan, mut count) = (State::default(), 0);
             for number in 0..100_000 {
                 plan.add(wish(CRAWLER, number, size, begun));
                 count += made(&mut plan, begun).len() as u64;
@@ -233,7 +233,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_fetches_has_more_made_and_no_client_waits_for_all_of_another() {
-        let (mut plan, now) = (Plan::default(), Instant::now());
+        let (mut plan, now) = (State::default(), Instant::now());
         for number in 0..10 {
             plan.add(wish(CRAWLER, number, PER_CLIENT / 2, now));
         }

@@ -1,7 +1,7 @@
 //! One NAR on disk: its compressed form, byte for byte as it is served, and after that what proves it.
 //!
-//! Owns the file format. No byte of the served part is handed out unless the sum of its block is right, so a disk that
-//! lies is found out before a client is lied to. The trailer is written last and has a sum of its own; a file that is
+//! Owns the file format. No byte of the served part is handed out unless the checksum of its block is right, so a disk that
+//! lies is found out before a client is lied to. The trailer is written last and has a checksum of its own; a file that is
 //! cut anywhere has none. Leaves names, places and the number of files to `disk`.
 //!
 //! | part | bytes |
@@ -9,7 +9,7 @@
 //! | frames and seek table (`frames`) | what is served |
 //! | XXH3 of each [`BLOCK`] of it, little endian | 8 each |
 //! | name of the store path that it was made for, for operators | up to 211 and a hash part |
-//! | footer: magic, length served, NAR size, NAR hash, SHA-256 of what is served, XXH3 of sums and name, length of the name, XXH3 of the footer | 112 |
+//! | footer: magic, length served, NAR size, NAR hash, SHA-256 of what is served, XXH3 of checksums and name, length of the name, XXH3 of the footer | 112 |
 
 use std::fs::File;
 use std::hash::Hasher as _;
@@ -25,17 +25,17 @@ use ring::digest;
 use rustix::io::ReadWriteFlags;
 use twox_hash::XxHash3_64;
 
-use super::block::{self, Block};
-use super::disk_threads::DiskFile;
-use super::frames::{Frame, frame_count, parse_table, table_length};
+use super::buffer_pool::{BUFFER_SIZE, Buffer};
+use super::file::DiskFile;
+use crate::nar_cache::encode::seek_table::{Frame, frame_count, parse_seek_table, seek_table_len};
 
 /// Bytes that are read and proven at once.
-pub(super) const BLOCK: u64 = block::WHOLE as u64;
+pub(crate) const BLOCK: u64 = BUFFER_SIZE as u64;
 const MAGIC: [u8; 8] = *b"harmnar2";
 const FOOTER: usize = 8 + 8 + 8 + 32 + 32 + 8 + 8 + 8;
 /// Longest name of a store path (`checkName` in Nix's path.cc), with its hash part.
 const MAX_NAME: u64 = 32 + 1 + 211;
-const SUM: usize = 8;
+const CHECKSUM_LEN: usize = 8;
 
 /// What a narinfo says of the compressed form of a NAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,19 +47,19 @@ pub struct FileInfo {
 }
 
 /// A compressed NAR on disk, as its trailer says. Its file need not be open; whichever file is read, no byte of it is
-/// handed out that is not in its sums.
+/// handed out that is not in its checksums.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     info: FileInfo,
     nar_hash: NarHash,
     nar_size: u64,
     frames: Vec<Frame>,
-    sums: Vec<u64>,
+    checksums: Vec<u64>,
 }
 
 impl Entry {
     /// Reads the trailer of the compressed form of the NAR with this hash. Any file that is not wholly that is an error.
-    pub(super) fn of(file: &File, nar_hash: NarHash) -> io::Result<Self> {
+    pub(crate) fn read_trailer(file: &File, nar_hash: NarHash) -> io::Result<Self> {
         let whole = file.metadata()?.len();
         let footer = Footer::read(file, whole)?;
         if footer.nar_hash != nar_hash {
@@ -67,58 +67,61 @@ impl Entry {
         }
         let (length, nar_size) = (footer.info.size, footer.nar_size);
         let name = usize::try_from(footer.name).unwrap_or_default();
-        let mut sums = vec![0; sums_length(length) + name];
-        file.read_exact_at(&mut sums, length)?;
-        if XxHash3_64::oneshot(&sums) != footer.sums_sum {
-            return Err(corrupt("sums that are wrong themselves"));
+        let mut checksums = vec![0; checksums_len(length) + name];
+        file.read_exact_at(&mut checksums, length)?;
+        if XxHash3_64::oneshot(&checksums) != footer.checksums_checksum {
+            return Err(corrupt("checksums that are wrong themselves"));
         }
-        sums.truncate(sums.len() - name);
-        let sums = sums.chunks_exact(SUM).filter_map(|sum| Some(u64::from_le_bytes(sum.try_into().ok()?))).collect();
-        let mut entry = Self { info: footer.info, nar_hash, nar_size, frames: Vec::new(), sums };
-        let table = frame_count(nar_size).map(table_length).filter(|table| *table as u64 <= length);
+        checksums.truncate(checksums.len() - name);
+        let checksums = checksums
+            .chunks_exact(CHECKSUM_LEN)
+            .filter_map(|checksum| Some(u64::from_le_bytes(checksum.try_into().ok()?)))
+            .collect();
+        let mut entry = Self { info: footer.info, nar_hash, nar_size, frames: Vec::new(), checksums };
+        let table = frame_count(nar_size).map(seek_table_len).filter(|table| *table as u64 <= length);
         let table = table.ok_or_else(|| corrupt("no room for its table"))?;
-        let table = entry.read_proven(file, length - table as u64, table)?;
-        entry.frames = parse_table(&table, length, nar_size).ok_or_else(|| corrupt("no table of frames"))?;
+        let table = entry.read_verified(file, length - table as u64, table)?;
+        entry.frames = parse_seek_table(&table, length, nar_size).ok_or_else(|| corrupt("no table of frames"))?;
         Ok(entry)
     }
 
     /// What a narinfo says of it.
-    pub(super) const fn info(&self) -> FileInfo {
+    pub(crate) const fn info(&self) -> FileInfo {
         self.info
     }
 
     /// The NAR that it is.
-    pub(super) const fn nar_hash(&self) -> NarHash {
+    pub(crate) const fn nar_hash(&self) -> NarHash {
         self.nar_hash
     }
 
     /// The NAR's size in bytes.
-    pub(super) const fn nar_size(&self) -> u64 {
+    pub(crate) const fn nar_size(&self) -> u64 {
         self.nar_size
     }
 
-    pub(super) fn frames(&self) -> &[Frame] {
+    pub(crate) fn frames(&self) -> &[Frame] {
         &self.frames
     }
 
     /// The bytes from `at` to the end of their block, if they are in memory already, so that no disk is waited for; else
     /// `None`, also where the system cannot tell.
-    pub(super) fn read_now(&self, file: &File, at: u64) -> io::Result<Option<Bytes>> {
+    pub(crate) fn read_in_memory(&self, file: &File, at: u64) -> io::Result<Option<Bytes>> {
         let (index, length) = self.block(at);
         let block = read_cached(file, index as u64 * BLOCK, length);
-        block.map(|block| self.prove(index, block, at)).transpose()
+        block.map(|block| self.verify_block(index, block, at)).transpose()
     }
 
     /// The bytes from `at` to the end of their block. Waits for the disk.
-    pub(super) fn read(&self, file: &File, at: u64) -> io::Result<Bytes> {
+    pub(crate) fn read(&self, file: &File, at: u64) -> io::Result<Bytes> {
         let (index, length) = self.block(at);
-        let mut block = Block::new(length);
+        let mut block = Buffer::new(length);
         file.read_exact_at(block.as_mut(), index as u64 * BLOCK)?;
-        self.prove(index, block, at)
+        self.verify_block(index, block, at)
     }
 
     /// So many bytes from `at`.
-    fn read_proven(&self, file: &File, mut at: u64, length: usize) -> io::Result<Vec<u8>> {
+    fn read_verified(&self, file: &File, mut at: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(length);
         while bytes.len() < length {
             let piece = self.read(file, at)?;
@@ -136,8 +139,8 @@ impl Entry {
         (usize::try_from(index).unwrap_or(usize::MAX), usize::try_from(length).unwrap_or_default())
     }
 
-    fn prove(&self, index: usize, block: Block, at: u64) -> io::Result<Bytes> {
-        if self.sums.get(index) != Some(&XxHash3_64::oneshot(block.as_ref())) {
+    fn verify_block(&self, index: usize, block: Buffer, at: u64) -> io::Result<Bytes> {
+        if self.checksums.get(index) != Some(&XxHash3_64::oneshot(block.as_ref())) {
             return Err(corrupt("bytes that were not written"));
         }
         let within = usize::try_from(at - index as u64 * BLOCK).map_err(io::Error::other)?;
@@ -145,29 +148,34 @@ impl Entry {
     }
 }
 
+/// What the compressed form of a NAR of `size` bytes comes to at the most, with its trailer and its place in the lru.
+pub(crate) const fn max_file_size(size: u64) -> u64 {
+    size.saturating_add(size / 128).saturating_add(1 << 20)
+}
+
 /// So many bytes of a file, if all of them are in memory already. Where the system cannot tell there are none.
-pub(super) fn read_cached(file: &File, at: u64, length: usize) -> Option<Block> {
-    let mut block = Block::new(length);
+pub(crate) fn read_cached(file: &File, at: u64, length: usize) -> Option<Buffer> {
+    let mut block = Buffer::new(length);
     let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(block.as_mut())], at, ReadWriteFlags::NOWAIT);
     (read == Ok(length)).then_some(block)
 }
 
 /// Only the footer of a file: enough to say what is there.
-pub(super) fn glance(file: &File, nar_hash: NarHash) -> io::Result<FileInfo> {
+pub(crate) fn read_file_info(file: &File, nar_hash: NarHash) -> io::Result<FileInfo> {
     let footer = Footer::read(file, file.metadata()?.len())?;
     if footer.nar_hash == nar_hash { Ok(footer.info) } else { Err(corrupt("the name of another nar")) }
 }
 
 /// A file's footer and name, for operators.
-pub(super) struct Description {
-    pub(super) info: FileInfo,
-    pub(super) nar_size: u64,
+pub(crate) struct Description {
+    pub(crate) info: FileInfo,
+    pub(crate) nar_size: u64,
     /// The path that it was made for; others may have the same NAR.
-    pub(super) path: Option<StorePath>,
+    pub(crate) path: Option<StorePath>,
 }
 
 /// Reads the end of the compressed form of a NAR, without proof of the rest.
-pub(super) fn describe(file: &File, nar_hash: NarHash) -> io::Result<Description> {
+pub(crate) fn read_description(file: &File, nar_hash: NarHash) -> io::Result<Description> {
     let whole = file.metadata()?.len();
     let Footer { info, nar_size, nar_hash: found, name, .. } = Footer::read(file, whole)?;
     if found != nar_hash {
@@ -183,7 +191,7 @@ struct Footer {
     info: FileInfo,
     nar_size: u64,
     nar_hash: NarHash,
-    sums_sum: u64,
+    checksums_checksum: u64,
     /// Bytes of the name.
     name: u64,
 }
@@ -195,7 +203,7 @@ impl Footer {
         file.read_exact_at(&mut bytes, at)?;
         let footer = Self::parse(&bytes).ok_or_else(|| corrupt("no footer"))?;
         let length = footer.info.size;
-        let fits = length.checked_add(sums_length(length) as u64 + footer.name) == Some(at);
+        let fits = length.checked_add(checksums_len(length) as u64 + footer.name) == Some(at);
         if fits { Ok(footer) } else { Err(corrupt("another length than it says")) }
     }
 
@@ -207,7 +215,7 @@ impl Footer {
             info: FileInfo { size: number(8)?, sha256: digest(56)? },
             nar_size: number(16)?,
             nar_hash: NarHash::from_digest(digest(24)?),
-            sums_sum: number(88)?,
+            checksums_checksum: number(88)?,
             name: number(96)?,
         };
         // No length that would overflow on its way to a count of blocks.
@@ -220,15 +228,15 @@ impl Footer {
         bytes.extend(self.nar_size.to_le_bytes());
         bytes.extend(self.nar_hash.as_bytes());
         bytes.extend(self.info.sha256);
-        bytes.extend(self.sums_sum.to_le_bytes());
+        bytes.extend(self.checksums_checksum.to_le_bytes());
         bytes.extend(self.name.to_le_bytes());
         bytes.extend(XxHash3_64::oneshot(&bytes).to_le_bytes());
         bytes
     }
 }
 
-fn sums_length(length: u64) -> usize {
-    usize::try_from(length.div_ceil(BLOCK)).unwrap_or(usize::MAX / SUM) * SUM
+fn checksums_len(length: u64) -> usize {
+    usize::try_from(length.div_ceil(BLOCK)).unwrap_or(usize::MAX / CHECKSUM_LEN) * CHECKSUM_LEN
 }
 
 fn corrupt(what: &str) -> io::Error {
@@ -236,34 +244,34 @@ fn corrupt(what: &str) -> io::Error {
 }
 
 /// Writes the file of an entry, from its first byte on. Others may read what is written so far.
-pub(super) struct EntryWriter {
+pub(crate) struct EntryWriter {
     file: Arc<DiskFile>,
     written: u64,
     sha256: digest::Context,
-    /// The sum of the block that is not full, and that block's length.
-    sum: XxHash3_64,
-    summed: u64,
-    sums: Vec<u8>,
+    /// The checksum of the block that is not full, and that block's length.
+    checksum: XxHash3_64,
+    in_block: u64,
+    checksums: Vec<u8>,
 }
 
 impl EntryWriter {
-    pub(super) fn new(file: Arc<DiskFile>) -> Self {
+    pub(crate) fn new(file: Arc<DiskFile>) -> Self {
         let sha256 = digest::Context::new(&digest::SHA256);
-        Self { file, written: 0, sha256, sum: XxHash3_64::new(), summed: 0, sums: Vec::new() }
+        Self { file, written: 0, sha256, checksum: XxHash3_64::new(), in_block: 0, checksums: Vec::new() }
     }
 
     /// Adds to what is served; how much that is now.
-    pub(super) fn append(&mut self, mut bytes: &[u8]) -> io::Result<u64> {
+    pub(crate) fn append(&mut self, mut bytes: &[u8]) -> io::Result<u64> {
         self.file.get()?.write_all_at(bytes, self.written)?;
         self.written += bytes.len() as u64;
         self.sha256.update(bytes);
         while !bytes.is_empty() {
-            let left = usize::try_from(BLOCK - self.summed).map_err(io::Error::other)?;
+            let left = usize::try_from(BLOCK - self.in_block).map_err(io::Error::other)?;
             let (taken, rest) = bytes.split_at(bytes.len().min(left));
-            self.sum.write(taken);
-            self.summed += taken.len() as u64;
+            self.checksum.write(taken);
+            self.in_block += taken.len() as u64;
             bytes = rest;
-            if self.summed == BLOCK {
+            if self.in_block == BLOCK {
                 self.end_block();
             }
         }
@@ -272,25 +280,30 @@ impl EntryWriter {
 
     /// Writes the trailer of the NAR of a path. It is not waited for the disk: what a power failure leaves of a file is proven
     /// like any other, or removed.
-    pub(super) fn finish(mut self, nar_hash: NarHash, nar_size: u64, path: &StorePath) -> io::Result<FileInfo> {
-        if self.summed > 0 {
+    pub(crate) fn finish(mut self, nar_hash: NarHash, nar_size: u64, path: &StorePath) -> io::Result<FileInfo> {
+        if self.in_block > 0 {
             self.end_block();
         }
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(self.sha256.finish().as_ref());
         let info = FileInfo { sha256, size: self.written };
         let name = path.base_name().as_bytes();
-        self.sums.extend(name);
-        let footer =
-            Footer { info, nar_size, nar_hash, sums_sum: XxHash3_64::oneshot(&self.sums), name: name.len() as u64 };
-        self.sums.extend(footer.bytes());
-        self.file.get()?.write_all_at(&self.sums, self.written)?;
+        self.checksums.extend(name);
+        let footer = Footer {
+            info,
+            nar_size,
+            nar_hash,
+            checksums_checksum: XxHash3_64::oneshot(&self.checksums),
+            name: name.len() as u64,
+        };
+        self.checksums.extend(footer.bytes());
+        self.file.get()?.write_all_at(&self.checksums, self.written)?;
         Ok(info)
     }
 
     fn end_block(&mut self) {
-        let sum = mem::replace(&mut self.sum, XxHash3_64::new());
-        self.sums.extend(sum.finish().to_le_bytes());
-        self.summed = 0;
+        let checksum = mem::replace(&mut self.checksum, XxHash3_64::new());
+        self.checksums.extend(checksum.finish().to_le_bytes());
+        self.in_block = 0;
     }
 }

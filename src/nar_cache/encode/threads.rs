@@ -12,21 +12,21 @@ use std::thread;
 use rustix::process::{getpriority_process, setpriority_process};
 use tokio::sync::{mpsc, oneshot};
 
-use super::FillError;
-use super::encoding::Encoding;
-use super::frames::{FRAME, FrameEncoder, UNIT};
+use super::encoding::{Encoding, FRAME_SIZE};
+use super::frame_encoder::{CHUNK_SIZE, FrameEncoder};
 use crate::config::Encoders;
 use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::Metrics;
+use crate::nar_cache::error::FillError;
 
 /// NARs of up to this size are small, in bytes.
 const SMALL: u64 = 4 << 20;
 /// Sizes of NARs, in bytes, for which the memory of an encoder is measured; larger ones take no more than the last one,
 /// since that is what a frame holds.
-const MEASURED: [u64; 5] = [SMALL, 8 << 20, 32 << 20, 64 << 20, FRAME];
-/// Units that are in memory beside an encoder: two that wait for it, one that is read, and what the last one came to.
-const UNITS_BESIDE: usize = 4;
+const MEASURED: [u64; 5] = [SMALL, 8 << 20, 32 << 20, 64 << 20, FRAME_SIZE];
+/// NarChunks that are in memory beside an encoder: two that wait for it, one that is read, and what the last one came to.
+const CHUNKS_IN_FLIGHT: usize = 4;
 /// Small NARs for each thread that is configured: one is read while another is encoded.
 const SMALL_EACH: usize = 2;
 /// What the encoder of a small NAR takes at the levels that are used for caches, in MiB, with the units around it.
@@ -41,24 +41,24 @@ const PLANNED_THREADS: std::ops::RangeInclusive<usize> = 2..=8;
 
 /// The threads of one cache.
 #[derive(Debug)]
-pub(super) struct EncoderThreads {
+pub(crate) struct EncoderThreads {
     niceness: i32,
     /// Of an encoder for NARs of up to each of [`MEASURED`], in MiB.
     memory: [usize; MEASURED.len()],
-    small: Class,
-    large: Class,
+    small: SizeClass,
+    large: SizeClass,
     has_warned: AtomicBool,
 }
 
 /// NARs that share memory.
 #[derive(Debug)]
-struct Class {
+struct SizeClass {
     permits: FairSemaphore,
     /// The least that a NAR takes, so that no more than are configured are encoded at one time.
     least: usize,
 }
 
-impl Class {
+impl SizeClass {
     fn new(what: &'static str, threads: usize, memory: usize, metrics: &Metrics) -> Self {
         Self { permits: FairSemaphore::new(what, memory, metrics), least: memory / threads }
     }
@@ -66,24 +66,24 @@ impl Class {
 
 impl EncoderThreads {
     /// None runs yet.
-    pub(super) fn new(settings: Encoders, encoding: &Encoding, metrics: &Metrics) -> Self {
+    pub(crate) fn new(settings: Encoders, encoding: &Encoding, metrics: &Metrics) -> Self {
         let threads = settings.threads.max(1);
         let planned = threads.clamp(*PLANNED_THREADS.start(), *PLANNED_THREADS.end());
         let memory = MEASURED.map(|size| memory(encoding, size).div_ceil(MIB));
         let small = SMALL_EACH * SMALL_MEMORY * planned;
-        let small = Class::new("small_encoder_memory", SMALL_EACH * threads, small.max(memory[0]), metrics);
+        let small = SizeClass::new("small_encoder_memory", SMALL_EACH * threads, small.max(memory[0]), metrics);
         let large = (LARGE_MEMORY * planned).max(memory[MEASURED.len() - 1]);
-        let large = Class::new("encoder_memory", threads, large, metrics);
+        let large = SizeClass::new("encoder_memory", threads, large, metrics);
         Self { niceness: settings.niceness, memory, small, large, has_warned: AtomicBool::new(false) }
     }
 
     /// Waits for a thread and its memory for a NAR of `size` bytes, by the turn of whichever of the clients is first.
-    pub(super) async fn acquire(&self, size: u64, clients: mpsc::UnboundedReceiver<ClientId>) -> Permit {
+    pub(crate) async fn acquire(&self, size: u64, clients: mpsc::UnboundedReceiver<ClientId>) -> Permit {
         let (class, amount) = self.class(size);
         class.permits.acquire_for_any(clients, amount).await
     }
 
-    fn class(&self, size: u64) -> (&Class, usize) {
+    fn class(&self, size: u64) -> (&SizeClass, usize) {
         let class = if size <= SMALL { &self.small } else { &self.large };
         let measured = MEASURED.iter().position(|most| size <= *most).unwrap_or(MEASURED.len() - 1);
         (class, self.memory[measured].max(class.least))
@@ -91,7 +91,7 @@ impl EncoderThreads {
 
     /// Runs `work` on a thread of its own, and keeps the permit until it has ended. The result comes later, or not at all
     /// if the work panics.
-    pub(super) fn spawn<T: Send + 'static>(
+    pub(crate) fn spawn<T: Send + 'static>(
         &self,
         permit: Permit,
         work: impl FnOnce() -> T + Send + 'static,
@@ -121,7 +121,7 @@ fn memory(encoding: &Encoding, size: u64) -> usize {
     let mut encoder = FrameEncoder::new(encoding.clone(), size);
     // One that cannot begin fails again where that is told.
     let _ = encoder.encode(&[0; 1]);
-    encoder.memory() + UNITS_BESIDE * UNIT
+    encoder.memory() + CHUNKS_IN_FLIGHT * CHUNK_SIZE
 }
 
 /// Of this thread alone: that is what Linux takes the process 0 for.
@@ -170,7 +170,7 @@ mod tests {
         assert!(by_size.is_sorted() && by_size[0] <= SMALL_MEMORY && by_size[2] <= LARGE_MEMORY + 8, "{by_size:?}");
         assert!((64..96).contains(&by_size[4]), "{by_size:?}");
         let best = Encoding::new(Zstd { level: 22, window_log: Some(27), ..Zstd::default() });
-        let largest = mib(&best, FRAME);
+        let largest = mib(&best, FRAME_SIZE);
         assert!((700..1000).contains(&largest), "{largest}");
         // And no more than one of them is encoded at a time, whatever number of threads there is.
         let threads = EncoderThreads::new(Encoders { threads: 8, niceness: 0 }, &best, &Metrics::default());

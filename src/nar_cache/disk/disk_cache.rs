@@ -18,30 +18,31 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use tokio::sync::Notify;
 
-use super::FillError;
 use super::directory::{CacheDirectory, DirectoryError};
-use super::disk_threads::{Closer, DiskFile, DiskThreads};
-use super::entry::{self, Entry, FileInfo};
-use super::index::{Index, Key};
+use super::entry::{self, Entry, FileInfo, max_file_size};
+use super::file::{DiskFile, FileCloser};
+use super::free_space::FreeSpace;
+use super::key::EntryKey;
 use super::layout::{self, entries};
+use super::lru::Lru;
 use super::open_files::OpenFiles;
-use super::room::Room;
+use super::threads::DiskThreads;
 use crate::metrics::{Metrics, NarCacheEvent};
-use crate::sync::LogThrottle;
-use crate::sync::Mutex;
+use crate::nar_cache::error::FillError;
+use crate::sync::{LogThrottle, Mutex};
 
 /// A directory of compressed NARs, which is this process's own.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct DiskCache {
     dir: CacheDirectory,
     max_size: AtomicU64,
-    index: Mutex<Index>,
-    open: OpenFiles,
+    lru: Mutex<Lru>,
+    open_files: OpenFiles,
     threads: DiskThreads,
-    closer: Closer,
+    closer: FileCloser,
     /// Tells that a reservation has ended.
     freed: Notify,
-    /// Whether all files are in the index.
+    /// Whether all files are in the lru.
     is_complete: AtomicBool,
     temporary: AtomicU64,
     unreadable: LogThrottle<io::ErrorKind>,
@@ -49,9 +50,9 @@ pub(super) struct Disk {
     _lock: File,
 }
 
-impl Disk {
-    /// Takes the directory for this process alone. What is in it is entered by [`Disk::scan`].
-    pub(super) fn take(dir: CacheDirectory, max_size: u64, metrics: Arc<Metrics>) -> Result<Self, DirectoryError> {
+impl DiskCache {
+    /// Takes the directory for this process alone. What is in it is entered by [`DiskCache::scan`].
+    pub(crate) fn open(dir: CacheDirectory, max_size: u64, metrics: Arc<Metrics>) -> Result<Self, DirectoryError> {
         let failed = |cause| DirectoryError::Io { path: dir.path().to_owned(), cause };
         layout::make(&dir).map_err(failed)?;
         let lock = OpenOptions::new().create(true).append(true).open(dir.path().join("lock")).map_err(failed)?;
@@ -63,13 +64,13 @@ impl Disk {
         for left in layout::temporaries(&dir).map_err(failed)? {
             fs::remove_file(left).map_err(failed)?;
         }
-        let closer = Closer::start().map_err(failed)?;
-        let max_size = possible(dir.path(), max_size);
+        let closer = FileCloser::start().map_err(failed)?;
+        let max_size = capped(dir.path(), max_size);
         Ok(Self {
             dir,
             max_size: AtomicU64::new(max_size),
-            index: Mutex::default(),
-            open: OpenFiles::default(),
+            lru: Mutex::default(),
+            open_files: OpenFiles::default(),
             threads: DiskThreads::new(),
             closer,
             freed: Notify::new(),
@@ -82,89 +83,89 @@ impl Disk {
     }
 
     /// Enters all files, in the order of their last use as far as it is known, and removes what is none of them.
-    pub(super) fn scan(&self) -> io::Result<()> {
+    pub(crate) fn scan(&self) -> io::Result<()> {
         let mut found = Vec::new();
         for (key, path) in entries(&self.dir)? {
             let glance = || {
                 let file = File::open(&path)?;
-                Ok::<_, io::Error>((file.metadata()?.modified()?, entry::glance(&file, key.nar_hash)?))
+                Ok::<_, io::Error>((file.metadata()?.modified()?, entry::read_file_info(&file, key.nar_hash)?))
             };
             match glance() {
                 Ok((used, info)) => found.push((used, key, info)),
-                Err(cause) => self.distrust(&key, &cause),
+                Err(cause) => self.evict_corrupt(&key, &cause),
             }
         }
         found.sort_by_key(|(used, ..)| *used);
         {
-            let mut index = self.index.lock();
+            let mut lru = self.lru.lock();
             for (_, key, info) in &found {
                 // What has been used or made meanwhile is there already, and newer.
-                if index.info(key).is_none() {
-                    index.insert(key, *info);
+                if lru.info(key).is_none() {
+                    lru.insert(key, *info);
                 }
             }
         }
         self.is_complete.store(true, Ordering::Release);
-        self.make_room();
+        self.evict_to_fit();
         Ok(())
     }
 
     /// The threads for calls to this disk.
-    pub(super) const fn threads(&self) -> &DiskThreads {
+    pub(crate) const fn threads(&self) -> &DiskThreads {
         &self.threads
     }
 
     /// The directory.
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub(super) const fn directory(&self) -> &CacheDirectory {
+    pub(crate) const fn directory(&self) -> &CacheDirectory {
         &self.dir
     }
 
     /// What is known of a NAR, without a look at the disk.
-    pub(super) fn info(&self, key: &Key) -> Option<FileInfo> {
-        self.index.lock().info(key)
+    pub(crate) fn info(&self, key: &EntryKey) -> Option<FileInfo> {
+        self.lru.lock().info(key)
     }
 
     /// What is known to be there, if its file is open; `Ok(None)` if there is surely none. Asks nothing of the disk.
-    pub(super) fn find_now(&self, key: &Key) -> Result<Option<Arc<Entry>>, Unknown> {
-        if let Some((entry, _)) = self.open.find(key) {
-            self.index.lock().touch(key);
+    pub(crate) fn find_in_memory(&self, key: &EntryKey) -> Result<Option<Arc<Entry>>, NeedsDisk> {
+        if let Some((entry, _)) = self.open_files.find(key) {
+            self.lru.lock().touch(key);
             return Ok(Some(entry));
         }
-        let is_known = self.index.lock().info(key).is_some();
-        if is_known || !self.is_complete.load(Ordering::Acquire) { Err(Unknown) } else { Ok(None) }
+        let is_known = self.lru.lock().info(key).is_some();
+        if is_known || !self.is_complete.load(Ordering::Acquire) { Err(NeedsDisk) } else { Ok(None) }
     }
 
     /// The compressed form of a NAR. One that is not what it should be is removed, and there is none then.
-    pub(super) fn find(&self, key: &Key) -> Option<Arc<Entry>> {
-        match self.open(key) {
+    pub(crate) fn find(&self, key: &EntryKey) -> Option<Arc<Entry>> {
+        match self.open_entry(key) {
             Ok((entry, _)) => Some(entry),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => None,
             Err(cause) => {
-                self.distrust(key, &cause);
+                self.evict_corrupt(key, &cause);
                 None
             }
         }
     }
 
     /// The file of a NAR, if it is open. Asks nothing of the disk.
-    pub(super) fn file_now(&self, key: &Key) -> Option<Arc<DiskFile>> {
-        self.open.find(key).map(|(_, file)| file)
+    pub(crate) fn open_file(&self, key: &EntryKey) -> Option<Arc<DiskFile>> {
+        self.open_files.find(key).map(|(_, file)| file)
     }
 
     /// The bytes of an entry from `at` to the end of their block, of its file, which is opened again if need be.
-    pub(super) fn read(&self, key: &Key, entry: &Entry, at: u64) -> io::Result<Bytes> {
-        let file = match self.file_now(key) {
+    pub(crate) fn read(&self, key: &EntryKey, entry: &Entry, at: u64) -> io::Result<Bytes> {
+        let file = match self.open_file(key) {
             Some(file) => file,
-            None => self.open(key)?.1,
+            None => self.open_entry(key)?.1,
         };
         entry.read(file.get()?, at)
     }
 
-    fn open(&self, key: &Key) -> io::Result<(Arc<Entry>, Arc<DiskFile>)> {
+    fn open_entry(&self, key: &EntryKey) -> io::Result<(Arc<Entry>, Arc<DiskFile>)> {
         let file = File::open(self.path(key)).inspect_err(|cause| {
             if cause.kind() == io::ErrorKind::NotFound {
                 self.forget(key);
@@ -173,29 +174,29 @@ impl Disk {
         // Outlives a restart, where the index does not. That it fails does no harm.
         let _ = file.set_modified(SystemTime::now());
         let opened = self.enter_open(key, file)?;
-        let mut index = self.index.lock();
-        if index.info(key).is_none() {
-            index.insert(key, opened.0.info());
+        let mut lru = self.lru.lock();
+        if lru.info(key).is_none() {
+            lru.insert(key, opened.0.info());
         }
-        index.touch(key);
+        lru.touch(key);
         Ok(opened)
     }
 
-    fn enter_open(&self, key: &Key, file: File) -> io::Result<(Arc<Entry>, Arc<DiskFile>)> {
-        let entry = Arc::new(Entry::of(&file, key.nar_hash)?);
+    fn enter_open(&self, key: &EntryKey, file: File) -> io::Result<(Arc<Entry>, Arc<DiskFile>)> {
+        let entry = Arc::new(Entry::read_trailer(&file, key.nar_hash)?);
         let file = Arc::new(DiskFile::new(file, self.closer.clone()));
-        self.open.insert(key, &entry, &file);
+        self.open_files.insert(key, &entry, &file);
         Ok((entry, file))
     }
 
-    fn forget(&self, key: &Key) {
-        self.index.lock().remove(key);
-        self.open.remove(key);
+    fn forget(&self, key: &EntryKey) {
+        self.lru.lock().remove(key);
+        self.open_files.remove(key);
     }
 
     /// Removes a file whose bytes are not those that were written. One that only cannot be read now, be it for want of
     /// descriptors, stays.
-    pub(super) fn distrust(&self, key: &Key, cause: &io::Error) {
+    pub(crate) fn evict_corrupt(&self, key: &EntryKey, cause: &io::Error) {
         let path = self.path(key);
         if !matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) {
             if let Some(more) = self.unreadable.admit(cause.kind()) {
@@ -209,31 +210,31 @@ impl Disk {
     }
 
     /// Removes a file. Whoever has it open reads on.
-    pub(super) fn remove(&self, key: &Key) {
+    pub(crate) fn remove(&self, key: &EntryKey) {
         self.forget(key);
         let _ = fs::remove_file(self.path(key));
     }
 
     /// Whether the compressed form of a NAR of `size` bytes may be kept, whatever it comes to. Asks nothing of the disk.
-    pub(super) fn takes(&self, size: u64) -> bool {
-        bound(size) <= self.max_size.load(Ordering::Relaxed)
+    pub(crate) fn fits(&self, size: u64) -> bool {
+        max_file_size(size) <= self.max_size.load(Ordering::Relaxed)
     }
 
     /// Bytes that all files may take.
-    pub(super) fn max_size(&self) -> u64 {
+    pub(crate) fn max_size(&self) -> u64 {
         self.max_size.load(Ordering::Relaxed)
     }
 
     /// Waits until the compressed form of a NAR of `size` bytes has room beside what other fills may write. Asks nothing of
     /// the disk.
-    pub(super) async fn reserve(self: &Arc<Self>, size: u64) -> Result<Reservation, FillError> {
-        let bytes = bound(size);
+    pub(crate) async fn reserve(self: &Arc<Self>, size: u64) -> Result<Reservation, FillError> {
+        let bytes = max_file_size(size);
         loop {
             let freed = self.freed.notified();
-            if !self.takes(size) {
-                return Err(FillError::Disk("it is larger than nar_cache.max_size".to_owned()));
+            if !self.fits(size) {
+                return Err(FillError::too_large());
             }
-            if self.index.lock().reserve(self.max_size.load(Ordering::Relaxed), bytes) {
+            if self.lru.lock().reserve(self.max_size.load(Ordering::Relaxed), bytes) {
                 return Ok(Reservation { disk: Arc::clone(self), bytes, written: 0 });
             }
             freed.await;
@@ -241,26 +242,26 @@ impl Disk {
     }
 
     /// A file to write the compressed form of a NAR of `size` bytes to, if others can make way for it.
-    pub(super) fn create(&self, size: u64) -> io::Result<Temporary> {
-        if bound(size) > Room::of(self.dir())?.free.saturating_add(self.usage().1) {
+    pub(crate) fn create(&self, size: u64) -> io::Result<TempFile> {
+        if max_file_size(size) > FreeSpace::read(self.dir())?.free.saturating_add(self.usage().1) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
         let path = layout::temporary(&self.dir, number);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        Ok(Temporary { file: Arc::new(DiskFile::new(file, self.closer.clone())), path: Some(path) })
+        Ok(TempFile { file: Arc::new(DiskFile::new(file, self.closer.clone())), path: Some(path) })
     }
 
     /// Gives a file that is wholly there and proven its name, and enters it, as one that was fetched or not.
-    pub(super) fn publish(
+    pub(crate) fn publish(
         &self,
-        mut file: Temporary,
-        key: &Key,
+        mut file: TempFile,
+        key: &EntryKey,
         info: FileInfo,
         is_fetched: bool,
         reservation: Reservation,
     ) -> io::Result<Arc<Entry>> {
-        let entry = Arc::new(Entry::of(file.file.get()?, key.nar_hash)?);
+        let entry = Arc::new(Entry::read_trailer(file.file.get()?, key.nar_hash)?);
         if let Some(path) = file.path.take() {
             if let Err(cause) = layout::rename(&path, &self.path(key)) {
                 file.path = Some(path);
@@ -268,113 +269,108 @@ impl Disk {
             }
         }
         if is_fetched {
-            self.index.lock().insert(key, info);
+            self.lru.lock().insert(key, info);
         } else {
-            self.index.lock().insert_unfetched(key, info);
+            self.lru.lock().insert_unfetched(key, info);
         }
-        self.open.insert(key, &entry, &file.file);
+        self.open_files.insert(key, &entry, &file.file);
         drop(reservation);
-        self.make_room();
+        self.evict_to_fit();
         Ok(entry)
     }
 
     /// Takes so much at the most from now on, or as much as the file system has.
-    pub(super) fn resize(&self, max_size: u64) {
-        let max_size = possible(self.dir(), max_size);
+    pub(crate) fn resize(&self, max_size: u64) {
+        let max_size = capped(self.dir(), max_size);
         if self.max_size.swap(max_size, Ordering::Relaxed) > max_size {
-            self.make_room();
+            self.evict_to_fit();
         }
     }
 
     /// Removes what was used least recently until the rest fits.
-    fn make_room(&self) {
-        let gone = self.index.lock().make_room(self.max_size.load(Ordering::Relaxed));
-        self.evict(gone);
+    fn evict_to_fit(&self) {
+        let gone = self.lru.lock().evict_to_fit(self.max_size.load(Ordering::Relaxed));
+        self.remove_evicted(gone);
     }
 
     /// The same until the file system has room for so many bytes more, whatever else is on it.
-    fn make_room_on_disk(&self, more: u64) {
+    fn evict_for_free_space(&self, more: u64) {
         // Where it cannot be told the write will tell.
-        let free = Room::of(self.dir()).map_or(u64::MAX, |room| room.free);
+        let free = FreeSpace::read(self.dir()).map_or(u64::MAX, |space| space.free);
         if let Some(missing) = more.checked_sub(free).filter(|missing| *missing > 0) {
-            let gone = self.index.lock().give_back(missing);
-            self.evict(gone);
+            let gone = self.lru.lock().evict_bytes(missing);
+            self.remove_evicted(gone);
         }
     }
 
-    fn evict(&self, gone: Vec<Key>) {
+    fn remove_evicted(&self, gone: Vec<EntryKey>) {
         for key in gone {
-            self.open.remove(&key);
+            self.open_files.remove(&key);
             self.metrics.nar_cache(NarCacheEvent::Evicted);
             let _ = fs::remove_file(self.path(&key));
         }
     }
 
     /// Files, and the room that they take.
-    pub(super) fn usage(&self) -> (usize, u64) {
-        let index = self.index.lock();
-        (index.len(), index.bytes())
+    pub(crate) fn usage(&self) -> (usize, u64) {
+        let lru = self.lru.lock();
+        (lru.len(), lru.bytes())
     }
 
     /// As after a time in which other files were asked for.
     #[cfg(test)]
-    pub(super) fn forget_open(&self, key: &Key) {
-        self.open.remove(key);
+    pub(crate) fn close_file(&self, key: &EntryKey) {
+        self.open_files.remove(key);
     }
 
-    fn path(&self, key: &Key) -> PathBuf {
+    fn path(&self, key: &EntryKey) -> PathBuf {
         layout::path(&self.dir, key)
     }
 }
 
 /// It takes a look at the disk.
 #[derive(Debug)]
-pub(super) struct Unknown;
+pub(crate) struct NeedsDisk;
 
-/// Room that a fill may write to.
+/// FreeSpace that a fill may write to.
 #[derive(Debug)]
-pub(super) struct Reservation {
-    disk: Arc<Disk>,
+pub(crate) struct Reservation {
+    disk: Arc<DiskCache>,
     bytes: u64,
     written: u64,
 }
 
 impl Reservation {
     /// Makes room for so many bytes more, before they are written.
-    pub(super) fn grow(&mut self, more: u64) {
+    pub(crate) fn grow(&mut self, more: u64) {
         self.written += more;
-        self.disk.index.lock().grow(more);
-        self.disk.make_room();
-        self.disk.make_room_on_disk(more);
+        self.disk.lru.lock().grow(more);
+        self.disk.evict_to_fit();
+        self.disk.evict_for_free_space(more);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.disk.index.lock().release(self.bytes, self.written);
+        self.disk.lru.lock().release(self.bytes, self.written);
         self.disk.freed.notify_waiters();
     }
 }
 
 /// No more than the file system could hold.
-fn possible(dir: &Path, max_size: u64) -> u64 {
+fn capped(dir: &Path, max_size: u64) -> u64 {
     // Where it cannot be told the writes will tell.
-    Room::of(dir).map_or(max_size, |room| max_size.min(room.total))
-}
-
-/// What the compressed form of a NAR of `size` bytes comes to at the most, with its trailer and its place in the index.
-pub(super) const fn bound(size: u64) -> u64 {
-    size.saturating_add(size / 128).saturating_add(1 << 20)
+    FreeSpace::read(dir).map_or(max_size, |space| max_size.min(space.total))
 }
 
 /// A file without its final name; removed on drop.
 #[derive(Debug)]
-pub(super) struct Temporary {
-    pub(super) file: Arc<DiskFile>,
+pub(crate) struct TempFile {
+    pub(crate) file: Arc<DiskFile>,
     path: Option<PathBuf>,
 }
 
-impl Drop for Temporary {
+impl Drop for TempFile {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
             let _ = fs::remove_file(path);

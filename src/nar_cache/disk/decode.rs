@@ -6,16 +6,16 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
-use super::disk::Disk;
+use super::disk_cache::DiskCache;
 use super::entry::Entry;
-use super::frames::FRAME;
-use super::index::Key;
+use super::key::EntryKey;
+use crate::nar_cache::encode::encoding::FRAME_SIZE;
 
 /// Reads the bytes of a compressed NAR from a place to the end of their block, see [`Entry::read`].
-pub(super) type ReadBlock = Box<dyn FnMut(u64) -> io::Result<Bytes> + Send>;
+pub(crate) type ReadBlock = Box<dyn FnMut(u64) -> io::Result<Bytes> + Send>;
 
 /// The bytes of a NAR from some place on. What it reads may wait for the disk.
-pub(super) struct Decoded {
+pub(crate) struct NarDecoder {
     entry: Arc<Entry>,
     read: ReadBlock,
     /// The frame that is decoded.
@@ -29,13 +29,13 @@ pub(super) struct Decoded {
     skip: u64,
 }
 
-impl Decoded {
+impl NarDecoder {
     /// From the byte `first` of the NAR on, which must be one of its bytes.
-    pub(super) fn new(entry: Arc<Entry>, first: u64, read: ReadBlock) -> io::Result<Self> {
-        let frame = usize::try_from(first / FRAME).map_err(io::Error::other)?;
+    pub(crate) fn new(entry: Arc<Entry>, first: u64, read: ReadBlock) -> io::Result<Self> {
+        let frame = usize::try_from(first / FRAME_SIZE).map_err(io::Error::other)?;
         let before = entry.frames().iter().take(frame);
         let at: u64 = before.map(|frame| u64::from(frame.compressed)).sum();
-        let skip = first % FRAME;
+        let skip = first % FRAME_SIZE;
         let decoder = decoder()?;
         let mut nar = Self { entry, read, frame, at, end: at, input: Bytes::new(), decoder, skip };
         nar.end = nar.at + nar.length();
@@ -81,7 +81,7 @@ impl Decoded {
     }
 }
 
-impl Read for Decoded {
+impl Read for NarDecoder {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while !buffer.is_empty() {
             let wanted = usize::try_from(self.skip).unwrap_or(usize::MAX).min(buffer.len());
@@ -100,19 +100,25 @@ impl Read for Decoded {
 
 /// A NAR of the cache. A file that turns out to be wrong is removed.
 pub struct PlainNar {
-    pub(super) decoded: Decoded,
-    pub(super) disk: Arc<Disk>,
-    pub(super) key: Key,
+    decoder: NarDecoder,
+    disk: Arc<DiskCache>,
+    key: EntryKey,
+}
+
+impl PlainNar {
+    pub(crate) const fn new(decoder: NarDecoder, disk: Arc<DiskCache>, key: EntryKey) -> Self {
+        Self { decoder, disk, key }
+    }
 }
 
 impl Read for PlainNar {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.decoded.read(buffer).inspect_err(|cause| self.disk.distrust(&self.key, cause))
+        self.decoder.read(buffer).inspect_err(|cause| self.disk.evict_corrupt(&self.key, cause))
     }
 }
 
 fn decoder() -> io::Result<Decoder<'static>> {
     let mut decoder = Decoder::new()?;
-    decoder.set_parameter(zstd::stream::raw::DParameter::WindowLogMax(FRAME.ilog2()))?;
+    decoder.set_parameter(zstd::stream::raw::DParameter::WindowLogMax(FRAME_SIZE.ilog2()))?;
     Ok(decoder)
 }

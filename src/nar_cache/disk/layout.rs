@@ -12,8 +12,8 @@ use std::sync::Arc;
 use harmonia_protocol::hash::NarHash;
 
 use super::directory::CacheDirectory;
-use super::encoding::EncodingTag;
-use super::index::Key;
+use super::key::EntryKey;
+use crate::nar_cache::encode::encoding::EncodingTag;
 
 /// Most files that are looked at below one directory.
 const MAX_FILES: usize = 1 << 20;
@@ -23,7 +23,7 @@ const TEMPORARY: &str = "tmp";
 const PART: &str = ".part";
 
 /// All files of a directory of NARs, by their names; files of other names are passed over.
-pub(super) fn entries(dir: &CacheDirectory) -> io::Result<Vec<(Key, PathBuf)>> {
+pub(crate) fn entries(dir: &CacheDirectory) -> io::Result<Vec<(EntryKey, PathBuf)>> {
     let mut found = Vec::new();
     for encoding in children(dir.path())? {
         let Some(tag) = name(&encoding).and_then(|name| name.parse::<EncodingTag>().ok()) else { continue };
@@ -36,8 +36,8 @@ pub(super) fn entries(dir: &CacheDirectory) -> io::Result<Vec<(Key, PathBuf)>> {
             let files = if is_directory(&shard) { children(&shard.path()).unwrap_or_default() } else { Vec::new() };
             for file in files {
                 let nar_hash = name(&file).and_then(|name| NarHash::from_nix32(&name));
-                let key = nar_hash.map(|nar_hash| Key { tag: Arc::clone(&tag), nar_hash });
-                let is_ours = |key: &Key| path(dir, key) == file.path() && is_file(&file);
+                let key = nar_hash.map(|nar_hash| EntryKey { tag: Arc::clone(&tag), nar_hash });
+                let is_ours = |key: &EntryKey| path(dir, key) == file.path() && is_file(&file);
                 if let Some(key) = key.filter(is_ours) {
                     found.push((key, file.path()));
                 }
@@ -48,7 +48,7 @@ pub(super) fn entries(dir: &CacheDirectory) -> io::Result<Vec<(Key, PathBuf)>> {
 }
 
 /// The file of an entry.
-pub(super) fn path(dir: &CacheDirectory, key: &Key) -> PathBuf {
+pub(crate) fn path(dir: &CacheDirectory, key: &EntryKey) -> PathBuf {
     let hash = key.nar_hash.to_nix32();
     // The last digit, one of 32: the first one is 0 or 1.
     let shard = &hash[hash.len() - 1..];
@@ -73,7 +73,7 @@ fn children(dir: &Path) -> io::Result<Vec<DirEntry>> {
 }
 
 /// Renames into a directory, which is made if it is not there yet.
-pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match (fs::rename(from, to), to.parent()) {
         (Err(cause), Some(parent)) if cause.kind() == io::ErrorKind::NotFound => {
             make_one(parent)?;
@@ -84,7 +84,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Makes the directory of what is being written.
-pub(super) fn make(dir: &CacheDirectory) -> io::Result<()> {
+pub(crate) fn make(dir: &CacheDirectory) -> io::Result<()> {
     let temporary = dir.path().join(TEMPORARY);
     make_one(&temporary)?;
     if temporary.symlink_metadata()?.is_dir() {
@@ -94,12 +94,12 @@ pub(super) fn make(dir: &CacheDirectory) -> io::Result<()> {
 }
 
 /// A name for what is being written.
-pub(super) fn temporary(dir: &CacheDirectory, number: u64) -> PathBuf {
+pub(crate) fn temporary(dir: &CacheDirectory, number: u64) -> PathBuf {
     dir.path().join(TEMPORARY).join(format!("{number}{PART}"))
 }
 
 /// Lists files that earlier processes were writing.
-pub(super) fn temporaries(dir: &CacheDirectory) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn temporaries(dir: &CacheDirectory) -> io::Result<Vec<PathBuf>> {
     let is_ours = |entry: &DirEntry| {
         let name = name(entry);
         let number = name.as_deref().and_then(|name| name.strip_suffix(PART));

@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::disk_threads::DiskFile;
 use super::entry::Entry;
-use super::index::Key;
+use super::file::DiskFile;
+use super::key::EntryKey;
 use crate::sync::Mutex;
 
 /// Files that are open at one time: an eighth of the least limit that systems set.
@@ -16,11 +16,11 @@ const MAX_OPEN: usize = 128;
 
 /// The files of one cache.
 #[derive(Debug, Default)]
-pub(super) struct OpenFiles(Mutex<Open>);
+pub(crate) struct OpenFiles(Mutex<Open>);
 
 #[derive(Debug, Default)]
 struct Open {
-    files: HashMap<Key, OpenFile>,
+    files: HashMap<EntryKey, OpenFile>,
     clock: u64,
 }
 
@@ -33,18 +33,18 @@ struct OpenFile {
 
 impl OpenFiles {
     /// An entry whose file is open, which is used thereby.
-    pub(super) fn find(&self, key: &Key) -> Option<(Arc<Entry>, Arc<DiskFile>)> {
+    pub(crate) fn find(&self, key: &EntryKey) -> Option<(Arc<Entry>, Arc<DiskFile>)> {
         let mut open = self.0.lock();
         open.clock += 1;
         let now = open.clock;
         let found = open.files.get_mut(key)?;
         found.used = now;
-        found.file.note_use();
+        found.file.mark_used();
         Some((Arc::clone(&found.entry), Arc::clone(&found.file)))
     }
 
     /// Keeps a file open, and closes the one that was used least recently if there are too many.
-    pub(super) fn insert(&self, key: &Key, entry: &Arc<Entry>, file: &Arc<DiskFile>) {
+    pub(crate) fn insert(&self, key: &EntryKey, entry: &Arc<Entry>, file: &Arc<DiskFile>) {
         let mut open = self.0.lock();
         open.clock += 1;
         let file = OpenFile { entry: Arc::clone(entry), file: Arc::clone(file), used: open.clock };
@@ -56,7 +56,7 @@ impl OpenFiles {
     }
 
     /// Closes a file.
-    pub(super) fn remove(&self, key: &Key) {
+    pub(crate) fn remove(&self, key: &EntryKey) {
         self.0.lock().files.remove(key);
     }
 }

@@ -1,28 +1,28 @@
-//! Room on the file system of the directory, beside what `nar_cache.max_size` allows.
+//! FreeSpace on the file system of the directory, beside what `nar_cache.max_size` allows.
 //!
 //! Owns how much of it is left to others, and what an operator is told of room that there is not.
 
 use std::io;
 use std::path::Path;
 
-use super::disk::bound;
+use super::entry::max_file_size;
 
 /// Of what the file system has a twentieth is left to others, who build on it, and no more than this, in bytes.
 const MAX_LEFT: u64 = 1 << 30;
 const PART_LEFT: u64 = 20;
 
-/// Room for compressed NARs on a file system, in bytes.
+/// FreeSpace for compressed NARs on a file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Room {
+pub(crate) struct FreeSpace {
     /// Now.
-    pub(super) free: u64,
+    pub(crate) free: u64,
     /// If it held nothing else.
-    pub(super) total: u64,
+    pub(crate) total: u64,
 }
 
-impl Room {
+impl FreeSpace {
     /// That of a directory, or of the nearest one above it that exists.
-    pub(super) fn of(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn read(dir: &Path) -> io::Result<Self> {
         let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir);
         let system = rustix::fs::statvfs(existing)?;
         if system.f_blocks == 0 {
@@ -39,22 +39,22 @@ impl Room {
 
 /// What an operator should know before NARs are kept in `dir`, which has `used` bytes of them: that there is less room than
 /// `max_size` bytes.
-pub(super) fn shortage(dir: &Path, max_size: u64, used: u64) -> io::Result<Option<String>> {
-    Ok(lack(&dir.display().to_string(), max_size, used.saturating_add(Room::of(dir)?.free)))
+pub(crate) fn shortage(dir: &Path, max_size: u64, used: u64) -> io::Result<Option<String>> {
+    Ok(lack(&dir.display().to_string(), max_size, used.saturating_add(FreeSpace::read(dir)?.free)))
 }
 
 fn lack(dir: &str, max_size: u64, possible: u64) -> Option<String> {
     let help = "help: set nar_cache.dir to a directory on a larger file system";
     let mebibytes = |bytes| format!("{} MiB", bytes >> 20);
-    if max_size < bound(1) {
-        let least = mebibytes(bound(1) + (1 << 20));
+    if max_size < max_file_size(1) {
+        let least = mebibytes(max_file_size(1) + (1 << 20));
         return Some(format!(
             "no nar is kept: nar_cache.max_size is {}, too small for any\n  help: it is the size of the whole cache, \
              {least} at the least",
             mebibytes(max_size)
         ));
     }
-    if possible < bound(1) {
+    if possible < max_file_size(1) {
         return Some(format!("no nar is kept: the file system of {dir} has no room for any\n  {help}"));
     }
     (possible < max_size).then(|| {
@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn a_directory_that_is_not_there_yet_has_the_room_of_the_one_above() {
         let (dir, missing) = (Path::new("/"), Path::new("/nonexistent/nars"));
-        assert_eq!(Room::of(missing).unwrap().total, Room::of(dir).unwrap().total);
-        let room = Room::of(dir).unwrap();
+        assert_eq!(FreeSpace::read(missing).unwrap().total, FreeSpace::read(dir).unwrap().total);
+        let room = FreeSpace::read(dir).unwrap();
         assert!(room.free <= room.total && room.total > 0);
     }
 }

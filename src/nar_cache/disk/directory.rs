@@ -106,7 +106,7 @@ impl CacheDirectory {
     }
 
     /// Takes the directory at `dir`, as long as it is not in the store of this configuration.
-    pub(super) fn take_configured(dir: &Path, config: &Config) -> Result<Self, DirectoryError> {
+    pub(crate) fn take_configured(dir: &Path, config: &Config) -> Result<Self, DirectoryError> {
         Self::take(dir, &stores(config))
     }
 

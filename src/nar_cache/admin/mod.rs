@@ -1,0 +1,10 @@
+//! What `harmonia check` and `harmonia cache` do to a directory of compressed NARs, also while a server uses it.
+
+mod files;
+mod preflight;
+mod verify;
+
+pub(super) use files::matching;
+pub use files::{CachedNar, Removed, Selection, clear, list, remove, stats};
+pub use preflight::{disabled_reason, preflight};
+pub use verify::{FileCheck, verify};

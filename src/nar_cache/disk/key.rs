@@ -1,0 +1,22 @@
+//! The key of a compressed NAR.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use harmonia_protocol::hash::NarHash;
+
+use crate::nar_cache::encode::encoding::EncodingTag;
+
+/// Identifies a compressed NAR: the NAR and the encoding that it was compressed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EntryKey {
+    pub(crate) tag: Arc<EncodingTag>,
+    pub(crate) nar_hash: NarHash,
+}
+
+impl Hash for EntryKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Few NARs exist in two encodings, and each request for a narinfo computes this.
+        self.nar_hash.hash(state);
+    }
+}

@@ -1,0 +1,7 @@
+//! Fills: each writes one NAR into the cache, once for all who wait for it.
+
+pub(super) mod fills;
+pub(super) mod progress;
+mod writer;
+
+pub use progress::ActiveFill;

@@ -1,0 +1,4 @@
+//! NARs that are compressed before they are requested.
+
+pub(super) mod queue;
+mod run;
