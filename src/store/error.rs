@@ -11,9 +11,10 @@ use harmonia_protocol::store_path::StorePathError;
 use harmonia_protocol::wire::{DecodeError, DecodeErrorKind};
 use harmonia_protocol::{ClientError, HashPart, StoreDir, StorePath};
 
-use super::{Step, permission};
 use crate::config::DaemonAddress;
 use crate::metrics::Outcome;
+use crate::store::daemon::deadline::Step;
+use crate::store::daemon::socket_permission;
 
 /// Why there is no answer about the store. Only [`StoreError::NotValid`] means that a path is not valid.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -161,7 +162,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// Why no connection can be made.
-    pub(super) fn unreachable(daemon: &DaemonAddress, cause: &io::Error) -> Self {
+    pub(crate) fn unreachable(daemon: &DaemonAddress, cause: &io::Error) -> Self {
         let text = cause.to_string();
         // "Connection refused (os error 111)" reads better without the number.
         let reason = text.split(" (os error").next().unwrap_or(&text).to_lowercase();
@@ -180,12 +181,12 @@ impl StoreError {
     }
 
     /// Whether it proves that a path is not what the daemon says of it.
-    pub(super) const fn is_proof(&self) -> bool {
+    pub(crate) const fn is_proof(&self) -> bool {
         matches!(self, Self::Malformed { .. } | Self::WrongSize { .. } | Self::WrongHash { .. } | Self::NoFiles { .. })
     }
 
     /// Why the daemon's dump of a path ended.
-    pub(super) fn of_dump(path: &StorePath, error: ClientError) -> Self {
+    pub(crate) fn of_dump(path: &StorePath, error: ClientError) -> Self {
         match error {
             ClientError::Nar(cause) => Self::Malformed { path: path.clone(), cause },
             ClientError::Daemon { error, .. } if is_absence(path, error.message()) => {
@@ -196,7 +197,7 @@ impl StoreError {
     }
 
     /// Whether a connection died before a byte of the reply had come.
-    pub(super) const fn is_retryable(&self) -> bool {
+    pub(crate) const fn is_retryable(&self) -> bool {
         matches!(self, Self::Client { before_reply: true, .. })
     }
 }
@@ -214,7 +215,7 @@ fn is_absence(path: &StorePath, message: &str) -> bool {
 }
 
 /// What metrics call a result.
-pub(super) const fn outcome<T>(result: &Result<T, StoreError>) -> Outcome {
+pub(crate) const fn outcome<T>(result: &Result<T, StoreError>) -> Outcome {
     match result {
         Ok(_) => Outcome::Ok,
         Err(StoreError::Late(_)) => Outcome::Late,
@@ -224,7 +225,7 @@ pub(super) const fn outcome<T>(result: &Result<T, StoreError>) -> Outcome {
 
 fn help(daemon: &DaemonAddress, kind: io::ErrorKind) -> Cow<'static, str> {
     match daemon {
-        DaemonAddress::Socket(path) if kind == io::ErrorKind::PermissionDenied => permission::help(path).into(),
+        DaemonAddress::Socket(path) if kind == io::ErrorKind::PermissionDenied => socket_permission::help(path).into(),
         DaemonAddress::Socket(_) => "is nix-daemon running? try: systemctl status nix-daemon.socket".into(),
         DaemonAddress::Command(_) => "does the program exist, and may this user run it?".into(),
     }
@@ -248,6 +249,6 @@ impl From<ClientError> for StoreError {
 /// Our name as the daemon sees it: by effective user id, in quotes, or the bare id where /etc/passwd has no name.
 fn own_user() -> String {
     let id = rustix::process::geteuid().as_raw();
-    let name = permission::named("/etc/passwd", id);
+    let name = socket_permission::named("/etc/passwd", id);
     if name == id.to_string() { name } else { format!("\"{name}\"") }
 }

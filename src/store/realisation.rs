@@ -5,6 +5,7 @@
 //! costs a process and perhaps a core file each time. A daemon that dies of this question and answers another one has
 //! no realisations, and is left in peace for a while.
 
+use crate::sync::Mutex;
 use std::time::Duration;
 
 use harmonia_protocol::HashPart;
@@ -14,10 +15,10 @@ use harmonia_protocol::realisation::Realisation;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use super::pool::Pool;
-use super::{Step, StoreError};
 use crate::fairness::ClientId;
-use crate::sync::Mutex;
+use crate::store::daemon::deadline::Step;
+use crate::store::daemon::pool::Pool;
+use crate::store::error::StoreError;
 
 /// How long a daemon that died is not asked again: as long as clients remember what is not there.
 const PEACE: Duration = Duration::from_secs(60 * 60);
@@ -43,19 +44,19 @@ enum Known {
 
 /// Asks for realisations.
 #[derive(Debug)]
-pub(super) struct Realisations {
+pub(crate) struct Realisations {
     known: Mutex<Known>,
     /// Of a daemon that is not known to answer one question at a time is asked, so that one death is enough.
     first: Semaphore,
 }
 
 impl Realisations {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { known: Mutex::new(Known::Nothing), first: Semaphore::const_new(1) }
     }
 
     /// The realisation of an output, or why there is none.
-    pub(super) async fn find(
+    pub(crate) async fn find(
         &self,
         pool: &Pool,
         output: &DerivationOutput,
@@ -113,8 +114,8 @@ impl Realisations {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{GREETING, LAST, bytes, listen, store, store_after};
     use super::*;
+    use crate::store::tests::{GREETING, LAST, bytes, listen, store, store_after};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 

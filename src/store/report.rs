@@ -1,10 +1,14 @@
-//! The state of the store, for people who ask.
+//! What the status of the server tells about the store.
 
-use std::sync::Arc;
-
+use crate::store::daemon::outage::Presence;
+use crate::store::nar::quarantine::HeldBackPath;
+use crate::store::path_info::inventory::Inventory;
+use crate::store::path_info::valid_path::ValidPath;
+use crate::store::state::Store;
 use harmonia_protocol::HashPart;
-
-use super::{HeldBackPath, Presence, Store, ValidPath};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 impl Store {
     /// The daemon that was last connected to, if one ever was.
@@ -24,5 +28,20 @@ impl Store {
     #[must_use]
     pub fn known_path(&self, hash: HashPart) -> Option<Arc<ValidPath>> {
         self.infos.known_path(hash)
+    }
+
+    /// The valid paths as the daemon told them last, after a while by a new question that nobody waits for. Only the first
+    /// one is waited for, and not longer than `patience`; `None` if there was no answer by then.
+    pub async fn inventory(&self, patience: Duration) -> Option<Arc<Inventory>> {
+        let mut latest = self.inventories.latest.subscribe();
+        let before = latest.borrow_and_update().attempts;
+        self.inventories.ask_if_due(&self.pool, &self.infos);
+        let is_asking = *self.inventories.is_asking.lock();
+        if is_asking && latest.borrow().inventory.is_none() {
+            let ended = latest.wait_for(|latest| latest.attempts > before);
+            // Without an answer in time there is nothing to tell.
+            let _ = timeout(patience, ended).await;
+        }
+        latest.borrow().inventory.clone()
     }
 }

@@ -1,34 +1,40 @@
 //! Deadlines and retries, against a daemon of a few lines and a clock that is not waited for.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use harmonia_protocol::StorePath;
 use harmonia_protocol::error::Phase;
+use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::operation::Opcode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::held_back::Origin;
-use super::nar::{Source, Terms};
-use super::proven::{Claim, Proven};
+use crate::store::nar::expected::Claim;
+use crate::store::nar::quarantine::Origin;
+use crate::store::nar::verified::Proven;
+use crate::store::nar::verifying::{Source, Terms};
 use harmonia_protocol::path_info::PathInfo;
 
 use super::*;
-use crate::config::{Environment, Overrides};
+use crate::config::{Config, Environment, Overrides};
+use crate::fairness::ClientId;
+use crate::metrics::Metrics;
 
-pub(super) const LAST: u64 = 0x616c_7473;
+pub(crate) const LAST: u64 = 0x616c_7473;
 /// A whole greeting of Nix 2.3: magic, protocol 1.21, the ends of two message loops.
 pub(crate) const GREETING: [u64; 4] = [0x6478_696f, 0x115, LAST, LAST];
 /// Magic, version, two obsolete numbers, and SetOptions.
 const GREETED: usize = 4 * 8 + 14 * 8;
-pub(super) const HASH: &str = "lq7lf2dg0c05ibn8r201m1cgdcj5i60a";
+pub(crate) const HASH: &str = "lq7lf2dg0c05ibn8r201m1cgdcj5i60a";
 
-pub(super) fn bytes(numbers: &[u64]) -> Vec<u8> {
+pub(crate) fn bytes(numbers: &[u64]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
 /// A store whose daemon plays `connection` with each connection that has been greeted, and their count. Its files are
 /// not visible unless they are put into the directory.
-pub(super) fn store<F>(connection: impl Fn(usize, UnixStream) -> F + Send + 'static) -> (tempfile::TempDir, Store)
+pub(crate) fn store<F>(connection: impl Fn(usize, UnixStream) -> F + Send + 'static) -> (tempfile::TempDir, Store)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -79,7 +85,7 @@ pub(crate) fn valid(path: StorePath) -> ValidPath {
 }
 
 /// Reads until the peer closes.
-pub(super) async fn listen(mut stream: UnixStream) {
+pub(crate) async fn listen(mut stream: UnixStream) {
     let mut heard = Vec::new();
     stream.read_to_end(&mut heard).await.unwrap();
 }

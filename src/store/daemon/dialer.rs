@@ -1,0 +1,392 @@
+//! Connecting to the daemon: bounded in number and time, patient with a daemon that restarts, and short with one that
+//! stays away.
+//!
+//! Owns whether the daemon is there. The first attempt that fails begins an outage. For as long as a restart takes, all who
+//! ask wait for its end together; after that they are told at once, and each new question makes one attempt, so that a
+//! daemon that is back is found by whoever asks next. An attempt that is slow is waited for by nobody, but goes on.
+
+use crate::sync::Mutex;
+use std::io;
+use std::mem::discriminant;
+use std::sync::Arc;
+use std::time::Duration;
+
+use harmonia_protocol::StoreDir;
+use harmonia_protocol::client::Client;
+use harmonia_protocol::error::Phase;
+use harmonia_protocol::signature_set::KnownKeys;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::DaemonAddress;
+use crate::metrics::Metrics;
+use crate::store::daemon::deadline::Step;
+use crate::store::daemon::outage::{Outage, Presence};
+use crate::store::daemon::transport::{LastWords, Transport};
+use crate::store::error::StoreError;
+use crate::store::error::outcome;
+
+/// Daemons up to 2.8 have a listen backlog of 5, and a non-blocking connect fails when it is full.
+const CONCURRENT_DIALS: usize = 4;
+/// The pauses between attempts: the first, doubled up to the last, each lengthened by up to as much at random.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LAST_PAUSE: Duration = Duration::from_millis(200);
+/// How long those who ask wait for an attempt while the daemon stays away: a daemon that is there greets within some
+/// tens of milliseconds.
+const GLIMPSE: Duration = Duration::from_millis(500);
+
+/// Shorter outages are not written to the log: a full backlog passes within milliseconds.
+const NOTABLE: Duration = Duration::from_secs(1);
+
+/// Makes connections to one daemon.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    address: DaemonAddress,
+    directory: StoreDir,
+    metrics: Arc<Metrics>,
+    permits: Semaphore,
+    /// Nothing while the last attempt succeeded, and before the first.
+    outage: watch::Sender<Option<Outage>>,
+    /// Nothing before the first attempt that succeeds.
+    presence: Mutex<Option<Presence>>,
+    /// For the one attempt that is made while the daemon stays away.
+    attempt: Arc<Semaphore>,
+    /// When that began.
+    attempt_began: Mutex<Option<Instant>>,
+    /// Whose signatures are kept before those of others.
+    known_keys: Mutex<Arc<KnownKeys>>,
+}
+
+impl Dialer {
+    pub(crate) fn new(address: DaemonAddress, directory: StoreDir, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            address,
+            directory,
+            metrics,
+            permits: Semaphore::new(CONCURRENT_DIALS),
+            outage: watch::Sender::new(None),
+            presence: Mutex::default(),
+            attempt: Arc::new(Semaphore::new(1)),
+            attempt_began: Mutex::default(),
+            known_keys: Mutex::default(),
+        })
+    }
+
+    /// The keys whose signatures are kept before those of others.
+    pub(crate) fn known_keys(&self) -> Arc<KnownKeys> {
+        Arc::clone(&self.known_keys.lock())
+    }
+
+    /// Keeps signatures of these keys before those of others from now on.
+    pub(crate) fn know_keys(&self, keys: Arc<KnownKeys>) {
+        *self.known_keys.lock() = keys;
+    }
+
+    /// Connects and greets. Those who wait behind a dial that fails share its failure, so that a daemon that is down
+    /// costs each request one deadline and not as many as there are requests.
+    pub(crate) async fn dial(self: &Arc<Self>) -> Result<Client<Transport>, StoreError> {
+        let since = Instant::now();
+        let outage = self.outage.borrow().clone();
+        if let Some(Outage { error, failed: Some(_), .. }) = outage {
+            return self.glimpse(since, error).await;
+        }
+        let permit = self.permits.acquire().await.map_err(|_| StoreError::Late(Step::Connect))?;
+        if let Some(failure) = self.failure_since(since) {
+            return Err(failure);
+        }
+        let result = self.connect_and_greet(self.connect_patiently(since)).await;
+        self.take_note(since, &result);
+        drop(permit);
+        result
+    }
+
+    /// Tells whether there is a daemon: the changes of it too.
+    pub(crate) fn outage(&self) -> watch::Receiver<Option<Outage>> {
+        self.outage.subscribe()
+    }
+
+    /// The daemon that was last connected to.
+    pub(crate) fn presence(&self) -> Option<Presence> {
+        self.presence.lock().clone()
+    }
+
+    /// Why the last attempt to connect failed, within a dial too; none if it did not.
+    pub(crate) fn trouble(&self) -> Option<StoreError> {
+        self.outage.borrow().as_ref().map(|outage| outage.error.clone())
+    }
+
+    fn failure_since(&self, since: Instant) -> Option<StoreError> {
+        let outage = self.outage.borrow();
+        outage.as_ref().filter(|outage| outage.failed > Some(since)).map(|outage| outage.error.clone())
+    }
+
+    /// One attempt, which is that of all who ask meanwhile. It ends by itself: who has waited for long enough is told
+    /// what is `known`.
+    async fn glimpse(self: &Arc<Self>, since: Instant, known: StoreError) -> Result<Client<Transport>, StoreError> {
+        let deadline = self.attempt_began.lock().unwrap_or(since) + GLIMPSE;
+        let look = async {
+            let late = |_| StoreError::Late(Step::Connect);
+            let permit = Arc::clone(&self.attempt).acquire_owned().await.map_err(late)?;
+            if let Some(failure) = self.failure_since(since) {
+                return Err(failure);
+            }
+            *self.attempt_began.lock() = Some(Instant::now());
+            let this = Arc::clone(self);
+            let attempt = tokio::spawn(async move {
+                let result = this.connect_and_greet(this.connect()).await;
+                this.take_note(since, &result);
+                *this.attempt_began.lock() = None;
+                drop(permit);
+                result
+            });
+            attempt.await.unwrap_or_else(|_| Err(known.clone()))
+        };
+        timeout_at(deadline, look).await.unwrap_or_else(|_| Err(known.clone()))
+    }
+
+    /// The end of a dial, which began at `since`.
+    fn take_note(&self, since: Instant, result: &Result<Client<Transport>, StoreError>) {
+        self.metrics.dial(outcome(result));
+        match result {
+            Ok(client) => {
+                let was_away = self.end_outage();
+                let mut presence = self.presence.lock();
+                let before = presence.take().filter(|_| !was_away);
+                *presence = Some(Presence::new(client.session().clone(), before.as_ref()));
+            }
+            Err(error) => self.fail(since, error, Some(Instant::now())),
+        }
+    }
+
+    fn fail(&self, since: Instant, error: &StoreError, failed: Option<Instant>) {
+        self.metrics.daemon_up(false);
+        self.outage.send_if_modified(|outage| {
+            let is_same = |outage: &Outage| discriminant(&outage.error) == discriminant(error);
+            let is_news = !outage.as_ref().is_some_and(is_same);
+            let (began, before) = outage.as_ref().map_or((since, None), |outage| (outage.began, outage.failed));
+            *outage = Some(Outage { error: error.clone(), began, failed: failed.or(before) });
+            is_news
+        });
+    }
+
+    /// The result is whether the daemon has been away.
+    fn end_outage(&self) -> bool {
+        self.metrics.daemon_up(true);
+        let mut ended = None;
+        self.outage.send_if_modified(|outage| {
+            ended = outage.take();
+            ended.is_some()
+        });
+        let Some(outage) = ended.filter(|outage| outage.lasted() >= NOTABLE) else { return false };
+        let reason = outage.error.to_string();
+        let reason = reason.lines().next().unwrap_or_default();
+        tracing::info!("the nix daemon answers again, after {:.1?}; before: {reason}", outage.lasted());
+        true
+    }
+
+    async fn connect_and_greet(
+        &self,
+        connecting: impl Future<Output = Result<(Transport, Option<LastWords>), StoreError>>,
+    ) -> Result<Client<Transport>, StoreError> {
+        let (transport, last_words) = connecting.await?;
+        let greeted = Client::connect(transport, self.directory.clone());
+        let result = Step::Daemon(Phase::Handshake).bound(greeted).await;
+        match (result, last_words) {
+            // A program says why it fails on its standard error, and then closes its output.
+            (Err(StoreError::Refused { .. }), Some(last_words)) => {
+                let reason = last_words.read().await;
+                Err(StoreError::Unreachable { daemon: self.address.clone(), kind: io::ErrorKind::Other, reason })
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// Tries while the reasons are those of a daemon that is starting or swamped, until the outage is longer than a
+    /// restart. It began at `since` if it begins with this.
+    async fn connect_patiently(&self, since: Instant) -> Result<(Transport, Option<LastWords>), StoreError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match self.connect().await {
+                Ok(opened) => return Ok(opened),
+                Err(error) => error,
+            };
+            self.fail(since, &error, None);
+            let began = self.outage.borrow().as_ref().map_or(since, |outage| outage.began);
+            let deadline = began + Step::Connect.deadline();
+            if !self.is_passing(&error) || Instant::now() + pause * 2 >= deadline {
+                return Err(error);
+            }
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    async fn connect(&self) -> Result<(Transport, Option<LastWords>), StoreError> {
+        let opened =
+            async { Transport::open(&self.address).await.map_err(|it| StoreError::unreachable(&self.address, &it)) };
+        Step::Connect.bound(opened).await
+    }
+
+    /// A full backlog, a socket between two daemons, a socket not there yet. A program that is not there stays away.
+    const fn is_passing(&self, error: &StoreError) -> bool {
+        use io::ErrorKind::{ConnectionRefused, NotFound, WouldBlock};
+        let StoreError::Unreachable { kind, .. } = error else { return false };
+        matches!(self.address, DaemonAddress::Socket(_)) && matches!(kind, ConnectionRefused | NotFound | WouldBlock)
+    }
+}
+
+/// Between one and two pauses, so that many who failed together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let mut byte = [0];
+    // Without randomness the pause is merely regular.
+    let _ = SystemRandom::new().fill(&mut byte);
+    pause + pause * u32::from(byte[0]) / 256
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::{GREETING, bytes};
+    use std::os::unix::net::UnixListener;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    fn dialer(socket: &std::path::Path) -> Arc<Dialer> {
+        Dialer::new(DaemonAddress::Socket(socket.to_owned()), StoreDir::default(), Arc::default())
+    }
+
+    /// Greets whoever connects.
+    fn listen(socket: &std::path::Path) {
+        let listener = tokio::net::UnixListener::bind(socket).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                stream.write_all(&bytes(&GREETING)).await.unwrap();
+                tokio::spawn(async move { stream.read_to_end(&mut Vec::new()).await });
+            }
+        });
+    }
+
+    fn is_unreachable<T>(result: &Result<T, StoreError>) -> bool {
+        matches!(result, Err(StoreError::Unreachable { .. }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_is_not_there_is_waited_for_as_long_as_a_restart_takes_and_then_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let dialer = dialer(&directory.path().join("socket"));
+        let start = Instant::now();
+        let error = dialer.dial().await.unwrap_err();
+        assert!(matches!(&error, StoreError::Unreachable { reason, .. } if reason == "no such file or directory"));
+        assert!(error.to_string().contains("\n  help: is nix-daemon running?"));
+        assert!((Duration::from_secs(5)..=Step::Connect.deadline()).contains(&start.elapsed()));
+        let later = Instant::now();
+        for _ in 0..100 {
+            assert!(is_unreachable(&dialer.dial().await));
+        }
+        assert_eq!(later.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_who_ask_during_an_outage_wait_for_its_end_and_not_for_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        let dialer = dialer(&directory.path().join("socket"));
+        let start = Instant::now();
+        let dials: Vec<_> = (0..10 * CONCURRENT_DIALS)
+            .map(|number| {
+                let dialer = Arc::clone(&dialer);
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(100) * u32::try_from(number).unwrap()).await;
+                    dialer.dial().await.map(drop)
+                })
+            })
+            .collect();
+        for dial in dials {
+            assert!(is_unreachable(&dial.await.unwrap()));
+        }
+        assert!(start.elapsed() <= Step::Connect.deadline());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_next_finds_a_daemon_that_is_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let dialer = dialer(&socket);
+        assert!(is_unreachable(&dialer.dial().await) && dialer.trouble().is_some());
+        listen(&socket);
+        let dials: Vec<_> = (0..10 * CONCURRENT_DIALS)
+            .map(|_| {
+                let dialer = Arc::clone(&dialer);
+                tokio::spawn(async move { dialer.dial().await.map(drop) })
+            })
+            .collect();
+        for dial in dials {
+            dial.await.unwrap().unwrap();
+        }
+        assert!(dialer.trouble().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_stays_frozen_is_waited_for_by_nobody_and_found_when_it_thaws() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let dialer = dialer(&socket);
+        assert!(matches!(dialer.dial().await, Err(StoreError::Late(_))));
+        let start = Instant::now();
+        for _ in 0..100 {
+            assert!(matches!(dialer.dial().await, Err(StoreError::Late(_))));
+        }
+        assert_eq!(start.elapsed(), GLIMPSE);
+        // What waits in the backlog is greeted late, and nobody waits for it any more; but it was the attempt.
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::UnixListener::from_std(listener).unwrap();
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                drop(stream.write_all(&bytes(&GREETING)).await);
+                open.push(stream);
+            }
+        });
+        dialer.outage().wait_for(Option::is_none).await.unwrap();
+        dialer.dial().await.unwrap();
+        assert!(start.elapsed() < Step::Connect.deadline());
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_appears_meanwhile_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let dialer = dialer(&socket);
+        let connecting = tokio::spawn(async move { dialer.connect_patiently(Instant::now()).await });
+        // The dial has begun when it has been polled once; its first attempts fail.
+        tokio::task::yield_now().await;
+        let _listener = UnixListener::bind(&socket).unwrap();
+        assert!(matches!(connecting.await.unwrap(), Ok((Transport::Socket(_), None))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_never_greets_is_late_with_the_handshake() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let error = dialer(&socket).dial().await.unwrap_err();
+        assert_eq!(error.to_string(), "the nix daemon is late: the handshake took more than 10 seconds");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_fails_at_once() {
+        let command = "/nonexistent/nix-daemon --stdio".parse().unwrap();
+        let dialer = Dialer::new(DaemonAddress::Command(command), StoreDir::default(), Arc::default());
+        let error = dialer.dial().await.unwrap_err();
+        assert!(error.to_string().contains("help: does the program exist"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_fails_is_quoted() {
+        let words = ["sh", "-c", "echo warning >&2; echo 'host key \u{7} unknown' >&2"].map(str::to_owned);
+        let command = crate::config::DaemonCommand::from_words(words).unwrap();
+        let dialer = Dialer::new(DaemonAddress::Command(command), StoreDir::default(), Arc::default());
+        let error = dialer.dial().await.unwrap_err();
+        assert!(matches!(&error, StoreError::Unreachable { reason, .. } if reason == "host key   unknown"), "{error}");
+    }
+}

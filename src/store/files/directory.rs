@@ -1,0 +1,145 @@
+//! A directory of the store that is shown: its names in order, and what has each, looked at one by one.
+//!
+//! Anybody who may build decides how much is in one, so only names are kept, as many as there is room for.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, Dir, FileType, Stat};
+use rustix::io::Errno;
+
+use crate::store::error::StoreError;
+
+/// Entries of a directory that are shown.
+const MAX_SHOWN: usize = 50_000;
+/// Bytes of their names in all: 80 each.
+const MAX_TEXT: usize = 4 << 20;
+
+/// An open directory of the store.
+#[derive(Debug)]
+pub struct Directory {
+    handle: OwnedFd,
+    path: PathBuf,
+}
+
+/// The names in a directory, ascending by their bytes.
+#[derive(Debug)]
+pub struct Names {
+    text: Vec<u8>,
+    /// Where each is in the text, and its length.
+    places: Vec<(u32, u16)>,
+    are_all: bool,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A directory.
+    Directory,
+    /// A file of this many bytes.
+    File(u64),
+    /// A symlink to this target.
+    Symlink(OsString),
+    /// Something that no store path should have.
+    Other,
+}
+
+impl Names {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Whether the directory has no others: 50,000 are taken at the most, and 4 MiB of them.
+    #[must_use]
+    pub const fn are_all(&self) -> bool {
+        self.are_all
+    }
+
+    /// One by its place in their order; `None` behind the last.
+    #[must_use]
+    pub fn nth(&self, n: usize) -> Option<&OsStr> {
+        self.places.get(n).map(|place| OsStr::from_bytes(self.at(*place)))
+    }
+
+    fn at(&self, (start, length): (u32, u16)) -> &[u8] {
+        &self.text[start as usize..][..usize::from(length)]
+    }
+
+    fn add(&mut self, name: &[u8]) -> bool {
+        let place = (u32::try_from(self.text.len()), u16::try_from(name.len()));
+        let (Ok(start), Ok(length)) = place else { return false };
+        let fits = self.places.len() < MAX_SHOWN && self.text.len() + name.len() <= MAX_TEXT;
+        if fits {
+            self.text.extend_from_slice(name);
+            self.places.push((start, length));
+        }
+        fits
+    }
+}
+
+impl Directory {
+    /// A directory that is open, and its place for messages.
+    pub(crate) const fn new(handle: OwnedFd, path: PathBuf) -> Self {
+        Self { handle, path }
+    }
+
+    /// Where it is, for messages.
+    #[must_use]
+    pub fn path(&self) -> &PathBuf {
+        &self.path
+    }
+
+    /// Its names. Blocks on the disk.
+    pub fn names(&self) -> Result<Names, StoreError> {
+        self.read().map_err(|errno| StoreError::file(&self.path, &errno.into()))
+    }
+
+    fn read(&self) -> Result<Names, Errno> {
+        let mut names = Names { text: Vec::new(), places: Vec::new(), are_all: true };
+        for entry in Dir::read_from(&self.handle)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." && !names.add(name) {
+                names.are_all = false;
+                break;
+            }
+        }
+        let mut places = std::mem::take(&mut names.places);
+        places.sort_unstable_by(|one, other| names.at(*one).cmp(names.at(*other)));
+        Ok(Names { places, ..names })
+    }
+
+    /// What has this name; `None` if nothing has any more. Blocks on the disk.
+    pub fn entry(&self, name: &OsStr) -> io::Result<Option<EntryKind>> {
+        let Some(stat) = stat(&self.handle, name)? else { return Ok(None) };
+        Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => EntryKind::Directory,
+            FileType::RegularFile => EntryKind::File(u64::try_from(stat.st_size).unwrap_or_default()),
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(&self.handle, name, Vec::new())?;
+                EntryKind::Symlink(OsString::from_vec(target.into_bytes()))
+            }
+            _ => EntryKind::Other,
+        }))
+    }
+}
+
+/// What has this name, not followed; `None` if nothing has.
+pub(crate) fn stat(directory: &OwnedFd, name: &OsStr) -> Result<Option<Stat>, Errno> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

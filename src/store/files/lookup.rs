@@ -1,0 +1,48 @@
+//! Lookups of files below valid paths, and of build logs.
+
+use crate::fairness::ClientId;
+use crate::store::error::StoreError;
+use crate::store::files::build_log::BuildLog;
+use crate::store::files::tree::Found;
+use crate::store::files::{build_log, tree};
+use crate::store::path_info::valid_path::ValidPath;
+use crate::store::state::Store;
+use harmonia_protocol::HashPart;
+use harmonia_protocol::nar::Name;
+use std::sync::Arc;
+
+impl Store {
+    /// The file or directory that `names` lead to from a valid path, where the store is visible here, and the valid path
+    /// that it is in; `None` if they lead nowhere, out of the store, or to a path that is not valid.
+    pub async fn find(
+        &self,
+        valid: &Arc<ValidPath>,
+        names: &[Name],
+        client: ClientId,
+    ) -> Result<Option<(Found, Arc<ValidPath>)>, StoreError> {
+        let look = || tree::find(&self.directory, &self.real_directory, &valid.path, names);
+        let found = {
+            // It is never closed.
+            let _walk = self.walks.acquire().await;
+            tokio::task::block_in_place(look)?
+        };
+        let Some(found) = found else { return Ok(None) };
+        if found.store_path == valid.path {
+            return Ok(Some((found, Arc::clone(valid))));
+        }
+        let other = self.valid_path(found.store_path.hash_part(), client).await?;
+        Ok(other.filter(|other| other.path == found.store_path).map(|other| (found, other)))
+    }
+
+    /// The log of the derivation with this hash part, or of the build of the output that has it.
+    pub async fn build_log(&self, hash: HashPart, client: ClientId) -> Result<Option<BuildLog>, StoreError> {
+        let find = |derivation| tokio::task::block_in_place(|| build_log::find(&self.log_dir, derivation));
+        if let Some(log) = find(hash)? {
+            return Ok(Some(log));
+        }
+        match self.infos.valid_path(hash, client).await?.and_then(|valid| valid.info.expand().deriver) {
+            Some(deriver) => find(deriver.hash_part()),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The store's files, where they are visible here: what a path below a valid store path leads to.
+//!
+//! Contents of a store are anybody's who may build, so nothing is left to the kernel's idea of a path. Each component is
+//! opened by itself below the directory before it, and symlinks are followed here, by this rule:
+//!
+//! - A relative target goes on from the directory of its link; `..` goes up, but never above the store directory.
+//! - An absolute target must lie in the logical store directory by its text; it goes on in the real one.
+//! - What the way enters of the store is a store path by its name. Whether the last one is valid is for the caller to
+//!   ask: nothing of a path that the daemon does not call valid may be served.
+//!
+//! Anything else is not there, as is what is neither a regular file nor a directory.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use harmonia_protocol::nar::Name;
+use harmonia_protocol::{StoreDir, StorePath};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::store::error::StoreError;
+use crate::store::files::directory::{Directory, stat};
+use crate::store::files::regular_file::{RegularFile, open_configured};
+
+/// Symlinks that are followed for one request: as many as Linux follows.
+const MAX_LINKS: usize = 40;
+/// Directories that may be open on the way to a file: a descriptor each, and deeper than any package.
+const MAX_LEVELS: usize = 128;
+/// Components that a request and the links on its way may have in all.
+const MAX_COMPONENTS: usize = 4096;
+
+/// What a path leads to.
+#[derive(Debug)]
+pub struct Found {
+    /// The store path that it lies in: another than the one that was asked for, where a symlink leads there. To be
+    /// served only if it is valid.
+    pub store_path: StorePath,
+    /// Its place in that, over no links; empty at the root.
+    pub below: PathBuf,
+    /// What it is.
+    pub object: FoundObject,
+}
+
+/// A file or a directory of the store.
+#[derive(Debug)]
+pub enum FoundObject {
+    /// A file.
+    File(RegularFile),
+    /// A directory.
+    Directory(Directory),
+}
+
+/// Follows `names` from the store path `start`. `logical` is the store directory as links name it, `real` where it is.
+/// `None` if that leads nowhere, or where it may not. Blocks on the disk.
+pub(crate) fn find(
+    logical: &StoreDir,
+    real: &Path,
+    start: &StorePath,
+    names: &[Name],
+) -> Result<Option<Found>, StoreError> {
+    let place = real.join(start.base_name());
+    let failed = |cause: &io::Error| StoreError::file(&place, cause);
+    let Some(root) = open_configured(real).map_err(|cause| failed(&cause))? else { return Ok(None) };
+    let mut walk = Walk { logical, root, levels: Vec::new(), names: Vec::new(), links: 0, components: 0 };
+    let mut todo = VecDeque::from([OsString::from(start.base_name())]);
+    todo.extend(names.iter().map(|name| OsStr::from_bytes(name.as_bytes()).to_owned()));
+    while let Some(component) = todo.pop_front() {
+        walk.components += 1;
+        if walk.components > MAX_COMPONENTS {
+            return Ok(None);
+        }
+        match walk.step(&component, &mut todo).map_err(|errno| failed(&errno.into()))? {
+            Step::On => {}
+            Step::Nowhere => return Ok(None),
+            Step::File => {
+                // A component after a file is not there.
+                let found = if todo.is_empty() { walk.file(&component, real)? } else { None };
+                return Ok(found);
+            }
+        }
+    }
+    walk.directory(real).map_err(|cause| failed(&cause))
+}
+
+enum Step {
+    On,
+    /// What there is, is a regular file.
+    File,
+    Nowhere,
+}
+
+/// Where a request has got to.
+struct Walk<'a> {
+    logical: &'a StoreDir,
+    /// The store directory.
+    root: OwnedFd,
+    /// The directories below it that are open, each in the one before.
+    levels: Vec<OwnedFd>,
+    /// Their names.
+    names: Vec<OsString>,
+    links: usize,
+    components: usize,
+}
+
+impl Walk<'_> {
+    fn here(&self) -> &OwnedFd {
+        self.levels.last().unwrap_or(&self.root)
+    }
+
+    /// Goes into a component, or puts what a link says in front of what is to be done.
+    fn step(&mut self, component: &OsStr, todo: &mut VecDeque<OsString>) -> Result<Step, Errno> {
+        match component.as_bytes() {
+            b"" | b"." => return Ok(Step::On),
+            b".." => {
+                self.names.pop();
+                return Ok(if self.levels.pop().is_some() { Step::On } else { Step::Nowhere });
+            }
+            name if self.levels.is_empty() => {
+                let is_store_path = std::str::from_utf8(name).is_ok_and(|name| StorePath::from_base_name(name).is_ok());
+                if !is_store_path {
+                    return Ok(Step::Nowhere);
+                }
+            }
+            _ => {}
+        }
+        let Some(stat) = stat(self.here(), component)? else { return Ok(Step::Nowhere) };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory if self.levels.len() < MAX_LEVELS => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let directory = match rustix::fs::openat(self.here(), component, flags, Mode::empty()) {
+                    Ok(directory) => directory,
+                    Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Step::Nowhere),
+                    Err(error) => return Err(error),
+                };
+                self.levels.push(directory);
+                self.names.push(component.to_owned());
+                Ok(Step::On)
+            }
+            FileType::Symlink if self.links < MAX_LINKS => {
+                self.links += 1;
+                let target = rustix::fs::readlinkat(self.here(), component, Vec::new())?.into_bytes();
+                Ok(if self.follow(&target, todo) { Step::On } else { Step::Nowhere })
+            }
+            FileType::RegularFile => Ok(Step::File),
+            _ => Ok(Step::Nowhere),
+        }
+    }
+
+    /// Whether the target of a link is one that is followed.
+    fn follow(&mut self, target: &[u8], todo: &mut VecDeque<OsString>) -> bool {
+        let relative = if target.starts_with(b"/") {
+            let inside = target.strip_prefix(self.logical.as_str().as_bytes());
+            let Some(inside) = inside.and_then(|rest| rest.strip_prefix(b"/")) else { return false };
+            self.levels.clear();
+            self.names.clear();
+            inside
+        } else {
+            target
+        };
+        for component in relative.split(|byte| *byte == b'/').rev() {
+            todo.push_front(OsString::from_vec(component.to_owned()));
+        }
+        true
+    }
+
+    fn file(&self, name: &OsStr, real: &Path) -> Result<Option<Found>, StoreError> {
+        let place: PathBuf = self.names.iter().map(OsString::as_os_str).chain([name]).collect();
+        let file = RegularFile::open(self.here(), name, &real.join(&place))?;
+        Ok(file.and_then(|file| found(&place, FoundObject::File(file))))
+    }
+
+    fn directory(mut self, real: &Path) -> io::Result<Option<Found>> {
+        let place: PathBuf = self.names.iter().collect();
+        // Nothing of the store directory itself is shown.
+        let Some(here) = self.levels.pop() else { return Ok(None) };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle = rustix::fs::openat(here, ".", flags, Mode::empty())?;
+        Ok(found(&place, FoundObject::Directory(Directory::new(handle, real.join(&place)))))
+    }
+}
+
+fn found(place: &Path, object: FoundObject) -> Option<Found> {
+    let mut components = place.components();
+    let store_path = StorePath::from_base_name(components.next()?.as_os_str().to_str()?).ok()?;
+    Some(Found { store_path, below: components.as_path().to_owned(), object })
+}

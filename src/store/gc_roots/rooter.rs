@@ -1,0 +1,318 @@
+//! The keeper of the lease: sets roots, in generations, and lets them go.
+//!
+//! The daemon keeps a root for as long as the connection lives that asked for it, and no root can be taken back. So each
+//! generation is a connection: it takes in roots for half a lease and is closed a whole lease later, which makes four
+//! connections at most. A daemon process with its roots costs the host a megabyte. A generation whose connection ends,
+//! be it because one question was late, gets another, on which its roots are set again.
+//!
+//! Up to 2.3 Nix sets no root while it collects garbage; the exchange then waits, and the generations with it: none ends
+//! before those that are being sent have roots in another. Later releases take a root in the middle of a collection.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use harmonia_protocol::client::Client;
+use harmonia_protocol::error::Phase;
+use harmonia_protocol::operation::{AddTempRoot, Opcode, QueryValidPaths};
+use harmonia_protocol::{ClientError, StorePath};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use crate::metrics::{LeaseEvent, Metrics};
+use crate::store::daemon::pool::Pool;
+use crate::store::daemon::transport::Transport;
+use crate::store::error::StoreError;
+use crate::store::gc_roots::shared::{Ledger, Wish};
+use crate::store::path_info::cache::InfoCache;
+
+/// Roots of one generation: the closures of several desktops, and with their NARs' a file of a megabyte for the collector
+/// to read. Those that are being sent are rooted beyond it.
+const MAX_ROOTS: usize = 16_384;
+/// Roots that are asked for at once: some milliseconds of the daemon's time, for which a NAR may have to wait.
+const BATCH: usize = 64;
+/// How long no root is asked for after one could not be had.
+pub(crate) const PAUSE: Duration = Duration::from_secs(5);
+/// With nothing to wait for, any time will do.
+const FAR: Duration = Duration::from_secs(86_400);
+
+pub(crate) struct Keeper {
+    length: Duration,
+    ledger: Arc<Ledger>,
+    pool: Arc<Pool>,
+    infos: Arc<InfoCache>,
+    metrics: Arc<Metrics>,
+    /// The oldest first. The last one takes in roots if it has the number that the ledger says.
+    generations: VecDeque<Generation>,
+    /// Until when no root is asked for.
+    pause: Option<Instant>,
+    /// Whether the last failure has been logged.
+    has_complained: bool,
+}
+
+struct Generation {
+    number: u64,
+    /// Nothing before the first root, and after the connection has ended.
+    client: Option<Client<Transport>>,
+    /// Its roots, and whether their paths were valid after they had been set; to be set again without a connection.
+    roots: HashMap<StorePath, bool>,
+    /// When it stops taking in roots.
+    end: Instant,
+}
+
+impl Keeper {
+    pub(crate) fn new(
+        length: Duration,
+        ledger: Arc<Ledger>,
+        pool: Arc<Pool>,
+        infos: Arc<InfoCache>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let generations = VecDeque::new();
+        Self { length, ledger, pool, infos, metrics, generations, pause: None, has_complained: false }
+    }
+
+    /// Ends with the lease.
+    pub(crate) async fn run(mut self, wishes: &mut mpsc::Receiver<Wish>, urgent: &mut mpsc::Receiver<Wish>) {
+        let mut batch = Vec::new();
+        loop {
+            let turn = self.next_turn();
+            tokio::select! {
+                biased;
+                () = sleep_until(turn) => self.turn().await,
+                () = ended(&mut self.generations) => self.turn().await,
+                count = queued(urgent, wishes, &mut batch) => if count == 0 { return },
+            }
+            self.grant(std::mem::take(&mut batch)).await;
+            self.ledger.is_stuck.store(false, Ordering::Relaxed);
+            let living = self.generations.iter().filter(|generation| generation.client.is_some());
+            self.metrics.leased(living.map(|generation| generation.roots.len()).sum());
+        }
+    }
+
+    /// When a generation stops taking in roots or ends, or roots may be asked for again.
+    fn next_turn(&self) -> Instant {
+        let intake = self.current().map(|last| last.end);
+        let oldest = self.generations.front().map(|oldest| oldest.end + self.length);
+        let times = [intake, oldest, self.pause];
+        times.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
+    }
+
+    /// Sets roots again that were lost, and ends what is over, after what is being sent has been rooted elsewhere.
+    async fn turn(&mut self) {
+        let now = Instant::now();
+        self.pause = self.pause.filter(|end| now < *end);
+        if self.current().is_some_and(|last| last.end <= now) {
+            self.end_intake();
+        }
+        self.mend().await;
+        loop {
+            self.renew().await;
+            let mut sending = self.ledger.sending();
+            // A NAR that has begun meanwhile relies on an old generation; one whose root cannot be set has to do without.
+            if self.pause.is_some() || sending.paths.keys().all(|path| self.is_rooted(path)) {
+                while self.generations.front().is_some_and(|oldest| oldest.end + self.length <= now) {
+                    self.generations.pop_front();
+                }
+                sending.living = self.living();
+                return;
+            }
+        }
+    }
+
+    /// Roots what is being sent in the generation of now.
+    async fn renew(&mut self) {
+        let missing: Vec<_> = {
+            let sending = self.ledger.sending();
+            sending.paths.keys().filter(|path| !self.is_rooted(path)).cloned().collect()
+        };
+        for paths in missing.chunks(BATCH) {
+            self.root(paths).await;
+        }
+    }
+
+    async fn grant(&mut self, mut wishes: Vec<Wish>) {
+        let mut wanted = Vec::new();
+        let rooted = self.current().map_or(0, |last| last.roots.len());
+        wishes.retain(|Wish { valid, waiting }| {
+            #[cfg(test)]
+            assert!(!valid.path.base_name().ends_with("-panics"), "on purpose");
+            if self.is_kept(&valid.path) {
+                return true;
+            }
+            let has_room = waiting.is_some() || rooted + wanted.len() < MAX_ROOTS;
+            if has_room {
+                wanted.push(valid.path.clone());
+            } else {
+                // Its mark stays, so that it is not wished for again in this generation.
+                self.metrics.lease(LeaseEvent::Full, 1);
+            }
+            has_room
+        });
+        self.root(&wanted).await;
+        let number = self.current().map(|last| last.number);
+        for Wish { valid, waiting } in wishes {
+            let is_kept = self.is_kept(&valid.path);
+            match number.filter(|_| is_kept) {
+                Some(number) => valid.mark.root(number),
+                None => valid.mark.clear(),
+            }
+            if let Some(waiting) = waiting.filter(|_| self.is_rooted(&valid.path)) {
+                // It may have lost its patience.
+                let _ = waiting.send(is_kept);
+            }
+        }
+    }
+
+    /// Sets roots in the generation of now, if they can be had, and forgets the paths that turn out not to be valid.
+    async fn root(&mut self, paths: &[StorePath]) {
+        if paths.is_empty() {
+            return;
+        }
+        if self.pause.is_some() {
+            self.metrics.lease(LeaseEvent::Failed, paths.len());
+            return;
+        }
+        let mut result = self.try_root(paths).await;
+        if matches!(&result, Err(error) if error.is_retryable()) {
+            result = self.try_root(paths).await;
+        }
+        self.ledger.sending().living = self.living();
+        let failure = result.unwrap_or_else(Some);
+        let event = if failure.is_some() { LeaseEvent::Failed } else { LeaseEvent::Rooted };
+        self.metrics.lease(event, paths.len());
+        self.judge(failure.as_ref());
+    }
+
+    /// Why the daemon has refused a root, if it has. An error is one of the connection, which is gone then.
+    async fn try_root(&mut self, paths: &[StorePath]) -> Result<Option<StoreError>, StoreError> {
+        let number = self.ledger.intake();
+        let mut generation = match self.generations.pop_back() {
+            Some(last) if last.number == number => last,
+            last => {
+                self.generations.extend(last);
+                Generation { number, client: None, roots: HashMap::new(), end: Instant::now() + self.length / 2 }
+            }
+        };
+        let result = self.root_in(&mut generation, paths).await;
+        self.generations.push_back(generation);
+        result
+    }
+
+    async fn root_in(
+        &self,
+        generation: &mut Generation,
+        paths: &[StorePath],
+    ) -> Result<Option<StoreError>, StoreError> {
+        let (mut client, lost) = match generation.client.take() {
+            Some(client) => (client, Vec::new()),
+            None => (self.pool.dial().await?, generation.roots.keys().cloned().collect()),
+        };
+        let mut refusal = None;
+        for paths in lost.chunks(BATCH).chain([paths]) {
+            let roots: Vec<_> = paths.iter().map(AddTempRoot).collect();
+            let replies = self.pool.call_all(&mut client, &roots).await?;
+            let valid = self.pool.call_on(&mut client, &QueryValidPaths(paths)).await?;
+            let valid: HashSet<_> = valid.into_iter().collect();
+            for (path, reply) in paths.iter().zip(replies) {
+                let is_valid = valid.contains(path);
+                if !is_valid {
+                    self.infos.forget(path);
+                }
+                match reply {
+                    Ok(()) => _ = generation.roots.insert(path.clone(), is_valid),
+                    Err(error) => {
+                        generation.roots.remove(path);
+                        let during = Phase::Operation(Opcode::AddTempRoot);
+                        refusal = Some(ClientError::Daemon { during, error }.into());
+                    }
+                }
+            }
+        }
+        generation.client = Some(client);
+        Ok(refusal)
+    }
+
+    /// Sets the roots again of generations whose connection has ended, the latest first.
+    async fn mend(&mut self) {
+        self.generations.retain(|generation| generation.client.is_some() || !generation.roots.is_empty());
+        self.ledger.sending().living = self.living();
+        while self.pause.is_none() {
+            let lost = self.generations.iter().rposition(|generation| generation.client.is_none());
+            let Some((at, mut generation)) = lost.and_then(|at| Some((at, self.generations.remove(at)?))) else {
+                return;
+            };
+            let result = self.root_in(&mut generation, &[]).await;
+            self.generations.insert(at, generation);
+            self.ledger.sending().living = self.living();
+            self.judge(result.unwrap_or_else(Some).as_ref());
+        }
+    }
+
+    /// The generations whose roots hold.
+    fn living(&self) -> Vec<u64> {
+        let living = self.generations.iter().filter(|generation| generation.client.is_some());
+        living.map(|generation| generation.number).collect()
+    }
+
+    fn current(&self) -> Option<&Generation> {
+        self.generations.back().filter(|last| last.number == self.ledger.intake())
+    }
+
+    /// Whether it has a root in the generation of now.
+    fn is_rooted(&self, path: &StorePath) -> bool {
+        self.root_of(path).is_some()
+    }
+
+    /// Whether it was also valid then. What was not may be by now, and is rooted again.
+    fn is_kept(&self, path: &StorePath) -> bool {
+        self.root_of(path) == Some(true)
+    }
+
+    fn root_of(&self, path: &StorePath) -> Option<bool> {
+        let living = self.current().filter(|last| last.client.is_some())?;
+        living.roots.get(path).copied()
+    }
+
+    /// From now on roots are set in the next generation, so that every path that is given out is wished for again.
+    fn end_intake(&self) {
+        self.ledger.intake.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn judge(&mut self, failure: Option<&StoreError>) {
+        match failure {
+            Some(error) => self.fail(error),
+            None => self.has_complained = false,
+        }
+    }
+
+    /// Leaves the daemon alone for a while. That it is not there is told by those whose questions it does not answer.
+    fn fail(&mut self, error: &StoreError) {
+        self.pause = Some(Instant::now() + PAUSE);
+        if !error.is_silence() && !std::mem::replace(&mut self.has_complained, true) {
+            tracing::warn!("paths that are served are not kept from the garbage collector: {error}");
+        }
+    }
+}
+
+/// Takes the next wishes, those of NARs first; none when the lease is gone.
+async fn queued(urgent: &mut mpsc::Receiver<Wish>, wishes: &mut mpsc::Receiver<Wish>, batch: &mut Vec<Wish>) -> usize {
+    poll_fn(|context| match urgent.poll_recv_many(context, batch, BATCH) {
+        Poll::Pending => wishes.poll_recv_many(context, batch, BATCH),
+        ready @ Poll::Ready(_) => ready,
+    })
+    .await
+}
+
+/// Ready when connections have ended, which are gone then.
+async fn ended(generations: &mut VecDeque<Generation>) {
+    poll_fn(|context| {
+        let mut ended = |client: &mut Client<Transport>| client.poll_disconnected(context).is_ready();
+        let lost = generations.iter_mut().filter_map(|generation| generation.client.take_if(&mut ended)).count();
+        if lost > 0 { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}

@@ -1,0 +1,76 @@
+//! State that requests and the task that sets roots share.
+
+use crate::sync::Mutex;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard};
+
+use harmonia_protocol::StorePath;
+use tokio::sync::oneshot;
+
+use crate::store::path_info::valid_path::ValidPath;
+
+/// A path to be rooted, and who waits for it: told whether the path is valid then, or nothing if it cannot be rooted.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    pub(crate) valid: Arc<ValidPath>,
+    pub(crate) waiting: Option<oneshot::Sender<bool>>,
+}
+
+/// What requests and the keeper share.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    /// The generation that paths are rooted in now; generations count from 1.
+    pub(crate) intake: AtomicU64,
+    pub(crate) sending: Mutex<Sending>,
+    /// Whether the last one who waited for a root waited in vain; nobody else waits then.
+    pub(crate) is_stuck: AtomicBool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Sending {
+    /// How many NARs of each path are being sent.
+    pub(crate) paths: HashMap<StorePath, usize>,
+    /// The generations whose roots hold. Under this lock, so that no NAR begins by one that is just ending.
+    pub(crate) living: Vec<u64>,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        let sending = Mutex::new(Sending { paths: HashMap::new(), living: Vec::new() });
+        Self { intake: AtomicU64::new(1), sending, is_stuck: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn intake(&self) -> u64 {
+        self.intake.load(Ordering::Relaxed)
+    }
+
+    /// Every root is gone, as at the beginning: each path that is given out is wished for again.
+    pub(crate) fn start_over(&self) {
+        self.sending().living.clear();
+        self.intake.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sending(&self) -> MutexGuard<'_, Sending> {
+        self.sending.lock()
+    }
+}
+
+/// A path that is kept alive.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) path: StorePath,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut sending = self.ledger.sending();
+        if let Some(count) = sending.paths.get_mut(&self.path) {
+            *count -= 1;
+            if *count == 0 {
+                sending.paths.remove(&self.path);
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Scans of the store for debug info.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use harmonia_protocol::StorePath;
+use harmonia_protocol::operation::QueryAllValidPaths;
+use tokio::time::Instant;
+
+use crate::fairness::ClientId;
+use crate::store::error::StoreError;
+use crate::store::index::build_id::BuildId;
+use crate::store::index::change_time::Changed;
+use crate::store::index::debug_files;
+use crate::store::index::debug_info::{DebugInfoIndex, WHAT};
+use crate::store::index::entries::{Full, Seen};
+use crate::store::index::scans::Scan;
+use crate::store::state::Store;
+
+/// The least time between two scans, whoever asks for what; at most half of the time is spent with them.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+/// Longer than a question waits would be of no use.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Paths that are looked at in one step. Shutting down waits for the end of a step.
+const STEP: usize = 256;
+
+impl Store {
+    /// Scans whenever that is wanted, with pauses. Begun once more after a panic, it knows nothing of earlier scans: what
+    /// they found is not used, and those who wait for the end of the last one begin another.
+    pub async fn make_index(&self) {
+        let index = &self.debug_info;
+        index.entries.clear();
+        index.scans.send_modify(|scans| (scans.ended, scans.last) = (scans.begun, None));
+        let mut seen = Seen::new();
+        loop {
+            index.wanted.notified().await;
+            index.scans.send_if_modified(|scans| {
+                scans.begun += 1;
+                // Nobody waits for a beginning.
+                false
+            });
+            let began = Instant::now();
+            let result = self.scan(&mut seen).await;
+            let took = began.elapsed();
+            let (what, paths, keys) = (WHAT, seen.len(), index.entries.len());
+            let line = format!("indexed the {what} of {paths} store paths: {keys} found, in {took:.1?}");
+            match &result {
+                Ok(_) if index.scans.borrow().last.is_none() => tracing::info!("{line}"),
+                Ok(_) => tracing::debug!("{line}"),
+                Err(error) => tracing::debug!("{line}, but not all: {error}"),
+            }
+            index.scans.send_modify(|scans| {
+                scans.ended = scans.begun;
+                scans.last = Some(Scan { began, result });
+            });
+            tokio::time::sleep(took.clamp(LEAST_PAUSE, LONGEST_PAUSE)).await;
+        }
+    }
+
+    /// Looks into all valid paths that are not as they were `seen`, and goes on past those that fail.
+    async fn scan(&self, seen: &mut Seen) -> Result<Option<Changed>, StoreError> {
+        let index = &self.debug_info;
+        // First: what changes from now on is for the next scan.
+        let now = SystemTime::now();
+        let mut result = Ok(self.on_disk(Changed::of_store).await?.filter(|changed| changed.is_past(now)));
+        let mut paths = self.pool.call(ClientId::Server, &QueryAllValidPaths).await?;
+        // A tenth of a second for the largest stores, which requests need not wait for.
+        tokio::task::block_in_place(|| {
+            // A derivation is a file, which holds no other.
+            paths.retain(|path| !path.is_derivation());
+            seen.keep(&index.entries, &paths.iter().map(StorePath::hash_part).collect::<HashSet<_>>());
+        });
+        for step in paths.chunks(STEP) {
+            let paths: Arc<[_]> = step.into();
+            let sights = self.on_disk(move |directory| Changed::of_paths(directory, &paths)).await?;
+            let mut new = Vec::new();
+            for (path, sight) in step.iter().zip(sights) {
+                let hash = path.hash_part();
+                match sight {
+                    Ok(Some(changed)) if seen.changed(hash) == Some(changed) => {}
+                    Ok(Some(changed)) => new.push((path.clone(), changed)),
+                    Ok(None) => seen.forget(&index.entries, hash),
+                    Err(error) => result = Err(error),
+                }
+            }
+            // After when they were changed: a change that comes in between is seen the next time.
+            let paths: Vec<_> = new.iter().map(|(path, _)| path.clone()).collect();
+            let keys = self.on_disk(move |directory| debug_files::build_ids(directory, &paths)).await?;
+            for ((path, changed), keys) in new.into_iter().zip(keys) {
+                let entered = keys.and_then(|keys| index.enter(seen, &path, changed, keys));
+                if let Err(error) = entered {
+                    result = Err(error);
+                }
+            }
+        }
+        result
+    }
+}
+
+impl DebugInfoIndex {
+    fn enter(
+        &self,
+        seen: &mut Seen,
+        path: &StorePath,
+        changed: Changed,
+        keys: Option<Vec<BuildId>>,
+    ) -> Result<(), StoreError> {
+        let hash = path.hash_part();
+        let Some(keys) = keys else {
+            seen.forget(&self.entries, hash);
+            return Ok(());
+        };
+        let entered = seen.enter(&self.entries, hash, changed, keys);
+        entered.map_err(|Full| StoreError::IndexFull { what: WHAT, max: self.entries.max() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::store::tests::{LAST, bytes, store};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_scan_that_was_cut_off_is_followed_by_another_for_those_who_wait() {
+        let (asked, mut asking) = tokio::sync::mpsc::unbounded_channel();
+        let (_directory, store) = store(move |number, mut stream| {
+            let asked = asked.clone();
+            async move {
+                while stream.read_exact(&mut [0; 8]).await.is_ok() {
+                    asked.send(()).unwrap();
+                    // The first scan gets no answer.
+                    if number > 0 {
+                        stream.write_all(&bytes(&[LAST, 0])).await.unwrap();
+                    }
+                }
+            }
+        });
+        let shared = Arc::new(store);
+        let scan = || {
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move { shared.make_index().await })
+        };
+        let first = scan();
+        let waiting = tokio::spawn({
+            let (shared, id) = (Arc::clone(&shared), "00d3adbeef".parse().unwrap());
+            async move { shared.debug_info(&id, |_| true, ClientId::Server).await }
+        });
+        asking.recv().await.unwrap();
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        let second = scan();
+        assert!(waiting.await.unwrap().unwrap().is_none());
+        second.abort();
+    }
+}

@@ -1,0 +1,69 @@
+//! Lookups of debug info by build ID.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::fairness::ClientId;
+use crate::store::error::StoreError;
+use crate::store::index::build_id::BuildId;
+use crate::store::index::change_time::Changed;
+use crate::store::index::debug_files;
+use crate::store::index::debug_info::WHAT;
+use crate::store::index::entries::MAX_CANDIDATES;
+use crate::store::path_info::valid_path::ValidPath;
+use crate::store::state::Store;
+
+/// How long a question waits for scans. They take well below a second, but for the first one of a large store.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Store {
+    /// A valid path that has the debug info of this build as [`BuildId::member`] and is `wanted`; `None` if there is none,
+    /// or if the store is not visible here. To be answered, [`Self::make_index`] has to run. A dropped future leaves a scan
+    /// that it asked for to go on.
+    pub async fn debug_info(
+        &self,
+        id: &BuildId,
+        wanted: impl Fn(&ValidPath) -> bool,
+        client: ClientId,
+    ) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        let index = &self.debug_info;
+        let deadline = Instant::now() + PATIENCE;
+        let mut scans = index.scans.subscribe();
+        let begun = scans.borrow().begun;
+        loop {
+            let Some(changed) = self.on_disk(Changed::of_store).await? else { return Ok(None) };
+            // Before the index is looked at, which has what was found by then.
+            let now = scans.borrow_and_update().clone();
+            let verdict = now.verdict(begun, changed, Instant::now());
+            let candidates = index.entries.candidates(id);
+            for hash in &candidates {
+                let Some(valid) = self.valid_path(*hash, client).await? else { continue };
+                // A path of the same name can have come in its place.
+                if wanted(&valid) && self.has_debug_info(&valid, id).await? {
+                    return Ok(Some(valid));
+                }
+            }
+            match verdict {
+                Some(Ok(())) if candidates.len() == MAX_CANDIDATES => {
+                    return Err(StoreError::TooManyPaths { what: WHAT, max: MAX_CANDIDATES });
+                }
+                Some(Ok(())) => return Ok(None),
+                Some(Err(error)) => return Err(error),
+                // The end of one that goes on may be enough.
+                None if now.is_running() => {}
+                None => index.wanted.notify_one(),
+            }
+            if timeout_at(deadline, scans.changed()).await.is_err() {
+                return Err(StoreError::NotIndexed { what: WHAT, seconds: PATIENCE.as_secs() });
+            }
+        }
+    }
+
+    /// Whether a valid path has the debug info of this build.
+    async fn has_debug_info(&self, valid: &ValidPath, id: &BuildId) -> Result<bool, StoreError> {
+        let (path, id) = (valid.path.clone(), id.clone());
+        self.on_disk(move |directory| debug_files::have(directory, &path, &id)).await
+    }
+}

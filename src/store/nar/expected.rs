@@ -1,0 +1,19 @@
+//! The NAR that nix-daemon promises for a path.
+
+use crate::store::path_info::valid_path::ValidPath;
+use harmonia_protocol::StorePath;
+use harmonia_protocol::hash::NarHash;
+
+/// What is to be proven of a NAR: what the daemon says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) path: StorePath,
+    pub(crate) nar_hash: NarHash,
+    pub(crate) nar_size: u64,
+}
+
+impl Claim {
+    pub(crate) fn of(valid: &ValidPath) -> Self {
+        Self { path: valid.path.clone(), nar_hash: valid.info.nar_hash, nar_size: valid.info.nar_size }
+    }
+}

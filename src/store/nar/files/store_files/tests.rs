@@ -1,0 +1,303 @@
+//! Trees on a disk against their NARs in memory, and what may happen to them meanwhile.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use harmonia_protocol::StorePath;
+use harmonia_protocol::nar::{Name, Node, Target};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use rustix::fs::{Advice, CWD, FileType, Mode, mknodat};
+
+use super::*;
+
+/// The user of that name on most systems.
+const NOBODY: u32 = 65_534;
+
+/// What somebody does at a place, and its name.
+type Change = (&'static str, fn(&Path));
+
+/// A store directory with one path in it.
+struct Tree {
+    store: tempfile::TempDir,
+    path: StorePath,
+}
+
+impl Tree {
+    fn new() -> Self {
+        let path = StorePath::from_base_name("0123456789abcdfghijklmnpqrsvwxyz-tree").unwrap();
+        Self { store: tempfile::tempdir().unwrap(), path }
+    }
+
+    fn of(node: &Node) -> Self {
+        let tree = Self::new();
+        write(&tree.place(), node);
+        tree
+    }
+
+    fn place(&self) -> PathBuf {
+        self.store.path().join(self.path.base_name())
+    }
+
+    fn index_within(&self, max: usize) -> Result<Index, NoIndex> {
+        crate::store::nar::files::index::index(&open_configured(self.store.path()).unwrap().unwrap(), &self.path, max)
+    }
+
+    fn index(&self) -> Index {
+        self.index_within(MAX_INDEX).unwrap()
+    }
+
+    fn reader(&self, index: Index, bytes: Range<u64>, is_proven: bool) -> Reader {
+        let directory = self.store.path().to_path_buf();
+        let store = open_configured(&directory).unwrap().unwrap();
+        let place = Arc::new(Place { directory, store, pieces: FreePieces::new(PIECE + SLACK) });
+        let Index { layout, modified, .. } = index;
+        let mut reader = Reader::new(place, self.path.clone(), Arc::new(layout), modified, bytes);
+        if is_proven {
+            reader.hold_to(Sighting::of(self.store.path(), &self.path).unwrap());
+        }
+        reader
+    }
+}
+
+fn write(place: &Path, node: &Node) {
+    match node {
+        Node::Regular { executable, contents } => {
+            fs::write(place, contents).unwrap();
+            // As Nix does to all that it adds: what is written later shows, what is put there by Nix again does not.
+            File::options().write(true).open(place).unwrap().set_modified(UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+            fs::set_permissions(place, Permissions::from_mode(if *executable { 0o555 } else { 0o444 })).unwrap();
+        }
+        Node::Symlink { target } => symlink(OsStr::from_bytes(target.as_bytes()), place).unwrap(),
+        Node::Directory(entries) => {
+            fs::create_dir(place).unwrap();
+            for (name, node) in entries {
+                write(&place.join(OsStr::from_bytes(name.as_bytes())), node);
+            }
+        }
+    }
+}
+
+fn encoded(node: &Node) -> Bytes {
+    let mut nar = BytesMut::new();
+    node.encode(&mut nar);
+    nar.freeze()
+}
+
+fn file(contents: impl Into<Bytes>) -> Node {
+    Node::Regular { executable: false, contents: contents.into() }
+}
+
+fn directory<const N: usize>(entries: [(&str, Node); N]) -> Node {
+    Node::Directory(entries.map(|(name, node)| (Name::new(name.as_bytes()).unwrap(), node)).into())
+}
+
+/// All that a reader reads, waiting where it has to.
+fn read(mut reader: Reader) -> Result<Vec<u8>, StoreError> {
+    let mut all = Vec::new();
+    while reader.remaining() > 0 {
+        let now = reader.piece_now()?;
+        all.extend_from_slice(&now.map_or_else(|| reader.piece(), Ok)?);
+    }
+    Ok(all)
+}
+
+fn nodes() -> impl Strategy<Value = Node> {
+    let letters = prop::sample::select(&b"-.ABab\x01\x7f\xff"[..]);
+    let names = vec(letters, 1..4).prop_filter_map("reserved", |bytes| Name::new(&bytes).ok());
+    let target = vec(1..=255u8, 1..20).prop_filter_map("not a target", |bytes| Target::new(&bytes).ok());
+    let leaf = prop_oneof![
+        (any::<bool>(), vec(any::<u8>(), 0..40))
+            .prop_map(|(executable, contents)| Node::Regular { executable, contents: Bytes::from(contents) }),
+        target.prop_map(|target| Node::Symlink { target }),
+    ];
+    leaf.prop_recursive(4, 24, 4, move |inner| btree_map(names.clone(), inner, 0..4).prop_map(Node::Directory))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn what_is_read_of_a_tree_is_its_nar_from_any_byte_to_any_other(
+        node in nodes(),
+        ends in vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 8),
+    ) {
+        let nar = encoded(&node);
+        let tree = Tree::of(&node);
+        let size = tree.index().nar_size;
+        prop_assert_eq!(size, nar.len() as u64);
+        prop_assert_eq!(tree.index().layout, Layout::from_nar(&nar).unwrap());
+        prop_assert_eq!(read(tree.reader(tree.index(), 0..size, false)).unwrap(), &nar[..]);
+        for (one, other) in ends {
+            let (one, other) = (one.index(nar.len()), other.index(nar.len()));
+            let range = one.min(other)..one.max(other) + 1;
+            let bytes = range.start as u64..range.end as u64;
+            prop_assert_eq!(read(tree.reader(tree.index(), bytes, true)).unwrap(), &nar[range]);
+        }
+    }
+}
+
+#[test]
+fn a_large_file_is_read_in_pieces() {
+    let contents: Vec<u8> = (0..5 * PIECE / 2).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let node = directory([("a", file("before")), ("b", file(contents)), ("c", file("after"))]);
+    let (nar, tree) = (encoded(&node), Tree::of(&node));
+    let mut reader = tree.reader(tree.index(), 0..nar.len() as u64, false);
+    assert!(reader.piece().unwrap().len() <= PIECE + 4096);
+    for first in [1, PIECE - 1, PIECE, 2 * PIECE + 77, nar.len() - 1] {
+        let rest = read(tree.reader(tree.index(), first as u64..nar.len() as u64, false)).unwrap();
+        assert!(rest == nar[first..], "from {first}");
+    }
+}
+
+#[test]
+fn what_is_in_memory_is_kept_while_the_disk_is_waited_for() {
+    let (small, large) = (file(vec![b's'; 10_000]), file(vec![b'l'; 3 * PIECE / 2]));
+    let node = directory([("a", small), ("b", large.clone()), ("c", large)]);
+    let (nar, tree) = (encoded(&node), Tree::of(&node));
+    let all = || tree.reader(tree.index(), 0..nar.len() as u64, false);
+    // Where the kernel can tell at all, all of it has just been written.
+    assert!(read(all()).unwrap() == nar);
+    for name in ["b", "c"] {
+        let file = File::open(tree.place().join(name)).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    }
+    assert!(read(all()).unwrap() == nar);
+    // As if nothing were in memory.
+    let mut waiting = all();
+    let mut pieces = Vec::new();
+    while waiting.remaining() > 0 {
+        pieces.extend_from_slice(&waiting.piece().unwrap());
+    }
+    assert!(pieces == nar);
+}
+
+#[test]
+fn only_files_of_the_part_are_read() {
+    let node = directory([("a", file("gone")), ("b", file("wanted")), ("c", file("gone too"))]);
+    let (nar, tree) = (encoded(&node), Tree::of(&node));
+    let index = tree.index();
+    let at = nar.windows(6).position(|bytes| bytes == b"wanted").unwrap() as u64;
+    for name in ["a", "c"] {
+        fs::remove_file(tree.place().join(name)).unwrap();
+    }
+    assert_eq!(read(tree.reader(index, at..at + 6, false)).unwrap(), b"wanted");
+    let gone = nar.windows(4).position(|bytes| bytes == b"gone").unwrap() as u64;
+    let index =
+        Index { layout: Layout::from_nar(&nar).unwrap(), nar_size: nar.len() as u64, modified: Modified::NEVER };
+    assert!(matches!(read(tree.reader(index, gone..gone + 1, false)), Err(StoreError::Changed(_))));
+}
+
+#[test]
+fn what_no_nar_can_hold_is_told_without_waiting_for_it() {
+    let put: [Change; 2] = [
+        ("fifo", |place| mknodat(CWD, place, FileType::Fifo, Mode::RUSR, 0).unwrap()),
+        ("socket", |place| drop(UnixListener::bind(place).unwrap())),
+    ];
+    for (name, put) in put {
+        let tree = Tree::of(&directory([("a", file("regular")), ("b", directory([]))]));
+        put(&tree.place().join("b").join(name));
+        let below = Path::new(tree.path.base_name()).join("b").join(name);
+        assert!(matches!(tree.index_within(MAX_INDEX), Err(NoIndex::Special(place)) if place == below), "{name}");
+        let alone = Tree::new();
+        put(&alone.place());
+        let below = Path::new(alone.path.base_name());
+        assert!(matches!(alone.index_within(MAX_INDEX), Err(NoIndex::Special(place)) if place == below), "{name}");
+    }
+}
+
+/// Each of these happens after the index was made and before the file is read.
+#[test]
+fn what_is_not_as_it_was_indexed_ends_the_nar() {
+    let changes: [Change; 8] = [
+        ("gone", |place| fs::remove_file(place.join("d/f")).unwrap()),
+        ("shorter", |place| File::options().write(true).open(place.join("d/f")).unwrap().set_len(3).unwrap()),
+        ("longer", |place| File::options().write(true).open(place.join("d/f")).unwrap().set_len(99).unwrap()),
+        ("executable", |place| fs::set_permissions(place.join("d/f"), Permissions::from_mode(0o755)).unwrap()),
+        ("a link to the same", |place| {
+            fs::rename(place.join("d/f"), place.join("same")).unwrap();
+            symlink("../same", place.join("d/f")).unwrap();
+        }),
+        ("over a link to the same", |place| {
+            fs::rename(place.join("d"), place.join("same")).unwrap();
+            symlink("same", place.join("d")).unwrap();
+        }),
+        ("a fifo", |place| {
+            fs::remove_file(place.join("d/f")).unwrap();
+            mknodat(CWD, place.join("d/f"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        }),
+        ("all gone", |place| fs::remove_dir_all(place).unwrap()),
+    ];
+    for (case, change) in changes {
+        let tree = Tree::of(&directory([("d", directory([("f", file("contents"))]))]));
+        fs::set_permissions(tree.place().join("d/f"), Permissions::from_mode(0o644)).unwrap();
+        let index = tree.index();
+        let size = index.nar_size;
+        let reader = tree.reader(index, 0..size, false);
+        change(&tree.place());
+        assert!(matches!(read(reader), Err(StoreError::Changed(_))), "{case}");
+    }
+}
+
+#[test]
+fn bytes_that_nobody_hashes_come_only_while_the_path_looks_the_same() {
+    let contents = vec![7; 2 * PIECE];
+    for is_proven in [false, true] {
+        let tree = Tree::of(&file(contents.clone()));
+        let index = tree.index();
+        let size = index.nar_size;
+        let mut reader = tree.reader(index, 0..size, is_proven);
+        reader.piece().unwrap();
+        let other = tree.store.path().join("other");
+        write(&other, &file(contents.clone()));
+        fs::rename(other, tree.place()).unwrap();
+        assert_eq!(reader.piece().is_err(), is_proven);
+    }
+}
+
+#[test]
+fn an_index_is_bounded_by_its_weight_and_by_what_is_listed_for_it() {
+    let node = directory([("a", directory([("b", file(""))])), ("c", file("")), ("d", file(""))]);
+    let tree = Tree::of(&node);
+    let weight = tree.index().layout.heap_size();
+    assert!(matches!(tree.index_within(weight - 1), Err(NoIndex::TooLarge)));
+    // The entries are held besides while they wait.
+    assert!(matches!(tree.index_within(weight), Err(NoIndex::TooLarge)));
+    assert!(tree.index_within(4 * weight).is_ok());
+}
+
+#[test]
+fn what_may_not_be_read_is_unreadable() {
+    let closed = Permissions::from_mode(0o000);
+    for below in ["d/f", "d"] {
+        let tree = Tree::of(&directory([("d", directory([("f", file("contents"))]))]));
+        fs::set_permissions(tree.store.path(), Permissions::from_mode(0o755)).unwrap();
+        let place = tree.place().join(below);
+        fs::set_permissions(&place, closed.clone()).unwrap();
+        let store = open_configured(tree.store.path()).unwrap().unwrap();
+        let look = || {
+            if rustix::process::geteuid().is_root() {
+                // Of this thread alone, for good.
+                rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(NOBODY)).unwrap();
+            }
+            crate::store::nar::files::index::index(&store, &tree.path, MAX_INDEX)
+        };
+        let index = std::thread::scope(|scope| scope.spawn(look).join().unwrap());
+        let expected = Path::new(tree.path.base_name()).join(below);
+        let Err(NoIndex::Unreadable(path, cause)) = index else { panic!("{below}: {index:?}") };
+        assert_eq!((path, cause.kind()), (expected, io::ErrorKind::PermissionDenied));
+        // So that the directory can be removed.
+        fs::set_permissions(&place, Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
+fn what_is_not_there_is_unreadable() {
+    let tree = Tree::new();
+    assert!(matches!(tree.index_within(MAX_INDEX), Err(NoIndex::Unreadable(..))));
+}

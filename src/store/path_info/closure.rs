@@ -1,0 +1,324 @@
+//! Closures: a valid path, what it refers to, what that refers to, and so on.
+//!
+//! Owns the walk and its bounds. What is known of paths comes from `info_cache`, so that a second walk asks the daemon
+//! nothing. The walk goes level by level, and whatever keeps it from being whole is told beside what was found.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use harmonia_protocol::{HashPart, StorePath};
+use tokio::time::{Instant, timeout_at};
+
+use crate::fairness::ClientId;
+use crate::store::error::StoreError;
+use crate::store::path_info::prefetch_queue::BATCH;
+use crate::store::path_info::valid_path::ValidPath;
+use crate::store::state::Store;
+
+/// How long questions that are under way at the end of the time are waited for: dropping them closes a connection to the
+/// daemon.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Without a limit any time will do.
+const FAR: Duration = Duration::from_secs(86_400 * 365);
+
+/// The limits of a walk.
+#[derive(Debug, Clone, Copy)]
+pub struct ClosureLimits {
+    /// Paths, which take up to 300 bytes each, and mostly a third of that.
+    pub paths: usize,
+    /// Time, if there is a limit. Questions that are under way at its end have a second more.
+    pub time: Option<Duration>,
+}
+
+/// A path of a closure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosureMember {
+    /// The path.
+    pub path: StorePath,
+    /// The length of its NAR in bytes.
+    pub nar_size: u64,
+}
+
+/// The result of a walk.
+#[derive(Debug)]
+pub struct Closure {
+    /// Paths in the order in which they were found, the roots first, none of them twice.
+    pub members: Vec<ClosureMember>,
+    /// The first reason why there may be more than these.
+    pub missing: Option<Missing>,
+}
+
+/// A reason why a walk has not found a whole closure.
+#[derive(Debug, thiserror::Error)]
+pub enum Missing {
+    /// There are more paths than the limit.
+    #[error("it has more than {0} paths")]
+    TooManyPaths(usize),
+    /// The time was over.
+    #[error("the walk through it took more than {0:?}")]
+    Late(Duration),
+    /// A reference that is not valid: the garbage collector was faster.
+    #[error("{0} is not valid")]
+    NotValid(StorePath),
+    /// A reference that the caller does not want to see.
+    #[error("{0} is not given out")]
+    Hidden(StorePath),
+    /// The daemon does not say what a path refers to.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Closure {
+    /// The lengths of all NARs together in bytes.
+    #[must_use]
+    pub fn nar_size(&self) -> u64 {
+        self.members.iter().fold(0, |sum, member| sum.saturating_add(member.nar_size))
+    }
+
+    /// The paths with the longest NARs, longest first, `count` at the most.
+    #[must_use]
+    pub fn largest(&self, count: usize) -> Vec<&ClosureMember> {
+        let mut members: Vec<_> = self.members.iter().collect();
+        members.sort_by(|a, b| b.nar_size.cmp(&a.nar_size).then_with(|| a.path.cmp(&b.path)));
+        members.truncate(count);
+        members
+    }
+}
+
+impl Store {
+    /// Walks through the closure of these paths as far as the limits allow, but not through references that are not
+    /// `visible`. Dropping the future may close a connection to the daemon.
+    pub async fn closure(
+        &self,
+        roots: &[Arc<ValidPath>],
+        limits: ClosureLimits,
+        visible: impl Fn(&ValidPath) -> bool,
+        client: ClientId,
+    ) -> Closure {
+        let mut walk = Walk::new(limits.paths);
+        for root in roots {
+            if walk.is_new(root.path.hash_part()) {
+                walk.enter(root);
+            }
+        }
+        let time = limits.time.unwrap_or(FAR);
+        let end = Instant::now() + time;
+        while let Some(batch) = walk.next() {
+            let answers = if Instant::now() < end {
+                timeout_at(end + GRACE, self.infos.valid_paths(&batch, client)).await.ok()
+            } else {
+                None
+            };
+            let Some(answers) = answers else {
+                walk.misses(Missing::Late(time));
+                break;
+            };
+            for (path, answer) in batch.into_iter().zip(answers) {
+                match answer {
+                    Ok(Some(valid)) if visible(&valid) => walk.enter(&valid),
+                    Ok(Some(_)) => walk.misses(Missing::Hidden(path)),
+                    Ok(None) => walk.misses(Missing::NotValid(path)),
+                    Err(error) => {
+                        let is_over = error.is_silence();
+                        walk.misses(error.into());
+                        if is_over {
+                            return walk.found;
+                        }
+                    }
+                }
+            }
+            // All may have been known, so that nothing was waited for.
+            tokio::task::yield_now().await;
+        }
+        walk.found
+    }
+}
+
+/// A walk under way.
+struct Walk {
+    found: Closure,
+    pending: VecDeque<StorePath>,
+    /// All that are found or pending, or were.
+    seen: HashSet<HashPart>,
+    max_paths: usize,
+}
+
+impl Walk {
+    fn new(max_paths: usize) -> Self {
+        let found = Closure { members: Vec::new(), missing: None };
+        Self { found, pending: VecDeque::new(), seen: HashSet::new(), max_paths }
+    }
+
+    /// Whether a path is met for the first time and there is room for it.
+    fn is_new(&mut self, hash: HashPart) -> bool {
+        if self.seen.contains(&hash) {
+            return false;
+        }
+        if self.seen.len() >= self.max_paths {
+            self.misses(Missing::TooManyPaths(self.max_paths));
+            return false;
+        }
+        self.seen.insert(hash)
+    }
+
+    fn enter(&mut self, valid: &ValidPath) {
+        self.found.members.push(ClosureMember { path: valid.path.clone(), nar_size: valid.info.nar_size });
+        for reference in valid.info.reference_paths() {
+            if self.is_new(reference.hash_part()) {
+                self.pending.push_back(reference);
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<Vec<StorePath>> {
+        let length = self.pending.len().min(BATCH);
+        (length > 0).then(|| self.pending.drain(..length).collect())
+    }
+
+    fn misses(&mut self, why: Missing) {
+        self.found.missing.get_or_insert(why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::store::tests::{LAST, bytes, store};
+
+    const QUERY_PATH_INFO: u64 = 26;
+
+    /// A daemon's word on the path with a number.
+    enum Says {
+        /// It refers to these.
+        Valid(Vec<usize>),
+        Invalid,
+        Nothing,
+        Goodbye,
+    }
+
+    fn name(number: usize) -> String {
+        format!("{number:032}-path")
+    }
+
+    fn string(text: &str) -> Vec<u8> {
+        let mut string = [&bytes(&[text.len() as u64])[..], text.as_bytes()].concat();
+        string.resize(8 + text.len().next_multiple_of(8), 0);
+        string
+    }
+
+    /// Answers questions about paths as `says` has it, with NARs of 120 bytes and one for each number.
+    async fn converse(mut stream: UnixStream, says: Arc<dyn Fn(usize) -> Says + Send + Sync>, asked: Arc<AtomicUsize>) {
+        while let Ok(opcode) = stream.read_u64_le().await {
+            let length = usize::try_from(stream.read_u64_le().await.unwrap()).unwrap();
+            let mut about = vec![0; length.next_multiple_of(8)];
+            stream.read_exact(&mut about).await.unwrap();
+            let about = std::str::from_utf8(&about[..length]).unwrap();
+            let digits = about.strip_prefix("/nix/store/").unwrap_or(about).split('-').next().unwrap();
+            let number: usize = digits.parse().unwrap();
+            let reply = match says(number) {
+                Says::Goodbye => return,
+                Says::Nothing => std::future::pending().await,
+                Says::Invalid if opcode == QUERY_PATH_INFO => bytes(&[LAST, 0]),
+                Says::Invalid => [bytes(&[LAST]), string("")].concat(),
+                Says::Valid(references) if opcode == QUERY_PATH_INFO => {
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    let count = bytes(&[references.len() as u64]);
+                    let references = references.iter().map(|it| string(&format!("/nix/store/{}", name(*it))));
+                    let references = references.collect::<Vec<_>>().concat();
+                    let size = 120 + number as u64;
+                    let head = [bytes(&[LAST, 1]), string(""), string(&"0".repeat(64)), count, references];
+                    [head.concat(), bytes(&[0, size, 0, 0]), string("")].concat()
+                }
+                Says::Valid(_) => [bytes(&[LAST]), string(&format!("/nix/store/{}", name(number)))].concat(),
+            };
+            stream.write_all(&reply).await.unwrap();
+        }
+    }
+
+    fn store_of(says: impl Fn(usize) -> Says + Send + Sync + 'static) -> (tempfile::TempDir, Store, Arc<AtomicUsize>) {
+        let (says, asked) = (Arc::new(says) as Arc<dyn Fn(usize) -> Says + Send + Sync>, Arc::default());
+        let count = Arc::clone(&asked);
+        let (directory, store) = store(move |_, stream| converse(stream, Arc::clone(&says), Arc::clone(&count)));
+        (directory, store, asked)
+    }
+
+    async fn closure_of(store: &Store, limits: ClosureLimits, visible: impl Fn(&ValidPath) -> bool) -> Closure {
+        let hash = name(0)[..32].parse().unwrap();
+        let root = store.valid_path(hash, ClientId::Server).await.unwrap().unwrap();
+        store.closure(&[Arc::clone(&root), root], limits, visible, ClientId::Server).await
+    }
+
+    const WIDE: ClosureLimits = ClosureLimits { paths: 1000, time: Some(Duration::from_secs(60)) };
+
+    #[tokio::test]
+    async fn each_path_of_a_graph_with_cycles_is_found_once_and_asked_about_once() {
+        // Each refers to itself, to its two children, and the last ones to the first.
+        let says = |number| {
+            let children = [2 * number + 1, 2 * number + 2].map(|child| if child < 200 { child } else { 0 });
+            Says::Valid([&[number][..], &children].concat())
+        };
+        let (_directory, store, asked) = store_of(says);
+        let closure = closure_of(&store, WIDE, |_| true).await;
+        assert!(closure.missing.is_none(), "{:?}", closure.missing);
+        assert_eq!((closure.members.len(), asked.load(Ordering::Relaxed)), (200, 200));
+        assert_eq!(closure.nar_size(), (0..200).map(|number| 120 + number).sum::<u64>());
+        let largest: Vec<_> = closure.largest(2).iter().map(|member| member.nar_size).collect();
+        assert_eq!(largest, [120 + 199, 120 + 198]);
+        assert_eq!(closure.members[0].path.base_name(), name(0));
+        closure_of(&store, WIDE, |_| true).await;
+        assert_eq!(asked.load(Ordering::Relaxed), 200, "what is known was asked about");
+    }
+
+    #[tokio::test]
+    async fn a_closure_without_end_is_walked_up_to_the_limit() {
+        let (_directory, store, _) = store_of(|number| Says::Valid(vec![2 * number + 1, 2 * number + 2]));
+        let closure = closure_of(&store, ClosureLimits { paths: 300, ..WIDE }, |_| true).await;
+        assert!(matches!(closure.missing, Some(Missing::TooManyPaths(300))), "{:?}", closure.missing);
+        assert_eq!(closure.members.len(), 300);
+    }
+
+    #[tokio::test]
+    async fn the_walk_goes_around_what_is_gone_or_hidden_and_says_so() {
+        let says = |number| match number {
+            0 => Says::Valid(vec![1, 2]),
+            1 => Says::Invalid,
+            2 => Says::Valid(vec![3]),
+            _ => Says::Valid(Vec::new()),
+        };
+        let (_directory, store, _) = store_of(says);
+        let closure = closure_of(&store, WIDE, |_| true).await;
+        assert!(matches!(&closure.missing, Some(Missing::NotValid(path)) if path.base_name() == name(1)));
+        assert_eq!(closure.members.len(), 3);
+        let (_directory, store, _) = store_of(|number| Says::Valid(if number < 9 { vec![number + 1] } else { vec![] }));
+        let closure = closure_of(&store, WIDE, |valid| valid.path.base_name() != name(2)).await;
+        assert!(matches!(&closure.missing, Some(Missing::Hidden(path)) if path.base_name() == name(2)));
+        assert_eq!(closure.members.len(), 2, "what is behind a hidden path was found");
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_goes_away_in_the_middle_leaves_what_was_found() {
+        let (_directory, store, _) =
+            store_of(|number| if number < 5 { Says::Valid(vec![number + 1]) } else { Says::Goodbye });
+        let closure = closure_of(&store, WIDE, |_| true).await;
+        assert!(matches!(closure.missing, Some(Missing::Store(_))), "{:?}", closure.missing);
+        assert_eq!(closure.members.len(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_is_silent_is_waited_for_no_longer_than_the_time() {
+        let (_directory, store, _) =
+            store_of(|number| if number < 5 { Says::Valid(vec![number + 1]) } else { Says::Nothing });
+        let (begin, time) = (Instant::now(), Duration::from_millis(500));
+        let closure = closure_of(&store, ClosureLimits { time: Some(time), ..WIDE }, |_| true).await;
+        assert!(matches!(closure.missing, Some(Missing::Late(_))), "{:?}", closure.missing);
+        assert_eq!(closure.members.len(), 5);
+        assert!(begin.elapsed() <= time + GRACE + Duration::from_millis(10), "{:?}", begin.elapsed());
+    }
+}

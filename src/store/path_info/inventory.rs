@@ -1,0 +1,194 @@
+//! A count of the valid paths, for people.
+//!
+//! Owns how rarely the daemon is asked: the answer names every path of its store, which takes it a second for a large one.
+//! One question is under way at a time, in a task of its own, and none follows within a minute of an answer. Nobody asks
+//! where nobody looks.
+
+use crate::sync::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+
+use harmonia_protocol::StorePath;
+use harmonia_protocol::operation::QueryAllValidPaths;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::fairness::ClientId;
+use crate::store::daemon::pool::Pool;
+use crate::store::error::StoreError;
+use crate::store::path_info::cache::InfoCache;
+
+/// Time for which an answer is used.
+const HOLDS: Duration = Duration::from_secs(60);
+/// Pause after a question without an answer.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// The valid paths of a store at some moment.
+#[derive(Debug)]
+pub struct Inventory {
+    /// The time of the daemon's answer.
+    pub at: Instant,
+    /// Valid paths.
+    pub paths: usize,
+    /// The number of them that are known, and the lengths of their NARs together in bytes.
+    pub known: (usize, u64),
+    /// All of them by name, if names are kept.
+    pub names: Arc<[StorePath]>,
+}
+
+/// The result of the last question.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Latest {
+    pub(crate) attempts: u64,
+    pub(crate) inventory: Option<Arc<Inventory>>,
+    /// The time from which another question may be asked.
+    due: Option<Instant>,
+}
+
+/// The last inventory, and the question for the next one.
+#[derive(Debug)]
+pub(crate) struct Inventories {
+    keeps_names: bool,
+    pub(crate) latest: watch::Sender<Latest>,
+    pub(crate) is_asking: Mutex<bool>,
+}
+
+impl Inventories {
+    /// None yet. Names take up to 300 bytes each, and mostly a third of that.
+    pub(crate) fn new(keeps_names: bool) -> Arc<Self> {
+        Arc::new(Self { keeps_names, latest: watch::Sender::default(), is_asking: Mutex::default() })
+    }
+
+    /// Begins a question, if it is time for one.
+    pub(crate) fn ask_if_due(self: &Arc<Self>, pool: &Arc<Pool>, infos: &Arc<InfoCache>) {
+        let mut is_asking = self.is_asking.lock();
+        let is_due = self.latest.borrow().due.is_none_or(|due| due <= Instant::now());
+        if !is_due || std::mem::replace(&mut *is_asking, true) {
+            return;
+        }
+        let (asking, pool, infos) =
+            (Asking { inventories: Arc::clone(self), outcome: None }, Arc::clone(pool), Arc::clone(infos));
+        tokio::spawn(asking.ask(pool, infos));
+    }
+}
+
+/// A question under way. Dropped without an outcome, be it by a panic, it counts as failed.
+struct Asking {
+    inventories: Arc<Inventories>,
+    outcome: Option<Inventory>,
+}
+
+impl Asking {
+    async fn ask(mut self, pool: Arc<Pool>, infos: Arc<InfoCache>) {
+        match self.inventory(&pool, &infos).await {
+            Ok(inventory) => self.outcome = Some(inventory),
+            Err(error) => tracing::debug!("cannot count the valid paths: {error}"),
+        }
+    }
+
+    async fn inventory(&self, pool: &Pool, infos: &InfoCache) -> Result<Inventory, StoreError> {
+        let mut names = pool.call(ClientId::Server, &QueryAllValidPaths).await?;
+        let paths = names.len();
+        if self.inventories.keeps_names {
+            names.sort_unstable_by(|a, b| (a.name(), a.base_name()).cmp(&(b.name(), b.base_name())));
+        } else {
+            names = Vec::new();
+        }
+        Ok(Inventory { at: Instant::now(), paths, known: infos.sizes().await, names: names.into() })
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut is_asking = self.inventories.is_asking.lock();
+        *is_asking = false;
+        let outcome = self.outcome.take().map(Arc::new);
+        self.inventories.latest.send_modify(|latest| {
+            latest.attempts += 1;
+            latest.due = Some(Instant::now() + if outcome.is_some() { HOLDS } else { PAUSE });
+            latest.inventory = outcome.or(latest.inventory.take());
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::store::state::Store;
+    use crate::store::tests::{LAST, bytes, store};
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    /// A store of as many paths as questions were asked.
+    fn counting() -> (tempfile::TempDir, Arc<Store>, Arc<AtomicUsize>) {
+        let asked = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&asked);
+        let (directory, store) = store(move |_, mut stream| {
+            let count = Arc::clone(&count);
+            async move {
+                while stream.read_u64_le().await.is_ok() {
+                    let number = 1 + count.fetch_add(1, Ordering::Relaxed);
+                    let mut reply = bytes(&[LAST, number as u64]);
+                    for number in 0..number {
+                        let path = format!("/nix/store/{number:032}-path");
+                        reply.extend(bytes(&[path.len() as u64]));
+                        reply.extend(path.as_bytes());
+                        reply.resize(reply.len().next_multiple_of(8), 0);
+                    }
+                    stream.write_all(&reply).await.unwrap();
+                }
+            }
+        });
+        (directory, Arc::new(store), asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_daemon_is_asked_once_a_minute_however_many_ask() {
+        let (_directory, store, asked) = counting();
+        let all: Vec<_> = (0..20)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move { store.inventory(PATIENCE).await.unwrap().paths })
+            })
+            .collect();
+        for one in all {
+            assert_eq!(one.await.unwrap(), 1);
+        }
+        advance(HOLDS.checked_sub(Duration::from_millis(1)).unwrap()).await;
+        assert_eq!(store.inventory(PATIENCE).await.unwrap().paths, 1);
+        let is_asking = *store.inventories.is_asking.lock();
+        assert!(!is_asking && asked.load(Ordering::Relaxed) == 1, "another question is under way");
+        advance(Duration::from_millis(1)).await;
+        // The next one is for those who come later.
+        assert_eq!(store.inventory(PATIENCE).await.unwrap().paths, 1);
+        let mut latest = store.inventories.latest.subscribe();
+        latest.wait_for(|latest| latest.attempts == 2).await.unwrap();
+        assert_eq!(store.inventory(PATIENCE).await.unwrap().paths, 2);
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_is_silent_is_waited_for_by_nobody_for_long_and_asked_once() {
+        let asked = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&asked);
+        let (_directory, store) = store(move |_, mut stream| {
+            let count = Arc::clone(&count);
+            async move {
+                while stream.read_u64_le().await.is_ok() {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                std::future::pending::<()>().await;
+            }
+        });
+        let begin = Instant::now();
+        assert!(store.inventory(PATIENCE).await.is_none());
+        assert!(begin.elapsed() < PATIENCE + Duration::from_millis(10));
+        assert!(store.inventory(PATIENCE).await.is_none());
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+}

@@ -1,0 +1,17 @@
+//! What nix-daemon says of store paths: cached, prefetched, and asked for once for all who wait.
+
+pub(super) mod batch;
+pub(super) mod cache;
+pub(super) mod cached_verdict;
+pub(super) mod closure;
+pub(super) mod entry;
+pub(super) mod example_path;
+pub(super) mod inventory;
+pub(super) mod lookup;
+pub(super) mod nar_hash;
+pub(super) mod path_stamp;
+pub(super) mod prefetch;
+pub(super) mod prefetch_queue;
+pub(super) mod query;
+pub(super) mod single_flight;
+pub(super) mod valid_path;

@@ -1,0 +1,131 @@
+//! What a store path looks like from here: by it a path that has been deleted or replaced is known from one that has not.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use harmonia_protocol::StorePath;
+use rustix::fs::AtFlags;
+
+/// Device, inode and change time of a store path, where the store's files are visible here.
+///
+/// Whoever takes one before asking the daemon, and finds an equal one later, knows that the path is still the one that
+/// the answer was about: a path that comes back is another inode, or at least one that has changed since. The other way
+/// round is not so: a path that is a file changes when the store is optimised (its links are counted), and the daemon
+/// is then asked for nothing.
+///
+/// Nix invalidates a path in its database first and then renames it away (up to 2.3), or begins to delete it, for which
+/// it makes a directory writable. So there is a moment, of a transaction's length, in which a path that is not valid any
+/// more looks as before; an answer that was on its way to the client would be as old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sighting {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Sighting {
+    /// Looks; nothing where there is no such path, or none that may be seen.
+    pub(crate) fn of(real_directory: &Path, path: &StorePath) -> Option<Self> {
+        let seen = fs::symlink_metadata(real_directory.join(path.base_name())).ok()?;
+        Some(Self { device: seen.dev(), inode: seen.ino(), changed: (seen.ctime(), seen.ctime_nsec()) })
+    }
+
+    /// The same in a store directory that is open.
+    pub(crate) fn at(store: impl AsFd, path: &StorePath) -> Option<Self> {
+        let seen = rustix::fs::statat(store, path.base_name(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let nanoseconds = i64::try_from(seen.st_ctime_nsec).ok()?;
+        Some(Self { device: seen.st_dev, inode: seen.st_ino, changed: (seen.st_ctime, nanoseconds) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn path() -> StorePath {
+        StorePath::from_base_name("0123456789abcdfghijklmnpqrsvwxyz-seen").unwrap()
+    }
+
+    /// A store with one path, made by this.
+    fn store(make: impl FnOnce(&Path)) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join(path().base_name());
+        make(&place);
+        (directory, place)
+    }
+
+    /// Changes until the clock of the file system shows it: it ticks every few milliseconds.
+    fn shows(directory: &Path, mut change: impl FnMut()) -> bool {
+        let before = Sighting::of(directory, &path());
+        (0..100_000).any(|_| {
+            change();
+            Sighting::of(directory, &path()) != before
+        })
+    }
+
+    #[test]
+    fn the_same_path_looks_the_same_and_an_absent_one_like_nothing() {
+        let (directory, place) = store(|place| fs::write(place, "x").unwrap());
+        let seen = Sighting::of(directory.path(), &path());
+        assert!(seen.is_some() && fs::read(&place).is_ok());
+        assert_eq!(Sighting::at(fs::File::open(directory.path()).unwrap(), &path()), seen);
+        assert_eq!(Sighting::of(directory.path(), &path()), seen);
+        fs::remove_file(&place).unwrap();
+        assert_eq!(Sighting::of(directory.path(), &path()), None);
+        assert_eq!(Sighting::of(Path::new("/nonexistent"), &path()), None);
+    }
+
+    #[test]
+    fn another_inode_is_noticed_though_name_size_and_time_are_the_same() {
+        let (directory, place) = store(|place| fs::write(place, "x").unwrap());
+        let before = Sighting::of(directory.path(), &path()).unwrap();
+        let other = directory.path().join("other");
+        fs::write(&other, "x").unwrap();
+        fs::rename(&other, &place).unwrap();
+        let after = Sighting::of(directory.path(), &path()).unwrap();
+        assert!(after.inode != before.inode && after != before);
+    }
+
+    #[test]
+    fn what_nix_does_to_a_path_that_it_deletes_is_noticed() {
+        let (directory, place) = store(|place| fs::create_dir(place).unwrap());
+        let mut mode = 0o555;
+        assert!(shows(directory.path(), || {
+            mode ^= 0o200;
+            fs::set_permissions(&place, fs::Permissions::from_mode(mode)).unwrap();
+        }));
+        let mut count = 0;
+        assert!(shows(directory.path(), || {
+            count += 1;
+            fs::write(place.join(count.to_string()), "").unwrap();
+        }));
+    }
+
+    #[test]
+    fn a_link_is_looked_at_and_not_its_target() {
+        let (directory, place) = store(|place| symlink("/nonexistent", place).unwrap());
+        let before = Sighting::of(directory.path(), &path());
+        assert!(before.is_some());
+        fs::remove_file(&place).unwrap();
+        fs::write(&place, "").unwrap();
+        assert_ne!(Sighting::of(directory.path(), &path()), before);
+    }
+
+    #[test]
+    fn each_part_counts() {
+        let seen = Sighting { device: 1, inode: 2, changed: (3, 4) };
+        for other in [
+            Sighting { device: 9, ..seen },
+            Sighting { inode: 9, ..seen },
+            Sighting { changed: (9, 4), ..seen },
+            Sighting { changed: (3, 9), ..seen },
+        ] {
+            assert_ne!(seen, other);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Queries of nix-daemon about one path, each shared by all clients that wait for it.
+
+use crate::fairness::ClientId;
+use crate::metrics::Lookup;
+use std::sync::Arc;
+
+use crate::store::daemon::pool::Questions;
+use crate::store::error::StoreError;
+use crate::store::path_info::cache::InfoCache;
+use crate::store::path_info::entry::{Answer, Circumstances, Known};
+use crate::store::path_info::path_stamp::Sighting;
+use crate::store::path_info::valid_path::ValidPath;
+use harmonia_protocol::operation::{QueryPathFromHashPart, QueryPathInfo};
+use harmonia_protocol::path_info::PathInfo;
+use harmonia_protocol::{HashPart, StorePath};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// A question that others asked ahead may end without an answer; it is then asked here.
+const ATTEMPTS: usize = 3;
+impl InfoCache {
+    /// Asks the daemon, or waits for an answer that somebody has asked for already. `hint` spares a question.
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        hash: HashPart,
+        hint: Option<Arc<ValidPath>>,
+        client: ClientId,
+    ) -> Answer {
+        self.metrics.looked_up(Lookup::Miss);
+        for _ in 0..ATTEMPTS {
+            let (ticket, flight) = self.flights.board(hash, client);
+            if let Some(mut flight) = flight {
+                let (this, hint, clients) = (Arc::clone(self), hint.clone(), flight.clients());
+                tokio::spawn(async move { flight.fly(this.question(hash, hint, clients)).await });
+            }
+            if let Some(answer) = ticket.arrival().await {
+                return answer;
+            }
+        }
+        Err(StoreError::GivenUp(hash))
+    }
+
+    /// Asks by the turn of whichever of these clients is first.
+    async fn question(
+        &self,
+        hash: HashPart,
+        hint: Option<Arc<ValidPath>>,
+        clients: mpsc::UnboundedReceiver<ClientId>,
+    ) -> Answer {
+        let mut questions = self.pool.questions_for_any(clients).await?;
+        if let Some(hint) = hint {
+            // Most often it is as it was.
+            if let Some(valid) = self.info(hint.path.clone(), &mut questions).await? {
+                return Ok(Some(valid));
+            }
+        }
+        let Some(path) = questions.call(&QueryPathFromHashPart(hash)).await? else {
+            self.known().remove(&hash);
+            return Ok(None);
+        };
+        if path.hash_part() != hash {
+            return Err(StoreError::AnotherPath { asked: hash, answered: path });
+        }
+        self.info(path, &mut questions).await
+    }
+
+    async fn info(&self, path: StorePath, questions: &mut Questions<'_>) -> Answer {
+        let circumstances = self.circumstances(vec![path.clone()]).await.pop();
+        let info = questions.call(&QueryPathInfo(&path)).await?;
+        self.learn(path, info, circumstances)
+    }
+
+    /// Looks at paths before the daemon is asked about them; in their order. Nobody has looked at them yet, perhaps, so
+    /// that it may take a disk's time.
+    pub(crate) async fn circumstances(&self, paths: Vec<StorePath>) -> Vec<Circumstances> {
+        let directory = Arc::clone(&self.real_directory);
+        let look = move || {
+            let asked = Instant::now();
+            paths.iter().map(|path| Circumstances { asked, sighting: Sighting::of(&directory, path) }).collect()
+        };
+        // It is cancelled only at the end of the program.
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    }
+
+    /// Takes up an answer of the daemon. The same info as before is the same value as before, so that what was made of it
+    /// holds.
+    pub(crate) fn learn(
+        &self,
+        path: StorePath,
+        info: Option<PathInfo>,
+        circumstances: Option<Circumstances>,
+    ) -> Answer {
+        let hash = path.hash_part();
+        let Some(info) = info else {
+            self.known().remove(&hash);
+            return Ok(None);
+        };
+        if info.nar_size == 0 {
+            self.known().remove(&hash);
+            return Err(StoreError::UnknownSize(path));
+        }
+        // It came while the daemon was asked; if it went before the next look, nothing would show.
+        let came =
+            |seen: &Circumstances| seen.sighting.is_none() && Sighting::of(&self.real_directory, &path).is_some();
+        let circumstances = circumstances.filter(|seen| !came(seen));
+        let mut known = self.known();
+        let before = known.peek(&hash).map(|known| &known.valid);
+        let now = ValidPath::new(path, &info);
+        let valid = match before.filter(|before| before.path == now.path && before.info == now.info) {
+            Some(before) => Arc::clone(before),
+            None => Arc::new(now),
+        };
+        if let Some(Circumstances { asked, sighting }) = circumstances {
+            let entry = Known { valid: Arc::clone(&valid), sighting, asked: Some(asked), is_walked: false };
+            known.insert(hash, entry, valid.weight());
+        }
+        Ok(Some(valid))
+    }
+}

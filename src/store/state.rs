@@ -1,0 +1,128 @@
+//! The state of a [`Store`]. Its operations are beside what they are about.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use deadpool::managed::BuildError;
+use harmonia_protocol::StoreDir;
+use harmonia_protocol::derivation_output::DerivationOutput;
+use harmonia_protocol::realisation::Realisation;
+use harmonia_protocol::signature_set::KnownKeys;
+use tokio::sync::Semaphore;
+
+use crate::config::Config;
+use crate::fairness::ClientId;
+use crate::metrics::Metrics;
+use crate::store::daemon::dialer::Dialer;
+use crate::store::daemon::pool::Pool;
+use crate::store::error::StoreError;
+use crate::store::gc_roots::protection::Lease;
+use crate::store::index::debug_info::DebugInfoIndex;
+use crate::store::nar::opener::Nars;
+use crate::store::nar::quarantine::HeldBack;
+use crate::store::path_info::cache::InfoCache;
+use crate::store::path_info::inventory::Inventories;
+use crate::store::realisation::{NoRealisation, Realisations};
+
+/// They take microseconds, unless the disk is slow.
+const WALKS: usize = 4;
+
+/// In place of a directory that is not on this machine: nothing can be in it.
+const NOWHERE: &str = "/dev/null";
+
+/// The store of one daemon.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) directory: StoreDir,
+    pub(crate) real_directory: PathBuf,
+    pub(crate) log_dir: PathBuf,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) infos: Arc<InfoCache>,
+    pub(crate) nars: Nars,
+    pub(crate) held_back: Arc<HeldBack>,
+    /// Nothing where paths are not kept from the garbage collector.
+    pub(crate) lease: Option<Lease>,
+    pub(crate) realisations: Realisations,
+    /// Ways through the store's files that are looked for at one time, up to 128 descriptors each.
+    pub(crate) walks: Semaphore,
+    pub(crate) debug_info: DebugInfoIndex,
+    pub(crate) inventories: Arc<Inventories>,
+}
+
+impl Store {
+    /// A store whose daemon is reached as `config` says; nothing is connected yet. Must be called in a runtime.
+    pub fn new(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, BuildError> {
+        let directory = config.virtual_nix_store.clone();
+        let dialer = Dialer::new(config.daemon.address.clone(), directory.clone(), Arc::clone(metrics));
+        let pool = Pool::new(&dialer, config.max_metadata_connections, config.max_nar_streams, Arc::clone(metrics))?;
+        let pool = Arc::new(pool);
+        let here = |place: &Option<PathBuf>| place.clone().unwrap_or_else(|| NOWHERE.into());
+        let (real_directory, log_dir) = (here(&config.real_nix_store), here(&config.log_dir));
+        let max_bytes = usize::try_from(config.narinfo_cache.max_size.bytes()).unwrap_or(usize::MAX);
+        let ttl = config.narinfo_cache.ttl;
+        let infos = InfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
+        let held_back = Arc::new(HeldBack::new(&real_directory, metrics));
+        let nars =
+            Nars::new(config, &real_directory, Arc::clone(&pool), Arc::clone(&infos), Arc::clone(&held_back), metrics);
+        let lease = config.gc_lease.map(|length| Lease::new(length, &pool, &infos, metrics));
+        let debug_info = DebugInfoIndex::new();
+        let inventories = Inventories::new(config.browse);
+        let (realisations, walks) = (Realisations::new(), Semaphore::new(WALKS));
+        Ok(Self {
+            directory,
+            real_directory,
+            log_dir,
+            pool,
+            infos,
+            nars,
+            held_back,
+            lease,
+            realisations,
+            walks,
+            debug_info,
+            inventories,
+        })
+    }
+
+    /// The logical store directory.
+    #[must_use]
+    pub const fn directory(&self) -> &StoreDir {
+        &self.directory
+    }
+
+    /// Keeps signatures of these keys before those of others, where a path has more than are kept.
+    pub fn know_keys(&self, keys: KnownKeys) {
+        self.pool.know_keys(Arc::new(keys));
+    }
+
+    /// Takes up what of these settings can change: how long an answer of the daemon is used.
+    pub fn adjust(&self, config: &Config) {
+        self.infos.use_for(config.narinfo_cache.ttl);
+    }
+
+    /// Brings the metrics of connections and memory up to date.
+    pub fn record(&self) {
+        self.pool.record();
+        self.infos.record();
+    }
+
+    /// The path that an output of a content-addressed derivation is, or why the daemon knows of none.
+    pub async fn realisation(
+        &self,
+        output: &DerivationOutput,
+        client: ClientId,
+    ) -> Result<Result<Realisation, NoRealisation>, StoreError> {
+        self.realisations.find(&self.pool, output, client).await
+    }
+
+    /// Does what blocks on the store's files, of which it is given the directory.
+    pub(crate) async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let directory = self.real_directory.clone();
+        let done = tokio::task::spawn_blocking(move || work(&directory)).await;
+        done.map_err(|error| StoreError::file(&self.real_directory, &io::Error::other(error)))?
+    }
+}
