@@ -71,12 +71,12 @@ const SPAWNING: [&str; 13] = [
     "src/nar_cache/warm/run.rs",
     "src/net/accept.rs",
     "src/process/supervisor.rs",
-    "src/store/dial.rs",
-    "src/store/info_cache/ahead.rs",
-    "src/store/info_cache/mod.rs",
-    "src/store/inventory.rs",
-    "src/store/nars.rs",
-    "src/store/transport.rs",
+    "src/store/daemon/dialer.rs",
+    "src/store/path_info/prefetch.rs",
+    "src/store/path_info/query.rs",
+    "src/store/path_info/inventory.rs",
+    "src/store/nar/opener.rs",
+    "src/store/daemon/transport.rs",
 ];
 
 /// What only the client of the protocol may name: everything else there is without I/O.
