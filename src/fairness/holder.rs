@@ -1,37 +1,37 @@
-//! What a permit's holder tells of itself.
+//! How a holder of permits reports their use and gives them up.
 
 use tokio::time::Instant;
 
-/// Who holds permits at the pace of a client, and can be made to give them up.
+/// A holder of permits that depend on a client's pace, and that can be reclaimed.
 ///
-/// The semaphore calls it without any lock of its own, from the task of whoever waits.
+/// The semaphore calls it from the task of a waiting client, without holding any lock of its own.
 pub trait Holder: Send + Sync {
-    /// The use that is made of the permits at the time `now`.
+    /// Returns how the permits are used at the time `now`.
     fn usage(&self, now: Instant) -> Usage;
 
-    /// Gives up the permits, at once or within about a second. False if it will not, because it is in use just now.
-    fn give_up(&self) -> bool;
+    /// Gives up the permits, at once or within about a second. Returns false if they are in use again and are kept.
+    fn reclaim(&self) -> bool;
 
-    /// Whether something is under way for the client.
+    /// Returns whether a request is being served with the permits.
     fn is_in_use(&self) -> bool {
         true
     }
 
-    /// Whether anybody loses something by that, so that it is counted and logged.
-    fn is_loss(&self) -> bool {
+    /// Returns whether reclaiming disturbs a client, so that it is counted and logged.
+    fn is_disruptive(&self) -> bool {
         true
     }
 }
 
-/// The use that is made of a permit.
+/// How permits are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
-    /// The server is at work for the client, or it is not known yet how fast the client is: not to be taken back.
-    Working,
-    /// Held for later, without any use since then.
-    Unused(Instant),
-    /// The client has something to take, and takes so many bytes per second of it.
-    Taking(u64),
-    /// The source of what is sent has had nothing for seconds.
-    Starved,
+    /// The server is working for the client, or the client's rate is not known yet. Such permits are not reclaimed.
+    Busy,
+    /// The permits have not been used since this time.
+    Idle(Instant),
+    /// The client has data to read, and reads this many bytes per second.
+    Reading(u64),
+    /// The source of the response has had no data for seconds.
+    SourceStalled,
 }

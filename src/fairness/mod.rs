@@ -1,23 +1,27 @@
-//! Shares what is scarce among clients: whoever waits is served, and what is idle or slowest is taken back for it.
+//! Shares limited resources among clients: connections, NAR streams, memory, open files and encoders.
 //!
-//! Owns the one rule for connections, NAR streams, memory, open files and encoders. A [`FairSemaphore`] gives what is free
-//! to the waiting client that holds least. While somebody waits, it takes back what a client holds without using it, and
-//! what a client uses slowest ([`Demand`]); nothing is ever taken back while nobody waits. What a request holds is known by its
-//! [`Holder`], how fast a client takes its response by a [`Pace`].
+//! Owns the one rule for all of them. A [`FairSemaphore`] gives free permits to the waiting client that holds fewest. While
+//! somebody waits, it reclaims permits that are idle, then those of the slowest readers; nothing is ever reclaimed while
+//! nobody waits. A [`Holder`] tells how its permits are used, a [`ReadRate`] how fast a client reads its response.
 //!
-//! Leaves to the holders how they give up: a body ends in an error, so that its client resumes by a range, and an idle
-//! connection is closed in the way of its version of HTTP.
+//! Leaves to the holders how they give permits up: a body ends in an error, so that its client resumes by a range, and an
+//! idle connection is closed as its version of HTTP prescribes.
 
+mod claim;
 mod client_id;
-mod demand;
+mod client_permits;
+mod fair_semaphore;
 mod holder;
-mod pace;
-mod reader;
-mod semaphore;
+mod read_rate;
+mod reclaim;
+mod requester;
+mod state;
+#[cfg(test)]
+mod tests;
 
 pub use client_id::ClientId;
-pub use demand::Demand;
+pub use client_permits::ClientPermits;
+pub use fair_semaphore::{FairSemaphore, Permit};
 pub use holder::{Holder, Usage};
-pub use pace::Pace;
-pub use reader::Reader;
-pub use semaphore::{ClientShare, FairSemaphore, Permit};
+pub use read_rate::ReadRate;
+pub use requester::Requester;

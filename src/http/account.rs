@@ -17,7 +17,7 @@ use super::response::Reply;
 use super::route::Route;
 use super::sending::{Sending, Sent, What};
 use super::trouble::TroubleLog;
-use crate::fairness::Reader;
+use crate::fairness::Requester;
 use crate::metrics::{self, AbortedBy, InFlight, Metrics};
 
 /// A request that has not been answered yet.
@@ -46,7 +46,7 @@ impl Account {
         self,
         reply: Reply,
         target: &str,
-        reader: &Reader,
+        reader: &Requester,
         troubles: &Arc<TroubleLog>,
         sending: &Arc<Sending>,
         entry: Option<Box<Entry>>,

@@ -13,7 +13,7 @@ use hyper::http::request::Parts;
 use super::response::{REQUEST_ID, Reply};
 use super::route::{Place, Root, Route};
 use crate::access_log::{AccessLog, MAX_REQUEST_ID, Record};
-use crate::fairness::Reader;
+use crate::fairness::Requester;
 use crate::metrics::{AbortedBy, Notes};
 use crate::store::Store;
 
@@ -35,7 +35,7 @@ enum Cache {
 }
 
 impl Entry {
-    pub(super) fn open(log: &Arc<AccessLog>, head: &Parts, route: &Route, reader: &Reader) -> Self {
+    pub(super) fn open(log: &Arc<AccessLog>, head: &Parts, route: &Route, reader: &Requester) -> Self {
         let protocol = match head.version {
             Version::HTTP_10 => "HTTP/1.0",
             Version::HTTP_2 => "HTTP/2.0",
@@ -100,7 +100,7 @@ const fn hash_part(route: &Route) -> Option<HashPart> {
 
 /// The id that a reverse proxy has given a request, if it is one of 64 letters, digits, dots, hyphens and underscores at the
 /// most. From others it would be a way to write into our logs what is not ours.
-pub(super) fn id_of_proxy(headers: &HeaderMap, reader: &Reader) -> Option<String> {
+pub(super) fn id_of_proxy(headers: &HeaderMap, reader: &Requester) -> Option<String> {
     let id = headers.get(REQUEST_ID).filter(|_| reader.is_proxied())?.to_str().ok()?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     ((1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(is_plain)).then(|| id.to_owned())

@@ -63,7 +63,7 @@ use trouble::TroubleLog;
 use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::fairness::ClientId;
-use crate::fairness::Reader;
+use crate::fairness::Requester;
 use crate::metrics::{self, Metrics};
 use crate::nar_cache::NarCache;
 use crate::signing::{Signer, SigningKeys};
@@ -249,7 +249,7 @@ impl App {
     }
 
     /// Answers a request of a reader. A request's body is never read: there is nothing to send here.
-    pub async fn respond<B>(&self, reader: Reader, request: Request<B>) -> Response<CountedBody> {
+    pub async fn respond<B>(&self, reader: Requester, request: Request<B>) -> Response<CountedBody> {
         let (head, _) = request.into_parts();
         let route = Route::parse(&head.uri);
         let account = Account::open(&self.metrics, &head.method, &route);
@@ -263,7 +263,7 @@ impl App {
         account.answered(reply, head.uri.path(), &reader, &self.troubles, &self.sending, Some(entry))
     }
 
-    async fn answer(&self, head: &Parts, route: Route, reader: &Reader) -> Reply {
+    async fn answer(&self, head: &Parts, route: Route, reader: &Requester) -> Reply {
         if !host::is_named(head) {
             let mut reply = response::refusal(StatusCode::BAD_REQUEST);
             if head.version <= Version::HTTP_11 {
@@ -291,11 +291,11 @@ impl App {
         if head.method == Method::HEAD { reply.map(|_| Body::empty()) } else { reply }
     }
 
-    fn request_id(&self, head: &Parts, reader: &Reader) -> String {
+    fn request_id(&self, head: &Parts, reader: &Requester) -> String {
         logged::id_of_proxy(&head.headers, reader).unwrap_or_else(|| self.troubles.new_id())
     }
 
-    fn failed(&self, head: &Parts, reader: &Reader, error: &HandlerError) -> Reply {
+    fn failed(&self, head: &Parts, reader: &Requester, error: &HandlerError) -> Reply {
         let reason = error.reason();
         self.metrics.error_response(reason.status().as_u16(), reason.label());
         if let Reason::NotFound(_) = reason {

@@ -13,7 +13,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::body::{Body, BodyError};
-use crate::fairness::{Holder, Permit, Reader, Usage};
+use crate::fairness::{Holder, Permit, Requester, Usage};
 
 /// Why a response ended early. The client learns only that it did.
 #[derive(Debug, thiserror::Error)]
@@ -36,12 +36,12 @@ pub(super) enum ReclaimableBody {
 pub(super) struct Shared {
     /// Nothing when it has given up.
     body: Mutex<Option<Body>>,
-    reader: Reader,
+    reader: Requester,
 }
 
 impl ReclaimableBody {
     /// The permits of `body` can be taken back from now on, at the pace of `reader`.
-    pub(super) fn new(body: Body, reader: &Reader) -> Self {
+    pub(super) fn new(body: Body, reader: &Requester) -> Self {
         let mut is_scarce = false;
         body.each_permit(&mut |_| is_scarce = true);
         if !is_scarce {
@@ -49,7 +49,7 @@ impl ReclaimableBody {
         }
         let shared = Arc::new(Shared { body: Mutex::new(Some(body)), reader: reader.clone() });
         let holder: Arc<dyn Holder> = Arc::clone(&shared) as _;
-        shared.with(|body| body.each_permit(&mut |permit: &Permit| permit.held_by(Arc::downgrade(&holder))));
+        shared.with(|body| body.each_permit(&mut |permit: &Permit| permit.set_holder(Arc::downgrade(&holder))));
         Self::Shared(shared)
     }
 
@@ -80,7 +80,7 @@ impl Holder for Shared {
         self.reader.usage(now)
     }
 
-    fn give_up(&self) -> bool {
+    fn reclaim(&self) -> bool {
         let body = match self.body.try_lock() {
             Ok(mut body) => body.take(),
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),

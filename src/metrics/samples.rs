@@ -77,7 +77,7 @@ mod tests {
         }
         metrics.looked_up(Lookup::Hit);
         metrics.connections().add(ConnectionState::Idle);
-        metrics.reclaimed("connection").one();
+        metrics.reclaimed("connection").increment();
         let samples = metrics.samples();
         assert_eq!(samples.sum("harmonia_http_requests_total"), 2);
         assert_eq!(samples.value("harmonia_narinfo_cache_requests_total", Some(("result", "hit"))), 1);

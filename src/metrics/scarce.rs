@@ -62,7 +62,7 @@ pub struct Reclaimed(Counter);
 
 impl Reclaimed {
     /// Adds one.
-    pub fn one(&self) {
+    pub fn increment(&self) {
         self.0.inc();
     }
 }

@@ -27,7 +27,7 @@ use super::limits::Limits;
 use super::listener::{Listener, Socket};
 use super::outgoing::Outgoing;
 use super::places::Places;
-use crate::fairness::Reader;
+use crate::fairness::Requester;
 use crate::metrics::Metrics;
 use crate::sync::LogThrottle;
 
@@ -49,7 +49,7 @@ pub async fn serve<S, R, B, F>(
     service: S,
     shutdown: F,
 ) where
-    S: Fn(Reader, Request<Incoming>) -> R + Send + Sync + 'static,
+    S: Fn(Requester, Request<Incoming>) -> R + Send + Sync + 'static,
     R: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::limits::Limits;
 use super::send_queue::queued;
-use crate::fairness::{Holder, Pace, Usage};
+use crate::fairness::{Holder, ReadRate, Usage};
 use crate::metrics::{ConnectionState, Connections};
 use crate::sync::Mutex;
 
@@ -44,7 +44,7 @@ struct State {
     served: bool,
     /// The last progress, or else the beginning.
     since: Instant,
-    pace: Pace,
+    read_rate: ReadRate,
     /// Bytes that the socket has taken.
     written: u64,
     /// As long as it is open: whoever owns it takes it out of here before it is closed.
@@ -84,7 +84,7 @@ impl Activity {
             blocked: false,
             served: false,
             since: accepted,
-            pace: Pace::new(),
+            read_rate: ReadRate::default(),
             written: 0,
             socket: None,
             farewell: None,
@@ -105,9 +105,9 @@ impl Activity {
         let mut state = self.state();
         let changed = change(&mut state, now);
         if state.is_busy() && state.owed == 0 {
-            state.pace.offer(now);
+            state.read_rate.resume(now);
         } else {
-            state.pace.owe(now);
+            state.read_rate.pause(now);
         }
         let is = if state.is_busy() { ConnectionState::Active } else { ConnectionState::Idle };
         self.connections.change(&mut state.counted, is);
@@ -255,17 +255,17 @@ impl Holder for Activity {
         let mut state = self.state();
         if !state.is_busy() {
             let is_fresh = now.saturating_duration_since(state.since) < FRESH;
-            return if is_fresh { Usage::Working } else { Usage::Unused(state.since) };
+            return if is_fresh { Usage::Busy } else { Usage::Idle(state.since) };
         }
         let taken = state.acknowledged();
-        state.pace.usage(now, taken)
+        state.read_rate.usage(now, taken)
     }
 
     fn is_in_use(&self) -> bool {
         self.is_busy()
     }
 
-    fn give_up(&self) -> bool {
+    fn reclaim(&self) -> bool {
         self.tell(if self.is_busy() { Farewell::Cut } else { Farewell::Leave });
         true
     }
@@ -370,17 +370,17 @@ mod tests {
     async fn an_idle_connection_leaves_and_a_busy_one_is_cut() {
         let activity = activity();
         let now = Instant::now();
-        assert_eq!(activity.usage(now), Usage::Working);
-        assert_eq!(activity.usage(now + FRESH), Usage::Unused(now));
-        assert!(activity.give_up());
+        assert_eq!(activity.usage(now), Usage::Busy);
+        assert_eq!(activity.usage(now + FRESH), Usage::Idle(now));
+        assert!(activity.reclaim());
         assert_eq!(activity.farewell().await, Farewell::Leave);
         activity.begin();
-        assert_eq!(activity.usage(now + 10 * FRESH), Usage::Working);
+        assert_eq!(activity.usage(now + 10 * FRESH), Usage::Busy);
         activity.owe(false);
-        for (after, usage) in [(20, Usage::Working), (23, Usage::Taking(0))] {
+        for (after, usage) in [(20, Usage::Busy), (23, Usage::Reading(0))] {
             assert_eq!(activity.usage(now + after * SECOND), usage);
         }
-        assert!(activity.give_up());
+        assert!(activity.reclaim());
         assert_eq!(activity.farewell().await, Farewell::Cut);
     }
 }

@@ -32,7 +32,7 @@ use super::places::Place;
 use super::reading::Reading;
 use super::watched::WatchedSocket;
 use crate::fairness::ClientId;
-use crate::fairness::{Holder, Reader};
+use crate::fairness::{Holder, Requester};
 
 /// How long an idle client has to take note of the end: a round trip of GOAWAY and PING on HTTP/2.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ pub(super) struct Server<S> {
 
 impl<S, R, B> Server<S>
 where
-    S: Fn(Reader, Request<Incoming>) -> R + Send + Sync + 'static,
+    S: Fn(Requester, Request<Incoming>) -> R + Send + Sync + 'static,
     R: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
@@ -93,7 +93,7 @@ where
         let began = Instant::now();
         activity.serve();
         let holder: Arc<dyn Holder> = Arc::clone(&activity) as _;
-        place.held_by(Arc::downgrade(&holder));
+        place.set_holder(Arc::downgrade(&holder));
         let socket = WatchedSocket::new(socket, Arc::clone(&activity));
         let Some(tls) = &self.tls else {
             // Boxed, as below: of the two that might be, each connection has the memory of one.
@@ -122,7 +122,8 @@ where
         let service = service_fn(|request: Request<Incoming>| {
             let (client, address) = behind(peer, address, request.headers());
             let reading = Reading::begin(activity, request.version() == Version::HTTP_2);
-            let reader = Reader::new(client, Arc::clone(&reading) as _).at(address, peer == ClientId::Proxy);
+            let reader =
+                Requester::new(client, Arc::clone(&reading) as _).with_address(address, peer == ClientId::Proxy);
             let response = (self.service)(reader, request);
             let memory = self.outgoing.clone();
             async move {

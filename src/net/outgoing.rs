@@ -184,7 +184,7 @@ impl Reservation {
         reserved.resting = Some(Instant::now());
         if let Some(permit) = &reserved.permit {
             let weak: Weak<dyn Holder> = Arc::downgrade(self) as _;
-            permit.held_by(weak);
+            permit.set_holder(weak);
         }
     }
 }
@@ -192,17 +192,17 @@ impl Reservation {
 impl Holder for Reservation {
     fn usage(&self, now: Instant) -> Usage {
         let resting = self.reserved().resting;
-        resting.filter(|since| now.saturating_duration_since(*since) >= UNUSED).map_or(Usage::Working, Usage::Unused)
+        resting.filter(|since| now.saturating_duration_since(*since) >= UNUSED).map_or(Usage::Busy, Usage::Idle)
     }
 
-    fn give_up(&self) -> bool {
+    fn reclaim(&self) -> bool {
         let mut reserved = self.reserved();
         let permit = if reserved.resting.is_some() { reserved.permit.take() } else { None };
         drop(reserved);
         permit.is_some()
     }
 
-    fn is_loss(&self) -> bool {
+    fn is_disruptive(&self) -> bool {
         false
     }
 }
@@ -218,9 +218,9 @@ struct Counted {
 impl Counted {
     fn new(bytes: Bytes, mut permit: Permit, reading: Arc<Reading>) -> Self {
         // Of what was taken for the largest chunk that it could be.
-        permit.shrink(grains(bytes.len() as u64));
+        permit.shrink_to(grains(bytes.len() as u64));
         let weak: Weak<dyn Holder> = Arc::downgrade(&reading) as _;
-        permit.held_by(weak);
+        permit.set_holder(weak);
         reading.keeps(bytes.len());
         Self { bytes, _permit: permit, reading }
     }

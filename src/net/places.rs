@@ -17,7 +17,7 @@ use super::forwarded::peer;
 use super::limits::Limits;
 use crate::config::Network;
 use crate::fairness::ClientId;
-use crate::fairness::{ClientShare, FairSemaphore, Permit};
+use crate::fairness::{ClientPermits, FairSemaphore, Permit};
 use crate::metrics::Metrics;
 use crate::sync::Mutex;
 
@@ -69,8 +69,8 @@ impl Places {
 
     /// The connections of each client, in no order.
     #[must_use]
-    pub fn clients(&self) -> Vec<ClientShare> {
-        self.served.shares()
+    pub fn clients(&self) -> Vec<ClientPermits> {
+        self.served.clients()
     }
 
     /// Applies these limits from now on.
@@ -87,11 +87,11 @@ impl Places {
         if let Some(permit) = self.served.try_acquire(client, 1) {
             return Some(Place { client, way: Way::There(permit) });
         }
-        let is_crowd = self.served.is_crowded_by(client);
+        let is_crowd = self.served.is_dominated_by(client);
         let rooms = if is_crowd { &self.crowded } else { &self.waiting };
         let room = match Arc::clone(rooms).try_acquire_owned() {
             Ok(room) => Some(room),
-            Err(_) if self.served.is_bounded(client) => return None,
+            Err(_) if self.served.is_at_quota(client) => return None,
             Err(_) if is_crowd && self.is_stuck.load(Ordering::Relaxed) => return None,
             Err(_) if is_crowd => {
                 let room = timeout(PATIENCE, Arc::clone(rooms).acquire_owned()).await;

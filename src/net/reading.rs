@@ -9,7 +9,7 @@ use std::sync::{Arc, MutexGuard};
 use tokio::time::Instant;
 
 use super::activity::Activity;
-use crate::fairness::{Holder, Pace, Usage};
+use crate::fairness::{Holder, ReadRate, Usage};
 use crate::sync::Mutex;
 
 /// A request, from its head until the last byte of its response has left the program.
@@ -23,7 +23,7 @@ pub(super) struct Reading {
 
 #[derive(Debug)]
 struct State {
-    pace: Pace,
+    read_rate: ReadRate,
     /// Bytes that hyper has asked more after.
     taken: u64,
     /// Bytes that it was given last.
@@ -39,7 +39,14 @@ impl Reading {
     /// A request has come on this connection.
     pub(super) fn begin(activity: &Arc<Activity>, is_multiplexed: bool) -> Arc<Self> {
         activity.begin();
-        let state = State { pace: Pace::new(), taken: 0, last: 0, outstanding: 0, is_awaited: true, is_owed: true };
+        let state = State {
+            read_rate: ReadRate::default(),
+            taken: 0,
+            last: 0,
+            outstanding: 0,
+            is_awaited: true,
+            is_owed: true,
+        };
         Arc::new(Self { activity: Arc::clone(activity), is_multiplexed, state: Mutex::new(state) })
     }
 
@@ -96,9 +103,9 @@ impl Reading {
         state.is_owed = is_owed;
         let now = Instant::now();
         if is_owed {
-            state.pace.owe(now);
+            state.read_rate.pause(now);
         } else {
-            state.pace.offer(now);
+            state.read_rate.resume(now);
         }
         drop(state);
         self.activity.owe(is_owed);
@@ -111,10 +118,10 @@ impl Holder for Reading {
         let acknowledged = if self.is_multiplexed { 0 } else { self.activity.acknowledged() };
         let mut state = self.state();
         let taken = if self.is_multiplexed { state.taken } else { acknowledged };
-        state.pace.usage(now, taken)
+        state.read_rate.usage(now, taken)
     }
 
-    fn give_up(&self) -> bool {
+    fn reclaim(&self) -> bool {
         self.activity.cut();
         true
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hyper::{Request, StatusCode};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::fairness::Reader;
+use crate::fairness::Requester;
 use crate::http::App;
 use crate::http::error::HandlerError;
 use crate::process::systemd;
@@ -43,7 +43,7 @@ pub(super) async fn watchdog(app: Arc<App>) {
         let mut request = Request::new(());
         *request.uri_mut() = hyper::Uri::from_static(WATCHDOG_TARGET);
         request.headers_mut().insert(hyper::header::HOST, hyper::header::HeaderValue::from_static("localhost"));
-        let status = app.respond(Reader::server(), request).await.status();
+        let status = app.respond(Requester::server(), request).await.status();
         if status == StatusCode::OK {
             systemd::alive();
         } else {

@@ -106,7 +106,7 @@ async fn everything_comes_back() {
         let mut waiting: Vec<_> = (0..10).map(|_| body(Endless(PIECE), round, &memory, &connection)).collect();
         assert!(held.len() >= TOTAL / PIECE / 2 && waiting.iter_mut().all(|body| next(body).is_none()));
         drop((held, waiting));
-        assert_eq!((memory.0.free(), memory.0.waiting()), (grains(TOTAL as u64), 0));
+        assert_eq!((memory.0.available(), memory.0.waiting()), (grains(TOTAL as u64), 0));
     }
 }
 
@@ -116,7 +116,7 @@ async fn bodies_that_have_nothing_to_send_leave_the_memory_to_those_that_have() 
     let source = Waits::default();
     let mut waiting: Vec<_> = (0..600).map(|_| body(source.clone(), 1, &memory, &connection)).collect();
     assert!(waiting.iter_mut().all(|body| next(body).is_none()));
-    assert_eq!(memory.0.free(), 0);
+    assert_eq!(memory.0.available(), 0);
     let mut other = body(Endless(PIECE), 1, &memory, &connection);
     let began = Instant::now();
     for _ in 0..100 {
@@ -160,9 +160,9 @@ async fn one_of_several_responses_is_given_out_in_slices_that_are_counted_togeth
     let mut body = body(Text(Some(vec![7; PIECE].into())), 1, &memory, &connection);
     let slices: Vec<_> = std::iter::from_fn(|| next(&mut body)).collect();
     assert!(slices.len() == PIECE / SLICE && slices.iter().all(|slice| slice.len() == SLICE));
-    assert_eq!(memory.0.free(), grains(TOTAL as u64) - grains(PIECE as u64));
+    assert_eq!(memory.0.available(), grains(TOTAL as u64) - grains(PIECE as u64));
     drop(slices);
-    assert_eq!(memory.0.free(), grains(TOTAL as u64));
+    assert_eq!(memory.0.available(), grains(TOTAL as u64));
 }
 
 #[tokio::test]
@@ -172,9 +172,9 @@ async fn short_texts_need_no_memory_and_others_as_much_as_they_have() {
     let (mut short, mut long) = (text(4096), text(10_000));
     let total = grains(TOTAL as u64);
     let held = next(&mut short).unwrap();
-    assert_eq!((held.len(), memory.0.free()), (4096, total));
+    assert_eq!((held.len(), memory.0.available()), (4096, total));
     let held = next(&mut long).unwrap();
-    assert_eq!((held.len(), memory.0.free()), (10_000, total - 10));
+    assert_eq!((held.len(), memory.0.available()), (10_000, total - 10));
     assert!(next(&mut long).is_none());
-    assert_eq!(memory.0.free(), total - 10);
+    assert_eq!(memory.0.available(), total - 10);
 }

@@ -24,7 +24,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
 use crate::config::{BindAddress, SocketMode, StoreDirectories, Tls};
-use crate::fairness::Reader;
+use crate::fairness::Requester;
 use crate::metrics::Metrics;
 
 mod deadlines;
@@ -41,7 +41,7 @@ struct Running {
 impl Running {
     async fn start<S, R>(limits: Limits, tls: Option<TlsAcceptor>, service: S) -> Self
     where
-        S: Fn(Reader, Request<Incoming>) -> R + Send + Sync + 'static,
+        S: Fn(Requester, Request<Incoming>) -> R + Send + Sync + 'static,
         R: Future<Output = Response<TestBody>> + Send + 'static,
     {
         let address = BindAddress::Tcp("127.0.0.1:0".to_owned());
@@ -66,7 +66,7 @@ impl Running {
 }
 
 /// Answers with the path.
-async fn echo(_: Reader, request: Request<Incoming>) -> Response<TestBody> {
+async fn echo(_: Requester, request: Request<Incoming>) -> Response<TestBody> {
     let path = Bytes::from(request.uri().path().to_owned());
     Response::new(Full::new(path).map_err(|never| match never {}).boxed_unsync())
 }
@@ -86,7 +86,7 @@ impl Body for Sent {
 /// The bodies of the responses that a service has given, each to be fed by the test.
 type Bodies = mpsc::UnboundedReceiver<mpsc::Sender<Bytes>>;
 
-fn streaming() -> (Bodies, impl Fn(Reader, Request<Incoming>) -> Ready<Response<TestBody>> + Send + Sync + 'static) {
+fn streaming() -> (Bodies, impl Fn(Requester, Request<Incoming>) -> Ready<Response<TestBody>> + Send + Sync + 'static) {
     let (give, bodies) = mpsc::unbounded_channel();
     let service = move |_, _| {
         let (sender, body) = mpsc::channel(1);
@@ -366,7 +366,7 @@ async fn statement_4_a_body_that_nobody_reads_leaves_the_connection_in_step_or_c
 
 #[tokio::test]
 async fn a_request_is_for_the_client_that_a_proxy_forwards() {
-    async fn name(reader: Reader, _: Request<Incoming>) -> Response<TestBody> {
+    async fn name(reader: Requester, _: Request<Incoming>) -> Response<TestBody> {
         let name = Bytes::from(reader.client().to_string());
         Response::new(Full::new(name).map_err(|never| match never {}).boxed_unsync())
     }

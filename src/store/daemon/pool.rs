@@ -159,10 +159,10 @@ impl Pool {
     /// times with a pause in between.
     pub(crate) async fn spare(&self, attempts: usize, pause: Duration) -> Result<Loan, StoreError> {
         for _ in 0..attempts {
-            if self.questions.places.free() > 1 {
+            if self.questions.places.available() > 1 {
                 let loan = self.questions.loan(ClientId::Server).await?;
                 // Others may have come while this one was made.
-                if self.questions.places.free() > 0 {
+                if self.questions.places.available() > 0 {
                     return Ok(loan);
                 }
             }

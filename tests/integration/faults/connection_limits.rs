@@ -100,7 +100,7 @@ fn idle_connections_keep_nobody_out_of_one_address_or_of_four() {
         for _ in 0..20 {
             assert_eq!(other.get("/health").status, 200);
         }
-        harmonia.logged("others wait for one of 64 (connection): took one back from 127.0.");
+        harmonia.logged("reclaimed one of 64 (connection) from 127.0.");
         assert!(value(&metrics(other), RECLAIMED).unwrap() >= 1.0);
         drop(crowd);
         await_value(other, "harmonia_http_connections{state=\"idle\"}", 0.0);

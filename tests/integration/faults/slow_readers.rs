@@ -78,7 +78,7 @@ fn readers_that_stopped_make_way_whether_they_are_many_clients_or_one() {
         has_all(other, &small);
         let reclaimed = value(&metrics(other), RECLAIMED).unwrap();
         assert!((1.0..f64::from(STREAMS)).contains(&reclaimed), "{reclaimed}");
-        harmonia.logged("others wait for one of 16 (nar_stream): took one back from 127.0.");
+        harmonia.logged("reclaimed one of 16 (nar_stream) from 127.0.");
         // One that was cut gets no complete NAR, and goes on where that ended.
         let bodies: Vec<_> = readers.iter_mut().map(|reader| reader.read(large.nar.len() as u64).unwrap()).collect();
         let cut = bodies.iter().find(|body| body.len() < large.nar.len()).unwrap();

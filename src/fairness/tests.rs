@@ -1,10 +1,16 @@
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use proptest::prelude::*;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 
-use super::*;
-use crate::fairness::Usage;
+use super::{ClientId, FairSemaphore, Holder, Permit, Usage};
+use crate::metrics::Metrics;
+use crate::sync::Mutex;
 
 fn client(number: u8) -> ClientId {
     ClientId::from_addr([192, 0, 2, number].into())
@@ -21,13 +27,13 @@ fn semaphore(total: usize) -> FairSemaphore {
     FairSemaphore::new("thing", total, &Metrics::default())
 }
 
-/// Takes one after the other until it has to wait.
-fn take_all(semaphore: &FairSemaphore, client: ClientId) -> Vec<Permit> {
+/// Acquires permits until the next request would wait.
+fn acquire_all(semaphore: &FairSemaphore, client: ClientId) -> Vec<Permit> {
     std::iter::from_fn(|| semaphore.try_acquire(client, 1)).collect()
 }
 
 #[tokio::test]
-async fn clients_that_wait_are_served_by_turns() {
+async fn waiting_clients_are_served_round_robin() {
     let shared = semaphore(1);
     let held = shared.try_acquire(client(1), 1).unwrap();
     let mut of_one = [(); 3].map(|()| Box::pin(shared.acquire(client(1), 1)));
@@ -36,7 +42,7 @@ async fn clients_that_wait_are_served_by_turns() {
     assert!(poll(of_two.as_mut()).is_none());
     assert_eq!(shared.waiting(), 4);
     drop(held);
-    // The first one came first, then the other client has its turn.
+    // The first request came first, then it is the other client's turn.
     let first = poll(of_one[0].as_mut()).unwrap();
     assert!(poll(of_one[1].as_mut()).is_none());
     drop(first);
@@ -47,21 +53,21 @@ async fn clients_that_wait_are_served_by_turns() {
 }
 
 #[tokio::test]
-async fn a_client_alone_has_everything_and_what_is_free_goes_to_whoever_holds_least() {
+async fn a_client_alone_may_hold_all_permits_and_free_ones_go_to_the_client_that_holds_fewest() {
     let shared = semaphore(4);
-    let mut held = take_all(&shared, client(1));
+    let mut held = acquire_all(&shared, client(1));
     assert_eq!(held.len(), 4);
     let mut more = pin!(shared.acquire(client(1), 1));
     let mut others = [2, 3].map(|number| Box::pin(shared.acquire(client(number), 1)));
     assert!(poll(more.as_mut()).is_none() && others.iter_mut().all(|other| poll(other.as_mut()).is_none()));
-    // The first one came first, and holds most.
+    // The first client came first, and holds most.
     held.truncate(2);
     let others = others.map(|mut other| poll(other.as_mut()).unwrap());
     assert!(poll(more.as_mut()).is_none());
     held.pop();
     assert!(poll(more.as_mut()).is_some());
     drop(others);
-    // There may be any number of clients behind a proxy: it has its turn.
+    // There may be any number of clients behind a proxy, so its permits do not count.
     let held: Vec<_> = (0..4).map_while(|_| shared.try_acquire(ClientId::Proxy, 1)).collect();
     let mut proxied = pin!(shared.acquire(ClientId::Proxy, 1));
     let mut other = pin!(shared.acquire(client(2), 1));
@@ -71,10 +77,10 @@ async fn a_client_alone_has_everything_and_what_is_free_goes_to_whoever_holds_le
 }
 
 #[tokio::test]
-async fn a_client_has_no_more_than_its_own_bound_and_is_not_in_the_way_of_others() {
+async fn a_client_at_its_limit_waits_and_does_not_block_others() {
     let shared = semaphore(4);
     shared.resize(4, 2);
-    let held = take_all(&shared, client(1));
+    let held = acquire_all(&shared, client(1));
     assert_eq!(held.len(), 2);
     let mut greedy = pin!(shared.acquire(client(1), 1));
     assert!(poll(greedy.as_mut()).is_none());
@@ -87,7 +93,7 @@ async fn a_client_has_no_more_than_its_own_bound_and_is_not_in_the_way_of_others
     assert!(poll(greedy.as_mut()).is_some());
 }
 
-/// A holder that a test controls; it drops its permit when it is told to give up.
+/// A holder with a fixed usage, which drops its permit when it is reclaimed.
 struct Body {
     permit: Mutex<Option<Permit>>,
     usage: Usage,
@@ -98,76 +104,76 @@ impl Holder for Body {
         self.usage
     }
 
-    fn give_up(&self) -> bool {
+    fn reclaim(&self) -> bool {
         drop(self.permit.lock().take());
         true
     }
 }
 
-/// Takes a permit for something that is used like this.
+/// Acquires a permit for a holder with this usage.
 fn held(semaphore: &FairSemaphore, client: ClientId, usage: Usage) -> Arc<Body> {
     let body = Arc::new(Body { permit: Mutex::new(semaphore.try_acquire(client, 1)), usage });
     let holder: Arc<dyn Holder> = Arc::clone(&body) as _;
-    body.permit.lock().as_ref().unwrap().held_by(Arc::downgrade(&holder));
+    body.permit.lock().as_ref().unwrap().set_holder(Arc::downgrade(&holder));
     body
 }
 
-fn gave_up(body: &Body) -> bool {
+fn is_reclaimed(body: &Body) -> bool {
     body.permit.lock().is_none()
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_longest_unused_goes_first_and_then_the_slowest() {
+async fn the_longest_idle_is_reclaimed_first_and_then_the_slowest() {
     let shared = semaphore(5);
     let now = Instant::now();
     let usages = [
-        Usage::Taking(20),
-        Usage::Unused(now),
-        Usage::Working,
-        Usage::Unused(now.checked_sub(Duration::from_secs(1)).unwrap()),
-        Usage::Taking(10),
+        Usage::Reading(20),
+        Usage::Idle(now),
+        Usage::Busy,
+        Usage::Idle(now.checked_sub(Duration::from_secs(1)).unwrap()),
+        Usage::Reading(10),
     ];
     let bodies: Vec<_> = (1..).zip(usages).map(|(number, usage)| held(&shared, client(number), usage)).collect();
     let mut got = Vec::new();
     for last in [3, 1, 4, 0] {
         got.push(shared.acquire(client(9), 1).await);
-        let gone: Vec<_> = (0..5).filter(|index| gave_up(&bodies[*index])).collect();
+        let gone: Vec<_> = (0..5).filter(|index| is_reclaimed(&bodies[*index])).collect();
         assert!(gone.len() == got.len() && gone.contains(&last), "{gone:?}");
     }
-    // What the server is at work on is kept.
+    // Busy permits are kept.
     let none = timeout(Duration::from_secs(600), shared.acquire(client(9), 1)).await;
-    assert!(none.is_err() && !gave_up(&bodies[2]));
+    assert!(none.is_err() && !is_reclaimed(&bodies[2]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_taken_back_while_nobody_waits_and_no_more_than_is_waited_for() {
+async fn nothing_is_reclaimed_while_nobody_waits_and_no_more_than_is_waited_for() {
     let shared = semaphore(3);
-    let bodies = [1, 2, 3].map(|number| held(&shared, client(number), Usage::Unused(Instant::now())));
+    let bodies = [1, 2, 3].map(|number| held(&shared, client(number), Usage::Idle(Instant::now())));
     tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert!(!bodies.iter().any(|body| gave_up(body)));
+    assert!(!bodies.iter().any(|body| is_reclaimed(body)));
     let wait = |number| shared.acquire(client(number), 1);
     let _got = tokio::join!(wait(4), wait(5));
-    assert_eq!(bodies.iter().filter(|body| gave_up(body)).count(), 2);
+    assert_eq!(bodies.iter().filter(|body| is_reclaimed(body)).count(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fast_reader_is_cut_for_a_newcomer_after_a_minute_and_not_for_its_own_client() {
-    const FAST: Usage = Usage::Taking(100 << 20);
+async fn permits_of_a_fast_reader_are_reclaimed_for_another_client_after_a_minute() {
+    const FAST: Usage = Usage::Reading(100 << 20);
     let shared = semaphore(1);
     for (newcomer, least, most) in [(2, 40, 70), (1, 170, 190)] {
         let body = held(&shared, client(1), FAST);
         let began = Instant::now();
         let got = shared.acquire(client(newcomer), 1).await;
         let waited = began.elapsed().as_secs();
-        assert!(gave_up(&body) && (least..most).contains(&waited), "{waited}");
+        assert!(is_reclaimed(&body) && (least..most).contains(&waited), "{waited}");
         drop(got);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_newcomer_takes_back_its_share_and_no_more() {
+async fn a_new_client_reclaims_its_share_and_no_more() {
     let shared = semaphore(8);
-    let bodies: Vec<_> = (0..8).map(|_| held(&shared, client(1), Usage::Taking(10 << 10))).collect();
+    let bodies: Vec<_> = (0..8).map(|_| held(&shared, client(1), Usage::Reading(10 << 10))).collect();
     let mut waiting: Vec<_> = (0..8).map(|_| Box::pin(shared.acquire(client(2), 1))).collect();
     let mut got = Vec::new();
     let all = poll_fn(|context| {
@@ -180,30 +186,30 @@ async fn a_newcomer_takes_back_its_share_and_no_more() {
         });
         if waiting.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     });
-    // Each has half by the time that a newcomer has nothing to say any more but that it is slow.
+    // Once each client holds half, slowness alone is no reason to reclaim more.
     assert!(timeout(Duration::from_secs(25), all).await.is_err());
-    assert_eq!(bodies.iter().filter(|body| gave_up(body)).count(), 4);
+    assert_eq!(bodies.iter().filter(|body| is_reclaimed(body)).count(), 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_has_its_bound_gets_only_its_own_back() {
+async fn a_client_at_its_limit_reclaims_only_its_own_permits() {
     let shared = semaphore(2);
     shared.resize(2, 1);
-    let unused = Usage::Unused(Instant::now());
+    let unused = Usage::Idle(Instant::now());
     let [own, other] = [1, 2].map(|number| held(&shared, client(number), unused));
     let _got = shared.acquire(client(1), 1).await;
-    assert!(gave_up(&own) && !gave_up(&other));
+    assert!(is_reclaimed(&own) && !is_reclaimed(&other));
 }
 
 #[tokio::test]
-async fn whoever_needs_much_is_not_overtaken_by_those_who_need_little() {
+async fn a_large_request_is_not_overtaken_by_small_ones() {
     let shared = semaphore(4);
     let held = shared.try_acquire(client(1), 3).unwrap();
     let mut large = pin!(shared.acquire(client(2), 9));
     assert!(poll(large.as_mut()).is_none());
     assert!(shared.try_acquire(client(3), 1).is_none());
     drop(held);
-    // All that there is.
+    // More than there are counts as all.
     let all = poll(large.as_mut()).unwrap();
     assert!(shared.try_acquire(client(3), 1).is_none());
     drop(all);
@@ -211,7 +217,7 @@ async fn whoever_needs_much_is_not_overtaken_by_those_who_need_little() {
 }
 
 #[tokio::test]
-async fn what_is_for_several_clients_has_the_turn_of_the_first() {
+async fn a_request_for_several_clients_is_served_with_the_first_of_them() {
     let shared = semaphore(1);
     let held = shared.try_acquire(client(1), 1).unwrap();
     let mut others = [(); 3].map(|()| Box::pin(shared.acquire(client(1), 1)));
@@ -230,7 +236,7 @@ async fn what_is_for_several_clients_has_the_turn_of_the_first() {
 }
 
 #[tokio::test]
-async fn whoever_stops_waiting_makes_way_and_is_forgotten() {
+async fn a_dropped_request_blocks_nobody_and_its_client_is_forgotten() {
     let shared = semaphore(4);
     let held = shared.try_acquire(client(1), 3).unwrap();
     let mut large = Box::pin(shared.acquire(client(2), 4));
@@ -240,14 +246,14 @@ async fn whoever_stops_waiting_makes_way_and_is_forgotten() {
     drop(large);
     assert!(poll(small.as_mut()).is_some());
     drop(held);
-    assert_eq!((shared.waiting(), shared.free()), (0, 4));
+    assert_eq!((shared.waiting(), shared.available()), (0, 4));
     assert!(shared.state().clients.is_empty());
 }
 
 proptest! {
-    /// Whatever happens in whatever order, nothing is given twice, nothing is lost, and nobody waits for what is free.
+    /// In any order of events no permit is granted twice or lost, and nobody waits for permits that are available.
     #[test]
-    fn nothing_is_lost(steps in prop::collection::vec((0_u8..4, 1_usize..6, any::<bool>()), 1..200)) {
+    fn no_permit_is_lost(steps in prop::collection::vec((0_u8..4, 1_usize..6, any::<bool>()), 1..200)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _entered = runtime.enter();
         let shared = semaphore(8);
@@ -269,12 +275,12 @@ proptest! {
                 None => true,
             });
             let taken: usize = held.iter().map(|share: &Permit| share.amount).sum();
-            prop_assert_eq!(shared.free() + taken, 8);
+            prop_assert_eq!(shared.available() + taken, 8);
             prop_assert!(!held.is_empty() || takes.is_empty());
         }
         takes.clear();
         held.clear();
         let state = shared.state();
-        prop_assert!(state.held == 0 && state.holdings.is_empty() && state.clients.is_empty() && state.turns.is_empty());
+        prop_assert!(state.held == 0 && state.reclaimable.is_empty() && state.clients.is_empty() && state.round_robin.is_empty());
     }
 }
