@@ -17,10 +17,10 @@ const PAGE: &str = include_str!("../../../docs/guide/clients.md");
 const APP: &str = "/nix/store/9whxpv7p8cp13yzmv4ljm18b9mmfhzzx-app-1.0";
 const LIBC: &str = "/nix/store/pciqsm92918cmfk0n8vs7kxhgl6bnr61-libc-2.40";
 
-/// A block of commands of the page, by the heading above it and its number below that.
-pub(crate) fn block(heading: &str, number: usize) -> String {
+/// Returns a block of commands of a page of the guide, by the heading above it and its number below that.
+pub(crate) fn block(page: &str, heading: &str, number: usize) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("vm-tests/readme-block");
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/clients.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide").join(page);
     let printed = Command::new(script).arg("--file").arg(page).args([heading, &number.to_string()]).output().unwrap();
     assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     String::from_utf8(printed.stdout).unwrap()
