@@ -25,7 +25,8 @@ fn asking_for_passwords(upstream: &str, password: &str) -> Nginx {
     let before = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/nginx.conf");
     let after = conf_d.join("harmonia.conf");
     fs::copy(&before, &after).unwrap();
-    let mut commands = block("proxies.md", "Passwords and https with nginx", 2).replace("/etc/nginx", dir.to_str().unwrap());
+    let mut commands =
+        block("proxies.md", "Passwords and https with nginx", 2).replace("/etc/nginx", dir.to_str().unwrap());
     for (written, here) in [
         ("openssl passwd -6", format!("openssl passwd -6 {password}")),
         // The worker here is of this user.
