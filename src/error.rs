@@ -188,7 +188,9 @@ impl Error {
                 ClientError::Failed { .. } => PROTOCOL,
             },
             Self::Store(error) | Self::ByHand(WarmError::Store(error)) => match error {
-                StoreError::Unreachable { .. } | StoreError::Late(_) | StoreError::NotIndexed { .. } => UNAVAILABLE,
+                StoreError::Unreachable { .. } | StoreError::Timeout(_) | StoreError::IndexNotReady { .. } => {
+                    UNAVAILABLE
+                }
                 StoreError::Refused { .. } => NO_PERMISSION,
                 StoreError::File { .. }
                 | StoreError::Changed(_)
@@ -196,13 +198,13 @@ impl Error {
                 | StoreError::TooManyPaths { .. } => OS_ERROR,
                 StoreError::Client { .. }
                 | StoreError::Unsupported(_)
-                | StoreError::OtherStoreDirectory { .. }
-                | StoreError::AnotherPath { .. }
-                | StoreError::GivenUp(_)
+                | StoreError::StoreDirMismatch { .. }
+                | StoreError::WrongPath { .. }
+                | StoreError::Abandoned(_)
                 | StoreError::NotValid(_)
                 | StoreError::UnknownSize(_)
                 | StoreError::Malformed { .. }
-                | StoreError::Special(_)
+                | StoreError::UnsupportedFileType(_)
                 | StoreError::WrongSize { .. }
                 | StoreError::NoFiles { .. }
                 | StoreError::WrongHash { .. } => PROTOCOL,

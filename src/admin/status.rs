@@ -16,7 +16,7 @@ use super::requests::{DEFAULT_LIMIT, Refusal, Server};
 use crate::http::error::HandlerError;
 use crate::http::{App, LookedUp, Progress};
 use crate::metrics::Samples;
-use crate::store::{HeldBackPath, Outage, Presence};
+use crate::store::{Outage, QuarantinedPath, Uptime};
 
 impl Server {
     /// Everything, with at most `limit` entries in each list. Asks the daemon whether it is there.
@@ -66,7 +66,7 @@ impl Server {
         let app = &*self.app;
         let unavailable = |error: HandlerError| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &error);
         let missing = |why: &dyn Display| Err(Refusal::new(StatusCode::NOT_FOUND, why));
-        let (hash, report, last_asked) = match app.look_up(text).await.map_err(unavailable)? {
+        let (hash, report, last_asked) = match app.path_status(text).await.map_err(unavailable)? {
             LookedUp::Valid { hash, report, last_asked } => (hash, *report, last_asked),
             LookedUp::NotValid(hash) => {
                 return missing(&format_args!(
@@ -87,7 +87,7 @@ impl Server {
                 return Err(Refusal::new(StatusCode::BAD_REQUEST, &why));
             }
         };
-        let held_back = app.store().held_back();
+        let held_back = app.store().quarantined();
         Ok(PathStatus {
             report,
             last_asked,
@@ -98,11 +98,11 @@ impl Server {
 
     async fn daemon(&self) -> DaemonStatus {
         let (store, began) = (self.app.store(), Instant::now());
-        let answer = store.answers().await;
-        let (answered_in, presence) = (began.elapsed().as_secs_f64() * 1000.0, store.presence());
+        let answer = store.probe().await;
+        let (answered_in, presence) = (began.elapsed().as_secs_f64() * 1000.0, store.daemon_uptime());
         let since = match &answer {
-            Ok(()) => presence.as_ref().map(Presence::lasted),
-            Err(_) => store.outage().borrow().as_ref().map(Outage::lasted),
+            Ok(()) => presence.as_ref().map(Uptime::lasted),
+            Err(_) => store.daemon_outage().borrow().as_ref().map(Outage::lasted),
         };
         let session = presence.map(|presence| presence.session);
         DaemonStatus {
@@ -172,7 +172,7 @@ fn sending(app: &App, limit: usize, is_wanted: impl Fn(&Progress) -> bool) -> Li
     all.sort_by_key(|it| Reverse(it.length.unwrap_or(it.sent)));
     let sending = |it: Progress| Sending {
         client: it.client.to_string(),
-        path: it.hash.and_then(|hash| app.store().known_path(hash)).map(|valid| name(&valid.path)),
+        path: it.hash.and_then(|hash| app.store().cached_path(hash)).map(|valid| name(&valid.path)),
         url: it.target.into(),
         sent: it.sent,
         length: it.length,
@@ -212,15 +212,15 @@ fn nar_cache(app: &App, samples: &Samples) -> Option<NarCache> {
 }
 
 fn quarantine(app: &App, limit: usize) -> Listed<Quarantined> {
-    let mut all = app.store().held_back();
-    all.sort_by_key(|it| Reverse((it.is_held, it.lasted)));
+    let mut all = app.store().quarantined();
+    all.sort_by_key(|it| Reverse((it.is_quarantined, it.lasted)));
     Listed::of(all.iter().map(quarantined), limit)
 }
 
-fn quarantined(it: &HeldBackPath) -> Quarantined {
+fn quarantined(it: &QuarantinedPath) -> Quarantined {
     Quarantined {
         path: name(&it.path),
-        is_held: it.is_held,
+        is_held: it.is_quarantined,
         reason: it.why.to_string(),
         since: it.lasted.as_secs(),
         next_try: it.due_in.as_secs(),

@@ -15,7 +15,7 @@ use super::listing_body::ListingBody;
 use super::stored_zstd::StoredZstd;
 use crate::fairness::Permit;
 use crate::nar_cache::{CompressedBody, FillError};
-use crate::store::{Nar, StoreError};
+use crate::store::{StoreError, VerifyingNar};
 
 /// Why a body ended early. The client learns only that it did.
 pub type BodyError = FillError;
@@ -99,7 +99,7 @@ impl HttpBody for Body {
 
 /// A NAR, or a part of one, from the daemon's dump or the store's files.
 pub struct NarBody {
-    nar: Nar,
+    nar: VerifyingNar,
     /// Bytes before the part that are still to be passed over.
     skip: u64,
     /// Bytes of the part that are still to be sent.
@@ -110,7 +110,7 @@ impl NarBody {
     /// So many bytes from the whole NAR's byte `first` on, which `nar` has. A daemon's dump is read from its start; a part
     /// of it that reaches the end is proven as the whole is.
     #[must_use]
-    pub const fn new(nar: Nar, first: u64, length: u64) -> Self {
+    pub const fn new(nar: VerifyingNar, first: u64, length: u64) -> Self {
         let skip = first - nar.first();
         Self { nar, skip, remaining: length }
     }

@@ -127,7 +127,7 @@ impl Read for Page {
 
 fn end(names: &Names) -> String {
     let mut page = String::from("</table>\n");
-    if !names.are_all() {
+    if !names.is_complete() {
         // Writing to a string cannot fail.
         let _ = writeln!(page, "<p>Only {} of its entries are shown.</p>", names.len());
     }

@@ -6,7 +6,7 @@ use tracing::Level;
 
 use super::reason::{NotFound, Reason};
 use crate::nar_cache::FillError;
-use crate::store::{Step, StoreError};
+use crate::store::{Deadline, StoreError};
 
 /// Why a handler has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -57,22 +57,24 @@ impl HandlerError {
                 StoreError::NotValid(_) => Reason::NotFound(NotFound::NotValid),
                 StoreError::Unreachable { .. } => Reason::DaemonUnreachable,
                 StoreError::Refused { .. } => Reason::DaemonRefuses,
-                StoreError::Late(Step::FreeConnection | Step::FreeNarStream | Step::Compressing) => Reason::Overloaded,
-                StoreError::Late(Step::Connect | Step::Daemon(_) | Step::NarBytes | Step::Readiness) => {
-                    Reason::DaemonTimeout
+                StoreError::Timeout(Deadline::FreeConnection | Deadline::FreeNarStream | Deadline::Compressing) => {
+                    Reason::Overloaded
                 }
-                StoreError::OtherStoreDirectory { .. } => Reason::StoreDirMismatch,
+                StoreError::Timeout(
+                    Deadline::Connect | Deadline::Daemon(_) | Deadline::NarBytes | Deadline::Readiness,
+                ) => Reason::DaemonTimeout,
+                StoreError::StoreDirMismatch { .. } => Reason::StoreDirMismatch,
                 StoreError::Client { .. }
                 | StoreError::Unsupported(_)
-                | StoreError::AnotherPath { .. }
-                | StoreError::GivenUp(_) => Reason::DaemonError,
-                StoreError::NotIndexed { .. } => Reason::IndexNotReady,
+                | StoreError::WrongPath { .. }
+                | StoreError::Abandoned(_) => Reason::DaemonError,
+                StoreError::IndexNotReady { .. } => Reason::IndexNotReady,
                 StoreError::IndexFull { .. } | StoreError::TooManyPaths { .. } => Reason::IndexFull,
                 StoreError::Changed(_) => Reason::PathChanged,
                 StoreError::File { .. } => Reason::FileError,
                 StoreError::UnknownSize(_)
                 | StoreError::Malformed { .. }
-                | StoreError::Special(_)
+                | StoreError::UnsupportedFileType(_)
                 | StoreError::WrongSize { .. }
                 | StoreError::NoFiles { .. }
                 | StoreError::WrongHash { .. } => Reason::BrokenPath,

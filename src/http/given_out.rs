@@ -20,7 +20,7 @@ impl App {
     /// The path that has this hash part and is given out. The error says why there is none, which is for the operator:
     /// one that is kept back looks like one that is not there.
     pub(super) async fn valid_path(&self, hash: HashPart, client: ClientId) -> Result<Arc<ValidPath>, HandlerError> {
-        let status = self.store.look_up(hash, client).await?;
+        let status = self.store.path_status(hash, client).await?;
         self.given_out(status, client).await
     }
 
@@ -30,7 +30,7 @@ impl App {
         hash: HashPart,
         client: ClientId,
     ) -> Result<Arc<ValidPath>, HandlerError> {
-        let status = self.store.look_up_anew(hash, client).await?;
+        let status = self.store.fresh_path_status(hash, client).await?;
         self.given_out(status, client).await
     }
 
@@ -40,7 +40,7 @@ impl App {
         nar_hash: &NarHash,
         client: ClientId,
     ) -> Result<Arc<ValidPath>, HandlerError> {
-        let valid = self.store.path_of_nar(nar_hash, |valid| self.may_serve(valid), client).await?;
+        let valid = self.store.find_by_nar_hash(nar_hash, |valid| self.may_serve(valid), client).await?;
         let valid = valid.ok_or(NotFound::NotValid)?;
         if self.serves(&valid, client).await? { Ok(valid) } else { Err(NotFound::Untrusted.into()) }
     }
@@ -50,13 +50,13 @@ impl App {
     pub(super) fn is_public(&self, valid: &ValidPath) -> bool {
         let signer = self.signer.load();
         let is_served = !signer.withholds() || self.known_trust(&signer, valid) == Some(true);
-        is_served && !self.store.is_held_back(valid)
+        is_served && !self.store.is_quarantined(valid)
     }
 
     async fn given_out(&self, status: PathStatus, client: ClientId) -> Result<Arc<ValidPath>, HandlerError> {
         if let (PathStatus::Valid(valid) | PathStatus::Quarantined(valid), true) = (&status, client != ClientId::Server)
         {
-            valid.asked_now();
+            valid.record_request();
         }
         match status {
             PathStatus::Valid(valid) if self.serves(&valid, client).await? => Ok(valid),
@@ -103,8 +103,8 @@ impl App {
             return Ok(verdict);
         }
         // Boxed: it holds a NAR, and every narinfo's future would have room for it, which is moved with each request.
-        let verdict = Box::pin(self.store.has_named_contents(valid, client)).await?;
-        valid.verdict.remember(signer.id(), verdict);
+        let verdict = Box::pin(self.store.matches_content_address(valid, client)).await?;
+        valid.verdict.set(signer.id(), verdict);
         Ok(verdict)
     }
 
@@ -112,10 +112,10 @@ impl App {
         if signer.trusts_all() {
             return Some(true);
         }
-        let known = valid.verdict.by(signer.id());
+        let known = valid.verdict.get(signer.id());
         known.or_else(|| {
-            let verdict = signer.trusts(&valid.path, &valid.info.expand(), self.store.directory())?;
-            valid.verdict.remember(signer.id(), verdict);
+            let verdict = signer.trusts(&valid.path, &valid.info.to_path_info(), self.store.directory())?;
+            valid.verdict.set(signer.id(), verdict);
             Some(verdict)
         })
     }

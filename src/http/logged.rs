@@ -65,7 +65,7 @@ impl Entry {
             Cache::Nar => notes.nar,
             Cache::None => None,
         };
-        record.store_path = self.path.and_then(|hash| store.known_name(hash));
+        record.store_path = self.path.and_then(|hash| store.cached_name(hash));
         match reply.headers().get(REQUEST_ID) {
             Some(id) => record.set_request_id(id.as_bytes()),
             None => record.set_request_id(new_id().as_bytes()),

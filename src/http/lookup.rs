@@ -41,17 +41,17 @@ impl App {
     /// Everything about the path that a text names: a store path, a place in it, its base name or hash part, the hash of its
     /// NAR, or a URL with one of these. For operators, who may know of what is not given out, too. Does not count as being
     /// asked for.
-    pub async fn look_up(&self, text: &str) -> Result<LookedUp, HandlerError> {
+    pub async fn path_status(&self, text: &str) -> Result<LookedUp, HandlerError> {
         let hash = match Wanted::parse(text, self.store.directory()) {
             Wanted::Path(hash, _) => hash,
-            Wanted::Nar(nar_hash) => match self.store.path_of_nar(&nar_hash, |_| true, ClientId::Server).await? {
+            Wanted::Nar(nar_hash) => match self.store.find_by_nar_hash(&nar_hash, |_| true, ClientId::Server).await? {
                 Some(valid) => valid.path.hash_part(),
                 None => return Ok(LookedUp::NoSuchNar(nar_hash)),
             },
             Wanted::OtherStore => return Ok(LookedUp::OtherStore),
             Wanted::Nothing | Wanted::Unclear => return Ok(LookedUp::Unclear),
         };
-        let last_asked = self.store.known_path(hash).and_then(|valid| valid.last_asked());
+        let last_asked = self.store.cached_path(hash).and_then(|valid| valid.last_requested());
         let report = self.path_report(hash, CLOSURE_LIMITS, ClientId::Server).await?;
         Ok(report.map_or(LookedUp::NotValid(hash), |report| LookedUp::Valid {
             hash,

@@ -100,7 +100,7 @@ impl App {
     /// Everything that handlers need.
     #[must_use]
     pub fn new(config: &Config, store: Store, signer: Signer, metrics: Arc<Metrics>) -> Self {
-        store.know_keys(signer.known_keys());
+        store.set_known_keys(signer.known_keys());
         let store = Arc::new(store);
         let nars = NarCache::open(config, Arc::clone(&store), Arc::clone(&metrics));
         let cache_info = handlers::cache_info::render(store.directory(), config.priority);
@@ -173,7 +173,7 @@ impl App {
 
     /// Brings the metrics of what is kept in memory and on disk up to date.
     pub fn record(&self) {
-        self.store.record();
+        self.store.update_metrics();
         if let Some(nars) = &self.nars {
             nars.update_metrics();
         }
@@ -182,7 +182,7 @@ impl App {
     /// Takes up what of these settings is looked at each time: how long what is known of paths is used, and how much of the
     /// disk compressed NARs may take.
     pub fn adjust(&self, config: &Config) {
-        self.store.adjust(config);
+        self.store.apply_config(config);
         if let Some(nars) = &self.nars {
             nars.apply_config(config);
         }
@@ -191,7 +191,7 @@ impl App {
     /// Signs paths whose narinfos clients are expected to ask for, without an end: of all that is done for a narinfo it
     /// takes the most time.
     pub async fn sign_ahead(&self) {
-        while let Some(valid) = self.store.learned_ahead().await {
+        while let Some(valid) = self.store.next_prefetched().await {
             handlers::narinfo::sign_ahead(self, &valid).await;
         }
     }
@@ -218,7 +218,7 @@ impl App {
     async fn expect_new(&self, nars: &NarCache) {
         let mut known: Option<HashSet<HashPart>> = None;
         loop {
-            if let Ok(paths) = self.store.all_paths().await {
+            if let Ok(paths) = self.store.all_hash_parts().await {
                 let all: HashSet<_> = paths.into_iter().collect();
                 for hash in known.iter().flat_map(|known| all.difference(known)) {
                     if let Ok(valid) = self.valid_path(*hash, ClientId::Server).await {
@@ -244,7 +244,7 @@ impl App {
 
     /// Signs so from now on.
     pub fn replace_signer(&self, signer: Signer) {
-        self.store.know_keys(signer.known_keys());
+        self.store.set_known_keys(signer.known_keys());
         self.signer.store(Arc::new(signer));
     }
 

@@ -107,7 +107,7 @@ impl From<Closure> for ClosureReport {
             paths: closure.members.len(),
             nar_size: closure.nar_size(),
             largest: closure.largest(LARGEST).into_iter().map(of).collect(),
-            incomplete: closure.missing.map(|why| why.to_string()),
+            incomplete: closure.incomplete.map(|why| why.to_string()),
         }
     }
 }
@@ -121,7 +121,7 @@ impl App {
         limits: ClosureLimits,
         client: ClientId,
     ) -> Result<Option<PathReport>, HandlerError> {
-        let (valid, not_given_out) = match self.store.look_up(hash, client).await? {
+        let (valid, not_given_out) = match self.store.path_status(hash, client).await? {
             PathStatus::NotValid => return Ok(None),
             PathStatus::Quarantined(valid) => (valid, Some(NotFound::Quarantined)),
             PathStatus::Valid(valid) if self.serves(&valid, client).await? => (valid, None),
@@ -151,7 +151,7 @@ impl App {
     ) -> Result<PathReport, HandlerError> {
         let signer = Arc::clone(&self.signer.load());
         let is_trusted = self.trusts(&signer, valid, client).await?;
-        let (path, info, store) = (&valid.path, valid.info.expand(), self.store.directory());
+        let (path, info, store) = (&valid.path, valid.info.to_path_info(), self.store.directory());
         let nars = self.compressed_nars(valid);
         let file = nars.and_then(|nars| Some((nars.file_info(&info.nar_hash)?, nars.tag())));
         Ok(PathReport {

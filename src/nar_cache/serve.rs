@@ -22,7 +22,7 @@ use super::disk::file::DiskFile;
 use super::disk::key::EntryKey;
 use super::error::FillError;
 use super::fill::progress::Progress;
-use crate::store::{Step, StoreError};
+use crate::store::{Deadline, StoreError};
 
 /// Limit on the wait for a fill's first bytes: clients expect a response head within a second.
 const HEAD_DELAY: Duration = Duration::from_millis(500);
@@ -67,9 +67,9 @@ impl CompressedNar {
             Source::Disk(entry) => return Ok(entry.info().size),
             Source::Fill(progress) => progress,
         };
-        let step = Step::Compressing;
+        let step = Deadline::Compressing;
         let ended = progress.wait_for(|progress| progress.end.is_some());
-        let ended = tokio::time::timeout(step.deadline(), ended).await.map_err(|_| StoreError::Late(step))?;
+        let ended = tokio::time::timeout(step.duration(), ended).await.map_err(|_| StoreError::Timeout(step))?;
         let end = ended.map(|progress| progress.end.clone()).ok().flatten();
         end.unwrap_or(Err(FillError::Abandoned)).map(|entry| entry.info().size)
     }

@@ -13,7 +13,7 @@ use harmonia_protocol::{ClientError, HashPart, StoreDir, StorePath};
 
 use crate::config::DaemonAddress;
 use crate::metrics::Outcome;
-use crate::store::daemon::deadline::Step;
+use crate::store::daemon::deadline::Deadline;
 use crate::store::daemon::socket_permission;
 
 /// Why there is no answer about the store. Only [`StoreError::NotValid`] means that a path is not valid.
@@ -38,8 +38,8 @@ pub enum StoreError {
         user: String,
     },
     /// A step took longer than it may.
-    #[error("the nix daemon is late: {0} took more than {seconds} seconds", seconds = .0.deadline().as_secs())]
-    Late(Step),
+    #[error("the nix daemon is late: {0} took more than {seconds} seconds", seconds = .0.duration().as_secs())]
+    Timeout(Deadline),
     /// The exchange with the daemon failed.
     #[error("{message}")]
     Client {
@@ -53,7 +53,7 @@ pub enum StoreError {
     Unsupported(#[from] UnsupportedOperation),
     /// The daemon answers, but not about the paths of our store directory.
     #[error("the nix daemon refuses paths of {ours}: {refusal}\n  help: {OTHER_STORE}")]
-    OtherStoreDirectory {
+    StoreDirMismatch {
         /// Ours.
         ours: StoreDir,
         /// What it says.
@@ -61,7 +61,7 @@ pub enum StoreError {
     },
     /// The daemon answered with a path that was not asked for.
     #[error("the nix daemon answered {answered} to a question about {asked}")]
-    AnotherPath {
+    WrongPath {
         /// What was asked for.
         asked: HashPart,
         /// What it said.
@@ -69,7 +69,7 @@ pub enum StoreError {
     },
     /// The question was given up by whoever asked it, for reasons that are in the log.
     #[error("no question about {0} was carried through")]
-    GivenUp(HashPart),
+    Abandoned(HashPart),
     /// A file of Nix's that cannot be read. Its name is anybody's who may build, so it is shown with escapes.
     #[error("cannot read {path:?}: {reason}")]
     File {
@@ -80,7 +80,7 @@ pub enum StoreError {
     },
     /// What is not in an index of the store, which is not whole yet.
     #[error("the store was not looked through for {what} within {seconds} seconds, which goes on")]
-    NotIndexed {
+    IndexNotReady {
         /// What of.
         what: &'static str,
         /// How long was waited.
@@ -110,7 +110,7 @@ pub enum StoreError {
     UnknownSize(StorePath),
     /// Something in a store path that a NAR has no word for.
     #[error("{path} is neither a file nor a directory nor a symlink: no nar can hold it", path = .0.display())]
-    Special(PathBuf),
+    UnsupportedFileType(PathBuf),
     /// A path that is not as it was when its NAR was proven, or not any more.
     #[error("{0} changed while its nar was read")]
     Changed(StorePath),
@@ -176,12 +176,12 @@ impl StoreError {
 
     /// Whether there was no word of the daemon: what would be said of any path.
     #[must_use]
-    pub const fn is_silence(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Refused { .. } | Self::Late(_)) || self.is_retryable()
+    pub const fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Refused { .. } | Self::Timeout(_)) || self.is_retryable()
     }
 
     /// Whether it proves that a path is not what the daemon says of it.
-    pub(crate) const fn is_proof(&self) -> bool {
+    pub(crate) const fn is_mismatch(&self) -> bool {
         matches!(self, Self::Malformed { .. } | Self::WrongSize { .. } | Self::WrongHash { .. } | Self::NoFiles { .. })
     }
 
@@ -218,7 +218,7 @@ fn is_absence(path: &StorePath, message: &str) -> bool {
 pub(crate) const fn outcome<T>(result: &Result<T, StoreError>) -> Outcome {
     match result {
         Ok(_) => Outcome::Ok,
-        Err(StoreError::Late(_)) => Outcome::Late,
+        Err(StoreError::Timeout(_)) => Outcome::Late,
         Err(_) => Outcome::Error,
     }
 }

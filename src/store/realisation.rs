@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::fairness::ClientId;
-use crate::store::daemon::deadline::Step;
+use crate::store::daemon::deadline::Deadline;
 use crate::store::daemon::pool::Pool;
 use crate::store::error::StoreError;
 
@@ -68,7 +68,7 @@ impl Realisations {
         }
         let _turn = match self.known() {
             Known::Answers => None,
-            Known::Nothing | Known::Died(_) => Some(Step::FreeConnection.bound(self.turn()).await?),
+            Known::Nothing | Known::Died(_) => Some(Deadline::FreeConnection.enforce(self.turn()).await?),
         };
         // Another one may have found out meanwhile.
         if self.is_left_in_peace() {

@@ -1,7 +1,7 @@
 //! What the status of the server tells about the store.
 
-use crate::store::daemon::outage::Presence;
-use crate::store::nar::quarantine::HeldBackPath;
+use crate::store::daemon::outage::Uptime;
+use crate::store::nar::quarantine::QuarantinedPath;
 use crate::store::path_info::inventory::Inventory;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
@@ -13,21 +13,21 @@ use tokio::time::timeout;
 impl Store {
     /// The daemon that was last connected to, if one ever was.
     #[must_use]
-    pub fn presence(&self) -> Option<Presence> {
+    pub fn daemon_uptime(&self) -> Option<Uptime> {
         self.pool.presence()
     }
 
     /// The paths that are held back or doubted, in no order.
     #[must_use]
-    pub fn held_back(&self) -> Vec<HeldBackPath> {
+    pub fn quarantined(&self) -> Vec<QuarantinedPath> {
         self.held_back.all()
     }
 
     /// The path that has this hash part, if it is known without a question to the daemon: for its name and whether it was
     /// asked for, not for whether it is valid.
     #[must_use]
-    pub fn known_path(&self, hash: HashPart) -> Option<Arc<ValidPath>> {
-        self.infos.known_path(hash)
+    pub fn cached_path(&self, hash: HashPart) -> Option<Arc<ValidPath>> {
+        self.infos.cached_path(hash)
     }
 
     /// The valid paths as the daemon told them last, after a while by a new question that nobody waits for. Only the first

@@ -92,17 +92,17 @@ impl Store {
     }
 
     /// Keeps signatures of these keys before those of others, where a path has more than are kept.
-    pub fn know_keys(&self, keys: KnownKeys) {
-        self.pool.know_keys(Arc::new(keys));
+    pub fn set_known_keys(&self, keys: KnownKeys) {
+        self.pool.set_known_keys(Arc::new(keys));
     }
 
     /// Takes up what of these settings can change: how long an answer of the daemon is used.
-    pub fn adjust(&self, config: &Config) {
+    pub fn apply_config(&self, config: &Config) {
         self.infos.use_for(config.narinfo_cache.ttl);
     }
 
     /// Brings the metrics of connections and memory up to date.
-    pub fn record(&self) {
+    pub fn update_metrics(&self) {
         self.pool.record();
         self.infos.record();
     }

@@ -94,8 +94,8 @@ pub(crate) async fn listen(mut stream: UnixStream) {
 async fn a_daemon_that_does_not_answer_is_late_with_that_operation() {
     let (_directory, store) = store(|_, stream| listen(stream));
     let error = store.valid_path(HASH.parse().unwrap(), ClientId::Server).await.unwrap_err();
-    let step = Step::Daemon(Phase::Operation(Opcode::QueryPathFromHashPart));
-    assert!(matches!(error, StoreError::Late(late) if late == step), "{error}");
+    let step = Deadline::Daemon(Phase::Operation(Opcode::QueryPathFromHashPart));
+    assert!(matches!(error, StoreError::Timeout(late) if late == step), "{error}");
 }
 
 #[tokio::test]
@@ -139,8 +139,8 @@ async fn a_nar_whose_bytes_stay_away_is_late() {
         seen: None,
         is_proven: false,
     };
-    let mut nar = Nar::new(Source::Daemon(Box::new(stream)), terms);
-    assert!(matches!(nar.chunk().await, Err(StoreError::Late(Step::NarBytes))));
+    let mut nar = VerifyingNar::new(Source::Daemon(Box::new(stream)), terms);
+    assert!(matches!(nar.chunk().await, Err(StoreError::Timeout(Deadline::NarBytes))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +157,7 @@ async fn more_questions_than_connections_wait_for_their_turn_and_no_longer() {
         .collect();
     let mut refused = 0;
     for question in questions {
-        if matches!(question.await.unwrap(), Err(StoreError::Late(Step::FreeConnection))) {
+        if matches!(question.await.unwrap(), Err(StoreError::Timeout(Deadline::FreeConnection))) {
             refused += 1;
         }
     }
@@ -194,9 +194,9 @@ async fn a_question_for_debug_info_does_not_wait_for_a_long_scan_and_is_no_miss(
     let id: BuildId = "00d3adbeef".parse().unwrap();
     let asking = async {
         tokio::select! {
-            found = store.debug_info(&id, |_| true, ClientId::Server) => found,
-            () = store.make_index() => panic!("it has no end"),
+            found = store.find_debug_info(&id, |_| true, ClientId::Server) => found,
+            () = store.index_debug_info() => panic!("it has no end"),
         }
     };
-    assert!(matches!(asking.await, Err(StoreError::NotIndexed { .. })));
+    assert!(matches!(asking.await, Err(StoreError::IndexNotReady { .. })));
 }

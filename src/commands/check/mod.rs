@@ -121,7 +121,7 @@ fn writable(config: &Config) -> Result<(), DirectoryError> {
 /// Asks the daemon as serving does, up to a whole NAR.
 async fn daemon(config: &Config, store: &Store, report: &mut Report) -> Result<(), StoreError> {
     let session = store.session().await?;
-    store.answers().await?;
+    store.probe().await?;
     let trust = match session.trusted {
         Some(true) => "trusts us, which a cache does not need",
         Some(false) => "does not trust us, as it should be",
@@ -159,7 +159,7 @@ async fn daemon(config: &Config, store: &Store, report: &mut Report) -> Result<(
 /// A path whose NAR is soon read, or else the smallest of those that were looked at; nothing in an empty store.
 async fn small_path(store: &Store) -> Result<Option<Arc<ValidPath>>, StoreError> {
     let mut smallest: Option<Arc<ValidPath>> = None;
-    for hash in store.all_paths().await?.into_iter().take(CANDIDATES) {
+    for hash in store.all_hash_parts().await?.into_iter().take(CANDIDATES) {
         let Some(valid) = store.valid_path(hash, ClientId::Server).await? else { continue };
         if smallest.as_ref().is_none_or(|other| valid.info.nar_size < other.info.nar_size) {
             smallest = Some(valid);

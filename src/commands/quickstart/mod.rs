@@ -107,7 +107,7 @@ Press ctrl-C to stop.
 /// The size of a copy of a path.
 fn size(closure: &Closure) -> String {
     let (nars, size) = (closure.members.len(), human_size(closure.nar_size()));
-    let more = if closure.missing.is_some() { "more than " } else { "" };
+    let more = if closure.incomplete.is_some() { "more than " } else { "" };
     match nars {
         1 => format!("a path of {more}{size}"),
         _ => format!("a path and what it needs, {more}{nars} paths of {size},"),

@@ -19,7 +19,7 @@ const WATCHDOG_TARGET: &str = "/nix-cache-info";
 
 /// Tells whether the daemon is there, at each change, for `systemctl status`; without an end.
 pub(super) async fn status(app: Arc<App>) {
-    let mut changes = app.store().outage();
+    let mut changes = app.store().daemon_outage();
     loop {
         let outage = changes.borrow_and_update().as_ref().map(|outage| HandlerError::from(outage.error.clone()));
         let phrase = outage.map_or("serving", |error| error.reason().public_text());

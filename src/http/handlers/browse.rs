@@ -18,7 +18,7 @@ use super::super::reason::NotFound;
 use super::super::response::{Keep, Reply, text};
 use crate::fairness::ClientId;
 use crate::human_size::human_size;
-use crate::store::{Inventory, Step, StoreError, ValidPath};
+use crate::store::{Deadline, Inventory, StoreError, ValidPath};
 
 /// Paths of a page.
 const ROWS: usize = 50;
@@ -43,7 +43,7 @@ pub(in crate::http) async fn respond(
     }
     let filter = filter.trim().to_ascii_lowercase();
     let _turn = app.files.closure(client).await;
-    let inventory = app.store.inventory(PATIENCE).await.ok_or(StoreError::Late(Step::Readiness))?;
+    let inventory = app.store.inventory(PATIENCE).await.ok_or(StoreError::Timeout(Deadline::Readiness))?;
     let rows = Rows::find(app, &inventory, &filter, from, client).await?;
     let html = render(inventory.paths, &filter, from, &rows);
     let mut reply = text(StatusCode::OK, Keep::Not, HTML, html.into());

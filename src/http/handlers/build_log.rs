@@ -22,7 +22,7 @@ use super::super::response::{Keep, Reply, etag, is_held, not_modified, reply, se
 use super::file;
 use crate::fairness::ClientId;
 use crate::fairness::Permit;
-use crate::store::{BuildLog, LogForm, RegularFile, StoreError};
+use crate::store::{BuildLog, LogCompression, RegularFile, StoreError};
 
 /// The largest window of a zstd frame, 8 MiB: what levels up to 19 use, and what a client may have to spend on one.
 const MAX_WINDOW_LOG: u32 = 23;
@@ -37,7 +37,7 @@ pub(in crate::http) async fn respond(
     let slot = app.files.open(client).await;
     let BuildLog { file, form } = app.store.build_log(hash, client).await?.ok_or(NotFound::NoLog)?;
     let mut reply = match form {
-        LogForm::Plain => {
+        LogCompression::Plain => {
             let tag = etag(file.version());
             file::respond(app, &request.method, &request.headers, file, tag, Keep::WhileCurrent, slot)?
         }
@@ -56,7 +56,7 @@ async fn decoded(
     app: &App,
     request: &Parts,
     file: RegularFile,
-    form: LogForm,
+    form: LogCompression,
     (slot, client): (Permit, ClientId),
 ) -> Result<Reply, HandlerError> {
     let tag = etag(&format!("{}-text", file.version()));
@@ -89,13 +89,13 @@ async fn decoded(
     Ok(reply.map(|_| Body::File(Box::new(body))))
 }
 
-fn decoder(file: File, form: LogForm) -> io::Result<Box<dyn Read + Send>> {
+fn decoder(file: File, form: LogCompression) -> io::Result<Box<dyn Read + Send>> {
     Ok(match form {
-        LogForm::Zstd => {
+        LogCompression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::new(file)?;
             decoder.window_log_max(MAX_WINDOW_LOG)?;
             Box::new(decoder)
         }
-        LogForm::Plain | LogForm::Bzip2 => Box::new(MultiBzDecoder::new(file)),
+        LogCompression::Plain | LogCompression::Bzip2 => Box::new(MultiBzDecoder::new(file)),
     })
 }

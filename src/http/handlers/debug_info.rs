@@ -15,7 +15,7 @@ use crate::store::BuildId;
 
 /// Renders the NAR and the file in it.
 pub(in crate::http) async fn render(app: &App, id: &BuildId, client: ClientId) -> Result<Bytes, HandlerError> {
-    let valid = app.store.debug_info(id, |valid| app.may_serve(valid), client).await?;
+    let valid = app.store.find_debug_info(id, |valid| app.may_serve(valid), client).await?;
     let valid = valid.ok_or(NotFound::NoDebugInfo)?;
     if !app.serves(&valid, client).await? {
         return Err(NotFound::NoDebugInfo.into());

@@ -65,11 +65,11 @@ impl LandingPage {
         if let Some((_, state)) = known.filter(|(at, _)| at.elapsed() < HOLDS) {
             return state;
         }
-        let state = match timeout(PATIENCE, store.answers()).await {
+        let state = match timeout(PATIENCE, store.probe()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(HandlerError::from(error).reason().public_text()),
             // It may have been waited for in vain before anybody could ask it.
-            Err(_) => Some(match &*store.outage().borrow() {
+            Err(_) => Some(match &*store.daemon_outage().borrow() {
                 Some(outage) => HandlerError::from(outage.error.clone()).reason().public_text(),
                 None => Reason::DaemonTimeout.public_text(),
             }),

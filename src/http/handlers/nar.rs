@@ -23,7 +23,7 @@ use super::super::response::{
 use super::compressed_nar;
 use crate::fairness::ClientId;
 use crate::nar_cache::FillError;
-use crate::store::{Nar, StoreError, ValidPath};
+use crate::store::{StoreError, ValidPath, VerifyingNar};
 
 /// What a NAR is, compressed or not.
 pub(super) const TYPE: HeaderValue = HeaderValue::from_static("application/x-nix-nar");
@@ -85,7 +85,7 @@ pub(super) async fn current(
         // Rebuilt since that URL was given out: other bytes.
         return Err(NotFound::NarHashMismatch.into());
     }
-    app.store.ask_ahead(&valid);
+    app.store.prefetch_references(&valid);
     Ok(valid)
 }
 
@@ -205,18 +205,18 @@ async fn read(
     } else {
         app.store.nar(valid, client).await?
     };
-    nar.begin().await?;
+    nar.prime().await?;
     Ok(body(nar, first, length))
 }
 
-fn body(nar: Nar, first: u64, length: u64) -> Body {
+fn body(nar: VerifyingNar, first: u64, length: u64) -> Body {
     Body::Nar(Box::new(NarBody::new(nar, first, length)))
 }
 
 /// All of it.
 pub(super) async fn whole_body(app: &App, valid: &Arc<ValidPath>, client: ClientId) -> Result<NarBody, StoreError> {
     let mut nar = app.store.nar(valid, client).await?;
-    nar.begin().await?;
+    nar.prime().await?;
     Ok(NarBody::new(nar, 0, valid.info.nar_size))
 }
 

@@ -17,7 +17,7 @@ use super::super::text;
 use super::super::user_agent::takes_zstd_nars;
 use crate::fairness::ClientId;
 use crate::nar_cache::{EncodingTag, FileInfo};
-use crate::store::{Signed, ValidPath};
+use crate::store::{SignatureLines, ValidPath};
 
 /// Narinfos of fewer bytes are not encoded: they are hashes for the most part, so that little is saved, and encoding one
 /// takes more time than all else that is done for it.
@@ -42,7 +42,7 @@ pub(in crate::http) async fn respond(
     client: ClientId,
 ) -> Result<Reply, HandlerError> {
     let valid = app.valid_path(hash, client).await?;
-    app.store.given_out(&valid);
+    app.store.record_served(&valid);
     let signed = signed(app, &valid, client).await?;
     let nars = app.compressed_nars(&valid).filter(|_| takes_zstd_nars(headers));
     let file = nars.and_then(|nars| nars.file_info(&valid.info.nar_hash));
@@ -70,7 +70,7 @@ pub(in crate::http) async fn respond(
 fn render(
     app: &App,
     valid: &ValidPath,
-    signed: &Signed,
+    signed: &SignatureLines,
     compressed: Option<(&EncodingTag, Option<FileInfo>)>,
 ) -> Result<String, NarInfoError> {
     let ValidPath { path, info, .. } = valid;
@@ -94,7 +94,7 @@ fn render(
         nar_size: info.nar_size,
         references: info.references(),
         deriver: info.deriver(),
-        lines: [&signed.lines, if signed.daemons_follow { info.lines() } else { "" }],
+        lines: [&signed.lines, if signed.append_daemon_lines { info.trailing_lines() } else { "" }],
     };
     Ok(pieces.render(app.store.directory()))
 }
@@ -108,22 +108,22 @@ pub(in crate::http) async fn sign_ahead(app: &App, valid: &Arc<ValidPath>) {
 }
 
 /// What the keys and settings in use make of a path. It is made when it is first wanted, and kept with the path.
-async fn signed(app: &App, valid: &Arc<ValidPath>, client: ClientId) -> Result<Signed, HandlerError> {
+async fn signed(app: &App, valid: &Arc<ValidPath>, client: ClientId) -> Result<SignatureLines, HandlerError> {
     let signer = app.signer.load();
-    if let Some(known) = valid.signed(signer.id()) {
+    if let Some(known) = valid.signature_lines(signer.id()) {
         return Ok(known);
     }
     // Not held while something is waited for.
     let signer = Arc::clone(&signer);
     let is_trusted = app.trusts(&signer, valid, client).await?;
-    let (path, info, store) = (&valid.path, valid.info.expand(), app.store.directory());
+    let (path, info, store) = (&valid.path, valid.info.to_path_info(), app.store.directory());
     let own = if is_trusted { signer.sign_path(path, &info, store) } else { Vec::new() };
     let url = nar_url(path.hash_part(), &info.nar_hash.to_nix32())?;
     let lines = NarInfo::from_path_info(path, &info, store, url, Compression::None, own).trailing_lines();
     // Most often all that the daemon says stays, and is in memory already.
-    let ours = lines.strip_suffix(valid.info.lines());
-    let made = Signed { lines: ours.unwrap_or(&lines).into(), daemons_follow: ours.is_some() };
-    app.store.keep_signed(valid, signer.id(), made.clone());
+    let ours = lines.strip_suffix(valid.info.trailing_lines());
+    let made = SignatureLines { lines: ours.unwrap_or(&lines).into(), append_daemon_lines: ours.is_some() };
+    app.store.cache_signature_lines(valid, signer.id(), made.clone());
     Ok(made)
 }
 

@@ -90,7 +90,7 @@ pub(super) fn redirect(location: &str) -> Reply {
 
 async fn links(app: &App, valid: &Arc<ValidPath>, client: ClientId) -> Links {
     let _slot = app.files.open(client).await;
-    let files = app.store.find(valid, &[], client).await;
+    let files = app.store.find_file(valid, &[], client).await;
     let log = app.store.build_log(valid.path.hash_part(), client).await;
     // What is wrong with them is for whoever asks for them.
     Links { files: matches!(files, Ok(Some(_))), log: matches!(log, Ok(Some(_))) }

@@ -8,7 +8,7 @@ use super::super::response::{Reply, not_ready, plain};
 
 /// 200 if the daemon answers a question; else 503 with a phrase that says why, and the details in the log.
 pub(in crate::http) async fn respond(app: &App) -> Reply {
-    match app.store.answers().await.map_err(HandlerError::from) {
+    match app.store.probe().await.map_err(HandlerError::from) {
         Ok(()) => plain("ready"),
         Err(error) => {
             let id = app.troubles.new_id();

@@ -105,7 +105,7 @@ async fn find(
     names: &[Name],
     client: ClientId,
 ) -> Result<Option<(Found, Arc<ValidPath>)>, HandlerError> {
-    let Some((found, within)) = app.store.find(valid, names, client).await? else { return Ok(None) };
+    let Some((found, within)) = app.store.find_file(valid, names, client).await? else { return Ok(None) };
     let serves = Arc::ptr_eq(&within, valid) || app.serves(&within, client).await?;
     Ok(serves.then_some((found, within)))
 }

@@ -4,14 +4,14 @@ use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 
 use super::frame_encoder::CHUNK_SIZE;
-use crate::store::{Nar, StoreError};
+use crate::store::{StoreError, VerifyingNar};
 
 /// A chunk of a NAR, or why there are no more.
 pub(crate) type Chunk = Result<Vec<u8>, StoreError>;
 
 /// A NAR of which chunks are taken.
 pub(crate) struct NarChunks {
-    nar: Nar,
+    nar: VerifyingNar,
     /// Bytes of the NAR, and how many of them were taken.
     size: u64,
     taken: u64,
@@ -23,7 +23,7 @@ pub(crate) struct NarChunks {
 
 impl NarChunks {
     /// Of a NAR of `size` bytes of which nothing has been read.
-    pub(crate) const fn new(nar: Nar, size: u64) -> Self {
+    pub(crate) const fn new(nar: VerifyingNar, size: u64) -> Self {
         Self { nar, size, taken: 0, chunk: Vec::new(), rest: Bytes::new() }
     }
 

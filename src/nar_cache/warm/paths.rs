@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::fairness::ClientId;
 use crate::nar_cache::admin::Selection;
 use crate::nar_cache::error::FillError;
-use crate::store::{ClosureLimits, ClosureMember, Missing, Store, StoreError};
+use crate::store::{ClosureLimits, ClosureMember, Incomplete, Store, StoreError};
 
 /// Limit on the paths of a closure: more than any store has, and less than half a gigabyte of memory.
 const MAX_PATHS: usize = 1 << 20;
@@ -22,7 +22,7 @@ pub enum WarmError {
     Store(#[from] StoreError),
     /// The closure is incomplete.
     #[error("cannot find the whole closure: {0}")]
-    Closure(Missing),
+    Closure(Incomplete),
     /// The NAR cannot be read or written.
     #[error("cannot have {path} compressed: {cause}")]
     Fill {
@@ -39,9 +39,9 @@ pub enum WarmError {
 impl WarmError {
     /// Returns whether nix-daemon was unavailable, so that trying again may succeed.
     #[must_use]
-    pub const fn is_silence(&self) -> bool {
+    pub const fn is_unavailable(&self) -> bool {
         match self {
-            Self::Store(error) | Self::Fill { cause: FillError::Store(error), .. } => error.is_silence(),
+            Self::Store(error) | Self::Fill { cause: FillError::Store(error), .. } => error.is_unavailable(),
             _ => false,
         }
     }
@@ -71,10 +71,10 @@ pub async fn resolve(store: &Store, hashes: &[HashPart], recursive: bool) -> Res
     }
     let limits = ClosureLimits { paths: MAX_PATHS, time: None };
     let closure = store.closure(&roots, limits, |_| true, ClientId::Server).await;
-    match closure.missing {
+    match closure.incomplete {
         None => Ok(closure.members),
-        Some(Missing::Store(error)) => Err(error.into()),
-        Some(Missing::NotValid(path)) => Err(WarmError::NotValid(path.hash_part())),
+        Some(Incomplete::Store(error)) => Err(error.into()),
+        Some(Incomplete::NotValid(path)) => Err(WarmError::NotValid(path.hash_part())),
         Some(missing) => Err(WarmError::Closure(missing)),
     }
 }
@@ -88,7 +88,7 @@ pub async fn select(store: &Store, hashes: &[HashPart], recursive: bool) -> Resu
             Ok(members) => members,
             Err(error) => {
                 let is_gone = matches!(error, WarmError::NotValid(missing) if missing == *hash);
-                if is_gone || (error.is_silence() && !recursive) {
+                if is_gone || (error.is_unavailable() && !recursive) {
                     selection.hash_parts.insert(*hash);
                     continue;
                 }

@@ -93,7 +93,7 @@ where
     let mut attempts = 1;
     loop {
         match attempt().await {
-            Err(error) if error.is_silence() && attempts < ATTEMPTS => {}
+            Err(error) if error.is_unavailable() && attempts < ATTEMPTS => {}
             last => return last,
         }
         attempts += 1;

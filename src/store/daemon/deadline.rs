@@ -8,7 +8,7 @@ use harmonia_protocol::operation::Opcode;
 
 /// A step with a deadline of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum Deadline {
     /// Waiting for a connection to ask a question on.
     FreeConnection,
     /// Waiting for a connection to read a NAR on, which others may hold for as long as their clients take.
@@ -25,10 +25,10 @@ pub enum Step {
     Readiness,
 }
 
-impl Step {
+impl Deadline {
     /// How long the step may take. There is none for a whole NAR.
     #[must_use]
-    pub const fn deadline(self) -> Duration {
+    pub const fn duration(self) -> Duration {
         Duration::from_secs(match self {
             // Those who ask have a deadline too, and learn nothing when it passes first.
             Self::Readiness => 3,
@@ -49,7 +49,7 @@ impl Step {
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FreeConnection => f.write_str("a free connection"),

@@ -21,8 +21,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::DaemonAddress;
 use crate::metrics::Metrics;
-use crate::store::daemon::deadline::Step;
-use crate::store::daemon::outage::{Outage, Presence};
+use crate::store::daemon::deadline::Deadline;
+use crate::store::daemon::outage::{Outage, Uptime};
 use crate::store::daemon::transport::{LastWords, Transport};
 use crate::store::error::StoreError;
 use crate::store::error::outcome;
@@ -49,7 +49,7 @@ pub(crate) struct Dialer {
     /// Nothing while the last attempt succeeded, and before the first.
     outage: watch::Sender<Option<Outage>>,
     /// Nothing before the first attempt that succeeds.
-    presence: Mutex<Option<Presence>>,
+    presence: Mutex<Option<Uptime>>,
     /// For the one attempt that is made while the daemon stays away.
     attempt: Arc<Semaphore>,
     /// When that began.
@@ -79,7 +79,7 @@ impl Dialer {
     }
 
     /// Keeps signatures of these keys before those of others from now on.
-    pub(crate) fn know_keys(&self, keys: Arc<KnownKeys>) {
+    pub(crate) fn set_known_keys(&self, keys: Arc<KnownKeys>) {
         *self.known_keys.lock() = keys;
     }
 
@@ -91,7 +91,7 @@ impl Dialer {
         if let Some(Outage { error, failed: Some(_), .. }) = outage {
             return self.glimpse(since, error).await;
         }
-        let permit = self.permits.acquire().await.map_err(|_| StoreError::Late(Step::Connect))?;
+        let permit = self.permits.acquire().await.map_err(|_| StoreError::Timeout(Deadline::Connect))?;
         if let Some(failure) = self.failure_since(since) {
             return Err(failure);
         }
@@ -107,7 +107,7 @@ impl Dialer {
     }
 
     /// The daemon that was last connected to.
-    pub(crate) fn presence(&self) -> Option<Presence> {
+    pub(crate) fn presence(&self) -> Option<Uptime> {
         self.presence.lock().clone()
     }
 
@@ -126,7 +126,7 @@ impl Dialer {
     async fn glimpse(self: &Arc<Self>, since: Instant, known: StoreError) -> Result<Client<Transport>, StoreError> {
         let deadline = self.attempt_began.lock().unwrap_or(since) + GLIMPSE;
         let look = async {
-            let late = |_| StoreError::Late(Step::Connect);
+            let late = |_| StoreError::Timeout(Deadline::Connect);
             let permit = Arc::clone(&self.attempt).acquire_owned().await.map_err(late)?;
             if let Some(failure) = self.failure_since(since) {
                 return Err(failure);
@@ -153,7 +153,7 @@ impl Dialer {
                 let was_away = self.end_outage();
                 let mut presence = self.presence.lock();
                 let before = presence.take().filter(|_| !was_away);
-                *presence = Some(Presence::new(client.session().clone(), before.as_ref()));
+                *presence = Some(Uptime::new(client.session().clone(), before.as_ref()));
             }
             Err(error) => self.fail(since, error, Some(Instant::now())),
         }
@@ -191,7 +191,7 @@ impl Dialer {
     ) -> Result<Client<Transport>, StoreError> {
         let (transport, last_words) = connecting.await?;
         let greeted = Client::connect(transport, self.directory.clone());
-        let result = Step::Daemon(Phase::Handshake).bound(greeted).await;
+        let result = Deadline::Daemon(Phase::Handshake).enforce(greeted).await;
         match (result, last_words) {
             // A program says why it fails on its standard error, and then closes its output.
             (Err(StoreError::Refused { .. }), Some(last_words)) => {
@@ -213,7 +213,7 @@ impl Dialer {
             };
             self.fail(since, &error, None);
             let began = self.outage.borrow().as_ref().map_or(since, |outage| outage.began);
-            let deadline = began + Step::Connect.deadline();
+            let deadline = began + Deadline::Connect.duration();
             if !self.is_passing(&error) || Instant::now() + pause * 2 >= deadline {
                 return Err(error);
             }
@@ -225,7 +225,7 @@ impl Dialer {
     async fn connect(&self) -> Result<(Transport, Option<LastWords>), StoreError> {
         let opened =
             async { Transport::open(&self.address).await.map_err(|it| StoreError::unreachable(&self.address, &it)) };
-        Step::Connect.bound(opened).await
+        Deadline::Connect.enforce(opened).await
     }
 
     /// A full backlog, a socket between two daemons, a socket not there yet. A program that is not there stays away.
@@ -278,7 +278,7 @@ mod tests {
         let error = dialer.dial().await.unwrap_err();
         assert!(matches!(&error, StoreError::Unreachable { reason, .. } if reason == "no such file or directory"));
         assert!(error.to_string().contains("\n  help: is nix-daemon running?"));
-        assert!((Duration::from_secs(5)..=Step::Connect.deadline()).contains(&start.elapsed()));
+        assert!((Duration::from_secs(5)..=Deadline::Connect.duration()).contains(&start.elapsed()));
         let later = Instant::now();
         for _ in 0..100 {
             assert!(is_unreachable(&dialer.dial().await));
@@ -303,7 +303,7 @@ mod tests {
         for dial in dials {
             assert!(is_unreachable(&dial.await.unwrap()));
         }
-        assert!(start.elapsed() <= Step::Connect.deadline());
+        assert!(start.elapsed() <= Deadline::Connect.duration());
     }
 
     #[tokio::test(start_paused = true)]
@@ -331,10 +331,10 @@ mod tests {
         let socket = directory.path().join("socket");
         let listener = UnixListener::bind(&socket).unwrap();
         let dialer = dialer(&socket);
-        assert!(matches!(dialer.dial().await, Err(StoreError::Late(_))));
+        assert!(matches!(dialer.dial().await, Err(StoreError::Timeout(_))));
         let start = Instant::now();
         for _ in 0..100 {
-            assert!(matches!(dialer.dial().await, Err(StoreError::Late(_))));
+            assert!(matches!(dialer.dial().await, Err(StoreError::Timeout(_))));
         }
         assert_eq!(start.elapsed(), GLIMPSE);
         // What waits in the backlog is greeted late, and nobody waits for it any more; but it was the attempt.
@@ -349,7 +349,7 @@ mod tests {
         });
         dialer.outage().wait_for(Option::is_none).await.unwrap();
         dialer.dial().await.unwrap();
-        assert!(start.elapsed() < Step::Connect.deadline());
+        assert!(start.elapsed() < Deadline::Connect.duration());
     }
 
     #[tokio::test]

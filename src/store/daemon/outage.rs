@@ -27,13 +27,13 @@ impl Outage {
 
 /// A time with a daemon, which a connection that failed for less than a second does not end.
 #[derive(Debug, Clone)]
-pub struct Presence {
+pub struct Uptime {
     /// The session that was agreed on when it was connected to last.
     pub session: Session,
     began: Instant,
 }
 
-impl Presence {
+impl Uptime {
     /// A connection has been made, and there was no outage since the one `before`.
     pub(crate) fn new(session: Session, before: Option<&Self>) -> Self {
         Self { session, began: before.map_or_else(Instant::now, |before| before.began) }

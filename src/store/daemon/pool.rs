@@ -25,9 +25,9 @@ use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::{self, Occupancy, Outcome, PoolName};
 use crate::process::supervisor::supervise;
-use crate::store::daemon::deadline::Step;
+use crate::store::daemon::deadline::Deadline;
 use crate::store::daemon::dialer::Dialer;
-use crate::store::daemon::outage::{Outage, Presence};
+use crate::store::daemon::outage::{Outage, Uptime};
 use crate::store::daemon::transport::Transport;
 use crate::store::error::StoreError;
 use crate::store::error::outcome;
@@ -111,8 +111,14 @@ impl Pool {
     ) -> Result<Self, BuildError> {
         Ok(Self {
             dialer: Arc::clone(dialer),
-            questions: Connections::new(dialer, max_questions, "daemon_connection", Step::FreeConnection, &metrics)?,
-            nars: Connections::new(dialer, max_nars, "nar_stream", Step::FreeNarStream, &metrics)?,
+            questions: Connections::new(
+                dialer,
+                max_questions,
+                "daemon_connection",
+                Deadline::FreeConnection,
+                &metrics,
+            )?,
+            nars: Connections::new(dialer, max_nars, "nar_stream", Deadline::FreeNarStream, &metrics)?,
             metrics,
         })
     }
@@ -138,7 +144,7 @@ impl Pool {
         connection: &mut DaemonClient<Transport>,
         operation: &O,
     ) -> Result<O::Reply, StoreError> {
-        let result = Step::Daemon(Phase::Operation(O::OPCODE)).bound(connection.call(operation)).await;
+        let result = Deadline::Daemon(Phase::Operation(O::OPCODE)).enforce(connection.call(operation)).await;
         if !matches!(result, Err(StoreError::Unsupported(_))) {
             self.metrics.operation(O::OPCODE, outcome(&result));
         }
@@ -146,8 +152,8 @@ impl Pool {
     }
 
     /// Keeps signatures of these keys before those of others from now on.
-    pub(crate) fn know_keys(&self, keys: Arc<KnownKeys>) {
-        self.dialer.know_keys(keys);
+    pub(crate) fn set_known_keys(&self, keys: Arc<KnownKeys>) {
+        self.dialer.set_known_keys(keys);
     }
 
     /// A connection that belongs to no pool.
@@ -168,7 +174,7 @@ impl Pool {
             }
             tokio::time::sleep(pause).await;
         }
-        Err(StoreError::Late(Step::FreeConnection))
+        Err(StoreError::Timeout(Deadline::FreeConnection))
     }
 
     /// Asks many questions at once; the replies are in their order.
@@ -177,8 +183,8 @@ impl Pool {
         connection: &mut DaemonClient<Transport>,
         operations: &[O],
     ) -> Result<Vec<Result<O::Reply, DaemonError>>, StoreError> {
-        let step = Step::Daemon(Phase::Operation(O::OPCODE));
-        let replies = step.bound(connection.pipeline(operations)).await;
+        let step = Deadline::Daemon(Phase::Operation(O::OPCODE));
+        let replies = step.enforce(connection.pipeline(operations)).await;
         match &replies {
             Ok(replies) => {
                 for reply in replies {
@@ -213,7 +219,7 @@ impl Pool {
         size: u64,
     ) -> Result<NarStream<Loan, Transport>, StoreError> {
         let opened = NarStream::open(self.nars.loan(client).await?, path, size);
-        let result = Step::Daemon(Phase::Operation(Opcode::NarFromPath)).bound(opened).await;
+        let result = Deadline::Daemon(Phase::Operation(Opcode::NarFromPath)).enforce(opened).await;
         self.metrics.operation(Opcode::NarFromPath, outcome(&result));
         result
     }
@@ -234,7 +240,7 @@ impl Pool {
     }
 
     /// The daemon that was last connected to.
-    pub(crate) fn presence(&self) -> Option<Presence> {
+    pub(crate) fn presence(&self) -> Option<Uptime> {
         self.dialer.presence()
     }
 
@@ -292,7 +298,7 @@ struct Connections {
     pool: managed::Pool<Manager>,
     /// As many as connections: whoever has one need not wait for the pool.
     places: FairSemaphore,
-    wait: Step,
+    wait: Deadline,
 }
 
 impl Connections {
@@ -300,7 +306,7 @@ impl Connections {
         dialer: &Arc<Dialer>,
         max_size: usize,
         what: &'static str,
-        wait: Step,
+        wait: Deadline,
         metrics: &metrics::Metrics,
     ) -> Result<Self, BuildError> {
         let mut config = managed::PoolConfig::new(max_size);
@@ -319,8 +325,8 @@ impl Connections {
 
     /// Waits for a place, but not for long.
     async fn place(&self, taking: impl Future<Output = Permit>) -> Result<Permit, StoreError> {
-        let place = tokio::time::timeout(self.wait.deadline(), taking).await;
-        place.map_err(|_| StoreError::Late(self.wait))
+        let place = tokio::time::timeout(self.wait.duration(), taking).await;
+        place.map_err(|_| StoreError::Timeout(self.wait))
     }
 
     /// A connection for who has a place.
@@ -330,7 +336,7 @@ impl Connections {
             PoolError::Timeout(_)
             | PoolError::Closed
             | PoolError::NoRuntimeSpecified
-            | PoolError::PostCreateHook(_) => StoreError::Late(self.wait),
+            | PoolError::PostCreateHook(_) => StoreError::Timeout(self.wait),
         })
     }
 

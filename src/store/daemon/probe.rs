@@ -1,7 +1,7 @@
 //! Probes of nix-daemon: whether it answers, and what it was found to be.
 
 use crate::fairness::ClientId;
-use crate::store::daemon::deadline::Step;
+use crate::store::daemon::deadline::Deadline;
 use crate::store::daemon::outage::Outage;
 use crate::store::error::StoreError;
 use crate::store::state::Store;
@@ -21,28 +21,28 @@ impl Store {
 
     /// Tells whether the daemon was there when a connection to it was last attempted, and of changes.
     #[must_use]
-    pub fn outage(&self) -> watch::Receiver<Option<Outage>> {
+    pub fn daemon_outage(&self) -> watch::Receiver<Option<Outage>> {
         self.pool.outage()
     }
 
     /// Whether the daemon answers questions about paths of this store directory, found out by two that cost it next to
     /// nothing. Tells sooner than other questions that it does not.
-    pub async fn answers(&self) -> Result<(), StoreError> {
+    pub async fn probe(&self) -> Result<(), StoreError> {
         let questions = async {
             self.pool.call(ClientId::Server, &QueryPathFromHashPart(HashPart::ZERO)).await?;
             let Ok(no_path) = StorePath::from_base_name(NO_PATH) else { return Ok(()) };
             // The protocol does not tell where the daemon's store is, but daemons refuse paths that lie elsewhere.
             match self.pool.call(ClientId::Server, &QueryPathInfo(&no_path)).await {
                 Err(StoreError::Client { message, before_reply: false }) => {
-                    Err(StoreError::OtherStoreDirectory { ours: self.directory.clone(), refusal: message })
+                    Err(StoreError::StoreDirMismatch { ours: self.directory.clone(), refusal: message })
                 }
                 result => result.map(drop),
             }
         };
-        match Step::Readiness.bound(questions).await {
+        match Deadline::Readiness.enforce(questions).await {
             // The daemon has not been late yet if there was none.
-            Err(StoreError::Late(Step::Readiness)) => {
-                Err(self.pool.trouble().unwrap_or(StoreError::Late(Step::Readiness)))
+            Err(StoreError::Timeout(Deadline::Readiness)) => {
+                Err(self.pool.trouble().unwrap_or(StoreError::Timeout(Deadline::Readiness)))
             }
             result => result,
         }

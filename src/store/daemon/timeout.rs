@@ -1,17 +1,17 @@
 //! Work with a deadline.
 
-use crate::store::daemon::deadline::Step;
+use crate::store::daemon::deadline::Deadline;
 use crate::store::error::StoreError;
 
-impl Step {
+impl Deadline {
     /// Gives `work` the step's time.
-    pub(crate) async fn bound<T, E: Into<StoreError>>(
+    pub(crate) async fn enforce<T, E: Into<StoreError>>(
         self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.deadline(), work).await {
+        match tokio::time::timeout(self.duration(), work).await {
             Ok(result) => result.map_err(Into::into),
-            Err(_) => Err(StoreError::Late(self)),
+            Err(_) => Err(StoreError::Timeout(self)),
         }
     }
 }

@@ -20,7 +20,8 @@ use crate::store::files::regular_file::{RegularFile, open_configured, open_direc
 /// hundred million builds have room.
 const MAX_ENTRIES: usize = 100_000;
 /// Where Nix leaves out its compression or adds it.
-const FORMS: [(LogForm, &str); 3] = [(LogForm::Plain, ""), (LogForm::Zstd, ".zst"), (LogForm::Bzip2, ".bz2")];
+const FORMS: [(LogCompression, &str); 3] =
+    [(LogCompression::Plain, ""), (LogCompression::Zstd, ".zst"), (LogCompression::Bzip2, ".bz2")];
 
 /// A log.
 #[derive(Debug)]
@@ -28,12 +29,12 @@ pub struct BuildLog {
     /// As it lies there.
     pub file: RegularFile,
     /// How.
-    pub form: LogForm,
+    pub form: LogCompression,
 }
 
 /// How a log lies there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogForm {
+pub enum LogCompression {
     /// As text.
     Plain,
     /// Compressed by zstd.
@@ -77,7 +78,7 @@ pub(crate) fn find(log_dir: &Path, derivation: HashPart) -> Result<Option<BuildL
 }
 
 /// The form of the log of this name, if it is one of the derivation whose hash part is `start` and `rest`.
-fn form(start: &str, rest: &str, name: &[u8]) -> Option<LogForm> {
+fn form(start: &str, rest: &str, name: &[u8]) -> Option<LogCompression> {
     let name = std::str::from_utf8(name).ok().filter(|name| name.starts_with(rest))?;
     let is_derivation =
         |stem: &str| StorePath::from_base_name(&format!("{start}{stem}")).is_ok_and(|path| path.is_derivation());

@@ -31,7 +31,7 @@ pub struct Names {
     text: Vec<u8>,
     /// Where each is in the text, and its length.
     places: Vec<(u32, u16)>,
-    are_all: bool,
+    is_complete: bool,
 }
 
 /// What an entry is.
@@ -62,8 +62,8 @@ impl Names {
 
     /// Whether the directory has no others: 50,000 are taken at the most, and 4 MiB of them.
     #[must_use]
-    pub const fn are_all(&self) -> bool {
-        self.are_all
+    pub const fn is_complete(&self) -> bool {
+        self.is_complete
     }
 
     /// One by its place in their order; `None` behind the last.
@@ -106,12 +106,12 @@ impl Directory {
     }
 
     fn read(&self) -> Result<Names, Errno> {
-        let mut names = Names { text: Vec::new(), places: Vec::new(), are_all: true };
+        let mut names = Names { text: Vec::new(), places: Vec::new(), is_complete: true };
         for entry in Dir::read_from(&self.handle)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." && !names.add(name) {
-                names.are_all = false;
+                names.is_complete = false;
                 break;
             }
         }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 impl Store {
     /// The file or directory that `names` lead to from a valid path, where the store is visible here, and the valid path
     /// that it is in; `None` if they lead nowhere, out of the store, or to a path that is not valid.
-    pub async fn find(
+    pub async fn find_file(
         &self,
         valid: &Arc<ValidPath>,
         names: &[Name],
@@ -40,7 +40,7 @@ impl Store {
         if let Some(log) = find(hash)? {
             return Ok(Some(log));
         }
-        match self.infos.valid_path(hash, client).await?.and_then(|valid| valid.info.expand().deriver) {
+        match self.infos.valid_path(hash, client).await?.and_then(|valid| valid.info.to_path_info().deriver) {
             Some(deriver) => find(deriver.hash_part()),
             None => Ok(None),
         }

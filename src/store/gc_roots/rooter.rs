@@ -292,7 +292,7 @@ impl Keeper {
     /// Leaves the daemon alone for a while. That it is not there is told by those whose questions it does not answer.
     fn fail(&mut self, error: &StoreError) {
         self.pause = Some(Instant::now() + PAUSE);
-        if !error.is_silence() && !std::mem::replace(&mut self.has_complained, true) {
+        if !error.is_unavailable() && !std::mem::replace(&mut self.has_complained, true) {
             tracing::warn!("paths that are served are not kept from the garbage collector: {error}");
         }
     }

@@ -28,7 +28,7 @@ const STEP: usize = 256;
 impl Store {
     /// Scans whenever that is wanted, with pauses. Begun once more after a panic, it knows nothing of earlier scans: what
     /// they found is not used, and those who wait for the end of the last one begin another.
-    pub async fn make_index(&self) {
+    pub async fn index_debug_info(&self) {
         let index = &self.debug_info;
         index.entries.clear();
         index.scans.send_modify(|scans| (scans.ended, scans.last) = (scans.begun, None));
@@ -141,12 +141,12 @@ mod tests {
         let shared = Arc::new(store);
         let scan = || {
             let shared = Arc::clone(&shared);
-            tokio::spawn(async move { shared.make_index().await })
+            tokio::spawn(async move { shared.index_debug_info().await })
         };
         let first = scan();
         let waiting = tokio::spawn({
             let (shared, id) = (Arc::clone(&shared), "00d3adbeef".parse().unwrap());
-            async move { shared.debug_info(&id, |_| true, ClientId::Server).await }
+            async move { shared.find_debug_info(&id, |_| true, ClientId::Server).await }
         });
         asking.recv().await.unwrap();
         first.abort();

@@ -57,7 +57,7 @@ mod tests {
     async fn a_miss_is_certain_only_by_a_scan_of_all_that_there_is_now() {
         let (old, new) = (Changed::at(1, 0), Changed::at(2, 0));
         let began = Instant::now();
-        let failed = || Err(StoreError::GivenUp(HashPart::ZERO));
+        let failed = || Err(StoreError::Abandoned(HashPart::ZERO));
         let scans = |result| Scans { begun: 3, ended: 3, last: Some(Scan { began, result }) };
         let certain = |verdict: Option<Result<_, _>>| verdict.map(|result: Result<(), StoreError>| result.is_ok());
         // Asked before the scan began: whatever has changed since.

@@ -22,7 +22,7 @@ impl Store {
     /// A valid path that has the debug info of this build as [`BuildId::member`] and is `wanted`; `None` if there is none,
     /// or if the store is not visible here. To be answered, [`Self::make_index`] has to run. A dropped future leaves a scan
     /// that it asked for to go on.
-    pub async fn debug_info(
+    pub async fn find_debug_info(
         &self,
         id: &BuildId,
         wanted: impl Fn(&ValidPath) -> bool,
@@ -56,7 +56,7 @@ impl Store {
                 None => index.wanted.notify_one(),
             }
             if timeout_at(deadline, scans.changed()).await.is_err() {
-                return Err(StoreError::NotIndexed { what: WHAT, seconds: PATIENCE.as_secs() });
+                return Err(StoreError::IndexNotReady { what: WHAT, seconds: PATIENCE.as_secs() });
             }
         }
     }

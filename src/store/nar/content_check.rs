@@ -1,7 +1,7 @@
 //! Whether a path has the contents that its content address names, where that takes reading them; and whether the files
 //! here are what the daemon says of them.
 //!
-//! What is read is bounded; whether the bytes are those of the path info is proven by [`Nar`](super::Nar), as for every
+//! What is read is bounded; whether the bytes are those of the path info is proven by [`VerifyingNar`](super::VerifyingNar), as for every
 //! other reader.
 
 use std::sync::Arc;
@@ -23,8 +23,8 @@ const COMPARED: usize = 64;
 impl Store {
     /// Whether the contents of this path, whose content address it follows from, are those that the address names; no if
     /// they are too large to be read for that. Dropping the future ends the reading.
-    pub async fn has_named_contents(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<bool, StoreError> {
-        let check = valid.info.expand().content_address.as_ref().and_then(ContentCheck::new);
+    pub async fn matches_content_address(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<bool, StoreError> {
+        let check = valid.info.to_path_info().content_address.as_ref().and_then(ContentCheck::new);
         let Some(mut check) = check.filter(|_| valid.info.nar_size <= MAX_NAR) else { return Ok(false) };
         let mut nar = self.nar_for_keeping(valid, client).await?;
         while let Some(bytes) = nar.chunk().await? {

@@ -10,17 +10,17 @@ use harmonia_protocol::nar::{Cursor, Event, Layout};
 
 use crate::fairness::Permit;
 use crate::store::error::StoreError;
-use crate::store::nar::verifying::Nar;
+use crate::store::nar::verifying::VerifyingNar;
 
 /// Pieces of a NAR that are passed over before other tasks have their turn: a few milliseconds of hashing.
 const PIECES: usize = 16;
 /// Events that are told at once: most in a [`Layout`] have some tens of bytes.
 const BATCH: usize = 512;
 
-/// The events of a valid path's NAR. Dropping it does as dropping the [`Nar`].
+/// The events of a valid path's NAR. Dropping it does as dropping the [`VerifyingNar`].
 #[derive(Debug)]
 pub struct NarEvents {
-    nar: Nar,
+    nar: VerifyingNar,
     /// Of a NAR that is read from files, with the place that has been come to.
     index: Option<(Arc<Layout>, Cursor)>,
     /// Whether that may be told: the NAR is proven.
@@ -29,7 +29,7 @@ pub struct NarEvents {
 
 impl NarEvents {
     /// Of a whole NAR of which nothing has been read.
-    pub(crate) fn of(nar: Nar) -> Self {
+    pub(crate) fn of(nar: VerifyingNar) -> Self {
         let index = nar.index().map(|layout| (layout, Cursor::default()));
         Self { nar, index, is_proven: false }
     }
@@ -66,7 +66,7 @@ impl NarEvents {
 }
 
 /// Reads a NAR to its proven end, unless it has been proven before.
-fn poll_proof(nar: &mut Nar, context: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
+fn poll_proof(nar: &mut VerifyingNar, context: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
     if nar.is_proven() {
         return Poll::Ready(nar.check_looks());
     }

@@ -6,20 +6,20 @@ use crate::fairness::ClientId;
 use crate::store::error::StoreError;
 use crate::store::gc_roots::shared::Held;
 use crate::store::nar::events::NarEvents;
-use crate::store::nar::verifying::Nar;
+use crate::store::nar::verifying::VerifyingNar;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
 
 impl Store {
     /// Begins to read the NAR of a valid path, to be hashed or not as the configuration says. The garbage collector leaves
     /// the path alone until the result is dropped.
-    pub async fn nar(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<Nar, StoreError> {
+    pub async fn nar(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<VerifyingNar, StoreError> {
         let held = self.hold(valid).await?;
         Ok(self.nars.whole(valid, client).await?.holding(held))
     }
 
     /// The same, and hashes it in any case: what is made of it is kept for longer than this program remembers.
-    pub async fn nar_for_keeping(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<Nar, StoreError> {
+    pub async fn nar_for_keeping(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<VerifyingNar, StoreError> {
         let held = self.hold(valid).await?;
         Ok(self.nars.hashed(valid, client).await?.holding(held))
     }
@@ -37,7 +37,7 @@ impl Store {
         first: u64,
         length: u64,
         client: ClientId,
-    ) -> Option<Nar> {
+    ) -> Option<VerifyingNar> {
         let part = self.nars.part_at_hand(valid, first, length, client).await?;
         Some(part.holding(self.hold(valid).await.ok()?))
     }
@@ -50,7 +50,7 @@ impl Store {
         first: u64,
         length: u64,
         client: ClientId,
-    ) -> Result<Nar, StoreError> {
+    ) -> Result<VerifyingNar, StoreError> {
         let held = self.hold(valid).await?;
         Ok(self.nars.part(valid, first, length, client).await?.holding(held))
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns the choice: the daemon's dump, or the store's files (`nar_files`) where the configuration says so, or leaves it
 //! open and they are those of the daemon's store, and they can be read. Both are held against the same path info by
-//! [`Nar`]. A part of a NAR is read from files only if all of them have been proven, of a path that looks the same since:
+//! [`VerifyingNar`]. A part of a NAR is read from files only if all of them have been proven, of a path that looks the same since:
 //! else the whole is read and hashed first, once for all who wait. That is so of a part that reaches the end, which says
 //! that the NAR is complete. Of others nothing could be proven where they come from a dump, so they are not from files
 //! either; that the path's size is right and stays so is all that holds.
@@ -27,7 +27,7 @@ use crate::store::nar::files::same_store::{SameStore, Standing};
 use crate::store::nar::files::store_files::NarFiles;
 use crate::store::nar::quarantine::{HeldBack, Origin};
 use crate::store::nar::verified::Proven;
-use crate::store::nar::verifying::{Nar, Source, Terms};
+use crate::store::nar::verifying::{Source, Terms, VerifyingNar};
 use crate::store::path_info::cache::InfoCache;
 use crate::store::path_info::path_stamp::Sighting;
 use crate::store::path_info::single_flight::Flights;
@@ -92,17 +92,17 @@ impl Nars {
     }
 
     /// All of it, hashed or not as the configuration says.
-    pub(crate) async fn whole(&self, valid: &ValidPath, client: ClientId) -> Result<Nar, StoreError> {
+    pub(crate) async fn whole(&self, valid: &ValidPath, client: ClientId) -> Result<VerifyingNar, StoreError> {
         self.open(valid, Some(self.verify), client).await
     }
 
     /// All of it, hashed.
-    pub(crate) async fn hashed(&self, valid: &ValidPath, client: ClientId) -> Result<Nar, StoreError> {
+    pub(crate) async fn hashed(&self, valid: &ValidPath, client: ClientId) -> Result<VerifyingNar, StoreError> {
         self.open(valid, Some(Verify::Always), client).await
     }
 
     /// For its index, which takes no more than one proof.
-    pub(crate) async fn to_index(&self, valid: &ValidPath, client: ClientId) -> Result<Nar, StoreError> {
+    pub(crate) async fn to_index(&self, valid: &ValidPath, client: ClientId) -> Result<VerifyingNar, StoreError> {
         self.open(valid, Some(Verify::First), client).await
     }
 
@@ -113,7 +113,7 @@ impl Nars {
         first: u64,
         length: u64,
         client: ClientId,
-    ) -> Option<Nar> {
+    ) -> Option<VerifyingNar> {
         let claim = Claim::of(valid);
         let is_known = self.same_store.as_ref().is_none_or(|it| it.standing() == Standing::Same);
         let files = self.files.as_ref().filter(|_| is_known && !self.is_left_to_the_daemon(&claim))?;
@@ -126,7 +126,12 @@ impl Nars {
             return None;
         }
         stream.hold_to(seen);
-        Some(Nar::part(Source::Files(stream), self.terms(claim, Some(seen), true, self.files_origin()), first, length))
+        Some(VerifyingNar::part(
+            Source::Files(stream),
+            self.terms(claim, Some(seen), true, self.files_origin()),
+            first,
+            length,
+        ))
     }
 
     /// The same, when as much has been proven as has to be; or all of it, if there are only dumps.
@@ -136,7 +141,7 @@ impl Nars {
         first: u64,
         length: u64,
         client: ClientId,
-    ) -> Result<Nar, StoreError> {
+    ) -> Result<VerifyingNar, StoreError> {
         let (claim, is_end) = (Claim::of(valid), reaches_end(valid, first, length));
         if is_end || (self.same_store.is_some() && claim.nar_size <= MAX_PROVEN_FOR_A_PART) {
             let seen = self.proven.look(&claim.path);
@@ -151,7 +156,12 @@ impl Nars {
     }
 
     /// All of it, hashed as `verify` says, or not at all.
-    async fn open(&self, valid: &ValidPath, verify: Option<Verify>, client: ClientId) -> Result<Nar, StoreError> {
+    async fn open(
+        &self,
+        valid: &ValidPath,
+        verify: Option<Verify>,
+        client: ClientId,
+    ) -> Result<VerifyingNar, StoreError> {
         let claim = Claim::of(valid);
         let seen = self.proven.look(&claim.path);
         let files = match (verify, &self.same_store) {
@@ -170,7 +180,7 @@ impl Nars {
                             stream.hold_to(seen);
                         }
                     }
-                    return Ok(Nar::new(Source::Files(stream), self.terms(claim, seen, is_proven, origin)));
+                    return Ok(VerifyingNar::new(Source::Files(stream), self.terms(claim, seen, is_proven, origin)));
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -185,7 +195,7 @@ impl Nars {
         let stream = self.pool.nar(client, &claim.path, claim.nar_size).await;
         let stream = stream.inspect_err(|error| self.infos.doubt(claim.path.hash_part(), error))?;
         let terms = self.terms(claim, seen, verify.is_none(), Origin::Daemon);
-        Ok(Nar::new(Source::Daemon(Box::new(stream)), terms))
+        Ok(VerifyingNar::new(Source::Daemon(Box::new(stream)), terms))
     }
 
     /// The files, if the NAR of this path is to be read from them.
@@ -202,7 +212,7 @@ impl Nars {
         match tokio::time::timeout(LONGEST_COMPARISON, compared).await {
             // Files that cannot be read have not been compared.
             Ok(Ok(())) if self.proven.may_hold(claim, seen) => same_store.agrees(),
-            Ok(Err(error)) if error.is_proof() => same_store.differs(&error),
+            Ok(Err(error)) if error.is_mismatch() => same_store.differs(&error),
             _ => {}
         }
         (same_store.standing() == Standing::Same).then_some(files)
@@ -243,13 +253,13 @@ impl Nars {
             tokio::spawn(flight.fly(async move {
                 let stream = files.open(&claim, seen, 0..claim.nar_size, ClientId::Server).await;
                 if let Some(stream) = stream.inspect_err(|error| terms.held_back.consider(&claim, error, origin))? {
-                    let mut nar = Nar::new(Source::Files(stream), terms);
+                    let mut nar = VerifyingNar::new(Source::Files(stream), terms);
                     while nar.chunk().await?.is_some() {}
                 }
                 Ok(())
             }));
         }
-        ticket.arrival().await.unwrap_or(Err(StoreError::GivenUp(hash)))
+        ticket.arrival().await.unwrap_or(Err(StoreError::Abandoned(hash)))
     }
 }
 

@@ -70,11 +70,11 @@ pub(crate) struct HeldBack {
 
 /// A path that is held back or doubted.
 #[derive(Debug, Clone)]
-pub struct HeldBackPath {
+pub struct QuarantinedPath {
     /// The path.
     pub path: StorePath,
     /// Whether nobody is told of it; otherwise it is only doubted, and is being looked at.
-    pub is_held: bool,
+    pub is_quarantined: bool,
     /// The fault that its NAR was last seen to have.
     pub why: StoreError,
     /// Time since a fault was first seen.
@@ -87,7 +87,7 @@ pub struct HeldBackPath {
 pub(crate) struct Suspect {
     claim: Claim,
     /// Whether nobody is told of it; otherwise it is only doubted.
-    is_held: bool,
+    is_quarantined: bool,
     origin: Origin,
     why: StoreError,
     began: Instant,
@@ -100,8 +100,8 @@ pub(crate) struct Suspect {
 impl Suspect {
     fn hold(&mut self, why: &StoreError) {
         self.why = why.clone();
-        if !self.is_held {
-            self.is_held = true;
+        if !self.is_quarantined {
+            self.is_quarantined = true;
             tracing::error!("{} is held back, 404 until its nar is right: {why}", self.claim.path);
         }
     }
@@ -134,7 +134,7 @@ impl HeldBack {
 
     /// Takes note of why a NAR failed, and holds its path back or doubts it if that is a proof against it.
     pub(crate) fn consider(&self, claim: &Claim, why: &StoreError, origin: Origin) {
-        if !why.is_proof() || origin == Origin::FilesCompared {
+        if !why.is_mismatch() || origin == Origin::FilesCompared {
             return;
         }
         let is_enough = origin != Origin::FilesInDoubt && !matches!(why, StoreError::NoFiles { .. });
@@ -149,7 +149,8 @@ impl HeldBack {
                 let seen = Sighting::of(&self.real_directory, &claim.path);
                 let (claim, why_first, now) = (claim.clone(), why.clone(), Instant::now());
                 let (pause, due, began) = (Duration::ZERO, now, now);
-                let mut suspect = Suspect { claim, is_held: false, origin, why: why_first, began, seen, pause, due };
+                let mut suspect =
+                    Suspect { claim, is_quarantined: false, origin, why: why_first, began, seen, pause, due };
                 if is_enough {
                     suspect.hold(why);
                 } else {
@@ -180,15 +181,15 @@ impl HeldBack {
             suspect.due = Instant::now();
             self.changed.notify_one();
         }
-        suspect.is_held
+        suspect.is_quarantined
     }
 
     /// All of them, in no order.
-    pub(crate) fn all(&self) -> Vec<HeldBackPath> {
+    pub(crate) fn all(&self) -> Vec<QuarantinedPath> {
         let now = Instant::now();
-        let path = |suspect: &Suspect| HeldBackPath {
+        let path = |suspect: &Suspect| QuarantinedPath {
             path: suspect.claim.path.clone(),
-            is_held: suspect.is_held,
+            is_quarantined: suspect.is_quarantined,
             why: suspect.why.clone(),
             lasted: now.saturating_duration_since(suspect.began),
             due_in: suspect.due.saturating_duration_since(now),
@@ -229,7 +230,7 @@ impl HeldBack {
             }
         };
         if let Some(why) = freed {
-            if suspect.is_held {
+            if suspect.is_quarantined {
                 tracing::info!("{} is not held back any more: {why}", claim.path);
             }
             let by_files = suspect.origin == Origin::FilesInDoubt && suspect.seen == seen && is_same;
@@ -252,7 +253,7 @@ impl HeldBack {
 
     fn counted(&self, paths: &HashMap<HashPart, Suspect>) {
         self.count.store(paths.len(), Ordering::Relaxed);
-        self.metrics.held_back(paths.values().filter(|suspect| suspect.is_held).count());
+        self.metrics.held_back(paths.values().filter(|suspect| suspect.is_quarantined).count());
     }
 
     pub(crate) fn looked_at(&self) -> MutexGuard<'_, Option<Claim>> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::fairness::ClientId;
-use crate::store::daemon::deadline::Step;
+use crate::store::daemon::deadline::Deadline;
 use crate::store::error::StoreError;
 use crate::store::nar::expected::Claim;
 use crate::store::nar::quarantine::{LAST_PAUSE, Verdict};
@@ -16,7 +16,7 @@ const FAR: Duration = Duration::from_secs(86_400);
 
 impl Store {
     /// Looks again at paths that are held back, one after the other, whenever it is time, without an end.
-    pub async fn watch_held_back(&self) {
+    pub async fn recheck_quarantined(&self) {
         let held_back = &self.held_back;
         // A watch that panicked has left it.
         *held_back.looked_at() = None;
@@ -43,9 +43,9 @@ impl Store {
 /// Asks the daemon what it says of a path now, and reads the whole NAR, unless that takes longer than the others may wait.
 async fn look(store: &Store, claim: &Claim) -> Verdict {
     let read = tokio::time::timeout(LAST_PAUSE, read(store, claim)).await;
-    match read.unwrap_or(Err(StoreError::Late(Step::NarBytes))) {
+    match read.unwrap_or(Err(StoreError::Timeout(Deadline::NarBytes))) {
         Ok(verdict) => verdict,
-        Err(why) if why.is_proof() => Verdict::Wrong(why),
+        Err(why) if why.is_mismatch() => Verdict::Wrong(why),
         Err(why) => Verdict::Unknown(why),
     }
 }

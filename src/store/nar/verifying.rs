@@ -16,7 +16,7 @@ use harmonia_protocol::nar::{Event, Layout};
 use tokio::time::Sleep;
 
 use crate::fairness::Permit;
-use crate::store::daemon::deadline::Step;
+use crate::store::daemon::deadline::Deadline;
 use crate::store::daemon::pool::Loan;
 use crate::store::daemon::transport::Transport;
 use crate::store::error::StoreError;
@@ -37,7 +37,7 @@ const LONGEST_BEGINNING: Duration = Duration::from_millis(500);
 /// The last piece is withheld until size and hash are proven, so whoever passes the bytes on has not passed on a
 /// complete NAR before. Dropping it closes its connection to the daemon, unless the NAR has been read to its end.
 #[derive(Debug)]
-pub struct Nar {
+pub struct VerifyingNar {
     source: Source,
     claim: Claim,
     /// Where its first byte is in the whole NAR, and how many bytes there are to be.
@@ -103,7 +103,7 @@ impl Source {
     /// What it is when the bytes stay away.
     fn late(&self) -> StoreError {
         match self {
-            Self::Daemon(_) => StoreError::Late(Step::NarBytes),
+            Self::Daemon(_) => StoreError::Timeout(Deadline::NarBytes),
             Self::Files(stream) => stream.late(),
         }
     }
@@ -122,7 +122,7 @@ pub(crate) struct Terms {
     pub(crate) is_proven: bool,
 }
 
-impl Nar {
+impl VerifyingNar {
     /// All of it, nothing of which has been read.
     pub(crate) fn new(source: Source, terms: Terms) -> Self {
         let length = terms.claim.nar_size;
@@ -176,7 +176,7 @@ impl Nar {
         self.poll_chunk_with(context, &mut |_| ())
     }
 
-    /// The next bytes as [`Nar::poll_chunk`], and, of a dump, what is in those that were read for it.
+    /// The next bytes as [`VerifyingNar::poll_chunk`], and, of a dump, what is in those that were read for it.
     pub(crate) fn poll_chunk_with(
         &mut self,
         context: &mut Context<'_>,
@@ -213,7 +213,7 @@ impl Nar {
         let Some(passed) = &mut self.passed else { return Poll::Ready(Ok(None)) };
         match self.source.poll_chunk_with(&self.claim.path, context, visit) {
             Poll::Pending => {
-                let deadline = Step::NarBytes.deadline();
+                let deadline = Deadline::NarBytes.duration();
                 let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
                 ready!(patience.as_mut().poll(context));
                 Poll::Ready(Err(self.source.late()))
@@ -231,7 +231,7 @@ impl Nar {
 
     /// Waits until the source has begun, or a NAR of one piece has been proven, but not for long: what goes wrong up to then
     /// can still be said in the head of a response, and later only by breaking its body.
-    pub async fn begin(&mut self) -> Result<(), StoreError> {
+    pub async fn prime(&mut self) -> Result<(), StoreError> {
         let begun = std::future::poll_fn(|context| {
             while self.passed.is_some() && (self.held.is_none() || self.source.is_finished()) {
                 ready!(self.poll_advance(context, &mut |_| ()))?;
@@ -241,7 +241,7 @@ impl Nar {
         tokio::time::timeout(LONGEST_BEGINNING, begun).await.unwrap_or(Ok(()))
     }
 
-    /// Waits for the next bytes, as [`Nar::poll_chunk`].
+    /// Waits for the next bytes, as [`VerifyingNar::poll_chunk`].
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         std::future::poll_fn(|context| self.poll_chunk(context)).await
     }

@@ -32,7 +32,7 @@ use crate::store::path_info::entry::{Answer, Known, Standing};
 use crate::store::path_info::path_stamp::Sighting;
 use crate::store::path_info::prefetch_queue::Ahead;
 use crate::store::path_info::single_flight::Flights;
-use crate::store::path_info::valid_path::{Signed, ValidPath};
+use crate::store::path_info::valid_path::{SignatureLines, ValidPath};
 
 /// How long a client waits for a new answer where an old one would do.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -99,7 +99,7 @@ impl InfoCache {
     /// Takes note of why a NAR failed. If that may be because it is not what its info says, or not valid any more, the
     /// daemon is to be asked again; not if there is no daemon.
     pub(crate) fn doubt(&self, hash: HashPart, why: &StoreError) {
-        if why.is_silence() {
+        if why.is_unavailable() {
             return;
         }
         if let Some(known) = self.known().find(&hash) {
@@ -113,15 +113,15 @@ impl InfoCache {
     }
 
     /// The base name of the path with this hash part, if that is known; no use of what is known.
-    pub(crate) fn known_name(&self, hash: HashPart) -> Option<String> {
+    pub(crate) fn cached_name(&self, hash: HashPart) -> Option<String> {
         self.known().peek(&hash).map(|known| known.valid.path.base_name().to_string())
     }
 
     /// Keeps what has been made of a path with it, which then takes more of the memory.
-    pub(crate) fn keep_signed(&self, valid: &ValidPath, by: &Arc<()>, signed: Signed) {
+    pub(crate) fn cache_signature_lines(&self, valid: &ValidPath, by: &Arc<()>, signed: SignatureLines) {
         let hash = valid.path.hash_part();
         let mut known = self.known();
-        valid.set_signed(by, signed);
+        valid.set_signature_lines(by, signed);
         self.metrics.signed();
         if known.peek(&hash).is_some_and(|known| std::ptr::eq(&raw const *known.valid, valid)) {
             known.reweigh(&hash, valid.weight());
@@ -148,7 +148,7 @@ impl InfoCache {
     }
 
     /// The path that has this hash part, by what the daemon said last, if that is kept.
-    pub(crate) fn known_path(&self, hash: HashPart) -> Option<Arc<ValidPath>> {
+    pub(crate) fn cached_path(&self, hash: HashPart) -> Option<Arc<ValidPath>> {
         self.known().peek(&hash).map(|known| Arc::clone(&known.valid))
     }
 
@@ -194,7 +194,7 @@ impl InfoCache {
                     *self.pause.lock() = None;
                     return Ok(answer);
                 }
-                Ok(Err(error)) if error.is_silence() => self.pause(&error),
+                Ok(Err(error)) if error.is_unavailable() => self.pause(&error),
                 // Of this path only; others are still worth asking about. The metrics count it.
                 Ok(Err(error)) => tracing::debug!(path = %old.path, "the path info in use stays: {error}"),
                 Err(_) => self.pause(&format_args!("the nix daemon does not answer within {PATIENCE:?}")),

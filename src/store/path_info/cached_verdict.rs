@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 /// Yes or no, by rules that have an identity.
 #[derive(Debug, Default)]
-pub struct Verdict(Mutex<Option<(Arc<()>, bool)>>);
+pub struct CachedVerdict(Mutex<Option<(Arc<()>, bool)>>);
 
-impl Verdict {
+impl CachedVerdict {
     /// What was decided by these rules, if that was the last decision.
-    pub fn by(&self, rules: &Arc<()>) -> Option<bool> {
+    pub fn get(&self, rules: &Arc<()>) -> Option<bool> {
         self.0.lock().as_ref().filter(|(by, _)| Arc::ptr_eq(by, rules)).map(|(_, verdict)| *verdict)
     }
 
     /// Remembers what was decided by these rules, in place of what others have led to.
-    pub fn remember(&self, rules: &Arc<()>, verdict: bool) {
+    pub fn set(&self, rules: &Arc<()>, verdict: bool) {
         *self.0.lock() = Some((Arc::clone(rules), verdict));
     }
 }
@@ -28,11 +28,11 @@ mod tests {
 
     #[test]
     fn a_verdict_is_of_the_rules_that_led_to_it() {
-        let (verdict, rules, others) = (Verdict::default(), Arc::default(), Arc::default());
-        assert_eq!(verdict.by(&rules), None);
-        verdict.remember(&rules, false);
-        assert_eq!((verdict.by(&rules), verdict.by(&others)), (Some(false), None));
-        verdict.remember(&others, true);
-        assert_eq!((verdict.by(&rules), verdict.by(&others)), (None, Some(true)));
+        let (verdict, rules, others) = (CachedVerdict::default(), Arc::default(), Arc::default());
+        assert_eq!(verdict.get(&rules), None);
+        verdict.set(&rules, false);
+        assert_eq!((verdict.get(&rules), verdict.get(&others)), (Some(false), None));
+        verdict.set(&others, true);
+        assert_eq!((verdict.get(&rules), verdict.get(&others)), (None, Some(true)));
     }
 }

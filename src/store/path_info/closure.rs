@@ -47,18 +47,18 @@ pub struct Closure {
     /// Paths in the order in which they were found, the roots first, none of them twice.
     pub members: Vec<ClosureMember>,
     /// The first reason why there may be more than these.
-    pub missing: Option<Missing>,
+    pub incomplete: Option<Incomplete>,
 }
 
 /// A reason why a walk has not found a whole closure.
 #[derive(Debug, thiserror::Error)]
-pub enum Missing {
+pub enum Incomplete {
     /// There are more paths than the limit.
     #[error("it has more than {0} paths")]
     TooManyPaths(usize),
     /// The time was over.
     #[error("the walk through it took more than {0:?}")]
-    Late(Duration),
+    Timeout(Duration),
     /// A reference that is not valid: the garbage collector was faster.
     #[error("{0} is not valid")]
     NotValid(StorePath),
@@ -112,16 +112,16 @@ impl Store {
                 None
             };
             let Some(answers) = answers else {
-                walk.misses(Missing::Late(time));
+                walk.misses(Incomplete::Timeout(time));
                 break;
             };
             for (path, answer) in batch.into_iter().zip(answers) {
                 match answer {
                     Ok(Some(valid)) if visible(&valid) => walk.enter(&valid),
-                    Ok(Some(_)) => walk.misses(Missing::Hidden(path)),
-                    Ok(None) => walk.misses(Missing::NotValid(path)),
+                    Ok(Some(_)) => walk.misses(Incomplete::Hidden(path)),
+                    Ok(None) => walk.misses(Incomplete::NotValid(path)),
                     Err(error) => {
-                        let is_over = error.is_silence();
+                        let is_over = error.is_unavailable();
                         walk.misses(error.into());
                         if is_over {
                             return walk.found;
@@ -147,7 +147,7 @@ struct Walk {
 
 impl Walk {
     fn new(max_paths: usize) -> Self {
-        let found = Closure { members: Vec::new(), missing: None };
+        let found = Closure { members: Vec::new(), incomplete: None };
         Self { found, pending: VecDeque::new(), seen: HashSet::new(), max_paths }
     }
 
@@ -157,7 +157,7 @@ impl Walk {
             return false;
         }
         if self.seen.len() >= self.max_paths {
-            self.misses(Missing::TooManyPaths(self.max_paths));
+            self.misses(Incomplete::TooManyPaths(self.max_paths));
             return false;
         }
         self.seen.insert(hash)
@@ -177,8 +177,8 @@ impl Walk {
         (length > 0).then(|| self.pending.drain(..length).collect())
     }
 
-    fn misses(&mut self, why: Missing) {
-        self.found.missing.get_or_insert(why);
+    fn misses(&mut self, why: Incomplete) {
+        self.found.incomplete.get_or_insert(why);
     }
 }
 
@@ -266,7 +266,7 @@ mod tests {
         };
         let (_directory, store, asked) = store_of(says);
         let closure = closure_of(&store, WIDE, |_| true).await;
-        assert!(closure.missing.is_none(), "{:?}", closure.missing);
+        assert!(closure.incomplete.is_none(), "{:?}", closure.incomplete);
         assert_eq!((closure.members.len(), asked.load(Ordering::Relaxed)), (200, 200));
         assert_eq!(closure.nar_size(), (0..200).map(|number| 120 + number).sum::<u64>());
         let largest: Vec<_> = closure.largest(2).iter().map(|member| member.nar_size).collect();
@@ -280,7 +280,7 @@ mod tests {
     async fn a_closure_without_end_is_walked_up_to_the_limit() {
         let (_directory, store, _) = store_of(|number| Says::Valid(vec![2 * number + 1, 2 * number + 2]));
         let closure = closure_of(&store, ClosureLimits { paths: 300, ..WIDE }, |_| true).await;
-        assert!(matches!(closure.missing, Some(Missing::TooManyPaths(300))), "{:?}", closure.missing);
+        assert!(matches!(closure.incomplete, Some(Incomplete::TooManyPaths(300))), "{:?}", closure.incomplete);
         assert_eq!(closure.members.len(), 300);
     }
 
@@ -294,11 +294,11 @@ mod tests {
         };
         let (_directory, store, _) = store_of(says);
         let closure = closure_of(&store, WIDE, |_| true).await;
-        assert!(matches!(&closure.missing, Some(Missing::NotValid(path)) if path.base_name() == name(1)));
+        assert!(matches!(&closure.incomplete, Some(Incomplete::NotValid(path)) if path.base_name() == name(1)));
         assert_eq!(closure.members.len(), 3);
         let (_directory, store, _) = store_of(|number| Says::Valid(if number < 9 { vec![number + 1] } else { vec![] }));
         let closure = closure_of(&store, WIDE, |valid| valid.path.base_name() != name(2)).await;
-        assert!(matches!(&closure.missing, Some(Missing::Hidden(path)) if path.base_name() == name(2)));
+        assert!(matches!(&closure.incomplete, Some(Incomplete::Hidden(path)) if path.base_name() == name(2)));
         assert_eq!(closure.members.len(), 2, "what is behind a hidden path was found");
     }
 
@@ -307,7 +307,7 @@ mod tests {
         let (_directory, store, _) =
             store_of(|number| if number < 5 { Says::Valid(vec![number + 1]) } else { Says::Goodbye });
         let closure = closure_of(&store, WIDE, |_| true).await;
-        assert!(matches!(closure.missing, Some(Missing::Store(_))), "{:?}", closure.missing);
+        assert!(matches!(closure.incomplete, Some(Incomplete::Store(_))), "{:?}", closure.incomplete);
         assert_eq!(closure.members.len(), 5);
     }
 
@@ -317,7 +317,7 @@ mod tests {
             store_of(|number| if number < 5 { Says::Valid(vec![number + 1]) } else { Says::Nothing });
         let (begin, time) = (Instant::now(), Duration::from_millis(500));
         let closure = closure_of(&store, ClosureLimits { time: Some(time), ..WIDE }, |_| true).await;
-        assert!(matches!(closure.missing, Some(Missing::Late(_))), "{:?}", closure.missing);
+        assert!(matches!(closure.incomplete, Some(Incomplete::Timeout(_))), "{:?}", closure.incomplete);
         assert_eq!(closure.members.len(), 5);
         assert!(begin.elapsed() <= time + GRACE + Duration::from_millis(10), "{:?}", begin.elapsed());
     }

@@ -15,7 +15,7 @@ const LOOKED_AT: usize = 64;
 
 impl Store {
     /// Some valid path, to see whether the daemon tells about paths; `None` if the store is empty.
-    pub async fn any_path(&self) -> Result<Option<Arc<ValidPath>>, StoreError> {
+    pub async fn any_valid_path(&self) -> Result<Option<Arc<ValidPath>>, StoreError> {
         match self.pool.call(ClientId::Server, &QueryAllValidPaths).await?.first() {
             Some(path) => self.infos.valid_path(path.hash_part(), ClientId::Server).await,
             None => Ok(None),
@@ -40,7 +40,7 @@ impl Store {
 
 /// Orders paths from the one that is tried first.
 fn rank(valid: &ValidPath) -> (bool, usize, u64) {
-    let info = valid.info.expand();
+    let info = valid.info.to_path_info();
     let others = info.references.iter().filter(|reference| **reference != valid.path).count();
     (info.deriver.is_none(), others, info.nar_size)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::fairness::ClientId;
 use crate::store::error::StoreError;
-use crate::store::path_info::valid_path::Signed;
+use crate::store::path_info::valid_path::SignatureLines;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
 
@@ -34,60 +34,60 @@ impl PathStatus {
 
 impl Store {
     /// Takes note that a client has been told of a path: keeps it alive for a while, and does as [`Self::ask_ahead`].
-    pub fn given_out(&self, valid: &Arc<ValidPath>) {
+    pub fn record_served(&self, valid: &Arc<ValidPath>) {
         if let Some(lease) = &self.lease {
             lease.extend(valid);
         }
-        self.ask_ahead(valid);
+        self.prefetch_references(valid);
     }
 
     /// Keeps what has been made of a path for as long as what is known of the path.
-    pub fn keep_signed(&self, valid: &ValidPath, by: &Arc<()>, signed: Signed) {
-        self.infos.keep_signed(valid, by, signed);
+    pub fn cache_signature_lines(&self, valid: &ValidPath, by: &Arc<()>, signed: SignatureLines) {
+        self.infos.cache_signature_lines(valid, by, signed);
     }
 
     /// Expects requests for the references of a path: asks the daemon about them in the background.
-    pub fn ask_ahead(&self, valid: &ValidPath) {
-        self.infos.ask_ahead(valid);
+    pub fn prefetch_references(&self, valid: &ValidPath) {
+        self.infos.prefetch_references(valid);
     }
 
     /// Waits for the next path that has become known before anybody asked for it. There is no next one only at the end of
     /// the program. One that nobody waits for is not told of when there are many.
-    pub async fn learned_ahead(&self) -> Option<Arc<ValidPath>> {
-        self.infos.learned_ahead().await
+    pub async fn next_prefetched(&self) -> Option<Arc<ValidPath>> {
+        self.infos.next_prefetched().await
     }
 
     /// The hash parts of all valid paths.
-    pub async fn all_paths(&self) -> Result<Vec<HashPart>, StoreError> {
+    pub async fn all_hash_parts(&self) -> Result<Vec<HashPart>, StoreError> {
         let paths = self.pool.call(ClientId::Server, &QueryAllValidPaths).await?;
         Ok(paths.iter().map(StorePath::hash_part).collect())
     }
 
     /// The base name of the path with this hash part, if that is known without a question.
     #[must_use]
-    pub fn known_name(&self, hash: HashPart) -> Option<String> {
-        self.infos.known_name(hash)
+    pub fn cached_name(&self, hash: HashPart) -> Option<String> {
+        self.infos.cached_name(hash)
     }
 
     /// The valid path that has this hash part; `None` if the daemon says that there is none, or if it is held back because
     /// its NAR is wrong. What the daemon said before is used while it is known to hold.
     pub async fn valid_path(&self, hash: HashPart, client: ClientId) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        Ok(self.look_up(hash, client).await?.valid())
+        Ok(self.path_status(hash, client).await?.valid())
     }
 
     /// Tells a hash part of no valid path from one whose path is held back. What the daemon said before is used while it is
     /// known to hold.
-    pub async fn look_up(&self, hash: HashPart, client: ClientId) -> Result<PathStatus, StoreError> {
+    pub async fn path_status(&self, hash: HashPart, client: ClientId) -> Result<PathStatus, StoreError> {
         match self.infos.valid_path(hash, client).await? {
             // What is held back is what the daemon said, which it may not say any more.
-            Some(valid) if self.held_back.holds(&valid) => self.look_up_anew(hash, client).await,
+            Some(valid) if self.held_back.holds(&valid) => self.fresh_path_status(hash, client).await,
             Some(valid) => Ok(PathStatus::Valid(valid)),
             None => Ok(PathStatus::NotValid),
         }
     }
 
     /// Does as [`Self::look_up`], by what the daemon says now.
-    pub async fn look_up_anew(&self, hash: HashPart, client: ClientId) -> Result<PathStatus, StoreError> {
+    pub async fn fresh_path_status(&self, hash: HashPart, client: ClientId) -> Result<PathStatus, StoreError> {
         Ok(match self.infos.ask(hash, None, client).await? {
             Some(valid) if self.held_back.holds(&valid) => PathStatus::Quarantined(valid),
             Some(valid) => PathStatus::Valid(valid),
@@ -105,7 +105,7 @@ impl Store {
 
     /// Whether nobody is to be told of this path, because its NAR is wrong.
     #[must_use]
-    pub fn is_held_back(&self, valid: &ValidPath) -> bool {
+    pub fn is_quarantined(&self, valid: &ValidPath) -> bool {
         self.held_back.holds(valid)
     }
 }

@@ -39,7 +39,7 @@ impl InfoCache {
 impl Store {
     /// A valid path that is known, whose NAR has this hash, and that is `wanted`; `None` if there is none. The daemon cannot
     /// be asked for one, but whoever knows the hash of a NAR has it from a narinfo.
-    pub async fn path_of_nar(
+    pub async fn find_by_nar_hash(
         &self,
         hash: &NarHash,
         wanted: impl Fn(&ValidPath) -> bool,

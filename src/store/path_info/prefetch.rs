@@ -31,7 +31,7 @@ impl Drop for Run<'_> {
 
 impl InfoCache {
     /// Asks in the background about the references of a path that has just been given out, as far as they are not known.
-    pub(crate) fn ask_ahead(self: &Arc<Self>, valid: &ValidPath) {
+    pub(crate) fn prefetch_references(self: &Arc<Self>, valid: &ValidPath) {
         let hash = valid.path.hash_part();
         let unknown: Vec<_> = {
             let mut known = self.known();
@@ -59,7 +59,7 @@ impl InfoCache {
     }
 
     /// The next path that was not known and has been learned of; safe to drop.
-    pub(crate) async fn learned_ahead(&self) -> Option<Arc<ValidPath>> {
+    pub(crate) async fn next_prefetched(&self) -> Option<Arc<ValidPath>> {
         self.ahead.told.lock().await.recv().await
     }
 
@@ -72,7 +72,7 @@ impl InfoCache {
                         let Ok(Some(valid)) = answer else { continue };
                         self.metrics.asked_ahead();
                         if is_new {
-                            self.ask_ahead(&valid);
+                            self.prefetch_references(&valid);
                             // With many of them untaken, this one is made something of when it is asked for.
                             drop(self.ahead.learned.try_send(valid));
                         }

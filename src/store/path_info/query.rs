@@ -37,7 +37,7 @@ impl InfoCache {
                 return answer;
             }
         }
-        Err(StoreError::GivenUp(hash))
+        Err(StoreError::Abandoned(hash))
     }
 
     /// Asks by the turn of whichever of these clients is first.
@@ -59,7 +59,7 @@ impl InfoCache {
             return Ok(None);
         };
         if path.hash_part() != hash {
-            return Err(StoreError::AnotherPath { asked: hash, answered: path });
+            return Err(StoreError::WrongPath { asked: hash, answered: path });
         }
         self.info(path, &mut questions).await
     }

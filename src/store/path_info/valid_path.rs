@@ -17,7 +17,7 @@ use harmonia_protocol::signature::Signature;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::store::gc_roots::root_state::Mark;
-use crate::store::path_info::cached_verdict::Verdict;
+use crate::store::path_info::cached_verdict::CachedVerdict;
 
 /// What an allocation costs beside its bytes: the allocator's own word, and rounding.
 const ALLOCATION: usize = 16;
@@ -32,34 +32,34 @@ pub struct ValidPath {
     /// What the daemon knows of it. The NAR's size is not 0.
     pub info: CompactInfo,
     /// What those above have decided about it.
-    pub verdict: Verdict,
+    pub verdict: CachedVerdict,
     /// Whether it is kept from the garbage collector.
     pub(crate) mark: Mark,
     /// The time of a client's last request for it, in seconds since 1970; 0 if there was none.
     asked: AtomicU32,
     /// With who made it.
-    signed: Mutex<Option<(Arc<()>, Signed)>>,
+    signed: Mutex<Option<(Arc<()>, SignatureLines)>>,
 }
 
 /// What those who sign make of a valid path. It holds for as long as the path info is the same.
 #[derive(Debug, Clone)]
-pub struct Signed {
+pub struct SignatureLines {
     /// Lines of the narinfo, `Sig` and perhaps `CA`.
     pub lines: Arc<str>,
     /// Whether [`CompactInfo::lines`] follow.
-    pub daemons_follow: bool,
+    pub append_daemon_lines: bool,
 }
 
 impl ValidPath {
     /// A path and what the daemon says of it.
     #[must_use]
     pub fn new(path: StorePath, info: &PathInfo) -> Self {
-        let (verdict, mark, signed) = (Verdict::default(), Mark::default(), Mutex::default());
-        Self { path, info: CompactInfo::of(info), verdict, mark, asked: AtomicU32::new(0), signed }
+        let (verdict, mark, signed) = (CachedVerdict::default(), Mark::default(), Mutex::default());
+        Self { path, info: CompactInfo::from_path_info(info), verdict, mark, asked: AtomicU32::new(0), signed }
     }
 
     /// Takes note that a client asks for it now. Costs some nanoseconds: the clock is the one of the kernel's ticks.
-    pub fn asked_now(&self) {
+    pub fn record_request(&self) {
         let now = clock_gettime(ClockId::RealtimeCoarse).tv_sec;
         self.asked.store(u32::try_from(now).unwrap_or_default(), Ordering::Relaxed);
     }
@@ -67,17 +67,17 @@ impl ValidPath {
     /// When a client asked for it last, in seconds since 1970, as far as is remembered: for as long as what the daemon says
     /// of it is kept and stays the same.
     #[must_use]
-    pub fn last_asked(&self) -> Option<u64> {
+    pub fn last_requested(&self) -> Option<u64> {
         Some(self.asked.load(Ordering::Relaxed)).filter(|asked| *asked > 0).map(u64::from)
     }
 
     /// What the signer of this identity has made of it, if it was the last one that did.
     #[must_use]
-    pub fn signed(&self, by: &Arc<()>) -> Option<Signed> {
+    pub fn signature_lines(&self, by: &Arc<()>) -> Option<SignatureLines> {
         self.signed.lock().as_ref().filter(|(signer, _)| Arc::ptr_eq(signer, by)).map(|(_, signed)| signed.clone())
     }
 
-    pub(crate) fn set_signed(&self, by: &Arc<()>, signed: Signed) {
+    pub(crate) fn set_signature_lines(&self, by: &Arc<()>, signed: SignatureLines) {
         *self.signed.lock() = Some((Arc::clone(by), signed));
     }
 
@@ -108,7 +108,7 @@ pub struct CompactInfo {
 impl CompactInfo {
     /// The same in less memory.
     #[must_use]
-    pub fn of(info: &PathInfo) -> Self {
+    pub fn from_path_info(info: &PathInfo) -> Self {
         let mut text = String::new();
         for reference in &info.references {
             if !text.is_empty() {
@@ -148,7 +148,7 @@ impl CompactInfo {
 
     /// The daemon's signatures and the content address as lines of a narinfo.
     #[must_use]
-    pub fn lines(&self) -> &str {
+    pub fn trailing_lines(&self) -> &str {
         &self.text[self.deriver_end..]
     }
 
@@ -160,8 +160,8 @@ impl CompactInfo {
 
     /// All of it.
     #[must_use]
-    pub fn expand(&self) -> PathInfo {
-        let lines = || self.lines().lines().filter_map(|line| line.split_once(": "));
+    pub fn to_path_info(&self) -> PathInfo {
+        let lines = || self.trailing_lines().lines().filter_map(|line| line.split_once(": "));
         let of = |wanted: &'static str| lines().filter(move |(name, _)| *name == wanted).map(|(_, value)| value);
         PathInfo {
             deriver: self.deriver().and_then(|name| StorePath::from_base_name(name).ok()),
@@ -212,7 +212,7 @@ mod tests {
         for info in
             [info(), PathInfo { deriver: None, ..info() }, PathInfo { signatures: Vec::new(), ..info() }, nothing]
         {
-            assert_eq!(CompactInfo::of(&info).expand(), info);
+            assert_eq!(CompactInfo::from_path_info(&info).to_path_info(), info);
         }
     }
 
@@ -229,7 +229,7 @@ mod tests {
             PathInfo { content_address: None, ..info() },
         ];
         for other in others {
-            assert_ne!(CompactInfo::of(&other), CompactInfo::of(&info()));
+            assert_ne!(CompactInfo::from_path_info(&other), CompactInfo::from_path_info(&info()));
         }
     }
 
@@ -238,9 +238,9 @@ mod tests {
         let valid = ValidPath::new(path("a"), &info());
         let before = valid.weight();
         let (one, other) = (Arc::default(), Arc::default());
-        assert!(valid.signed(&one).is_none());
-        valid.set_signed(&one, Signed { lines: "Sig: x\n".into(), daemons_follow: true });
-        assert!(valid.signed(&one).is_some() && valid.signed(&other).is_none());
+        assert!(valid.signature_lines(&one).is_none());
+        valid.set_signature_lines(&one, SignatureLines { lines: "Sig: x\n".into(), append_daemon_lines: true });
+        assert!(valid.signature_lines(&one).is_some() && valid.signature_lines(&other).is_none());
         assert!(valid.weight() >= before + "Sig: x\n".len());
     }
 }

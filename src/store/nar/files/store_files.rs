@@ -21,7 +21,7 @@ use crate::store::nar::files::stream::FileStream;
 use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::Metrics;
-use crate::store::daemon::deadline::Step;
+use crate::store::daemon::deadline::Deadline;
 use crate::store::error::StoreError;
 use crate::store::files::regular_file::open_configured;
 use crate::store::nar::expected::Claim;
@@ -144,7 +144,9 @@ impl NarFiles {
         let done = done.map_err(|cause| StoreError::file(&self.place(claim), &cause))?;
         let (Index { layout, nar_size, modified }, is_same, turn) = match done {
             Ok(done) => done,
-            Err(NoIndex::Special(below)) => return Err(StoreError::Special(self.real_directory.join(below))),
+            Err(NoIndex::Special(below)) => {
+                return Err(StoreError::UnsupportedFileType(self.real_directory.join(below)));
+            }
             Err(NoIndex::TooLarge) => return Ok(None),
             Err(NoIndex::Unreadable(below, cause)) => {
                 self.tell(&format_args!("cannot read {}: {cause}", self.real_directory.join(below).display()));
@@ -172,7 +174,7 @@ impl NarFiles {
         claim: &Claim,
         client: ClientId,
     ) -> Result<Permit, StoreError> {
-        let share = tokio::time::timeout(Step::FreeNarStream.deadline(), of.acquire(client, amount)).await;
+        let share = tokio::time::timeout(Deadline::FreeNarStream.duration(), of.acquire(client, amount)).await;
         share.map_err(|_| StoreError::file(&self.place(claim), &io::Error::other("too many others are being read")))
     }
 

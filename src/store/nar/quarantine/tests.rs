@@ -5,7 +5,7 @@ use std::fs;
 use harmonia_protocol::StorePath;
 
 use super::*;
-use crate::store::daemon::deadline::Step;
+use crate::store::daemon::deadline::Deadline;
 use crate::store::tests::{HASH, valid};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ async fn a_path_is_looked_at_at_once_and_then_after_pauses_that_grow_up_to_an_ho
 async fn the_pauses_do_not_grow_by_a_daemon_that_is_silent() {
     let (_directory, held_back) = held_back();
     for _ in 0..3 {
-        judge(&held_back, &Verdict::Unknown(StoreError::Late(Step::NarBytes)));
+        judge(&held_back, &Verdict::Unknown(StoreError::Timeout(Deadline::NarBytes)));
         assert!(held_back.holds(&path()) && pause(&held_back) == FIRST_PAUSE);
     }
 }
@@ -108,7 +108,7 @@ fn no_files() -> StoreError {
 async fn what_may_not_be_so_is_doubted_until_the_daemon_has_failed_to_dump_the_path_as_well() {
     for (why, origin) in [(no_files(), Origin::Daemon), (wrong(), Origin::FilesInDoubt)] {
         let (_directory, held_back) = doubted(&why, origin);
-        judge(&held_back, &Verdict::Unknown(StoreError::Late(Step::NarBytes)));
+        judge(&held_back, &Verdict::Unknown(StoreError::Timeout(Deadline::NarBytes)));
         held_back.consider(&Claim::of(&path()), &no_files(), Origin::Daemon);
         assert!(!held_back.holds(&path()));
         judge(&held_back, &Verdict::Wrong(no_files()));
@@ -168,7 +168,7 @@ async fn a_look_at_what_the_daemon_does_not_say_any_more_holds_nothing_back() {
 async fn only_proofs_count_and_there_is_room_for_so_many() {
     let directory = tempfile::tempdir().unwrap();
     let held_back = HeldBack::new(directory.path(), &Arc::default());
-    held_back.consider(&Claim::of(&path()), &StoreError::Late(Step::NarBytes), Origin::Daemon);
+    held_back.consider(&Claim::of(&path()), &StoreError::Timeout(Deadline::NarBytes), Origin::Daemon);
     let silent = StoreError::Client { message: String::new(), before_reply: false };
     held_back.consider(&Claim::of(&path()), &silent, Origin::Daemon);
     assert!(!held_back.holds(&path()));

@@ -161,7 +161,7 @@ async fn what_is_out_of_sight_is_not_used_beyond_its_time() {
     assert!(ask(&store).await.unwrap().is_some());
     advance(TTL).await;
     stage.is_now(Mood::IsSilent);
-    assert!(matches!(ask(&store).await, Err(StoreError::Late(_))));
+    assert!(matches!(ask(&store).await, Err(StoreError::Timeout(_))));
 }
 
 #[tokio::test]
@@ -183,9 +183,9 @@ async fn a_doubtful_answer_is_not_used() {
     assert!(ask(&store).await.unwrap().is_some());
     let hash = HASH.parse().unwrap();
     stage.is_now(Mood::Denies);
-    store.infos.doubt(hash, &StoreError::Late(crate::store::daemon::deadline::Step::NarBytes));
+    store.infos.doubt(hash, &StoreError::Timeout(crate::store::daemon::deadline::Deadline::NarBytes));
     assert!(ask(&store).await.unwrap().is_some());
-    store.infos.doubt(hash, &StoreError::GivenUp(hash));
+    store.infos.doubt(hash, &StoreError::Abandoned(hash));
     assert!(ask(&store).await.unwrap().is_none());
 }
 
@@ -194,7 +194,7 @@ async fn a_closure_is_asked_about_when_it_is_new_and_one_level_of_it_when_it_has
     let (_directory, store, stage) = staged();
     let serve = async || {
         let valid = store.valid_path(numbered(0).parse().unwrap(), ClientId::Server).await.unwrap().unwrap();
-        store.given_out(&valid);
+        store.record_served(&valid);
         // Whatever is asked ahead is over when the clock moves on.
         tokio::time::sleep(SECOND).await;
     };
