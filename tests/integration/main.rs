@@ -8,10 +8,12 @@ mod daemons;
 mod endpoints;
 mod faults;
 mod nar_cache;
+mod nix;
 mod operations;
 mod project;
 mod proxies;
 mod soak;
+#[allow(dead_code, reason = "the scripted tests use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../fuzz/targets/mod.rs"]

@@ -1,14 +1,14 @@
-//! Signing keys, made by Nix itself, one set per test run.
+//! Signing keys in Nix's form, one set per test run.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use harmonia_protocol::signature::SecretKey;
-use ring::signature::{ED25519, UnparsedPublicKey};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 
-use super::prefix::Prefix;
-use super::release::Release;
 use super::scratch;
 
 /// What harmonia signs with.
@@ -29,17 +29,16 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// A new one of this name.
+    /// Generates a key of this name.
     pub(crate) fn generate(name: &'static str) -> Self {
-        let prefix = Prefix::new(Release::Nix2_26, &[]);
-        let _ = prefix
-            .run(&["nix-store", "--generate-binary-cache-key", name, "/nix/etc/secret", "/nix/etc/public"])
-            .stdout();
+        let mut seed = [0; 32];
+        SystemRandom::new().fill(&mut seed).unwrap();
+        let public = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap().public_key().as_ref().to_owned();
+        let base64 = |bytes: &[u8]| data_encoding::BASE64.encode(bytes);
         let secret = scratch::fresh_dir().join("secret");
-        // A copy keeps the mode, which is for the owner alone.
-        fs::copy(prefix.on_host("/nix/etc/secret"), &secret).unwrap();
-        let public = fs::read_to_string(prefix.on_host("/nix/etc/public")).unwrap();
-        Self { name, secret, public: public.trim_end().to_owned() }
+        fs::write(&secret, format!("{name}:{}", base64(&[&seed, &*public].concat()))).unwrap();
+        fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+        Self { name, secret, public: format!("{name}:{}", base64(&public)) }
     }
 
     /// Its signature of these bytes, `name:base64`.

@@ -1,25 +1,18 @@
-//! What the tests stand on: releases of Nix in private prefixes, the daemons and clients of them, the content that
-//! they hold, and the program under test with an HTTP client that shows what was sent.
+//! What all tests stand on: the program under test, a daemon that plays a script, clients that show what was sent, and
+//! counters to wait for. Nothing here needs Nix.
 //!
-//! Nothing here outlives the test binary, however it ends: see [`scratch`] for files, [`prefix`] for daemons and
-//! [`server`] for the program.
+//! Nothing outlives the test binary, however it ends: see [`scratch`] for files and [`server`] for the program.
 
-pub(crate) mod client;
-pub(crate) mod content;
-pub(crate) mod daemon;
 pub(crate) mod exit;
 pub(crate) mod footprint;
 pub(crate) mod http;
 pub(crate) mod http2_frames;
 pub(crate) mod keys;
 pub(crate) mod metrics;
-pub(crate) mod prefix;
-pub(crate) mod proxied;
-pub(crate) mod proxy;
-pub(crate) mod release;
+pub(crate) mod nar_cache;
+pub(crate) mod narinfo;
 pub(crate) mod scratch;
 pub(crate) mod scripted_daemon;
-pub(crate) mod served;
 pub(crate) mod server;
 pub(crate) mod store_item;
 pub(crate) mod watchdog;

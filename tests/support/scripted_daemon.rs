@@ -132,7 +132,7 @@ fn greeting_of(release: &str, features: &[&str]) -> Wire {
 
 /// A daemon at a socket; the socket goes away on drop, connections end with their clients.
 pub(crate) struct ScriptedDaemon {
-    socket: PathBuf,
+    pub(crate) socket: PathBuf,
     stage: Arc<Stage>,
 }
 

@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::daemon::Daemon;
 use super::http::Http;
-use super::keys;
 use super::scratch;
 use super::watchdog;
 
@@ -31,23 +29,13 @@ pub(crate) struct Harmonia {
     program: Child,
     watchdog: Child,
     log: Arc<Log>,
-    daemon_log: Option<PathBuf>,
+    /// Shown beside its own log when a test fails.
+    pub(crate) daemon_log: Option<PathBuf>,
     /// What it says that it listens on.
     url: String,
 }
 
 impl Harmonia {
-    /// Starts it before a daemon, signing with [`keys::OURS`].
-    pub(crate) fn before(daemon: &Daemon) -> Self {
-        let mut harmonia = Self::start(&format!(
-            "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\n",
-            daemon.socket().display(),
-            keys::OURS.secret.display()
-        ));
-        harmonia.daemon_log = Some(daemon.log().to_owned());
-        harmonia
-    }
-
     /// Starts it with this configuration, TOML without `bind`, and waits until it says where it listens.
     pub(crate) fn start(config: &str) -> Self {
         let file = scratch::fresh_dir().join("config.toml");

@@ -56,7 +56,7 @@ impl StoreItem {
     }
 
     pub(crate) fn hash_part(&self) -> &str {
-        super::content::hash_part(&self.path)
+        hash_part(&self.path)
     }
 
     pub(crate) fn narinfo_url(&self) -> String {
@@ -155,4 +155,23 @@ impl StoreItem {
             _ => item.answer(question),
         })
     }
+}
+
+/// The 32 characters that a store path begins with.
+pub(crate) fn hash_part(path: &str) -> &str {
+    &path["/nix/store/".len()..][..32]
+}
+
+/// The same bytes each time, which no compressor makes smaller (xorshift64).
+pub(crate) fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(size);
+    while bytes.len() < size {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes
 }

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use crate::nix::client::Client;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
+use crate::proxies::caching_proxy::Proxy as _;
 use crate::proxies::nginx::Nginx;
-use crate::support::client::Client;
-use crate::support::daemon::Daemon;
 use crate::support::keys;
-use crate::support::proxied::Proxy as _;
-use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::client::Client;
-use crate::support::daemon::Daemon;
+use crate::nix::client::Client;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::support::keys;
-use crate::support::release::Release;
 use crate::support::server::Harmonia;
 
 /// A page of `docs/`.

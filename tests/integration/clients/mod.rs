@@ -2,6 +2,7 @@
 
 mod commands;
 pub(crate) mod documented_commands;
+mod faulty_proxy;
 mod outages;
 mod releases;
 mod resume;

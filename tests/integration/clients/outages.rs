@@ -4,14 +4,14 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::client::Client;
-use crate::support::content::hash_part;
-use crate::support::daemon::Daemon;
+use crate::nix::client::Client;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::support::keys;
 use crate::support::metrics::await_value;
-use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::server::{Harmonia, compressing};
+use crate::support::store_item::hash_part;
 
 /// How long a daemon is away that restarts.
 const RESTART: Duration = Duration::from_secs(5);

@@ -1,9 +1,9 @@
 //! Every client release before every daemon release: closures are copied where the key is trusted, and only there.
 
-use crate::support::client::{Client, nar_hashes};
-use crate::support::daemon::Daemon;
+use crate::nix::client::{Client, nar_hashes};
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::support::keys;
-use crate::support::release::Release;
 use crate::support::server::Harmonia;
 
 /// A test for each pair, so that a failure names its pair.

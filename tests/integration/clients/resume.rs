@@ -1,15 +1,16 @@
 //! Real clients whose downloads break: statement 43 of the conformance list.
 
-use crate::nar_cache::compressed_nars::{keeping, url_of};
-use crate::support::client::Client;
-use crate::support::content::{LARGE, hash_part, noise};
-use crate::support::daemon::Daemon;
+use crate::clients::faulty_proxy::{Fault, Proxy};
+use crate::nix::client::Client;
+use crate::nix::content::LARGE;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
+use crate::nix::served::{self, narinfo_url};
 use crate::support::keys;
-use crate::support::proxy::{Fault, Proxy};
-use crate::support::release::Release;
+use crate::support::nar_cache::{keeping, url_of};
 use crate::support::scratch;
-use crate::support::served::{self, narinfo_url};
 use crate::support::server::Harmonia;
+use crate::support::store_item::{hash_part, noise};
 
 const PIECE: u64 = 3 << 20;
 

@@ -6,13 +6,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use crate::support::client::Client;
-use crate::support::content::hash_part;
+use crate::nix::client::Client;
+use crate::nix::prefix::Prefix;
+use crate::nix::release::Release;
 use crate::support::keys;
-use crate::support::prefix::Prefix;
-use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
+use crate::support::store_item::hash_part;
 
 /// A file in a store of its own, and the log of a build of it.
 struct Guest {

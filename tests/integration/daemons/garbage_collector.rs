@@ -8,14 +8,13 @@ use std::net::TcpStream;
 use ring::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::support::content::hash_part;
-use crate::support::daemon::Daemon;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::support::metrics::{await_that, await_value, metrics, value as series};
-use crate::support::release::Release;
+use crate::support::narinfo::value;
 use crate::support::scripted_daemon::{Answer, Keeping, Question, Script, ScriptedDaemon, keeps};
-use crate::support::served::value;
 use crate::support::server::Harmonia;
-use crate::support::store_item::StoreItem;
+use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::{LAST, Wire};
 
 const ROOTS: &str = "harmonia_gc_roots";

@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::nar_cache::compressed_nars::decoded;
-use crate::support::content::hash_part;
-use crate::support::daemon::Daemon;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::support::http::Http;
 use crate::support::metrics::await_value;
-use crate::support::release::Release;
+use crate::support::nar_cache::decoded;
+use crate::support::narinfo::value;
 use crate::support::scratch;
-use crate::support::served::value;
 use crate::support::server::Harmonia;
+use crate::support::store_item::hash_part;
 
 /// No outage here takes this long to be noticed; a test that hangs says nothing.
 const TIMEOUT: Duration = Duration::from_secs(60);

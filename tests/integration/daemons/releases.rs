@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::support::content::{LARGE, MANY, hash_part};
-use crate::support::daemon::Daemon;
+use crate::nix::content::{LARGE, MANY};
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::support::keys;
-use crate::support::release::Release;
 use crate::support::server::Harmonia;
+use crate::support::store_item::hash_part;
 
 #[test]
 fn what_nix_2_3_holds_is_served_as_it_is() {

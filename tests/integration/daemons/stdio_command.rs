@@ -1,9 +1,10 @@
 //! A program in place of the daemon's socket: `nix-daemon --stdio` of real releases.
 
-use crate::support::daemon::Daemon;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
+use crate::nix::served;
 use crate::support::keys;
-use crate::support::release::Release;
-use crate::support::served::{self, value};
+use crate::support::narinfo::value;
 use crate::support::server::Harmonia;
 
 #[test]

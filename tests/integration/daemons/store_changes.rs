@@ -5,13 +5,13 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::support::content::hash_part;
-use crate::support::daemon::Daemon;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::support::http::Http;
 use crate::support::keys;
-use crate::support::release::Release;
-use crate::support::served::{value, values};
+use crate::support::narinfo::{value, values};
 use crate::support::server::Harmonia;
+use crate::support::store_item::hash_part;
 
 /// A server that sees the daemon's store, keeps answers for this long, and keeps nobody from deleting a path.
 fn seeing(daemon: &Daemon, ttl: u32) -> Harmonia {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::content::hash_part;
-use crate::support::daemon::Daemon;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
+use crate::nix::served;
 use crate::support::http::{Http, Response};
 use crate::support::keys;
-use crate::support::release::Release;
-use crate::support::served;
+use crate::support::narinfo;
 use crate::support::server::Harmonia;
+use crate::support::store_item::hash_part;
 
 const HOSTILE: [&str; 12] = [
     "<script>alert(1)</script>",
@@ -97,7 +98,7 @@ fn the_page_tells_how_the_cache_is_used() {
     let hash = hash_part(daemon.content().path("regular"));
     let narinfo = harmonia.http().get(&format!("/{hash}.narinfo"));
     assert_eq!(harmonia.http().get("/99999999999999999999999999999999.narinfo").status, 404);
-    let nar = harmonia.http().get(&format!("/{}", served::value(narinfo.text(), "URL")));
+    let nar = harmonia.http().get(&format!("/{}", narinfo::value(narinfo.text(), "URL")));
     let after = facts(harmonia.http().get("/").text());
     assert_eq!(after["Hit rate"], "50.0% of 2 paths that were asked for");
     assert!(!nar.body.is_empty() && after["Sent"] != before["Sent"], "{after:?}");

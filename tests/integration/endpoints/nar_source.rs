@@ -11,16 +11,15 @@ use bytes::{Bytes, BytesMut};
 use harmonia_protocol::nar::{Name, Node};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::support::content::hash_part;
-use crate::support::daemon::Daemon;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::support::http::Http;
 use crate::support::metrics::{metrics, value as series};
-use crate::support::release::Release;
+use crate::support::narinfo::value;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Question, ScriptedDaemon};
-use crate::support::served::value;
 use crate::support::server::Harmonia;
-use crate::support::store_item::StoreItem;
+use crate::support::store_item::{StoreItem, hash_part};
 
 /// The configuration of a server that reads the files in this directory.
 fn reading(store: &Path, daemon: &str) -> String {

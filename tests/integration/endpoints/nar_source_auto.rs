@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::endpoints::nar_source::{before, dumps, range};
-use crate::support::content::hash_part;
-use crate::support::daemon::Daemon;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::support::metrics::{metrics, value as series};
-use crate::support::release::Release;
+use crate::support::narinfo::value;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
-use crate::support::served::value;
 use crate::support::server::Harmonia;
-use crate::support::store_item::StoreItem;
+use crate::support::store_item::{StoreItem, hash_part};
 
 /// By default, of a real store: found out by the first NAR.
 #[test]

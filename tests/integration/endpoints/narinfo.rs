@@ -3,8 +3,10 @@
 use harmonia_protocol::StoreDir;
 use harmonia_protocol::narinfo::NarInfo;
 
-use crate::support::content::{MANY, hash_part};
-use crate::support::served::{self, fields, value, values};
+use crate::nix::content::MANY;
+use crate::nix::served;
+use crate::support::narinfo::{fields, value, values};
+use crate::support::store_item::hash_part;
 
 /// The narinfos of all content, with the names and paths.
 fn all() -> Vec<(&'static str, &'static str, String)> {

@@ -5,12 +5,12 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::content::Content;
-use crate::support::daemon::Daemon;
+use crate::nix::content::Content;
+use crate::nix::daemon::Daemon;
+use crate::nix::prefix::{Outcome, Prefix};
+use crate::nix::release::Release;
 use crate::support::http::Response;
 use crate::support::keys::{self, Key};
-use crate::support::prefix::{Outcome, Prefix};
-use crate::support::release::Release;
 use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::wire::{LAST, Wire};

@@ -3,15 +3,16 @@
 use std::fmt::Write as _;
 use std::fs;
 
-use crate::support::content::{self, Content, hash_part};
-use crate::support::daemon::Daemon;
+use crate::nix::content::{self, Content};
+use crate::nix::daemon::Daemon;
+use crate::nix::prefix::Prefix;
+use crate::nix::release::Release;
+use crate::nix::served;
 use crate::support::keys::{self, Key};
-use crate::support::prefix::Prefix;
-use crate::support::release::Release;
+use crate::support::narinfo::{value, values};
 use crate::support::scripted_daemon::ScriptedDaemon;
-use crate::support::served::{self, value, values};
 use crate::support::server::Harmonia;
-use crate::support::store_item::StoreItem;
+use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::Wire;
 
 /// Whether the key signed what the narinfo says, by the definition of the fingerprint.

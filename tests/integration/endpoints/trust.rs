@@ -8,19 +8,19 @@ use harmonia_protocol::hash::{Hash, NarHash};
 use harmonia_protocol::narinfo::NarInfo;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 
-use crate::support::client::Client;
-use crate::support::content::{self, Content, hash_part};
-use crate::support::daemon::Daemon;
+use crate::nix::client::Client;
+use crate::nix::content::{self, Content};
+use crate::nix::daemon::Daemon;
+use crate::nix::prefix::Prefix;
+use crate::nix::release::Release;
 use crate::support::http::Http;
 use crate::support::keys::{self, Key};
 use crate::support::metrics::await_value;
-use crate::support::prefix::Prefix;
-use crate::support::release::Release;
+use crate::support::narinfo::{self, values};
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Question, ScriptedDaemon};
-use crate::support::served::{self, values};
 use crate::support::server::Harmonia;
-use crate::support::store_item::StoreItem;
+use crate::support::store_item::{StoreItem, hash_part};
 
 /// Builds a directory with a file, a link to somewhere, and the debug info of a build.
 const EXPRESSION: &str = r#"
@@ -164,7 +164,7 @@ fn signs_and_serves_what_is_trusted(release: Release) {
             }
         }
         let narinfo = serving.http().get(&url);
-        let nar = format!("/{}", served::value(narinfo.text(), "URL"));
+        let nar = format!("/{}", narinfo::value(narinfo.text(), "URL"));
         // A source is a file, which has no files.
         let in_it = if name.starts_with("content-addressed") { 404 } else { 200 };
         let all = [200, 200, 200, 200, in_it, in_it];
@@ -295,7 +295,7 @@ fn compressed_nars_of_what_is_not_trusted_are_not_given_out() {
     let path = store.path("unsigned");
     let narinfo = format!("/{}.narinfo", hash_part(path));
     let serving = store.server(&cache);
-    let url = format!("/{}", served::value(serving.http().get(&narinfo).text(), "URL"));
+    let url = format!("/{}", narinfo::value(serving.http().get(&narinfo).text(), "URL"));
     assert_eq!(serving.http().get(&url).status, 200);
     await_value(serving.http(), "harmonia_nar_cache_entries", 1.0);
     drop(serving);

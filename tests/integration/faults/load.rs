@@ -16,19 +16,18 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit, setrlimit};
 
-use crate::nar_cache::compressed_nars::{keeping, url_of};
-use crate::support::content::hash_part;
-use crate::support::daemon::Daemon;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
+use crate::nix::served::{nar_url, narinfo_url};
 use crate::support::footprint::{await_descriptors, descriptors, memory, most_memory};
 use crate::support::http::{Connection, Http};
 use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, SETTINGS, WINDOW_UPDATE, deaf, frame, get};
 use crate::support::metrics::{await_value, metrics, value};
-use crate::support::release::Release;
+use crate::support::nar_cache::{keeping, url_of};
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Script, ScriptedDaemon};
-use crate::support::served::{nar_url, narinfo_url};
 use crate::support::server::{Harmonia, compressing};
-use crate::support::store_item::StoreItem;
+use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::Wire;
 
 const IDLE: usize = 2000;

@@ -8,16 +8,17 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use crate::nar_cache::compressed_nars::{keeping, scripted, url_of};
-use crate::support::content::{self, hash_part};
-use crate::support::daemon::Daemon;
+use crate::nix::content;
+use crate::nix::daemon::Daemon;
+use crate::nix::prefix::Prefix;
+use crate::nix::release::Release;
+use crate::nix::served;
 use crate::support::metrics::{await_value, metrics};
-use crate::support::prefix::Prefix;
-use crate::support::release::Release;
+use crate::support::nar_cache::{keeping, scripted, url_of};
 use crate::support::scratch;
 use crate::support::scripted_daemon::Script;
-use crate::support::served;
 use crate::support::server::Harmonia;
+use crate::support::store_item::hash_part;
 use crate::support::wire::{LAST, Wire};
 
 const ABSENT: &str = "/nix/store/00000000000000000000000000000000-absent";

@@ -1,28 +1,23 @@
 //! Compressed NARs: what narinfos say of them, that their bytes never change, and that they are made once.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
 
-use crate::support::client::Client;
-use crate::support::daemon::Daemon;
-use crate::support::http::{Http, Response};
+use crate::nix::client::Client;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
+use crate::nix::served::{self, narinfo_url};
+use crate::support::http::Response;
 use crate::support::keys;
 use crate::support::metrics::{await_value, metrics, value as series};
-use crate::support::release::Release;
+use crate::support::nar_cache::{decoded, keeping, scripted, url_of};
+use crate::support::narinfo::{fields, value};
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
-use crate::support::served::{fields, narinfo_url, value};
 use crate::support::server::Harmonia;
-use crate::support::store_item::StoreItem;
+use crate::support::store_item::{self};
 use crate::support::wire::{LAST, Wire};
-use crate::support::{content, served};
-
-/// The configuration of a server that compresses, and keeps what comes of it here.
-pub(crate) fn keeping(dir: &Path, daemon: &str) -> String {
-    format!("{daemon}nar_cache.dir = \"{}\"\n", dir.display())
-}
 
 /// A server before the shared daemon of the newest release.
 fn server(dir: &Path) -> Harmonia {
@@ -32,31 +27,6 @@ fn server(dir: &Path) -> Harmonia {
         keys::OURS.secret.display()
     );
     Harmonia::start(&keeping(dir, &daemon))
-}
-
-/// The URL that a narinfo names, with its slash.
-pub(crate) fn url_of(http: Http, narinfo: &str) -> String {
-    format!("/{}", value(http.get(narinfo).text(), "URL"))
-}
-
-pub(crate) fn decoded(file: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::new();
-    zstd::Decoder::new(file).unwrap().read_to_end(&mut plain).unwrap();
-    plain
-}
-
-/// A NAR of several blocks and units that compresses little, and a daemon that has it.
-pub(crate) fn scripted() -> (StoreItem, ScriptedDaemon) {
-    let mut state = 7_u32;
-    let contents: Vec<u8> = (0..1_200_000)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            state.to_be_bytes()[0]
-        })
-        .collect();
-    let item = StoreItem::file(&contents);
-    let daemon = ScriptedDaemon::start(item.script());
-    (item, daemon)
 }
 
 fn dumps(daemon: &ScriptedDaemon) -> usize {
@@ -279,7 +249,7 @@ fn what_another_encoder_made_is_not_made_up() {
         assert_eq!(http.get_with(&other, &[("Range", "bytes=1000-")]).status, 404);
         assert_eq!(http.get(&other.replacen(&item.nar_hash_in_nix32(), &"0".repeat(52), 1)).status, 404);
     }
-    let part = content::hash_part(&item.path);
+    let part = store_item::hash_part(&item.path);
     assert_eq!(http.get(&url.replacen(part, &part.replace('0', "1"), 1)).status, 404);
 }
 

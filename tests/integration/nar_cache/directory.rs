@@ -6,10 +6,10 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::nar_cache::compressed_nars::{keeping, scripted, url_of};
 use crate::operations::unusual_environments::{after_mounts, config};
 use crate::support::keys;
 use crate::support::metrics::{await_value, metrics, value as series};
+use crate::support::nar_cache::{keeping, scripted, url_of};
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Script, ScriptedDaemon};
 use crate::support::server::Harmonia;

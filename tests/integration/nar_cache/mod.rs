@@ -3,6 +3,3 @@
 mod command;
 pub(crate) mod compressed_nars;
 mod directory;
-mod faults;
-mod precompress;
-mod stalled_disk;

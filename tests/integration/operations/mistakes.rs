@@ -14,8 +14,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::support::daemon::Daemon;
-use crate::support::release::Release;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 

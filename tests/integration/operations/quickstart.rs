@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
-use crate::support::prefix::Prefix;
-use crate::support::release::Release;
+use crate::nix::prefix::Prefix;
+use crate::nix::release::Release;
 use crate::support::scratch;
 use crate::support::scripted_daemon::ScriptedDaemon;
 use crate::support::server::Harmonia;

@@ -12,15 +12,16 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::support::client::Client;
-use crate::support::daemon::Daemon;
+use crate::nix::client::Client;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
+use crate::nix::served;
 use crate::support::http::Connection;
 use crate::support::keys::{self, Key};
 use crate::support::metrics::value;
-use crate::support::release::Release;
+use crate::support::narinfo;
 use crate::support::scratch;
 use crate::support::scripted_daemon::ScriptedDaemon;
-use crate::support::served;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 
@@ -41,7 +42,7 @@ fn new_signing_keys_sign_after_a_hangup_and_bad_ones_leave_the_old() {
     let harmonia = Harmonia::start(&format!("{}sign_key_paths = [{key:?}]\n", daemon.config()));
     let signer = || {
         let narinfo = harmonia.http().get(&item.narinfo_url());
-        served::value(narinfo.text(), "Sig").split(':').next().unwrap().to_owned()
+        narinfo::value(narinfo.text(), "Sig").split(':').next().unwrap().to_owned()
     };
     assert_eq!(signer(), keys::OURS.name);
 
@@ -105,7 +106,7 @@ fn a_key_is_replaced_by_way_of_both_and_no_download_is_dropped() {
             server.harmonia.logged(&format!("INFO reloaded the signing keys: {}", names.join(" ")));
         }
         let narinfo = server.harmonia.http().get(&served::narinfo_url("many-references"));
-        let signers: Vec<_> = served::values(narinfo.text(), "Sig").iter().map(|it| it.split(':').next()).collect();
+        let signers: Vec<_> = narinfo::values(narinfo.text(), "Sig").iter().map(|it| it.split(':').next()).collect();
         assert_eq!(signers, keys.iter().map(|key| Some(key.name)).collect::<Vec<_>>());
         assert_eq!([old, new].map(copies), takes, "{signers:?}");
     }

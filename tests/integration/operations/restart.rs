@@ -11,13 +11,13 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::support::client::Client;
-use crate::support::content::Content;
-use crate::support::daemon::Daemon;
+use crate::nix::client::Client;
+use crate::nix::content::Content;
+use crate::nix::daemon::Daemon;
+use crate::nix::prefix::Prefix;
+use crate::nix::release::Release;
 use crate::support::keys;
 use crate::support::metrics::{metrics, value};
-use crate::support::prefix::Prefix;
-use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 

@@ -6,17 +6,16 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::client::Client;
-use crate::support::content::hash_part;
-use crate::support::daemon::Daemon;
+use crate::nix::client::Client;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::support::http::{Connection, Http};
 use crate::support::keys;
-use crate::support::release::Release;
+use crate::support::narinfo::value;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, ScriptedDaemon};
-use crate::support::served::value;
 use crate::support::server::Harmonia;
-use crate::support::store_item::StoreItem;
+use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::{LAST, Wire};
 
 const OTHER: [u8; 4] = [127, 0, 0, 9];

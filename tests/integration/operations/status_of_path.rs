@@ -4,13 +4,13 @@ use std::os::unix::fs::symlink;
 
 use serde_json::Value;
 
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::operations::status_command::{server, status, stderr, stopped};
-use crate::support::content::hash_part;
-use crate::support::daemon::Daemon;
 use crate::support::keys;
-use crate::support::release::Release;
+use crate::support::narinfo::value;
 use crate::support::scratch;
-use crate::support::served::value;
+use crate::support::store_item::hash_part;
 
 fn of(socket: &std::path::Path, named: &str) -> Value {
     let output = status(socket, &[named, "--json"]);

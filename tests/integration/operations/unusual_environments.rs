@@ -4,15 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::client::Client;
-use crate::support::content::hash_part;
-use crate::support::daemon::Daemon;
+use crate::nix::client::Client;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
+use crate::nix::served;
 use crate::support::http::Connection;
 use crate::support::keys;
-use crate::support::release::Release;
 use crate::support::scratch;
-use crate::support::served;
 use crate::support::server::Harmonia;
+use crate::support::store_item::hash_part;
 
 /// Where the directories of the tests and of the program are then, whoever may enter the real ones.
 const SCRATCH: &str = "/srv";

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread;
 
-use crate::support::client::Client;
-use crate::support::daemon::Daemon;
+use crate::nix::client::Client;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
+use crate::proxies::caching_proxy::{self, Chain, Proxy};
 use crate::support::keys;
-use crate::support::proxied::{self, Chain, Proxy};
-use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
@@ -99,27 +99,27 @@ impl Drop for Nginx {
 
 #[test]
 fn the_second_request_for_a_narinfo_and_for_a_nar_is_answered_from_the_cache_of_nginx() {
-    proxied::keeps_narinfos_and_nars::<Nginx>();
+    caching_proxy::keeps_narinfos_and_nars::<Nginx>();
 }
 
 #[test]
 fn ranges_pass_nginx_with_accept_ranges_whether_the_nar_is_in_its_cache_or_not() {
-    proxied::passes_ranges::<Nginx>();
+    caching_proxy::passes_ranges::<Nginx>();
 }
 
 #[test]
 fn a_head_of_a_nar_through_nginx_reads_none() {
-    proxied::reads_no_nar_for_a_head::<Nginx>();
+    caching_proxy::reads_no_nar_for_a_head::<Nginx>();
 }
 
 #[test]
 fn nginx_keeps_no_404_nor_502() {
-    proxied::keeps_no_404_nor_502::<Nginx>();
+    caching_proxy::keeps_no_404_nor_502::<Nginx>();
 }
 
 #[test]
 fn a_nar_that_was_cut_is_neither_whole_nor_kept_behind_nginx() {
-    proxied::keeps_no_nar_that_was_cut::<Nginx>();
+    caching_proxy::keeps_no_nar_that_was_cut::<Nginx>();
 }
 
 #[test]
@@ -168,5 +168,5 @@ fn nix_copies_a_closure_through_nginx_before_a_unix_socket() {
     program.arg("--config").arg(config);
     let _harmonia = Harmonia::launch(program);
     let nginx = Nginx::before_address(&format!("unix:{}", socket.display()));
-    proxied::copies_a_closure(&nginx, daemon);
+    caching_proxy::copies_a_closure(&nginx, daemon);
 }

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::clients::documented_commands::block;
+use crate::nix::client::Client;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
+use crate::proxies::caching_proxy::Proxy as _;
 use crate::proxies::nginx::Nginx;
-use crate::support::client::Client;
-use crate::support::daemon::Daemon;
 use crate::support::keys;
-use crate::support::proxied::Proxy as _;
-use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 

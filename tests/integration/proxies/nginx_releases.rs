@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::release::releases;
+use crate::nix::release::releases;
 use crate::support::scratch;
 
 /// `$0` is the root of a release, `$1` what becomes its `/etc/nginx`. Nothing is written to the root: `/var` is as

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::daemon::Daemon;
-use crate::support::proxied::{self, Chain, Proxy};
-use crate::support::release::Release;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
+use crate::proxies::caching_proxy::{self, Chain, Proxy};
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
@@ -62,27 +62,27 @@ fn run(command: &mut Command) -> String {
 
 #[test]
 fn the_second_request_for_a_narinfo_and_for_a_nar_is_answered_from_the_cache_of_varnish() {
-    proxied::keeps_narinfos_and_nars::<Varnish>();
+    caching_proxy::keeps_narinfos_and_nars::<Varnish>();
 }
 
 #[test]
 fn ranges_pass_varnish_with_accept_ranges_whether_the_nar_is_in_its_cache_or_not() {
-    proxied::passes_ranges::<Varnish>();
+    caching_proxy::passes_ranges::<Varnish>();
 }
 
 #[test]
 fn a_head_of_a_nar_through_varnish_reads_none() {
-    proxied::reads_no_nar_for_a_head::<Varnish>();
+    caching_proxy::reads_no_nar_for_a_head::<Varnish>();
 }
 
 #[test]
 fn varnish_keeps_no_404_nor_502() {
-    proxied::keeps_no_404_nor_502::<Varnish>();
+    caching_proxy::keeps_no_404_nor_502::<Varnish>();
 }
 
 #[test]
 fn a_nar_that_was_cut_is_neither_whole_nor_kept_behind_varnish() {
-    proxied::keeps_no_nar_that_was_cut::<Varnish>();
+    caching_proxy::keeps_no_nar_that_was_cut::<Varnish>();
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn nix_copies_a_closure_through_varnish() {
     let daemon = Daemon::shared(Release::Nix2_34);
     let harmonia = Harmonia::before(daemon);
     let varnish = Varnish::before(harmonia.address());
-    proxied::copies_a_closure(&varnish, daemon);
+    caching_proxy::copies_a_closure(&varnish, daemon);
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::World;
 use super::dice::Dice;
 use super::truth::{Then, TruePath};
-use crate::nar_cache::compressed_nars::decoded;
 use crate::support::http::{Connection, Response};
-use crate::support::served::value;
+use crate::support::nar_cache::decoded;
+use crate::support::narinfo::value;
 
 /// Between two attempts to reach a server that is not there.
 pub(super) const PAUSE: Duration = Duration::from_millis(20);

@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::World;
 use super::dice::Dice;
 use super::truth::TruePath;
-use crate::support::daemon::Daemon;
-use crate::support::release::Release;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::support::server::Harmonia;
 
 /// What faults are done to. Only the one thread that does them has it.

@@ -29,13 +29,13 @@ use self::clients::{Tally, Visitor, count};
 use self::dice::Dice;
 use self::faults::{Fault, Plant, add_paths, files};
 use self::truth::{Compressed, TruePath};
-use crate::support::client::Client;
-use crate::support::daemon::Daemon;
+use crate::nix::client::Client;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::support::footprint::{await_descriptors, descriptors, memory, most_memory};
 use crate::support::http::Http;
 use crate::support::keys;
 use crate::support::metrics::await_value;
-use crate::support::release::Release;
 use crate::support::scratch;
 
 const LONG: Duration = Duration::from_secs(600);

@@ -14,9 +14,9 @@ use super::World;
 use super::clients::{PAUSE, count};
 use super::dice::Dice;
 use super::truth::TruePath;
-use crate::support::client::Client;
+use crate::nix::client::Client;
+use crate::nix::release::Release;
 use crate::support::keys;
-use crate::support::release::Release;
 
 /// At once on one connection.
 const STREAMS: usize = 8;

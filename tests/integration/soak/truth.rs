@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use harmonia_protocol::nix32;
 use ring::digest::{SHA256, digest};
 
-use crate::support::content::hash_part;
-use crate::support::daemon::Daemon;
+use crate::nix::daemon::Daemon;
+use crate::support::store_item::hash_part;
 
 /// Of the state of a path: the rest counts its changes.
 const KINDS: u64 = 3;

@@ -1,4 +1,4 @@
-//! What is found in directories. The whole is tested with daemons, in `tests/integration/endpoints/debug_info.rs`.
+//! What is found in directories. The whole is tested with daemons, in `tests/scripted/endpoints/debug_info.rs`.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -5,9 +5,9 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
 use super::{Mistake, file};
-use crate::support::daemon::Daemon;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
 use crate::support::exit::{CANNOT_CREATE, CONFIG, DATA, NO_PERMISSION, OK, OS_ERROR, PROTOCOL, UNAVAILABLE, USAGE};
-use crate::support::release::Release;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
 

@@ -2,11 +2,13 @@
 
 use std::sync::OnceLock;
 
-use super::content::{Content, hash_part};
-use super::daemon::Daemon;
-use super::http::Http;
-use super::release::Release;
-use super::server::Harmonia;
+use crate::nix::content::Content;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
+use crate::support::http::Http;
+use crate::support::narinfo::value;
+use crate::support::server::Harmonia;
+use crate::support::store_item::hash_part;
 
 /// The server, started when first asked for. It ends with the test binary.
 pub(crate) fn server() -> &'static Harmonia {
@@ -39,21 +41,4 @@ pub(crate) fn narinfo(name: &str) -> String {
 /// The URL of the NAR of what has this name, with its slash.
 pub(crate) fn nar_url(name: &str) -> String {
     format!("/{}", value(&narinfo(name), "URL"))
-}
-
-/// The lines of a narinfo as names and values, which `": "` separates.
-pub(crate) fn fields(narinfo: &str) -> Vec<(&str, &str)> {
-    let lines = narinfo.strip_suffix('\n').expect("no line feed at the end").split('\n');
-    lines.map(|line| line.split_once(": ").unwrap_or_else(|| panic!("not a field: {line:?}"))).collect()
-}
-
-/// All values of a field of a narinfo.
-pub(crate) fn values<'t>(narinfo: &'t str, name: &str) -> Vec<&'t str> {
-    fields(narinfo).into_iter().filter(|(field, _)| *field == name).map(|(_, value)| value).collect()
-}
-
-/// The value of a field that is there once.
-pub(crate) fn value<'t>(narinfo: &'t str, name: &str) -> &'t str {
-    let [value] = values(narinfo, name)[..] else { panic!("not one {name} in:\n{narinfo}") };
-    value
 }

@@ -3,9 +3,9 @@
 //! By the order of events: the daemon never ends the NARs that the greedy one asks for, so nothing that waits for them
 //! ever comes.
 
-use crate::nar_cache::compressed_nars::{decoded, keeping, url_of};
 use crate::support::http::{Connection, Http};
 use crate::support::metrics::await_value;
+use crate::support::nar_cache::{decoded, keeping, url_of};
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;

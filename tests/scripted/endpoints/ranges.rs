@@ -1,8 +1,8 @@
 //! Byte ranges of a NAR: statements 35, 37 to 40, 42 and 44 of the conformance list.
 
+use crate::sample::{http, nar_url};
 use crate::support::http::Response;
 use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
-use crate::support::served::{http, nar_url};
 use crate::support::server::Harmonia;
 
 /// The NAR of a tree, and the answer to this range of it.

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::nar_cache::compressed_nars::{keeping, url_of};
 use crate::support::http::{Connection, Http};
 use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, WINDOW_UPDATE, frame, get};
 use crate::support::metrics::{await_value, metrics, value};
+use crate::support::nar_cache::{keeping, url_of};
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;

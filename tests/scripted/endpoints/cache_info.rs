@@ -1,6 +1,7 @@
 //! `/nix-cache-info`: statements 1 to 3 of the conformance list.
 
-use crate::support::served;
+use crate::sample;
+use crate::support::narinfo;
 use crate::support::server::Harmonia;
 
 const EXPECTED: &str = "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 30\n";
@@ -8,7 +9,7 @@ const EXPECTED: &str = "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 30\n";
 #[test]
 fn s01_cache_info_has_exactly_three_keys_even_with_the_daemon_down() {
     let without_daemon = Harmonia::start("daemon_socket = \"/nonexistent/socket\"\n");
-    for http in [served::http(), without_daemon.http()] {
+    for http in [sample::http(), without_daemon.http()] {
         let response = http.get("/nix-cache-info");
         assert_eq!((response.status, response.text()), (200, EXPECTED));
         assert_eq!(response.header("content-type"), Some("text/x-nix-cache-info"));
@@ -17,9 +18,9 @@ fn s01_cache_info_has_exactly_three_keys_even_with_the_daemon_down() {
 
 #[test]
 fn s02_the_store_directory_is_the_daemons_without_a_slash_at_its_end() {
-    let response = served::http().get("/nix-cache-info");
-    let directory = served::value(response.text(), "StoreDir");
-    let (above, _) = served::content().path("regular").rsplit_once('/').unwrap();
+    let response = sample::http().get("/nix-cache-info");
+    let directory = narinfo::value(response.text(), "StoreDir");
+    let (above, _) = sample::item("regular").path.as_str().rsplit_once('/').unwrap();
     assert_eq!(directory, above);
 }
 
@@ -28,6 +29,6 @@ fn s03_the_priority_is_always_there_as_an_unsigned_decimal() {
     for (config, priority) in [("", "30"), ("priority = 0\n", "0"), ("priority = 2147483647\n", "2147483647")] {
         let harmonia = Harmonia::start(&format!("daemon_socket = \"/nonexistent/socket\"\n{config}"));
         let response = harmonia.http().get("/nix-cache-info");
-        assert_eq!(served::value(response.text(), "Priority"), priority);
+        assert_eq!(narinfo::value(response.text(), "Priority"), priority);
     }
 }

@@ -14,13 +14,12 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::support::daemon::Daemon;
+use crate::sample;
 use crate::support::http::Connection;
 use crate::support::keys;
-use crate::support::release::Release;
+use crate::support::narinfo;
 use crate::support::scratch;
 use crate::support::scripted_daemon::ScriptedDaemon;
-use crate::support::served;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 
@@ -39,7 +38,7 @@ fn program(config: &Path) -> Command {
 
 #[test]
 fn the_log_of_a_start_says_where_it_listens_what_it_serves_and_what_clients_need() {
-    let harmonia = Harmonia::before(Daemon::shared(Release::Nix2_34));
+    let harmonia = Harmonia::start(&sample::config());
     let public = &keys::OURS.public;
     let daemon = harmonia.logged("nix daemon at ");
     assert!(daemon.contains("nix 2.34.") && daemon.contains("protocol 1.38"), "{daemon}");
@@ -77,7 +76,6 @@ fn a_start_without_a_key_or_with_a_key_that_others_can_read_is_warned_of() {
 
 #[test]
 fn a_file_written_for_harmonia_works_unchanged_with_a_warning_for_what_has_no_effect() {
-    let daemon = Daemon::shared(Release::Nix2_34);
     let config = file(&format!(
         "bind = \"127.0.0.1:0\"\nworkers = 4\nmax_connection_rate = 256\npriority = 30\nenable_compression = true\n\
          virtual_nix_store = \"/nix/store\"\nreal_nix_store = \"/guest/nix/store\"\n\
@@ -85,9 +83,9 @@ fn a_file_written_for_harmonia_works_unchanged_with_a_warning_for_what_has_no_ef
         keys::OURS.secret
     ));
     let mut harmonia = program(&config);
-    harmonia.env("NIX_DAEMON_SOCKET_PATH", daemon.socket()).env("CACHE_DIRECTORY", scratch::fresh_dir());
+    harmonia.env("NIX_DAEMON_SOCKET_PATH", sample::socket()).env("CACHE_DIRECTORY", scratch::fresh_dir());
     let harmonia = Harmonia::launch(harmonia);
-    let response = harmonia.http().get(&served::narinfo_url("regular"));
+    let response = harmonia.http().get(&sample::narinfo_url("regular"));
     let narinfo = response.text();
     let but_for_the_nar = |text: &str| {
         text.lines()
@@ -95,7 +93,7 @@ fn a_file_written_for_harmonia_works_unchanged_with_a_warning_for_what_has_no_ef
             .collect::<Vec<_>>()
             .join("\n")
     };
-    assert_eq!(but_for_the_nar(narinfo), but_for_the_nar(&served::narinfo("regular")));
+    assert_eq!(but_for_the_nar(narinfo), but_for_the_nar(&sample::narinfo("regular")));
     assert!(narinfo.contains("\nCompression: zstd\n"), "{narinfo}");
     let log = harmonia.log();
     let warnings: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
@@ -111,23 +109,23 @@ fn the_environment_names_configuration_keys_and_daemon() {
     program
         .env("CONFIG_FILE", config)
         .env("SIGN_KEY_PATHS", format!("{} {}", keys::OURS.secret.display(), keys::FOREIGN.secret.display()))
-        .env("NIX_DAEMON_SOCKET_PATH", Daemon::shared(Release::Nix2_34).socket());
+        .env("NIX_DAEMON_SOCKET_PATH", sample::socket());
     let harmonia = Harmonia::launch(program);
-    assert_eq!(served::value(harmonia.http().get("/nix-cache-info").text(), "Priority"), "7");
-    let narinfo = harmonia.http().get(&served::narinfo_url("regular"));
-    let signers: Vec<_> = served::values(narinfo.text(), "Sig").iter().map(|sig| sig.split(':').next()).collect();
+    assert_eq!(narinfo::value(harmonia.http().get("/nix-cache-info").text(), "Priority"), "7");
+    let narinfo = harmonia.http().get(&sample::narinfo_url("regular"));
+    let signers: Vec<_> = narinfo::values(narinfo.text(), "Sig").iter().map(|sig| sig.split(':').next()).collect();
     assert_eq!(signers, [Some(keys::OURS.name), Some(keys::FOREIGN.name)]);
 }
 
 #[test]
 fn a_signal_to_stop_lets_a_download_finish_and_exits_with_0() {
-    let mut harmonia = Harmonia::before(Daemon::shared(Release::Nix2_34));
+    let mut harmonia = Harmonia::start(&sample::config());
     let mut idle = Connection::open(harmonia.address()).unwrap();
     idle.send(b"GET /nix-cache-info HTTP/1.1\r\nHost: c\r\n\r\n").unwrap();
     assert_eq!(idle.receive(false).unwrap().status, 200);
 
     let mut running = TcpStream::connect(harmonia.address()).unwrap();
-    let nar = served::nar_url("large");
+    let nar = sample::nar_url("large");
     running.write_all(format!("GET {nar} HTTP/1.1\r\nHost: c\r\n\r\n").as_bytes()).unwrap();
     let mut beginning = [0; 4096];
     running.read_exact(&mut beginning).unwrap();
@@ -135,7 +133,7 @@ fn a_signal_to_stop_lets_a_download_finish_and_exits_with_0() {
     harmonia.logged("stopping");
     let mut rest = Vec::new();
     running.read_to_end(&mut rest).unwrap();
-    let expected = served::http().get(&nar).body;
+    let expected = sample::http().get(&nar).body;
     let head = beginning.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
     assert_eq!(beginning.len() - head + rest.len(), expected.len());
     assert!(beginning[head..] == expected[..4096 - head] && rest == expected[4096 - head..]);

@@ -11,8 +11,8 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::JoinSet;
 
+use crate::sample::{self, nar_url, narinfo_url};
 use crate::support::scripted_daemon::{Answer, ScriptedDaemon};
-use crate::support::served::{self, nar_url, narinfo_url};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -38,7 +38,7 @@ impl Client {
 
 #[test]
 fn s53_the_server_allows_at_least_100_streams() {
-    let mut stream = TcpStream::connect(served::server().address()).unwrap();
+    let mut stream = TcpStream::connect(sample::server().address()).unwrap();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
     let mut head = [0; 9];
     stream.read_exact(&mut head).unwrap();
@@ -53,9 +53,9 @@ fn s53_the_server_allows_at_least_100_streams() {
 
 #[tokio::test]
 async fn s53_100_streams_of_one_connection_are_answered_at_once() {
-    let client = Client::connect(served::server().address()).await;
+    let client = Client::connect(sample::server().address()).await;
     let url = narinfo_url("many-references");
-    let expected = served::narinfo("many-references");
+    let expected = sample::narinfo("many-references");
     let mut streams = JoinSet::new();
     for _ in 0..STREAMS {
         let (client, url) = (client.clone(), url.clone());
@@ -71,9 +71,9 @@ async fn s53_100_streams_of_one_connection_are_answered_at_once() {
 
 #[tokio::test]
 async fn a_nar_arrives_whole() {
-    let client = Client::connect(served::server().address()).await;
+    let client = Client::connect(sample::server().address()).await;
     let response = client.get(&nar_url("large")).await.unwrap();
-    let plain = served::http().get(&nar_url("large"));
+    let plain = sample::http().get(&nar_url("large"));
     assert_eq!(response.headers()["content-length"], *plain.body.len().to_string());
     assert!(response.into_body().collect().await.unwrap().to_bytes() == plain.body);
 }

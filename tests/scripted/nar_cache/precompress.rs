@@ -1,7 +1,7 @@
 //! NARs that are compressed before anybody asks for them.
 
-use crate::nar_cache::compressed_nars::{decoded, keeping, url_of};
 use crate::support::metrics::{await_value, metrics, value};
+use crate::support::nar_cache::{decoded, keeping, url_of};
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;

@@ -19,8 +19,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::release::Release;
-use super::scratch;
+use crate::nix::release::Release;
+use crate::support::scratch;
 
 /// The slowest command but one copies some hundred paths and takes less than ten seconds.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(180);

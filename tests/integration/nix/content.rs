@@ -11,9 +11,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use super::keys::{self, Key};
-use super::prefix::Prefix;
-use super::release::Release;
+use crate::nix::prefix::Prefix;
+use crate::nix::release::Release;
+use crate::support::keys::{self, Key};
+use crate::support::store_item::noise;
 
 /// How many references `many-references` has.
 pub(crate) const MANY: usize = 300;
@@ -49,11 +50,6 @@ impl Content {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.paths.iter().map(|(name, path)| (*name, path.as_str()))
     }
-}
-
-/// The 32 characters that a store path begins with.
-pub(crate) fn hash_part(path: &str) -> &str {
-    &path["/nix/store/".len()..][..32]
 }
 
 /// The paths without a content address.
@@ -203,18 +199,4 @@ fn odd_entries(dir: &Path) {
     executable(&dir.join("a/executable"));
     symlink("../größe", dir.join("a/link")).unwrap();
     fs::write(dir.join("a/empty"), "").unwrap();
-}
-
-/// The same bytes each time, which no compressor makes smaller (xorshift64).
-pub(crate) fn noise(size: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(size);
-    while bytes.len() < size {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(size);
-    bytes
 }

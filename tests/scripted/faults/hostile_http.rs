@@ -3,10 +3,10 @@
 
 use std::net::SocketAddr;
 
+use crate::sample;
 use crate::support::footprint::leaves_nothing;
 use crate::support::http::Connection;
 use crate::support::scripted_daemon::{Script, ScriptedDaemon};
-use crate::support::served;
 use crate::support::server::Harmonia;
 
 const HASH: &str = "0123456789abcdfghijklmnpqrsvwxyz";
@@ -215,9 +215,9 @@ const UPWARDS: [&str; 22] = [
 
 #[test]
 fn no_way_upwards_leads_out_of_the_store() {
-    let narinfo = served::narinfo_url("odd-entries");
+    let narinfo = sample::narinfo_url("odd-entries");
     let hash = &narinfo[1..][..32];
-    let address = served::server().address();
+    let address = sample::server().address();
     let endpoints = ["", "/nar", "/nar/zstd1", "/log", "/debuginfo", "/realisations", "/build-trace-v2", "/serve"];
     let of_a_path = ["/serve/HASH", "/serve/HASH/a", "/log/HASH", "/log/HASH-x"].map(|it| it.replace("HASH", hash));
     for prefix in endpoints.into_iter().chain(of_a_path.iter().map(String::as_str)) {

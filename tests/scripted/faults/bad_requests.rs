@@ -4,9 +4,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
+use crate::sample;
 use crate::support::http::Connection;
 use crate::support::scripted_daemon::{Script, ScriptedDaemon};
-use crate::support::served;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 
@@ -135,13 +135,13 @@ fn a_line_end_in_the_target_makes_no_second_request() {
 
 #[test]
 fn forms_of_a_request_that_proxies_use_are_understood() {
-    let expected = served::http().get("/nix-cache-info");
+    let expected = sample::http().get("/nix-cache-info");
     for request in [
         "GET http://cache.example.org/nix-cache-info HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n",
         "GET /nix-cache-info HTTP/1.0\r\n\r\n",
         "\r\nGET /nix-cache-info?x=/%00 HTTP/1.1\r\nHost: c\r\nconnection: close\r\n\r\n",
     ] {
-        let mut stream = TcpStream::connect(served::server().address()).unwrap();
+        let mut stream = TcpStream::connect(sample::server().address()).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();

@@ -3,22 +3,15 @@
 use std::io::Read as _;
 use std::net::TcpStream;
 
-use crate::support::content::hash_part;
-use crate::support::daemon::Daemon;
+use crate::sample::{self, http, nar_url};
 use crate::support::http::{Connection, Response};
-use crate::support::release::Release;
+use crate::support::narinfo::value;
 use crate::support::scripted_daemon::{Answer, ScriptedDaemon};
-use crate::support::served::{self, http, nar_url, value};
 use crate::support::server::{Harmonia, compressing};
-use crate::support::store_item::StoreItem;
+use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::{LAST, Wire};
 
 const TYPE: &str = "application/x-nix-nar";
-
-/// The NAR as the release's own program writes it.
-fn dump(name: &str) -> Vec<u8> {
-    Daemon::shared(Release::Nix2_34).run(&["nix-store", "--dump", served::content().path(name)]).stdout()
-}
 
 #[test]
 fn s33_a_nar_has_its_type_and_accept_ranges_and_no_coding() {
@@ -35,8 +28,8 @@ fn s33_a_nar_has_its_type_and_accept_ranges_and_no_coding() {
 fn s34_the_content_length_is_the_nar_size() {
     for name in ["empty-file", "executable", "large"] {
         let response = http().get(&nar_url(name));
-        assert_eq!(response.header("content-length"), Some(value(&served::narinfo(name), "NarSize")), "{name}");
-        assert!(response.body == dump(name), "{name}");
+        assert_eq!(response.header("content-length"), Some(value(&sample::narinfo(name), "NarSize")), "{name}");
+        assert!(response.body == sample::item(name).nar, "{name}");
     }
 }
 
@@ -79,9 +72,9 @@ fn s46_a_source_that_fails_in_the_middle_breaks_the_connection() {
 
 #[test]
 fn s47_a_url_with_another_nar_hash_is_404() {
-    let (regular, other) = (served::narinfo("regular"), served::narinfo("executable"));
+    let (regular, other) = (sample::narinfo("regular"), sample::narinfo("executable"));
     let hash = |narinfo| value(narinfo, "NarHash").strip_prefix("sha256:").unwrap();
-    let part = hash_part(served::content().path("regular"));
+    let part = hash_part(sample::item("regular").path.as_str());
     assert_eq!(http().get(&format!("/nar/{part}-{}.nar", hash(&regular))).status, 200);
     for url in [format!("/nar/{part}-{}.nar", hash(&other)), format!("/nar/{}.nar?hash={part}", hash(&other))] {
         for response in [http().get(&url), http().head(&url)] {
@@ -92,10 +85,10 @@ fn s47_a_url_with_another_nar_hash_is_404() {
 
 #[test]
 fn s48_old_forms_of_the_url_still_answer_with_parameters_in_any_order() {
-    let narinfo = served::narinfo("executable");
+    let narinfo = sample::narinfo("executable");
     let hash = value(&narinfo, "NarHash").strip_prefix("sha256:").unwrap();
-    let part = hash_part(served::content().path("executable"));
-    let expected = dump("executable");
+    let part = hash_part(sample::item("executable").path.as_str());
+    let expected = &sample::item("executable").nar;
     for url in [
         format!("/nar/{part}-{hash}.nar"),
         format!("/nar/{hash}.nar?hash={part}"),
@@ -103,7 +96,7 @@ fn s48_old_forms_of_the_url_still_answer_with_parameters_in_any_order() {
         format!("/nar/{hash}.nar?hash={part}&z=1"),
     ] {
         let response = http().get(&url);
-        assert!(response.status == 200 && response.body == expected, "{url}: {}", response.status);
+        assert!(response.status == 200 && response.body == *expected, "{url}: {}", response.status);
         assert_eq!(response.header("etag"), http().get(&nar_url("executable")).header("etag"), "{url}");
     }
 }
@@ -111,9 +104,9 @@ fn s48_old_forms_of_the_url_still_answer_with_parameters_in_any_order() {
 /// Clients remember such a URL for 30 days, as they do the NAR's hash, so that no other NAR does harm.
 #[test]
 fn s48_a_url_that_names_no_nar_gets_the_present_one_which_nobody_may_keep() {
-    let url = format!("/nar/{}.nar", hash_part(served::content().path("executable")));
+    let url = format!("/nar/{}.nar", hash_part(sample::item("executable").path.as_str()));
     let (whole, head) = (http().get(&url), http().head(&url));
-    assert!(whole.status == 200 && whole.body == dump("executable"));
+    assert!(whole.status == 200 && whole.body == sample::item("executable").nar);
     let part = http().get_with(&url, &[("Range", "bytes=5-")]);
     assert!(part.status == 206 && part.body == whole.body[5..]);
     for response in [&whole, &head, &part] {

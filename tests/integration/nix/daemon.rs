@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::content::{self, Content};
-use super::keys::Key;
-use super::prefix::{Outcome, Prefix};
-use super::release::Release;
+use crate::nix::content::{self, Content};
+use crate::nix::prefix::{Outcome, Prefix};
+use crate::nix::release::Release;
+use crate::support::keys::{self, Key};
+use crate::support::server::Harmonia;
 
 const COMMAND: [&str; 2] = ["nix-daemon", "--daemon"];
 const SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
@@ -170,5 +171,18 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+impl Harmonia {
+    /// Starts it before a daemon, signing with [`keys::OURS`].
+    pub(crate) fn before(daemon: &Daemon) -> Self {
+        let mut harmonia = Self::start(&format!(
+            "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\n",
+            daemon.socket().display(),
+            keys::OURS.secret.display()
+        ));
+        harmonia.daemon_log = Some(daemon.log().to_owned());
+        harmonia
     }
 }

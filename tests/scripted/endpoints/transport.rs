@@ -5,8 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::thread;
 
+use crate::sample::{self, http, nar_url, narinfo_url};
 use crate::support::http::{Connection, Response};
-use crate::support::served::{self, http, nar_url, narinfo_url};
 
 const MISSING: &str = "/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz.narinfo";
 
@@ -25,7 +25,7 @@ fn urls() -> Vec<String> {
 }
 
 fn connection() -> Connection {
-    Connection::open(served::server().address()).unwrap()
+    Connection::open(sample::server().address()).unwrap()
 }
 
 #[test]
@@ -135,9 +135,9 @@ fn s29_many_requests_at_once_are_never_answered_429() {
 
 #[test]
 fn s32_head_and_body_of_a_narinfo_leave_in_one_write() {
-    let mut stream = TcpStream::connect(served::server().address()).unwrap();
+    let mut stream = TcpStream::connect(sample::server().address()).unwrap();
     let request = format!("GET {} HTTP/1.1\r\nHost: cache\r\n\r\n", narinfo_url("regular"));
-    let text = served::narinfo("regular");
+    let text = sample::narinfo("regular");
     // The first time and on the reused connection, where Nagle's algorithm would hold a second write back.
     for _ in 0..3 {
         stream.write_all(request.as_bytes()).unwrap();

@@ -3,9 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use super::keys::Key;
-use super::prefix::{Outcome, Prefix};
-use super::release::Release;
+use crate::nix::prefix::{Outcome, Prefix};
+use crate::nix::release::Release;
+use crate::support::keys::Key;
 
 /// Ten pauses, from a quarter of a second to three minutes.
 const LONG_COPY: Duration = Duration::from_secs(20 * 60);

@@ -1,11 +1,11 @@
 //! `/lookup`, a form that finds a path, and `/browse`, which lists them where that is on.
 
-use crate::support::content::hash_part;
+use crate::sample;
 use crate::support::http::Response;
+use crate::support::narinfo;
 use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
-use crate::support::served;
 use crate::support::server::Harmonia;
-use crate::support::store_item::StoreItem;
+use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::{LAST, Wire};
 
 /// Text as a browser puts it into a query.
@@ -20,22 +20,22 @@ fn encoded(text: &str) -> String {
 }
 
 fn look_up(text: &str) -> Response {
-    served::http().get(&format!("/lookup?q={}", encoded(text)))
+    sample::http().get(&format!("/lookup?q={}", encoded(text)))
 }
 
 #[test]
 fn whatever_names_a_path_leads_to_its_page() {
-    let path = served::content().path("deep-tree");
+    let path = sample::item("deep-tree").path.as_str();
     let (name, hash) = (path.strip_prefix("/nix/store/").unwrap(), hash_part(path));
-    let narinfo = served::narinfo("deep-tree");
-    let nar_hash = served::value(&narinfo, "NarHash");
+    let narinfo = sample::narinfo("deep-tree");
+    let nar_hash = narinfo::value(&narinfo, "NarHash");
     for text in [
         path,
         &format!("  {path}/ \n"),
         name,
         hash,
         &format!("https://other.example/{hash}.narinfo"),
-        &format!("{}/{}", served::server().url(), served::value(&narinfo, "URL")),
+        &format!("{}/{}", sample::server().url(), narinfo::value(&narinfo, "URL")),
         nar_hash,
         nar_hash.strip_prefix("sha256:").unwrap(),
     ] {
@@ -74,9 +74,9 @@ fn input_that_names_no_path_gets_a_page_that_helps_and_repeats_it_as_text() {
         assert!(response.header("content-security-policy").unwrap().contains("form-action 'self'"));
     }
     for target in ["/lookup", "/lookup?q", "/lookup?x=1", "/lookup?q=%ff%fe", "/lookup?q=%"] {
-        assert!([200, 400].contains(&served::http().get(target).status), "{target}");
+        assert!([200, 400].contains(&sample::http().get(target).status), "{target}");
     }
-    let head = served::http().head("/lookup?q=hello");
+    let head = sample::http().head("/lookup?q=hello");
     assert!(head.status == 400 && head.body.is_empty() && head.header("content-length").is_some());
 }
 

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use crate::nar_cache::compressed_nars::{decoded, keeping, scripted, url_of};
 use crate::support::footprint::descriptors;
 use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, frame, get};
 use crate::support::metrics::{await_value, metrics, value as series};
+use crate::support::nar_cache::{decoded, keeping, scripted, url_of};
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;

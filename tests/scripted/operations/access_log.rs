@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use crate::support::http::{Connection, Http};
 use crate::support::metrics::{await_that, metrics, value};
+use crate::support::narinfo::value as field;
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
-use crate::support::served::value as field;
 use crate::support::server::{Harmonia, compressing};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;

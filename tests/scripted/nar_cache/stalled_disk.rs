@@ -8,8 +8,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::nar_cache::compressed_nars::{decoded, keeping, url_of};
 use crate::support::metrics::await_value;
+use crate::support::nar_cache::{decoded, keeping, url_of};
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;

@@ -2,16 +2,15 @@
 
 use std::net::SocketAddr;
 
-use super::client::Client;
-use super::content::hash_part;
-use super::daemon::Daemon;
-use super::http::{Http, Response};
-use super::keys;
-use super::release::Release;
-use super::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
-use super::server::{Harmonia, compressing};
-use super::store_item::StoreItem;
-use super::wire::{LAST, Wire};
+use crate::nix::client::Client;
+use crate::nix::daemon::Daemon;
+use crate::nix::release::Release;
+use crate::support::http::{Http, Response};
+use crate::support::keys;
+use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::server::{Harmonia, compressing};
+use crate::support::store_item::{StoreItem, hash_part};
+use crate::support::wire::{LAST, Wire};
 
 /// More than any buffer of a proxy.
 const LARGE: usize = 3_000_000;

@@ -1,0 +1,8 @@
+//! Releases of Nix in private prefixes, their daemons and clients, and the content of their stores.
+
+pub(crate) mod client;
+pub(crate) mod content;
+pub(crate) mod daemon;
+pub(crate) mod prefix;
+pub(crate) mod release;
+pub(crate) mod served;

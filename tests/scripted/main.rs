@@ -1,0 +1,14 @@
+//! The scripted tests: the real program before a daemon that plays a script, asked by clients of our own.
+//!
+//! They need neither Nix nor root nor a download, and take less than a minute. What only real daemons, clients and proxies
+//! can show is in `tests/integration/`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod endpoints;
+mod faults;
+mod nar_cache;
+mod operations;
+mod sample;
+#[allow(dead_code, reason = "the integration tests use the rest")]
+#[path = "../support/mod.rs"]
+mod support;

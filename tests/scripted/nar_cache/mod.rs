@@ -1,0 +1,5 @@
+//! The NAR cache: its URLs, its directory, its disk and its command.
+
+mod faults;
+mod precompress;
+mod stalled_disk;

@@ -1,0 +1,9 @@
+//! The program as an operator sees it: starts, configuration, logs, subcommands and the service manager.
+
+mod access_log;
+mod admin_socket;
+mod log;
+mod secrets;
+mod socket_activation;
+mod start;
+mod systemd_notify;

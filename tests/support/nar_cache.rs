@@ -1,0 +1,39 @@
+//! What tests of the NAR cache have in common: a configuration, a NAR worth compressing, and what comes of it.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use super::http::Http;
+use super::narinfo::value;
+use super::scripted_daemon::ScriptedDaemon;
+use super::store_item::StoreItem;
+
+/// The configuration of a server that compresses, and keeps what comes of it here.
+pub(crate) fn keeping(dir: &Path, daemon: &str) -> String {
+    format!("{daemon}nar_cache.dir = \"{}\"\n", dir.display())
+}
+
+/// The URL that a narinfo names, with its slash.
+pub(crate) fn url_of(http: Http, narinfo: &str) -> String {
+    format!("/{}", value(http.get(narinfo).text(), "URL"))
+}
+
+pub(crate) fn decoded(file: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    zstd::Decoder::new(file).unwrap().read_to_end(&mut plain).unwrap();
+    plain
+}
+
+/// A NAR of several blocks and units that compresses little, and a daemon that has it.
+pub(crate) fn scripted() -> (StoreItem, ScriptedDaemon) {
+    let mut state = 7_u32;
+    let contents: Vec<u8> = (0..1_200_000)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        })
+        .collect();
+    let item = StoreItem::file(&contents);
+    let daemon = ScriptedDaemon::start(item.script());
+    (item, daemon)
+}
