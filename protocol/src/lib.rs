@@ -1,41 +1,17 @@
-//! What Nix specifies for a binary cache's server: the worker protocol of nix-daemon, the types that it speaks in,
-//! NAR and narinfo. No HTTP, no configuration.
+#![doc = include_str!("../README.md")]
 //!
-//! From the bottom up:
+//! # Modules
 //!
-//! - [`nix32`], [`hash`], [`store_path`], [`signature`], [`signature_set`], [`content_address`], [`content_check`],
-//!   [`realisation`], [`path_info`]: values that cannot be malformed;
-//! - [`narinfo`], [`nar`]: the two formats of a binary cache, rendered, parsed and indexed;
-//! - [`wire`], [`version`], [`handshake`], [`stderr`], [`operation`]: the protocol, without I/O. Bytes are pushed in
-//!   as they come, cut anywhere, and every length in them has a cap;
-//! - [`client`]: the protocol over any [`AsyncRead`](tokio::io::AsyncRead) + [`AsyncWrite`](tokio::io::AsyncWrite).
+//! From the bottom up; each module uses only those above it.
 //!
-//! Spoken to are daemons of protocol 1.21 (Nix 2.1) to 1.38 and later (Nix 2.36, Lix, Determinate Nix); this client
-//! claims 1.38 and offers only the features that it decodes.
-//!
-//! # Example
-//!
-//! `cargo run -p harmonia-protocol --example dump -- /nix/store/…` connects to the machine's daemon and writes a
-//! path's NAR to its output; in short:
-//!
-//! ```no_run
-//! use harmonia_protocol::client::{Client, NarStream};
-//! use harmonia_protocol::StoreDir;
-//!
-//! # async fn dump() -> Result<(), Box<dyn std::error::Error>> {
-//! let socket = tokio::net::UnixStream::connect("/nix/var/nix/daemon-socket/socket").await?;
-//! let store = StoreDir::default();
-//! let mut client = Client::connect(socket, store.clone()).await?;
-//! let path = store.parse("/nix/store/lq7lf2dg0c05ibn8r201m1cgdcj5i60a-hello")?;
-//! if let Some(info) = client.query_path_info(&path).await? {
-//!     let mut nar = NarStream::open(&mut client, &path, info.nar_size).await?;
-//!     while let Some(bytes) = nar.chunk().await? {
-//!         println!("{} bytes", bytes.len());
-//!     }
-//! }
-//! # Ok(())
-//! # }
-//! ```
+//! - [`nix32`], [`hash`], [`store_path`], [`signature`], [`signature_set`], [`content_address`], [`path_info`],
+//!   [`derivation_output`], [`realisation`]: values that cannot be malformed;
+//! - [`nar`], [`narinfo`], [`content_check`]: the two file formats of a binary cache, and whether a NAR has the contents
+//!   that a content address names;
+//! - [`wire`], [`version`], [`session`], [`handshake`], [`stderr`], [`operation`]: the worker protocol without I/O. Bytes
+//!   may be cut anywhere, and every length in them has an upper bound;
+//! - [`error`], [`client`]: the worker protocol over any [`AsyncRead`](tokio::io::AsyncRead) +
+//!   [`AsyncWrite`](tokio::io::AsyncWrite).
 
 mod base64;
 pub mod client;

@@ -6,7 +6,8 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -122,6 +123,17 @@ impl Script {
 
     pub(crate) fn record(&self) -> Arc<Mutex<Record>> {
         Arc::clone(&self.record)
+    }
+
+    /// Plays the script to a client in another process, whose every request must arrive in one read.
+    pub(crate) fn serve(self, mut stream: UnixStream) {
+        let mut request = vec![0; 64 * 1024];
+        for turn in &self.turns {
+            if turn.asked {
+                assert_ne!(stream.read(&mut request).unwrap(), 0, "the client asks for no more");
+            }
+            stream.write_all(&turn.words).unwrap();
+        }
     }
 
     /// A client that has greeted this daemon and claimed `version`, and what it does from then on.
