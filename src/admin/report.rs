@@ -42,7 +42,7 @@ pub struct Status {
     /// Compressed NARs on disk; nothing where none are kept.
     pub nar_cache: Option<NarCache>,
     /// Paths that are kept from the garbage collector; nothing where none are.
-    pub gc_lease: Option<GcLease>,
+    pub gc_protection: Option<GcLease>,
     /// Paths that are 404 because their NAR is not what the daemon says, or that are being looked at for that.
     pub quarantine: Listed<Quarantined>,
     /// Counts of what was taken back from idle or slow clients while others waited, by kind; zeros are left out.

@@ -44,7 +44,7 @@ impl Server {
             compressing: compressing(app, limit),
             narinfo_cache: self.narinfo_cache(&samples),
             nar_cache: nar_cache(app, &samples),
-            gc_lease: self.config.gc_lease.map(|lease| GcLease {
+            gc_protection: self.config.gc_protection.map(|lease| GcLease {
                 seconds: lease.as_secs(),
                 roots: count("harmonia_gc_roots"),
                 failed: ["full", "failed"]

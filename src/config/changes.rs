@@ -43,9 +43,9 @@ impl Config {
             workers,
             max_connections_per_worker,
             max_connections_per_client,
-            proxies,
+            trusted_proxies,
             max_metadata_connections,
-            max_nar_streams,
+            max_nar_connections,
             priority,
             browse,
             enable_compression,
@@ -55,9 +55,9 @@ impl Config {
             narinfo_cache,
             virtual_nix_store,
             real_nix_store,
-            log_dir,
+            build_log_dir,
             access_log,
-            gc_lease,
+            gc_protection,
             daemon,
             nar_source,
             verify,
@@ -71,7 +71,7 @@ impl Config {
         changes.take(per_worker, &mut self.max_connections_per_worker, max_connections_per_worker);
         let per_client = "max_connections_per_client";
         changes.take(per_client, &mut self.max_connections_per_client, max_connections_per_client);
-        changes.take("proxies", &mut self.proxies, proxies);
+        changes.take("trusted_proxies", &mut self.trusted_proxies, trusted_proxies);
         changes.take("narinfo_cache.ttl", &mut self.narinfo_cache.ttl, narinfo_cache.ttl);
         changes.take("sign_key_paths", &mut self.sign_key_paths, sign_key_paths);
         changes.take("credentials", &mut self.credentials_directory, credentials_directory);
@@ -87,7 +87,7 @@ impl Config {
             (Some(old), Some(new)) => {
                 changes.leave("nar_cache.dir", &old.dir, &new.dir);
                 changes.take("nar_cache.max_size", &mut old.max_size, new.max_size);
-                changes.leave("nar_cache.ahead", &old.ahead, &new.ahead);
+                changes.leave("nar_cache.precompress", &old.precompress, &new.precompress);
             }
             (old, new) => changes.leave("nar_cache", old, &new),
         }
@@ -103,18 +103,18 @@ impl Config {
         changes.leave("admin_socket", &self.admin_socket, &admin_socket);
         changes.leave("workers", &self.workers, &workers);
         changes.leave("max_metadata_connections", &self.max_metadata_connections, &max_metadata_connections);
-        changes.leave("max_nar_streams", &self.max_nar_streams, &max_nar_streams);
+        changes.leave("max_nar_connections", &self.max_nar_connections, &max_nar_connections);
         changes.leave("priority", &self.priority, &priority);
         changes.leave("browse", &self.browse, &browse);
         changes.leave("enable_compression", &self.enable_compression, &enable_compression);
         changes.leave("zstd", &self.zstd, &zstd);
-        changes.leave("nar_cache.encoders", &self.encoders.threads, &encoders.threads);
-        changes.leave("nar_cache.encoder_niceness", &self.encoders.niceness, &encoders.niceness);
+        changes.leave("nar_cache.threads", &self.encoders.threads, &encoders.threads);
+        changes.leave("nar_cache.nice", &self.encoders.niceness, &encoders.niceness);
         changes.leave("narinfo_cache.max_size", &self.narinfo_cache.max_size, &narinfo_cache.max_size);
         changes.leave("virtual_nix_store", &self.virtual_nix_store, &virtual_nix_store);
         changes.leave("real_nix_store", &self.real_nix_store, &real_nix_store);
-        changes.leave("log_dir", &self.log_dir, &log_dir);
-        changes.leave("gc_lease", &self.gc_lease, &gc_lease);
+        changes.leave("build_log_dir", &self.build_log_dir, &build_log_dir);
+        changes.leave("gc_protection", &self.gc_protection, &gc_protection);
         changes.leave("daemon", &self.daemon, &daemon);
         changes.leave("nar_source", &self.nar_source, &nar_source);
         changes.leave("verify", &self.verify, &verify);

@@ -20,8 +20,8 @@ use super::places::store_dir;
 use super::sign::{Scope, public_key};
 use super::value::{Mismatch, Value};
 use super::{
-    AccessLogFormat, Ahead, BindAddress, ByteSize, ConfigError, DaemonCommand, NarSource, Network, Problem, SocketMode,
-    Verify,
+    AccessLogFormat, BindAddress, ByteSize, ConfigError, DaemonCommand, NarSource, Network, Precompress, Problem,
+    SocketMode, Verify,
 };
 
 /// Workers, streams and connections each cost a thread or a descriptor; more than this is a slip of the hand.
@@ -54,9 +54,9 @@ pub(super) struct File {
     pub(super) workers: Option<usize>,
     pub(super) max_connections: Option<usize>,
     pub(super) max_connections_per_client: Option<usize>,
-    pub(super) proxies: Option<Vec<Network>>,
+    pub(super) trusted_proxies: Option<Vec<Network>>,
     pub(super) max_metadata_connections: Option<usize>,
-    pub(super) max_nar_streams: Option<usize>,
+    pub(super) max_nar_connections: Option<usize>,
     pub(super) nar_source: Option<NarSource>,
     pub(super) verify: Option<Verify>,
     pub(super) priority: Option<u32>,
@@ -67,15 +67,15 @@ pub(super) struct File {
     pub(super) zstd_window_log: Option<u32>,
     pub(super) nar_cache_dir: Option<PathBuf>,
     pub(super) nar_cache_max_size: Option<ByteSize>,
-    pub(super) nar_cache_ahead: Option<Ahead>,
-    pub(super) nar_cache_encoders: Option<usize>,
-    pub(super) nar_cache_encoder_niceness: Option<i32>,
+    pub(super) nar_cache_precompress: Option<Precompress>,
+    pub(super) nar_cache_threads: Option<usize>,
+    pub(super) nar_cache_nice: Option<i32>,
     pub(super) narinfo_cache_max_size: Option<ByteSize>,
     pub(super) narinfo_cache_ttl: Option<u64>,
-    pub(super) gc_lease: Option<u64>,
+    pub(super) gc_protection: Option<u64>,
     pub(super) virtual_nix_store: Option<StoreDir>,
     pub(super) real_nix_store: Option<PathBuf>,
-    pub(super) log_dir: Option<PathBuf>,
+    pub(super) build_log_dir: Option<PathBuf>,
     pub(super) access_log_enable: Option<bool>,
     pub(super) access_log_file: Option<PathBuf>,
     pub(super) access_log_format: Option<AccessLogFormat>,
@@ -120,9 +120,12 @@ const KEYS: &[Key] = &[
         "max_connections_per_client",
         Set(|f, v| v.integer(CONNECTIONS).map(|n| f.max_connections_per_client = Some(n))),
     ),
-    Key("proxies", Set(|f, v| v.all_parsed("an array of addresses", str::parse).map(|p| f.proxies = Some(p)))),
+    Key(
+        "trusted_proxies",
+        Set(|f, v| v.all_parsed("an array of addresses", str::parse).map(|p| f.trusted_proxies = Some(p))),
+    ),
     Key("max_metadata_connections", Set(|f, v| v.integer(COUNT).map(|n| f.max_metadata_connections = Some(n)))),
-    Key("max_nar_streams", Set(|f, v| v.integer(COUNT).map(|n| f.max_nar_streams = Some(n)))),
+    Key("max_nar_connections", Set(|f, v| v.integer(COUNT).map(|n| f.max_nar_connections = Some(n)))),
     Key("nar_source", Set(|f, v| v.parsed(str::parse).map(|s| f.nar_source = Some(s)))),
     Key("verify", Set(|f, v| v.parsed(str::parse).map(|w| f.verify = Some(w)))),
     Key("priority", Set(|f, v| v.integer(PRIORITY).map(|n| f.priority = Some(n)))),
@@ -133,15 +136,15 @@ const KEYS: &[Key] = &[
     Key("zstd.window_log", Set(|f, v| window_log(v).map(|n| f.zstd_window_log = n))),
     Key("nar_cache.dir", Set(|f, v| v.path().map(|p| f.nar_cache_dir = Some(p)))),
     Key("nar_cache.max_size", Set(|f, v| v.size().map(|s| f.nar_cache_max_size = Some(s)))),
-    Key("nar_cache.ahead", Set(|f, v| v.parsed(str::parse).map(|a| f.nar_cache_ahead = Some(a)))),
-    Key("nar_cache.encoders", Set(|f, v| v.integer(ENCODERS).map(|n| f.nar_cache_encoders = Some(n)))),
-    Key("nar_cache.encoder_niceness", Set(|f, v| v.integer(NICENESS).map(|n| f.nar_cache_encoder_niceness = Some(n)))),
+    Key("nar_cache.precompress", Set(|f, v| v.parsed(str::parse).map(|a| f.nar_cache_precompress = Some(a)))),
+    Key("nar_cache.threads", Set(|f, v| v.integer(ENCODERS).map(|n| f.nar_cache_threads = Some(n)))),
+    Key("nar_cache.nice", Set(|f, v| v.integer(NICENESS).map(|n| f.nar_cache_nice = Some(n)))),
     Key("narinfo_cache.max_size", Set(|f, v| v.size().map(|s| f.narinfo_cache_max_size = Some(s)))),
     Key("narinfo_cache.ttl", Set(|f, v| v.integer(TIMEOUT).map(|n| f.narinfo_cache_ttl = Some(n)))),
-    Key("gc_lease", Set(|f, v| v.integer(TIMEOUT).map(|n| f.gc_lease = Some(n)))),
+    Key("gc_protection", Set(|f, v| v.integer(TIMEOUT).map(|n| f.gc_protection = Some(n)))),
     Key("virtual_nix_store", Set(|f, v| v.parsed(store_dir).map(|d| f.virtual_nix_store = Some(d)))),
     Key("real_nix_store", Set(|f, v| v.path().map(|p| f.real_nix_store = Some(p)))),
-    Key("log_dir", Set(|f, v| v.path().map(|p| f.log_dir = Some(p)))),
+    Key("build_log_dir", Set(|f, v| v.path().map(|p| f.build_log_dir = Some(p)))),
     Key("access_log.enable", Set(|f, v| v.boolean().map(|b| f.access_log_enable = Some(b)))),
     Key("access_log.file", Set(|f, v| v.path().map(|p| f.access_log_file = Some(p)))),
     Key("access_log.format", Set(|f, v| v.parsed(str::parse).map(|o| f.access_log_format = Some(o)))),
@@ -158,7 +161,7 @@ const KEYS: &[Key] = &[
     Key("tls_cert_path", Set(|f, v| v.path().map(|p| f.tls_cert_path = Some(p)))),
     Key("tls_key_path", Set(|f, v| v.path().map(|p| f.tls_key_path = Some(p)))),
     Key("nix_db_path", Ignored("this server asks nix-daemon and never opens the database")),
-    Key("zstd.max_ldm_encoders_per_worker", Ignored("nar_cache.encoders bounds the number of encoders")),
+    Key("zstd.max_ldm_encoders_per_worker", Ignored("nar_cache.threads bounds the number of encoders")),
 ];
 
 /// A window, or 0 for what is best.
@@ -256,10 +259,25 @@ fn table_of(name: &str) -> Option<&'static str> {
     names().filter_map(|key| key.split_once('.')).map(|(table, _)| table).find(|table| *table == name)
 }
 
-/// The known key that is the same but for its table, or looks most like `name`: a third of it may be wrong.
+/// Names that keys had, or that other caches give them, too unlike the key's own to be found by their letters.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("gc_lease", "gc_protection"),
+    ("log_dir", "build_log_dir"),
+    ("max_nar_streams", "max_nar_connections"),
+    ("nar_cache.ahead", "nar_cache.precompress"),
+    ("nar_cache.encoders", "nar_cache.threads"),
+    ("nar_cache.encoder_niceness", "nar_cache.nice"),
+    ("proxies", "trusted_proxies"),
+];
+
+/// Returns the key to suggest for an unknown one: the same name in another table, another name of a key, or the most similar
+/// key if at most a third of its letters differ.
 fn nearest(name: &str) -> Option<&'static str> {
     fn last(key: &str) -> &str {
         key.rsplit('.').next().unwrap_or(key)
+    }
+    if let Some((_, key)) = OTHER_NAMES.iter().find(|(other, _)| *other == name) {
+        return Some(key);
     }
     if let Some(key) = names().find(|key| last(key) == last(name)) {
         return Some(key);

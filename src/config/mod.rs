@@ -41,7 +41,7 @@ pub use changes::Changes;
 pub use daemon::{ChosenBy, Daemon, DaemonAddress, DaemonAddressError, DaemonCommand, socket_path};
 pub use environment::Environment;
 pub use errors::ConfigErrors;
-pub use nar_cache::{Ahead, Encoders, InvalidAhead, NarCache, Zstd};
+pub use nar_cache::{Encoders, InvalidPrecompress, NarCache, Precompress, Zstd};
 pub use nars::{InvalidNarSource, InvalidVerify, NarSource, Verify};
 pub use network::{InvalidNetwork, Network};
 pub use resolve::{Config, NarinfoCache, Overrides, Tls};

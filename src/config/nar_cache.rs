@@ -40,35 +40,35 @@ pub struct NarCache {
     /// What its files may take.
     pub max_size: ByteSize,
     /// Which NARs are made before anybody asks for them.
-    pub ahead: Ahead,
+    pub precompress: Precompress,
 }
 
 /// Which NARs are compressed before anybody asks for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Ahead {
+pub enum Precompress {
     /// None.
     Off,
     /// Those whose narinfos were given out.
     #[default]
-    Narinfo,
+    Requested,
     /// Those too that are new in the store, when nothing else is compressed.
     New,
 }
 
-/// A text is not an [`Ahead`].
+/// A text is not an [`Precompress`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("expected \"off\", \"narinfo\" or \"new\", found {0:?}")]
-pub struct InvalidAhead(String);
+#[error("expected \"off\", \"requested\" or \"new\", found {0:?}")]
+pub struct InvalidPrecompress(String);
 
-impl FromStr for Ahead {
-    type Err = InvalidAhead;
+impl FromStr for Precompress {
+    type Err = InvalidPrecompress;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "off" => Ok(Self::Off),
-            "narinfo" => Ok(Self::Narinfo),
+            "requested" => Ok(Self::Requested),
             "new" => Ok(Self::New),
-            _ => Err(InvalidAhead(text.to_owned())),
+            _ => Err(InvalidPrecompress(text.to_owned())),
         }
     }
 }
@@ -130,15 +130,15 @@ pub(super) fn nar_cache(file: &mut File, variable: Option<&OsStr>, warnings: &mu
     let listed = variable.unwrap_or_default().as_bytes().split(|byte| *byte == b':').next().map(OsStr::from_bytes);
     let dir = file.nar_cache_dir.take().or_else(|| path_of(listed).map(Path::to_owned))?;
     let max_size = file.nar_cache_max_size.unwrap_or(DEFAULT_NAR_CACHE);
-    let ahead = file.nar_cache_ahead.unwrap_or_default();
-    (max_size.bytes() > 0).then_some(NarCache { dir, max_size, ahead })
+    let precompress = file.nar_cache_precompress.unwrap_or_default();
+    (max_size.bytes() > 0).then_some(NarCache { dir, max_size, precompress })
 }
 
 /// Which threads compress, as the file says.
 pub(super) fn encoders(file: &File) -> Encoders {
     Encoders {
-        threads: file.nar_cache_encoders.filter(|threads| *threads > 0).unwrap_or_else(processors),
-        niceness: file.nar_cache_encoder_niceness.unwrap_or(DEFAULT_ENCODER_NICENESS),
+        threads: file.nar_cache_threads.filter(|threads| *threads > 0).unwrap_or_else(processors),
+        niceness: file.nar_cache_nice.unwrap_or(DEFAULT_ENCODER_NICENESS),
     }
 }
 
@@ -178,7 +178,11 @@ mod tests {
             Config::resolve(file, Overrides::default(), &environment, &mut warnings).unwrap().nar_cache
         };
         let cache = |dir: &str, mebibytes| {
-            Some(NarCache { dir: dir.into(), max_size: ByteSize::mebibytes(mebibytes), ahead: Ahead::Narinfo })
+            Some(NarCache {
+                dir: dir.into(),
+                max_size: ByteSize::mebibytes(mebibytes),
+                precompress: Precompress::Requested,
+            })
         };
         assert_eq!(with("", None), None);
         assert_eq!(with("", Some("")), None);

@@ -39,12 +39,12 @@ pub enum Verify {
     Always,
     /// Each time that the daemon dumps it; once if it is read from the store's files, while these are seen to be the same.
     #[default]
-    First,
+    Once,
 }
 
 /// A text is not a [`Verify`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("expected \"always\" or \"first\", found {0:?}")]
+#[error("expected \"always\" or \"once\", found {0:?}")]
 pub struct InvalidVerify(String);
 
 impl FromStr for Verify {
@@ -53,7 +53,7 @@ impl FromStr for Verify {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "always" => Ok(Self::Always),
-            "first" => Ok(Self::First),
+            "once" => Ok(Self::Once),
             _ => Err(InvalidVerify(text.to_owned())),
         }
     }

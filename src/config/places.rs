@@ -26,7 +26,7 @@ pub(super) struct Places {
     /// What clients see.
     pub(super) virtual_nix_store: StoreDir,
     real_nix_store: Option<PathBuf>,
-    log_dir: Option<PathBuf>,
+    build_log_dir: Option<PathBuf>,
 }
 
 impl Places {
@@ -35,9 +35,9 @@ impl Places {
         let variable = path_of(environment.nix_store_dir.as_deref());
         let variable = variable.map(|path| store_dir(&path.to_string_lossy())).transpose();
         let variable = variable.map_err(ConfigError::StoreDirVariable)?;
-        let (file, real_nix_store, log_dir) =
-            (file.virtual_nix_store.take(), file.real_nix_store.take(), file.log_dir.take());
-        Ok(Self { virtual_nix_store: variable.or(file).unwrap_or_default(), real_nix_store, log_dir })
+        let (file, real_nix_store, build_log_dir) =
+            (file.virtual_nix_store.take(), file.real_nix_store.take(), file.build_log_dir.take());
+        Ok(Self { virtual_nix_store: variable.or(file).unwrap_or_default(), real_nix_store, build_log_dir })
     }
 
     /// The root of the store, if that is one of its own that lies elsewhere than it says: what was filled by
@@ -55,7 +55,7 @@ impl Places {
 
     /// Where the files and the logs are, if they are here.
     pub(super) fn on_this_machine(&self, daemon: &Daemon) -> (Option<PathBuf>, Option<PathBuf>) {
-        let logs = self.log_dir.clone();
+        let logs = self.build_log_dir.clone();
         match &self.real_nix_store {
             Some(real) => (Some(real.clone()), logs.or_else(|| Some(real.parent()?.join(LOGS)))),
             None if daemon.may_be_elsewhere() => (None, logs),
@@ -80,7 +80,7 @@ mod tests {
 
     fn here(config: &Config) -> (Option<&str>, Option<&str>) {
         let text = |path| Option::<&PathBuf>::map(path, |path| path.to_str().unwrap());
-        (text(config.real_nix_store.as_ref()), text(config.log_dir.as_ref()))
+        (text(config.real_nix_store.as_ref()), text(config.build_log_dir.as_ref()))
     }
 
     #[test]
@@ -92,10 +92,10 @@ mod tests {
             (String::new(), local),
             ("daemon_socket = \"/s\"".to_owned(), local),
             (ssh.to_owned(), (None, None)),
-            (format!("{ssh}log_dir = \"/logs\""), (None, Some("/logs"))),
+            (format!("{ssh}build_log_dir = \"/logs\""), (None, Some("/logs"))),
             ("real_nix_store = \"/guest/nix/store\"".to_owned(), guest),
             (format!("{ssh}real_nix_store = \"/guest/nix/store\""), guest),
-            ("real_nix_store = \"/guest/nix/store\"\nlog_dir = \"/logs\"".to_owned(), (guest.0, Some("/logs"))),
+            ("real_nix_store = \"/guest/nix/store\"\nbuild_log_dir = \"/logs\"".to_owned(), (guest.0, Some("/logs"))),
         ] {
             assert_eq!(here(&loaded_in(&text, &Environment::default())), expected, "{text}");
         }

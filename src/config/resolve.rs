@@ -31,7 +31,7 @@ const DEFAULT_WORKERS: usize = 4;
 /// Per worker. All of them are 327 Nix processes with 25 each; an idle one takes some 32 KiB of memory.
 const DEFAULT_MAX_CONNECTIONS: usize = 2048;
 const DEFAULT_MAX_METADATA_CONNECTIONS: usize = 8;
-const DEFAULT_MAX_NAR_STREAMS: usize = 16;
+const DEFAULT_MAX_NAR_CONNECTIONS: usize = 16;
 /// Before cache.nixos.org, which says 40.
 const DEFAULT_PRIORITY: u32 = 30;
 /// A hundred thousand paths with five references, a deriver and a signature of somebody else's, 1.1 KiB each.
@@ -39,7 +39,7 @@ const DEFAULT_NARINFO_CACHE: ByteSize = ByteSize::mebibytes(112);
 /// In seconds: as long as a signature that was added may take to show.
 const DEFAULT_NARINFO_TTL: u64 = 60;
 /// In seconds: a client asks for all narinfos of a closure before it begins with the first NAR.
-const DEFAULT_GC_LEASE: u64 = 300;
+const DEFAULT_GC_PROTECTION: u64 = 300;
 /// Names of systemd credentials that are signing keys: `LoadCredential=sign-key-0:...`.
 const CREDENTIAL_PREFIX: &[u8] = b"sign-key";
 
@@ -94,11 +94,11 @@ pub struct Config {
     /// Concurrent connections of one client, if there is a bound on them.
     pub max_connections_per_client: Option<usize>,
     /// Where connections come from that are those of many clients.
-    pub proxies: Vec<Network>,
+    pub trusted_proxies: Vec<Network>,
     /// Connections to the daemon for questions about paths.
     pub max_metadata_connections: usize,
     /// Connections to the daemon that dump a NAR, apart from those for questions.
-    pub max_nar_streams: usize,
+    pub max_nar_connections: usize,
     /// Where the bytes of NARs come from.
     pub nar_source: NarSource,
     /// When NARs are hashed.
@@ -119,13 +119,13 @@ pub struct Config {
     /// What is kept in memory of what the daemon said about paths.
     pub narinfo_cache: NarinfoCache,
     /// How long a path that was given out is kept from the garbage collector; `None` leaves it to its other roots.
-    pub gc_lease: Option<Duration>,
+    pub gc_protection: Option<Duration>,
     /// The store directory that clients see.
     pub virtual_nix_store: StoreDir,
     /// Where that directory is on this machine, if anywhere.
     pub real_nix_store: Option<PathBuf>,
     /// Where the logs of builds are on this machine, in `drvs` below it, if anywhere.
-    pub log_dir: Option<PathBuf>,
+    pub build_log_dir: Option<PathBuf>,
     /// The access log, if one is written.
     pub access_log: Option<AccessLogConfig>,
     /// How to reach nix-daemon.
@@ -177,7 +177,7 @@ impl Config {
         let flags = (overrides.daemon_socket, overrides.daemon_command);
         let daemon = daemon(&mut file, flags, environment, places.chroot_store().as_deref());
         let daemon = errors.end(daemon)?;
-        let (real_nix_store, log_dir) = places.on_this_machine(&daemon);
+        let (real_nix_store, build_log_dir) = places.on_this_machine(&daemon);
         let access_log = access_log(&mut file);
         let (zstd, encoders) = (zstd(&file, warnings), encoders(&file));
         let nar_cache = nar_cache(&mut file, environment.cache_directory.as_deref(), warnings);
@@ -196,9 +196,9 @@ impl Config {
             workers: file.workers.unwrap_or(DEFAULT_WORKERS),
             max_connections_per_worker: file.max_connections.filter(|it| *it > 0).unwrap_or(DEFAULT_MAX_CONNECTIONS),
             max_connections_per_client: file.max_connections_per_client,
-            proxies: file.proxies.unwrap_or_else(|| Network::LOOPBACK.to_vec()),
+            trusted_proxies: file.trusted_proxies.unwrap_or_else(|| Network::LOOPBACK.to_vec()),
             max_metadata_connections: file.max_metadata_connections.unwrap_or(DEFAULT_MAX_METADATA_CONNECTIONS),
-            max_nar_streams: file.max_nar_streams.unwrap_or(DEFAULT_MAX_NAR_STREAMS),
+            max_nar_connections: file.max_nar_connections.unwrap_or(DEFAULT_MAX_NAR_CONNECTIONS),
             nar_source: file.nar_source.unwrap_or_default(),
             verify: file.verify.unwrap_or_default(),
             priority: file.priority.unwrap_or(DEFAULT_PRIORITY),
@@ -211,10 +211,11 @@ impl Config {
                 max_size: file.narinfo_cache_max_size.unwrap_or(DEFAULT_NARINFO_CACHE),
                 ttl: Duration::from_secs(file.narinfo_cache_ttl.unwrap_or(DEFAULT_NARINFO_TTL)),
             },
-            gc_lease: Some(Duration::from_secs(file.gc_lease.unwrap_or(DEFAULT_GC_LEASE))).filter(|it| !it.is_zero()),
+            gc_protection: Some(Duration::from_secs(file.gc_protection.unwrap_or(DEFAULT_GC_PROTECTION)))
+                .filter(|it| !it.is_zero()),
             virtual_nix_store: places.virtual_nix_store,
             real_nix_store,
-            log_dir,
+            build_log_dir,
             access_log,
             daemon,
             sign_key_paths,

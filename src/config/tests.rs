@@ -76,7 +76,7 @@ fn each_mistake_is_reported_with_its_line_its_key_and_what_to_do() {
             "nar_source = \"disk\"",
             "config.toml:1: nar_source: expected \"auto\", \"daemon\" or \"store\", found \"disk\"",
         ),
-        ("verify = \"never\"", "config.toml:1: verify: expected \"always\" or \"first\", found \"never\""),
+        ("verify = \"never\"", "config.toml:1: verify: expected \"always\" or \"once\", found \"never\""),
         ("real_nix_store = \"\"", "config.toml:1: real_nix_store: expected a path, found \"\""),
         ("sign_key_paths = \"/k\"", "config.toml:1: sign_key_paths: expected an array of paths, found \"/k\""),
         ("sign_key_paths = [\n\"/k\",\n2,\n]", "config.toml:3: sign_key_paths: expected a string, found 2"),
@@ -113,6 +113,23 @@ fn each_mistake_is_reported_with_its_line_its_key_and_what_to_do() {
     ] {
         assert_eq!(message(text), expected);
     }
+}
+
+#[test]
+fn earlier_names_of_keys_are_unknown_and_suggest_the_name_of_today() {
+    for (earlier, key) in [
+        ("gc_lease", "gc_protection"),
+        ("log_dir", "build_log_dir"),
+        ("max_nar_streams", "max_nar_connections"),
+        ("nar_cache.ahead", "nar_cache.precompress"),
+        ("nar_cache.encoders", "nar_cache.threads"),
+        ("nar_cache.encoder_niceness", "nar_cache.nice"),
+        ("proxies", "trusted_proxies"),
+    ] {
+        let expected = format!("config.toml:1: unknown key \"{earlier}\"\n  help: did you mean \"{key}\"?");
+        assert_eq!(message(&format!("{earlier} = 1")), expected);
+    }
+    assert!(message("verify = \"first\"").ends_with("found \"first\""));
 }
 
 #[test]
@@ -173,9 +190,9 @@ fn the_defaults_are_those_of_harmonias_readme() {
     assert_eq!((config.workers, config.max_connections_per_worker, config.priority), (4, 2048, 30));
     assert_eq!((config.max_connections(), config.max_connections_per_client), (8192, None));
     assert!(!config.enable_compression);
-    assert_eq!((config.nar_cache, config.nar_source, config.verify), (None, NarSource::Auto, Verify::First));
+    assert_eq!((config.nar_cache, config.nar_source, config.verify), (None, NarSource::Auto, Verify::Once));
     assert_eq!(config.encoders.niceness, 10);
-    assert_eq!(config.proxies, Network::LOOPBACK);
+    assert_eq!(config.trusted_proxies, Network::LOOPBACK);
     assert_eq!(config.virtual_nix_store.as_str(), "/nix/store");
     assert_eq!(config.real_nix_store.as_deref(), Some(Path::new("/nix/store")));
     assert_eq!((config.sign_key_paths, config.tls), (vec![], None));
@@ -218,7 +235,7 @@ max_ldm_encoders_per_worker = 2
         warnings,
         [
             "config.toml:10: nix_db_path has no effect: this server asks nix-daemon and never opens the database",
-            "config.toml:20: zstd.max_ldm_encoders_per_worker has no effect: nar_cache.encoders bounds the \
+            "config.toml:20: zstd.max_ldm_encoders_per_worker has no effect: nar_cache.threads bounds the \
              number of encoders",
             "config.toml:7: enable_compression has no effect without a directory for compressed nars\n  help: set \
              nar_cache.dir, or CacheDirectory= in the unit",

@@ -43,7 +43,7 @@ pub struct NarCache {
     tag: Arc<EncodingTag>,
     pub(super) disk: Arc<DiskCache>,
     pub(super) fills: Arc<Fills>,
-    mode: config::Ahead,
+    mode: config::Precompress,
     pub(super) precompress: Arc<PrecompressQueue>,
     /// Limits NARs that are precompressed at one time.
     pub(super) precompress_permits: Arc<Semaphore>,
@@ -93,7 +93,7 @@ impl NarCache {
             tag,
             disk,
             fills: Arc::new(fills),
-            mode: settings.ahead,
+            mode: settings.precompress,
             precompress,
             precompress_permits: Arc::new(Semaphore::new(background)),
             warm_queue: WarmQueue::new(background),
@@ -220,7 +220,7 @@ impl NarCache {
     /// Queues a NAR whose narinfo `client` was served for precompression, if the configuration wants that.
     pub fn precompress(&self, valid: &Arc<ValidPath>, client: ClientId) {
         let key = self.key(&valid.info.nar_hash);
-        let is_wanted = self.mode != config::Ahead::Off && self.disk.info(&key).is_none();
+        let is_wanted = self.mode != config::Precompress::Off && self.disk.info(&key).is_none();
         if is_wanted && self.disk.fits(valid.info.nar_size) {
             self.precompress.push(client, key, valid);
         }
@@ -229,7 +229,7 @@ impl NarCache {
     /// Returns whether NARs of paths that are new in the store are precompressed too.
     #[must_use]
     pub fn precompresses_new(&self) -> bool {
-        self.mode == config::Ahead::New
+        self.mode == config::Precompress::New
     }
 
     /// Finds the compressed NAR on disk, or starts or joins its fill, and counts which of these it was.

@@ -357,7 +357,8 @@ async fn a_fill_that_panics_is_over_for_all_who_wait_and_another_can_begin() {
     let mut settings = None;
     let change = |config: &mut Config| {
         let max_size = "1G".parse().unwrap();
-        config.nar_cache = Some(config::NarCache { dir: dir.path().join("nars"), max_size, ahead: config::Ahead::Off });
+        config.nar_cache =
+            Some(config::NarCache { dir: dir.path().join("nars"), max_size, precompress: config::Precompress::Off });
         settings = Some(config.clone());
     };
     let (_directory, store) = store_after(GREETING, change, |_, _| std::future::ready(()));

@@ -122,7 +122,7 @@ fn report_crowd(lines: &LogThrottle<()>, address: Option<IpAddr>) {
     tracing::warn!(
         address,
         "closing connections of a client that has as many as it may, and as many that wait{more}\n  help: if it is \
-         a proxy, name it in proxies; if many machines share the address, raise max_connections_per_client"
+         a proxy, name it in trusted_proxies; if many machines share the address, raise max_connections_per_client"
     );
 }
 

@@ -98,7 +98,7 @@ impl Limits {
         Self {
             max_connections: max_connections(config),
             max_connections_per_client: config.max_connections_per_client,
-            proxies: config.proxies.clone(),
+            proxies: config.trusted_proxies.clone(),
             drain: config.shutdown_timeout,
             ..Self::default()
         }
@@ -131,7 +131,7 @@ fn max_connections(config: &Config) -> usize {
     // No limit is one that is not reached.
     let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
     let limit = limit.unwrap_or(usize::MAX);
-    let others = OTHER_DESCRIPTORS + config.max_metadata_connections + config.max_nar_streams;
+    let others = OTHER_DESCRIPTORS + config.max_metadata_connections + config.max_nar_connections;
     // Where there are few, half are for connections.
     let most = limit.saturating_sub(others).max(limit / 2);
     if most < wanted {

@@ -55,17 +55,18 @@ impl Store {
     pub fn new(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, BuildError> {
         let directory = config.virtual_nix_store.clone();
         let dialer = Dialer::new(config.daemon.address.clone(), directory.clone(), Arc::clone(metrics));
-        let pool = Pool::new(&dialer, config.max_metadata_connections, config.max_nar_streams, Arc::clone(metrics))?;
+        let pool =
+            Pool::new(&dialer, config.max_metadata_connections, config.max_nar_connections, Arc::clone(metrics))?;
         let pool = Arc::new(pool);
         let here = |place: &Option<PathBuf>| place.clone().unwrap_or_else(|| NOWHERE.into());
-        let (real_directory, log_dir) = (here(&config.real_nix_store), here(&config.log_dir));
+        let (real_directory, log_dir) = (here(&config.real_nix_store), here(&config.build_log_dir));
         let max_bytes = usize::try_from(config.narinfo_cache.max_size.bytes()).unwrap_or(usize::MAX);
         let ttl = config.narinfo_cache.ttl;
         let infos = InfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
         let held_back = Arc::new(HeldBack::new(&real_directory, metrics));
         let nars =
             Nars::new(config, &real_directory, Arc::clone(&pool), Arc::clone(&infos), Arc::clone(&held_back), metrics);
-        let lease = config.gc_lease.map(|length| Lease::new(length, &pool, &infos, metrics));
+        let lease = config.gc_protection.map(|length| Lease::new(length, &pool, &infos, metrics));
         let debug_info = DebugInfoIndex::new();
         let inventories = Inventories::new(config.browse);
         let (realisations, walks) = (Realisations::new(), Semaphore::new(WALKS));

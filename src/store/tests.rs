@@ -64,7 +64,7 @@ where
     let overrides = Overrides { daemon_socket: Some(socket), ..Overrides::default() };
     let (mut config, _) = Config::load(overrides, &Environment::default()).unwrap();
     config.real_nix_store = Some(directory.path().to_owned());
-    config.gc_lease = None;
+    config.gc_protection = None;
     change(&mut config);
     (directory, Store::new(&config, &Arc::new(Metrics::default())).unwrap())
 }

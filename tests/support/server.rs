@@ -21,7 +21,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// The part of a configuration by which NARs are compressed when they are asked for, and kept in a directory of this test's
 /// own.
 pub(crate) fn compressing() -> String {
-    format!("nar_cache.dir = \"{}\"\nnar_cache.ahead = \"off\"\n", scratch::fresh_dir().join("nars").display())
+    format!("nar_cache.dir = \"{}\"\nnar_cache.precompress = \"off\"\n", scratch::fresh_dir().join("nars").display())
 }
 
 /// A running harmonia; killed on drop, and when the test binary ends without that.

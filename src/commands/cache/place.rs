@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::admin::{self, Client, ClientError};
-use crate::config::{Ahead, ByteSize, Config, Environment, NarCache, Overrides};
+use crate::config::{ByteSize, Config, Environment, NarCache, Overrides, Precompress};
 use crate::error::Error;
 use crate::nar_cache::CacheDirectory;
 use crate::process::unit::{SERVICE, Unit};
@@ -50,7 +50,8 @@ async fn running(config: &Config) -> (Result<Client, ClientError>, Option<NarCac
     };
     match server.get::<admin::CacheDirectory>("/cache").await {
         Ok(admin::CacheDirectory { dir, max_size }) => {
-            let nars = dir.map(|dir| NarCache { dir, max_size: ByteSize::new(max_size), ahead: Ahead::Off });
+            let nars =
+                dir.map(|dir| NarCache { dir, max_size: ByteSize::new(max_size), precompress: Precompress::Off });
             (Ok(server), nars)
         }
         Err(error) => (Err(error), None),

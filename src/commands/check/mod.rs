@@ -102,9 +102,9 @@ fn directories(config: &Config, report: &mut Report) {
             "store files: not visible in {files} ({cause}), which only /serve and /debuginfo need"
         )),
     }
-    match &config.log_dir {
+    match &config.build_log_dir {
         None => Report::line(format_args!(
-            "build logs: not here, as far as is known; log_dir says where they are, if they are"
+            "build logs: not here, as far as is known; build_log_dir says where they are, if they are"
         )),
         Some(logs) => Report::line(format_args!("build logs: looked for in {}", logs.display())),
     }

@@ -141,12 +141,9 @@ fn caches(text: &mut Text, status: &Status) {
             text.entry("NARs", &line);
         }
     }
-    if let Some(lease) = status.gc_lease {
+    if let Some(lease) = status.gc_protection {
         let failed = if lease.failed > 0 { format!("; {} could not be had", lease.failed) } else { String::new() };
-        text.entry(
-            "gc lease",
-            &format!("{} held, of {} each{failed}", counted(lease.roots, "root"), duration(lease.seconds)),
-        );
+        text.entry("gc roots", &format!("{} held for {} each{failed}", lease.roots, duration(lease.seconds)));
     }
     if !status.reclaimed.is_empty() {
         let what = status.reclaimed.iter().map(|(what, times)| format!("{what} {times}"));

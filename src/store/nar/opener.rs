@@ -68,7 +68,7 @@ impl Nars {
     ) -> Self {
         let files = (config.nar_source != NarSource::Daemon).then(|| Arc::new(NarFiles::new(directory, metrics)));
         let same_store = (config.nar_source == NarSource::Auto).then(|| SameStore::unknown(directory));
-        let asks_for_proofs = files.is_some() || config.verify == Verify::First;
+        let asks_for_proofs = files.is_some() || config.verify == Verify::Once;
         let proven = Arc::new(if asks_for_proofs { Proven::new(directory) } else { Proven::nothing() });
         Self { pool, infos, proven, held_back, files, same_store, verify: config.verify, proving: Flights::new() }
     }
@@ -103,7 +103,7 @@ impl Nars {
 
     /// For its index, which takes no more than one proof.
     pub(crate) async fn to_index(&self, valid: &ValidPath, client: ClientId) -> Result<VerifyingNar, StoreError> {
-        self.open(valid, Some(Verify::First), client).await
+        self.open(valid, Some(Verify::Once), client).await
     }
 
     /// So many bytes from `first` on, if they can be had without reading others.
@@ -174,8 +174,7 @@ impl Nars {
                 Ok(Some(mut stream)) => {
                     let mut is_proven = verify.is_none();
                     if let Some(seen) = seen {
-                        is_proven |=
-                            verify == Some(Verify::First) && self.proven.holds(&claim, seen, stream.modified());
+                        is_proven |= verify == Some(Verify::Once) && self.proven.holds(&claim, seen, stream.modified());
                         if is_proven {
                             stream.hold_to(seen);
                         }

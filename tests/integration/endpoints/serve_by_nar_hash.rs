@@ -15,7 +15,7 @@ const UNKNOWN: &str = "0000000000000000000000000000000000000000000000000000";
 fn before(daemon: &Daemon) -> Harmonia {
     let (socket, store) = (daemon.socket(), daemon.on_host("/nix/store"));
     // What was asked for can be deleted at once.
-    let lease = "gc_lease = 0\n";
+    let lease = "gc_protection = 0\n";
     let (socket, store) = (socket.display(), store.display());
     Harmonia::start(&format!("{lease}daemon_socket = \"{socket}\"\nreal_nix_store = \"{store}\"\n"))
 }

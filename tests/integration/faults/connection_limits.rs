@@ -50,7 +50,8 @@ fn real_clients(harmonia: &Harmonia, processes: usize, paths: usize) {
 #[test]
 fn real_clients_wait_for_connections_beyond_the_bound_and_all_have_what_they_ask_for() {
     let daemon = daemon();
-    let harmonia = Harmonia::start(&format!("{}proxies = []\nworkers = 1\nmax_connections = 60\n", daemon.config()));
+    let harmonia =
+        Harmonia::start(&format!("{}trusted_proxies = []\nworkers = 1\nmax_connections = 60\n", daemon.config()));
     real_clients(&harmonia, 6, 200);
     let text = metrics(harmonia.http());
     assert!(value(&text, "harmonia_http_connections{state=\"active\"}") == Some(1.0), "{text}");
@@ -61,7 +62,7 @@ fn real_clients_wait_for_connections_beyond_the_bound_and_all_have_what_they_ask
 #[ignore = "40 processes of Nix take a minute"]
 fn forty_real_clients_of_one_address_at_default_limits() {
     let daemon = daemon();
-    let harmonia = Harmonia::start(&format!("{}proxies = []\n", daemon.config()));
+    let harmonia = Harmonia::start(&format!("{}trusted_proxies = []\n", daemon.config()));
     let began = std::time::Instant::now();
     real_clients(&harmonia, 40, 700);
     eprintln!("40 processes with 700 paths each: {:?}", began.elapsed());

@@ -128,7 +128,7 @@ fn ask_for_all_at_once(address: SocketAddr, path: &str) -> TcpStream {
 
 #[test]
 fn what_a_client_does_not_read_of_a_thousand_responses_is_bounded() {
-    let harmonia = server("proxies = []\n");
+    let harmonia = server("trusted_proxies = []\n");
     // By itself it would wait behind what it does not read.
     let http = harmonia.http().from([127, 0, 0, 3]);
     let url = url_of(http, &narinfo_url("large"));
@@ -288,8 +288,8 @@ fn encoders_are_as_many_and_as_nice_as_is_configured_and_other_threads_are_not()
     let ours = getpriority_process(None).unwrap();
     for (config, most, niceness) in [
         ("", usize::MAX, 10),
-        ("nar_cache.encoders = 1\nnar_cache.encoder_niceness = 13\n", 1, 13),
-        ("nar_cache.encoder_niceness = 0\n", usize::MAX, 0),
+        ("nar_cache.threads = 1\nnar_cache.nice = 13\n", 1, 13),
+        ("nar_cache.nice = 0\n", usize::MAX, 0),
     ] {
         let (items, daemon) = unfinished();
         let harmonia = Harmonia::start(&format!("{}{}{config}", daemon.config(), compressing()));
@@ -349,7 +349,7 @@ fn compile_beside_encoders() {
     // Nothing is kept, so that each download is compressed.
     let server = |niceness: i32| {
         let socket = daemon.socket();
-        let config = format!("daemon_socket = {socket:?}\nnar_cache.encoder_niceness = {niceness}\n{}", compressing());
+        let config = format!("daemon_socket = {socket:?}\nnar_cache.nice = {niceness}\n{}", compressing());
         Harmonia::start(&config)
     };
     for round in 1..=3 {

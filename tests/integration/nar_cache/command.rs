@@ -34,7 +34,7 @@ impl Place {
     fn new(daemon: &str, more: &str) -> Self {
         let (dir, socket) = (scratch::fresh_dir().join("nars"), scratch::fresh_dir().join("admin.sock"));
         let config = scratch::fresh_dir().join("config.toml");
-        let text = keeping(&dir, &format!("bind = \"127.0.0.1:0\"\nnar_cache.ahead = \"off\"\n{daemon}{more}"));
+        let text = keeping(&dir, &format!("bind = \"127.0.0.1:0\"\nnar_cache.precompress = \"off\"\n{daemon}{more}"));
         fs::write(&config, format!("{text}admin_socket = \"{}\"\n", socket.display())).unwrap();
         Self { socket, config }
     }

@@ -138,7 +138,7 @@ fn on_a_disk_that_is_smaller_than_was_said_the_oldest_make_way() {
     // A third of it is full of other files.
     let around = scratch::fresh_dir();
     let dir = around.join("nars");
-    let config = file(&format!("{}nar_cache.ahead = \"off\"\n", keeping(&dir, &daemon.config())));
+    let config = file(&format!("{}nar_cache.precompress = \"off\"\n", keeping(&dir, &daemon.config())));
     let at = around.display();
     let mount = format!("mount -t tmpfs -o size=6m,mode=755 none {at}; head -c 2000000 /dev/zero > {at}/theirs");
     let harmonia = Harmonia::launch(after_mounts(&mount, &config));

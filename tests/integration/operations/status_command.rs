@@ -23,7 +23,7 @@ const OTHER: [u8; 4] = [127, 0, 0, 9];
 /// A server with an admin socket.
 pub(crate) fn server(config: &str) -> (Harmonia, PathBuf) {
     let socket = scratch::fresh_dir().join("admin.sock");
-    (Harmonia::start(&format!("admin_socket = \"{}\"\nproxies = []\n{config}", socket.display())), socket)
+    (Harmonia::start(&format!("admin_socket = \"{}\"\ntrusted_proxies = []\n{config}", socket.display())), socket)
 }
 
 pub(crate) fn status(socket: &Path, arguments: &[&str]) -> Output {
@@ -92,7 +92,7 @@ fn it_tells_who_gets_what_and_how_the_caches_do() {
     let asked = ["hits", "joined", "misses"].map(|how| now["nar_cache"][how].as_u64().unwrap());
     assert_eq!((&now["nar_cache"]["entries"], asked.iter().sum::<u64>()), (&1.into(), 4), "{now}");
     assert!(now["narinfo_cache"]["hits"].as_u64().unwrap() > 0 && now["requests"]["answered"].as_u64().unwrap() > 3);
-    assert!(now["gc_lease"]["roots"].as_u64().unwrap() > 0, "{now}");
+    assert!(now["gc_protection"]["roots"].as_u64().unwrap() > 0, "{now}");
 
     let text = text(&socket);
     for expected in [

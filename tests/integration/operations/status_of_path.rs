@@ -25,7 +25,7 @@ fn text(socket: &std::path::Path, named: &str) -> String {
 fn a_path_is_found_by_every_name_and_told_of_in_full() {
     let daemon = Daemon::shared(Release::Nix2_34);
     let (harmonia, socket) = server(&format!(
-        "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\nnar_cache.dir = \"{}\"\nnar_cache.ahead = \"off\"\n",
+        "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\nnar_cache.dir = \"{}\"\nnar_cache.precompress = \"off\"\n",
         daemon.socket().display(),
         keys::OURS.secret.display(),
         scratch::fresh_dir().display()

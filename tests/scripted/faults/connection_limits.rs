@@ -42,7 +42,7 @@ fn idle_connections_keep_nobody_out_of_one_address_or_of_four() {
     let same: fn(u8) -> [u8; 4] = |_| OTHER;
     let four: fn(u8) -> [u8; 4] = |number| [127, 0, 1, number % 4];
     for (address, said) in [(same, REQUEST), (four, REQUEST), (four, ""), (four, "GET /health HTTP/1.1\r\nHos")] {
-        let config = format!("{}proxies = []\nworkers = 1\nmax_connections = 64\n", daemon.config());
+        let config = format!("{}trusted_proxies = []\nworkers = 1\nmax_connections = 64\n", daemon.config());
         let harmonia = Harmonia::start(&config);
         let crowd: Vec<_> = (0..64).map(|number| idle(harmonia.http().from(address(number)), said)).collect();
         let other = harmonia.http().from(OTHER);
@@ -61,7 +61,7 @@ fn idle_connections_keep_nobody_out_of_one_address_or_of_four() {
 fn connections_whose_clients_read_nothing_keep_nobody_out() {
     let item = StoreItem::file_of(6 << 20);
     let daemon = ScriptedDaemon::start(item.script());
-    let config = format!("{}proxies = []\nworkers = 1\nmax_connections = 4\n", daemon.config());
+    let config = format!("{}trusted_proxies = []\nworkers = 1\nmax_connections = 4\n", daemon.config());
     let harmonia = Harmonia::start(&config);
     let readers: Vec<_> = (1..=4)
         .map(|number| {
@@ -88,7 +88,7 @@ fn a_crowd_that_waits_for_the_daemon_does_not_keep_others_out() {
         let _ = pause.lock().unwrap().recv();
         Wire::new().number(LAST).string("").into()
     }));
-    let config = format!("{}proxies = []\nworkers = 1\nmax_connections = 8\n", daemon.config());
+    let config = format!("{}trusted_proxies = []\nworkers = 1\nmax_connections = 8\n", daemon.config());
     let harmonia = Harmonia::start(&config);
     let crowd: Vec<_> = (0..30)
         .map(|number| {
@@ -117,7 +117,7 @@ fn an_idle_connection_of_http2_is_told_to_go() {
 #[test]
 fn connections_beyond_a_clients_bound_wait_for_its_others_and_nobody_else_does() {
     let daemon = daemon();
-    let config = format!("{}proxies = []\nmax_connections_per_client = 4\n", daemon.config());
+    let config = format!("{}trusted_proxies = []\nmax_connections_per_client = 4\n", daemon.config());
     let harmonia = Harmonia::start(&config);
     let (many, other) = (harmonia.http().from([127, 0, 0, 2]), harmonia.http().from(OTHER));
     let ask = |http: Http| {

@@ -19,7 +19,7 @@ const REQUESTS: u32 = 60;
 const LARGE: u64 = 64 << 20;
 const WAITING_FOR_NARS: &str = "harmonia_daemon_pool_waiting{pool=\"nar\"}";
 /// No address of this machine is a proxy.
-const NO_PROXIES: &str = "proxies = []\n";
+const NO_PROXIES: &str = "trusted_proxies = []\n";
 
 /// Many large NARs of which the daemon says the first MiB, and then nothing.
 struct Store {
@@ -102,7 +102,7 @@ fn a_proxys_clients_are_told_apart_by_the_address_that_it_forwards() {
 #[test]
 fn nars_that_the_daemon_never_ends_make_way_for_clients_that_have_less() {
     let Store { small, large, daemon } = store();
-    let harmonia = Harmonia::start(&format!("{}{NO_PROXIES}max_nar_streams = 4\n", daemon.config()));
+    let harmonia = Harmonia::start(&format!("{}{NO_PROXIES}max_nar_connections = 4\n", daemon.config()));
     let (greedy, other) = (harmonia.http().from(GREEDY), harmonia.http().from(OTHER));
     let kept = ask_and_do_not_read(greedy, large.iter().map(StoreItem::nar_url), "");
     await_value(other, WAITING_FOR_NARS, f64::from(REQUESTS) - 4.0);

@@ -72,7 +72,7 @@ fn s46_a_path_whose_nar_is_wrong_in_a_fill_is_held_back() {
     let (case, item, nar) = wrong_contents().remove(0);
     let daemon = ScriptedDaemon::start(item.script_with_nar(move || Wire::new().number(LAST).raw(&nar).into()));
     // Ahead it would be found out before anybody asks.
-    let config = format!("{}nar_cache.ahead = \"off\"\n", daemon.config());
+    let config = format!("{}nar_cache.precompress = \"off\"\n", daemon.config());
     let harmonia = Harmonia::start(&keeping(&scratch::fresh_dir().join("nars"), &config));
     let narinfo = harmonia.http().get(&item.narinfo_url());
     let url = format!("/{}", value(narinfo.text(), "URL"));

@@ -44,7 +44,10 @@ fn store() -> Store {
 
 /// A server that has no client behind a proxy, and keeps no NAR.
 fn server(daemon: &ScriptedDaemon) -> Harmonia {
-    Harmonia::start(&format!("{}proxies = []\nenable_compression = false\nnar_source = \"daemon\"\n", daemon.config()))
+    Harmonia::start(&format!(
+        "{}trusted_proxies = []\nenable_compression = false\nnar_source = \"daemon\"\n",
+        daemon.config()
+    ))
 }
 
 /// A client that has the head of the response, and reads no more.
@@ -172,7 +175,7 @@ fn clients_that_wait_for_a_fill_keep_no_memory_from_others() {
         StoreItem::answer_among(&items, question).unwrap()
     }));
     let config = keeping(&scratch::fresh_dir().join("nars"), &daemon.config());
-    let harmonia = Harmonia::start(&format!("proxies = []\nnar_source = \"daemon\"\n{config}"));
+    let harmonia = Harmonia::start(&format!("trusted_proxies = []\nnar_source = \"daemon\"\n{config}"));
     let other = harmonia.http().from(OTHER);
     let warm = url_of(other, &small.narinfo_url());
     let expected = other.get(&warm).body;

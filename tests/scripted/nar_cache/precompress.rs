@@ -56,7 +56,7 @@ fn the_nar_of_a_narinfo_that_was_given_out_is_there_when_it_is_asked_for() {
 fn nothing_is_made_ahead_where_that_is_off() {
     let daemon = daemon();
     let dir = scratch::fresh_dir().join("nars");
-    let off = format!("nar_cache.ahead = \"off\"\n{}", daemon.config());
+    let off = format!("nar_cache.precompress = \"off\"\n{}", daemon.config());
     let harmonia = Harmonia::start(&keeping(&dir, &off));
     let http = harmonia.http();
     let urls = [0, 1].map(|number| url_of(http, &item(number).narinfo_url()));
@@ -70,7 +70,7 @@ fn nothing_is_made_ahead_where_that_is_off() {
 fn the_nar_of_a_path_that_is_new_in_the_store_is_made_where_that_is_wanted() {
     let daemon = ScriptedDaemon::start(item(0).script());
     let dir = scratch::fresh_dir().join("nars");
-    let harmonia = Harmonia::start(&keeping(&dir, &format!("{}nar_cache.ahead = \"new\"\n", daemon.config())));
+    let harmonia = Harmonia::start(&keeping(&dir, &format!("{}nar_cache.precompress = \"new\"\n", daemon.config())));
     daemon.wait_until(|seen| seen.asked.contains(&Question::AllPaths));
     // Now there is another one, and nobody asks for it.
     daemon.play(item(1).script());

@@ -74,7 +74,7 @@ fn while_the_disk_stands_still_everything_is_answered_and_afterwards_it_is_used_
         StoreItem::answer_among(&known, question).unwrap_or_else(none)
     }));
     // What is made ahead might be there before the disk stands still.
-    let config = format!("{}nar_cache.ahead = \"off\"\n", daemon.config());
+    let config = format!("{}nar_cache.precompress = \"off\"\n", daemon.config());
     let harmonia = Harmonia::start(&keeping(&disk.0.join("nars"), &config));
     let http = harmonia.http();
     harmonia.logged("cache of nars: 0 kept");

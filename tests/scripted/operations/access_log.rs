@@ -100,7 +100,7 @@ fn each_response_is_a_line_that_says_what_it_came_to() {
 fn a_request_is_that_of_the_proxys_client_and_has_the_id_that_a_proxy_gave_it() {
     let item = StoreItem::file(b"");
     let script = Script::answering(|_| Wire::new().error("no").into());
-    let logged = Logged::start(item, script, "proxies = [\"127.0.0.2\"]\n");
+    let logged = Logged::start(item, script, "trusted_proxies = [\"127.0.0.2\"]\n");
     let url = logged.item.narinfo_url();
     let ask = |source, id: &str| {
         let headers = [("X-Forwarded-For", "10.0.0.1, 2001:db8::7"), ("X-Request-Id", id), ("User-Agent", "a\"b\\c")];

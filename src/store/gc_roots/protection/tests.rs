@@ -116,7 +116,7 @@ fn string(text: &str) -> Vec<u8> {
 fn staged() -> (tempfile::TempDir, Store, Arc<Stage>) {
     let stage = Arc::new(Stage::default());
     let staged = Arc::clone(&stage);
-    let lease = |config: &mut crate::config::Config| config.gc_lease = Some(LENGTH);
+    let lease = |config: &mut crate::config::Config| config.gc_protection = Some(LENGTH);
     let (directory, store) =
         store_after(GREETING, lease, move |number, stream| Arc::clone(&staged).converse(number, stream));
     (directory, store, stage)

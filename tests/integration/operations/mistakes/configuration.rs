@@ -39,15 +39,15 @@ fn keys_and_values() -> Vec<Mistake> {
         wrong("a negative size", "narinfo_cache.max_size = -1", &["narinfo_cache.max_size: ", "not negative"]),
         wrong(
             "a fraction of a second",
-            "gc_lease = 0.5",
-            &["gc_lease: expected an integer from 0 to 86400, found 0.5"],
+            "gc_protection = 0.5",
+            &["gc_protection: expected an integer from 0 to 86400, found 0.5"],
         ),
         wrong("a level that zstd does not have", "zstd.level = 99", &["zstd.level: expected an integer from"]),
         wrong("a window that no client has", "zstd.window_log = 5", &["zstd.window_log: expected an integer from"]),
         wrong(
             "a word that the key does not know",
-            "nar_cache.ahead = \"always\"",
-            &["\"off\", \"narinfo\" or \"new\""],
+            "nar_cache.precompress = \"always\"",
+            &["\"off\", \"requested\" or \"new\""],
         ),
         wrong(
             "a source of NARs that there is not",
@@ -78,8 +78,8 @@ fn keys_and_values() -> Vec<Mistake> {
         ),
         wrong(
             "a proxy by its name",
-            "proxies = [\"localhost\"]",
-            &["proxies: \"localhost\" is not an address", "192.0.2.1"],
+            "trusted_proxies = [\"localhost\"]",
+            &["trusted_proxies: \"localhost\" is not an address", "192.0.2.1"],
         ),
         wrong("a mode as a number", "unix_socket_mode = 660", &["unix_socket_mode: expected a string, found 660"]),
         wrong("a mode in letters", "unix_socket_mode = \"rw-rw----\"", &["is not a mode", "three octal digits"]),
@@ -133,14 +133,14 @@ fn files() -> Vec<Mistake> {
     let named = |what, path: &str, message: &[&str]| {
         Mistake::on_command_line(what, &["check", "--config", path], CONFIG, message)
     };
-    let latin = file("latin1.toml", b"log_dir = \"/\xe9\"\n");
+    let latin = file("latin1.toml", b"build_log_dir = \"/\xe9\"\n");
     let directory = scratch::fresh_dir();
     vec![
         wrong("an address without quotes", "bind = [::]:5000", &["config.toml:1: ", "help: "]),
         wrong("YAML", "bind: \"[::]:5000\"", &["config.toml:1: ", "help: "]),
         wrong("typographic quotes", "bind = “[::]:5000”", &["config.toml:1: ", "help: "]),
         wrong("the same key twice", "workers = 1\nworkers = 2", &["config.toml:2: duplicate key", "help: "]),
-        wrong("a string without its end", "log_dir = \"/var", &["config.toml:1: ", "help: "]),
+        wrong("a string without its end", "build_log_dir = \"/var", &["config.toml:1: ", "help: "]),
         named(
             "a file that is not there",
             "/nonexistent/harmonia.toml",
