@@ -1,0 +1,88 @@
+//! `config.example.toml` against the keys and their defaults.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::super::file::{self, File};
+use super::super::{ChosenBy, ConfigError};
+use super::loaded;
+
+const EXAMPLE: &str = include_str!("../../../config.example.toml");
+
+/// The example's lines that set a key: its dotted name, the setting, and whether it is a default.
+fn example_settings() -> Vec<(String, String, bool)> {
+    let mut table = String::new();
+    let mut settings = Vec::new();
+    for line in EXAMPLE.lines() {
+        if let Some(header) = line.strip_prefix('[') {
+            table = format!("{}.", header.trim_end_matches(']'));
+        } else if let Some(setting) = line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' ')) {
+            let (key, _) = setting.split_once(" = ").unwrap();
+            settings.push((format!("{table}{key}"), format!("{table}{setting}"), !setting.ends_with("# example")));
+        }
+    }
+    settings
+}
+
+#[test]
+fn the_example_lists_exactly_the_keys_there_are() {
+    let settings = example_settings();
+    let listed: BTreeSet<_> = settings.iter().map(|(key, ..)| key.as_str()).collect();
+    assert_eq!(listed, file::names().collect());
+    assert_eq!(listed.len(), settings.len(), "a key is listed twice");
+}
+
+#[test]
+fn the_examples_values_are_the_defaults_unless_they_are_marked() {
+    let by_default = |text: &str| {
+        // Where compression is on by default.
+        let dir = if text.starts_with("nar_cache.dir") { "" } else { "nar_cache.dir = \"/nars\"" };
+        let (mut config, warnings) = loaded(&format!("{text}\n{dir}"));
+        config.daemon.chosen_by = ChosenBy::Default;
+        (config, warnings)
+    };
+    let none = by_default("");
+    for (key, setting, is_default) in example_settings() {
+        let with = match key.as_str() {
+            "tls_cert_path" => by_default(&format!("{setting}\ntls_key_path = \"k\"")),
+            "tls_key_path" => by_default(&format!("{setting}\ntls_cert_path = \"c\"")),
+            _ => by_default(&setting),
+        };
+        assert_eq!(with == none, is_default, "{setting}");
+    }
+}
+
+#[test]
+fn the_example_as_it_stands_changes_nothing() {
+    assert_eq!(loaded(EXAMPLE), loaded(""));
+}
+
+#[test]
+fn every_part_of_a_file_loads_or_is_an_error_on_one_of_its_lines() {
+    let settings: Vec<_> = example_settings().into_iter().map(|(_, setting, _)| setting).collect();
+    let text = settings.join("\n");
+    for (end, _) in text.char_indices() {
+        match File::parse(Path::new("config.toml"), &text[..end]) {
+            Ok(_) => {}
+            Err(errors) => errors.iter().for_each(|error| {
+                let ConfigError::File { line, .. } = error else { panic!("{error}") };
+                assert!((1..=text[..end].split('\n').count()).contains(line));
+            }),
+        }
+    }
+}
+
+#[test]
+fn the_reference_lists_the_keys_and_defaults_of_the_example() {
+    let page = include_str!("../../../docs/reference/configuration.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let listed: BTreeSet<_> = rows.filter(|(key, _)| file::names().any(|name| name == *key)).collect();
+    let example: Vec<_> = example_settings();
+    assert_eq!(listed.len(), example.len());
+    for (key, setting, is_default) in example {
+        let value = setting.split_once(" = ").unwrap().1;
+        let default = if is_default { format!("`{value}`") } else { "none".to_owned() };
+        let row = listed.iter().find(|(listed, _)| *listed == key);
+        assert!(row.is_some_and(|(_, rest)| rest.starts_with(&format!("{default} | "))), "{key}: {default}");
+    }
+}
