@@ -35,7 +35,7 @@ impl Served {
     fn harmonia(&self, bind: &str, more: &str) -> Harmonia {
         let config = scratch::fresh_dir().join("config.toml");
         let lines = format!(
-            "bind = \"{bind}\"\ndaemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\nlog_dir = \"{}\"\n{more}",
+            "bind = \"{bind}\"\ndaemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\nbuild_log_dir = \"{}\"\n{more}",
             self.daemon.socket().display(),
             keys::OURS.secret.display(),
             self.log_dir.display()

@@ -26,7 +26,7 @@ const SIZE: usize = 1 << 20;
 /// A server that sees the daemon's store.
 fn before(daemon: &Daemon, lease: u32) -> Harmonia {
     Harmonia::start(&format!(
-        "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\ngc_lease = {lease}\n",
+        "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\ngc_protection = {lease}\n",
         daemon.socket().display(),
         daemon.on_host("/nix/store").display()
     ))

@@ -16,7 +16,7 @@ use crate::support::store_item::hash_part;
 /// A server that sees the daemon's store, keeps answers for this long, and keeps nobody from deleting a path.
 fn seeing(daemon: &Daemon, ttl: u32) -> Harmonia {
     Harmonia::start(&format!(
-        "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\nsign_key_paths = [\"{}\"]\ngc_lease = 0\nnarinfo_cache.ttl = {ttl}\n",
+        "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\nsign_key_paths = [\"{}\"]\ngc_protection = 0\nnarinfo_cache.ttl = {ttl}\n",
         daemon.socket().display(),
         daemon.on_host("/nix/store").display(),
         keys::OURS.secret.display()

@@ -30,7 +30,7 @@ fn every_clients_nix_log_prints_it() {
     fs::create_dir_all(dir.join("drvs").join(start)).unwrap();
     fs::write(dir.join("drvs").join(start).join(format!("{rest}.bz2")), bzip2(TEXT.as_bytes())).unwrap();
     let socket = daemon.socket();
-    let harmonia = Harmonia::start(&format!("daemon_socket = {socket:?}\nlog_dir = {dir:?}\n"));
+    let harmonia = Harmonia::start(&format!("daemon_socket = {socket:?}\nbuild_log_dir = {dir:?}\n"));
     for release in Release::ALL {
         let client = Client::new(release, harmonia.url(), &[]);
         assert_eq!(client.log(path).text(), TEXT.trim_end(), "{release}");

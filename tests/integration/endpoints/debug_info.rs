@@ -40,7 +40,7 @@ fn add(daemon: &Daemon, name: &str, id: &str, contents: &str) -> String {
 fn before(daemon: &Daemon) -> Harmonia {
     let (socket, store) = (daemon.socket(), daemon.on_host("/nix/store"));
     Harmonia::start(&format!(
-        "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\ngc_lease = 0\n",
+        "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\ngc_protection = 0\n",
         socket.display(),
         store.display()
     ))

@@ -139,7 +139,7 @@ fn limits_change_while_connections_are_open_and_what_needs_a_restart_is_named() 
     server.reload(&config("max_connections = 1\nworkerz = 2\n"));
     let error = server.harmonia.logged("ERROR the configuration in use stays: ");
     assert!(error.ends_with("config.toml:5: unknown key \"workerz\""), "{error}");
-    server.reload(&config("max_connections = 1\npriority = 5\nlog_dir = \"/x\"\nnarinfo_cache.ttl = 5\n"));
+    server.reload(&config("max_connections = 1\npriority = 5\nbuild_log_dir = \"/x\"\nnarinfo_cache.ttl = 5\n"));
     server.harmonia.logged("WARN changed in the configuration, and needs a restart: priority, build_log_dir");
     server.harmonia.logged("INFO changed by the configuration: max_connections, narinfo_cache.ttl");
     // Now there is one too many, so that it takes the end of both.

@@ -175,7 +175,7 @@ fn set_up(release: Release) -> (Plant, World) {
         let [questions, dumps, _] = CONNECTIONS;
         let text = format!(
             "bind = \"{address}\"\ndaemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\nreal_nix_store = \"{}\"\n\
-             max_metadata_connections = {questions}\nmax_nar_streams = {dumps}\nshutdown_timeout = 1\n\
+             max_metadata_connections = {questions}\nmax_nar_connections = {dumps}\nshutdown_timeout = 1\n\
              enable_compression = true\nzstd.level = 1\nnarinfo_cache.ttl = 1\n\
              nar_cache.dir = \"{}\"\nnar_cache.max_size = \"100 MiB\"\n",
             daemon.socket().display(),

@@ -29,7 +29,7 @@ impl Logs {
         let mut item = StoreItem::file(b"output");
         item.deriver = format!("/nix/store/{}-built.drv", "1".repeat(32));
         let daemon = ScriptedDaemon::start(item.script());
-        let harmonia = Harmonia::start(&format!("{}log_dir = \"{}\"\n", daemon.config(), dir.display()));
+        let harmonia = Harmonia::start(&format!("{}build_log_dir = \"{}\"\n", daemon.config(), dir.display()));
         Self { dir, daemon, harmonia }
     }
 

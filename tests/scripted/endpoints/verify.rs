@@ -91,7 +91,7 @@ fn a_path_that_changes_while_it_is_hashed_is_not_said_to_be_wrong() {
         }
         _ => item.answer(question),
     }));
-    let harmonia = lie.server(&daemon, "verify = \"first\"\n");
+    let harmonia = lie.server(&daemon, "verify = \"once\"\n");
     lie.is_broken_off(&harmonia);
     harmonia.logged("changed while its nar was read");
     assert!(!harmonia.log().contains("where its path info says"));
@@ -101,7 +101,7 @@ fn a_path_that_changes_while_it_is_hashed_is_not_said_to_be_wrong() {
 fn what_is_kept_compressed_is_hashed_whatever_was_proven_before() {
     let lie = Lie::new();
     let daemon = ScriptedDaemon::start(lie.item.script());
-    let keeping = format!("verify = \"first\"\nnar_cache.dir = \"{}\"\n", scratch::fresh_dir().display());
+    let keeping = format!("verify = \"once\"\nnar_cache.dir = \"{}\"\n", scratch::fresh_dir().display());
     let harmonia = lie.server(&daemon, &format!("enable_compression = true\n{keeping}"));
     lie.is_served(&harmonia, &lie.item.nar);
     lie.dump(&daemon, &lie.false_nar);
