@@ -49,7 +49,7 @@ impl App {
     /// it than those who ask for it by its hash.
     pub(super) fn is_public(&self, valid: &ValidPath) -> bool {
         let signer = self.signer.load();
-        let is_served = !signer.withholds() || self.known_trust(&signer, valid) == Some(true);
+        let is_served = !signer.hides_untrusted() || self.known_trust(&signer, valid) == Some(true);
         is_served && !self.store.is_quarantined(valid)
     }
 
@@ -69,7 +69,7 @@ impl App {
     /// Whether this path is given out.
     pub(super) async fn serves(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<bool, StoreError> {
         let signer = self.signer.load();
-        if !signer.withholds() {
+        if !signer.hides_untrusted() {
             return Ok(true);
         }
         let signer = Arc::clone(&signer);
@@ -83,13 +83,13 @@ impl App {
     /// The same as far as it is known without reading contents; yes where it is not.
     pub(super) fn may_serve(&self, valid: &ValidPath) -> bool {
         let signer = self.signer.load();
-        !signer.withholds() || self.known_trust(&signer, valid).unwrap_or(true)
+        !signer.hides_untrusted() || self.known_trust(&signer, valid).unwrap_or(true)
     }
 
     /// Whether it is given out, signed or not, without that contents have to be read first.
     pub(super) fn is_served_at_once(&self, valid: &ValidPath) -> bool {
         let signer = self.signer.load();
-        self.known_trust(&signer, valid).is_some_and(|is_trusted| is_trusted || !signer.withholds())
+        self.known_trust(&signer, valid).is_some_and(|is_trusted| is_trusted || !signer.hides_untrusted())
     }
 
     /// Whether this signer trusts, and so signs, this path.
@@ -109,12 +109,12 @@ impl App {
     }
 
     fn known_trust(&self, signer: &Signer, valid: &ValidPath) -> Option<bool> {
-        if signer.trusts_all() {
+        if signer.trusts_all_paths() {
             return Some(true);
         }
         let known = valid.verdict.get(signer.id());
         known.or_else(|| {
-            let verdict = signer.trusts(&valid.path, &valid.info.to_path_info(), self.store.directory())?;
+            let verdict = signer.is_trusted(&valid.path, &valid.info.to_path_info(), self.store.directory())?;
             valid.verdict.set(signer.id(), verdict);
             Some(verdict)
         })

@@ -1,13 +1,14 @@
-//! What is signed with our keys, and what is given out at all.
+//! Decides which paths are trusted, which are signed, and which are served at all.
 //!
-//! Owns whom a path is trusted by. Leaves the keys to [`SigningKeys`] and the settings to [`crate::config`].
+//! With `sign = "trusted"` a path is trusted for one of three reasons, and nothing else that nix-daemon says counts:
 //!
-//! With `sign = "trusted"` the daemon's word counts for what it does itself: that it built the path here (`ultimate`,
-//! which no client of a daemon can set unless it is a trusted user). For what it only passes on nobody's word counts. Any
-//! user of a daemon can add any text as a signature of any path (with Nix 2.26 and 2.34; 2.8 refuses), so that a signature
-//! is one only if it verifies. With Nix 2.3 any user can also add a path with a content address that its contents do not
-//! have, and later releases keep what is in the store; so an address counts only if it was compared with the contents.
-//! Every daemon that is spoken to tells all three: its path info is the same bytes from Nix 2.3 on.
+//! - nix-daemon built it here (`ultimate`, which only trusted users of nix-daemon can set).
+//! - A trusted key signed it, and the signature verifies. Any user can add any text as a signature of any path (with Nix
+//!   2.26 and 2.34; 2.8 refuses).
+//! - Its contents match its content address. With Nix 2.3 any user can add a path whose contents do not, and later
+//!   releases keep what is in the store.
+//!
+//! Every supported nix-daemon reports all three: path info has the same encoding from Nix 2.3 on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,13 +19,13 @@ use harmonia_protocol::signature::{KeyName, PublicKey, Signature};
 use harmonia_protocol::signature_set::{KnownKeys, MAX_PER_KNOWN_KEY};
 use harmonia_protocol::{StoreDir, path_info::PathInfo, store_path::StorePath};
 
-use super::SigningKeys;
+use super::keys::SigningKeys;
 use crate::config::{Sign, Trusted};
 
-/// Signatures of one path or realisation that are verified, 50 microseconds each.
+/// Upper bound of verified signatures per path or realisation, at 50 microseconds each.
 pub(super) const MAX_VERIFIED: usize = MAX_PER_KNOWN_KEY;
 
-/// The keys, and what is signed with them.
+/// Keys, and the policy of what they sign.
 #[derive(Debug, Default)]
 pub struct Signer {
     keys: Arc<SigningKeys>,
@@ -33,31 +34,31 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// These keys sign what `sign` says.
+    /// Creates a signer with an identity of its own.
     #[must_use]
     pub fn new(keys: Arc<SigningKeys>, sign: Sign) -> Self {
         Self { keys, sign, id: Arc::default() }
     }
 
-    /// The keys.
+    /// Returns the keys.
     #[must_use]
     pub const fn keys(&self) -> &Arc<SigningKeys> {
         &self.keys
     }
 
-    /// What is signed with them.
+    /// Returns the policy of what is signed and served.
     #[must_use]
-    pub const fn sign(&self) -> &Sign {
+    pub const fn policy(&self) -> &Sign {
         &self.sign
     }
 
-    /// What tells this value from every other one, for as long as somebody has it.
+    /// Returns the identity of this value, unique for as long as it is referenced. Decisions are cached under it.
     #[must_use]
     pub const fn id(&self) -> &Arc<()> {
         &self.id
     }
 
-    /// The keys whose signatures matter here: those that are trusted, and our own.
+    /// Returns the names of the keys whose signatures matter here: trusted ones, and our own.
     #[must_use]
     pub fn known_keys(&self) -> KnownKeys {
         let mut known = KnownKeys::default();
@@ -68,21 +69,21 @@ impl Signer {
         known
     }
 
-    /// Whether every path is signed and given out, whoever vouches for it.
+    /// Returns whether every path is signed and served (`sign = "all"`).
     #[must_use]
-    pub const fn trusts_all(&self) -> bool {
+    pub const fn trusts_all_paths(&self) -> bool {
         matches!(self.sign, Sign::All)
     }
 
-    /// Whether there are paths that are not given out.
+    /// Returns whether untrusted paths are hidden from clients (`serve_untrusted = false`).
     #[must_use]
-    pub const fn withholds(&self) -> bool {
+    pub const fn hides_untrusted(&self) -> bool {
         matches!(self.sign, Sign::Trusted(Trusted { serve_untrusted: false, .. }))
     }
 
-    /// Whether a path is trusted; `None` if that depends on whether its content address holds for its contents.
+    /// Returns whether a path is trusted, or `None` if its NAR must be read to compare its contents with its content address.
     #[must_use]
-    pub fn trusts(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Option<bool> {
+    pub fn is_trusted(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Option<bool> {
         let Sign::Trusted(trusted) = &self.sign else { return Some(true) };
         let by_contents =
             info.content_address.as_ref().map_or(Some(false), |it| it.matches_contents(path, info, store));
@@ -90,45 +91,47 @@ impl Signer {
         if info.ultimate || by_contents == Some(true) || is_signed() { Some(true) } else { by_contents }
     }
 
-    /// The signature of each key of a path that is trusted.
+    /// Signs a trusted path with every key.
     #[must_use]
     pub fn sign_path(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Vec<Signature> {
         self.keys.sign(&info.fingerprint(path, store))
     }
 
-    /// The signature of each key of this realisation of `output`, none if it is not trusted; `None` if it is then not
-    /// given out either. Daemons take realisations from anybody and do not say which are their own, so that it takes a
-    /// signature.
+    /// Signs a realisation of `output` with every key. Returns no signature if it is untrusted, and `None` if it must also be
+    /// hidden.
+    ///
+    /// Only a signature makes it trusted: nix-daemon accepts realisations from any user and does not say which are its own.
     #[must_use]
     pub fn sign_realisation(&self, realisation: &Realisation, output: &DerivationOutput) -> Option<Vec<Signature>> {
         let fingerprints = realisation.fingerprints(output);
-        let vouched = match &self.sign {
+        let first_signed = match &self.sign {
             Sign::All => Some(0),
-            // What says less is told by what says more.
+            // A signed fingerprint also covers those after it, which contain less.
             Sign::Trusted(trusted) => {
                 fingerprints.iter().position(|it| has_signed(trusted, it, &realisation.signatures))
             }
         };
-        match vouched {
+        match first_signed {
             Some(first) => Some(fingerprints[first..].iter().flat_map(|it| self.keys.sign(it)).collect()),
-            None if self.withholds() => None,
+            None if self.hides_untrusted() => None,
             None => Some(Vec::new()),
         }
     }
 }
 
-/// Whether one of the trusted keys has signed this text. They take turns, so that forgeries under the name of one leave
-/// time for the others.
+/// Returns whether a trusted key signed this text.
+///
+/// Verifies one signature of each key name per round, so that forgeries under one name do not use up the limit.
 fn has_signed(trusted: &Trusted, fingerprint: &str, signatures: &[Signature]) -> bool {
     let mut by_name: HashMap<&KeyName, Vec<&Signature>> = HashMap::new();
     for signature in signatures {
         by_name.entry(signature.key()).or_default().push(signature);
     }
     let keys = || trusted.public_keys.iter().filter_map(|key| Some((key, by_name.get(key.name())?)));
-    let turns = keys().map(|(_, signatures)| signatures.len()).max().unwrap_or(0);
-    let in_turn = |turn| keys().filter_map(move |(key, signatures)| Some((key, *signatures.get(turn)?)));
+    let rounds = keys().map(|(_, signatures)| signatures.len()).max().unwrap_or(0);
+    let in_round = |round| keys().filter_map(move |(key, signatures)| Some((key, *signatures.get(round)?)));
     let verifies = |(key, signature): (&PublicKey, _)| key.verifies(fingerprint.as_bytes(), signature);
-    (0..turns).flat_map(in_turn).take(MAX_VERIFIED).any(verifies)
+    (0..rounds).flat_map(in_round).take(MAX_VERIFIED).any(verifies)
 }
 
 #[cfg(test)]
@@ -145,7 +148,7 @@ pub(super) mod tests {
         SecretKey::generate(KeyName::new(name).unwrap()).unwrap().0
     }
 
-    /// Trusts this key, and signs with one of its own.
+    /// Creates a signer that trusts `trusted` and signs with another key.
     fn signer(trusted: &SecretKey, serve_untrusted: bool) -> Signer {
         let public_keys = vec![trusted.public_key().clone()];
         Signer::new(Arc::new(SigningKeys(vec![key("own-1")])), Sign::Trusted(Trusted { public_keys, serve_untrusted }))
@@ -155,7 +158,7 @@ pub(super) mod tests {
         StorePath::from_base_name("0123456789abcdfghijklmnpqrsvwxyz-path").unwrap()
     }
 
-    /// Path info of a NAR of 120 bytes, which nobody has signed.
+    /// Returns unsigned path info of a NAR of 120 bytes.
     pub(in crate::signing) fn info() -> PathInfo {
         PathInfo {
             deriver: None,
@@ -174,7 +177,7 @@ pub(super) mod tests {
         PathInfo { signatures: keys.iter().map(|key| key.sign(fingerprint.as_bytes())).collect(), ..info() }
     }
 
-    /// What the address of a path made of this, e.g. `source`, by the method of this prefix and a digest of zeros, is.
+    /// Returns a path of this kind, e.g. `source`, with a content address of this method and a digest of zeros.
     fn addressed(kind: &str, method: &str, info: PathInfo) -> (StorePath, PathInfo) {
         let fingerprint = format!("{kind}:sha256:{}:/nix/store:path", "0".repeat(64));
         let mut folded = [0; 20];
@@ -195,7 +198,7 @@ pub(super) mod tests {
         let forger = key("trusted-1");
         let many: Vec<_> = vec![&forger; MAX_VERIFIED];
         let hidden = |before: usize| signed_by(&[&many[..before], &[&trusted]].concat());
-        // Of other contents, which it does hold for.
+        // The signature covers another size.
         let moved = PathInfo { nar_size: 121, ..signed_by(&[&trusted]) };
         for (case, info, is_trusted) in [
             ("nothing", info(), false),
@@ -208,7 +211,7 @@ pub(super) mod tests {
             ("behind forged ones", hidden(MAX_VERIFIED - 1), true),
             ("behind more of them than are looked at", hidden(MAX_VERIFIED), false),
         ] {
-            assert_eq!(signer.trusts(&path(), &info, &store), Some(is_trusted), "{case}");
+            assert_eq!(signer.is_trusted(&path(), &info, &store), Some(is_trusted), "{case}");
         }
         assert_eq!(signer.sign_path(&path(), &info(), &store).len(), 1);
     }
@@ -216,7 +219,7 @@ pub(super) mod tests {
     #[test]
     fn a_content_address_counts_only_for_the_contents_that_it_names() {
         let signer = signer(&key("trusted-1"), false);
-        let trusts = |(path, info): (StorePath, PathInfo)| signer.trusts(&path, &info, &StoreDir::default());
+        let trusts = |(path, info): (StorePath, PathInfo)| signer.is_trusted(&path, &info, &StoreDir::default());
         let recursive = |info| addressed("source", "fixed:r:", info);
         assert_eq!(trusts(recursive(info())), Some(true));
         let of_others = PathInfo { nar_hash: NarHash::from_digest([1; 32]), ..info() };
@@ -235,14 +238,14 @@ pub(super) mod tests {
         let signer = Signer::new(Arc::default(), Sign::Trusted(Trusted { public_keys, serve_untrusted: true }));
         let forger = key("attacked-1");
         let info = signed_by(&[&vec![&forger; MAX_VERIFIED][..], &[&trusted]].concat());
-        assert_eq!(signer.trusts(&path(), &info, &StoreDir::default()), Some(true));
+        assert_eq!(signer.is_trusted(&path(), &info, &StoreDir::default()), Some(true));
     }
 
     #[test]
     fn every_path_is_trusted_where_that_is_said() {
         let signer = Signer::new(Arc::default(), Sign::All);
-        assert!(signer.trusts_all() && !signer.withholds());
-        assert_eq!(signer.trusts(&path(), &info(), &StoreDir::default()), Some(true));
+        assert!(signer.trusts_all_paths() && !signer.hides_untrusted());
+        assert_eq!(signer.is_trusted(&path(), &info(), &StoreDir::default()), Some(true));
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub(in crate::http) async fn respond(
         },
         // A download that has begun may end, unless it might be of a path that is not given out.
         (Err(why), _) => {
-            let kept = kept(app, tag, &nar_hash).await.filter(|_| is_resumed && !app.signer.load().withholds());
+            let kept = kept(app, tag, &nar_hash).await.filter(|_| is_resumed && !app.signer.load().hides_untrusted());
             resumable(request, &etag, Ok(kept.ok_or(why)?)).await?
         }
     };

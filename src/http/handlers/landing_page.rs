@@ -163,7 +163,7 @@ pub(in crate::http) async fn respond(app: &App, parts: &Parts) -> Reply {
     let body = landing_page.render(&Now {
         url: &app.pages.url(parts),
         keys: &keys,
-        sign: signer.sign(),
+        sign: signer.policy(),
         daemon,
         inventory: inventory.as_deref(),
         totals: app.metrics.totals(&[Route::NAR, Route::COMPRESSED_NAR], Route::NARINFO),

@@ -43,12 +43,12 @@ fn signing_keys() -> Vec<Mistake> {
         wrong(
             "the public key for the secret one",
             &written(&keys::OURS.public),
-            &["is a public key, a signing key is secret", "the first of the two files"],
+            &["is a public key, but signing needs the secret one", "the first of the two files"],
         ),
         wrong(
             "the key itself for its file",
             Path::new(secret.trim()),
-            &["a signing key itself is given", "write it into a file"],
+            &["a secret key was given", "write it into a file"],
         ),
         wrong("the directory of the key", &scratch::fresh_dir(), &["Is a directory", "the file in it"]),
         wrong(

@@ -1,145 +1,22 @@
-//! The keys that this cache signs with, and their files.
-//!
-//! Owns reading key files and what is said about a bad one, making a new one, and which paths are signed (`signer`).
-//! Leaves the format and the arithmetic to [`harmonia_protocol::signature`], what the text is that is signed to the path
-//! info, and the settings to [`crate::config`].
-//!
-//! Invariants: key names are unique, because a client trusts one key per name (Nix keys `trusted-public-keys` by name);
-//! no message and no `Debug` output holds a part of a secret.
+//! The set of keys that this cache signs with.
 
-mod examine;
-mod signer;
-
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use harmonia_protocol::signature::{KeyError, KeyName, PublicKey, SecretKey, Signature};
+use harmonia_protocol::signature::{PublicKey, SecretKey, Signature};
 
-pub use examine::{SignatureReport, SignatureStatus, Trust};
-pub use signer::Signer;
-
+use super::error::SigningKeyError;
+use super::key_file::read;
 use crate::config::{Config, StoreDirectories};
 
-/// A key file has a name of at most 255 characters, a colon and 88 characters of base64; this leaves room for white
-/// space and keeps a wrong path, a device say, from being read into memory.
-const MAX_KEY_FILE: u64 = 4096;
-
-const MAKE_ONE: &str = "make one with `nix-store --generate-binary-cache-key NAME SECRET-FILE PUBLIC-FILE`";
-
-/// Why a signing key cannot be used. Every message names the file.
-#[derive(Debug, thiserror::Error)]
-pub enum SigningKeyError {
-    /// The file could not be read.
-    #[error("cannot read the signing key {}: {cause}{}", path.display(), unreadable_help(path, .cause))]
-    Read {
-        /// The key file.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// The file is in the store.
-    #[error(
-        "the signing key {} is no secret: it is {} in the Nix store, which every user reads and this cache serves\n  help: make a new one outside the store, with `nix-store --generate-binary-cache-key`, and name it by its path as a string",
-        path.display(),
-        found.display()
-    )]
-    InStore {
-        /// The key file, as it was named.
-        path: PathBuf,
-        /// Its place behind all symlinks.
-        found: PathBuf,
-    },
-    /// What should be the name of a file is a key, which is not repeated.
-    #[error(
-        "a signing key itself is given where the name of its file belongs\n  help: write it into a file that only this user can read, and make a new one if others have seen it"
-    )]
-    NotAFile,
-    /// The file is far larger than any key.
-    #[error("{} is not a signing key: it is larger than {MAX_KEY_FILE} bytes\n  help: {MAKE_ONE}", path.display())]
-    TooLarge {
-        /// The key file.
-        path: PathBuf,
-    },
-    /// The file holds the public half.
-    #[error(
-        "{} is a public key, a signing key is secret\n  help: use the first of the two files that `nix-store --generate-binary-cache-key` wrote",
-        path.display()
-    )]
-    Public {
-        /// The key file.
-        path: PathBuf,
-    },
-    /// The file holds something else.
-    #[error("{} is not a signing key: {cause}\n  help: {}", path.display(), malformed_help(.cause))]
-    Malformed {
-        /// The key file.
-        path: PathBuf,
-        /// What is wrong with its text.
-        cause: KeyError,
-    },
-    /// Two different keys have one name.
-    #[error(
-        "{} and another signing key are both named \"{name}\"\n  help: a client trusts one key per name: give a new key a new name, such as \"{name}-2\"",
-        path.display()
-    )]
-    SameName {
-        /// The second file.
-        path: PathBuf,
-        /// The name of both.
-        name: KeyName,
-    },
-    /// A new key could not be made or written.
-    #[error("cannot create the signing key {}: {cause}", path.display())]
-    Create {
-        /// The file to be.
-        path: PathBuf,
-        /// What failed.
-        cause: io::Error,
-    },
-}
-
-/// Returns the way out for a key that cannot be read.
-fn unreadable_help(path: &Path, cause: &io::Error) -> String {
-    let path = path.display();
-    match cause.kind() {
-        io::ErrorKind::PermissionDenied => format!(
-            "\n  help: the user that harmonia runs as has to be able to read it; a service of systemd is given a copy by a \
-             drop-in with LoadCredential=sign-key-1:{path}, and then {path} has no place in sign_key_paths or SIGN_KEY_PATHS"
-        ),
-        io::ErrorKind::NotFound if path.to_string().contains([':', ',']) => {
-            "\n  help: several files are separated by spaces in SIGN_KEY_PATHS, and an array in the configuration file"
-                .to_owned()
-        }
-        io::ErrorKind::NotFound => format!(
-            "\n  help: `nix-store --generate-binary-cache-key NAME {path} PUBLIC-FILE` makes one, where the name is right"
-        ),
-        io::ErrorKind::IsADirectory => "\n  help: name the file in it that has the secret key".to_owned(),
-        _ => String::new(),
-    }
-}
-
-/// What can be done about a key that is not one.
-const fn malformed_help(cause: &KeyError) -> &'static str {
-    match cause {
-        KeyError::NameCharacter('\u{feff}') => {
-            "an editor has put a byte order mark in front of the key: save the file as plain UTF-8 without one"
-        }
-        KeyError::NameCharacter(_) => "clients compare names byte by byte: make a key with a name of ASCII letters",
-        _ => MAKE_ONE,
-    }
-}
-
-/// The keys that sign narinfos and realisations, in the order of their files.
+/// Keys that sign narinfos and realisations, in the order of their files.
 #[derive(Debug, Default)]
-pub struct SigningKeys(Vec<SecretKey>);
+pub struct SigningKeys(pub(super) Vec<SecretKey>);
 
 impl SigningKeys {
-    /// Reads the keys from these files. The strings are warnings for the log: a key that others can read.
+    /// Reads keys from files. Returns them with warnings for the log about key files that others can read.
     ///
-    /// A key that comes twice is taken once. Files below `credentials` are not warned about: systemd makes them
-    /// readable for a group (0440) in a directory that is closed to it. Files in `stores` are refused.
+    /// A key that occurs twice is used once. There is no warning about files below `credentials`: systemd makes them
+    /// group-readable (0440) in a directory that is closed to that group. Files in `stores` are refused.
     pub fn load(
         paths: &[PathBuf],
         credentials: Option<&Path>,
@@ -168,7 +45,7 @@ impl SigningKeys {
         Ok((Self(keys), warnings))
     }
 
-    /// Reads the keys that are configured. Warnings go to the log.
+    /// Reads the configured keys and logs the warnings.
     pub fn load_and_warn(config: &Config) -> Result<Self, SigningKeyError> {
         let Config { sign_key_paths, credentials_directory, .. } = config;
         let (keys, warnings) =
@@ -179,70 +56,38 @@ impl SigningKeys {
         Ok(keys)
     }
 
-    /// Each key's signature of the fingerprint of a path info or a realisation.
+    /// Signs the fingerprint of a path info or a realisation with every key.
     #[must_use]
     pub fn sign(&self, fingerprint: &str) -> Vec<Signature> {
         self.0.iter().map(|key| key.sign(fingerprint.as_bytes())).collect()
     }
 
-    /// What clients list in `trusted-public-keys`, in the same order.
+    /// Returns the public keys, in the order of the files.
     pub fn public_keys(&self) -> impl Iterator<Item = &PublicKey> {
         self.0.iter().map(SecretKey::public_key)
     }
 
-    /// The same as the value of that setting; empty without keys.
+    /// Returns the public keys as a value for the clients' setting `trusted-public-keys`; empty if there are none.
     #[must_use]
     pub fn trusted_public_keys(&self) -> String {
         self.public_keys().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     }
 }
 
-/// Makes a new key of this name and writes it to a new file that only this user can read. A file that is there is an
-/// error, whatever it holds; one that could not be written whole is removed again.
-pub fn generate(path: &Path, name: KeyName) -> Result<(), SigningKeyError> {
-    let create = |cause| SigningKeyError::Create { path: path.to_owned(), cause };
-    let (_, secret) = SecretKey::generate(name).map_err(|cause| create(io::Error::other(cause)))?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(create)?;
-    file.write_all(format!("{secret}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(|cause| {
-        // The first error is the one to report; an empty key file left behind would only be reported by the next start.
-        drop(std::fs::remove_file(path));
-        create(cause)
-    })
-}
-
-/// A key file's key and its mode, of one and the same file.
-fn read(path: &Path, stores: &StoreDirectories) -> Result<(SecretKey, u32), SigningKeyError> {
-    if path.to_str().is_some_and(|path| SecretKey::parse(path).is_ok()) {
-        return Err(SigningKeyError::NotAFile);
-    }
-    if let Some(found) = stores.find(path) {
-        return Err(SigningKeyError::InStore { path: path.to_owned(), found });
-    }
-    let unreadable = |cause| SigningKeyError::Read { path: path.to_owned(), cause };
-    let file = File::open(path).map_err(unreadable)?;
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode();
-    let mut text = String::new();
-    file.take(MAX_KEY_FILE + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > MAX_KEY_FILE {
-        return Err(SigningKeyError::TooLarge { path: path.to_owned() });
-    }
-    let text = text.trim_end();
-    match SecretKey::parse(text) {
-        Ok(key) => Ok((key, mode)),
-        Err(_) if PublicKey::parse(text).is_ok() => Err(SigningKeyError::Public { path: path.to_owned() }),
-        Err(cause) => Err(SigningKeyError::Malformed { path: path.to_owned(), cause }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use harmonia_protocol::signature::KeyName;
+
     use super::*;
+    use crate::signing::key_file::generate;
 
     fn name(text: &str) -> KeyName {
         KeyName::new(text).unwrap()
     }
 
-    /// A directory, and a path in it for each key name, where a key was generated.
+    /// Generates a key file for each name, in a temporary directory.
     fn keys<const N: usize>(names: [&str; N]) -> (tempfile::TempDir, [PathBuf; N]) {
         let directory = tempfile::tempdir().unwrap();
         let mut file = 0;
@@ -308,7 +153,7 @@ mod tests {
         assert_eq!(
             error,
             format!(
-                "{} and another signing key are both named \"cache\"\n  help: a client trusts one key per name: give a \
+                "{} and another signing key are both named \"cache\"\n  help: clients trust one key per name; give a \
                  new key a new name, such as \"cache-2\"",
                 paths[1].display()
             )

@@ -1,4 +1,4 @@
-//! Signatures of a path and the reason to trust it, for people. Whether it is served is for [`Signer::trusts`].
+//! Reports on the signatures of a path and the reason to trust it. [`Signer::is_trusted`] makes the decision itself.
 
 use std::collections::BTreeMap;
 
@@ -6,78 +6,80 @@ use harmonia_protocol::signature::{KeyName, PublicKey};
 use harmonia_protocol::{StoreDir, path_info::PathInfo, store_path::StorePath};
 use serde::{Deserialize, Serialize};
 
-use super::Signer;
-use super::signer::MAX_VERIFIED;
+use super::signer::{MAX_VERIFIED, Signer};
 use crate::config::Sign;
 
-/// A reason to trust a path, or that there is none.
+/// Reason why a path is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
     /// Every path is trusted (`sign = "all"`).
     All,
-    /// The daemon built it itself.
+    /// nix-daemon built it itself.
     BuiltHere,
-    /// Its contents are those that its content address names.
+    /// Its contents match its content address.
     ContentAddressed,
-    /// A trusted key has signed it.
+    /// A trusted key signed it.
     TrustedKey,
-    /// Nobody who is trusted vouches for it.
+    /// None: the path is untrusted.
     Nobody,
 }
 
-/// The standing of the signatures of one name.
+/// Status of the signatures under one key name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SignatureStatus {
-    /// By a key of this cache.
+    /// Made by a key of this cache.
     Ours,
-    /// By one of `trusted_public_keys`.
+    /// Made by one of `trusted_public_keys`.
     Trusted,
-    /// By a key that is not known here, so that nothing can be said of it.
+    /// Made by an unknown key, so that it cannot be verified.
     Unknown,
-    /// Under the name of a known key, which has not made it.
+    /// Not made by the known key of that name.
     Forged,
 }
 
-/// The signatures of a path under one name.
+/// Signatures of a path under one key name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignatureReport {
-    /// The name of the key.
+    /// Name of the key.
     pub key: String,
-    /// The standing of the best of them.
+    /// Status of the best of them.
     pub status: SignatureStatus,
 }
 
 impl Signer {
-    /// The reason for a verdict of whether a path is trusted.
+    /// Returns the reason for the decision that a path `is_trusted` or not.
     #[must_use]
-    pub fn reason(&self, is_trusted: bool, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Trust {
+    pub fn trust_reason(&self, is_trusted: bool, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Trust {
         let holds = || info.content_address.as_ref().and_then(|it| it.matches_contents(path, info, store));
-        match self.sign() {
+        match self.policy() {
             Sign::All => Trust::All,
             Sign::Trusted(_) if !is_trusted => Trust::Nobody,
             Sign::Trusted(_) if info.ultimate => Trust::BuiltHere,
             Sign::Trusted(_) if holds() == Some(true) => Trust::ContentAddressed,
             Sign::Trusted(_) => {
-                let is_signed =
-                    self.signatures(false, path, info, store).iter().any(|it| it.status == SignatureStatus::Trusted);
+                let is_signed = self
+                    .signature_reports(false, path, info, store)
+                    .iter()
+                    .any(|it| it.status == SignatureStatus::Trusted);
                 if is_signed { Trust::TrustedKey } else { Trust::ContentAddressed }
             }
         }
     }
 
-    /// The names under which a path is signed when it is given out, ours first: those that the daemon tells, and ours if
-    /// it `is_trusted`. No more signatures are verified than for the decision whether it is.
+    /// Returns the key names that sign a path when it is served, ours first.
+    ///
+    /// These are nix-daemon's signatures, and ours if the path `is_trusted`. Verifies at most [`MAX_VERIFIED`] signatures.
     #[must_use]
-    pub fn signatures(
+    pub fn signature_reports(
         &self,
         is_trusted: bool,
         path: &StorePath,
         info: &PathInfo,
         store: &StoreDir,
     ) -> Vec<SignatureReport> {
-        let trusted: &[PublicKey] = match self.sign() {
+        let trusted: &[PublicKey] = match self.policy() {
             Sign::All => &[],
             Sign::Trusted(trusted) => &trusted.public_keys,
         };
@@ -121,10 +123,10 @@ mod tests {
 
     use harmonia_protocol::signature::SecretKey;
 
-    use super::super::SigningKeys;
-    use super::super::signer::tests::{info, key, path};
     use super::*;
     use crate::config::Trusted;
+    use crate::signing::keys::SigningKeys;
+    use crate::signing::signer::tests::{info, key, path};
 
     #[test]
     fn signatures_are_told_by_whose_they_are_and_forged_ones_apart() {
@@ -138,9 +140,9 @@ mod tests {
         let of = |is_trusted, keys: &[&SecretKey]| {
             let signatures = keys.iter().map(|key| key.sign(fingerprint.as_bytes())).collect();
             let info = PathInfo { signatures, ..info.clone() };
-            let reports = signer.signatures(is_trusted, &path, &info, &store);
+            let reports = signer.signature_reports(is_trusted, &path, &info, &store);
             let reports = reports.into_iter().map(|report| (report.key, report.status)).collect::<Vec<_>>();
-            (reports, signer.reason(is_trusted, &path, &info, &store))
+            (reports, signer.trust_reason(is_trusted, &path, &info, &store))
         };
         let names = |names: &[(&str, SignatureStatus)]| {
             names.iter().map(|(name, status)| ((*name).to_owned(), *status)).collect::<Vec<_>>()

@@ -1,0 +1,17 @@
+//! Secret keys of this cache: which paths they sign, and which paths are trusted enough to be served.
+//!
+//! The signature format is in [`harmonia_protocol::signature`], the signed text (fingerprint) in its path info, the settings
+//! in [`crate::config`]. Key names are unique, because clients trust one key per name (Nix keys `trusted-public-keys` by
+//! name). No message and no `Debug` output holds a part of a secret key.
+
+mod error;
+mod key_file;
+mod keys;
+mod report;
+mod signer;
+
+pub use error::SigningKeyError;
+pub use key_file::generate;
+pub use keys::SigningKeys;
+pub use report::{SignatureReport, SignatureStatus, Trust};
+pub use signer::Signer;
