@@ -219,7 +219,7 @@ impl CompressedBody {
     /// Reads from the page cache, or else on a thread that may wait for the disk.
     fn read_entry(&self, entry: Arc<Entry>) -> Next {
         let (disk, key, at) = (&self.nar.disk, &self.nar.key, self.at);
-        let cached = disk.open_file(key).map_or(Ok(None), |file| entry.read_in_memory(file.get()?, at));
+        let cached = disk.file_if_open(key).map_or(Ok(None), |file| entry.read_in_memory(file.get()?, at));
         let (disk, key) = (Arc::clone(disk), key.clone());
         match cached.transpose() {
             Some(read) => Next::Read(read),

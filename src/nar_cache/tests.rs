@@ -14,10 +14,11 @@ use tempfile::TempDir;
 
 use super::cache::NarCache;
 use super::disk::decode::NarDecoder;
-use super::disk::disk_cache::{DiskCache, Reservation};
+use super::disk::disk_cache::DiskCache;
 use super::disk::entry::{BLOCK, Entry, EntryWriter};
 use super::disk::key::EntryKey;
 use super::disk::layout;
+use super::disk::reservation::Reservation;
 use super::encode::frame_encoder::{CHUNK_SIZE, FrameEncoder};
 use super::serve::Source;
 use super::*;
@@ -124,7 +125,7 @@ fn what_was_written_is_read_from_any_place_on_and_after_a_restart() {
     for at in [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 5, served.len() as u64 - 1] {
         let piece = disk.read(&key(&nar), &entry, at).unwrap();
         assert!(!piece.is_empty() && served[usize::try_from(at).unwrap()..].starts_with(&piece), "{at}");
-        let file = disk.open_file(&key(&nar)).unwrap();
+        let file = disk.file_if_open(&key(&nar)).unwrap();
         assert!(entry.read_in_memory(file.get().unwrap(), at).unwrap().is_none_or(|now| now == piece));
     }
     for first in [0, 1, CHUNK_SIZE, nar.len() - 1] {
@@ -263,7 +264,7 @@ fn no_more_files_are_open_than_may_be_and_a_reader_finds_its_own_again() {
     let served: Vec<_> = nars.iter().map(|nar| fill(&disk, nar)).collect();
     let entries: Vec<_> = nars.iter().map(|nar| disk.find(&key(nar)).unwrap()).collect();
     // Readers have all of them, and descriptors of those that were read last.
-    let open = || nars.iter().filter(|nar| disk.open_file(&key(nar)).is_some()).count();
+    let open = || nars.iter().filter(|nar| disk.file_if_open(&key(nar)).is_some()).count();
     assert_eq!(open(), 128);
     for ((nar, entry), served) in nars.iter().zip(&entries).zip(&served) {
         assert!(read_all(&disk, nar, entry).unwrap() == *served);

@@ -1,27 +1,27 @@
-//! Blocks of memory that files are read into, used again and again: one that was read into a moment ago is in the
-//! processor's cache, and need not be cleared.
+//! A pool of buffers for reading files. A buffer that was used a moment ago is still in the processor's cache, and need not be
+//! zeroed.
 
 use std::mem;
 
 use crate::sync::Mutex;
 
-/// Bytes of a block.
+/// Size of a pooled buffer, in bytes.
 pub(crate) const BUFFER_SIZE: usize = 128 << 10;
-/// What is shorter has memory of its own, so that a short body does not hold a whole block.
+/// Smallest length that uses a pooled buffer: a shorter body does not hold a whole one.
 const MIN_POOLED: usize = BUFFER_SIZE / 2;
-/// Blocks that lie ready, for all caches together: 4 MiB.
+/// Limit on unused buffers: 4 MiB.
 const MAX_FREE: usize = 32;
 
 static FREE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
-/// Memory to read into; what is in it at first is not told.
+/// Memory to read into, of unspecified content. Returns to the pool on drop.
 pub(crate) struct Buffer {
     memory: Vec<u8>,
     length: usize,
 }
 
 impl Buffer {
-    /// One that has `length` bytes.
+    /// Takes a buffer of `length` bytes from the pool, or allocates one.
     pub(crate) fn new(length: usize) -> Self {
         let free = (MIN_POOLED..=BUFFER_SIZE)
             .contains(&length)
@@ -56,20 +56,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_has_the_length_that_is_asked_for_and_no_more_memory_than_that_or_a_whole_one() {
+    fn a_buffer_has_the_requested_length_and_at_most_the_memory_of_a_pooled_one() {
         for length in [0, 1, MIN_POOLED - 1, MIN_POOLED, BUFFER_SIZE - 1, BUFFER_SIZE, BUFFER_SIZE + 1] {
             for _ in 0..2 {
-                let mut block = Buffer::new(length);
-                block.as_mut().fill(7);
-                assert_eq!(block.as_ref(), vec![7; length]);
+                let mut buffer = Buffer::new(length);
+                buffer.as_mut().fill(7);
+                assert_eq!(buffer.as_ref(), vec![7; length]);
                 let expected = if (MIN_POOLED..=BUFFER_SIZE).contains(&length) { BUFFER_SIZE } else { length };
-                assert_eq!(block.memory.len(), expected);
+                assert_eq!(buffer.memory.len(), expected);
             }
         }
     }
 
     #[test]
-    fn no_more_lie_ready_than_are_worth_it() {
+    fn the_pool_is_bounded() {
         drop((0..2 * MAX_FREE).map(|_| Buffer::new(BUFFER_SIZE)).collect::<Vec<_>>());
         assert!(FREE.lock().len() <= MAX_FREE);
     }

@@ -1,4 +1,4 @@
-//! A NAR, or a part of it, out of its compressed form: only the frames that the part touches are read and decoded.
+//! Decodes a NAR, or a part of it, from its compressed form. Only the frames that overlap the part are read.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use super::entry::Entry;
 use super::key::EntryKey;
 use crate::nar_cache::encode::encoding::FRAME_SIZE;
 
-/// Reads the bytes of a compressed NAR from a place to the end of their block, see [`Entry::read`].
+/// Reads a compressed NAR from an offset to the end of that block, see [`Entry::read`].
 pub(crate) type ReadBlock = Box<dyn FnMut(u64) -> io::Result<Bytes> + Send>;
 
-/// The bytes of a NAR from some place on. What it reads may wait for the disk.
+/// Decodes a NAR from some byte on. Reading may wait for the disk.
 pub(crate) struct NarDecoder {
     entry: Arc<Entry>,
     read: ReadBlock,
-    /// The frame that is decoded.
+    /// Index of the frame that is being decoded.
     frame: usize,
-    /// Where its bytes that have not been read are, and where they end.
+    /// Offset of the frame's next byte to read, and of its end.
     at: u64,
     end: u64,
     input: Bytes,
     decoder: Decoder<'static>,
-    /// Bytes of this frame before the wanted ones.
+    /// Bytes of this frame to discard.
     skip: u64,
 }
 
 impl NarDecoder {
-    /// From the byte `first` of the NAR on, which must be one of its bytes.
+    /// Decodes from byte `first` of the NAR on, which must be less than its size.
     pub(crate) fn new(entry: Arc<Entry>, first: u64, read: ReadBlock) -> io::Result<Self> {
         let frame = usize::try_from(first / FRAME_SIZE).map_err(io::Error::other)?;
         let before = entry.frames().iter().take(frame);
@@ -42,12 +42,12 @@ impl NarDecoder {
         Ok(nar)
     }
 
-    /// Of the frame as it is compressed; 0 after the last one.
+    /// Returns the compressed length of the current frame; 0 after the last one.
     fn length(&self) -> u64 {
         self.entry.frames().get(self.frame).map_or(0, |frame| u64::from(frame.compressed))
     }
 
-    /// Decodes into `buffer`; 0 at the end of the NAR.
+    /// Decodes into `buffer`. Returns 0 at the end of the NAR.
     fn decode(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if self.input.is_empty() && self.at < self.end {
@@ -66,13 +66,13 @@ impl NarDecoder {
             self.input.advance(consumed);
             if more == 0 {
                 if self.at < self.end || !self.input.is_empty() {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "it has a frame that ends early"));
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame ends early"));
                 }
                 self.frame += 1;
                 self.end = self.at + self.length();
                 self.decoder = decoder()?;
             } else if consumed == 0 && written == 0 {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "it has a frame that does not end"));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame does not end"));
             }
             if written > 0 {
                 return Ok(written);
@@ -98,7 +98,7 @@ impl Read for NarDecoder {
     }
 }
 
-/// A NAR of the cache. A file that turns out to be wrong is removed.
+/// An uncompressed NAR that is decoded from the cache. A file that turns out to be corrupt is removed.
 pub struct PlainNar {
     decoder: NarDecoder,
     disk: Arc<DiskCache>,

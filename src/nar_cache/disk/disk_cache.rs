@@ -1,10 +1,10 @@
-//! The directory of compressed NARs.
+//! The compressed NARs in one directory: which there are, how they are found and read, and which are evicted.
 //!
-//! Owns what is where, by the names of `layout`, and `lock`, which one process holds. A file gets its name only when it is wholly there and proven; what a crash
-//! leaves in `tmp/` is removed at the next start. A file that is in use may be unlinked: whoever has it open reads on.
+//! Owns the directory's `lock` file, which one process holds. Leaves writing to `reservation`. A file may be unlinked while
+//! it is in use: whoever has it open can still read it.
 //!
-//! Everything here may wait for the disk, and so belongs on [`DiskThreads`], but for what says that it does not. No lock
-//! is held over a call to the system.
+//! Methods may wait for the disk, and must then run on [`DiskThreads`], unless their documentation says that they need no
+//! disk access. No mutex is held during a system call.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use tokio::sync::Notify;
 
 use super::directory::{CacheDirectory, DirectoryError};
-use super::entry::{self, Entry, FileInfo, max_file_size};
+use super::entry::{Entry, FileInfo, max_file_size, read_file_info};
 use super::file::{DiskFile, FileCloser};
 use super::free_space::FreeSpace;
 use super::key::EntryKey;
@@ -28,44 +28,43 @@ use super::lru::Lru;
 use super::open_files::OpenFiles;
 use super::threads::DiskThreads;
 use crate::metrics::{Metrics, NarCacheEvent};
-use crate::nar_cache::error::FillError;
 use crate::sync::{LogThrottle, Mutex};
 
-/// A directory of compressed NARs, which is this process's own.
+/// A directory of compressed NARs that this process has locked.
 #[derive(Debug)]
 pub(crate) struct DiskCache {
     dir: CacheDirectory,
     max_size: AtomicU64,
-    lru: Mutex<Lru>,
-    open_files: OpenFiles,
+    pub(super) lru: Mutex<Lru>,
+    pub(super) open_files: OpenFiles,
     threads: DiskThreads,
-    closer: FileCloser,
-    /// Tells that a reservation has ended.
-    freed: Notify,
-    /// Whether all files are in the lru.
-    is_complete: AtomicBool,
-    temporary: AtomicU64,
-    unreadable: LogThrottle<io::ErrorKind>,
+    pub(super) closer: FileCloser,
+    /// Notified when a reservation ends.
+    pub(super) reservation_ended: Notify,
+    /// Whether [`Self::scan`] has entered all files into `lru`.
+    is_scanned: AtomicBool,
+    pub(super) next_temp_file: AtomicU64,
+    read_errors: LogThrottle<io::ErrorKind>,
     metrics: Arc<Metrics>,
     _lock: File,
 }
 
 impl DiskCache {
-    /// Takes the directory for this process alone. What is in it is entered by [`DiskCache::scan`].
+    /// Locks the directory and removes unfinished files of earlier processes. [`Self::scan`] then finds the finished ones.
     pub(crate) fn open(dir: CacheDirectory, max_size: u64, metrics: Arc<Metrics>) -> Result<Self, DirectoryError> {
         let failed = |cause| DirectoryError::Io { path: dir.path().to_owned(), cause };
-        layout::make(&dir).map_err(failed)?;
+        layout::create_temp_dir(&dir).map_err(failed)?;
         let lock = OpenOptions::new().create(true).append(true).open(dir.path().join("lock")).map_err(failed)?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(DirectoryError::Locked(dir.path().to_owned())),
             Err(cause) => return Err(failed(cause.into())),
         }
-        for left in layout::temporaries(&dir).map_err(failed)? {
+        for left in layout::temp_files(&dir).map_err(failed)? {
             fs::remove_file(left).map_err(failed)?;
         }
         let closer = FileCloser::start().map_err(failed)?;
-        let max_size = capped(dir.path(), max_size);
+        let max_size = limit_to_file_system(dir.path(), max_size);
         Ok(Self {
             dir,
             max_size: AtomicU64::new(max_size),
@@ -73,24 +72,24 @@ impl DiskCache {
             open_files: OpenFiles::default(),
             threads: DiskThreads::new(),
             closer,
-            freed: Notify::new(),
-            is_complete: AtomicBool::new(false),
-            temporary: AtomicU64::new(0),
-            unreadable: LogThrottle::default(),
+            reservation_ended: Notify::new(),
+            is_scanned: AtomicBool::new(false),
+            next_temp_file: AtomicU64::new(0),
+            read_errors: LogThrottle::default(),
             metrics,
             _lock: lock,
         })
     }
 
-    /// Enters all files, in the order of their last use as far as it is known, and removes what is none of them.
+    /// Finds all files, ordered by their last use as far as that is known, and removes corrupt ones.
     pub(crate) fn scan(&self) -> io::Result<()> {
         let mut found = Vec::new();
         for (key, path) in entries(&self.dir)? {
-            let glance = || {
+            let read = || {
                 let file = File::open(&path)?;
-                Ok::<_, io::Error>((file.metadata()?.modified()?, entry::read_file_info(&file, key.nar_hash)?))
+                Ok::<_, io::Error>((file.metadata()?.modified()?, read_file_info(&file, key.nar_hash)?))
             };
-            match glance() {
+            match read() {
                 Ok((used, info)) => found.push((used, key, info)),
                 Err(cause) => self.evict_corrupt(&key, &cause),
             }
@@ -99,23 +98,23 @@ impl DiskCache {
         {
             let mut lru = self.lru.lock();
             for (_, key, info) in &found {
-                // What has been used or made meanwhile is there already, and newer.
+                // Files that were used or written during the scan are in it already, with a later use.
                 if lru.info(key).is_none() {
                     lru.insert(key, *info);
                 }
             }
         }
-        self.is_complete.store(true, Ordering::Release);
+        self.is_scanned.store(true, Ordering::Release);
         self.evict_to_fit();
         Ok(())
     }
 
-    /// The threads for calls to this disk.
+    /// Returns the threads on which calls to this disk run.
     pub(crate) const fn threads(&self) -> &DiskThreads {
         &self.threads
     }
 
-    /// The directory.
+    /// Returns the directory's path.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -124,22 +123,22 @@ impl DiskCache {
         &self.dir
     }
 
-    /// What is known of a NAR, without a look at the disk.
+    /// Returns hash and size of an entry if it exists. Needs no disk access.
     pub(crate) fn info(&self, key: &EntryKey) -> Option<FileInfo> {
         self.lru.lock().info(key)
     }
 
-    /// What is known to be there, if its file is open; `Ok(None)` if there is surely none. Asks nothing of the disk.
+    /// Returns an entry whose file is open, or `None` if the entry certainly does not exist. Needs no disk access.
     pub(crate) fn find_in_memory(&self, key: &EntryKey) -> Result<Option<Arc<Entry>>, NeedsDisk> {
         if let Some((entry, _)) = self.open_files.find(key) {
             self.lru.lock().touch(key);
             return Ok(Some(entry));
         }
         let is_known = self.lru.lock().info(key).is_some();
-        if is_known || !self.is_complete.load(Ordering::Acquire) { Err(NeedsDisk) } else { Ok(None) }
+        if is_known || !self.is_scanned.load(Ordering::Acquire) { Err(NeedsDisk) } else { Ok(None) }
     }
 
-    /// The compressed form of a NAR. One that is not what it should be is removed, and there is none then.
+    /// Finds an entry and opens its file. A corrupt one is removed and counts as missing.
     pub(crate) fn find(&self, key: &EntryKey) -> Option<Arc<Entry>> {
         match self.open_entry(key) {
             Ok((entry, _)) => Some(entry),
@@ -151,14 +150,14 @@ impl DiskCache {
         }
     }
 
-    /// The file of a NAR, if it is open. Asks nothing of the disk.
-    pub(crate) fn open_file(&self, key: &EntryKey) -> Option<Arc<DiskFile>> {
+    /// Returns the file of an entry if it is open. Needs no disk access.
+    pub(crate) fn file_if_open(&self, key: &EntryKey) -> Option<Arc<DiskFile>> {
         self.open_files.find(key).map(|(_, file)| file)
     }
 
-    /// The bytes of an entry from `at` to the end of their block, of its file, which is opened again if need be.
+    /// Reads an entry from `at` to the end of that block. Opens its file again if it was closed meanwhile.
     pub(crate) fn read(&self, key: &EntryKey, entry: &Entry, at: u64) -> io::Result<Bytes> {
-        let file = match self.open_file(key) {
+        let file = match self.file_if_open(key) {
             Some(file) => file,
             None => self.open_entry(key)?.1,
         };
@@ -171,21 +170,16 @@ impl DiskCache {
                 self.forget(key);
             }
         })?;
-        // Outlives a restart, where the index does not. That it fails does no harm.
+        // Preserves the order of uses across a restart. A failure does no harm.
         let _ = file.set_modified(SystemTime::now());
-        let opened = self.enter_open(key, file)?;
-        let mut lru = self.lru.lock();
-        if lru.info(key).is_none() {
-            lru.insert(key, opened.0.info());
-        }
-        lru.touch(key);
-        Ok(opened)
-    }
-
-    fn enter_open(&self, key: &EntryKey, file: File) -> io::Result<(Arc<Entry>, Arc<DiskFile>)> {
         let entry = Arc::new(Entry::read_trailer(&file, key.nar_hash)?);
         let file = Arc::new(DiskFile::new(file, self.closer.clone()));
         self.open_files.insert(key, &entry, &file);
+        let mut lru = self.lru.lock();
+        if lru.info(key).is_none() {
+            lru.insert(key, entry.info());
+        }
+        lru.touch(key);
         Ok((entry, file))
     }
 
@@ -194,12 +188,12 @@ impl DiskCache {
         self.open_files.remove(key);
     }
 
-    /// Removes a file whose bytes are not those that were written. One that only cannot be read now, be it for want of
-    /// descriptors, stays.
+    /// Removes a file if `cause` says that it is corrupt. A file that only could not be read, for lack of descriptors for example,
+    /// stays.
     pub(crate) fn evict_corrupt(&self, key: &EntryKey, cause: &io::Error) {
         let path = self.path(key);
         if !matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) {
-            if let Some(more) = self.unreadable.admit(cause.kind()) {
+            if let Some(more) = self.read_errors.admit(cause.kind()) {
                 tracing::warn!("cannot read {} of the cache of nars{more}: {cause}", path.display());
             }
             return;
@@ -209,171 +203,77 @@ impl DiskCache {
         self.remove(key);
     }
 
-    /// Removes a file. Whoever has it open reads on.
+    /// Removes a file. Whoever has it open can still read it.
     pub(crate) fn remove(&self, key: &EntryKey) {
         self.forget(key);
         let _ = fs::remove_file(self.path(key));
     }
 
-    /// Whether the compressed form of a NAR of `size` bytes may be kept, whatever it comes to. Asks nothing of the disk.
+    /// Returns whether a NAR of `size` bytes fits into the cache, however badly it compresses. Needs no disk access.
     pub(crate) fn fits(&self, size: u64) -> bool {
         max_file_size(size) <= self.max_size.load(Ordering::Relaxed)
     }
 
-    /// Bytes that all files may take.
+    /// Returns the limit on the size of all files, in bytes.
     pub(crate) fn max_size(&self) -> u64 {
         self.max_size.load(Ordering::Relaxed)
     }
 
-    /// Waits until the compressed form of a NAR of `size` bytes has room beside what other fills may write. Asks nothing of
-    /// the disk.
-    pub(crate) async fn reserve(self: &Arc<Self>, size: u64) -> Result<Reservation, FillError> {
-        let bytes = max_file_size(size);
-        loop {
-            let freed = self.freed.notified();
-            if !self.fits(size) {
-                return Err(FillError::too_large());
-            }
-            if self.lru.lock().reserve(self.max_size.load(Ordering::Relaxed), bytes) {
-                return Ok(Reservation { disk: Arc::clone(self), bytes, written: 0 });
-            }
-            freed.await;
-        }
-    }
-
-    /// A file to write the compressed form of a NAR of `size` bytes to, if others can make way for it.
-    pub(crate) fn create(&self, size: u64) -> io::Result<TempFile> {
-        if max_file_size(size) > FreeSpace::read(self.dir())?.free.saturating_add(self.usage().1) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
-        let path = layout::temporary(&self.dir, number);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        Ok(TempFile { file: Arc::new(DiskFile::new(file, self.closer.clone())), path: Some(path) })
-    }
-
-    /// Gives a file that is wholly there and proven its name, and enters it, as one that was fetched or not.
-    pub(crate) fn publish(
-        &self,
-        mut file: TempFile,
-        key: &EntryKey,
-        info: FileInfo,
-        is_fetched: bool,
-        reservation: Reservation,
-    ) -> io::Result<Arc<Entry>> {
-        let entry = Arc::new(Entry::read_trailer(file.file.get()?, key.nar_hash)?);
-        if let Some(path) = file.path.take() {
-            if let Err(cause) = layout::rename(&path, &self.path(key)) {
-                file.path = Some(path);
-                return Err(cause);
-            }
-        }
-        if is_fetched {
-            self.lru.lock().insert(key, info);
-        } else {
-            self.lru.lock().insert_unfetched(key, info);
-        }
-        self.open_files.insert(key, &entry, &file.file);
-        drop(reservation);
-        self.evict_to_fit();
-        Ok(entry)
-    }
-
-    /// Takes so much at the most from now on, or as much as the file system has.
+    /// Changes the limit on the size of all files, in bytes. It is never more than the file system could hold.
     pub(crate) fn resize(&self, max_size: u64) {
-        let max_size = capped(self.dir(), max_size);
+        let max_size = limit_to_file_system(self.dir(), max_size);
         if self.max_size.swap(max_size, Ordering::Relaxed) > max_size {
             self.evict_to_fit();
         }
     }
 
-    /// Removes what was used least recently until the rest fits.
-    fn evict_to_fit(&self) {
-        let gone = self.lru.lock().evict_to_fit(self.max_size.load(Ordering::Relaxed));
-        self.remove_evicted(gone);
+    /// Evicts the least recently used files until the others fit.
+    pub(super) fn evict_to_fit(&self) {
+        let evicted = self.lru.lock().evict_to_fit(self.max_size.load(Ordering::Relaxed));
+        self.remove_evicted(evicted);
     }
 
-    /// The same until the file system has room for so many bytes more, whatever else is on it.
-    fn evict_for_free_space(&self, more: u64) {
-        // Where it cannot be told the write will tell.
+    /// Evicts the least recently used files until the file system has `more` bytes free, whatever else fills it.
+    pub(super) fn evict_for_free_space(&self, more: u64) {
+        // If free space is unknown, the write will fail where there is too little.
         let free = FreeSpace::read(self.dir()).map_or(u64::MAX, |space| space.free);
         if let Some(missing) = more.checked_sub(free).filter(|missing| *missing > 0) {
-            let gone = self.lru.lock().evict_bytes(missing);
-            self.remove_evicted(gone);
+            let evicted = self.lru.lock().evict_bytes(missing);
+            self.remove_evicted(evicted);
         }
     }
 
-    fn remove_evicted(&self, gone: Vec<EntryKey>) {
-        for key in gone {
+    fn remove_evicted(&self, evicted: Vec<EntryKey>) {
+        for key in evicted {
             self.open_files.remove(&key);
             self.metrics.nar_cache(NarCacheEvent::Evicted);
             let _ = fs::remove_file(self.path(&key));
         }
     }
 
-    /// Files, and the room that they take.
+    /// Returns the number of files and the bytes that count for them.
     pub(crate) fn usage(&self) -> (usize, u64) {
         let lru = self.lru.lock();
         (lru.len(), lru.bytes())
     }
 
-    /// As after a time in which other files were asked for.
+    /// Closes a file, as happens when many others are used.
     #[cfg(test)]
     pub(crate) fn close_file(&self, key: &EntryKey) {
         self.open_files.remove(key);
     }
 
-    fn path(&self, key: &EntryKey) -> PathBuf {
+    pub(super) fn path(&self, key: &EntryKey) -> PathBuf {
         layout::path(&self.dir, key)
     }
 }
 
-/// It takes a look at the disk.
+/// The answer takes disk access.
 #[derive(Debug)]
 pub(crate) struct NeedsDisk;
 
-/// FreeSpace that a fill may write to.
-#[derive(Debug)]
-pub(crate) struct Reservation {
-    disk: Arc<DiskCache>,
-    bytes: u64,
-    written: u64,
-}
-
-impl Reservation {
-    /// Makes room for so many bytes more, before they are written.
-    pub(crate) fn grow(&mut self, more: u64) {
-        self.written += more;
-        self.disk.lru.lock().grow(more);
-        self.disk.evict_to_fit();
-        self.disk.evict_for_free_space(more);
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.disk.lru.lock().release(self.bytes, self.written);
-        self.disk.freed.notify_waiters();
-    }
-}
-
-/// No more than the file system could hold.
-fn capped(dir: &Path, max_size: u64) -> u64 {
-    // Where it cannot be told the writes will tell.
+/// Lowers a limit to what the file system could hold if it held nothing else.
+fn limit_to_file_system(dir: &Path, max_size: u64) -> u64 {
+    // If its size is unknown, writes will fail where it is too small.
     FreeSpace::read(dir).map_or(max_size, |space| max_size.min(space.total))
-}
-
-/// A file without its final name; removed on drop.
-#[derive(Debug)]
-pub(crate) struct TempFile {
-    pub(crate) file: Arc<DiskFile>,
-    path: Option<PathBuf>,
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            let _ = fs::remove_file(path);
-        }
-    }
 }

@@ -1,15 +1,15 @@
-//! One NAR on disk: its compressed form, byte for byte as it is served, and after that what proves it.
+//! The file of one compressed NAR: its bytes as they are served, and a trailer with their checksums.
 //!
-//! Owns the file format. No byte of the served part is handed out unless the checksum of its block is right, so a disk that
-//! lies is found out before a client is lied to. The trailer is written last and has a checksum of its own; a file that is
-//! cut anywhere has none. Leaves names, places and the number of files to `disk`.
+//! Owns the file format. No served byte is returned unless the checksum of its block matches, so that corruption on disk
+//! never reaches a client. The trailer is written last and has its own checksums; a truncated file has none. Leaves names
+//! and eviction to `disk_cache`.
 //!
 //! | part | bytes |
 //! |---|---|
-//! | frames and seek table (`frames`) | what is served |
-//! | XXH3 of each [`BLOCK`] of it, little endian | 8 each |
-//! | name of the store path that it was made for, for operators | up to 211 and a hash part |
-//! | footer: magic, length served, NAR size, NAR hash, SHA-256 of what is served, XXH3 of checksums and name, length of the name, XXH3 of the footer | 112 |
+//! | frames and seek table (`encode`) | length served |
+//! | XXH3 of each [`BLOCK`] of these, little endian | 8 each |
+//! | base name of the store path that it was compressed for, for operators | up to 244 |
+//! | footer: magic, length served, NAR size, NAR hash, SHA-256 of the bytes served, XXH3 of checksums and name, length of the name, XXH3 of the footer | 112 |
 
 use std::fs::File;
 use std::hash::Hasher as _;
@@ -29,25 +29,25 @@ use super::buffer_pool::{BUFFER_SIZE, Buffer};
 use super::file::DiskFile;
 use crate::nar_cache::encode::seek_table::{Frame, frame_count, parse_seek_table, seek_table_len};
 
-/// Bytes that are read and proven at once.
+/// Bytes under one checksum, which are read at once.
 pub(crate) const BLOCK: u64 = BUFFER_SIZE as u64;
 const MAGIC: [u8; 8] = *b"harmnar2";
 const FOOTER: usize = 8 + 8 + 8 + 32 + 32 + 8 + 8 + 8;
-/// Longest name of a store path (`checkName` in Nix's path.cc), with its hash part.
+/// Longest base name of a store path: hash part, dash and name (`checkName` in Nix's path.cc).
 const MAX_NAME: u64 = 32 + 1 + 211;
 const CHECKSUM_LEN: usize = 8;
 
-/// What a narinfo says of the compressed form of a NAR.
+/// `FileHash` and `FileSize` of a narinfo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileInfo {
-    /// Its hash.
+    /// SHA-256 of the compressed NAR.
     pub sha256: [u8; 32],
-    /// Its size in bytes.
+    /// Size of the compressed NAR in bytes.
     pub size: u64,
 }
 
-/// A compressed NAR on disk, as its trailer says. Its file need not be open; whichever file is read, no byte of it is
-/// handed out that is not in its checksums.
+/// The trailer of a compressed NAR on disk. Any open file of the entry may be passed to the methods that read: no byte is
+/// returned that does not match the checksums.
 #[derive(Debug)]
 pub(crate) struct Entry {
     info: FileInfo,
@@ -58,19 +58,19 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Reads the trailer of the compressed form of the NAR with this hash. Any file that is not wholly that is an error.
+    /// Reads and verifies the trailer and the seek table of the compressed NAR with this hash.
     pub(crate) fn read_trailer(file: &File, nar_hash: NarHash) -> io::Result<Self> {
         let whole = file.metadata()?.len();
         let footer = Footer::read(file, whole)?;
         if footer.nar_hash != nar_hash {
-            return Err(corrupt("the name of another nar"));
+            return Err(corrupt("NAR hash does not match the file name"));
         }
         let (length, nar_size) = (footer.info.size, footer.nar_size);
         let name = usize::try_from(footer.name).unwrap_or_default();
         let mut checksums = vec![0; checksums_len(length) + name];
         file.read_exact_at(&mut checksums, length)?;
         if XxHash3_64::oneshot(&checksums) != footer.checksums_checksum {
-            return Err(corrupt("checksums that are wrong themselves"));
+            return Err(corrupt("checksum mismatch in the trailer"));
         }
         checksums.truncate(checksums.len() - name);
         let checksums = checksums
@@ -79,23 +79,23 @@ impl Entry {
             .collect();
         let mut entry = Self { info: footer.info, nar_hash, nar_size, frames: Vec::new(), checksums };
         let table = frame_count(nar_size).map(seek_table_len).filter(|table| *table as u64 <= length);
-        let table = table.ok_or_else(|| corrupt("no room for its table"))?;
+        let table = table.ok_or_else(|| corrupt("too short for its seek table"))?;
         let table = entry.read_verified(file, length - table as u64, table)?;
-        entry.frames = parse_seek_table(&table, length, nar_size).ok_or_else(|| corrupt("no table of frames"))?;
+        entry.frames = parse_seek_table(&table, length, nar_size).ok_or_else(|| corrupt("malformed seek table"))?;
         Ok(entry)
     }
 
-    /// What a narinfo says of it.
+    /// Returns its hash and size.
     pub(crate) const fn info(&self) -> FileInfo {
         self.info
     }
 
-    /// The NAR that it is.
+    /// Returns the hash of the uncompressed NAR.
     pub(crate) const fn nar_hash(&self) -> NarHash {
         self.nar_hash
     }
 
-    /// The NAR's size in bytes.
+    /// Returns the size of the uncompressed NAR in bytes.
     pub(crate) const fn nar_size(&self) -> u64 {
         self.nar_size
     }
@@ -104,15 +104,15 @@ impl Entry {
         &self.frames
     }
 
-    /// The bytes from `at` to the end of their block, if they are in memory already, so that no disk is waited for; else
-    /// `None`, also where the system cannot tell.
+    /// Reads from `at` to the end of that block if all of the block is in the page cache, so that it never waits for the disk.
+    /// Otherwise, or if the system cannot tell, it returns `None`.
     pub(crate) fn read_in_memory(&self, file: &File, at: u64) -> io::Result<Option<Bytes>> {
         let (index, length) = self.block(at);
         let block = read_cached(file, index as u64 * BLOCK, length);
         block.map(|block| self.verify_block(index, block, at)).transpose()
     }
 
-    /// The bytes from `at` to the end of their block. Waits for the disk.
+    /// Reads from `at` to the end of that block. May wait for the disk.
     pub(crate) fn read(&self, file: &File, at: u64) -> io::Result<Bytes> {
         let (index, length) = self.block(at);
         let mut block = Buffer::new(length);
@@ -120,7 +120,7 @@ impl Entry {
         self.verify_block(index, block, at)
     }
 
-    /// So many bytes from `at`.
+    /// Reads `length` bytes from `at`.
     fn read_verified(&self, file: &File, mut at: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(length);
         while bytes.len() < length {
@@ -132,7 +132,7 @@ impl Entry {
         Ok(bytes)
     }
 
-    /// The block that `at` is in, and its length.
+    /// Returns the index and the length of the block with the byte `at`.
     fn block(&self, at: u64) -> (usize, usize) {
         let index = at / BLOCK;
         let length = (self.info.size - index * BLOCK).min(BLOCK);
@@ -141,45 +141,45 @@ impl Entry {
 
     fn verify_block(&self, index: usize, block: Buffer, at: u64) -> io::Result<Bytes> {
         if self.checksums.get(index) != Some(&XxHash3_64::oneshot(block.as_ref())) {
-            return Err(corrupt("bytes that were not written"));
+            return Err(corrupt("checksum mismatch"));
         }
         let within = usize::try_from(at - index as u64 * BLOCK).map_err(io::Error::other)?;
         Ok(Bytes::from_owner(block).slice(within..))
     }
 }
 
-/// What the compressed form of a NAR of `size` bytes comes to at the most, with its trailer and its place in the lru.
+/// Returns the upper bound of the bytes that count for the entry of a NAR of `size` bytes, trailer and overhead included.
 pub(crate) const fn max_file_size(size: u64) -> u64 {
     size.saturating_add(size / 128).saturating_add(1 << 20)
 }
 
-/// So many bytes of a file, if all of them are in memory already. Where the system cannot tell there are none.
+/// Reads `length` bytes of a file if all of them are in the page cache. Returns `None` otherwise, or if the system cannot tell.
 pub(crate) fn read_cached(file: &File, at: u64, length: usize) -> Option<Buffer> {
     let mut block = Buffer::new(length);
     let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(block.as_mut())], at, ReadWriteFlags::NOWAIT);
     (read == Ok(length)).then_some(block)
 }
 
-/// Only the footer of a file: enough to say what is there.
+/// Reads only the footer of a file, for its hash and size.
 pub(crate) fn read_file_info(file: &File, nar_hash: NarHash) -> io::Result<FileInfo> {
     let footer = Footer::read(file, file.metadata()?.len())?;
-    if footer.nar_hash == nar_hash { Ok(footer.info) } else { Err(corrupt("the name of another nar")) }
+    if footer.nar_hash == nar_hash { Ok(footer.info) } else { Err(corrupt("NAR hash does not match the file name")) }
 }
 
-/// A file's footer and name, for operators.
+/// The end of a file, for operators.
 pub(crate) struct Description {
     pub(crate) info: FileInfo,
     pub(crate) nar_size: u64,
-    /// The path that it was made for; others may have the same NAR.
+    /// The path that it was compressed for; others may have the same NAR.
     pub(crate) path: Option<StorePath>,
 }
 
-/// Reads the end of the compressed form of a NAR, without proof of the rest.
+/// Reads the end of a file without verifying the rest.
 pub(crate) fn read_description(file: &File, nar_hash: NarHash) -> io::Result<Description> {
     let whole = file.metadata()?.len();
     let Footer { info, nar_size, nar_hash: found, name, .. } = Footer::read(file, whole)?;
     if found != nar_hash {
-        return Err(corrupt("the name of another nar"));
+        return Err(corrupt("NAR hash does not match the file name"));
     }
     let mut path = vec![0; usize::try_from(name).unwrap_or_default()];
     file.read_exact_at(&mut path, whole - FOOTER as u64 - name)?;
@@ -191,8 +191,9 @@ struct Footer {
     info: FileInfo,
     nar_size: u64,
     nar_hash: NarHash,
+    /// Checksum of checksums and name.
     checksums_checksum: u64,
-    /// Bytes of the name.
+    /// Length of the name, in bytes.
     name: u64,
 }
 
@@ -204,7 +205,7 @@ impl Footer {
         let footer = Self::parse(&bytes).ok_or_else(|| corrupt("no footer"))?;
         let length = footer.info.size;
         let fits = length.checked_add(checksums_len(length) as u64 + footer.name) == Some(at);
-        if fits { Ok(footer) } else { Err(corrupt("another length than it says")) }
+        if fits { Ok(footer) } else { Err(corrupt("its length does not match its footer")) }
     }
 
     fn parse(bytes: &[u8; FOOTER]) -> Option<Self> {
@@ -218,7 +219,7 @@ impl Footer {
             checksums_checksum: number(88)?,
             name: number(96)?,
         };
-        // No length that would overflow on its way to a count of blocks.
+        // The limit on the size keeps the number of blocks from overflowing.
         (holds && footer.info.size < 1 << 60 && footer.name <= MAX_NAME).then_some(footer)
     }
 
@@ -240,15 +241,15 @@ fn checksums_len(length: u64) -> usize {
 }
 
 fn corrupt(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("it has {what}"))
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// Writes the file of an entry, from its first byte on. Others may read what is written so far.
+/// Writes the file of an entry. Others may read the bytes that are written so far.
 pub(crate) struct EntryWriter {
     file: Arc<DiskFile>,
     written: u64,
     sha256: digest::Context,
-    /// The checksum of the block that is not full, and that block's length.
+    /// Checksum and length of the block that is not full yet.
     checksum: XxHash3_64,
     in_block: u64,
     checksums: Vec<u8>,
@@ -260,7 +261,7 @@ impl EntryWriter {
         Self { file, written: 0, sha256, checksum: XxHash3_64::new(), in_block: 0, checksums: Vec::new() }
     }
 
-    /// Adds to what is served; how much that is now.
+    /// Appends bytes that are served. Returns how many there are now.
     pub(crate) fn append(&mut self, mut bytes: &[u8]) -> io::Result<u64> {
         self.file.get()?.write_all_at(bytes, self.written)?;
         self.written += bytes.len() as u64;
@@ -278,8 +279,7 @@ impl EntryWriter {
         Ok(self.written)
     }
 
-    /// Writes the trailer of the NAR of a path. It is not waited for the disk: what a power failure leaves of a file is proven
-    /// like any other, or removed.
+    /// Writes the trailer. Does not sync: a file that a power failure cuts is found to be corrupt like any other.
     pub(crate) fn finish(mut self, nar_hash: NarHash, nar_size: u64, path: &StorePath) -> io::Result<FileInfo> {
         if self.in_block > 0 {
             self.end_block();

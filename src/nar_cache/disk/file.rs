@@ -1,4 +1,5 @@
-//! Open files of entries, which are closed on a thread of their own.
+//! Open files of entries, which are closed on a separate thread: closing the last descriptor of an unlinked file writes to the
+//! disk, and so may wait for it.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +15,7 @@ use crate::sync::Mutex;
 /// Precision of the modification time of a file that stays open, which is the time of its last use.
 const MTIME_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Closes files, one after the other, and notes on disk that they are used. Clones are the same.
+/// A thread that closes files and updates modification times, one after the other. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct FileCloser(mpsc::Sender<Task>);
 
@@ -25,7 +26,7 @@ enum Task {
 }
 
 impl FileCloser {
-    /// Starts the thread, which ends with the last clone.
+    /// Starts the thread, which ends when the last clone is dropped.
     pub(crate) fn start() -> io::Result<Self> {
         let (sender, tasks) = mpsc::channel::<Task>();
         let work = move || {
@@ -41,37 +42,42 @@ impl FileCloser {
     }
 }
 
-/// A file that is open, and closed by a [`FileCloser`].
+/// An open file that a [`FileCloser`] closes.
 #[derive(Debug)]
 pub(crate) struct DiskFile {
-    /// Nothing only while it is dropped.
+    /// `None` only while it is dropped.
     file: Option<File>,
     closer: FileCloser,
-    /// Whether a note is on its way, so that there is one at the most, and when the last one was.
-    is_noted: AtomicBool,
-    noted: Mutex<Instant>,
+    /// Whether an update of the modification time is queued, so that there is one at most.
+    is_update_queued: AtomicBool,
+    last_update: Mutex<Instant>,
 }
 
 impl DiskFile {
     pub(crate) fn new(file: File, closer: FileCloser) -> Self {
-        Self { file: Some(file), closer, is_noted: AtomicBool::new(false), noted: Mutex::new(Instant::now()) }
+        Self {
+            file: Some(file),
+            closer,
+            is_update_queued: AtomicBool::new(false),
+            last_update: Mutex::new(Instant::now()),
+        }
     }
 
-    /// Notes now and then, by the time of the last change, that it is used. Waits for nothing.
+    /// Queues an update of the modification time if the last one is older than [`MTIME_INTERVAL`]. Never blocks.
     pub(crate) fn mark_used(self: &Arc<Self>) {
-        if self.noted.lock().elapsed() > MTIME_INTERVAL && !self.is_noted.swap(true, Ordering::Relaxed) {
-            // Without the thread it is not noted.
+        if self.last_update.lock().elapsed() > MTIME_INTERVAL && !self.is_update_queued.swap(true, Ordering::Relaxed) {
+            // Without the thread the time is not updated.
             let _ = self.closer.0.send(Task::MarkUsed(Arc::clone(self)));
         }
     }
 
     fn write_mtime(&self) {
         if let Some(file) = &self.file {
-            // That it fails does no harm.
+            // A failure does no harm.
             let _ = file.set_modified(SystemTime::now());
         }
-        *self.noted.lock() = Instant::now();
-        self.is_noted.store(false, Ordering::Relaxed);
+        *self.last_update.lock() = Instant::now();
+        self.is_update_queued.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> io::Result<&File> {
@@ -82,7 +88,7 @@ impl DiskFile {
 impl Drop for DiskFile {
     fn drop(&mut self) {
         if let Some(file) = self.file.take() {
-            // Without the thread it is closed here.
+            // Without the thread the file is closed here.
             drop(self.closer.0.send(Task::Close(file)));
         }
     }
@@ -93,14 +99,14 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn that_a_file_is_used_is_noted_now_and_then() {
+    async fn the_modification_time_of_a_used_file_is_updated_now_and_then() {
         let on_disk = tempfile::NamedTempFile::new().unwrap();
         let (closer, long_ago) = (FileCloser::start().unwrap(), SystemTime::UNIX_EPOCH);
         on_disk.as_file().set_modified(long_ago).unwrap();
         let modified = || on_disk.as_file().metadata().unwrap().modified().unwrap();
         let file = Arc::new(DiskFile::new(on_disk.reopen().unwrap(), closer));
         file.mark_used();
-        assert!(!file.is_noted.load(Ordering::Relaxed), "it was opened just now");
+        assert!(!file.is_update_queued.load(Ordering::Relaxed), "it was just opened");
         tokio::time::advance(MTIME_INTERVAL + Duration::from_secs(1)).await;
         file.mark_used();
         while modified() == long_ago {

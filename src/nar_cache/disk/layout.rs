@@ -1,7 +1,7 @@
-//! Names in a directory of compressed NARs.
+//! File names in a directory of compressed NARs.
 //!
-//! `<encoding>/<digit>/<NAR hash>` is an entry, `tmp/<number>.part` is what is being written. Whatever has another name is
-//! not ours, and is left alone, and so is everything behind a symbolic link.
+//! `<encoding>/<digit>/<NAR hash>` is an entry, `tmp/<number>.part` a file that is being written. Files with other names, and
+//! everything behind a symbolic link, are not harmonia's and are left alone.
 
 use std::fs::{self, DirBuilder, DirEntry};
 use std::io;
@@ -15,14 +15,14 @@ use super::directory::CacheDirectory;
 use super::key::EntryKey;
 use crate::nar_cache::encode::encoding::EncodingTag;
 
-/// Most files that are looked at below one directory.
+/// Limit on the entries that are read of one directory.
 const MAX_FILES: usize = 1 << 20;
-/// The directory of what is being written.
-const TEMPORARY: &str = "tmp";
-/// The end of the names in it.
-const PART: &str = ".part";
+/// Directory of temporary files.
+const TEMP_DIR: &str = "tmp";
+/// Extension of temporary files.
+const TEMP_EXTENSION: &str = ".part";
 
-/// All files of a directory of NARs, by their names; files of other names are passed over.
+/// Lists the entries of a directory of compressed NARs by their names. Skips files with other names.
 pub(crate) fn entries(dir: &CacheDirectory) -> io::Result<Vec<(EntryKey, PathBuf)>> {
     let mut found = Vec::new();
     for encoding in children(dir.path())? {
@@ -32,7 +32,7 @@ pub(crate) fn entries(dir: &CacheDirectory) -> io::Result<Vec<(EntryKey, PathBuf
         }
         let tag = Arc::new(tag);
         for shard in children(&encoding.path())? {
-            // What cannot be read is not ours.
+            // A directory that cannot be read is not harmonia's.
             let files = if is_directory(&shard) { children(&shard.path()).unwrap_or_default() } else { Vec::new() };
             for file in files {
                 let nar_hash = name(&file).and_then(|name| NarHash::from_nix32(&name));
@@ -47,10 +47,10 @@ pub(crate) fn entries(dir: &CacheDirectory) -> io::Result<Vec<(EntryKey, PathBuf
     Ok(found)
 }
 
-/// The file of an entry.
+/// Returns the path of an entry's file.
 pub(crate) fn path(dir: &CacheDirectory, key: &EntryKey) -> PathBuf {
     let hash = key.nar_hash.to_nix32();
-    // The last digit, one of 32: the first one is 0 or 1.
+    // The last digit, one of 32: the first is always 0 or 1.
     let shard = &hash[hash.len() - 1..];
     [dir.path().as_os_str(), key.tag.as_str().as_ref(), shard.as_ref(), hash.as_ref()].iter().collect()
 }
@@ -59,7 +59,7 @@ fn name(entry: &DirEntry) -> Option<String> {
     entry.file_name().into_string().ok()
 }
 
-/// Whether it is a directory itself, and no link to one.
+/// Returns whether it is a directory, and not a link to one.
 fn is_directory(entry: &DirEntry) -> bool {
     entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
@@ -72,43 +72,43 @@ fn children(dir: &Path) -> io::Result<Vec<DirEntry>> {
     dir.read_dir()?.take(MAX_FILES).collect()
 }
 
-/// Renames into a directory, which is made if it is not there yet.
+/// Renames a file into a directory, which is created if it does not exist.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match (fs::rename(from, to), to.parent()) {
         (Err(cause), Some(parent)) if cause.kind() == io::ErrorKind::NotFound => {
-            make_one(parent)?;
+            create_dir(parent)?;
             fs::rename(from, to)
         }
         (renamed, _) => renamed,
     }
 }
 
-/// Makes the directory of what is being written.
-pub(crate) fn make(dir: &CacheDirectory) -> io::Result<()> {
-    let temporary = dir.path().join(TEMPORARY);
-    make_one(&temporary)?;
-    if temporary.symlink_metadata()?.is_dir() {
+/// Creates the directory of temporary files.
+pub(crate) fn create_temp_dir(dir: &CacheDirectory) -> io::Result<()> {
+    let temp_dir = dir.path().join(TEMP_DIR);
+    create_dir(&temp_dir)?;
+    if temp_dir.symlink_metadata()?.is_dir() {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{TEMPORARY} in it is a symbolic link")))
+    Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{TEMP_DIR} in it is a symbolic link")))
 }
 
-/// A name for what is being written.
-pub(crate) fn temporary(dir: &CacheDirectory, number: u64) -> PathBuf {
-    dir.path().join(TEMPORARY).join(format!("{number}{PART}"))
+/// Returns the path of a temporary file.
+pub(crate) fn temp_file(dir: &CacheDirectory, number: u64) -> PathBuf {
+    dir.path().join(TEMP_DIR).join(format!("{number}{TEMP_EXTENSION}"))
 }
 
-/// Lists files that earlier processes were writing.
-pub(crate) fn temporaries(dir: &CacheDirectory) -> io::Result<Vec<PathBuf>> {
+/// Lists the temporary files of earlier processes.
+pub(crate) fn temp_files(dir: &CacheDirectory) -> io::Result<Vec<PathBuf>> {
     let is_ours = |entry: &DirEntry| {
         let name = name(entry);
-        let number = name.as_deref().and_then(|name| name.strip_suffix(PART));
+        let number = name.as_deref().and_then(|name| name.strip_suffix(TEMP_EXTENSION));
         is_file(entry) && number.is_some_and(|number| number.parse::<u64>().is_ok())
     };
-    let left = children(&dir.path().join(TEMPORARY))?;
+    let left = children(&dir.path().join(TEMP_DIR))?;
     Ok(left.into_iter().filter(is_ours).map(|entry| entry.path()).collect())
 }
 
-fn make_one(dir: &Path) -> io::Result<()> {
+fn create_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }

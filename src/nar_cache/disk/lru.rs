@@ -1,17 +1,17 @@
-//! What is on disk, and in which order it was used.
+//! The entries on disk in the order of their use, and the bytes that they and running fills take.
 //!
-//! Owns the arithmetic of room: which entries leave when there are too many bytes. Does nothing to files.
+//! Decides which entries are evicted when there are too many bytes. Does not touch files.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::entry::FileInfo;
 use super::key::EntryKey;
 
-/// The part of all room that files have which nobody has fetched, where there is not enough for all.
+/// Divisor of the cache's size: files that nobody has fetched may displace fetched ones up to that part.
 const UNFETCHED_PART: u64 = 8;
-/// What a file takes beside its bytes: disks give room in pieces, and each entry here takes memory. With it a cache of
-/// 10 GiB has at most 640,000 entries.
-const LEAST: u64 = 16 << 10;
+/// Bytes that count for a file in addition to its size, because disks allocate in blocks and each entry here takes memory.
+/// With it a cache of 10 GiB has at most 640,000 entries.
+const OVERHEAD: u64 = 16 << 10;
 
 #[derive(Debug)]
 struct Slot {
@@ -20,33 +20,34 @@ struct Slot {
     is_unfetched: bool,
 }
 
-/// The entries of a cache, the least recently used first.
+/// The entries of a cache in the order of their use.
 #[derive(Debug, Default)]
 pub(crate) struct Lru {
     entries: HashMap<EntryKey, Slot>,
-    order: BTreeMap<u64, EntryKey>,
-    /// Apart from those: files that were made ahead and that nobody has fetched, and the room that they take.
+    /// Entries that were fetched, by the time of their last use.
+    fetched: BTreeMap<u64, EntryKey>,
+    /// Entries that were precompressed and that nobody has fetched, and their bytes.
     unfetched: BTreeMap<u64, EntryKey>,
     unfetched_bytes: u64,
     clock: u64,
     bytes: u64,
-    /// What fills may come to at the most, and what they have written, in bytes.
+    /// Bytes that running fills may write, and bytes that they have written.
     reserved: u64,
     written: u64,
 }
 
 impl Lru {
-    /// Enters a file, as the one that was used last.
+    /// Inserts a file as the most recently used one.
     pub(crate) fn insert(&mut self, key: &EntryKey, info: FileInfo) {
-        self.enter(key, info, false);
+        self.add(key, info, false);
     }
 
-    /// Enters a file that nobody has fetched: it leaves before others, see [`Self::evict_to_fit`].
+    /// Inserts a file that nobody has fetched, which is evicted before others: see [`Self::evict_to_fit`].
     pub(crate) fn insert_unfetched(&mut self, key: &EntryKey, info: FileInfo) {
-        self.enter(key, info, true);
+        self.add(key, info, true);
     }
 
-    fn enter(&mut self, key: &EntryKey, info: FileInfo, is_unfetched: bool) {
+    fn add(&mut self, key: &EntryKey, info: FileInfo, is_unfetched: bool) {
         self.remove(key);
         self.bytes += charge(info);
         self.clock += 1;
@@ -54,42 +55,42 @@ impl Lru {
             self.unfetched_bytes += charge(info);
             self.unfetched.insert(self.clock, key.clone());
         } else {
-            self.order.insert(self.clock, key.clone());
+            self.fetched.insert(self.clock, key.clone());
         }
         self.entries.insert(key.clone(), Slot { info, used: self.clock, is_unfetched });
     }
 
-    /// What is known of a file.
+    /// Returns hash and size of an entry.
     pub(crate) fn info(&self, key: &EntryKey) -> Option<FileInfo> {
         self.entries.get(key).map(|slot| slot.info)
     }
 
-    /// Takes note that a file is used.
+    /// Marks a file as used now.
     pub(crate) fn touch(&mut self, key: &EntryKey) {
         if let Some(info) = self.info(key) {
-            self.enter(key, info, false);
+            self.add(key, info, false);
         }
     }
 
-    /// Reserves room for a fill; whether there is that beside other fills. Files leave only as it is written to.
+    /// Reserves bytes for a fill. Returns whether they fit beside other fills. Files are evicted only as the fill writes.
     pub(crate) fn reserve(&mut self, max_bytes: u64, bytes: u64) -> bool {
         let fits = self.reserved.saturating_add(bytes) <= max_bytes;
         self.reserved += if fits { bytes } else { 0 };
         fits
     }
 
-    /// A fill that has a reservation is about to write more.
+    /// Counts bytes that a fill is about to write.
     pub(crate) const fn grow(&mut self, more: u64) {
         self.written += more;
     }
 
-    /// A fill is over, with whatever it has written.
+    /// Ends the reservation of a fill.
     pub(crate) const fn release(&mut self, bytes: u64, written: u64) {
         self.reserved -= bytes;
         self.written -= written;
     }
 
-    /// Forgets a file.
+    /// Removes an entry.
     pub(crate) fn remove(&mut self, key: &EntryKey) {
         if let Some(slot) = self.entries.remove(key) {
             self.bytes -= charge(slot.info);
@@ -97,27 +98,27 @@ impl Lru {
                 self.unfetched.remove(&slot.used);
                 self.unfetched_bytes -= charge(slot.info);
             } else {
-                self.order.remove(&slot.used);
+                self.fetched.remove(&slot.used);
             }
         }
     }
 
-    /// Forgets the least recently used files until the others fit into `max_bytes` with what fills have written: these have
-    /// to go. What was made ahead takes no more than an eighth from what was fetched.
+    /// Removes and returns the least recently used entries until the others fit into `max_bytes` together with the bytes that
+    /// fills have written. Unfetched entries displace fetched ones only up to an eighth of the cache.
     pub(crate) fn evict_to_fit(&mut self, max_bytes: u64) -> Vec<EntryKey> {
-        let mut gone = Vec::new();
+        let mut evicted = Vec::new();
         while self.bytes.saturating_add(self.written) > max_bytes {
-            let (fetched, unfetched) = (self.order.values().next(), self.unfetched.values().next());
-            let is_much = self.unfetched_bytes > max_bytes / UNFETCHED_PART;
-            let oldest = if is_much { unfetched.or(fetched) } else { fetched.or(unfetched) };
+            let (fetched, unfetched) = (self.fetched.values().next(), self.unfetched.values().next());
+            let exceeds_share = self.unfetched_bytes > max_bytes / UNFETCHED_PART;
+            let oldest = if exceeds_share { unfetched.or(fetched) } else { fetched.or(unfetched) };
             let Some(key) = oldest.cloned() else { break };
             self.remove(&key);
-            gone.push(key);
+            evicted.push(key);
         }
-        gone
+        evicted
     }
 
-    /// Forgets the least recently used files that take so many bytes together, or all.
+    /// Removes and returns the least recently used entries that take `bytes` together, or all.
     pub(crate) fn evict_bytes(&mut self, bytes: u64) -> Vec<EntryKey> {
         self.evict_to_fit(self.bytes.saturating_add(self.written).saturating_sub(bytes))
     }
@@ -126,14 +127,14 @@ impl Lru {
         self.entries.len()
     }
 
-    /// The room that all take.
+    /// Returns the bytes that count for all entries.
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
     }
 }
 
 fn charge(info: FileInfo) -> u64 {
-    info.size.saturating_add(LEAST)
+    info.size.saturating_add(OVERHEAD)
 }
 
 #[cfg(test)]
@@ -160,14 +161,14 @@ mod tests {
             lru.insert(&key(number), info(1000));
         }
         lru.touch(&key(0));
-        let room = 2 * charge(info(1000));
-        assert_eq!(lru.evict_to_fit(room), [key(1), key(2)]);
-        assert_eq!((lru.len(), lru.bytes()), (2, room));
+        let max_bytes = 2 * charge(info(1000));
+        assert_eq!(lru.evict_to_fit(max_bytes), [key(1), key(2)]);
+        assert_eq!((lru.len(), lru.bytes()), (2, max_bytes));
         assert!(lru.info(&key(0)).is_some() && lru.info(&key(1)).is_none());
-        assert!(lru.reserve(room, 10));
-        assert!(lru.evict_to_fit(room).is_empty(), "nothing has been written");
+        assert!(lru.reserve(max_bytes, 10));
+        assert!(lru.evict_to_fit(max_bytes).is_empty(), "nothing has been written");
         lru.grow(1);
-        assert_eq!(lru.evict_to_fit(room), [key(3)]);
+        assert_eq!(lru.evict_to_fit(max_bytes), [key(3)]);
         assert_eq!(lru.evict_to_fit(0), [key(0)]);
         assert!(lru.evict_to_fit(0).is_empty());
     }
@@ -198,7 +199,7 @@ mod tests {
         assert_eq!(there, (2..16).chain(46..48).collect::<Vec<_>>());
         // Once it is fetched it is like any other.
         lru.touch(&key(46));
-        assert_eq!((lru.unfetched_bytes, lru.order.len()), (one, 15));
+        assert_eq!((lru.unfetched_bytes, lru.fetched.len()), (one, 15));
     }
 
     #[test]
@@ -235,7 +236,7 @@ mod tests {
                 }
                 let bytes: u64 = model.values().map(|size| charge(info(*size))).sum();
                 prop_assert_eq!((lru.len(), lru.bytes()), (model.len(), bytes));
-                prop_assert_eq!(lru.order.len() + lru.unfetched.len(), model.len());
+                prop_assert_eq!(lru.fetched.len() + lru.unfetched.len(), model.len());
             }
         }
     }

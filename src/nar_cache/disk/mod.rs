@@ -12,6 +12,7 @@ pub(super) mod key;
 pub(super) mod layout;
 pub(super) mod lru;
 pub(super) mod open_files;
+pub(super) mod reservation;
 pub(super) mod threads;
 
 pub use decode::PlainNar;

@@ -1,7 +1,7 @@
-//! Files of entries that are open, a descriptor each: those that were read last.
+//! The most recently used files of entries, which stay open.
 //!
-//! Owns how many there are. Nobody else keeps one open beyond a read: a body asks for its file each time, and has it
-//! opened again where it was closed meanwhile, so that clients that stop reading keep no descriptor.
+//! Limits the number of descriptors. Bodies keep none between reads: each read looks up the file here, or opens it again if it
+//! was closed meanwhile, so that clients that stop reading hold no descriptor.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use super::file::DiskFile;
 use super::key::EntryKey;
 use crate::sync::Mutex;
 
-/// Files that are open at one time: an eighth of the least limit that systems set.
+/// Limit on open files: an eighth of the lowest descriptor limit that is common.
 const MAX_OPEN: usize = 128;
 
-/// The files of one cache.
+/// The open files of one cache.
 #[derive(Debug, Default)]
 pub(crate) struct OpenFiles(Mutex<Open>);
 
@@ -32,7 +32,7 @@ struct OpenFile {
 }
 
 impl OpenFiles {
-    /// An entry whose file is open, which is used thereby.
+    /// Returns an entry and its file if that is open, and marks both as used.
     pub(crate) fn find(&self, key: &EntryKey) -> Option<(Arc<Entry>, Arc<DiskFile>)> {
         let mut open = self.0.lock();
         open.clock += 1;
@@ -43,7 +43,7 @@ impl OpenFiles {
         Some((Arc::clone(&found.entry), Arc::clone(&found.file)))
     }
 
-    /// Keeps a file open, and closes the one that was used least recently if there are too many.
+    /// Adds a file, and closes the least recently used one if there are too many.
     pub(crate) fn insert(&self, key: &EntryKey, entry: &Arc<Entry>, file: &Arc<DiskFile>) {
         let mut open = self.0.lock();
         open.clock += 1;

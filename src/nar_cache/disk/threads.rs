@@ -1,9 +1,8 @@
-//! Threads for calls that may wait for the cache's disk: apart from those of the runtime, and few.
+//! A bounded number of threads, apart from the runtime's, for calls that may wait for the cache's disk.
 //!
-//! A disk that stands still (a frozen file system, a server of files that is away) stops each thread that asks it for
-//! something, in the kernel and for as long as it likes. So what asks it runs here, or on the thread of an encoder: what
-//! stands still fills a queue, and requests that need nothing of this disk go on. Files are closed on a thread of their
-//! own, since closing the last descriptor of an unlinked file writes to the disk too.
+//! A stalled disk (a frozen file system, a file server that is down) blocks each thread that accesses it in the kernel,
+//! indefinitely. All access runs here or on an encoder's thread, so that it queues up while requests that do not need this
+//! disk are served.
 
 use std::io;
 use std::sync::Arc;
@@ -14,12 +13,12 @@ use tokio::time::Instant;
 
 use crate::sync::Mutex;
 
-/// Calls at one time, a thread each. More would not make a disk faster.
+/// Limit on concurrent calls. More would not make a disk faster.
 const MAX_CALLS: usize = 16;
-/// A disk that has done nothing for this long while it was asked for something is stuck.
+/// Time without a completed call after which a disk with pending calls counts as stalled.
 const STALL_AFTER: Duration = Duration::from_secs(2);
 
-/// The threads that wait for one disk. Clones share them.
+/// The threads for one disk. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct DiskThreads {
     permits: Arc<Semaphore>,
@@ -31,11 +30,11 @@ impl DiskThreads {
         Self { permits: Arc::new(Semaphore::new(MAX_CALLS)), stalls: Arc::default() }
     }
 
-    /// Runs `work` when a thread is free. It is an error of the kind `TimedOut` if that takes longer than `patience`; work
-    /// that has begun goes on then, as it does when the future is dropped.
+    /// Runs `work` on one of the threads. Fails with `TimedOut` if waiting and running take longer than `limit`. Work that has
+    /// started is completed even then, and also if the future is dropped.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
-        patience: Duration,
+        limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
         let (permits, stalls) = (Arc::clone(&self.permits), Arc::clone(&self.stalls));
@@ -47,40 +46,40 @@ impl DiskThreads {
             };
             tokio::task::spawn_blocking(call).await.map_err(io::Error::other)
         };
-        let late = || io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer");
-        tokio::time::timeout(patience, done).await.unwrap_or_else(|_| Err(late()))
+        let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer");
+        tokio::time::timeout(limit, done).await.unwrap_or_else(|_| Err(timed_out()))
     }
 
-    /// Runs `work` on this thread, which is none of the runtime's, and counts it as a call to the disk.
+    /// Runs `work` on the current thread, which must not be one of the runtime's, and watches it like other calls.
     pub(crate) fn run_here<T>(&self, work: impl FnOnce() -> T) -> T {
         self.stalls.track(work)
     }
 
-    /// Whether the disk has been silent for some seconds, though it was asked.
+    /// Returns whether calls are pending and none has completed for [`STALL_AFTER`].
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalls.is_stalled()
     }
 
-    /// Bounds reads that others do on threads of theirs.
+    /// Returns the semaphore that also limits reads on other threads.
     pub(crate) const fn permits(&self) -> &Arc<Semaphore> {
         &self.permits
     }
 }
 
-/// Whether calls to a disk come back.
+/// Watches whether calls to a disk complete.
 #[derive(Debug)]
 struct StallDetector(Mutex<Calls>);
 
 #[derive(Debug)]
 struct Calls {
-    under_way: usize,
-    /// When the last one came back, or the first of those that are under way began.
+    pending: usize,
+    /// When the last call completed, or the first pending one started.
     since: Instant,
 }
 
 impl Default for StallDetector {
     fn default() -> Self {
-        Self(Mutex::new(Calls { under_way: 0, since: Instant::now() }))
+        Self(Mutex::new(Calls { pending: 0, since: Instant::now() }))
     }
 }
 
@@ -88,19 +87,19 @@ impl StallDetector {
     fn track<T>(&self, work: impl FnOnce() -> T) -> T {
         {
             let mut calls = self.0.lock();
-            if calls.under_way == 0 {
+            if calls.pending == 0 {
                 calls.since = Instant::now();
             }
-            calls.under_way += 1;
+            calls.pending += 1;
         }
-        // Also after a panic.
+        // Counts the call as completed even after a panic.
         let _guard = CallGuard(self);
         work()
     }
 
     fn is_stalled(&self) -> bool {
         let calls = self.0.lock();
-        calls.under_way > 0 && calls.since.elapsed() > STALL_AFTER
+        calls.pending > 0 && calls.since.elapsed() > STALL_AFTER
     }
 }
 
@@ -109,7 +108,7 @@ struct CallGuard<'a>(&'a StallDetector);
 impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
         let mut calls = self.0.0.lock();
-        calls.under_way -= 1;
+        calls.pending -= 1;
         calls.since = Instant::now();
     }
 }
@@ -123,7 +122,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[tokio::test]
-    async fn what_stands_still_takes_a_bounded_number_of_threads_and_who_waits_is_told() {
+    async fn a_stalled_disk_blocks_a_bounded_number_of_threads_and_further_calls_time_out() {
         let threads = DiskThreads::new();
         let (release, released) = mpsc::channel::<()>();
         let released = Arc::new(Mutex::new(released));
@@ -147,8 +146,8 @@ mod tests {
         });
         let begins = begins.await.unwrap();
         assert!(begins.try_recv().is_err());
-        let late = threads.run(Duration::ZERO, || ()).await;
-        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let timed_out = threads.run(Duration::ZERO, || ()).await;
+        assert_eq!(timed_out.unwrap_err().kind(), io::ErrorKind::TimedOut);
         drop(release);
         for stuck in stuck {
             stuck.await.unwrap().unwrap();
@@ -157,16 +156,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_disk_is_stuck_while_nothing_comes_back_for_long() {
+    async fn a_disk_is_stalled_when_no_call_completes_for_long() {
         let threads = DiskThreads::new();
         threads.run_here(|| assert!(!threads.is_stalled()));
         tokio::time::advance(2 * STALL_AFTER).await;
-        assert!(!threads.is_stalled(), "nobody asks it");
-        let (enter, leave) = (threads.stalls.0.lock().under_way, 1);
-        assert_eq!((enter, leave), (0, 1));
-        threads.stalls.0.lock().under_way = 1;
+        assert!(!threads.is_stalled(), "no call is pending");
+        assert_eq!(threads.stalls.0.lock().pending, 0);
+        threads.stalls.0.lock().pending = 1;
         assert!(threads.is_stalled());
         threads.run_here(|| ());
-        assert!(!threads.is_stalled(), "another call came back");
+        assert!(!threads.is_stalled(), "another call completed");
     }
 }

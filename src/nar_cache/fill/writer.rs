@@ -7,9 +7,10 @@ use harmonia_protocol::StorePath;
 use tokio::sync::{mpsc, watch};
 
 use super::progress::Progress;
-use crate::nar_cache::disk::disk_cache::{DiskCache, Reservation};
+use crate::nar_cache::disk::disk_cache::DiskCache;
 use crate::nar_cache::disk::entry::{Entry, EntryWriter};
 use crate::nar_cache::disk::key::EntryKey;
+use crate::nar_cache::disk::reservation::Reservation;
 use crate::nar_cache::encode::chunks::Chunk;
 use crate::nar_cache::encode::encoding::Encoding;
 use crate::nar_cache::encode::frame_encoder::FrameEncoder;
