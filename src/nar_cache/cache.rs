@@ -24,6 +24,7 @@ use super::serve::{CompressedNar, Source};
 use super::warm::queue::WarmQueue;
 use crate::config::{self, Config};
 use crate::fairness::{ClientId, FairSemaphore, Permit};
+use crate::human_size::human_size;
 use crate::metrics::{Metrics, NarCacheEvent, NarCacheUsage};
 use crate::store::{Store, ValidPath};
 
@@ -60,7 +61,7 @@ impl NarCache {
     #[must_use]
     pub fn open(config: &Config, store: Arc<Store>, metrics: Arc<Metrics>) -> Option<Arc<Self>> {
         Self::open_as(config, store, metrics, true)
-            .inspect_err(|error| tracing::error!("{error}\n  nars are served uncompressed until a restart"))
+            .inspect_err(|error| tracing::error!("NARs are served uncompressed until a restart: {error}"))
             .ok()?
     }
 
@@ -79,7 +80,7 @@ impl NarCache {
         let max_size = settings.max_size.bytes();
         // One encoder stays free for NARs that clients wait for.
         let background = config.encoders.threads.saturating_sub(1).max(1);
-        let dir = CacheDirectory::take_configured(&settings.dir, config)?;
+        let dir = CacheDirectory::create_configured(&settings.dir, config)?;
         let disk = Arc::new(DiskCache::open(dir, max_size, Arc::clone(&metrics))?);
         let scanned = Arc::clone(&disk);
         tokio::task::spawn_blocking(move || scan(&scanned, max_size, is_server));
@@ -129,11 +130,11 @@ impl NarCache {
     pub fn fits_nar(&self, valid: &ValidPath) -> bool {
         let fits = self.fits(valid.info.nar_size);
         if !fits && !self.has_logged_too_large.swap(true, Ordering::Relaxed) {
-            let (path, size) = (self.store.directory().full_path(&valid.path), valid.info.nar_size >> 20);
-            let most = self.disk.max_size() >> 20;
+            let path = self.store.directory().full_path(&valid.path);
+            let (size, max_size) = (human_size(valid.info.nar_size), human_size(self.disk.max_size()));
             tracing::info!(
-                "nars that would not fit into the cache ({most} MiB) are served uncompressed, the first is that of {path} \
-                 ({size} MiB)"
+                "serving the NAR of {path} ({size}) uncompressed: it may not fit into the NAR cache ({max_size}); others are \
+                 not logged"
             );
         }
         fits
@@ -273,12 +274,16 @@ fn scan(disk: &DiskCache, max_size: u64, is_server: bool) {
         Ok(()) => {
             let (entries, bytes) = disk.usage();
             if is_server {
-                tracing::info!("cache of nars: {entries} kept, {} MiB", bytes >> 20);
+                tracing::info!(
+                    "opened the NAR cache in {} ({entries} files, {})",
+                    disk.dir().display(),
+                    human_size(bytes)
+                );
             }
             if let Ok(Some(shortage)) = free_space::shortage(disk.dir(), max_size, bytes) {
                 tracing::warn!("{shortage}");
             }
         }
-        Err(cause) => tracing::error!("cannot look through the cache of nars: {cause}"),
+        Err(cause) => tracing::error!("cannot scan the NAR cache in {}: {cause}", disk.dir().display()),
     }
 }

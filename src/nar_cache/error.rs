@@ -11,13 +11,13 @@ pub enum FillError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The encoder failed.
-    #[error("cannot compress a nar: {0}")]
+    #[error("cannot compress a NAR: {0}")]
     Encoder(String),
     /// The disk failed, does not answer, or has too little space.
-    #[error("cannot keep a compressed nar: {0}")]
+    #[error("compressed NAR unavailable: {0}")]
     Disk(String),
     /// The fill was dropped because the server stops.
-    #[error("the source of a compressed nar is gone")]
+    #[error("compression of a NAR was abandoned")]
     Abandoned,
 }
 
@@ -31,6 +31,6 @@ impl FillError {
     }
 
     pub(super) fn too_large() -> Self {
-        Self::Disk("it is larger than nar_cache.max_size".to_owned())
+        Self::Disk("it may not fit into nar_cache.max_size".to_owned())
     }
 }

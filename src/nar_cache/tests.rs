@@ -58,7 +58,7 @@ fn disk(dir: &Path, max_size: u64) -> Arc<DiskCache> {
 }
 
 fn directory(dir: &Path) -> CacheDirectory {
-    CacheDirectory::take(dir, &[]).unwrap()
+    CacheDirectory::create(dir, &[]).unwrap()
 }
 
 /// Compresses a NAR into the directory; the bytes that are served.

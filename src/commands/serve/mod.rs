@@ -108,7 +108,7 @@ fn look_at_nar_cache(config: &Config) -> Result<(), Error> {
         Ok(_) | Err(_) => {}
     }
     if let Some(why) = nar_cache::disabled_reason(config) {
-        tracing::info!("nars are served uncompressed: {why}");
+        tracing::info!("NARs are served uncompressed: {why}");
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Compressed NARs on disk one by one: what operators are told of each, and which of them are those of some paths.
+//! Lists, counts and removes the files of a directory of compressed NARs, also while a server uses it: the server notices that
+//! they are gone.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -18,21 +19,21 @@ use crate::nar_cache::disk::layout::entries;
 /// A compressed NAR on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CachedNar {
-    /// The base name of the store path that it was made for. Others may have the same NAR.
+    /// Base name of the store path that it was compressed for. Others may have the same NAR.
     pub path: Option<String>,
-    /// The hash of the NAR, as in a narinfo.
+    /// Hash of the NAR, as in a narinfo.
     pub nar_hash: String,
-    /// The name of the encoder with its settings, as in a URL.
+    /// Tag of the encoding, as in a URL.
     pub encoding: String,
-    /// The length of the NAR in bytes.
+    /// Size of the NAR in bytes.
     pub nar_size: u64,
-    /// The length of its compressed form in bytes.
+    /// Size of its compressed form in bytes.
     pub file_size: u64,
-    /// The time at which it was asked for last, or made, in seconds since 1970.
+    /// Time of the last request for it, or of its compression, in seconds since 1970.
     pub last_used: u64,
 }
 
-/// Looks at every compressed NAR, in no order. Those that cannot be read, or leave meanwhile, are passed over.
+/// Lists all compressed NARs, in no order. Skips those that cannot be read or are removed meanwhile.
 pub fn list(dir: &CacheDirectory) -> io::Result<impl Iterator<Item = CachedNar>> {
     let look = |(key, path): (EntryKey, PathBuf)| {
         let file = File::open(path).ok()?;
@@ -50,11 +51,11 @@ pub fn list(dir: &CacheDirectory) -> io::Result<impl Iterator<Item = CachedNar>>
     Ok(entries(dir)?.into_iter().filter_map(look))
 }
 
-/// How many NARs there are, and what their files take in bytes.
+/// Returns the number of files and their total size in bytes.
 pub fn stats(dir: &CacheDirectory) -> io::Result<(usize, u64)> {
     let mut found = (0, 0);
     for (_, path) in entries(dir)? {
-        // One may leave at any time.
+        // Any of them may be evicted at any time.
         if let Ok(metadata) = path.metadata() {
             found = (found.0 + 1, found.1 + metadata.len());
         }
@@ -62,7 +63,7 @@ pub fn stats(dir: &CacheDirectory) -> io::Result<(usize, u64)> {
     Ok(found)
 }
 
-/// Removes all NARs; how many there were.
+/// Removes all compressed NARs. Returns how many there were.
 pub fn clear(dir: &CacheDirectory) -> io::Result<usize> {
     let mut removed = 0;
     for (_, path) in entries(dir)? {
@@ -75,42 +76,43 @@ pub fn clear(dir: &CacheDirectory) -> io::Result<usize> {
     Ok(removed)
 }
 
-/// The outcome of a removal.
+/// Number and size of removed files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
-    /// Compressed NARs.
+    /// Number of compressed NARs.
     pub nars: usize,
-    /// Their bytes.
+    /// Their total size in bytes.
     pub bytes: u64,
 }
 
-/// Paths whose NARs are looked for: by their NAR hash where that is known, else by the name in the file.
+/// Paths whose files are selected: by NAR hash if that is known, else by the name in the file.
 #[derive(Debug, Default)]
 pub struct Selection {
-    /// Those of which the daemon knows the hash.
+    /// NAR hashes of valid paths.
     pub nar_hashes: HashSet<NarHash>,
-    /// Those that are not valid any more.
+    /// Hash parts of paths whose NAR hash is not known.
     pub hash_parts: HashSet<HashPart>,
 }
 
-/// The files of these paths, and their sizes.
-pub(crate) fn matching(dir: &CacheDirectory, wanted: &Selection) -> io::Result<Vec<(EntryKey, u64, PathBuf)>> {
+/// Returns the files of these paths with their sizes.
+pub(crate) fn matching(dir: &CacheDirectory, selection: &Selection) -> io::Result<Vec<(EntryKey, u64, PathBuf)>> {
     let is_named = |key: &EntryKey, path: &PathBuf| {
         let read_descriptiond = || read_description(&File::open(path).ok()?, key.nar_hash).ok()?.path;
-        !wanted.hash_parts.is_empty()
-            && read_descriptiond().is_some_and(|path| wanted.hash_parts.contains(&path.hash_part()))
+        !selection.hash_parts.is_empty()
+            && read_descriptiond().is_some_and(|path| selection.hash_parts.contains(&path.hash_part()))
     };
-    let is_wanted = |key: &EntryKey, path: &PathBuf| wanted.nar_hashes.contains(&key.nar_hash) || is_named(key, path);
-    let found = entries(dir)?.into_iter().filter(|(key, path)| is_wanted(key, path));
-    // One that leaves meanwhile takes no room either.
+    let is_selected =
+        |key: &EntryKey, path: &PathBuf| selection.nar_hashes.contains(&key.nar_hash) || is_named(key, path);
+    let found = entries(dir)?.into_iter().filter(|(key, path)| is_selected(key, path));
+    // One that was evicted meanwhile takes no space.
     let size = |path: &PathBuf| path.metadata().map_or(0, |metadata| metadata.len());
     Ok(found.map(|(key, path)| (key, size(&path), path)).collect())
 }
 
-/// Removes the compressed NARs of these paths. A server that runs finds out.
-pub fn remove(dir: &CacheDirectory, wanted: &Selection) -> io::Result<Removed> {
+/// Removes the compressed NARs of these paths.
+pub fn remove(dir: &CacheDirectory, selection: &Selection) -> io::Result<Removed> {
     let mut removed = Removed::default();
-    for (_, bytes, path) in matching(dir, wanted)? {
+    for (_, bytes, path) in matching(dir, selection)? {
         match fs::remove_file(path) {
             Ok(()) => removed = Removed { nars: removed.nars + 1, bytes: removed.bytes + bytes },
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}

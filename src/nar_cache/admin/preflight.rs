@@ -2,6 +2,7 @@
 
 use super::files::stats;
 use crate::config::Config;
+use crate::human_size::human_size;
 use crate::nar_cache::disk::directory::{CacheDirectory, DirectoryError};
 use crate::nar_cache::disk::free_space;
 
@@ -11,9 +12,7 @@ pub fn disabled_reason(config: &Config) -> Option<&'static str> {
     match &config.nar_cache {
         _ if config.enable_compression => None,
         Some(_) => Some("enable_compression = false"),
-        None => {
-            Some("no directory keeps compressed ones (nar_cache.dir or CACHE_DIRECTORY, with a nar_cache.max_size)")
-        }
+        None => Some("no NAR cache is configured (nar_cache.dir or CACHE_DIRECTORY, and a nar_cache.max_size above 0)"),
     }
 }
 
@@ -27,7 +26,7 @@ pub fn preflight(config: &Config) -> Result<Vec<String>, DirectoryError> {
         None => 0,
     };
     let (dir, max_size) = (settings.dir.display(), settings.max_size.bytes());
-    let mut texts = vec![format!("on, nars are kept in {dir}, {} MiB at the most", max_size >> 20)];
+    let mut texts = vec![format!("on, stored in {dir} (at most {})", human_size(max_size))];
     texts.extend(free_space::shortage(&settings.dir, max_size, used).map_err(failed)?);
     Ok(texts)
 }

@@ -14,33 +14,33 @@ use crate::nar_cache::disk::directory::CacheDirectory;
 use crate::nar_cache::disk::entry::Entry;
 use crate::nar_cache::disk::layout::entries;
 
-/// Bytes that are read at once.
-const PIECE: usize = 128 << 10;
+/// Size of the buffer for decoded bytes.
+const BUFFER_SIZE: usize = 128 << 10;
 
-/// What was found of one file.
+/// The result of verifying one file.
 #[derive(Debug)]
 pub struct FileCheck {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its length in bytes.
+    /// Length of the file in bytes.
     pub bytes: u64,
-    /// Why it was removed, if it was not what it should be.
+    /// The reason for which it was removed as corrupt.
     pub fault: Option<io::Error>,
 }
 
-/// Reads every NAR to its end, compares its hash with its name, and removes what is not right.
+/// Verifies every file: reads it whole, decodes the NAR and compares its hash with the file name. Removes corrupt files.
 pub fn verify(dir: &CacheDirectory) -> io::Result<impl Iterator<Item = FileCheck>> {
-    let verdict = |nar_hash, path: PathBuf| {
+    let check = |nar_hash, path: PathBuf| {
         let bytes = path.metadata().map_or(0, |metadata| metadata.len());
         let fault = File::open(&path).and_then(|file| verify_file(file, nar_hash)).err();
-        // Gone meanwhile is no fault.
+        // A file that was evicted meanwhile is not corrupt.
         let fault = fault.filter(|cause| cause.kind() != io::ErrorKind::NotFound);
         if fault.is_some() {
             let _ = fs::remove_file(&path);
         }
         FileCheck { path, bytes, fault }
     };
-    Ok(entries(dir)?.into_iter().map(move |(key, path)| verdict(key.nar_hash, path)))
+    Ok(entries(dir)?.into_iter().map(move |(key, path)| check(key.nar_hash, path)))
 }
 
 fn verify_file(file: File, nar_hash: NarHash) -> io::Result<()> {
@@ -54,14 +54,14 @@ fn verify_file(file: File, nar_hash: NarHash) -> io::Result<()> {
         at += piece.len() as u64;
     }
     if sha256.finish().as_ref() != entry.info().sha256 {
-        return wrong("it has another hash than it says");
+        return wrong("SHA-256 mismatch");
     }
     let read = {
         let entry = Arc::clone(&entry);
         move |at| entry.read(&file, at)
     };
     let mut nar = NarDecoder::new(Arc::clone(&entry), 0, Box::new(read))?;
-    let (mut sha256, mut buffer) = (digest::Context::new(&digest::SHA256), vec![0; PIECE]);
+    let (mut sha256, mut buffer) = (digest::Context::new(&digest::SHA256), vec![0; BUFFER_SIZE]);
     loop {
         match nar.read(&mut buffer)? {
             0 => break,
@@ -69,7 +69,7 @@ fn verify_file(file: File, nar_hash: NarHash) -> io::Result<()> {
         }
     }
     if sha256.finish().as_ref() != entry.nar_hash().as_bytes() {
-        return wrong("it has another nar than its name says");
+        return wrong("NAR hash does not match the file name");
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! A directory that is this program's own: files are written and removed only where its mark is.
+//! The directory of the NAR cache. Files are written and removed only in one that bears harmonia's tag.
 //!
-//! Owns which directory may be used. One with the mark is ours, whatever else lies in it; one that is absent or empty is
-//! made ours by the mark; any other has somebody else's files, and so has every place that others write to: it is refused
-//! with the way out. Leaves what is in it to `layout`.
+//! Decides which directory may be used. One with the tag is harmonia's, whatever else is in it. A missing or empty one is
+//! created and tagged. Any other contains somebody else's files and is refused, as is one that others can write to. Leaves
+//! the names of files to `layout`.
 //!
-//! The mark is the file of the Cache Directory Tagging Specification (<https://bford.info/cachedir/>), with a line of its
-//! own in it, so that backups leave out what can be made again.
+//! The tag is the file of the Cache Directory Tagging Specification (<https://bford.info/cachedir/>), so that backups skip the
+//! directory, with a line that tells harmonia's from others.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -14,111 +14,111 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 
-/// The name of the mark.
-const MARK: &str = "CACHEDIR.TAG";
-/// The beginning of a mark that is ours.
-const MARK_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55
+/// Name of the tag file.
+const TAG: &str = "CACHEDIR.TAG";
+/// First bytes of a tag file of harmonia.
+const TAG_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55
 # The compressed NARs of harmonia, which removes files here. They are made again when they are asked for.
 ";
-/// At the root of a file system that is otherwise empty.
+/// Directory at the root of an otherwise empty file system.
 const LOST_AND_FOUND: &str = "lost+found";
-/// Mode bit by which everybody may write.
+/// Mode bit that lets everybody write.
 const WRITABLE_BY_ALL: u32 = 0o002;
 
 /// A reason why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    /// The system's reason.
-    #[error("cannot use {} as a cache of nars: {cause}{}", path.display(), way_out(cause))]
+    /// A system call failed.
+    #[error("cannot use {} as the NAR cache: {cause}{}", path.display(), help(cause))]
     Io {
         /// The directory, or a file or directory in it.
         path: PathBuf,
         /// The system's reason.
         cause: io::Error,
     },
-    /// Another process has it.
-    #[error("cannot use {} as a cache of nars: another harmonia process uses it\n  help: stop that, or give each a nar_cache.dir of its own", .0.display())]
+    /// Another process has locked it.
+    #[error("cannot use {} as the NAR cache: another harmonia process uses it\n  help: stop that process, or give each a different nar_cache.dir", .0.display())]
     Locked(PathBuf),
-    /// It is not empty, and has no mark.
+    /// It is not empty and has no tag.
     #[error(
-        "cannot use {} as a cache of nars: it has files, and no {MARK} that says they are harmonia's\n  \
-         help: set nar_cache.dir to a directory that is empty or does not exist yet, such as {}; if this was a cache \
-         of harmonia, empty it",
+        "cannot use {} as the NAR cache: it has files but no {TAG} of harmonia\n  \
+         help: set nar_cache.dir to a directory that is empty or does not exist yet, such as {}; if this was a NAR \
+         cache of harmonia, empty it",
         .0.display(), .0.join("harmonia").display()
     )]
     NotOurs(PathBuf),
     /// Everybody may write to it.
     #[error(
-        "cannot use {} as a cache of nars: every user may write to it\n  help: set nar_cache.dir to a directory in it \
-         that does not exist yet, such as {}",
+        "cannot use {} as the NAR cache: every user can write to it\n  help: set nar_cache.dir to a subdirectory that \
+         does not exist yet, such as {}",
         .0.display(), .0.join("harmonia").display()
     )]
     Public(PathBuf),
     /// It belongs to neither root nor the user of this process.
     #[error(
-        "cannot use {} as a cache of nars: it belongs to another user\n  help: run this as that user (runuser -u USER), \
+        "cannot use {} as the NAR cache: it belongs to another user\n  help: run this command as that user (runuser -u USER), \
          or set nar_cache.dir to a directory that does not exist yet",
         .0.display()
     )]
     AnotherUsers(PathBuf),
     /// It is the Nix store, or in it.
     #[error(
-        "cannot use {} as a cache of nars: it is in the nix store\n  help: set nar_cache.dir to a directory elsewhere",
+        "cannot use {} as the NAR cache: it is in the Nix store\n  help: set nar_cache.dir to a directory elsewhere",
         .0.display()
     )]
     Store(PathBuf),
 }
 
 impl DirectoryError {
-    /// Whether the configuration has to name another directory: this one must not be used, though it could be.
+    /// Returns whether the configuration must name another directory, since this one is not harmonia's to use.
     #[must_use]
     pub const fn is_refusal(&self) -> bool {
         matches!(self, Self::NotOurs(_) | Self::Public(_) | Self::Store(_))
     }
 }
 
-fn way_out(cause: &io::Error) -> &'static str {
+fn help(cause: &io::Error) -> &'static str {
     match cause.kind() {
         io::ErrorKind::PermissionDenied => {
-            "\n  help: run this as root or as the user that the directory belongs to, or give it to this one (chown)"
+            "\n  help: run this command as root or as the owner of the directory, or change its owner (chown)"
         }
         io::ErrorKind::NotADirectory => {
-            "\n  help: nar_cache.dir names a directory, which is made where it does not exist yet"
+            "\n  help: set nar_cache.dir to a directory; it is created if it does not exist"
         }
         _ => "",
     }
 }
 
-/// A directory with the mark, by its absolute path without symbolic links.
+/// The absolute path, without symbolic links, of a directory with harmonia's tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheDirectory(PathBuf);
 
 impl CacheDirectory {
-    /// Looks at the directory that is configured, if one is, and changes nothing: `None` also where it is absent or empty,
-    /// so that it can be made ours.
+    /// Finds the configured directory, without changes. `None` if none is configured, or if it is missing or empty and can be
+    /// created.
     pub fn configured(config: &Config) -> Result<Option<Self>, DirectoryError> {
         config.nar_cache.as_ref().map_or(Ok(None), |settings| Self::find(&settings.dir, config))
     }
 
-    /// Looks at the directory at `dir`, as long as it is not in the store of this configuration.
+    /// Finds the directory at `dir`, without changes. Refuses one in the configured Nix store.
     pub fn find(dir: &Path, config: &Config) -> Result<Option<Self>, DirectoryError> {
-        Self::look(dir, &stores(config))
+        Self::find_outside(dir, &stores(config))
     }
 
-    /// Takes the directory at `dir`, as long as it is not in the store of this configuration.
-    pub(crate) fn take_configured(dir: &Path, config: &Config) -> Result<Self, DirectoryError> {
-        Self::take(dir, &stores(config))
+    /// Opens or creates the directory at `dir`. Refuses one in the configured Nix store.
+    pub(crate) fn create_configured(dir: &Path, config: &Config) -> Result<Self, DirectoryError> {
+        Self::create(dir, &stores(config))
     }
 
-    /// Looks at a directory, and changes nothing: `None` where there is none, or an empty one, that can be made ours.
-    /// `stores` are the directories of the Nix store.
-    fn look(dir: &Path, stores: &[&Path]) -> Result<Option<Self>, DirectoryError> {
+    /// Finds a directory, without changes. `None` if it is missing or empty and can be created. `stores` are the directories of
+    /// the Nix store.
+    fn find_outside(dir: &Path, stores: &[&Path]) -> Result<Option<Self>, DirectoryError> {
         let failed = |cause| DirectoryError::Io { path: dir.to_owned(), cause };
-        // A service manager makes it a link, if its user is made at start (DynamicUser=).
+        // systemd makes it a symbolic link for a service with DynamicUser=.
         let real = match dir.canonicalize() {
             Ok(real) => real,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-                return if lies_in(&made_at(dir), stores) {
+                return if is_in_any(&resolve_missing(dir), stores) {
                     Err(DirectoryError::Store(dir.to_owned()))
                 } else {
                     Ok(None)
@@ -126,7 +126,7 @@ impl CacheDirectory {
             }
             Err(cause) => return Err(failed(cause)),
         };
-        if lies_in(&real, stores) {
+        if is_in_any(&real, stores) {
             return Err(DirectoryError::Store(dir.to_owned()));
         }
         let metadata = real.metadata().map_err(failed)?;
@@ -136,46 +136,46 @@ impl CacheDirectory {
         if metadata.mode() & WRITABLE_BY_ALL != 0 {
             return Err(DirectoryError::Public(dir.to_owned()));
         }
-        if has_mark(&real).map_err(failed)? {
+        if has_tag(&real).map_err(failed)? {
             return Ok(Some(Self(real)));
         }
         if is_empty(&real).map_err(failed)? { Ok(None) } else { Err(DirectoryError::NotOurs(dir.to_owned())) }
     }
 
-    /// Takes the directory at `dir`, which is made and marked if need be. `stores` are the directories of the Nix store.
-    pub fn take(dir: &Path, stores: &[&Path]) -> Result<Self, DirectoryError> {
+    /// Opens the directory at `dir`, or creates and tags it. `stores` are the directories of the Nix store.
+    pub fn create(dir: &Path, stores: &[&Path]) -> Result<Self, DirectoryError> {
         let failed = |cause| DirectoryError::Io { path: dir.to_owned(), cause };
-        let found = if let Some(found) = Self::look(dir, stores)? {
+        let found = if let Some(found) = Self::find_outside(dir, stores)? {
             found
         } else {
             DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
             Self(dir.canonicalize().map_err(failed)?)
         };
-        // Its owner could put anything in the place of what is written.
-        if !is_of_root_or_us(&found.0.metadata().map_err(failed)?) {
+        // Its owner could replace any file that is written.
+        if !is_owned_by_root_or_us(&found.0.metadata().map_err(failed)?) {
             return Err(DirectoryError::AnotherUsers(dir.to_owned()));
         }
-        if !has_mark(&found.0).map_err(failed)? {
-            write_mark(&found.0).map_err(failed)?;
+        if !has_tag(&found.0).map_err(failed)? {
+            write_tag(&found.0).map_err(failed)?;
         }
         Ok(found)
     }
 
-    /// Its path.
+    /// Returns its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 }
 
-/// The directories of the store, as clients see it and on this machine.
+/// Returns the store directory as clients see it and as it is on this machine.
 fn stores(config: &Config) -> Vec<&Path> {
     let real = config.real_nix_store.as_deref();
     real.into_iter().chain([Path::new(config.virtual_nix_store.as_str())]).collect()
 }
 
-/// Resolves a directory that does not exist, by the part of its path that does.
-fn made_at(dir: &Path) -> PathBuf {
+/// Resolves the path of a directory that does not exist, by its nearest ancestor that does.
+fn resolve_missing(dir: &Path) -> PathBuf {
     let existing = dir.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
     existing.map_or_else(
         || dir.to_owned(),
@@ -183,33 +183,33 @@ fn made_at(dir: &Path) -> PathBuf {
     )
 }
 
-fn lies_in(dir: &Path, stores: &[&Path]) -> bool {
+fn is_in_any(dir: &Path, stores: &[&Path]) -> bool {
     stores.iter().any(|store| dir.starts_with(store) || store.canonicalize().is_ok_and(|real| dir.starts_with(real)))
 }
 
-fn is_of_root_or_us(metadata: &Metadata) -> bool {
+fn is_owned_by_root_or_us(metadata: &Metadata) -> bool {
     metadata.uid() == 0 || metadata.uid() == rustix::process::geteuid().as_raw()
 }
 
-fn has_mark(dir: &Path) -> io::Result<bool> {
-    let path = dir.join(MARK);
+fn has_tag(dir: &Path) -> io::Result<bool> {
+    let path = dir.join(TAG);
     match path.symlink_metadata() {
         Ok(metadata) if metadata.is_file() => {}
         Ok(_) => return Ok(false),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(cause) => return Err(cause),
     }
-    let mut text = Vec::with_capacity(MARK_TEXT.len());
-    File::open(path)?.take(MARK_TEXT.len() as u64).read_to_end(&mut text)?;
-    Ok(text == MARK_TEXT.as_bytes())
+    let mut text = Vec::with_capacity(TAG_TEXT.len());
+    File::open(path)?.take(TAG_TEXT.len() as u64).read_to_end(&mut text)?;
+    Ok(text == TAG_TEXT.as_bytes())
 }
 
-/// Whether there is nothing but what a new file system has, or the mark that could not be written for want of room.
+/// Returns whether it is empty, apart from what a new file system has and from a tag file that a full disk left empty.
 fn is_empty(dir: &Path) -> io::Result<bool> {
     for entry in dir.read_dir()? {
         let entry = entry?;
         let is_nothing =
-            entry.file_name() == LOST_AND_FOUND || entry.file_name() == MARK && entry.metadata()?.len() == 0;
+            entry.file_name() == LOST_AND_FOUND || entry.file_name() == TAG && entry.metadata()?.len() == 0;
         if !is_nothing {
             return Ok(false);
         }
@@ -217,14 +217,14 @@ fn is_empty(dir: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Writes the mark so that it outlives a power failure as well as any file that is written after it.
-fn write_mark(dir: &Path) -> io::Result<()> {
-    let mut mark = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(dir.join(MARK))?;
-    if let Err(cause) = mark.write_all(MARK_TEXT.as_bytes()) {
-        let _ = fs::remove_file(dir.join(MARK));
+/// Writes and syncs the tag file, so that a power failure does not lose it and keep later files.
+fn write_tag(dir: &Path) -> io::Result<()> {
+    let mut tag = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(dir.join(TAG))?;
+    if let Err(cause) = tag.write_all(TAG_TEXT.as_bytes()) {
+        let _ = fs::remove_file(dir.join(TAG));
         return Err(cause);
     }
-    mark.sync_all()?;
+    tag.sync_all()?;
     File::open(dir)?.sync_all()
 }
 
@@ -251,39 +251,39 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_absent_or_empty_is_made_ours_and_stays_so_whatever_is_put_into_it() {
+    fn a_directory_that_is_absent_or_empty_is_tagged_and_stays_ours_whatever_is_put_into_it() {
         let (_around, dir) = fresh();
-        assert_eq!(CacheDirectory::look(&dir, &[]).unwrap(), None);
-        assert!(!dir.exists(), "a look changes nothing");
-        let taken = CacheDirectory::take(&dir, &[]).unwrap();
-        assert_eq!((names(&dir), dir.metadata().unwrap().mode() & 0o777), (vec![MARK.to_owned()], 0o700));
+        assert_eq!(CacheDirectory::find_outside(&dir, &[]).unwrap(), None);
+        assert!(!dir.exists(), "finding changes nothing");
+        let taken = CacheDirectory::create(&dir, &[]).unwrap();
+        assert_eq!((names(&dir), dir.metadata().unwrap().mode() & 0o777), (vec![TAG.to_owned()], 0o700));
         fs::write(dir.join("notes.txt"), "").unwrap();
-        assert_eq!(CacheDirectory::look(&dir, &[]).unwrap(), Some(taken));
+        assert_eq!(CacheDirectory::find_outside(&dir, &[]).unwrap(), Some(taken));
         for prepare in [
             |_: &Path| (),
             |dir: &Path| fs::create_dir(dir.join("lost+found")).unwrap(),
             |dir: &Path| {
-                // There was no room for it.
-                fs::write(dir.join(MARK), "").unwrap();
+                // The disk was full.
+                fs::write(dir.join(TAG), "").unwrap();
             },
         ] {
             let (_around, dir) = fresh();
             fs::create_dir(&dir).unwrap();
             prepare(&dir);
-            assert_eq!(CacheDirectory::look(&dir, &[]).unwrap(), None);
-            CacheDirectory::take(&dir, &[]).unwrap();
-            assert!(CacheDirectory::look(&dir, &[]).unwrap().is_some());
+            assert_eq!(CacheDirectory::find_outside(&dir, &[]).unwrap(), None);
+            CacheDirectory::create(&dir, &[]).unwrap();
+            assert!(CacheDirectory::find_outside(&dir, &[]).unwrap().is_some());
         }
     }
 
     #[test]
-    fn a_directory_with_files_and_without_our_mark_is_refused_and_left_as_it_is() {
+    fn a_directory_with_files_and_without_our_tag_is_refused_and_left_as_it_is() {
         let tag_of_another = "Signature: 8a477f597d28d172789f06886806bc55\n# This file is a cache directory tag.\n";
-        for (name, text) in [("tmp", ""), (".hidden", ""), (MARK, tag_of_another), ("lock", "")] {
+        for (name, text) in [("tmp", ""), (".hidden", ""), (TAG, tag_of_another), ("lock", "")] {
             let (_around, dir) = fresh();
             fs::create_dir(&dir).unwrap();
             fs::write(dir.join(name), text).unwrap();
-            let error = CacheDirectory::take(&dir, &[]).unwrap_err();
+            let error = CacheDirectory::create(&dir, &[]).unwrap_err();
             assert!(matches!(error, DirectoryError::NotOurs(_)) && error.is_refusal(), "{name}: {error}");
             assert!(error.to_string().contains("\n  help: set nar_cache.dir to a directory that is empty"), "{error}");
             assert_eq!(
@@ -291,37 +291,37 @@ mod tests {
                 (vec![name.to_owned()], text.into())
             );
         }
-        // The mark of another directory.
+        // The tag of another directory.
         let (around, dir) = fresh();
-        CacheDirectory::take(&dir, &[]).unwrap();
+        CacheDirectory::create(&dir, &[]).unwrap();
         let linking = around.path().join("linking");
         fs::create_dir(&linking).unwrap();
-        symlink(dir.join(MARK), linking.join(MARK)).unwrap();
-        assert!(matches!(CacheDirectory::take(&linking, &[]), Err(DirectoryError::NotOurs(_))));
+        symlink(dir.join(TAG), linking.join(TAG)).unwrap();
+        assert!(matches!(CacheDirectory::create(&linking, &[]), Err(DirectoryError::NotOurs(_))));
         for dir in ["/", "/usr", "/proc"] {
-            let error = CacheDirectory::take(Path::new(dir), &[]).unwrap_err();
+            let error = CacheDirectory::create(Path::new(dir), &[]).unwrap_err();
             assert!(matches!(error, DirectoryError::NotOurs(_)), "{dir}: {error}");
         }
     }
 
     #[test]
-    fn a_link_to_a_directory_is_judged_by_where_it_leads() {
+    fn a_link_to_a_directory_is_judged_by_its_target() {
         let (around, dir) = fresh();
         let link = around.path().join("link");
         fs::create_dir(&dir).unwrap();
         symlink(&dir, &link).unwrap();
-        let taken = CacheDirectory::take(&link, &[]).unwrap();
+        let taken = CacheDirectory::create(&link, &[]).unwrap();
         assert_eq!(taken.path(), dir.canonicalize().unwrap());
         let link = around.path().join("root");
         symlink("/", &link).unwrap();
-        assert!(matches!(CacheDirectory::take(&link, &[]), Err(DirectoryError::NotOurs(_))));
+        assert!(matches!(CacheDirectory::create(&link, &[]), Err(DirectoryError::NotOurs(_))));
         // To nowhere.
         let link = around.path().join("dangling");
         symlink("nowhere", &link).unwrap();
-        assert!(matches!(CacheDirectory::take(&link, &[]), Err(DirectoryError::Io { .. })));
+        assert!(matches!(CacheDirectory::create(&link, &[]), Err(DirectoryError::Io { .. })));
         // A file is no directory.
         fs::write(around.path().join("file"), "").unwrap();
-        assert!(matches!(CacheDirectory::take(&around.path().join("file"), &[]), Err(DirectoryError::Io { .. })));
+        assert!(matches!(CacheDirectory::create(&around.path().join("file"), &[]), Err(DirectoryError::Io { .. })));
     }
 
     #[test]
@@ -329,42 +329,45 @@ mod tests {
         let (_around, dir) = fresh();
         fs::create_dir(&dir).unwrap();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o1777)).unwrap();
-        let error = CacheDirectory::take(&dir, &[]).unwrap_err();
+        let error = CacheDirectory::create(&dir, &[]).unwrap_err();
         assert!(matches!(error, DirectoryError::Public(_)), "{error}");
         assert_eq!(names(&dir), [""; 0]);
-        // The way out that is named.
-        CacheDirectory::take(&dir.join("harmonia"), &[]).unwrap();
+        // The directory that the help names.
+        CacheDirectory::create(&dir.join("harmonia"), &[]).unwrap();
     }
 
     #[test]
-    fn a_directory_of_another_user_may_be_looked_after_and_is_not_written_to() {
+    fn a_directory_of_another_user_can_be_found_and_is_not_written_to() {
         let (_around, dir) = fresh();
-        let taken = CacheDirectory::take(&dir, &[]).unwrap();
+        let taken = CacheDirectory::create(&dir, &[]).unwrap();
         // Only root can give one away.
         if std::os::unix::fs::chown(&dir, Some(4321), None).is_ok() {
-            assert_eq!(CacheDirectory::look(&dir, &[]).unwrap(), Some(taken));
-            let error = CacheDirectory::take(&dir, &[]).unwrap_err();
+            assert_eq!(CacheDirectory::find_outside(&dir, &[]).unwrap(), Some(taken));
+            let error = CacheDirectory::create(&dir, &[]).unwrap_err();
             assert!(matches!(error, DirectoryError::AnotherUsers(_)) && !error.is_refusal(), "{error}");
         }
     }
 
     #[test]
-    fn a_right_that_is_missing_is_named() {
+    fn a_missing_permission_is_named() {
         let failed = |cause: io::ErrorKind| DirectoryError::Io { path: "/d".into(), cause: cause.into() }.to_string();
-        assert!(failed(io::ErrorKind::PermissionDenied).contains("permission denied\n  help: run this as root or as"));
-        assert!(failed(io::ErrorKind::NotADirectory).contains("\n  help: nar_cache.dir names a directory"));
+        assert!(
+            failed(io::ErrorKind::PermissionDenied)
+                .contains("permission denied\n  help: run this command as root or as")
+        );
+        assert!(failed(io::ErrorKind::NotADirectory).contains("\n  help: set nar_cache.dir to a directory; it is"));
         assert!(!failed(io::ErrorKind::StorageFull).contains("help"));
     }
 
     #[test]
-    fn the_store_is_refused_and_every_place_in_it() {
+    fn the_store_and_every_directory_in_it_are_refused() {
         let (around, store) = fresh();
         fs::create_dir(&store).unwrap();
         let link = around.path().join("link");
         symlink(&store, &link).unwrap();
         for dir in [store.clone(), store.join("a/b"), link.clone(), link.join("a")] {
             for named in [&store, &link] {
-                let error = CacheDirectory::take(&dir, &[named]).unwrap_err();
+                let error = CacheDirectory::create(&dir, &[named]).unwrap_err();
                 assert!(matches!(error, DirectoryError::Store(_)), "{}: {error}", dir.display());
             }
         }

@@ -194,12 +194,12 @@ impl DiskCache {
         let path = self.path(key);
         if !matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) {
             if let Some(more) = self.read_errors.admit(cause.kind()) {
-                tracing::warn!("cannot read {} of the cache of nars{more}: {cause}", path.display());
+                tracing::warn!("cannot read {} of the NAR cache{more}: {cause}", path.display());
             }
             return;
         }
         self.metrics.nar_cache(NarCacheEvent::Corrupt);
-        tracing::error!("removing {} from the cache of nars: {cause}", path.display());
+        tracing::error!("removing {} from the NAR cache: {cause}", path.display());
         self.remove(key);
     }
 

@@ -102,7 +102,7 @@ impl EncoderThreads {
             if let Err(cause) = lower_priority(niceness) {
                 // The others fail alike.
                 if is_first {
-                    tracing::warn!("encoders have the priority of everything else: {cause}");
+                    tracing::warn!("cannot lower the priority of encoder threads: {cause}");
                 }
             }
             let done = work();

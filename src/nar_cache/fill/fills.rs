@@ -169,9 +169,9 @@ impl Fills {
     fn log_failure(&self, end: &Result<Arc<Entry>, FillError>) {
         match end {
             Ok(_) => self.write_failed.store(false, Ordering::Relaxed),
-            Err(error @ FillError::Disk(_)) if !self.write_failed.swap(true, Ordering::Relaxed) => {
+            Err(FillError::Disk(cause)) if !self.write_failed.swap(true, Ordering::Relaxed) => {
                 let dir = self.disk.dir().display();
-                tracing::error!("the cache of nars in {dir} fails, and nars are served uncompressed: {error}");
+                tracing::error!("cannot write to the NAR cache in {dir}, serving NARs uncompressed: {cause}");
             }
             Err(_) => {}
         }
@@ -179,5 +179,5 @@ impl Fills {
 }
 
 fn panicked() -> FillError {
-    FillError::Encoder("it panicked".to_owned())
+    FillError::Encoder("the encoder panicked".to_owned())
 }

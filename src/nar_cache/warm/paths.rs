@@ -21,10 +21,10 @@ pub enum WarmError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The closure is incomplete.
-    #[error("cannot find the whole closure: {0}")]
+    #[error("cannot resolve the closure: {0}")]
     Closure(Incomplete),
     /// The NAR cannot be read or written.
-    #[error("cannot have {path} compressed: {cause}")]
+    #[error("cannot compress the NAR of {path}: {cause}")]
     Fill {
         /// The path of the NAR.
         path: String,
@@ -32,7 +32,7 @@ pub enum WarmError {
         cause: FillError,
     },
     /// The directory cannot be read.
-    #[error("cannot look through the cache of nars: {0}")]
+    #[error("cannot scan the NAR cache: {0}")]
     Disk(std::io::Error),
 }
 

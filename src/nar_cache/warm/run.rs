@@ -74,12 +74,12 @@ impl NarCache {
                             let _until_done = (permit, pending);
                             let hash = member.path.hash_part();
                             if let Err(error) = with_retries(|| cache.warm(hash)).await {
-                                tracing::warn!("{} was handed over to be compressed, and is not: {error}", member.path);
+                                tracing::warn!("cannot compress queued path {}: {error}", member.path);
                             }
                         });
                     }
                 }
-                Err(error) => tracing::warn!("{} was handed over to be compressed, and is not: {error}", request.hash),
+                Err(error) => tracing::warn!("cannot compress queued path {}: {error}", request.hash),
             }
         }
     }

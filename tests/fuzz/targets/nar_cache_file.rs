@@ -33,7 +33,7 @@ pub(super) fn property(input: &[u8]) {
     let name = NarHash::from_digest(hash);
 
     let dir = tempfile::tempdir().expect("a directory");
-    let cache = nar_cache::CacheDirectory::take(dir.path(), &[]).expect("an empty directory");
+    let cache = nar_cache::CacheDirectory::create(dir.path(), &[]).expect("an empty directory");
     let path = place(cache.path(), &name);
     fs::create_dir_all(path.parent().expect("a directory around it")).expect("a directory");
     fs::write(&path, &file).expect("a file");

@@ -184,8 +184,11 @@ fn paths_are_read_from_standard_input_and_the_server_makes_them_by_and_by() {
     // Nothing of them is asked for yet: it is done when it is handed over.
     says(&place.cache_with_input(&["warm", "--stdin", "--background"], &input), 0, "2 paths handed over");
     await_value(server.http(), "harmonia_nar_cache_entries", 1.0);
-    let line = server.logged("was handed over to be compressed, and is not: no valid path");
-    assert!(line.contains(" WARN 00000000000000000000000000000000 was"), "{line}");
+    let line = server.logged("cannot compress queued path");
+    assert!(
+        line.contains(" WARN ") && line.contains(" path 00000000000000000000000000000000: no valid path"),
+        "{line}"
+    );
     says(&place.cache_with_input(&["warm", "--stdin"], "\n"), 0, "0 nars made");
     says(&place.cache_with_input(&["remove", "--stdin"], &item.path), 0, "1 nars removed");
 }

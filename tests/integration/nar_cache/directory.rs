@@ -55,17 +55,17 @@ fn a_directory_with_files_of_others_is_refused_everywhere_and_nothing_in_it_is_t
     let public = scratch::fresh_dir();
     fs::set_permissions(&public, fs::Permissions::from_mode(0o1777)).unwrap();
     for (dir, why) in [
-        (&used, "it has files, and no CACHEDIR.TAG that says they are harmonia's"),
-        (&link, "it has files, and no CACHEDIR.TAG"),
-        (&PathBuf::from("/"), "it has files, and no CACHEDIR.TAG"),
-        (&public, "every user may write to it"),
-        (&PathBuf::from("/nix/store"), "it is in the nix store"),
+        (&used, "it has files but no CACHEDIR.TAG of harmonia"),
+        (&link, "it has files but no CACHEDIR.TAG"),
+        (&PathBuf::from("/"), "it has files but no CACHEDIR.TAG"),
+        (&public, "every user can write to it"),
+        (&PathBuf::from("/nix/store"), "it is in the Nix store"),
     ] {
         let config = file(&keeping(dir, &daemon.config()));
         for arguments in SUBCOMMANDS {
             let said =
-                says(&run(&config, arguments), 78, &format!("cannot use {} as a cache of nars: {why}", dir.display()));
-            assert!(said.contains("\n  help: set nar_cache.dir to a directory "), "{said}");
+                says(&run(&config, arguments), 78, &format!("cannot use {} as the NAR cache: {why}", dir.display()));
+            assert!(said.contains("\n  help: set nar_cache.dir to a "), "{said}");
         }
     }
     assert_eq!(fs::read_to_string(theirs).unwrap(), "theirs");
@@ -78,17 +78,21 @@ fn what_keeps_nothing_says_so_at_the_start_and_in_a_check() {
     let dir = scratch::fresh_dir().join("nars");
     let signed = format!("{}sign_key_paths = [{:?}]\n", daemon.config(), keys::OURS.secret);
     let kept = keeping(&dir, &signed);
-    let off = "nars are served uncompressed: enable_compression = false";
+    let off = "NARs are served uncompressed: enable_compression = false";
     for (config, warning, why) in [
         (format!("{kept}enable_compression = false\n"), "nar_cache.dir keeps only nars whose", off),
         (format!("{kept}nar_cache.max_size = 0\n"), "nar_cache.dir has no effect, since nar_cache.max_size = 0", ""),
         (
             format!("{kept}nar_cache.max_size = \"1 MiB\"\n"),
-            "no nar is kept: nar_cache.max_size is 1 MiB, too small",
+            "nar_cache.max_size (1.0 MiB) is too small for any NAR",
             "",
         ),
-        (format!("{kept}nar_cache.max_size = \"1000 T\"\n"), "nar_cache.max_size is 1048576000 MiB, but the file", ""),
-        (format!("{signed}enable_compression = true\n"), "enable_compression has no effect", "no directory"),
+        (format!("{kept}nar_cache.max_size = \"1000 T\"\n"), "nar_cache.max_size is 1000.0 TiB, but the file", ""),
+        (
+            format!("{signed}enable_compression = true\n"),
+            "enable_compression has no effect",
+            "no NAR cache is configured",
+        ),
     ] {
         let harmonia = Harmonia::start(&config);
         assert!(harmonia.logged(warning).contains(" WARN "), "{warning}");
@@ -106,13 +110,13 @@ fn the_first_nar_that_does_not_fit_is_told_of() {
     let dir = scratch::fresh_dir().join("nars");
     let harmonia = Harmonia::start(&format!("{}nar_cache.max_size = \"2 MiB\"\n", keeping(&dir, &daemon.config())));
     assert_eq!(url_of(harmonia.http(), &item.narinfo_url()), item.nar_url());
-    let line = harmonia.logged("nars that would not fit into the cache (2 MiB) are served uncompressed");
+    let line = harmonia.logged("may not fit into the NAR cache (2.0 MiB)");
     assert!(
-        line.contains(" INFO ") && line.ends_with(&format!("the first is that of {} (1 MiB)", item.path)),
+        line.contains(" INFO ") && line.contains(&format!("serving the NAR of {} (1.1 MiB) uncompressed", item.path)),
         "{line}"
     );
     let _ = harmonia.http().get(&item.narinfo_url());
-    assert_eq!(harmonia.log().matches("would not fit").count(), 1);
+    assert_eq!(harmonia.log().matches("may not fit").count(), 1);
 }
 
 /// A NAR of half a megabyte that does not compress.
@@ -142,8 +146,8 @@ fn on_a_disk_that_is_smaller_than_was_said_the_oldest_make_way() {
     let at = around.display();
     let mount = format!("mount -t tmpfs -o size=6m,mode=755 none {at}; head -c 2000000 /dev/zero > {at}/theirs");
     let harmonia = Harmonia::launch(after_mounts(&mount, &config));
-    let warning = harmonia.logged(&format!("the file system of {} has room for 3 MiB of that", dir.display()));
-    assert!(warning.contains(" WARN nar_cache.max_size is 10240 MiB"), "{warning}");
+    let warning = harmonia.logged(&format!("the file system of {} has only 3.", dir.display()));
+    assert!(warning.contains(" WARN nar_cache.max_size is 10.0 GiB"), "{warning}");
     let http = harmonia.http();
     for item in &items {
         let url = url_of(http, &item.narinfo_url());

@@ -247,9 +247,9 @@ fn a_check_says_whether_and_why_nars_are_compressed() {
     let dir = scratch::fresh_dir().join("nars");
     let kept = format!("nar_cache.dir = {dir:?}\n");
     for (more, found) in [
-        (kept.clone(), format!("compression: on, nars are kept in {}, 10240 MiB at the most\n", dir.display())),
+        (kept.clone(), format!("compression: on, stored in {} (at most 10.0 GiB)\n", dir.display())),
         (format!("{kept}enable_compression = false\n"), "compression: off, enable_compression = false\n".to_owned()),
-        ("enable_compression = true\n".to_owned(), "compression: off, no directory keeps compressed ones".to_owned()),
+        ("enable_compression = true\n".to_owned(), "compression: off, no NAR cache is configured".to_owned()),
     ] {
         let ended = run(&format!("daemon_socket = {:?}\n{more}", daemon.socket()), &["check"]);
         assert!(ended.code == Some(OK) && ended.output.contains(&found), "{}{}", ended.output, ended.log);

@@ -32,7 +32,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ),
     ("human_size", &[]),
     ("metrics", &["sync"]),
-    ("nar_cache", &["config", "fairness", "metrics", "store", "sync"]),
+    ("nar_cache", &["config", "fairness", "human_size", "metrics", "store", "sync"]),
     ("net", &["config", "fairness", "metrics", "sync"]),
     ("process", &["sync"]),
     ("signing", &["config"]),

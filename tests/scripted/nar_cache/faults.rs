@@ -93,7 +93,7 @@ fn where_the_directory_cannot_be_used_nars_are_served_as_they_are() {
     let dir = scratch::fresh_dir().join("file");
     fs::write(&dir, "").unwrap();
     let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
-    assert!(harmonia.logged("as a cache of nars").contains("ERROR"));
+    assert!(harmonia.logged("as the NAR cache").contains("ERROR"));
     let url = url_of(harmonia.http(), &item.narinfo_url());
     assert_eq!(url, item.nar_url());
     assert!(harmonia.http().get(&url).body == item.nar);
@@ -105,7 +105,7 @@ fn a_directory_that_goes_away_is_complained_of_once_and_nars_are_served_uncompre
     let dir = scratch::fresh_dir().join("nars");
     let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
     let http = harmonia.http();
-    harmonia.logged("cache of nars: 0 kept");
+    harmonia.logged("opened the NAR cache");
     fs::remove_dir_all(&dir).unwrap();
     let url = url_of(http, &item.narinfo_url());
     for _ in 0..3 {
@@ -117,7 +117,7 @@ fn a_directory_that_goes_away_is_complained_of_once_and_nars_are_served_uncompre
     }
     let coded = http.get_with(&item.nar_url(), &[("Accept-Encoding", "zstd")]);
     assert!(coded.header("content-encoding").is_none() && coded.body == item.nar);
-    assert_eq!(harmonia.log().matches("ERROR the cache of nars in").count(), 1, "{}", harmonia.log());
+    assert_eq!(harmonia.log().matches("ERROR cannot write to the NAR cache in").count(), 1, "{}", harmonia.log());
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_process_that_is_killed_in_a_fill_leaves_nothing_that_is_served() {
     assert_eq!(files(&dir).len(), 1, "it was killed");
     daemon.play(item.script());
     let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
-    harmonia.logged("cache of nars: 0 kept");
+    harmonia.logged("opened the NAR cache");
     assert_eq!(files(&dir), Vec::<PathBuf>::new());
     assert!(decoded(&harmonia.http().get(&url).body) == item.nar);
 }

@@ -77,7 +77,7 @@ fn while_the_disk_stands_still_everything_is_answered_and_afterwards_it_is_used_
     let config = format!("{}nar_cache.precompress = \"off\"\n", daemon.config());
     let harmonia = Harmonia::start(&keeping(&disk.0.join("nars"), &config));
     let http = harmonia.http();
-    harmonia.logged("cache of nars: 0 kept");
+    harmonia.logged("opened the NAR cache");
     let urls = [&kept, &other, &third].map(|item| url_of(http, &item.narinfo_url()));
     let whole = http.get(&urls[0]).body;
     await_value(http, "harmonia_nar_cache_entries", 1.0);
