@@ -21,10 +21,10 @@ rustPlatform.buildRustPackage {
       ../.rustfmt.toml
       ../config.example.toml
       ../docs/reference/configuration.md
-      ../examples
       ../protocol
       ../src
       ../tests
+      ../xtask
     ];
   };
   cargoLock.lockFile = ../Cargo.lock;
@@ -41,7 +41,7 @@ rustPlatform.buildRustPackage {
     ln -s harmonia $out/bin/harmonia-cache
   ''
   + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
-    cargo run --offline --release --target ${stdenv.hostPlatform.rust.rustcTarget} --example manual -- manual
+    cargo run --offline --release --target ${stdenv.hostPlatform.rust.rustcTarget} --package xtask -- manual manual
     installManPage manual/*.[1-9]
     installShellCompletion manual/harmonia.bash manual/_harmonia manual/harmonia.fish
   '';

@@ -199,7 +199,7 @@ let
         steps = off.config.services.harmonia.package.postInstall;
       in
       builtins.all (step: match "(.|\n)*${step}(.|\n)*" steps != null) [
-        "--example manual"
+        "--package xtask -- manual"
         "installManPage manual/"
         "installShellCompletion manual/harmonia.bash manual/_harmonia manual/harmonia.fish"
       ];

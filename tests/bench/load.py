@@ -15,7 +15,7 @@ class Load:
 
     def ask(self, server, targets, connections, requests=None, fields=None):
         """Asks a server; all answers have come when this returns."""
-        command = [self.program]
+        command = [self.program, "load"]
         if requests:
             command += ["--requests", str(requests)]
         for name, value in {**servers.FIELDS, **(fields or {})}.items():

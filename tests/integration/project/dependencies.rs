@@ -185,6 +185,7 @@ fn a_cargo_that_is_too_old_reads_the_manifests_as_far_as_their_edition() {
     for manifest in [
         include_str!("../../../Cargo.toml"),
         include_str!("../../../protocol/Cargo.toml"),
+        include_str!("../../../xtask/Cargo.toml"),
         include_str!("../../fuzz/Cargo.toml"),
     ] {
         let manifest: Table = manifest.parse().unwrap();

@@ -1,7 +1,7 @@
-//! harmonia.toml(5): `config.example.toml`, whose keys the tests hold to those of the program.
+//! harmonia.toml(5), made from `config.example.toml`.
 //!
-//! A paragraph of it is comments and then settings, each after a bare `#`; or comments alone, which are about what follows;
-//! or comments and the head of a table. Anything else is an error.
+//! A paragraph of that file is comments followed by settings, each after a bare `#`; or comments alone, which introduce the
+//! next paragraphs; or comments and the header of a table. Anything else is an error.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -9,8 +9,8 @@ use std::path::Path;
 
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
-const EXAMPLE: &str = include_str!("../../config.example.toml");
-/// Ends the setting of a key that has no default. Only the file itself explains it.
+const EXAMPLE: &str = include_str!("../../../config.example.toml");
+/// Marks the setting of a key that has no default.
 const MARK: &str = " # example";
 
 /// Writes the page.
@@ -48,7 +48,7 @@ pub(crate) fn write(directory: &Path) -> io::Result<()> {
     file.flush()
 }
 
-/// A key and its default, or an example of a value.
+/// Formats a key with its default or with an example of a value.
 fn setting(line: &str) -> io::Result<Vec<Inline>> {
     let (key, value) = line.strip_prefix('#').and_then(|it| it.split_once(" = ")).ok_or_else(|| unexpected(line))?;
     Ok(match value.strip_suffix(MARK) {
@@ -57,7 +57,7 @@ fn setting(line: &str) -> io::Result<Vec<Inline>> {
     })
 }
 
-/// Comments as text that flows; what is in backquotes is bold.
+/// Joins comments into one paragraph, with bold type for what is in backquotes.
 fn prose<'l>(lines: impl IntoIterator<Item = &'l str>) -> io::Result<Vec<Inline>> {
     let words: Vec<_> = lines
         .into_iter()

@@ -1,15 +1,15 @@
-//! Load for `tests/bench`: asks a server for targets over connections that are kept, and tells what that took.
+//! Load generator for `tests/bench`: sends requests over persistent connections and measures them.
 //!
 //! ```text
-//! load [--requests N] [--field 'Name: value']... ADDRESS CONNECTIONS < targets
+//! cargo xtask load [--requests N] [--field 'Name: value']... ADDRESS CONNECTIONS < targets
 //! ```
 //!
-//! Each line of standard input is a target; they are asked for in their order, each once, or in turn until so many
-//! requests have been answered. The result is one line of JSON. An answer that is neither 200 nor 206, or that ends early,
-//! ends the program with an error: what is measured is what a client would have had.
+//! Each line of standard input is a request target. Targets are requested in order, once each, or repeatedly until N
+//! responses have come. The result is one line of JSON. A response other than 200 and 206, or one that ends early, is an
+//! error: nothing is measured that a client could not use.
 //!
-//! Bodies are read, as clients read them, and dropped. One thread does it all, with as few system calls as there can be,
-//! so that the server is what is measured.
+//! Bodies are read and dropped. A single thread makes as few system calls as possible, so that the server is what is
+//! measured.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -23,23 +23,24 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const READ: usize = 256 << 10;
-/// A longer head is no answer of a cache.
+/// Longest head of a response, in bytes.
 const MAX_HEAD: usize = 64 << 10;
 
 type Failure = Box<dyn Error>;
 
-fn main() -> Result<(), Failure> {
-    let options = Options::parse()?;
+/// Reads the targets from standard input, requests them and prints the measurements.
+pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<(), Failure> {
+    let options = Options::parse(arguments)?;
     let targets = io::stdin().lock().lines().collect::<io::Result<Vec<_>>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let result = LocalSet::new().block_on(&runtime, run(options, targets))?;
+    let result = LocalSet::new().block_on(&runtime, measure(options, targets))?;
     println(&result.to_string());
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "that is where the result goes")]
+#[expect(clippy::print_stdout, reason = "the result goes to standard output")]
 fn println(text: &str) {
     println!("{text}");
 }
@@ -52,9 +53,8 @@ struct Options {
 }
 
 impl Options {
-    fn parse() -> Result<Self, Failure> {
-        let usage = "usage: load [--requests N] [--field 'Name: value']... ADDRESS CONNECTIONS < targets";
-        let mut arguments = std::env::args().skip(1);
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, Failure> {
+        let usage = "usage: cargo xtask load [--requests N] [--field 'Name: value']... ADDRESS CONNECTIONS < targets";
         let (mut requests, mut fields) = (None, String::new());
         let mut rest = Vec::new();
         while let Some(argument) = arguments.next() {
@@ -69,7 +69,7 @@ impl Options {
     }
 }
 
-/// What is left to be asked, and what came.
+/// Requests that remain, and measurements so far.
 struct Work {
     requests: Vec<Vec<u8>>,
     next: usize,
@@ -79,7 +79,7 @@ struct Work {
     latencies: Vec<Duration>,
 }
 
-async fn run(options: Options, targets: Vec<String>) -> Result<serde_json::Value, Failure> {
+async fn measure(options: Options, targets: Vec<String>) -> Result<serde_json::Value, Failure> {
     let Options { address, connections, requests, fields } = options;
     let request = |target: &String| format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n").into_bytes();
     let requests_made: Vec<_> = targets.iter().map(request).collect();
@@ -119,9 +119,9 @@ async fn run(options: Options, targets: Vec<String>) -> Result<serde_json::Value
     }))
 }
 
-/// Asks for one target after another until there is none.
+/// Sends one request after another on a connection until none remains.
 async fn client(socket: TcpStream, work: Rc<RefCell<Work>>) -> Result<(), Failure> {
-    let mut connection = Connection { socket, incoming: BytesMut::with_capacity(READ), taken: 0 };
+    let mut connection = Connection { socket, incoming: BytesMut::with_capacity(READ), received: 0 };
     loop {
         let request = {
             let mut work = work.borrow_mut();
@@ -134,22 +134,22 @@ async fn client(socket: TcpStream, work: Rc<RefCell<Work>>) -> Result<(), Failur
         };
         let began = Instant::now();
         connection.socket.write_all(&request).await?;
-        let length = connection.answer().await;
+        let length = connection.response().await;
         let length = length.map_err(|error| {
             format!("{}: {error}", String::from_utf8_lossy(&request).lines().next().unwrap_or_default())
         })?;
         let mut work = work.borrow_mut();
         work.latencies.push(began.elapsed());
         work.body_bytes += length;
-        work.wire_bytes += std::mem::take(&mut connection.taken);
+        work.wire_bytes += std::mem::take(&mut connection.received);
     }
 }
 
 struct Connection {
     socket: TcpStream,
     incoming: BytesMut,
-    /// Bytes that came.
-    taken: u64,
+    /// Bytes received since the last request was counted.
+    received: u64,
 }
 
 impl Connection {
@@ -158,14 +158,14 @@ impl Connection {
         match self.socket.read_buf(&mut self.incoming).await? {
             0 => Err("the connection was closed".into()),
             read => {
-                self.taken += read as u64;
+                self.received += read as u64;
                 Ok(())
             }
         }
     }
 
-    /// Reads one answer to its end; the length of its body.
-    async fn answer(&mut self) -> Result<u64, Failure> {
+    /// Reads one response to its end; returns the length of its body in bytes.
+    async fn response(&mut self) -> Result<u64, Failure> {
         let head = self.until(b"\r\n\r\n").await?;
         let head = String::from_utf8(head)?.to_ascii_lowercase();
         let status = head.split(' ').nth(1).unwrap_or_default();
@@ -186,7 +186,7 @@ impl Connection {
             let size = self.until(b"\r\n").await?;
             let size = std::str::from_utf8(&size)?.trim();
             let size = u64::from_str_radix(size.split(';').next().unwrap_or_default(), 16)?;
-            // The line feed after a chunk, or after the last one, which has no trailers here.
+            // The line ending after the chunk; harmonia and nginx send no trailers.
             self.skip(size + 2).await?;
             if size == 0 {
                 return Ok(total);
@@ -195,7 +195,7 @@ impl Connection {
         }
     }
 
-    /// Takes what comes up to and with `mark`.
+    /// Reads up to and including `mark`.
     async fn until(&mut self, mark: &[u8]) -> Result<Vec<u8>, Failure> {
         loop {
             if let Some(at) = self.incoming.windows(mark.len()).position(|bytes| bytes == mark) {

@@ -1,4 +1,4 @@
-//! harmonia(1), and a page for each of its subcommands.
+//! harmonia(1) and a page for each of its subcommands.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -9,7 +9,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 use harmonia::cli::Cli;
 
-/// Sections of the manual that the program's help leaves out.
+/// Sections of harmonia(1) that are not in the program's help.
 const SECTIONS: [(&str, &str); 4] = [
     (
         "CONFIGURATION",
@@ -18,8 +18,7 @@ const SECTIONS: [(&str, &str); 4] = [
     ),
     (
         "EXIT STATUS",
-        "0 after an end that was asked for. Otherwise a code of sysexits.h: 65 for compressed NARs that were not what they \
-         should be, 69 for a daemon or an address that cannot be reached, 71 for the operating system, 73 for a file that \
+        "0 after an end that was asked for. Otherwise a code of sysexits.h: 65 for corrupt compressed NARs, 69 for a daemon or an address that cannot be reached, 71 for the operating system, 73 for a file that \
          cannot be made, 76 for a daemon that answers wrongly, 77 for one that refuses this user, 78 for the configuration, \
          a key or a certificate.",
     ),
@@ -31,13 +30,11 @@ const SECTIONS: [(&str, &str); 4] = [
     ("SEE ALSO", "harmonia.toml(5), nix-daemon(8), nix.conf(5), systemd.socket(5)"),
 ];
 
-/// The program has this name too, and so has the page of a subcommand.
-const ALIAS: (&str, &str) = (
-    "harmonia-cache",
-    "A program of the name harmonia-cache is harmonia itself, which serves: harmonia 3.2 is called so.",
-);
+/// A second name of the program, which is also the name of a subcommand's page.
+const ALIAS: (&str, &str) =
+    ("harmonia-cache", "A program named harmonia-cache is harmonia itself, under the name that harmonia 3.2 has.");
 
-/// Writes all of them.
+/// Writes all pages.
 pub(crate) fn write(directory: &Path) -> io::Result<()> {
     let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
@@ -61,7 +58,7 @@ fn program(command: &Command, directory: &Path) -> io::Result<()> {
         commands.text([roman(format!("{about}; see {page}(1)"))]);
     }
     commands.to_writer(&mut file)?;
-    // It is laid out in columns.
+    // The text is laid out in columns.
     let environment = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let mut section = Roff::new();
     section.control("SH", ["ENVIRONMENT"]).control("nf", []);
@@ -76,7 +73,7 @@ fn program(command: &Command, directory: &Path) -> io::Result<()> {
     file.flush()
 }
 
-/// The page of a subcommand and those of what is below it.
+/// Writes the page of a subcommand, and those of its own subcommands.
 fn subcommands(command: &Command, directory: &Path) -> io::Result<()> {
     let (mut file, man) = begin(command, directory)?;
     man.render_options_section(&mut file)?;
@@ -91,7 +88,7 @@ fn subcommands(command: &Command, directory: &Path) -> io::Result<()> {
     command.get_subcommands().try_for_each(|below| subcommands(below, directory))
 }
 
-/// The head of every page.
+/// Creates a page, and writes the sections that every page begins with.
 fn begin(command: &Command, directory: &Path) -> io::Result<(File, Man)> {
     let man = Man::new(command.clone());
     let mut file = File::create(directory.join(man.get_filename()))?;
