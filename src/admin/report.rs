@@ -247,7 +247,7 @@ pub struct PathStatus {
     #[serde(flatten)]
     pub report: PathReport,
     /// The time of a client's last request for it, in seconds of the Unix epoch; nothing if that is not remembered.
-    pub last_asked: Option<u64>,
+    pub last_requested: Option<u64>,
     /// The reason why it is held back or in doubt, if it is.
     pub quarantine: Option<Quarantined>,
     /// Responses about it that are on their way, the largest first.

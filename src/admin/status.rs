@@ -14,7 +14,7 @@ use super::report::{
 };
 use super::requests::{DEFAULT_LIMIT, Refusal, Server};
 use crate::http::error::HandlerError;
-use crate::http::{App, LookedUp, Progress};
+use crate::http::{App, LookedUp, ResponseProgress};
 use crate::metrics::Samples;
 use crate::store::{Outage, QuarantinedPath, Uptime};
 
@@ -23,7 +23,7 @@ impl Server {
     pub(super) async fn status(&self, limit: usize) -> Status {
         let app = &*self.app;
         let daemon = self.daemon().await;
-        app.record();
+        app.update_gauges();
         let samples = app.metrics().samples();
         let count = |name: &str| samples.value(name, None);
         Status {
@@ -31,7 +31,7 @@ impl Server {
             pid: std::process::id(),
             uptime: self.began.elapsed().as_secs(),
             listening: self.listening.clone(),
-            keys: app.keys().public_keys().map(ToString::to_string).collect(),
+            keys: app.signing_keys().public_keys().map(ToString::to_string).collect(),
             certificate_ends: Some(count("harmonia_tls_certificate_expiry_timestamp_seconds")).filter(|end| *end > 0),
             daemon: DaemonStatus { connections: daemon_connections(&samples), ..daemon },
             requests: Requests {
@@ -66,8 +66,8 @@ impl Server {
         let app = &*self.app;
         let unavailable = |error: HandlerError| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &error);
         let missing = |why: &dyn Display| Err(Refusal::new(StatusCode::NOT_FOUND, why));
-        let (hash, report, last_asked) = match app.path_status(text).await.map_err(unavailable)? {
-            LookedUp::Valid { hash, report, last_asked } => (hash, *report, last_asked),
+        let (hash, report, last_requested) = match app.look_up(text).await.map_err(unavailable)? {
+            LookedUp::Valid { hash, report, last_requested } => (hash, *report, last_requested),
             LookedUp::NotValid(hash) => {
                 return missing(&format_args!(
                     "no valid path has the hash part {hash}, so clients get a 404\n  help: have it built or copied on this machine, e.g. by nix-store --realise PATH, which says why it cannot"
@@ -82,7 +82,7 @@ impl Server {
             LookedUp::OtherStore => {
                 return missing(&format_args!("it is not in {}, which is served here", app.store().directory()));
             }
-            LookedUp::Unclear => {
+            LookedUp::Unrecognized => {
                 let why = "it names no store path\n  help: write /nix/store/HASH-NAME, HASH-NAME, HASH or a URL of this cache";
                 return Err(Refusal::new(StatusCode::BAD_REQUEST, &why));
             }
@@ -90,7 +90,7 @@ impl Server {
         let held_back = app.store().quarantined();
         Ok(PathStatus {
             report,
-            last_asked,
+            last_requested,
             quarantine: held_back.iter().find(|it| it.path.hash_part() == hash).map(quarantined),
             sending: sending(app, DEFAULT_LIMIT, |it| it.hash == Some(hash)),
         })
@@ -166,11 +166,11 @@ fn name(path: &StorePath) -> String {
     path.base_name().to_owned()
 }
 
-fn sending(app: &App, limit: usize, is_wanted: impl Fn(&Progress) -> bool) -> Listed<Sending> {
-    let mut all = app.sending().progress();
+fn sending(app: &App, limit: usize, is_wanted: impl Fn(&ResponseProgress) -> bool) -> Listed<Sending> {
+    let mut all = app.active_responses().progress();
     all.retain(is_wanted);
     all.sort_by_key(|it| Reverse(it.length.unwrap_or(it.sent)));
-    let sending = |it: Progress| Sending {
+    let sending = |it: ResponseProgress| Sending {
         client: it.client.to_string(),
         path: it.hash.and_then(|hash| app.store().cached_path(hash)).map(|valid| name(&valid.path)),
         url: it.target.into(),

@@ -1,26 +1,26 @@
-//! From errors to reasons, which have a status each.
+//! Errors of handlers, and the reason and severity of each.
 
 use harmonia_protocol::narinfo::NarInfoError;
 use hyper::StatusCode;
 use tracing::Level;
 
-use super::reason::{NotFound, Reason};
+use crate::http::error_reason::{NotFound, Reason};
 use crate::nar_cache::FillError;
 use crate::store::{Deadline, StoreError};
 
-/// Why a handler has no answer.
+/// Error of a handler.
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
-    /// There is nothing to answer with.
+    /// There is nothing under this URL.
     #[error("{}", .0.explanation())]
     NotFound(NotFound),
-    /// The store cannot say.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is no compressed form.
+    /// The NAR cannot be compressed.
     #[error(transparent)]
     Fill(FillError),
-    /// A narinfo that would not be one.
+    /// The path info makes no valid narinfo.
     #[error("cannot render a narinfo: {0}")]
     NarInfo(#[from] NarInfoError),
 }
@@ -41,14 +41,14 @@ impl From<FillError> for HandlerError {
 }
 
 impl HandlerError {
-    /// The status of the response. None of these errors says that a path is not valid but [`Self::NotFound`] and
-    /// [`StoreError::NotValid`], so that clients are to try again, or another cache.
+    /// Returns the status of the response. It is a 404 only for [`Self::NotFound`] and [`StoreError::NotValid`]; after any other
+    /// one clients retry, or try another cache.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.reason().status()
     }
 
-    /// The reason, which is what the log counts as one event while it lasts.
+    /// Returns the reason, by which the log throttles repeated errors.
     #[must_use]
     pub const fn reason(&self) -> Reason {
         match self {
@@ -84,7 +84,7 @@ impl HandlerError {
         }
     }
 
-    /// The severity in the log.
+    /// Returns the severity in the log.
     #[must_use]
     pub const fn level(&self) -> Level {
         match self.reason() {

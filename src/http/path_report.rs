@@ -1,8 +1,6 @@
-//! Everything that is known of one path, for people and scripts: the page of a path shows it, and `harmonia status`
-//! prints it.
+//! Report on one path: shown on the page about it, and printed by `harmonia status PATH`.
 //!
-//! Owns what is told, and to whom: an operator sees every valid path, a visitor only what is given out, and of a closure
-//! only what could be fetched one by one.
+//! An operator sees every valid path; clients only paths that are served, and of a closure only its paths that are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,92 +8,93 @@ use std::time::Duration;
 use harmonia_protocol::HashPart;
 use serde::{Deserialize, Serialize};
 
-use super::App;
-use super::error::HandlerError;
-use super::reason::{NotFound, Reason};
 use crate::fairness::ClientId;
+use crate::http::app::App;
+use crate::http::error::HandlerError;
+use crate::http::error_reason::{NotFound, Reason};
 use crate::signing::{SignatureReport, Trust};
 use crate::store::{Closure, ClosureLimits, ClosureMember, PathStatus, ValidPath};
 
-/// The closure of a large system has five thousand paths; of this many it takes two megabytes to walk through.
+/// Limits of a closure on a page. That of a large system has five thousand paths; walking through this many takes two
+/// megabytes.
 pub const CLOSURE_LIMITS: ClosureLimits = ClosureLimits { paths: 20_000, time: Some(Duration::from_millis(500)) };
-/// Parts of a closure that are told of by name.
+/// Number of paths of a closure that are listed by name.
 const LARGEST: usize = 12;
 
-/// A valid path.
+/// Report on a valid path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathReport {
-    /// With the store directory.
+    /// The path, with the store directory.
     pub path: String,
-    /// The length of its NAR in bytes.
+    /// Length of its NAR in bytes.
     pub nar_size: u64,
-    /// The hash of its NAR, as a narinfo has it.
+    /// Hash of its NAR, in the format of a narinfo.
     pub nar_hash: String,
-    /// The derivation that it was built from, with the store directory, if known.
+    /// The derivation that built it, with the store directory, if known.
     pub deriver: Option<String>,
-    /// Base names of what it refers to, ascending.
+    /// Base names of its references, ascending.
     pub references: Vec<String>,
-    /// The time at which it came into the store, in seconds since 1970, if known.
+    /// Time of its registration in the store, in seconds since 1970, if known.
     pub registration_time: Option<u64>,
-    /// Whether the daemon built it itself.
+    /// Whether it was built in this store.
     pub ultimate: bool,
-    /// The content address, if it has one.
+    /// Its content address, if it has one.
     pub content_address: Option<String>,
-    /// Signatures by key, ours first.
+    /// Its signatures, those of this cache first.
     pub signatures: Vec<SignatureReport>,
-    /// The reason to trust it, if there is one.
+    /// Whether and why it is trusted.
     pub trust: Trust,
-    /// The reason why clients get a 404; nothing if it is given out.
-    pub not_given_out: Option<NotGivenOut>,
-    /// The closure: all that it needs to run.
+    /// The reason why clients get a 404; `None` if it is served.
+    pub not_served: Option<NotServed>,
+    /// Its closure.
     pub closure: ClosureReport,
-    /// Its compressed NAR, if one is kept.
+    /// Its compressed NAR, if that is cached.
     pub compressed: Option<CompressedReport>,
 }
 
-/// A reason why clients are answered 404, though the path is valid.
+/// Reason why clients get a 404 although the path is valid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NotGivenOut {
+pub struct NotServed {
     /// Its name in metrics: `untrusted` or `quarantined`.
     pub reason: String,
-    /// A line for people.
+    /// An explanation in one line.
     pub explanation: String,
 }
 
-impl From<NotFound> for NotGivenOut {
+impl From<NotFound> for NotServed {
     fn from(why: NotFound) -> Self {
         Self { reason: Reason::NotFound(why).label().to_owned(), explanation: why.explanation().to_owned() }
     }
 }
 
-/// A closure, or as much of it as was found.
+/// A closure, or the part of it that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosureReport {
-    /// Paths, at least.
+    /// Number of paths, a lower bound if incomplete.
     pub paths: usize,
-    /// The lengths of their NARs together in bytes, at least.
+    /// Total length of their NARs in bytes, a lower bound if incomplete.
     pub nar_size: u64,
-    /// The reason why there may be more; nothing if this is all.
+    /// The reason why it is incomplete; `None` if it is complete.
     pub incomplete: Option<String>,
     /// The paths with the longest NARs, longest first.
     pub largest: Vec<PathSize>,
 }
 
-/// A path with the size of its NAR.
+/// A path and the size of its NAR.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathSize {
-    /// The base name.
+    /// Base name of the path.
     pub name: String,
     /// The length of its NAR in bytes.
     pub nar_size: u64,
 }
 
-/// A compressed NAR on disk.
+/// A compressed NAR in the NAR cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompressedReport {
-    /// Bytes.
+    /// Length in bytes.
     pub size: u64,
-    /// The name of the encoding.
+    /// Name of the encoding.
     pub encoding: String,
 }
 
@@ -113,26 +112,26 @@ impl From<Closure> for ClosureReport {
 }
 
 impl App {
-    /// Everything about the valid path with this hash part, for the operator, who may also know of what is not given out.
-    /// `None` if the daemon says that there is none. Dropping the future may close a connection to the daemon.
+    /// Returns the report on the valid path with this hash part, even if it is hidden from clients; `None` if nix-daemon says
+    /// that there is none. Dropping the future may close a connection to nix-daemon.
     pub async fn path_report(
         &self,
         hash: HashPart,
         limits: ClosureLimits,
         client: ClientId,
     ) -> Result<Option<PathReport>, HandlerError> {
-        let (valid, not_given_out) = match self.store.path_status(hash, client).await? {
+        let (valid, not_served) = match self.store.path_status(hash, client).await? {
             PathStatus::NotValid => return Ok(None),
             PathStatus::Quarantined(valid) => (valid, Some(NotFound::Quarantined)),
             PathStatus::Valid(valid) if self.serves(&valid, client).await? => (valid, None),
             PathStatus::Valid(valid) => (valid, Some(NotFound::Untrusted)),
         };
         let closure = self.store.closure(&[Arc::clone(&valid)], limits, |_| true, client).await;
-        self.report(&valid, not_given_out, closure, client).await.map(Some)
+        self.report(&valid, not_served, closure, client).await.map(Some)
     }
 
-    /// Everything about a path that is given out, for anybody.
-    pub(super) async fn public_path_report(
+    /// Returns the report on a path that is served, for clients.
+    pub(crate) async fn public_path_report(
         &self,
         valid: &Arc<ValidPath>,
         client: ClientId,
@@ -145,15 +144,15 @@ impl App {
     async fn report(
         &self,
         valid: &Arc<ValidPath>,
-        not_given_out: Option<NotFound>,
+        not_served: Option<NotFound>,
         closure: Closure,
         client: ClientId,
     ) -> Result<PathReport, HandlerError> {
         let signer = Arc::clone(&self.signer.load());
         let is_trusted = self.trusts(&signer, valid, client).await?;
         let (path, info, store) = (&valid.path, valid.info.to_path_info(), self.store.directory());
-        let nars = self.compressed_nars(valid);
-        let file = nars.and_then(|nars| Some((nars.file_info(&info.nar_hash)?, nars.tag())));
+        let cache = self.nar_cache_for(valid);
+        let file = cache.and_then(|cache| Some((cache.file_info(&info.nar_hash)?, cache.tag())));
         Ok(PathReport {
             path: store.full_path(path),
             nar_size: info.nar_size,
@@ -165,7 +164,7 @@ impl App {
             content_address: info.content_address.as_ref().map(ToString::to_string),
             signatures: signer.signature_reports(is_trusted, path, &info, store),
             trust: signer.trust_reason(is_trusted, path, &info, store),
-            not_given_out: not_given_out.map(NotGivenOut::from),
+            not_served: not_served.map(NotServed::from),
             closure: closure.into(),
             compressed: file.map(|(file, tag)| CompressedReport { size: file.size, encoding: tag.to_string() }),
         })

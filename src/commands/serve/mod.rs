@@ -186,9 +186,9 @@ fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
     supervise_with(app, "status", service_manager::status);
     supervise_with(app, "index", |app| async move { app.store().index_debug_info().await });
     supervise_with(app, "paths held back", |app| async move { app.store().recheck_quarantined().await });
-    supervise_with(app, "nars ahead", |app| async move { app.compress_ahead().await });
+    supervise_with(app, "nars ahead", |app| async move { app.precompress().await });
     supervise_with(app, "nars handed over", |app| async move { app.compress_handed_over().await });
-    supervise_with(app, "narinfos ahead", |app| async move { app.sign_ahead().await });
+    supervise_with(app, "narinfos ahead", |app| async move { app.sign_prefetched().await });
 }
 
 /// Answers at the admin socket for as long as the program runs.

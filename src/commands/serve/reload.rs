@@ -67,7 +67,7 @@ impl Reload {
         if !changes.taken.is_empty() {
             tracing::info!("changed by the configuration: {}", changes.taken.join(", "));
         }
-        self.app.adjust(&self.config);
+        self.app.apply_config(&self.config);
         self.limits.send_replace(Limits::of(&self.config));
     }
 
@@ -86,7 +86,7 @@ impl Reload {
     fn signer(&self) {
         let (keys, outcome) = match SigningKeys::load_and_warn(&self.config) {
             Ok(keys) => (Arc::new(keys), Ok(())),
-            Err(error) => (self.app.keys(), Err(error)),
+            Err(error) => (self.app.signing_keys(), Err(error)),
         };
         let names = names(&keys);
         self.app.replace_signer(Signer::new(keys, self.config.sign.clone()));

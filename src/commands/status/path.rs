@@ -35,7 +35,7 @@ pub(super) fn of(status: &PathStatus) -> String {
     text.entry("valid", &format!("yes, says nix-daemon{}", since.unwrap_or_default()));
     text.entry(
         "served",
-        &match &report.not_given_out {
+        &match &report.not_served {
             None => "yes".to_owned(),
             Some(why) => format!("no, clients get a 404 ({}): {}", why.reason, why.explanation),
         },
@@ -60,7 +60,7 @@ pub(super) fn of(status: &PathStatus) -> String {
     }
     text.entry(
         "asked for",
-        &status.last_asked.map_or_else(
+        &status.last_requested.map_or_else(
             || "not, as far as is remembered".to_owned(),
             |time| format!("{} ago", duration(seconds_since(time))),
         ),

@@ -1,7 +1,7 @@
-//! `/browse`: valid paths by name, where the operator wants them listed (`browse`).
+//! `/browse`: the valid paths by name, if the operator enables it (`browse`).
 //!
-//! Only what is given out is listed, and nothing is counted that is not, so that a filter tells nobody of a path that is
-//! kept back. A page takes a bounded number of questions to the daemon.
+//! Lists and counts only paths that are served, so that a filter does not reveal a hidden path. A page takes a bounded
+//! number of queries to nix-daemon.
 
 use std::fmt::Write as _;
 
@@ -9,54 +9,52 @@ use harmonia_protocol::StorePath;
 use hyper::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::super::App;
-use super::super::error::HandlerError;
-use super::super::html::escape;
-use super::super::pasted::page_place;
-use super::super::people_page::{HTML, breakable, number, page};
-use super::super::reason::NotFound;
-use super::super::response::{Keep, Reply, text};
 use crate::fairness::ClientId;
+use crate::http::app::App;
+use crate::http::error::HandlerError;
+use crate::http::error_reason::NotFound;
+use crate::http::html::escape::escape;
+use crate::http::html::page::{HTML, breakable, number, page};
+use crate::http::links::page_link;
+use crate::http::request::context::RequestCx;
+use crate::http::response::body::Response;
+use crate::http::response::cache_control::CacheControl;
+use crate::http::response::headers::text_response;
 use crate::human_size::human_size;
 use crate::store::{Deadline, Inventory, StoreError, ValidPath};
 
-/// Paths of a page.
+/// Paths per page.
 const ROWS: usize = 50;
-/// Paths that are asked about at once.
+/// Paths per query of nix-daemon.
 const BATCH: usize = 64;
-/// Batches of a page, where many paths are not given out.
+/// Upper bound of batches per page, for stores with many hidden paths.
 const MAX_BATCHES: usize = 20;
-/// Time that the first list of all paths is waited for.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
-/// The longest filter, in bytes: the longest name.
+/// Timeout for the first list of all paths.
+const INVENTORY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+/// Upper bound of the filter, in bytes: that of a name.
 const MAX_FILTER: usize = 211;
 
-/// Answers a request for the paths whose names have `filter` in them, from this place among all paths on.
-pub(in crate::http) async fn respond(
-    app: &App,
-    filter: &str,
-    from: usize,
-    client: ClientId,
-) -> Result<Reply, HandlerError> {
-    if !app.is_browsed {
+/// Answers with a page of the paths whose names contain `filter`, from index `from` of all paths on.
+pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, filter: &str, from: usize) -> Result<Response, HandlerError> {
+    if !app.has_browse {
         return Err(NotFound::UnknownUrl.into());
     }
     let filter = filter.trim().to_ascii_lowercase();
-    let _turn = app.files.closure(client).await;
-    let inventory = app.store.inventory(PATIENCE).await.ok_or(StoreError::Timeout(Deadline::Readiness))?;
-    let rows = Rows::find(app, &inventory, &filter, from, client).await?;
+    let _permit = app.io_limits.closure(cx.client).await;
+    let inventory = app.store.inventory(INVENTORY_TIMEOUT).await.ok_or(StoreError::Timeout(Deadline::Readiness))?;
+    let rows = Rows::find(app, &inventory, &filter, from, cx.client).await?;
     let html = render(inventory.paths, &filter, from, &rows);
-    let mut reply = text(StatusCode::OK, Keep::Not, HTML, html.into());
-    app.pages.protect(&mut reply);
-    Ok(reply)
+    let mut response = text_response(StatusCode::OK, CacheControl::NoStore, HTML, html.into());
+    app.pages.protect(&mut response);
+    Ok(response)
 }
 
-/// The rows of a page.
+/// Rows of a page.
 #[derive(Default)]
 struct Rows {
     html: String,
     count: usize,
-    /// The place at which the next page begins, if there is more.
+    /// Index at which the next page starts, if there is one.
     next: Option<usize>,
 }
 
@@ -80,22 +78,22 @@ impl Rows {
                 return Ok(rows);
             }
             let paths: Vec<StorePath> = batch.iter().map(|(_, path)| (*path).clone()).collect();
-            let answers = app.store.valid_paths(&paths, client).await;
-            for ((at, _), answer) in batch.into_iter().zip(answers) {
-                let valid = match answer {
-                    // Clients cannot have such a path either.
+            let infos = app.store.valid_paths(&paths, client).await;
+            for ((index, _), info) in batch.into_iter().zip(infos) {
+                let valid = match info {
+                    // Such a path is not served either.
                     Err(StoreError::UnknownSize(_)) => None,
-                    answer => answer?.filter(|valid| app.is_public(valid)),
+                    info => info?.filter(|valid| app.is_public(valid)),
                 };
                 let Some(valid) = valid else { continue };
                 if rows.count == ROWS {
-                    rows.next = Some(at);
+                    rows.next = Some(index);
                     return Ok(rows);
                 }
                 rows.push(&valid);
             }
         }
-        rows.next = matching.next().map(|(at, _)| at);
+        rows.next = matching.next().map(|(index, _)| index);
         Ok(rows)
     }
 
@@ -105,7 +103,7 @@ impl Rows {
         let _ = writeln!(
             self.html,
             "<tr><td><a href=\"./{}\">{}</a> <small>{}</small></td><td>{}</td></tr>",
-            page_place(&valid.path),
+            page_link(&valid.path),
             breakable(valid.path.name()),
             valid.path.hash_part(),
             human_size(valid.info.nar_size)
@@ -115,8 +113,8 @@ impl Rows {
 
 fn render(all: usize, filter: &str, from: usize, rows: &Rows) -> String {
     let mut main = format!(
-        "<nav><a href=\"./\">This cache</a></nav>\n<h1>Paths</h1>\n<p>The store has {} valid paths, of which those are \
-         listed that this cache serves.</p>\n<form action=\"./browse\" method=\"get\">\n<input name=\"q\" value=\"{}\" \
+        "<nav><a href=\"./\">This cache</a></nav>\n<h1>Paths</h1>\n<p>The store has {} valid paths, of which this cache lists \
+         those that it serves.</p>\n<form action=\"./browse\" method=\"get\">\n<input name=\"q\" value=\"{}\" \
          maxlength=\"{MAX_FILTER}\" autocomplete=\"off\" autocapitalize=\"off\" spellcheck=\"false\" \
          aria-label=\"Part of a name\" placeholder=\"Part of a name\">\n<button type=\"submit\">Filter</button>\n</form>\n\
          <section>\n",
@@ -124,7 +122,7 @@ fn render(all: usize, filter: &str, from: usize, rows: &Rows) -> String {
         escape(filter)
     );
     if rows.count == 0 {
-        main.push_str("<p>There are none here.</p>\n");
+        main.push_str("<p>No path matches.</p>\n");
     } else {
         let _ = write!(main, "<table>\n<tr><th>Path</th><th>Size</th></tr>\n{}</table>\n", rows.html);
     }

@@ -1,7 +1,7 @@
 //! `/log/…`: the log of a build, as text.
 //!
-//! Nix stores logs compressed and its clients do not all decode them (bzip2 as a coding fails from 2.34 on), so what
-//! leaves here is the text itself.
+//! Nix stores logs compressed, but not all clients decode that (bzip2 as `Content-Encoding` fails since 2.34), so logs are
+//! sent decompressed.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _};
@@ -9,71 +9,69 @@ use std::sync::Arc;
 
 use bzip2::read::MultiBzDecoder;
 use harmonia_protocol::HashPart;
+use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue};
-use hyper::http::request::Parts;
-use hyper::{Method, StatusCode, Version};
 
-use super::super::App;
-use super::super::body::Body;
-use super::super::error::HandlerError;
-use super::super::file_body::FileBody;
-use super::super::reason::NotFound;
-use super::super::response::{Keep, Reply, etag, is_held, not_modified, reply, set, set_length, set_nosniff};
-use super::file;
-use crate::fairness::ClientId;
 use crate::fairness::Permit;
+use crate::http::app::App;
+use crate::http::error::HandlerError;
+use crate::http::error_reason::NotFound;
+use crate::http::handlers::regular_file;
+use crate::http::request::conditional::matches_if_none_match;
+use crate::http::request::context::RequestCx;
+use crate::http::response::body::{Body, Response};
+use crate::http::response::cache_control::CacheControl;
+use crate::http::response::etag::etag;
+use crate::http::response::file_body::FileBody;
+use crate::http::response::headers::{PLAIN_TEXT, new_response, set, set_content_length, set_nosniff};
+use crate::http::response::status::not_modified;
 use crate::store::{BuildLog, LogCompression, RegularFile, StoreError};
 
-/// The largest window of a zstd frame, 8 MiB: what levels up to 19 use, and what a client may have to spend on one.
+/// Upper bound of the window of a zstd frame, as a power of two: 8 MiB, which levels up to 19 use.
 const MAX_WINDOW_LOG: u32 = 23;
 
-/// Answers a request for the log of the derivation, or of the build of the output, with this hash part.
-pub(in crate::http) async fn respond(
-    app: &App,
-    request: &Parts,
-    hash: HashPart,
-    client: ClientId,
-) -> Result<Reply, HandlerError> {
-    let slot = app.files.open(client).await;
-    let BuildLog { file, form } = app.store.build_log(hash, client).await?.ok_or(NotFound::NoLog)?;
+/// Answers with the log of the derivation with this hash part, or of the build of the output with it.
+pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, hash: HashPart) -> Result<Response, HandlerError> {
+    let permit = app.io_limits.open_file(cx.client).await;
+    let BuildLog { file, form } = app.store.build_log(hash, cx.client).await?.ok_or(NotFound::NoLog)?;
     let mut reply = match form {
         LogCompression::Plain => {
             let tag = etag(file.version());
-            file::respond(app, &request.method, &request.headers, file, tag, Keep::WhileCurrent, slot)?
+            regular_file::respond(app, cx, file, tag, CacheControl::Revalidate, permit)?
         }
-        form => decoded(app, request, file, form, (slot, client)).await?,
+        form => decoded(app, cx, file, form, permit).await?,
     };
     if reply.status().is_success() {
-        set(&mut reply, CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        set(&mut reply, CONTENT_TYPE, HeaderValue::from_static(PLAIN_TEXT));
     }
     set_nosniff(&mut reply);
     Ok(reply)
 }
 
-/// The text of a compressed log: its length is not known before its end, so there are no ranges of it. HTTP/1.0 has no other
-/// way to tell that from a broken connection, so for it the text is decoded twice.
+/// Answers with the text of a compressed log. Its length is unknown, so there are no ranges; for a client that needs a
+/// `Content-Length` the text is decoded twice.
 async fn decoded(
     app: &App,
-    request: &Parts,
+    cx: RequestCx<'_>,
     file: RegularFile,
     form: LogCompression,
-    (slot, client): (Permit, ClientId),
-) -> Result<Reply, HandlerError> {
+    permit: Permit,
+) -> Result<Response, HandlerError> {
     let tag = etag(&format!("{}-text", file.version()));
-    if is_held(&request.headers, &tag) {
-        return Ok(not_modified(Keep::WhileCurrent, tag));
+    if matches_if_none_match(cx.headers(), &tag) {
+        return Ok(not_modified(CacheControl::Revalidate, tag));
     }
-    let mut reply = reply(StatusCode::OK, Keep::WhileCurrent, Body::empty());
+    let mut reply = new_response(StatusCode::OK, CacheControl::Revalidate, Body::empty());
     set(&mut reply, ETAG, tag);
-    if request.method == Method::HEAD {
+    if cx.is_head() {
         return Ok(reply);
     }
-    let slots = vec![slot, app.files.large(client).await];
+    let permits = vec![permit, app.io_limits.large_body(cx.client).await];
     let (path, mut file) = (file.path().to_owned(), file.into_file());
     let failed = |cause| StoreError::file(&path, &cause);
-    if request.version <= Version::HTTP_10 {
-        // It is never closed.
-        let permit = Arc::clone(app.files.reads()).acquire_owned().await;
+    if cx.needs_content_length() {
+        // The semaphore is never closed.
+        let permit = Arc::clone(app.io_limits.reads()).acquire_owned().await;
         let counted = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let length = io::copy(&mut decoder(file.try_clone()?, form)?, &mut io::sink())?;
@@ -82,10 +80,10 @@ async fn decoded(
         });
         let length;
         (file, length) = counted.await.map_err(io::Error::other).and_then(|counted| counted).map_err(failed)?;
-        set_length(&mut reply, length);
+        set_content_length(&mut reply, length);
     }
     let text = decoder(file, form).map_err(failed)?;
-    let body = FileBody::new(text, path, None, Arc::clone(app.files.reads()), slots);
+    let body = FileBody::new(text, path, None, Arc::clone(app.io_limits.reads()), permits);
     Ok(reply.map(|_| Body::File(Box::new(body))))
 }
 

@@ -1,13 +1,17 @@
-//! `/nix-cache-info`: what a client asks before anything else.
+//! `/nix-cache-info`: what a client requests first.
 //!
-//! Made once, so that it is answered while the daemon is down: a failure here makes clients drop the cache.
+//! Does not depend on nix-daemon: clients disable a cache whose `/nix-cache-info` fails.
 
-use bytes::Bytes;
-use harmonia_protocol::StoreDir;
+use crate::http::app::App;
+use crate::http::request::context::RequestCx;
+use crate::http::response::body::Response;
+use crate::http::response::cache_control::CacheControl;
+use crate::http::response::text::text;
 
-/// The body: exactly the keys that every client knows (ncps refuses others), `Priority` always, because clients take
-/// an absent one for the most preferred.
-#[must_use]
-pub(in crate::http) fn render(store: &StoreDir, priority: u32) -> Bytes {
-    format!("StoreDir: {store}\nWantMassQuery: 1\nPriority: {priority}\n").into()
+/// Returns exactly the keys that every client knows, since ncps rejects others. `Priority` is always there: clients take an
+/// absent one for the most preferred.
+pub(crate) fn respond(app: &App, cx: RequestCx<'_>) -> Response {
+    let (store, priority) = (app.store.directory(), app.priority);
+    let info = format!("StoreDir: {store}\nWantMassQuery: 1\nPriority: {priority}\n");
+    text(app.compressor.as_ref(), cx.headers(), CacheControl::OneHour, "text/x-nix-cache-info", info.into())
 }

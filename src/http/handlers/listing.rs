@@ -1,49 +1,46 @@
-//! `/<hash>.ls`: what is in the NAR of a path, and where.
+//! `/<hash>.ls`: the listing of a path's NAR: its files with their offsets.
 //!
-//! It comes from the NAR, whether its store is visible here or not, and ends only if that has the size and the hash of the
-//! path info. Whether it has changed, and what HEAD is told, needs no look at the NAR.
+//! Made from the NAR, so that the store need not be visible here, and completed only if the NAR has the size and hash of the
+//! path info. A HEAD or 304 does not read the NAR.
 
 use std::path::Path;
 
 use harmonia_protocol::HashPart;
-use hyper::http::request::Parts;
-use hyper::{Method, StatusCode, Version};
+use hyper::StatusCode;
 
-use super::super::App;
-use super::super::body::Body;
-use super::super::compress::StreamEncoding;
-use super::super::error::HandlerError;
-use super::super::listing_body::{self, ListingBody};
-use super::super::response::{Keep, Reply, set_length};
-use super::super::text::streamed;
-use crate::fairness::ClientId;
+use crate::http::app::App;
+use crate::http::error::HandlerError;
+use crate::http::request::context::RequestCx;
+use crate::http::response::body::{Body, Response};
+use crate::http::response::cache_control::CacheControl;
+use crate::http::response::compress::StreamCompression;
+use crate::http::response::headers::set_content_length;
+use crate::http::response::listing_body;
+use crate::http::response::listing_body::ListingBody;
+use crate::http::response::text::streamed_text;
 use crate::store::StoreError;
 
-/// The form of the text, in its entity tag: another one whenever the same NAR gets another listing.
-const FORM: &str = "ls2";
+/// Version of the format in the entity tag, to be changed whenever the listing of the same NAR changes.
+const FORMAT: &str = "ls2";
 
-/// Answers a request for the listing of the path with this hash part.
-pub(in crate::http) async fn respond(
-    app: &App,
-    request: &Parts,
-    hash: HashPart,
-    client: ClientId,
-) -> Result<Reply, HandlerError> {
-    let valid = app.valid_path(hash, client).await?;
-    let tag = format!("{}-{FORM}", valid.info.nar_hash.to_nix32());
-    let (mut reply, encoding) = streamed(app.compression.as_ref(), request, Keep::AnHour, "application/json", &tag);
-    if reply.status() != StatusCode::OK || request.method == Method::HEAD {
-        return Ok(reply);
+/// Answers with the listing of the path with this hash part.
+pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, hash: HashPart) -> Result<Response, HandlerError> {
+    let valid = app.valid_path(hash, cx.client).await?;
+    let tag = format!("{}-{FORMAT}", valid.info.nar_hash.to_nix32());
+    let (mut response, compression) =
+        streamed_text(app.compressor.as_ref(), cx, CacheControl::OneHour, "application/json", &tag);
+    if response.status() != StatusCode::OK || cx.is_head() {
+        return Ok(response);
     }
-    let slot = app.files.listing(client).await;
-    if request.version <= Version::HTTP_10 {
-        set_length(&mut reply, listing_body::length(app.store.nar_events(&valid, client).await?).await?);
+    let permit = app.io_limits.listing(cx.client).await;
+    if cx.needs_content_length() {
+        set_content_length(&mut response, listing_body::length(app.store.nar_events(&valid, cx.client).await?).await?);
     }
-    let encoder = encoding
-        .map(StreamEncoding::writer)
+    let encoder = compression
+        .map(StreamCompression::writer)
         .transpose()
         .map_err(|cause| StoreError::file(Path::new("a listing"), &cause))?;
-    let mut body = ListingBody::new(app.store.nar_events(&valid, client).await?, encoder, slot);
-    body.begin().await?;
-    Ok(reply.map(|_| Body::Listing(Box::new(body))))
+    let mut body = ListingBody::new(app.store.nar_events(&valid, cx.client).await?, encoder, permit);
+    body.wait_for_start().await?;
+    Ok(response.map(|_| Body::Listing(Box::new(body))))
 }

@@ -1,66 +1,73 @@
-//! `/lookup`: from what somebody knows of a path to the page about it. A plain form, without scripts.
+//! `/lookup`: a form that finds the page about a path, by any text that names the path.
 
 use hyper::StatusCode;
 
-use super::super::App;
-use super::super::error::HandlerError;
-use super::super::html::escape;
-use super::super::pasted::{Wanted, files_place, page_place};
-use super::super::people_page::{HTML, lookup_form, page};
-use super::super::reason::Reason;
-use super::super::response::{Keep, Reply, text};
-use super::path_page::redirect;
-use crate::fairness::ClientId;
+use crate::http::app::App;
+use crate::http::error::HandlerError;
+use crate::http::error_reason::Reason;
+use crate::http::html::escape::escape;
+use crate::http::html::page::{HTML, lookup_form, page};
+use crate::http::links::{files_link, page_link};
+use crate::http::request::context::RequestCx;
+use crate::http::request::lookup_query::LookupQuery;
+use crate::http::response::body::Response;
+use crate::http::response::cache_control::CacheControl;
+use crate::http::response::headers::text_response;
+use crate::http::response::status::redirect;
 
-/// Answers what was put into the field: a redirect to what is meant, or a page that says why there is none. Errors of the
-/// daemon are those of the page that it would lead to.
-pub(in crate::http) async fn respond(app: &App, asked: Option<&str>, client: ClientId) -> Result<Reply, HandlerError> {
-    let asked = asked.unwrap_or_default();
+/// Answers with a redirect to the page or file that `query` names, or with a page that says why there is none.
+pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, query: Option<&str>) -> Result<Response, HandlerError> {
+    let query = query.unwrap_or_default();
     let store = app.store.directory();
-    let found = match Wanted::parse(asked, store) {
-        Wanted::Path(hash, names) => app
-            .valid_path(hash, client)
+    let found = match LookupQuery::parse(query, store) {
+        LookupQuery::Path(hash, names) => app
+            .valid_path(hash, cx.client)
             .await
-            .map(|valid| if names.is_empty() { page_place(&valid.path) } else { files_place(hash, &names) }),
-        Wanted::Nar(nar_hash) => app.path_with_nar(&nar_hash, client).await.map(|valid| page_place(&valid.path)),
-        Wanted::Nothing => return Ok(answer(app, StatusCode::OK, asked, None)),
-        Wanted::OtherStore => {
-            let why = format!("This cache has the paths of <code>{}</code>.", escape(store.as_str()));
-            return Ok(answer(app, StatusCode::NOT_FOUND, asked, Some(&why)));
+            .map(|valid| if names.is_empty() { page_link(&valid.path) } else { files_link(hash, &names) }),
+        LookupQuery::Nar(nar_hash) => app.path_with_nar(&nar_hash, cx.client).await.map(|valid| page_link(&valid.path)),
+        LookupQuery::Empty => return Ok(answer(app, StatusCode::OK, query, None)),
+        LookupQuery::OtherStore => {
+            let why = format!("This cache serves paths of <code>{}</code> only.", escape(store.as_str()));
+            return Ok(answer(app, StatusCode::NOT_FOUND, query, Some(&why)));
         }
-        Wanted::Unclear => {
-            return Ok(answer(app, StatusCode::BAD_REQUEST, asked, Some("This has no hash of a store path in it.")));
+        LookupQuery::Unrecognized => {
+            return Ok(answer(
+                app,
+                StatusCode::BAD_REQUEST,
+                query,
+                Some("This text contains no hash of a store path."),
+            ));
         }
     };
     match found {
-        Ok(place) => Ok(redirect(&format!("./{place}"))),
-        // It says of all of them the same.
+        Ok(link) => Ok(redirect(StatusCode::FOUND, CacheControl::NoStore, &format!("./{link}"))),
+        // The public text does not tell a hidden path from one that is not there.
         Err(HandlerError::NotFound(why)) => {
-            let why = format!("{}.", escape(&capitalised(Reason::NotFound(why).public_text())));
-            Ok(answer(app, StatusCode::NOT_FOUND, asked, Some(&why)))
+            let why = format!("{}.", escape(&capitalized(Reason::NotFound(why).public_text())));
+            Ok(answer(app, StatusCode::NOT_FOUND, query, Some(&why)))
         }
         Err(error) => Err(error),
     }
 }
 
-fn answer(app: &App, status: StatusCode, asked: &str, why: Option<&str>) -> Reply {
+fn answer(app: &App, status: StatusCode, query: &str, why: Option<&str>) -> Response {
     let store = escape(app.store.directory().as_str());
     let why = why.map(|why| format!("<p>{why}</p>\n")).unwrap_or_default();
     let main = format!(
         "<nav><a href=\"./\">This cache</a></nav>\n<h1>Look up a path</h1>\n{why}{}<section>\n<h2>What can be looked up</h2>\n<ul>\n\
          <li>A store path, <code>{store}/HASH-NAME</code>, or a file in it</li>\n\
          <li>Its name without the directory, or the 32 characters of its hash alone</li>\n\
-         <li>A URL of this or of another cache that has the hash in it</li>\n\
-         <li>The hash of a NAR, if this cache has been asked for its path</li>\n</ul>\n\
+         <li>A URL of this or another cache that contains the hash</li>\n\
+         <li>The hash of a NAR whose path was requested from this cache before</li>\n</ul>\n\
          </section>\n",
-        lookup_form("./", asked)
+        lookup_form("./", query)
     );
-    let mut reply = text(status, Keep::Not, HTML, page("Look up a path", &main, "").into());
-    app.pages.protect(&mut reply);
-    reply
+    let mut response = text_response(status, CacheControl::NoStore, HTML, page("Look up a path", &main, "").into());
+    app.pages.protect(&mut response);
+    response
 }
 
-fn capitalised(text: &str) -> String {
+fn capitalized(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }

@@ -1,25 +1,28 @@
-//! `/metrics`: what is counted, for Prometheus.
+//! `/metrics`: metrics for Prometheus.
 
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderMap};
 
-use super::super::App;
-use super::super::coding::weight_of;
-use super::super::response::{Keep, Reply, text};
+use crate::http::app::App;
+use crate::http::request::accept_encoding::weight_of;
+use crate::http::request::context::RequestCx;
+use crate::http::response::body::Response;
+use crate::http::response::cache_control::CacheControl;
+use crate::http::response::headers::text_response;
 use crate::metrics::Exposition;
 
-/// All metrics as they are now.
-pub(in crate::http) fn respond(app: &App, headers: &HeaderMap) -> Reply {
-    app.record();
-    let format = wanted(headers);
-    text(StatusCode::OK, Keep::Not, format.content_type(), app.metrics.render(format).into())
+/// Returns the current values of all metrics.
+pub(crate) fn respond(app: &App, cx: RequestCx<'_>) -> Response {
+    app.update_gauges();
+    let format = negotiate_format(cx.headers());
+    text_response(StatusCode::OK, CacheControl::NoStore, format.content_type(), app.metrics.render(format).into())
 }
 
-/// OpenMetrics for who names it and does not like the classic format better.
-fn wanted(headers: &HeaderMap) -> Exposition {
+/// Returns OpenMetrics if the client names it with at least the weight of the classic format.
+fn negotiate_format(headers: &HeaderMap) -> Exposition {
     let weight = |kind| weight_of(headers, ACCEPT, kind);
     match weight(Exposition::OPEN_METRICS) {
-        Some(weight_of_it) if weight_of_it > 0 && Some(weight_of_it) >= weight("text/plain") => Exposition::OpenMetrics,
+        Some(open_metrics) if open_metrics > 0 && Some(open_metrics) >= weight("text/plain") => Exposition::OpenMetrics,
         _ => Exposition::Classic,
     }
 }
@@ -29,8 +32,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_metrics_are_for_who_names_them() {
-        let of = |accept: &str| wanted(&HeaderMap::from_iter([(ACCEPT, accept.parse().unwrap())]));
+    fn only_clients_that_name_open_metrics_get_it() {
+        let of = |accept: &str| negotiate_format(&HeaderMap::from_iter([(ACCEPT, accept.parse().unwrap())]));
         for accept in [
             "application/openmetrics-text",
             "Application/OpenMetrics-Text; version=1.0.0; q=0.5, text/plain;version=0.0.4;q=0.5, */*;q=0.1",
@@ -48,6 +51,6 @@ mod tests {
         ] {
             assert_eq!(of(accept), Exposition::Classic, "{accept}");
         }
-        assert_eq!(wanted(&HeaderMap::new()), Exposition::Classic);
+        assert_eq!(negotiate_format(&HeaderMap::new()), Exposition::Classic);
     }
 }

@@ -1,19 +1,23 @@
-//! The endpoints, one file each.
+//! Handlers of the endpoints, one file each.
+//!
+//! A handler is a function `respond`: it takes the `App`, the request and what its route parsed, and
+//! returns the response, or an error that has a status.
 
-pub(super) mod browse;
-pub(super) mod build_log;
-pub(super) mod cache_info;
-pub(super) mod compressed_nar;
-pub(super) mod debug_info;
-mod file;
-pub(super) mod landing_page;
-pub(super) mod listing;
-pub(super) mod lookup;
-pub(super) mod metrics;
-pub(super) mod nar;
-pub(super) mod narinfo;
-pub(super) mod path_page;
-pub(super) mod public_keys;
-pub(super) mod ready;
-pub(super) mod realisation;
-pub(super) mod serve;
+pub(crate) mod browse;
+pub(crate) mod build_log;
+pub(crate) mod cache_info;
+pub(crate) mod debug_info;
+pub(crate) mod landing_page;
+pub(crate) mod listing;
+pub(crate) mod lookup;
+pub(crate) mod metrics;
+pub(crate) mod nar;
+pub(crate) mod narinfo;
+pub(crate) mod pasted_path;
+pub(crate) mod path_page;
+pub(crate) mod public_keys;
+pub(crate) mod ready;
+pub(crate) mod realisation;
+mod regular_file;
+pub(crate) mod serve;
+pub(crate) mod version;

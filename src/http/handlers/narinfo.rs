@@ -1,72 +1,64 @@
-//! `/<hash>.narinfo`: what is known of a path, signed.
+//! `/<hash>.narinfo`: the metadata of a path, signed.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use harmonia_protocol::hash::Hash;
 use harmonia_protocol::narinfo::{Compression, NarInfo, NarInfoError, RawFields};
 use harmonia_protocol::{HashPart, StoreDir};
-use hyper::header::HeaderMap;
 use serde_json::json;
 
-use super::super::App;
-use super::super::error::HandlerError;
-use super::super::response::{Keep, Reply, set_vary};
-use super::super::route::{compressed_nar_url, nar_url};
-use super::super::text;
-use super::super::user_agent::takes_zstd_nars;
 use crate::fairness::ClientId;
+use crate::http::app::App;
+use crate::http::error::HandlerError;
+use crate::http::request::context::RequestCx;
+use crate::http::request::route::{compressed_nar_url, nar_url};
+use crate::http::request::user_agent::accepts_zstd_nars;
+use crate::http::response::body::Response;
+use crate::http::response::cache_control::CacheControl;
+use crate::http::response::headers::set_vary;
+use crate::http::response::text::text_compressed_from;
 use crate::nar_cache::{EncodingTag, FileInfo};
 use crate::store::{SignatureLines, ValidPath};
 
-/// Narinfos of fewer bytes are not encoded: they are hashes for the most part, so that little is saved, and encoding one
-/// takes more time than all else that is done for it.
-const LEAST_ENCODED: usize = 4 << 10;
+/// Smallest narinfo that is compressed, in bytes. A smaller one consists mostly of hashes, which hardly compress, and
+/// compressing it would take longer than everything else that is done for it.
+const MIN_COMPRESSED: usize = 4 << 10;
 
-/// How a narinfo is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::http) enum Syntax {
-    /// Nix's own.
-    Nix,
-    /// JSON, for programs.
-    Json,
-}
-
-/// Answers a request for the narinfo of the path with this hash part. Whoever asks for it asks for those of its
-/// references next.
-pub(in crate::http) async fn respond(
+/// Answers with the narinfo of the path with this hash part, in Nix's format or as JSON. Prefetches its references, whose
+/// narinfos the client requests next.
+pub(crate) async fn respond(
     app: &App,
-    headers: &HeaderMap,
+    cx: RequestCx<'_>,
     hash: HashPart,
-    syntax: Syntax,
-    client: ClientId,
-) -> Result<Reply, HandlerError> {
-    let valid = app.valid_path(hash, client).await?;
+    as_json: bool,
+) -> Result<Response, HandlerError> {
+    let valid = app.valid_path(hash, cx.client).await?;
     app.store.record_served(&valid);
-    let signed = signed(app, &valid, client).await?;
-    let nars = app.compressed_nars(&valid).filter(|_| takes_zstd_nars(headers));
-    let file = nars.and_then(|nars| nars.file_info(&valid.info.nar_hash));
-    let text = render(app, &valid, &signed, nars.map(|nars| (nars.tag(), file)))?;
-    if let Some(nars) = nars.filter(|_| file.is_none()) {
-        nars.precompress(&valid, client);
+    let signed = signed(app, &valid, cx.client).await?;
+    let cache = app.nar_cache_for(&valid).filter(|_| accepts_zstd_nars(cx.headers()));
+    let file = cache.and_then(|cache| cache.file_info(&valid.info.nar_hash));
+    let narinfo = render(app, &valid, &signed, cache.map(|cache| (cache.tag(), file)))?;
+    if let Some(cache) = cache.filter(|_| file.is_none()) {
+        cache.precompress(&valid, cx.client);
     }
-    let (kind, text) = match syntax {
-        Syntax::Nix => ("text/x-nix-narinfo", text),
-        Syntax::Json => {
-            ("application/json", json(&NarInfo::parse(&text, app.store.directory())?, app.store.directory()))
-        }
+    let (media_type, text) = if as_json {
+        let store = app.store.directory();
+        ("application/json", json(&NarInfo::parse(&narinfo, store)?, store))
+    } else {
+        ("text/x-nix-narinfo", narinfo)
     };
-    let compression = app.compression.as_ref();
-    let mut reply = text::reply(Bytes::from(text), LEAST_ENCODED, compression, headers, Keep::AnHour, kind);
-    if app.compression.is_some() {
-        set_vary(&mut reply, "accept-encoding, user-agent");
+    let compressor = app.compressor.as_ref();
+    let mut response =
+        text_compressed_from(MIN_COMPRESSED, compressor, cx.headers(), CacheControl::OneHour, media_type, text.into());
+    if compressor.is_some() {
+        set_vary(&mut response, "accept-encoding, user-agent");
     }
-    Ok(reply)
+    Ok(response)
 }
 
-/// Renders the narinfo of a path, which names its NAR, or an encoding of that and what is known of the file. It is put
-/// together anew for each request, which takes no more time than looking for it would; what takes time is kept with the
-/// path.
+/// Renders the narinfo of a path with the URL of its NAR, or of its compressed NAR and what is known of that file.
+///
+/// Rendered for each request, which takes no longer than a lookup would; what takes time is cached with the path.
 fn render(
     app: &App,
     valid: &ValidPath,
@@ -80,11 +72,11 @@ fn render(
         let file = file.map(|file| (Hash::from_sha256(file.sha256).to_string(), file.size));
         (compressed_nar_url(hash, &nix32, tag)?, Compression::Zstd, file)
     } else {
-        // The file is the NAR. Clients show the size of the file, and strict readers refuse a narinfo without one.
+        // The file is the NAR. Clients show the size of the file, and strict parsers reject a narinfo without one.
         (nar_url(hash, &nix32)?, Compression::None, Some((nar_hash.clone(), info.nar_size)))
     };
     let (file_hash, file_size) = file.unzip();
-    let pieces = RawFields {
+    let fields = RawFields {
         path,
         url: &url,
         compression,
@@ -96,38 +88,38 @@ fn render(
         deriver: info.deriver(),
         lines: [&signed.lines, if signed.append_daemon_lines { info.trailing_lines() } else { "" }],
     };
-    Ok(pieces.render(app.store.directory()))
+    Ok(fields.render(app.store.directory()))
 }
 
-/// Signs a path that nobody has asked for yet, unless its contents have to be read first.
-pub(in crate::http) async fn sign_ahead(app: &App, valid: &Arc<ValidPath>) {
-    if app.is_served_at_once(valid) {
-        // What is wrong with it is for whoever asks.
+/// Signs a prefetched path, unless its contents have to be read to know whether to trust it.
+pub(crate) async fn sign_prefetched(app: &App, valid: &Arc<ValidPath>) {
+    if app.is_known_to_be_served(valid) {
+        // An error is reported to the client that requests it.
         drop(signed(app, valid, ClientId::Server).await);
     }
 }
 
-/// What the keys and settings in use make of a path. It is made when it is first wanted, and kept with the path.
+/// Returns the lines that the keys and settings in use add to the narinfo of a path, cached with the path.
 async fn signed(app: &App, valid: &Arc<ValidPath>, client: ClientId) -> Result<SignatureLines, HandlerError> {
     let signer = app.signer.load();
     if let Some(known) = valid.signature_lines(signer.id()) {
         return Ok(known);
     }
-    // Not held while something is waited for.
+    // A guard of the signer must not be held across an await.
     let signer = Arc::clone(&signer);
     let is_trusted = app.trusts(&signer, valid, client).await?;
     let (path, info, store) = (&valid.path, valid.info.to_path_info(), app.store.directory());
     let own = if is_trusted { signer.sign_path(path, &info, store) } else { Vec::new() };
     let url = nar_url(path.hash_part(), &info.nar_hash.to_nix32())?;
-    let lines = NarInfo::from_path_info(path, &info, store, url, Compression::None, own).trailing_lines();
-    // Most often all that the daemon says stays, and is in memory already.
-    let ours = lines.strip_suffix(valid.info.trailing_lines());
-    let made = SignatureLines { lines: ours.unwrap_or(&lines).into(), append_daemon_lines: ours.is_some() };
-    app.store.cache_signature_lines(valid, signer.id(), made.clone());
-    Ok(made)
+    let rendered = NarInfo::from_path_info(path, &info, store, url, Compression::None, own).trailing_lines();
+    // Mostly the lines from nix-daemon are the end of them, and are in memory already.
+    let ours = rendered.strip_suffix(valid.info.trailing_lines());
+    let lines = SignatureLines { lines: ours.unwrap_or(&rendered).into(), append_daemon_lines: ours.is_some() };
+    app.store.cache_signature_lines(valid, signer.id(), lines.clone());
+    Ok(lines)
 }
 
-/// The same by the names of `nix path-info --json`.
+/// Renders a narinfo as JSON with the keys of `nix path-info --json`.
 fn json(narinfo: &NarInfo, store: &StoreDir) -> String {
     let full = |path| store.full_path(path);
     let strings = |items: &[_]| items.iter().map(ToString::to_string).collect::<Vec<_>>();

@@ -1,98 +1,67 @@
-//! `/serve/<hash>-<name>`: the page about a store path, and the ways that lead to it.
+//! `/serve/<hash>-<name>`: the page about a store path.
 //!
-//! It says no more than who has the hash could find out by narinfos; a path that is not given out is answered as if it
-//! were not there. It is rendered at once, and bounded: of references and of the closure only so many are shown.
+//! Says no more than a client that has the hash could learn from narinfos; a hidden path is a 404. Its size is bounded: only
+//! a part of many references and of the closure is shown.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use harmonia_protocol::{HashPart, StorePath};
 use hyper::StatusCode;
-use hyper::header::{HeaderValue, LOCATION};
-use hyper::http::request::Parts;
 
-use super::super::App;
-use super::super::body::Body;
-use super::super::directory_page::encoded;
-use super::super::error::HandlerError;
-use super::super::html::escape;
-use super::super::pasted::{Base, Pasted, files_place, page_place};
-use super::super::path_report::{ClosureReport, PathReport};
-use super::super::people_page::{Facts, HTML, breakable, code_box, number, page, section};
-use super::super::reason::NotFound;
-use super::super::response::{Keep, Reply, reply, set, set_length};
-use super::super::text;
 use crate::fairness::ClientId;
+use crate::http::app::App;
+use crate::http::error::HandlerError;
+use crate::http::html::escape::escape;
+use crate::http::html::page::{Facts, HTML, breakable, code_box, number, page, section};
+use crate::http::links::encode_segment;
+use crate::http::path_report::{ClosureReport, PathReport};
+use crate::http::request::context::RequestCx;
+use crate::http::response::body::Response;
+use crate::http::response::cache_control::CacheControl;
+use crate::http::response::status::redirect;
+use crate::http::response::text::text;
 use crate::human_size::human_size;
 use crate::signing::{SignatureReport, SignatureStatus, Trust};
 use crate::store::ValidPath;
 
-/// References that are shown: more than all but a few paths have, and a hundred kilobytes.
+/// Upper bound of references that are shown: a hundred kilobytes, and more than all but a few paths have.
 const MAX_REFERENCES: usize = 500;
 
-/// Links to what else there is of a path.
+/// Links that only some paths have.
 struct Links {
     files: bool,
     log: bool,
 }
 
-/// Answers a request for the page about the path with this hash part.
-pub(in crate::http) async fn respond(
-    app: &App,
-    request: &Parts,
-    path: &StorePath,
-    client: ClientId,
-) -> Result<Reply, HandlerError> {
-    let valid = app.valid_path(path.hash_part(), client).await?;
+/// Answers with the page about the path, or redirects to it if the name after the hash part differs.
+pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, path: &StorePath) -> Result<Response, HandlerError> {
+    let valid = app.valid_path(path.hash_part(), cx.client).await?;
     if valid.path != *path {
-        return Ok(redirect(&format!("./{}", encoded(valid.path.base_name().as_bytes()))));
+        return Ok(redirect(
+            StatusCode::FOUND,
+            CacheControl::NoStore,
+            &format!("./{}", encode_segment(valid.path.base_name().as_bytes())),
+        ));
     }
     let report = {
-        let _turn = app.files.closure(client).await;
-        app.public_path_report(&valid, client).await?
+        let _permit = app.io_limits.closure(cx.client).await;
+        app.public_path_report(&valid, cx.client).await?
     };
-    let links = links(app, &valid, client).await;
+    let links = links(app, &valid, cx.client).await;
     let keys: Vec<String> = app.signer.load().keys().public_keys().map(ToString::to_string).collect();
-    let html = render(&valid.path, &report, &links, &app.pages.url(request), &keys);
-    let (compression, keep) = (app.compression.as_ref(), Keep::WhileCurrent);
-    let mut reply = text::reply(html.into(), text::ONE_PACKET, compression, &request.headers, keep, HTML);
-    app.pages.protect(&mut reply);
-    Ok(reply)
-}
-
-/// Leads from what was pasted behind the cache's URL to the page or the file that is meant.
-pub(in crate::http) async fn redirect_pasted(
-    app: &App,
-    pasted: &Pasted,
-    client: ClientId,
-) -> Result<Reply, HandlerError> {
-    let store = app.store.directory().as_str();
-    if !["", "/serve", store].contains(&&*pasted.directory) {
-        return Err(NotFound::UnknownUrl.into());
-    }
-    let place = match &pasted.base {
-        Base::Path(path) if pasted.names.is_empty() => page_place(path),
-        Base::Path(path) => files_place(path.hash_part(), &pasted.names),
-        Base::Hash(hash) => page_place(&app.valid_path(*hash, client).await?.path),
-    };
-    Ok(redirect(&pasted.relative(&place)))
-}
-
-/// To a place that is relative to the request's.
-pub(super) fn redirect(location: &str) -> Reply {
-    let mut reply = reply(StatusCode::FOUND, Keep::Not, Body::empty());
-    set_length(&mut reply, 0);
-    if let Ok(location) = HeaderValue::from_str(location) {
-        set(&mut reply, LOCATION, location);
-    }
-    reply
+    let html = render(&valid.path, &report, &links, &app.pages.base_url(cx.parts), &keys);
+    let compressor = app.compressor.as_ref();
+    let mut response = text(compressor, cx.headers(), CacheControl::Revalidate, HTML, html.into());
+    app.pages.protect(&mut response);
+    Ok(response)
 }
 
 async fn links(app: &App, valid: &Arc<ValidPath>, client: ClientId) -> Links {
-    let _slot = app.files.open(client).await;
+    let _permit = app.io_limits.open_file(client).await;
     let files = app.store.find_file(valid, &[], client).await;
     let log = app.store.build_log(valid.path.hash_part(), client).await;
-    // What is wrong with them is for whoever asks for them.
+    // An error is reported to the client that follows the link.
     Links { files: matches!(files, Ok(Some(_))), log: matches!(log, Ok(Some(_))) }
 }
 
@@ -103,8 +72,7 @@ fn render(path: &StorePath, report: &PathReport, links: &Links, url: &str, keys:
     main.push_str(&facts(report));
     main.push_str("</section>\n");
     let commands = copy_commands(&report.path, url, keys);
-    let lead =
-        "With everything that it needs, as root or another trusted user; the second one works with any release of Nix:";
+    let lead = "With its closure, as root or another trusted user; the second command works with any release of Nix:";
     main.push_str(&section("Copy it", lead, &commands.each_ref().map(String::as_str)));
     closure(&mut main, &report.closure);
     references(&mut main, path.base_name(), &report.references);
@@ -125,11 +93,11 @@ fn facts(report: &PathReport) -> String {
     if let Some(address) = &report.content_address {
         facts.row("Content address", &long(address));
     }
-    facts.row("Signed by", &signed_by(&report.signatures));
+    facts.row("SignatureLines by", &signed_by(&report.signatures));
     if report.trust == Trust::Nobody {
         facts.row(
             "Trust",
-            "Nobody whom this cache trusts vouches for it, so that it is served without this cache's signature.",
+            "Neither built here nor signed by a key that this cache trusts, so it is served without this cache's signature.",
         );
     }
     facts.html()
@@ -141,19 +109,19 @@ fn signed_by(signatures: &[SignatureReport]) -> String {
             SignatureStatus::Ours => "this cache",
             SignatureStatus::Trusted => "trusted by this cache",
             SignatureStatus::Unknown => "not checked here",
-            SignatureStatus::Forged => "forged: not by the key of this name",
+            SignatureStatus::Forged => "invalid: not made with the key of this name",
         };
         format!("<code>{}</code> ({what})", escape(&signature.key))
     };
     if signatures.is_empty() { "nobody".to_owned() } else { signatures.iter().map(of).collect::<Vec<_>>().join("<br>") }
 }
 
-/// Text that is scrolled where there is no room for it, and not broken.
+/// Renders text that scrolls instead of being broken into lines.
 fn long(text: &str) -> String {
     format!("<code class=\"long\">{}</code>", escape(text))
 }
 
-/// A number of bytes, for people and exactly.
+/// Renders a number of bytes, rounded and exact.
 fn bytes(bytes: u64) -> String {
     if bytes < 1024 { human_size(bytes) } else { format!("{} ({} bytes)", human_size(bytes), number(bytes)) }
 }
@@ -163,7 +131,7 @@ fn closure_size(closure: &ClosureReport) -> String {
     let noun = if closure.paths == 1 { "path" } else { "paths" };
     match closure.incomplete {
         None => format!("{size} in {paths} {noun}"),
-        Some(_) => format!("at least {size} in {paths} {noun}; it was not counted to the end"),
+        Some(_) => format!("at least {size} in {paths} {noun}; the count is incomplete"),
     }
 }
 
@@ -178,15 +146,15 @@ fn copy_commands(path: &str, url: &str, keys: &[String]) -> [String; 2] {
     ]
 }
 
-/// A table of the largest parts, each with a bar of its share.
+/// Renders a table of the largest paths, each with a bar of its share.
 fn closure(main: &mut String, closure: &ClosureReport) {
     if closure.paths < 2 {
         return;
     }
     let _ =
-        writeln!(main, "<section>\n<h2>Closure</h2>\n<p>{}. Its largest parts:</p>", sentence(&closure_size(closure)));
+        writeln!(main, "<section>\n<h2>Closure</h2>\n<p>{}. Its largest paths:</p>", sentence(&closure_size(closure)));
     main.push_str("<table>\n<tr><th>Path</th><th>Size</th><th>Share</th></tr>\n");
-    let most = closure.largest.first().map_or(1, |part| part.nar_size).max(1);
+    let most = closure.largest.first().map_or(1, |path| path.nar_size).max(1);
     for part in &closure.largest {
         let tenths = |of: u64| u128::from(part.nar_size) * 1000 / u128::from(of.max(1));
         let (width, share) = (tenths(most), tenths(closure.nar_size));
@@ -207,8 +175,8 @@ fn references(main: &mut String, own: &str, references: &[String]) {
     let others: Vec<_> = references.iter().filter(|name| *name != own).collect();
     let itself = if others.len() < references.len() { ", and to itself" } else { "" };
     let lead = match others.len() {
-        0 if itself.is_empty() => "It refers to no path.".to_owned(),
-        0 => "It refers to itself alone.".to_owned(),
+        0 if itself.is_empty() => "It has no references.".to_owned(),
+        0 => "It refers only to itself.".to_owned(),
         1 => format!("It refers to one other path{itself}:"),
         many => format!("It refers to {} other paths{itself}:", number(many as u64)),
     };
@@ -218,7 +186,7 @@ fn references(main: &mut String, own: &str, references: &[String]) {
     }
     main.push_str("</ul>\n");
     if others.len() > MAX_REFERENCES {
-        let _ = writeln!(main, "<p>Only {MAX_REFERENCES} of them are shown; the narinfo has all.</p>");
+        let _ = writeln!(main, "<p>Only {MAX_REFERENCES} of them are shown; the narinfo lists all.</p>");
     }
     main.push_str("</section>\n");
 }
@@ -230,20 +198,20 @@ fn footer(hash: HashPart, path: &StorePath, links: &Links) -> String {
     }
     let _ = writeln!(footer, "<a href=\"../{hash}.ls\">listing</a>\n<a href=\"../{hash}.narinfo\">narinfo</a>");
     if links.log {
-        let _ = writeln!(footer, "<a href=\"../log/{}\">build log</a>", encoded(path.base_name().as_bytes()));
+        let _ = writeln!(footer, "<a href=\"../log/{}\">build log</a>", encode_segment(path.base_name().as_bytes()));
     }
     footer
 }
 
-/// A base name as a link to the page about its path, which stands beside this one.
+/// Renders a base name as a link to the page about its path.
 fn link(name: &str) -> String {
-    format!("<a href=\"./{}\">{}</a>", encoded(name.as_bytes()), breakable(name))
+    format!("<a href=\"./{}\">{}</a>", encode_segment(name.as_bytes()), breakable(name))
 }
 
-/// A path's name without its hash part, where there is little room.
+/// Renders the name of a path, without its hash part, as a link to the page about it.
 fn short_link(name: &str) -> String {
     let short = StorePath::from_base_name(name).map_or_else(|_| name.to_owned(), |path| path.name().to_owned());
-    format!("<a href=\"./{}\" title=\"{}\">{}</a>", encoded(name.as_bytes()), escape(name), breakable(&short))
+    format!("<a href=\"./{}\" title=\"{}\">{}</a>", encode_segment(name.as_bytes()), escape(name), breakable(&short))
 }
 
 fn sentence(text: &str) -> String {
@@ -252,8 +220,8 @@ fn sentence(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::path_report::PathSize;
     use super::*;
+    use crate::http::path_report::PathSize;
 
     const HASH: &str = "lq7lf2dg0c05ibn8r201m1cgdcj5i60a";
 
@@ -269,7 +237,7 @@ mod tests {
             content_address: None,
             signatures: Vec::new(),
             trust: Trust::All,
-            not_given_out: None,
+            not_served: None,
             closure: ClosureReport { paths: 1, nar_size: 2048, incomplete: None, largest: Vec::new() },
             compressed: None,
         }
@@ -281,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_daemon_says_is_text() {
+    fn whatever_nix_daemon_says_is_text() {
         let odd = "<script>alert(1)</script>\"'&";
         let signature = SignatureReport { key: odd.to_owned(), status: SignatureStatus::Unknown };
         let part = PathSize { name: odd.to_owned(), nar_size: u64::MAX };
@@ -300,8 +268,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_counted_to_the_end_is_at_least_that() {
-        let incomplete = Some(format!("/nix/store/{HASH}-secret is not given out"));
+    fn an_incomplete_count_is_a_lower_bound() {
+        let incomplete = Some(format!("/nix/store/{HASH}-secret is not served"));
         let closure = ClosureReport { paths: 2000, nar_size: 3 << 30, incomplete, largest: Vec::new() };
         let page = html(&PathReport { closure, ..report() });
         assert!(page.contains("At least 3.0 GiB in 2,000 paths") && !page.contains("secret"), "{page}");
@@ -314,6 +282,6 @@ mod tests {
         assert_eq!(page.matches("<li>").count(), MAX_REFERENCES);
         assert!(page.contains("refers to 600 other paths") && page.contains("Only 500 of them"));
         let own = html(&PathReport { references: vec![format!("{HASH}-hello")], ..report() });
-        assert!(own.contains("refers to itself alone"), "{own}");
+        assert!(own.contains("refers only to itself"), "{own}");
     }
 }

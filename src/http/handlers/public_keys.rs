@@ -2,17 +2,24 @@
 
 use std::fmt::Write;
 
-use bytes::Bytes;
+use crate::http::app::App;
+use crate::http::error::HandlerError;
+use crate::http::error_reason::NotFound;
+use crate::http::request::context::RequestCx;
+use crate::http::response::body::Response;
+use crate::http::response::cache_control::CacheControl;
+use crate::http::response::headers::PLAIN_TEXT;
+use crate::http::response::text::text;
 
-use crate::signing::SigningKeys;
-
-/// The public keys, one per line; `None` where nothing is signed.
-#[must_use]
-pub(in crate::http) fn render(keys: &SigningKeys) -> Option<Bytes> {
-    let text = keys.public_keys().fold(String::new(), |mut text, key| {
+/// Returns the public keys, one per line.
+pub(crate) fn respond(app: &App, cx: RequestCx<'_>) -> Result<Response, HandlerError> {
+    let keys = app.signing_keys().public_keys().fold(String::new(), |mut text, key| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{key}");
         text
     });
-    (!text.is_empty()).then(|| text.into())
+    if keys.is_empty() {
+        return Err(NotFound::NoPublicKeys.into());
+    }
+    Ok(text(app.compressor.as_ref(), cx.headers(), CacheControl::OneHour, PLAIN_TEXT, keys.into()))
 }

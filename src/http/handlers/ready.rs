@@ -1,18 +1,19 @@
-//! `/ready`: whether a request for a path would be answered now, for load balancers and for people.
+//! `/ready`: whether a request for a path would succeed now, for load balancers and people.
 
 use hyper::StatusCode;
 
-use super::super::App;
-use super::super::error::HandlerError;
-use super::super::response::{Reply, not_ready, plain};
+use crate::http::app::App;
+use crate::http::error::HandlerError;
+use crate::http::response::body::Response;
+use crate::http::response::status::{not_ready, plain_line};
 
-/// 200 if the daemon answers a question; else 503 with a phrase that says why, and the details in the log.
-pub(in crate::http) async fn respond(app: &App) -> Reply {
+/// Returns 200 if nix-daemon replies to a query, else 503 with a line that says why; the details are in the log.
+pub(crate) async fn respond(app: &App) -> Response {
     match app.store.probe().await.map_err(HandlerError::from) {
-        Ok(()) => plain("ready"),
+        Ok(()) => plain_line("ready"),
         Err(error) => {
-            let id = app.troubles.new_id();
-            app.troubles.report("/ready", StatusCode::SERVICE_UNAVAILABLE, &error, &id);
+            let id = app.error_log.new_request_id();
+            app.error_log.request_failed("/ready", StatusCode::SERVICE_UNAVAILABLE, &error, &id);
             not_ready(error.reason().public_text(), &id)
         }
     }

@@ -1,28 +1,27 @@
-//! `/realisations/<id>.doi` and `/build-trace-v2/<drv>/<output>.doi`: which path an output of a content-addressed
-//! derivation is, signed.
+//! `/realisations/<id>.doi` and `/build-trace-v2/<drv>/<output>.doi`: the path of an output of a content-addressed
+//! derivation, signed.
 //!
-//! Whether that path is valid here is not said: clients ask for its narinfo next.
+//! Does not say whether that path is valid: clients request its narinfo next.
 
-use bytes::Bytes;
 use harmonia_protocol::derivation_output::DerivationOutput;
 
-use super::super::App;
-use super::super::error::HandlerError;
-use super::super::reason::NotFound;
-use crate::fairness::ClientId;
+use crate::http::app::App;
+use crate::http::error::HandlerError;
+use crate::http::error_reason::NotFound;
+use crate::http::request::context::RequestCx;
+use crate::http::response::body::Response;
+use crate::http::response::cache_control::CacheControl;
+use crate::http::response::text::text;
 use crate::store::NoRealisation;
 
-/// Renders the realisation in the form that belongs to the output's.
-pub(in crate::http) async fn render(
-    app: &App,
-    output: &DerivationOutput,
-    client: ClientId,
-) -> Result<Bytes, HandlerError> {
-    let realisation = app.store.realisation(output, client).await?.map_err(|why| match why {
+/// Returns the realisation of an output as JSON, in the format that goes with the form of the output.
+pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, output: &DerivationOutput) -> Result<Response, HandlerError> {
+    let realisation = app.store.realisation(output, cx.client).await?.map_err(|why| match why {
         NoRealisation::Unknown => NotFound::NoRealisation,
         NoRealisation::Unsupported => NotFound::RealisationsUnsupported,
     })?;
     let signatures = app.signer.load().sign_realisation(&realisation, output);
     let signatures = signatures.ok_or(NotFound::UntrustedRealisation)?;
-    Ok(realisation.to_json(output, signatures).into())
+    let json = realisation.to_json(output, signatures);
+    Ok(text(app.compressor.as_ref(), cx.headers(), CacheControl::OneHour, "application/json", json.into()))
 }

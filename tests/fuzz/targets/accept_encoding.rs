@@ -1,7 +1,7 @@
 //! `Accept-Encoding`: one list however it is spread over lines, spelled and spaced; and nothing is encoded for a client
 //! that does not ask for it.
 
-use harmonia::http::coding::{Coding, negotiated};
+use harmonia::http::request::accept_encoding::{ContentCoding, negotiate};
 use hyper::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 
 /// Items that are looked at.
@@ -22,7 +22,7 @@ pub(super) fn property(input: &[u8]) {
 
     let names: Vec<_> = joined.split(',').map(|item| item.split(';').next().unwrap_or_default().trim()).collect();
     let asks = names.iter().any(|name| name.eq_ignore_ascii_case("zstd") || *name == "*");
-    assert!(asks || coding == Coding::Identity, "zstd for {joined:?}");
+    assert!(asks || coding == ContentCoding::Identity, "zstd for {joined:?}");
     if apart.len() < MAX_ITEMS {
         // What has been said of a coding stands.
         for more in ["gzip", "br;q=0.5", "zstd;q=2"] {
@@ -31,8 +31,8 @@ pub(super) fn property(input: &[u8]) {
         let no: &[u8] = b"zstd;q=0";
         assert_eq!(of(&[joined.as_bytes(), no, b"zstd"]), of(&[joined.as_bytes(), no]), "what is said first stands");
         if !names.iter().any(|name| name.eq_ignore_ascii_case("zstd") || name.eq_ignore_ascii_case("identity")) {
-            assert_eq!(of(&[joined.as_bytes(), b"zstd"]), Coding::Zstd, "{joined:?}, zstd");
-            assert_eq!(of(&[joined.as_bytes(), no]), Coding::Identity, "{joined:?}, zstd;q=0");
+            assert_eq!(of(&[joined.as_bytes(), b"zstd"]), ContentCoding::Zstd, "{joined:?}, zstd");
+            assert_eq!(of(&[joined.as_bytes(), no]), ContentCoding::Identity, "{joined:?}, zstd;q=0");
         }
     }
 }
@@ -42,12 +42,12 @@ fn text(line: &[u8]) -> Option<String> {
     HeaderValue::from_bytes(line).ok()?.to_str().ok().map(str::to_owned)
 }
 
-fn of(lines: &[&[u8]]) -> Coding {
+fn of(lines: &[&[u8]]) -> ContentCoding {
     let mut headers = HeaderMap::new();
     for line in lines {
         if let Ok(value) = HeaderValue::from_bytes(line) {
             headers.append(ACCEPT_ENCODING, value);
         }
     }
-    negotiated(&headers)
+    negotiate(&headers)
 }

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use harmonia::http::range::{Requested, honoured, requested};
+use harmonia::http::request::range::{Selection, applicable_range, resolve};
 use hyper::header::{HeaderMap, HeaderValue, IF_RANGE, RANGE};
 
 use super::Parameters;
@@ -25,20 +25,20 @@ pub(super) fn property(input: &[u8]) {
         append(&mut headers, RANGE, range);
     }
 
-    let range = honoured(&headers, &HeaderValue::from_static(ETAG));
+    let range = applicable_range(&headers, &HeaderValue::from_static(ETAG));
     if range.is_some() {
         assert_eq!(headers.get_all(RANGE).iter().count(), 1);
         assert!(headers.get_all(IF_RANGE).iter().all(|tag| tag == ETAG));
     }
-    let asked = requested(range, total);
-    if let Requested::Part(part) = asked {
+    let selection = resolve(range, total);
+    if let Selection::Range(part) = selection {
         assert!(part.len() >= 1 && part.first() < total && part.len() <= total - part.first(), "{part:?}");
         let last = part.first() + part.len() - 1;
         assert_eq!(part.content_range(), format!("bytes {}-{last}/{total}", part.first()));
     }
     match range.map(|range| plain(range.as_bytes())) {
-        None => assert_eq!(asked, Requested::Whole),
-        Some(Some(ends)) => assert_eq!(told(asked), expected(ends, total), "{range:?} of {total}"),
+        None => assert_eq!(selection, Selection::Whole),
+        Some(Some(ends)) => assert_eq!(told(selection), expected(ends, total), "{range:?} of {total}"),
         Some(None) => {}
     }
 }
@@ -61,11 +61,11 @@ fn plain(text: &[u8]) -> Option<(Option<u64>, Option<u64>)> {
 }
 
 /// First and last byte of a part, or what it is instead.
-fn told(asked: Requested) -> Result<(u64, u64), &'static str> {
-    match asked {
-        Requested::Part(part) => Ok((part.first(), part.first() + part.len() - 1)),
-        Requested::Whole => Err("whole"),
-        Requested::Unsatisfiable => Err("unsatisfiable"),
+fn told(selection: Selection) -> Result<(u64, u64), &'static str> {
+    match selection {
+        Selection::Range(part) => Ok((part.first(), part.first() + part.len() - 1)),
+        Selection::Whole => Err("whole"),
+        Selection::Unsatisfiable => Err("unsatisfiable"),
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use harmonia::http::pasted::Pasted;
-use harmonia::http::route::{Place, Route, compressed_nar_url, nar_url};
+use harmonia::http::request::pasted_path::PastedPath;
+use harmonia::http::request::route::{Route, ServePath, compressed_nar_url, nar_url};
 use harmonia_protocol::derivation_output::DerivationOutput;
 use hyper::Uri;
 
@@ -12,11 +12,11 @@ pub(super) fn property(input: &[u8]) {
     let Ok(uri) = Uri::try_from(input) else { return };
     let route = Route::parse(&uri);
     let Some(target) = rendered(&route) else { return };
-    if !matches!(route, Route::Pasted(_)) {
+    if !matches!(route, Route::PastedPath(_)) {
         is_of(&target, &route);
         is_of(&target.replace('/', "//"), &route);
     }
-    if let Route::Serve(Place { names, .. }) | Route::Pasted(Pasted { names, .. }) = &route {
+    if let Route::Serve(ServePath { names, .. }) | Route::PastedPath(PastedPath { names, .. }) = &route {
         for name in names {
             let name = name.as_bytes();
             assert!(!name.is_empty() && name != b"." && name != b".." && !name.contains(&b'/') && !name.contains(&0));
@@ -66,13 +66,13 @@ fn rendered(route: &Route) -> Option<String> {
         }
         Route::BuildLog { hash } => format!("/log/{hash}"),
         Route::DebugInfo { id } => format!("/debuginfo/{id:?}"),
-        Route::Serve(Place { root, names, slash }) => {
+        Route::Serve(ServePath { root, names, has_slash }) => {
             let names = names.iter().map(|name| format!("/{}", encoded(name.as_bytes())));
-            format!("/serve/{root}{}{}", names.collect::<String>(), if *slash { "/" } else { "" })
+            format!("/serve/{root}{}{}", names.collect::<String>(), if *has_slash { "/" } else { "" })
         }
         Route::PathPage { path } => format!("/serve/{}", encoded(path.base_name().as_bytes())),
         // What is before the names is for the handler.
-        Route::Pasted(_) => "/a-store-path".to_owned(),
+        Route::PastedPath(_) => "/a-store-path".to_owned(),
         Route::Lookup { text: None } => "/lookup".to_owned(),
         Route::Lookup { text: Some(text) } => format!("/lookup?q={}", encoded(text.as_bytes())),
         Route::Browse { filter, from } => format!("/browse?q={}&from={from}", encoded(filter.as_bytes())),

@@ -130,7 +130,7 @@ fn goes_away_and_comes_back(before: Release, after: Release) {
         // What is known and still there is served all the while.
         known.await_served();
         for server in [&remembering, &forgetting] {
-            is_not_ready(server.http(), "the nix daemon is unreachable");
+            is_not_ready(server.http(), "nix-daemon is unreachable");
             assert_eq!(server.http().get(&narinfo_url(&never_asked)).status, 502);
         }
         daemon.restart(after);
@@ -177,7 +177,7 @@ fn s28_a_daemon_that_refuses_us_for_a_while_is_502_and_what_is_known_is_served()
         fs::write(&file, format!("{allowing}trusted-users = nobody\nallowed-users = nobody\n")).unwrap();
         daemon.stop();
         daemon.restart(release);
-        is_not_ready(http, "the nix daemon refuses this user");
+        is_not_ready(http, "nix-daemon refuses this user");
         assert_eq!(http.get(&narinfo_url(&unknown)).status, 502, "{release}");
         assert_eq!(http.get(&narinfo_url(&known)).body, narinfo.body, "{release}");
         harmonia.logged("in allowed-users of nix.conf?");

@@ -75,7 +75,7 @@ fn the_page_has_what_a_client_needs_to_copy() {
         ]
     );
     assert_eq!(texts(response.text(), "h1"), ["harmonia.test"]);
-    for part in ["The nix daemon answers.", "trusted-users", "netrc"] {
+    for part in ["nix-daemon responds.", "trusted-users", "netrc"] {
         assert!(response.text().contains(part), "{part}");
     }
 }
@@ -100,11 +100,11 @@ fn the_page_tells_how_the_cache_is_used() {
     assert_eq!(harmonia.http().get("/99999999999999999999999999999999.narinfo").status, 404);
     let nar = harmonia.http().get(&format!("/{}", narinfo::value(narinfo.text(), "URL")));
     let after = facts(harmonia.http().get("/").text());
-    assert_eq!(after["Hit rate"], "50.0% of 2 paths that were asked for");
+    assert_eq!(after["Hit rate"], "50.0% of 2 requested paths");
     assert!(!nar.body.is_empty() && after["Sent"] != before["Sent"], "{after:?}");
     let expected = [
         "/nix/store",
-        "30 (the lowest is asked first; cache.nixos.org has 40)",
+        "30 (clients try the lowest first; cache.nixos.org has 40)",
         concat!("harmonia ", env!("CARGO_PKG_VERSION")),
     ];
     assert_eq!(["Store directory", "Priority", "Version"].map(|name| after[name].as_str()), expected);
@@ -118,8 +118,8 @@ fn the_page_is_answered_without_a_daemon_and_to_head() {
     assert_eq!(response.status, 200);
     let facts = facts(response.text());
     assert!(facts["Store directory"] == "/gnu/store" && facts["Priority"].starts_with("7 "), "{facts:?}");
-    assert!(response.text().contains("signs nothing") && !response.text().contains("trusted-public-keys"));
-    assert!(response.text().contains("Not all paths can be served now: the nix daemon"), "{}", response.text());
+    assert!(response.text().contains("has no signing key") && !response.text().contains("trusted-public-keys"));
+    assert!(response.text().contains("Not all paths can be served now: nix-daemon"), "{}", response.text());
     assert!(!facts.contains_key("Paths in the store") && response.text().contains("<h1>Nix binary cache</h1>"));
     let head = harmonia.http().head("/");
     assert!(head.status == 200 && head.body.is_empty() && head.header("content-length").is_some());

@@ -23,7 +23,7 @@ fn not_ready_is_who_has_a_daemon_of_another_store_directory() {
         let socket = Daemon::shared(release).socket();
         let config = format!("daemon_socket = \"{}\"\nvirtual_nix_store = \"/gnu/store\"\n", socket.display());
         let harmonia = Harmonia::start(&config);
-        is_not_ready(&harmonia.http().get("/ready"), "the nix daemon has another store directory");
+        is_not_ready(&harmonia.http().get("/ready"), "nix-daemon has another store directory");
         harmonia.logged("the nix daemon refuses paths of /gnu/store: ");
     }
 }

@@ -317,8 +317,12 @@ fn the_page_and_a_check_say_what_is_signed() {
     let said = "what was built here, is content-addressed and nothing else, other paths are not served";
     let harmonia = Harmonia::start(&config);
     let page = harmonia.http().get("/");
-    assert!(page.text().contains(&format!("<p>It signs {said}. What this cache trusts is signed")), "{}", page.text());
-    assert!(!page.text().contains("Everything from here"));
+    assert!(
+        page.text().contains(&format!("<p>It signs {said}. Every path that this cache trusts is signed")),
+        "{}",
+        page.text()
+    );
+    assert!(!page.text().contains("Every path is signed"));
     let file = scratch::fresh_dir().join("config.toml");
     fs::write(&file, config).unwrap();
     let mut check = Harmonia::program();

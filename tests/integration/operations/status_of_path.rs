@@ -36,19 +36,19 @@ fn a_path_is_found_by_every_name_and_told_of_in_full() {
     symlink(path, &link).unwrap();
 
     let before = of(&socket, path);
-    assert_eq!((&before["last_asked"], &before["compressed"]), (&Value::Null, &Value::Null), "{before}");
+    assert_eq!((&before["last_requested"], &before["compressed"]), (&Value::Null, &Value::Null), "{before}");
     let narinfo = harmonia.http().get(&format!("/{}.narinfo", hash_part(path)));
     let url = format!("/{}", value(narinfo.text(), "URL"));
     let nar = harmonia.http().get(&url);
     let _download = stopped(harmonia.http(), &url);
 
     let now = of(&socket, path);
-    assert_eq!((&now["path"], &now["not_given_out"], &now["quarantine"]), (&path.into(), &Value::Null, &Value::Null));
+    assert_eq!((&now["path"], &now["not_served"], &now["quarantine"]), (&path.into(), &Value::Null, &Value::Null));
     assert_eq!(now["signatures"], serde_json::json!([{ "key": keys::OURS.name, "status": "ours" }]));
     assert_eq!((&now["trust"], &now["closure"]["paths"]), (&"all".into(), &1.into()), "{now}");
     assert_eq!(now["compressed"]["size"], nar.body.len(), "{now}");
     assert_eq!((&now["sending"]["total"], &now["sending"]["first"][0]["path"]), (&1.into(), &name.into()), "{now}");
-    assert!(now["last_asked"].as_u64().unwrap() > 1_700_000_000, "{now}");
+    assert!(now["last_requested"].as_u64().unwrap() > 1_700_000_000, "{now}");
 
     let nar_hash = value(narinfo.text(), "NarHash").to_owned();
     let urls = [format!("{}/{}.narinfo", harmonia.url(), hash_part(path)), format!("{}{url}", harmonia.url())];
@@ -80,7 +80,7 @@ fn it_says_why_a_path_is_not_given_out_and_what_a_closure_takes() {
     ));
     let path = daemon.content().path("many-references");
     let now = of(&socket, path);
-    assert_eq!((&now["trust"], &now["not_given_out"]["reason"]), (&"nobody".into(), &"untrusted".into()), "{now}");
+    assert_eq!((&now["trust"], &now["not_served"]["reason"]), (&"nobody".into(), &"untrusted".into()), "{now}");
     let references = now["references"].as_array().unwrap().len();
     assert_eq!(now["closure"]["paths"], references + 1, "{now}");
     let text = text(&socket, path);

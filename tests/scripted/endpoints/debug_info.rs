@@ -107,7 +107,10 @@ fn a_daemon_that_does_not_tell_its_paths_makes_a_miss_502_and_no_404() {
     );
     fs::write(store.place(&store.item.path, ID), "").unwrap();
     let response = store.harmonia.http().get(&url(ID));
-    assert_eq!((response.status, response.text().split(" (").next()), (502, Some("the nix daemon answers wrongly")));
+    assert_eq!(
+        (response.status, response.text().split(" (").next()),
+        (502, Some("nix-daemon sent an error or invalid data"))
+    );
     store.daemon.play(store.item.script());
     assert_eq!((store.status(ID), store.status(OTHER)), (200, 404));
 }

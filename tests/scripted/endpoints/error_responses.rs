@@ -74,13 +74,13 @@ fn a_404_says_what_is_not_there() {
         (format!("/{}.narinfo", ABSENT.repeat(32)), NO_PATH.trim_end(), "not_valid"),
         (
             format!("/nar/{hash}-{other}.nar"),
-            "the NAR of this store path has another hash, which its narinfo names",
+            "the NAR of this store path has another hash: see its narinfo",
             "nar_hash_mismatch",
         ),
         (format!("/log/{hash}"), "this cache has no log of this derivation or store path", "no_log"),
         ("/debuginfo/00d3adbeef".to_owned(), "this cache has no debug info of this build ID", "no_debug_info"),
         (format!("/serve/{hash}/x"), "this cache has no such file in this store path", "no_file"),
-        ("/pubkey".to_owned(), "this cache signs nothing: it has no public keys", "no_public_keys"),
+        ("/pubkey".to_owned(), "this cache has no signing key", "no_public_keys"),
     ] {
         let before = count(&harmonia, 404, reason).unwrap();
         let response = harmonia.http().get(&url);
@@ -106,7 +106,7 @@ fn a_502_says_why_to_all_but_clients_that_would_decode_the_next_answer_by_it() {
     ] {
         let response = harmonia.http().get_with(&url, &[("User-Agent", agent), ("Accept-Encoding", encoding)]);
         let id = response.header("x-request-id").unwrap();
-        let text = format!("the nix daemon is unreachable (request {id})\n");
+        let text = format!("nix-daemon is unreachable (request {id})\n");
         assert_eq!((response.status, response.text()), (502, if has_body { &*text } else { "" }), "{agent}");
         assert!(!response.text().contains('/') && response.header("content-encoding").is_none(), "{agent}");
     }
@@ -120,7 +120,7 @@ fn a_daemon_that_errs_is_counted_by_what_it_does() {
     let harmonia = Harmonia::start(&daemon.config());
     assert_eq!(
         harmonia.http().get(&item.narinfo_url()).text().split(" (").next(),
-        Some("the nix daemon answers wrongly")
+        Some("nix-daemon sent an error or invalid data")
     );
     assert_eq!(count(&harmonia, 502, "daemon_error"), Some(1.0));
     let refusing = ScriptedDaemon::start(Script::greeting(Answer::then_hang_up([])));

@@ -110,7 +110,10 @@ fn a_nar_of_another_hash_has_no_listing_but_a_502() {
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
     let response = harmonia.http().get(&format!("/{}.ls", item.hash_part()));
-    assert_eq!((response.status, response.text().split(" (").next()), (502, Some("the nix daemon answers wrongly")));
+    assert_eq!(
+        (response.status, response.text().split(" (").next()),
+        (502, Some("nix-daemon sent an error or invalid data"))
+    );
     // The path is held back, and looked at again at once.
     assert!(matches!(daemon.seen().asked[..], [_, _, Question::Nar(_), ..]));
 }

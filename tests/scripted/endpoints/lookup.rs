@@ -60,7 +60,7 @@ fn input_that_names_no_path_gets_a_page_that_helps_and_repeats_it_as_text() {
         (absent, 404, "no store path with this hash"),
         (&*format!("/nix/store/{absent}-x"), 404, "no store path with this hash"),
         (&*"0".repeat(52), 404, "no store path with this hash"),
-        (&*format!("/gnu/store/{absent}-x"), 404, "the paths of <code>/nix/store</code>"),
+        (&*format!("/gnu/store/{absent}-x"), 404, "serves paths of <code>/nix/store</code> only"),
         ("\"><script>alert(1)</script>", 400, "&quot;&gt;&lt;script&gt;"),
         ("%00\u{1}\u{202e}", 400, "no hash of a store path"),
         (&*"x".repeat(6000), 400, "no hash of a store path"),

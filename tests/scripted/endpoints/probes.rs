@@ -55,8 +55,11 @@ fn not_ready_says_why_in_a_phrase_without_paths_and_recovers() {
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
     for (script, reason) in [
-        (Script::answering(|_| Wire::new().error("the database is locked").into()), "the nix daemon answers wrongly"),
-        (Script::greeting(Answer::then_hang_up([])), "the nix daemon refuses this user"),
+        (
+            Script::answering(|_| Wire::new().error("the database is locked").into()),
+            "nix-daemon sent an error or invalid data",
+        ),
+        (Script::greeting(Answer::then_hang_up([])), "nix-daemon refuses this user"),
     ] {
         // A connection that is closed after its answer makes the next question dial, and meet the script's greeting.
         daemon.play(Script::answering(|_| Answer::then_hang_up([])));
@@ -73,7 +76,7 @@ fn a_daemon_that_is_not_there_is_unreachable_sooner_than_a_dial_gives_up() {
     let socket = scratch::fresh_dir().join("socket");
     let harmonia = Harmonia::start(&format!("daemon_socket = \"{}\"\n", socket.display()));
     let asked = Instant::now();
-    is_not_ready(&harmonia.http().get("/ready"), "the nix daemon is unreachable");
+    is_not_ready(&harmonia.http().get("/ready"), "nix-daemon is unreachable");
     assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
     harmonia.logged("\"/ready\" answered 503");
 }
@@ -83,7 +86,7 @@ fn a_daemon_that_is_silent_is_late_after_a_short_time() {
     let daemon = ScriptedDaemon::start(Script::answering(|_| Answer::from(Wire::new())));
     let harmonia = Harmonia::start(&daemon.config());
     let asked = Instant::now();
-    is_not_ready(&harmonia.http().get("/ready"), "the nix daemon does not answer in time");
+    is_not_ready(&harmonia.http().get("/ready"), "nix-daemon timed out");
     assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
 }
 

@@ -22,10 +22,10 @@ const MAGIC: u64 = 0x6478_696f;
 const HUGE: u64 = 1 << 62;
 
 const PHRASES: [&str; 4] = [
-    "the nix daemon is unreachable",
-    "the nix daemon refuses this user",
-    "the nix daemon does not answer in time",
-    "the nix daemon answers wrongly",
+    "nix-daemon is unreachable",
+    "nix-daemon refuses this user",
+    "nix-daemon timed out",
+    "nix-daemon sent an error or invalid data",
 ];
 
 fn is_unavailable(response: &Response, case: &str) {

@@ -51,7 +51,7 @@ fn the_manager_is_told_when_requests_are_accepted_and_when_no_longer() {
 #[test]
 fn the_status_says_that_there_is_no_daemon() {
     let (manager, _harmonia) = told(PATIENCE);
-    let status = "STATUS=the nix daemon is unreachable\n";
+    let status = "STATUS=nix-daemon is unreachable\n";
     assert!(std::iter::repeat_with(|| next(&manager)).any(|message| message == status));
 }
 

@@ -1,0 +1,147 @@
+//! The state that all requests share.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::access_log::AccessLog;
+use crate::config::Config;
+use crate::http::active_responses::ActiveResponses;
+use crate::http::error_log::ThrottledErrorLog;
+use crate::http::error_reason::Reason;
+use crate::http::handlers::landing_page::page::LandingPage;
+use crate::http::html::page::HtmlPages;
+use crate::http::io_limits::IoLimits;
+use crate::http::response::compress::TextCompressor;
+use crate::metrics::Metrics;
+use crate::nar_cache::NarCache;
+use crate::signing::{Signer, SigningKeys};
+use crate::store::{Store, ValidPath};
+
+/// State that all requests share.
+#[derive(Debug)]
+pub struct App {
+    pub(crate) store: Arc<Store>,
+    /// `None` if compressed NARs are not cached.
+    pub(crate) nar_cache: Option<Arc<NarCache>>,
+    pub(crate) signer: ArcSwap<Signer>,
+    /// `None` if responses are not compressed.
+    pub(crate) compressor: Option<TextCompressor>,
+    /// The priority in `/nix-cache-info`.
+    pub(crate) priority: u32,
+    pub(crate) io_limits: IoLimits,
+    pub(crate) pages: HtmlPages,
+    pub(crate) landing_page: LandingPage,
+    /// Whether `/browse` lists the valid paths.
+    pub(crate) has_browse: bool,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) error_log: Arc<ThrottledErrorLog>,
+    pub(crate) active_responses: Arc<ActiveResponses>,
+    /// `None` if no access log is written.
+    pub(crate) access_log: Option<Arc<AccessLog>>,
+}
+
+impl App {
+    /// Creates the state for this configuration. Must be called in a runtime.
+    #[must_use]
+    pub fn new(config: &Config, store: Store, signer: Signer, metrics: Arc<Metrics>) -> Self {
+        store.set_known_keys(signer.known_keys());
+        let store = Arc::new(store);
+        for reason in Reason::ALL {
+            metrics.expect_error_responses(reason.status().as_u16(), reason.label());
+        }
+        Self {
+            nar_cache: NarCache::open(config, Arc::clone(&store), Arc::clone(&metrics)),
+            signer: ArcSwap::from_pointee(signer),
+            compressor: config.enable_compression.then(|| TextCompressor::new(config.zstd)),
+            priority: config.priority,
+            io_limits: IoLimits::new(&metrics),
+            pages: HtmlPages::new(config.tls.is_some()),
+            landing_page: LandingPage::new(config, &store),
+            has_browse: config.browse,
+            store,
+            metrics,
+            error_log: Arc::default(),
+            active_responses: Arc::default(),
+            access_log: None,
+        }
+    }
+
+    /// Sets the access log that responses are entered into.
+    #[must_use]
+    pub fn with_access_log(self, access_log: Option<Arc<AccessLog>>) -> Self {
+        Self { access_log, ..self }
+    }
+
+    /// Reopens the access log, which may have been rotated.
+    pub fn reopen_access_log(&self, config: &Config) {
+        if let (Some(log), Some(config)) = (&self.access_log, &config.access_log) {
+            log.reopen(config);
+        }
+    }
+
+    /// Waits until all entries of the access log are written.
+    pub async fn flush_access_log(&self) {
+        if let Some(log) = &self.access_log {
+            log.flush().await;
+        }
+    }
+
+    /// Returns the store that is served.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Returns the cache of compressed NARs, if there is one.
+    #[must_use]
+    pub const fn nar_cache(&self) -> Option<&Arc<NarCache>> {
+        self.nar_cache.as_ref()
+    }
+
+    /// Returns the responses that are being sent.
+    #[must_use]
+    pub fn active_responses(&self) -> &ActiveResponses {
+        &self.active_responses
+    }
+
+    /// Returns the metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Updates the gauges of what is cached in memory and on disk.
+    pub fn update_gauges(&self) {
+        self.store.update_metrics();
+        if let Some(nar_cache) = &self.nar_cache {
+            nar_cache.update_metrics();
+        }
+    }
+
+    /// Applies the settings that take effect without a restart, other than keys: how long path infos are cached, and the
+    /// size of the NAR cache.
+    pub fn apply_config(&self, config: &Config) {
+        self.store.apply_config(config);
+        if let Some(nar_cache) = &self.nar_cache {
+            nar_cache.apply_config(config);
+        }
+    }
+
+    /// Returns the signing keys in use.
+    #[must_use]
+    pub fn signing_keys(&self) -> Arc<SigningKeys> {
+        Arc::clone(self.signer.load().keys())
+    }
+
+    /// Replaces the signer for all later requests.
+    pub fn replace_signer(&self, signer: Signer) {
+        self.store.set_known_keys(signer.known_keys());
+        self.signer.store(Arc::new(signer));
+    }
+
+    /// Returns the NAR cache if the NAR of this path is served compressed.
+    pub(crate) fn nar_cache_for(&self, valid: &ValidPath) -> Option<&Arc<NarCache>> {
+        self.nar_cache.as_ref().filter(|cache| self.compressor.is_some() && cache.fits_nar(valid))
+    }
+}

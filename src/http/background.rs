@@ -1,0 +1,59 @@
+//! Long-running tasks that do work before a client requests it. None of them ends by itself.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use harmonia_protocol::HashPart;
+
+use crate::fairness::ClientId;
+use crate::http::app::App;
+use crate::http::handlers::narinfo;
+use crate::nar_cache::NarCache;
+
+/// Time between two queries of all valid paths, where new ones are precompressed.
+const NEW_PATHS_INTERVAL: Duration = Duration::from_secs(10);
+
+impl App {
+    /// Signs prefetched paths, whose narinfos clients are expected to request next: signing takes most of the time of a
+    /// narinfo.
+    pub async fn sign_prefetched(&self) {
+        while let Some(valid) = self.store.next_prefetched().await {
+            narinfo::sign_prefetched(self, &valid).await;
+        }
+    }
+
+    /// Compresses NARs that clients are expected to request.
+    pub async fn precompress(&self) {
+        match &self.nar_cache {
+            Some(cache) if cache.precompresses_new() => {
+                tokio::join!(cache.run_precompress(), self.expect_new_paths(cache));
+            }
+            Some(cache) => cache.run_precompress().await,
+            None => {}
+        }
+    }
+
+    /// Compresses the NARs of paths that an operator named.
+    pub async fn compress_handed_over(&self) {
+        if let Some(cache) = &self.nar_cache {
+            cache.run_warm_queue().await;
+        }
+    }
+
+    /// Has the NAR of every path that is new in the store precompressed.
+    async fn expect_new_paths(&self, cache: &NarCache) {
+        let mut known: Option<HashSet<HashPart>> = None;
+        loop {
+            if let Ok(paths) = self.store.all_hash_parts().await {
+                let all: HashSet<_> = paths.into_iter().collect();
+                for hash in known.iter().flat_map(|known| all.difference(known)) {
+                    if let Ok(valid) = self.valid_path(*hash, ClientId::Server).await {
+                        cache.precompress(&valid, ClientId::Server);
+                    }
+                }
+                known = Some(all);
+            }
+            tokio::time::sleep(NEW_PATHS_INTERVAL).await;
+        }
+    }
+}

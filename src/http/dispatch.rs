@@ -1,0 +1,111 @@
+//! From a request to its route, to the handler of that, to the response.
+
+use hyper::header::{CONNECTION, EXPECT, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode, Version};
+
+use crate::fairness::Requester;
+use crate::http::access_log_entry::AccessLogEntry;
+use crate::http::app::App;
+use crate::http::error::HandlerError;
+use crate::http::error_reason::{NotFound, Reason};
+use crate::http::handlers;
+use crate::http::request::context::RequestCx;
+use crate::http::request::route::Route;
+use crate::http::request::{host, request_id, user_agent};
+use crate::http::request_metrics::{MeteredBody, RequestMetrics};
+use crate::http::response::body::{Body, Response};
+use crate::http::response::headers::set;
+use crate::http::response::status;
+use crate::metrics;
+
+impl App {
+    /// Returns the response to a request. Its body is never read: no endpoint takes one. The client is that of `reader`,
+    /// here and for everything that the response holds.
+    pub async fn respond<B>(&self, reader: Requester, request: Request<B>) -> hyper::Response<MeteredBody> {
+        let (parts, _) = request.into_parts();
+        let route = Route::parse(&parts.uri);
+        let metrics = RequestMetrics::start(&self.metrics, &parts.method, &route);
+        let Some(log) = &self.access_log else {
+            let response = self.dispatch(&parts, route, &reader).await;
+            return metrics.finish(response, parts.uri.path(), &reader, &self.error_log, &self.active_responses, None);
+        };
+        let mut entry = Box::new(AccessLogEntry::start(log, &parts, &route, &reader));
+        let (response, notes) = Box::pin(metrics::taken(self.dispatch(&parts, route, &reader))).await;
+        entry.set_response(&response, notes, &self.store, || self.request_id(&parts, &reader));
+        metrics.finish(response, parts.uri.path(), &reader, &self.error_log, &self.active_responses, Some(entry))
+    }
+
+    async fn dispatch(&self, parts: &Parts, route: Route, reader: &Requester) -> Response {
+        if !host::is_named(parts) {
+            let mut response = status::status_text(StatusCode::BAD_REQUEST);
+            if parts.version <= Version::HTTP_11 {
+                set(&mut response, CONNECTION, HeaderValue::from_static("close"));
+            }
+            return response;
+        }
+        if parts.method != Method::GET && parts.method != Method::HEAD {
+            let mut response =
+                if parts.method == Method::OPTIONS { status::options() } else { status::method_not_allowed() };
+            // The client may or may not send the body now, so that what follows could be either.
+            if parts.version == Version::HTTP_11 && parts.headers.contains_key(EXPECT) {
+                set(&mut response, CONNECTION, HeaderValue::from_static("close"));
+            }
+            return response;
+        }
+        let serves_files = matches!(route, Route::Serve(_));
+        let cx = RequestCx { parts, client: reader.client() };
+        let mut response = self.handle(cx, route).await.unwrap_or_else(|error| self.error(parts, reader, &error));
+        if serves_files {
+            handlers::serve::protect(&mut response);
+        }
+        let (version, status) = (parts.version, response.status().as_u16());
+        tracing::debug!(method = %parts.method, target = ?parts.uri.path(), ?version, status, "request");
+        if cx.is_head() { response.map(|_| Body::empty()) } else { response }
+    }
+
+    /// Calls the handler of a route. Handlers are boxed but for that of narinfos, which most requests are for: a future that
+    /// holds a NAR is large.
+    async fn handle(&self, cx: RequestCx<'_>, route: Route) -> Result<Response, HandlerError> {
+        match route {
+            Route::NarInfo { hash, json } => handlers::narinfo::respond(self, cx, hash, json).await,
+            Route::Nar { hash, nar_hash } => Box::pin(handlers::nar::respond(self, cx, hash, nar_hash)).await,
+            Route::CompressedNar { hash, nar_hash, tag } => {
+                Box::pin(handlers::nar::compressed::respond(self, cx, hash, nar_hash, tag.as_ref())).await
+            }
+            Route::CacheInfo => Ok(handlers::cache_info::respond(self, cx)),
+            Route::Listing { hash } => Box::pin(handlers::listing::respond(self, cx, hash)).await,
+            Route::Realisation(output) => Box::pin(handlers::realisation::respond(self, cx, &output)).await,
+            Route::BuildLog { hash } => Box::pin(handlers::build_log::respond(self, cx, hash)).await,
+            Route::DebugInfo { id } => Box::pin(handlers::debug_info::respond(self, cx, &id)).await,
+            Route::Serve(path) => Box::pin(handlers::serve::respond(self, cx, &path)).await,
+            Route::PublicKeys => handlers::public_keys::respond(self, cx),
+            Route::Version => Ok(handlers::version::respond()),
+            Route::Health => Ok(status::plain_line("OK")),
+            Route::Ready => Ok(Box::pin(handlers::ready::respond(self)).await),
+            Route::Metrics => Ok(handlers::metrics::respond(self, cx)),
+            Route::LandingPage => Ok(Box::pin(handlers::landing_page::respond(self, cx)).await),
+            Route::PathPage { path } => Box::pin(handlers::path_page::respond(self, cx, &path)).await,
+            Route::PastedPath(path) => handlers::pasted_path::respond(self, cx, &path).await,
+            Route::Lookup { text } => Box::pin(handlers::lookup::respond(self, cx, text.as_deref())).await,
+            Route::Browse { filter, from } => Box::pin(handlers::browse::respond(self, cx, &filter, from)).await,
+            Route::Unknown => Err(NotFound::UnknownUrl.into()),
+        }
+    }
+
+    /// Returns the response to a request whose handler failed, and writes the error to the log.
+    fn error(&self, parts: &Parts, reader: &Requester, error: &HandlerError) -> Response {
+        let reason = error.reason();
+        self.metrics.error_response(reason.status().as_u16(), reason.label());
+        if let Reason::NotFound(_) = reason {
+            return status::not_found(reason);
+        }
+        let id = self.request_id(parts, reader);
+        self.error_log.request_failed(parts.uri.path(), reason.status(), error, &id);
+        status::unavailable(reason, &id, user_agent::accepts_error_bodies(&parts.headers))
+    }
+
+    fn request_id(&self, parts: &Parts, reader: &Requester) -> String {
+        request_id::from_proxy(&parts.headers, reader).unwrap_or_else(|| self.error_log.new_request_id())
+    }
+}

@@ -1,0 +1,9 @@
+//! `/nar/….nar`: the NAR of a path, whole, a range of it, or with a `Content-Encoding`.
+
+pub(crate) mod compressed;
+mod compressed_body;
+mod lookup;
+mod plain;
+mod uncompressed;
+
+pub(crate) use uncompressed::respond;
