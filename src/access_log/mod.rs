@@ -94,7 +94,7 @@ impl AccessLog {
         if self.queue.try_send(Message::Record(record)).is_ok() {
             return;
         }
-        self.metrics.access_log_dropped(1);
+        self.metrics.http.record_dropped_log_lines(1);
         if let Some(more) = self.drops.admit(()) {
             tracing::warn!("a line of the access log is dropped{more}: more come than are written");
         }

@@ -110,7 +110,7 @@ impl Writer {
         let written = self.file.write_all(separator).and_then(|()| self.file.write_all(&self.buffer));
         self.is_torn = written.is_err();
         if let Err(cause) = written {
-            self.metrics.access_log_dropped(self.lines);
+            self.metrics.http.record_dropped_log_lines(self.lines);
             if let Some(more) = self.failures.admit(()) {
                 let lines = self.lines;
                 tracing::warn!("{lines} lines of the access log are lost{more}: it cannot be written: {cause}");

@@ -13,7 +13,7 @@ use crate::fairness::Requester;
 use crate::http::request::request_id::REQUEST_ID;
 use crate::http::request::route::Route;
 use crate::http::response::body::Response;
-use crate::metrics::{AbortedBy, Notes};
+use crate::metrics::{AbortedBy, RequestNotes};
 use crate::store::Store;
 
 /// Entry of a response that has not ended.
@@ -58,7 +58,7 @@ impl AccessLogEntry {
     pub(crate) fn set_response(
         &mut self,
         response: &Response,
-        notes: Notes,
+        notes: RequestNotes,
         store: &Store,
         new_id: impl FnOnce() -> String,
     ) {

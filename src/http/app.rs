@@ -48,7 +48,7 @@ impl App {
         store.set_known_keys(signer.known_keys());
         let store = Arc::new(store);
         for reason in Reason::ALL {
-            metrics.expect_error_responses(reason.status().as_u16(), reason.label());
+            metrics.http.init_error_responses(reason.status().as_u16(), reason.label());
         }
         Self {
             nar_cache: NarCache::open(config, Arc::clone(&store), Arc::clone(&metrics)),

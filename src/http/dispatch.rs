@@ -31,7 +31,7 @@ impl App {
             return metrics.finish(response, parts.uri.path(), &reader, &self.error_log, &self.active_responses, None);
         };
         let mut entry = Box::new(AccessLogEntry::start(log, &parts, &route, &reader));
-        let (response, notes) = Box::pin(metrics::taken(self.dispatch(&parts, route, &reader))).await;
+        let (response, notes) = Box::pin(metrics::with_notes(self.dispatch(&parts, route, &reader))).await;
         entry.set_response(&response, notes, &self.store, || self.request_id(&parts, &reader));
         metrics.finish(response, parts.uri.path(), &reader, &self.error_log, &self.active_responses, Some(entry))
     }
@@ -96,7 +96,7 @@ impl App {
     /// Returns the response to a request whose handler failed, and writes the error to the log.
     fn error(&self, parts: &Parts, reader: &Requester, error: &HandlerError) -> Response {
         let reason = error.reason();
-        self.metrics.error_response(reason.status().as_u16(), reason.label());
+        self.metrics.http.record_error_response(reason.status().as_u16(), reason.label());
         if let Reason::NotFound(_) = reason {
             return status::not_found(reason);
         }

@@ -36,7 +36,7 @@ impl RequestMetrics {
             Method::HEAD => metrics::Method::Head,
             _ => metrics::Method::Other,
         };
-        let in_flight = metrics.request();
+        let in_flight = metrics.http.request_started();
         Self { metrics: Arc::clone(metrics), in_flight, started: Instant::now(), method, path: route.template() }
     }
 
@@ -50,8 +50,8 @@ impl RequestMetrics {
         active_responses: &Arc<ActiveResponses>,
         entry: Option<Box<AccessLogEntry>>,
     ) -> hyper::Response<MeteredBody> {
-        self.metrics.answered(self.method, self.path, response.status().as_u16(), self.started.elapsed());
-        let sent = self.metrics.sent(self.path);
+        self.metrics.http.record_response(self.method, self.path, response.status().as_u16(), self.started.elapsed());
+        let sent = self.metrics.http.response_bytes(self.path);
         response.map(|body| MeteredBody {
             // A body in memory neither fails nor takes time.
             active: (!matches!(body, Body::Bytes(_))).then(|| {
@@ -73,7 +73,7 @@ impl RequestMetrics {
 pub struct MeteredBody {
     body: ReclaimableBody,
     active: Option<(ActiveResponse, Arc<ThrottledErrorLog>)>,
-    sent: metrics::Bytes,
+    sent: metrics::ByteCounter,
     /// The entry of the access log, if one is written.
     entry: Option<Box<AccessLogEntry>>,
     metrics: Arc<Metrics>,
@@ -85,7 +85,7 @@ impl MeteredBody {
     fn end(&mut self, aborted: Option<AbortedBy>) {
         self.has_ended = true;
         if let Some(by) = aborted {
-            self.metrics.aborted(by);
+            self.metrics.http.record_abort(by);
         }
         if let Some(entry) = self.entry.take() {
             entry.end(aborted);

@@ -1,12 +1,12 @@
-//! The two formats that Prometheus reads.
+//! The two text formats that Prometheus reads.
 //!
-//! The library writes OpenMetrics. The classic text format (0.0.4) differs in the names of counters, which are whole in
-//! all lines, and has neither units nor a mark of its end.
+//! The library writes OpenMetrics. The classic format (0.0.4) differs in that all lines of a counter have its full name, and
+//! in that it has neither units nor an end marker.
 
-/// A format of the text.
+/// A text format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exposition {
-    /// The classic text format, which every reader knows.
+    /// The classic text format, version 0.0.4.
     Classic,
     /// OpenMetrics 1.0.
     OpenMetrics,
@@ -16,7 +16,7 @@ impl Exposition {
     /// The media type of OpenMetrics.
     pub const OPEN_METRICS: &str = "application/openmetrics-text";
 
-    /// What the text is, for `Content-Type`.
+    /// Returns the value of `Content-Type`.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -25,8 +25,8 @@ impl Exposition {
         }
     }
 
-    /// The text in this format, from that in OpenMetrics.
-    pub(super) fn of(self, open_metrics: String) -> String {
+    /// Converts from OpenMetrics to this format.
+    pub(super) fn convert(self, open_metrics: String) -> String {
         match self {
             Self::Classic => classic(&open_metrics),
             Self::OpenMetrics => open_metrics,
@@ -39,7 +39,7 @@ fn classic(open_metrics: &str) -> String {
     let mut help = None;
     for line in open_metrics.lines() {
         if line.starts_with("# HELP ") {
-            // Whether it is about a counter is in the next line.
+            // The next line says whether it belongs to a counter.
             help = Some(line);
         } else if let Some((name, "counter")) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
             for line in help.take().into_iter().chain([line]) {
@@ -60,11 +60,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_have_their_whole_name_and_there_is_neither_unit_nor_end() {
+    fn the_classic_format_has_full_counter_names_and_neither_units_nor_an_end() {
         let open_metrics = "# HELP a_seconds Time.\n# TYPE a_seconds counter\n# UNIT a_seconds seconds\na_seconds_total 1\n\
                             # HELP b Size.\n# TYPE b gauge\nb{x=\"y\"} 2\n# EOF\n";
         let expected = "# HELP a_seconds_total Time.\n# TYPE a_seconds_total counter\na_seconds_total 1\n\
                         # HELP b Size.\n# TYPE b gauge\nb{x=\"y\"} 2\n";
-        assert_eq!(Exposition::Classic.of(open_metrics.to_owned()), expected);
+        assert_eq!(Exposition::Classic.convert(open_metrics.to_owned()), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted of compressed NARs.
+//! Metrics of the NAR cache.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -6,36 +6,36 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::notes::note;
-use super::{Metrics, ResultLabel};
+use super::labels::{ResultLabel, gauge_value};
+use super::request_notes::note;
 
-/// What happens in the cache of compressed NARs.
+/// An event in the NAR cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NarCacheEvent {
-    /// A NAR was asked for and was there.
+    /// A requested NAR was on disk.
     Hit,
-    /// It was being made.
+    /// A requested NAR was being compressed.
     Joined,
-    /// It was not there, and began to be made.
-    Filled,
-    /// It began to be made before anybody asked for it.
-    Ahead,
-    /// It was not there and could not be kept.
+    /// A requested NAR was not on disk, and its fill began.
+    Miss,
+    /// A requested NAR was not on disk, and could not be cached.
     Bypassed,
-    /// A file left because there was no room.
+    /// A NAR was compressed before it was requested.
+    Precompressed,
+    /// A file was removed to free space.
     Evicted,
-    /// A file was not what had been written, and was removed.
+    /// A corrupt file was removed.
     Corrupt,
 }
 
-/// What is kept now.
+/// Contents of the NAR cache.
 #[derive(Debug, Clone, Copy)]
 pub struct NarCacheUsage {
-    /// Files.
+    /// Number of files.
     pub entries: usize,
-    /// The room that they take.
+    /// Space that they use on disk, in bytes.
     pub bytes: u64,
-    /// NARs that are being made.
+    /// Fills in progress.
     pub fills: usize,
 }
 
@@ -45,10 +45,10 @@ struct ReasonLabel {
 }
 
 #[derive(Debug)]
-pub(super) struct NarCacheMetrics {
+pub(crate) struct NarCacheMetrics {
     requests: Family<ResultLabel, Counter>,
     removed: Family<ReasonLabel, Counter>,
-    ahead: Counter,
+    precompressed: Counter,
     entries: Gauge,
     bytes: Gauge,
     fills: Gauge,
@@ -57,17 +57,18 @@ pub(super) struct NarCacheMetrics {
 impl NarCacheMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let requests = Family::<ResultLabel, Counter>::default();
-        registry.register("nar_cache_requests", "Compressed nars asked for", requests.clone());
+        registry.register("nar_cache_requests", "Requests for compressed NARs, by result", requests.clone());
         let removed = Family::<ReasonLabel, Counter>::default();
-        registry.register("nar_cache_removed", "Compressed nars removed from the disk", removed.clone());
+        registry.register("nar_cache_removed", "Compressed NARs removed from disk, by reason", removed.clone());
         for result in ["hit", "joined", "miss", "bypassed"] {
             requests.get_or_create_owned(&ResultLabel { result });
         }
         for reason in ["space", "corrupt"] {
             removed.get_or_create_owned(&ReasonLabel { reason });
         }
-        let ahead = Counter::default();
-        registry.register("nar_cache_precompressed", "Nars compressed before anybody asked for them", ahead.clone());
+        let precompressed = Counter::default();
+        let help = "NARs compressed before they were requested";
+        registry.register("nar_cache_precompressed", help, precompressed.clone());
         let mut gauge = |name, help| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -76,49 +77,40 @@ impl NarCacheMetrics {
         Self {
             requests,
             removed,
-            ahead,
-            entries: gauge("nar_cache_entries", "Compressed nars on disk"),
-            bytes: gauge("nar_cache_bytes", "Room that compressed nars take on disk"),
-            fills: gauge("nar_cache_fills", "Nars that are being compressed for the disk"),
+            precompressed,
+            entries: gauge("nar_cache_entries", "Compressed NARs on disk"),
+            bytes: gauge("nar_cache_bytes", "Disk space used by compressed NARs, in bytes"),
+            fills: gauge("nar_cache_fills", "NARs being compressed into the NAR cache"),
         }
     }
-}
 
-impl Metrics {
-    /// Something has happened in the cache of compressed NARs.
-    pub fn nar_cache(&self, event: NarCacheEvent) {
-        let label = match event {
-            NarCacheEvent::Hit => Some("hit"),
-            NarCacheEvent::Joined => Some("joined"),
-            NarCacheEvent::Filled => Some("miss"),
-            NarCacheEvent::Bypassed => Some("bypassed"),
-            NarCacheEvent::Ahead | NarCacheEvent::Evicted | NarCacheEvent::Corrupt => None,
-        };
-        if label.is_some() {
-            note(|notes| notes.nar = label);
-        }
-        let result = |result| self.nar_cache.requests.get_or_create_owned(&ResultLabel { result });
-        let reason = |reason| self.nar_cache.removed.get_or_create_owned(&ReasonLabel { reason });
-        let counter = match event {
-            NarCacheEvent::Hit => result("hit"),
-            NarCacheEvent::Joined => result("joined"),
-            NarCacheEvent::Filled => result("miss"),
-            NarCacheEvent::Ahead => {
-                self.nar_cache.ahead.inc();
-                return;
+    pub(crate) fn record(&self, event: NarCacheEvent) {
+        match event {
+            NarCacheEvent::Hit => self.record_request("hit"),
+            NarCacheEvent::Joined => self.record_request("joined"),
+            NarCacheEvent::Miss => self.record_request("miss"),
+            NarCacheEvent::Bypassed => self.record_request("bypassed"),
+            NarCacheEvent::Precompressed => {
+                self.precompressed.inc();
             }
-            NarCacheEvent::Bypassed => result("bypassed"),
-            NarCacheEvent::Evicted => reason("space"),
-            NarCacheEvent::Corrupt => reason("corrupt"),
-        };
-        counter.inc();
+            NarCacheEvent::Evicted => self.record_removal("space"),
+            NarCacheEvent::Corrupt => self.record_removal("corrupt"),
+        }
     }
 
-    /// How much is kept now.
-    pub fn nar_cache_usage(&self, now: NarCacheUsage) {
-        let NarCacheUsage { entries, bytes, fills } = now;
-        self.nar_cache.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
-        self.nar_cache.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.nar_cache.fills.set(i64::try_from(fills).unwrap_or(i64::MAX));
+    pub(crate) fn set_usage(&self, usage: NarCacheUsage) {
+        let NarCacheUsage { entries, bytes, fills } = usage;
+        self.entries.set(gauge_value(entries));
+        self.bytes.set(gauge_value(bytes));
+        self.fills.set(gauge_value(fills));
+    }
+
+    fn record_request(&self, result: &'static str) {
+        note(|notes| notes.nar = Some(result));
+        self.requests.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    fn record_removal(&self, reason: &'static str) {
+        self.removed.get_or_create(&ReasonLabel { reason }).inc();
     }
 }

@@ -1,6 +1,6 @@
-//! What the kernel counts of this process, by the names that Prometheus' own libraries use.
+//! Metrics of this process from the kernel, under the names that Prometheus client libraries use.
 //!
-//! Read when somebody asks. What cannot be read, e.g. where `/proc` is not mounted, is left out.
+//! They are read for each scrape. Values that cannot be read, e.g. where `/proc` is not mounted, are left out.
 
 use std::fmt;
 use std::fs;
@@ -13,10 +13,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-/// This process.
+/// Collects the metrics of this process.
 #[derive(Debug)]
 pub(super) struct Process {
-    /// In seconds since 1970, as far as it is known: when this value was made, at the start of the program.
+    /// Time at which this value was created, at the start of the program, in seconds since 1970.
     started: f64,
 }
 
@@ -30,31 +30,37 @@ impl Process {
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut put = |name, help, metric: &dyn Metric| metric.put(&mut encoder, name, help);
-        put("process_cpu_seconds", "Processor time of this process in seconds", &ConstCounter::new(cpu_seconds()))?;
-        put("process_start_time_seconds", "When this process was started", &ConstGauge::new(self.started))?;
+        put("process_cpu_seconds", "CPU time used by this process, in seconds", &ConstCounter::new(cpu_seconds()))?;
+        put(
+            "process_start_time_seconds",
+            "Start time of this process, in seconds since 1970",
+            &ConstGauge::new(self.started),
+        )?;
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         for (field, unit, name, help) in [
-            ("VmRSS:", 1024, "process_resident_memory_bytes", "Memory of this process that is resident"),
-            ("VmSize:", 1024, "process_virtual_memory_bytes", "Address space of this process"),
+            ("VmRSS:", 1024, "process_resident_memory_bytes", "Resident memory of this process, in bytes"),
+            ("VmSize:", 1024, "process_virtual_memory_bytes", "Address space of this process, in bytes"),
             ("Threads:", 1, "process_threads", "Threads of this process"),
         ] {
-            if let Some(number) = field_of(&status, field) {
+            if let Some(number) = field_value(&status, field) {
                 put(name, help, &ConstGauge::new(number.saturating_mul(unit)))?;
             }
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
-            // One of them is that of the directory itself.
+            // One of them is the directory itself.
             let open = open.count().saturating_sub(1) as u64;
-            put("process_open_fds", "Descriptors that this process has open", &ConstGauge::new(open))?;
+            put("process_open_fds", "Open file descriptors of this process", &ConstGauge::new(open))?;
         }
         match getrlimit(Resource::Nofile).current {
-            Some(most) => put("process_max_fds", "Descriptors that this process may have open", &ConstGauge::new(most)),
+            Some(most) => {
+                put("process_max_fds", "Limit on open file descriptors of this process", &ConstGauge::new(most))
+            }
             None => Ok(()),
         }
     }
 }
 
-/// A metric that can be written under a name.
+/// A metric that can be encoded under a name.
 trait Metric {
     fn put(&self, encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str) -> fmt::Result;
 }
@@ -73,8 +79,8 @@ fn cpu_seconds() -> f64 {
     seconds + nanoseconds / 1e9
 }
 
-/// The first number behind the name of a field.
-fn field_of(status: &str, name: &str) -> Option<u64> {
+/// Returns the first number in a field of `/proc/self/status`.
+fn field_value(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }

@@ -1,25 +1,16 @@
-//! The numbers that are counted, for people who ask for them in other ways than Prometheus does.
+//! Current values of the metrics, for `harmonia status`.
 //!
-//! They are read out of the text that Prometheus would get now, so that both say the same, and nothing is counted twice.
+//! They are parsed from the text that Prometheus would get now, so both agree and nothing is counted twice.
 
 use std::collections::BTreeMap;
 
-use super::{Exposition, Metrics};
-
-/// The value of each series, by its name and labels as they are written.
+/// The value of each series, by name and labels as they are rendered.
 #[derive(Debug, Clone, Default)]
 pub struct Samples(BTreeMap<String, f64>);
 
-impl Metrics {
-    /// All numbers as they are now.
-    #[must_use]
-    pub fn samples(&self) -> Samples {
-        Samples::of(&self.render(Exposition::Classic))
-    }
-}
-
 impl Samples {
-    fn of(text: &str) -> Self {
+    /// Parses the classic text format.
+    pub(super) fn parse(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let sample = |line: &str| {
             let (series, value) = line.rsplit_once(' ')?;
@@ -28,7 +19,7 @@ impl Samples {
         Self(lines.filter_map(sample).collect())
     }
 
-    /// The value of one series without labels, or with one.
+    /// Returns the value of a series without labels, or with one.
     #[must_use]
     pub fn value(&self, name: &str, label: Option<(&str, &str)>) -> u64 {
         let series = match label {
@@ -38,15 +29,15 @@ impl Samples {
         whole(self.0.get(&series).copied().unwrap_or_default())
     }
 
-    /// The sum of all series of this name.
+    /// Returns the sum of all series of this name.
     #[must_use]
     pub fn sum(&self, name: &str) -> u64 {
-        let is_of =
+        let is_named =
             |series: &str| series.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
-        whole(self.0.iter().filter(|(series, _)| is_of(series)).map(|(_, value)| value).sum())
+        whole(self.0.iter().filter(|(series, _)| is_named(series)).map(|(_, value)| value).sum())
     }
 
-    /// The values of all series of this name that have one label, by its values.
+    /// Returns the values of all series of this name with a single label, by its value.
     #[must_use]
     pub fn by_label(&self, name: &str, label: &str) -> BTreeMap<String, u64> {
         let prefix = format!("{name}{{{label}=\"");
@@ -57,7 +48,7 @@ impl Samples {
     }
 }
 
-/// A count or a number of bytes.
+/// Converts a count or a number of bytes.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates, and counts are not negative")]
 fn whole(value: f64) -> u64 {
     value as u64
@@ -66,17 +57,17 @@ fn whole(value: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{ConnectionState, Lookup, Method};
+    use crate::metrics::{ConnectionState, Lookup, Method, Metrics};
     use std::time::Duration;
 
     #[test]
-    fn they_are_what_prometheus_gets() {
+    fn samples_are_what_prometheus_gets() {
         let metrics = Metrics::default();
         for status in [200, 404] {
-            metrics.answered(Method::Get, "/{hash}.narinfo", status, Duration::from_micros(200));
+            metrics.http.record_response(Method::Get, "/{hash}.narinfo", status, Duration::from_micros(200));
         }
-        metrics.looked_up(Lookup::Hit);
-        metrics.connections().add(ConnectionState::Idle);
+        metrics.narinfo_cache.record_lookup(Lookup::Hit);
+        metrics.connections.add(ConnectionState::Idle);
         metrics.reclaimed("connection").increment();
         let samples = metrics.samples();
         assert_eq!(samples.sum("harmonia_http_requests_total"), 2);

@@ -159,7 +159,7 @@ impl NarCache {
             Ok(Joined::Finished(entry)) => Source::Disk(entry),
             Ok(Joined::Running(progress) | Joined::Started(progress)) => Source::Fill(progress),
             Err(error) => {
-                self.metrics.nar_cache(NarCacheEvent::Bypassed);
+                self.metrics.nar_cache.record(NarCacheEvent::Bypassed);
                 return Err(error);
             }
         };
@@ -215,7 +215,7 @@ impl NarCache {
     /// Updates the gauges of files, bytes and fills.
     pub fn update_metrics(&self) {
         let (entries, bytes) = self.disk.usage();
-        self.metrics.nar_cache_usage(NarCacheUsage { entries, bytes, fills: self.fills.len() });
+        self.metrics.nar_cache.set_usage(NarCacheUsage { entries, bytes, fills: self.fills.len() });
     }
 
     /// Queues a NAR whose narinfo `client` was served for precompression, if the configuration wants that.
@@ -245,10 +245,10 @@ impl NarCache {
             None => self.fills.join_or_start(key, valid, client)?,
         };
         if client != ClientId::Server {
-            self.metrics.nar_cache(match &joined {
+            self.metrics.nar_cache.record(match &joined {
                 Joined::Finished(_) => NarCacheEvent::Hit,
                 Joined::Running(_) => NarCacheEvent::Joined,
-                Joined::Started(_) => NarCacheEvent::Filled,
+                Joined::Started(_) => NarCacheEvent::Miss,
             });
         }
         Ok(joined)

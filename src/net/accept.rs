@@ -56,7 +56,7 @@ pub async fn serve<S, R, B, F>(
     F: Future<Output = ()>,
 {
     let first = limits.borrow_and_update().clone();
-    let counted = metrics.connections();
+    let counted = &metrics.connections;
     let server =
         Arc::new(Server { tls, http: first.builder(), limits: first, outgoing: Outgoing::new(metrics), service });
     let (drain, draining) = watch::channel(false);
@@ -86,7 +86,7 @@ pub async fn serve<S, R, B, F>(
                     continue;
                 };
                 let (server, draining) = (Arc::clone(&server), draining.clone());
-                let activity = Activity::new(Instant::now(), &counted);
+                let activity = Activity::new(Instant::now(), counted);
                 connections.spawn(async move {
                     if let Err(error) = server.connection(socket, activity, (place, address), draining).await {
                         tracing::debug!(%error, "connection ended");

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::limits::Limits;
 use super::send_queue::queued;
 use crate::fairness::{Holder, ReadRate, Usage};
-use crate::metrics::{ConnectionState, Connections};
+use crate::metrics::{ConnectionGauges, ConnectionState};
 use crate::sync::Mutex;
 
 /// A client that takes its responses at less than this for as long as it may pause is cut, in bytes per second.
@@ -29,7 +29,7 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) struct Activity {
     state: Mutex<State>,
     told: Notify,
-    connections: Connections,
+    connections: ConnectionGauges,
 }
 
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub(super) enum Verdict {
 
 impl Activity {
     /// Of a connection that waits for its turn to be served.
-    pub(super) fn new(accepted: Instant, connections: &Connections) -> Arc<Self> {
+    pub(super) fn new(accepted: Instant, connections: &ConnectionGauges) -> Arc<Self> {
         let state = State {
             in_flight: 0,
             owed: 0,
@@ -286,7 +286,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn activity() -> Arc<Activity> {
-        Activity::new(Instant::now(), &Metrics::default().connections())
+        Activity::new(Instant::now(), &Metrics::default().connections)
     }
 
     /// The verdict that falls when `after` has passed since now.

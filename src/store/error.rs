@@ -218,7 +218,7 @@ fn is_absence(path: &StorePath, message: &str) -> bool {
 pub(crate) const fn outcome<T>(result: &Result<T, StoreError>) -> Outcome {
     match result {
         Ok(_) => Outcome::Ok,
-        Err(StoreError::Timeout(_)) => Outcome::Late,
+        Err(StoreError::Timeout(_)) => Outcome::Timeout,
         Err(_) => Outcome::Error,
     }
 }

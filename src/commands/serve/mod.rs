@@ -42,7 +42,7 @@ pub async fn run(config: Config, guide: bool, load: Load, recent: RecentLines) -
     let acceptor = identity.as_ref().map(Identity::acceptor).transpose()?;
     let metrics = Arc::new(Metrics::default());
     if let Some(identity) = &identity {
-        metrics.certificate_expiry(identity.not_after());
+        metrics.certificate.set(identity.not_after());
     }
     let access_log = config.access_log.as_ref().map(|config| AccessLog::open(config, &metrics)).transpose()?;
     look_at_nar_cache(&config)?;

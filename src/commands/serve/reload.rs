@@ -75,7 +75,7 @@ impl Reload {
         if let (Some(identity), Some(files)) = (&self.identity, &self.config.tls) {
             match identity.replace(files, &self.config.store_directories()) {
                 Ok(()) => {
-                    self.metrics.certificate_expiry(identity.not_after());
+                    self.metrics.certificate.set(identity.not_after());
                     tracing::info!("reloaded the certificate");
                 }
                 Err(error) => tracing::error!("the certificate in use stays: {error}"),

@@ -44,7 +44,7 @@ impl StopSignals {
         metrics: &Metrics,
     ) {
         let asked = self.next().await;
-        let (downloads, seconds) = (metrics.requests_in_flight(), limits.borrow().drain.as_secs());
+        let (downloads, seconds) = (metrics.http.requests_in_flight(), limits.borrow().drain.as_secs());
         tracing::info!("{}", Farewell { asked, downloads, seconds });
         systemd::stopping();
         // Nobody waits for it when serving has ended by itself.

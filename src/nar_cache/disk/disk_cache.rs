@@ -198,7 +198,7 @@ impl DiskCache {
             }
             return;
         }
-        self.metrics.nar_cache(NarCacheEvent::Corrupt);
+        self.metrics.nar_cache.record(NarCacheEvent::Corrupt);
         tracing::error!("removing {} from the NAR cache: {cause}", path.display());
         self.remove(key);
     }
@@ -246,7 +246,7 @@ impl DiskCache {
     fn remove_evicted(&self, evicted: Vec<EntryKey>) {
         for key in evicted {
             self.open_files.remove(&key);
-            self.metrics.nar_cache(NarCacheEvent::Evicted);
+            self.metrics.nar_cache.record(NarCacheEvent::Evicted);
             let _ = fs::remove_file(self.path(&key));
         }
     }

@@ -27,7 +27,7 @@ impl NarCache {
                 }
                 match cache.find_or_fill(&candidate.key, &candidate.valid, ClientId::Server).await {
                     Ok(Joined::Running(mut progress) | Joined::Started(mut progress)) => {
-                        cache.metrics.nar_cache(NarCacheEvent::Ahead);
+                        cache.metrics.nar_cache.record(NarCacheEvent::Precompressed);
                         // A failure is reported to the client that requests the NAR.
                         let _ = progress.wait_for(|progress| progress.end.is_some()).await;
                     }

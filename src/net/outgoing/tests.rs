@@ -60,7 +60,7 @@ fn client(last: u8) -> ClientId {
 }
 
 fn connection() -> Arc<Activity> {
-    Activity::new(Instant::now(), &Metrics::default().connections())
+    Activity::new(Instant::now(), &Metrics::default().connections)
 }
 
 /// A body on a connection that may have others.

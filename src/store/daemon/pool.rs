@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Permit};
-use crate::metrics::{self, Occupancy, Outcome, PoolName};
+use crate::metrics::{self, Outcome, PoolName, PoolUsage};
 use crate::process::supervisor::supervise;
 use crate::store::daemon::deadline::Deadline;
 use crate::store::daemon::dialer::Dialer;
@@ -146,7 +146,7 @@ impl Pool {
     ) -> Result<O::Reply, StoreError> {
         let result = Deadline::Daemon(Phase::Operation(O::OPCODE)).enforce(connection.call(operation)).await;
         if !matches!(result, Err(StoreError::Unsupported(_))) {
-            self.metrics.operation(O::OPCODE, outcome(&result));
+            self.metrics.daemon.record_operation(O::OPCODE, outcome(&result));
         }
         result
     }
@@ -188,10 +188,12 @@ impl Pool {
         match &replies {
             Ok(replies) => {
                 for reply in replies {
-                    self.metrics.operation(O::OPCODE, if reply.is_ok() { Outcome::Ok } else { Outcome::Error });
+                    self.metrics
+                        .daemon
+                        .record_operation(O::OPCODE, if reply.is_ok() { Outcome::Ok } else { Outcome::Error });
                 }
             }
-            Err(_) => self.metrics.operation(O::OPCODE, outcome(&replies)),
+            Err(_) => self.metrics.daemon.record_operation(O::OPCODE, outcome(&replies)),
         }
         replies
     }
@@ -220,17 +222,17 @@ impl Pool {
     ) -> Result<NarStream<Loan, Transport>, StoreError> {
         let opened = NarStream::open(self.nars.loan(client).await?, path, size);
         let result = Deadline::Daemon(Phase::Operation(Opcode::NarFromPath)).enforce(opened).await;
-        self.metrics.operation(Opcode::NarFromPath, outcome(&result));
+        self.metrics.daemon.record_operation(Opcode::NarFromPath, outcome(&result));
         result
     }
 
     /// Enters how the pools are used now.
     pub(crate) fn record(&self) {
-        for (name, connections) in [(PoolName::Questions, &self.questions), (PoolName::Nars, &self.nars)] {
+        for (name, connections) in [(PoolName::Metadata, &self.questions), (PoolName::Nar, &self.nars)] {
             let deadpool::Status { max_size, size, available, .. } = connections.pool.status();
             let in_use = size.saturating_sub(available);
             let waiting = connections.places.waiting();
-            self.metrics.pool(name, Occupancy { max_size, size, in_use, waiting });
+            self.metrics.daemon.set_pool_usage(name, PoolUsage { max_size, size, in_use, waiting });
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::metrics::{LeaseEvent, Metrics};
+use crate::metrics::{Metrics, RootOutcome};
 use crate::process::supervisor::supervise;
 use crate::store::daemon::pool::Pool;
 use crate::store::error::StoreError;
@@ -67,7 +67,7 @@ impl Lease {
         if self.wishes.try_send(Wish { valid: Arc::clone(valid), waiting: None }).is_err() {
             // Whoever asks next tries again.
             valid.mark.clear();
-            self.metrics.lease(LeaseEvent::Full, 1);
+            self.metrics.gc_roots.record(RootOutcome::Full, 1);
         }
     }
 

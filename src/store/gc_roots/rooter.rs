@@ -22,7 +22,7 @@ use harmonia_protocol::{ClientError, StorePath};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::metrics::{LeaseEvent, Metrics};
+use crate::metrics::{Metrics, RootOutcome};
 use crate::store::daemon::pool::Pool;
 use crate::store::daemon::transport::Transport;
 use crate::store::error::StoreError;
@@ -89,7 +89,7 @@ impl Keeper {
             self.grant(std::mem::take(&mut batch)).await;
             self.ledger.is_stuck.store(false, Ordering::Relaxed);
             let living = self.generations.iter().filter(|generation| generation.client.is_some());
-            self.metrics.leased(living.map(|generation| generation.roots.len()).sum());
+            self.metrics.gc_roots.set_roots(living.map(|generation| generation.roots.len()).sum());
         }
     }
 
@@ -148,7 +148,7 @@ impl Keeper {
                 wanted.push(valid.path.clone());
             } else {
                 // Its mark stays, so that it is not wished for again in this generation.
-                self.metrics.lease(LeaseEvent::Full, 1);
+                self.metrics.gc_roots.record(RootOutcome::Full, 1);
             }
             has_room
         });
@@ -173,7 +173,7 @@ impl Keeper {
             return;
         }
         if self.pause.is_some() {
-            self.metrics.lease(LeaseEvent::Failed, paths.len());
+            self.metrics.gc_roots.record(RootOutcome::Failed, paths.len());
             return;
         }
         let mut result = self.try_root(paths).await;
@@ -182,8 +182,8 @@ impl Keeper {
         }
         self.ledger.sending().living = self.living();
         let failure = result.unwrap_or_else(Some);
-        let event = if failure.is_some() { LeaseEvent::Failed } else { LeaseEvent::Rooted };
-        self.metrics.lease(event, paths.len());
+        let event = if failure.is_some() { RootOutcome::Failed } else { RootOutcome::Rooted };
+        self.metrics.gc_roots.record(event, paths.len());
         self.judge(failure.as_ref());
     }
 

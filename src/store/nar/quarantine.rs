@@ -253,7 +253,7 @@ impl HeldBack {
 
     fn counted(&self, paths: &HashMap<HashPart, Suspect>) {
         self.count.store(paths.len(), Ordering::Relaxed);
-        self.metrics.held_back(paths.values().filter(|suspect| suspect.is_quarantined).count());
+        self.metrics.set_quarantined_paths(paths.values().filter(|suspect| suspect.is_quarantined).count());
     }
 
     pub(crate) fn looked_at(&self) -> MutexGuard<'_, Option<Claim>> {

@@ -87,7 +87,7 @@ impl InfoCache {
         let standing = known.map(|known| (self.standing(&known), known.valid));
         match standing {
             Some((Standing::Fresh, valid)) => {
-                self.metrics.looked_up(Lookup::Hit);
+                self.metrics.narinfo_cache.record_lookup(Lookup::Hit);
                 Ok(Some(valid))
             }
             Some((Standing::Aged, valid)) => self.refreshed(hash, valid, client).await,
@@ -122,7 +122,7 @@ impl InfoCache {
         let hash = valid.path.hash_part();
         let mut known = self.known();
         valid.set_signature_lines(by, signed);
-        self.metrics.signed();
+        self.metrics.narinfo_cache.record_signed();
         if known.peek(&hash).is_some_and(|known| std::ptr::eq(&raw const *known.valid, valid)) {
             known.reweigh(&hash, valid.weight());
         }
@@ -155,7 +155,7 @@ impl InfoCache {
     /// Enters how much is known.
     pub(crate) fn record(&self) {
         let known = self.known();
-        self.metrics.cache(known.len(), known.bytes());
+        self.metrics.narinfo_cache.set_size(known.len(), known.bytes());
     }
 
     /// One system call, on the thread of the request: a path that is served has its inode in memory, so that it takes a
@@ -200,7 +200,7 @@ impl InfoCache {
                 Err(_) => self.pause(&format_args!("the nix daemon does not answer within {PATIENCE:?}")),
             }
         }
-        self.metrics.looked_up(Lookup::Stale);
+        self.metrics.narinfo_cache.record_lookup(Lookup::Stale);
         Ok(Some(old))
     }
 

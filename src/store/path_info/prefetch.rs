@@ -70,7 +70,7 @@ impl InfoCache {
                 Ok(answers) => {
                     for Asked { answer, is_new, .. } in answers {
                         let Ok(Some(valid)) = answer else { continue };
-                        self.metrics.asked_ahead();
+                        self.metrics.narinfo_cache.record_prefetched();
                         if is_new {
                             self.prefetch_references(&valid);
                             // With many of them untaken, this one is made something of when it is asked for.

@@ -26,7 +26,7 @@ impl InfoCache {
         hint: Option<Arc<ValidPath>>,
         client: ClientId,
     ) -> Answer {
-        self.metrics.looked_up(Lookup::Miss);
+        self.metrics.narinfo_cache.record_lookup(Lookup::Miss);
         for _ in 0..ATTEMPTS {
             let (ticket, flight) = self.flights.board(hash, client);
             if let Some(mut flight) = flight {

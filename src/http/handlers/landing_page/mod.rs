@@ -31,7 +31,7 @@ pub(crate) async fn respond(app: &App, cx: RequestCx<'_>) -> Response {
         sign: signer.policy(),
         daemon,
         inventory: inventory.as_deref(),
-        totals: app.metrics.totals(&[Route::NAR, Route::COMPRESSED_NAR], Route::NARINFO),
+        totals: app.metrics.http.totals(&[Route::NAR, Route::COMPRESSED_NAR], Route::NARINFO),
         has_browse: app.has_browse,
     });
     let mut response = text_response(StatusCode::OK, CacheControl::NoStore, HTML, html.into());
