@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{BindAddress, DaemonCommand, Overrides, admin_socket_path, socket_path};
+use crate::config::{BindAddress, CliOverrides, DaemonCommand, admin_socket_path, socket_path};
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -76,8 +76,8 @@ pub struct Options {
 impl Options {
     /// What wins over environment and configuration file, and which file that is.
     #[must_use]
-    pub fn overrides(&self) -> Overrides {
-        Overrides {
+    pub fn overrides(&self) -> CliOverrides {
+        CliOverrides {
             config_file: self.config.clone(),
             bind: self.bind.clone(),
             admin_socket: self.admin_socket.clone(),
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn options_become_overrides_on_both_sides_of_the_subcommand() {
         let cli = parse(&["--daemon-socket", "unix:///s", "check", "--daemon-command", "c -d", "--bind", "[::]:1"]);
-        let Overrides { config_file, bind, daemon_socket, daemon_command, .. } = cli.unwrap().options.overrides();
+        let CliOverrides { config_file, bind, daemon_socket, daemon_command, .. } = cli.unwrap().options.overrides();
         assert_eq!(config_file, None);
         assert_eq!(bind.unwrap().to_string(), "[::]:1");
         assert_eq!(daemon_socket, Some("/s".into()));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::file::File;
+use super::file::ConfigFile;
 
 /// An access log that is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,22 +27,22 @@ pub enum AccessLogFormat {
 /// A text is not an [`AccessLogFormat`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("expected \"text\" or \"json\", found {0:?}")]
-pub struct InvalidAccessLogFormat(String);
+pub struct AccessLogFormatError(String);
 
 impl FromStr for AccessLogFormat {
-    type Err = InvalidAccessLogFormat;
+    type Err = AccessLogFormatError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err(InvalidAccessLogFormat(text.to_owned())),
+            _ => Err(AccessLogFormatError(text.to_owned())),
         }
     }
 }
 
 /// The access log of a file, which is on if that says so, or names where it is written.
-pub(super) fn access_log(file: &mut File) -> Option<AccessLogConfig> {
+pub(super) fn access_log(file: &mut ConfigFile) -> Option<AccessLogConfig> {
     let path = file.access_log_file.take();
     let is_on = file.access_log_enable.unwrap_or(path.is_some());
     is_on.then(|| AccessLogConfig { file: path, format: file.access_log_format.unwrap_or_default() })

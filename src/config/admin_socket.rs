@@ -17,18 +17,18 @@ const NAME: &str = "admin.sock";
 /// A text that no admin socket can have as its path.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not an absolute path of at most 107 bytes\n  help: write one such as {SYSTEM_ADMIN_SOCKET:?}")]
-pub struct InvalidAdminSocket(String);
+pub struct AdminSocketError(String);
 
 /// Parses the path of an admin socket: absolute, and short enough for the kernel.
-pub fn admin_socket_path(text: &str) -> Result<PathBuf, InvalidAdminSocket> {
+pub fn admin_socket_path(text: &str) -> Result<PathBuf, AdminSocketError> {
     match format!("unix:{text}").parse() {
         Ok(BindAddress::Unix(path)) => Ok(path),
-        _ => Err(InvalidAdminSocket(text.to_owned())),
+        _ => Err(AdminSocketError(text.to_owned())),
     }
 }
 
 /// The socket's path of the configuration file; empty for none.
-pub(super) fn admin_socket(text: &str) -> Result<PathBuf, InvalidAdminSocket> {
+pub(super) fn admin_socket(text: &str) -> Result<PathBuf, AdminSocketError> {
     if text.is_empty() { Ok(PathBuf::new()) } else { admin_socket_path(text) }
 }
 

@@ -1,6 +1,6 @@
 //! Where nix-daemon is: a socket to connect to, or a command that speaks the worker protocol on stdin and stdout.
 //!
-//! Owns the two notations and the order in which places are tried, and remembers which one decided, so that the log
+//! Owns the two notations and the order in which layout are tried, and remembers which one decided, so that the log
 //! can say why a daemon was chosen. Leaves connecting and starting to the pool. Reads no global state: environment
 //! and the default socket come in as an [`Environment`].
 
@@ -150,7 +150,7 @@ pub struct Daemon {
     /// How to reach it.
     pub address: DaemonAddress,
     /// What decided.
-    pub chosen_by: ChosenBy,
+    pub chosen_by: DaemonSource,
 }
 
 /// The address, and in brackets why this one.
@@ -162,11 +162,11 @@ impl fmt::Display for Daemon {
 
 /// What decided where the daemon is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ChosenBy {
+pub enum DaemonSource {
     /// `--daemon-socket` or `--daemon-command`.
     Flag,
     /// `daemon_socket` or `daemon_command` in the configuration file.
-    File,
+    ConfigFile,
     /// `NIX_DAEMON_SOCKET_PATH`.
     Environment,
     /// Nothing was said: the socket where nix-daemon listens by default.
@@ -177,11 +177,11 @@ pub enum ChosenBy {
     ChrootStore(PathBuf),
 }
 
-impl fmt::Display for ChosenBy {
+impl fmt::Display for DaemonSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag => f.write_str("set on the command line"),
-            Self::File => f.write_str("set in the configuration file"),
+            Self::ConfigFile => f.write_str("set in the configuration file"),
             Self::Environment => f.write_str("set by NIX_DAEMON_SOCKET_PATH"),
             Self::Default => f.write_str("the default"),
             Self::NoSocket(path) => write!(f, "there is no socket at {}", path.display()),
@@ -204,17 +204,17 @@ impl Daemon {
         chroot_store: Option<&Path>,
     ) -> Result<Self, DaemonAddressError> {
         if let Some(address) = flag {
-            return Ok(Self { address, chosen_by: ChosenBy::Flag });
+            return Ok(Self { address, chosen_by: DaemonSource::Flag });
         }
         if let Some(address) = file {
-            return Ok(Self { address, chosen_by: ChosenBy::File });
+            return Ok(Self { address, chosen_by: DaemonSource::ConfigFile });
         }
         if let Some(text) = environment.nix_daemon_socket_path.as_deref().filter(|text| !text.is_empty()) {
             let path = match text.to_str() {
                 Some(text) => socket_path(text),
                 None => checked(Path::new(text)),
             }?;
-            return Ok(Self { address: DaemonAddress::Socket(path), chosen_by: ChosenBy::Environment });
+            return Ok(Self { address: DaemonAddress::Socket(path), chosen_by: DaemonSource::Environment });
         }
         if let Some(daemon) = chroot_store.and_then(|root| Self::of_chroot_store(root, environment)) {
             return Ok(daemon);
@@ -223,9 +223,9 @@ impl Daemon {
         // An error (a parent directory closed to us) is not absence: connecting will say what it is.
         if matches!(socket.try_exists(), Ok(false)) && on_path(NIX_DAEMON, environment.path.as_deref()) {
             let address = DaemonAddress::Command(DaemonCommand::nix_daemon(&[]));
-            return Ok(Self { address, chosen_by: ChosenBy::NoSocket(socket) });
+            return Ok(Self { address, chosen_by: DaemonSource::NoSocket(socket) });
         }
-        Ok(Self { address: DaemonAddress::Socket(socket), chosen_by: ChosenBy::Default })
+        Ok(Self { address: DaemonAddress::Socket(socket), chosen_by: DaemonSource::Default })
     }
 
     /// Returns the socket that a daemon with `--store ROOT` listens on (Nix, `src/nix/unix/daemon.cc`), or a program for each connection.
@@ -238,12 +238,12 @@ impl Daemon {
         } else {
             return None;
         };
-        Some(Self { address, chosen_by: ChosenBy::ChrootStore(root.to_owned()) })
+        Some(Self { address, chosen_by: DaemonSource::ChrootStore(root.to_owned()) })
     }
 
     /// Whether its store may be on another machine, or in another place: who knows what a command does.
     pub(super) const fn may_be_elsewhere(&self) -> bool {
-        let is_ours = matches!(self.chosen_by, ChosenBy::NoSocket(_) | ChosenBy::ChrootStore(_));
+        let is_ours = matches!(self.chosen_by, DaemonSource::NoSocket(_) | DaemonSource::ChrootStore(_));
         matches!(self.address, DaemonAddress::Command(_)) && !is_ours
     }
 }
@@ -292,9 +292,9 @@ mod tests {
             let Daemon { address, chosen_by } = Daemon::locate(flag, file, &environment, None).unwrap();
             (address, chosen_by)
         };
-        assert_eq!(chosen(Some(socket("/flag")), Some(socket("/file"))), (socket("/flag"), ChosenBy::Flag));
-        assert_eq!(chosen(None, Some(socket("/file"))), (socket("/file"), ChosenBy::File));
-        assert_eq!(chosen(None, None), (socket("/variable"), ChosenBy::Environment));
+        assert_eq!(chosen(Some(socket("/flag")), Some(socket("/file"))), (socket("/flag"), DaemonSource::Flag));
+        assert_eq!(chosen(None, Some(socket("/file"))), (socket("/file"), DaemonSource::ConfigFile));
+        assert_eq!(chosen(None, None), (socket("/variable"), DaemonSource::Environment));
     }
 
     #[test]
@@ -306,11 +306,11 @@ mod tests {
         for (exists, program) in [(true, Some(0o755)), (true, None), (false, None), (false, Some(0o644))] {
             let (_directory, environment) = machine(exists, program);
             let default = environment.default_socket.display().to_string();
-            assert_eq!(located(&environment), (default, ChosenBy::Default), "{exists} {program:?}");
+            assert_eq!(located(&environment), (default, DaemonSource::Default), "{exists} {program:?}");
         }
         let (_directory, mut environment) = machine(false, Some(0o755));
         environment.nix_daemon_socket_path = Some("".into());
-        let missing = ChosenBy::NoSocket(environment.default_socket.clone());
+        let missing = DaemonSource::NoSocket(environment.default_socket.clone());
         assert_eq!(located(&environment), ("`nix-daemon --stdio`".to_owned(), missing));
     }
 

@@ -15,12 +15,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::admin_socket::admin_socket;
 use super::daemon::socket_path;
-use super::errors::{Collected, ConfigErrors};
-use super::places::store_dir;
-use super::sign::{Scope, public_key};
-use super::value::{Mismatch, Value};
+use super::error::{Collected, ConfigErrors};
+use super::signing::{Scope, public_key};
+use super::store_layout::store_dir;
+use super::value::{Value, ValueError};
 use super::{
-    AccessLogFormat, BindAddress, ByteSize, ConfigError, DaemonCommand, NarSource, Network, Precompress, Problem,
+    AccessLogFormat, BindAddress, ByteSize, Cidr, ConfigError, DaemonCommand, NarSource, Precompress, Problem,
     SocketMode, Verify,
 };
 
@@ -45,7 +45,7 @@ const WINDOW_LOG: RangeInclusive<i64> = 10..=31;
 #[derive(Debug, Default)]
 // One is named like this type, since its key is.
 #[allow(clippy::struct_field_names)]
-pub(super) struct File {
+pub(super) struct ConfigFile {
     pub(super) bind: Option<BindAddress>,
     pub(super) unix_socket_mode: Option<SocketMode>,
     /// Empty for none.
@@ -54,7 +54,7 @@ pub(super) struct File {
     pub(super) workers: Option<usize>,
     pub(super) max_connections: Option<usize>,
     pub(super) max_connections_per_client: Option<usize>,
-    pub(super) trusted_proxies: Option<Vec<Network>>,
+    pub(super) trusted_proxies: Option<Vec<Cidr>>,
     pub(super) max_metadata_connections: Option<usize>,
     pub(super) max_nar_connections: Option<usize>,
     pub(super) nar_source: Option<NarSource>,
@@ -97,7 +97,7 @@ pub(super) struct File {
 /// What a key does.
 enum Effect {
     /// Reads the value into the file's field.
-    Set(fn(&mut File, &Value<'_>) -> Result<(), Mismatch>),
+    Set(fn(&mut ConfigFile, &Value<'_>) -> Result<(), ValueError>),
     /// Nothing here: a key of other servers or versions, accepted so that their files load, and why it has no effect.
     Ignored(&'static str),
 }
@@ -165,7 +165,7 @@ const KEYS: &[Key] = &[
 ];
 
 /// A window, or 0 for what is best.
-fn window_log(value: &Value<'_>) -> Result<Option<u32>, Mismatch> {
+fn window_log(value: &Value<'_>) -> Result<Option<u32>, ValueError> {
     value.integer::<u32>(0..=0).map(|_| None).or_else(|_| value.integer(WINDOW_LOG).map(Some))
 }
 
@@ -179,7 +179,7 @@ fn zstd_levels() -> RangeInclusive<i64> {
     i64::from(*levels.start())..=i64::from(*levels.end())
 }
 
-impl File {
+impl ConfigFile {
     /// Reads the file at `path`.
     pub(super) fn read(path: &Path) -> Result<(Self, Vec<String>), ConfigErrors> {
         let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
@@ -211,7 +211,7 @@ impl File {
             file.lines.insert(key, line(text, at));
             match effect {
                 Set(set) => {
-                    if let Err(Mismatch { at, reason }) = set(&mut file, &Value(value)) {
+                    if let Err(ValueError { at, reason }) = set(&mut file, &Value(value)) {
                         errors.push(file.error(line(text, at), Problem::Value { key, reason }));
                     }
                 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::ByteSize;
-use super::file::File;
+use super::file::ConfigFile;
 use super::resolve::path_of;
 
 /// A third of the processor beside work that is not nice at all, a tenth of it and less beside more of that.
@@ -22,7 +22,7 @@ const DEFAULT_NAR_CACHE: ByteSize = ByteSize::mebibytes(10 << 10);
 
 /// How bodies are compressed for clients that accept zstd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Zstd {
+pub struct ZstdConfig {
     /// The library's level: higher is smaller and slower, negative is fastest.
     pub level: i32,
     /// Look for repetitions in the whole window; costs memory and time per encoder.
@@ -34,7 +34,7 @@ pub struct Zstd {
 
 /// Where compressed NARs are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NarCache {
+pub struct NarCacheConfig {
     /// The directory, which is no other program's.
     pub dir: PathBuf,
     /// What its files may take.
@@ -58,22 +58,22 @@ pub enum Precompress {
 /// A text is not an [`Precompress`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("expected \"off\", \"requested\" or \"new\", found {0:?}")]
-pub struct InvalidPrecompress(String);
+pub struct PrecompressError(String);
 
 impl FromStr for Precompress {
-    type Err = InvalidPrecompress;
+    type Err = PrecompressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "off" => Ok(Self::Off),
             "requested" => Ok(Self::Requested),
             "new" => Ok(Self::New),
-            _ => Err(InvalidPrecompress(text.to_owned())),
+            _ => Err(PrecompressError(text.to_owned())),
         }
     }
 }
 
-impl Default for Zstd {
+impl Default for ZstdConfig {
     fn default() -> Self {
         Self { level: DEFAULT_ZSTD_LEVEL, long_distance_matching: true, window_log: None }
     }
@@ -81,15 +81,15 @@ impl Default for Zstd {
 
 /// Which threads compress NARs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Encoders {
+pub struct EncodersConfig {
     /// How many there may be.
     pub threads: usize,
     /// Their nice value, if it is above that of the process: 19 is the most polite.
-    pub niceness: i32,
+    pub nice: i32,
 }
 
 /// How NARs are compressed, as the file says.
-pub(super) fn zstd(file: &File, warnings: &mut Vec<String>) -> Zstd {
+pub(super) fn zstd(file: &ConfigFile, warnings: &mut Vec<String>) -> ZstdConfig {
     let level = file.zstd_level.unwrap_or(DEFAULT_ZSTD_LEVEL);
     let long_distance_matching = file.zstd_long_distance_matching.unwrap_or(true);
     let window_log = match file.zstd_window_log {
@@ -100,12 +100,12 @@ pub(super) fn zstd(file: &File, warnings: &mut Vec<String>) -> Zstd {
         }
         log => log,
     };
-    Zstd { level, long_distance_matching, window_log }
+    ZstdConfig { level, long_distance_matching, window_log }
 }
 
 /// On where compressed NARs can be kept, unless the file says otherwise: made for each response anew they would cost more
 /// than they save.
-pub(super) fn enable_compression(file: &File, is_kept: bool, warnings: &mut Vec<String>) -> bool {
+pub(super) fn enable_compression(file: &ConfigFile, is_kept: bool, warnings: &mut Vec<String>) -> bool {
     if file.enable_compression == Some(true) && !is_kept {
         let text = "has no effect without a directory for compressed nars\n  help: set nar_cache.dir, or CacheDirectory= in the unit";
         warnings.push(file.warning("enable_compression", text));
@@ -115,7 +115,11 @@ pub(super) fn enable_compression(file: &File, is_kept: bool, warnings: &mut Vec<
 
 /// The directory of the file, else the first of those that systemd names. That of the file is there to keep something, so
 /// what keeps that from being so is worth a warning; systemd names one to every unit.
-pub(super) fn nar_cache(file: &mut File, variable: Option<&OsStr>, warnings: &mut Vec<String>) -> Option<NarCache> {
+pub(super) fn nar_cache(
+    file: &mut ConfigFile,
+    variable: Option<&OsStr>,
+    warnings: &mut Vec<String>,
+) -> Option<NarCacheConfig> {
     if file.nar_cache_dir.is_some() {
         if file.nar_cache_max_size.is_some_and(|size| size.bytes() == 0) {
             let text =
@@ -131,14 +135,14 @@ pub(super) fn nar_cache(file: &mut File, variable: Option<&OsStr>, warnings: &mu
     let dir = file.nar_cache_dir.take().or_else(|| path_of(listed).map(Path::to_owned))?;
     let max_size = file.nar_cache_max_size.unwrap_or(DEFAULT_NAR_CACHE);
     let precompress = file.nar_cache_precompress.unwrap_or_default();
-    (max_size.bytes() > 0).then_some(NarCache { dir, max_size, precompress })
+    (max_size.bytes() > 0).then_some(NarCacheConfig { dir, max_size, precompress })
 }
 
 /// Which threads compress, as the file says.
-pub(super) fn encoders(file: &File) -> Encoders {
-    Encoders {
+pub(super) fn encoders(file: &ConfigFile) -> EncodersConfig {
+    EncodersConfig {
         threads: file.nar_cache_threads.filter(|threads| *threads > 0).unwrap_or_else(processors),
-        niceness: file.nar_cache_nice.unwrap_or(DEFAULT_ENCODER_NICENESS),
+        nice: file.nar_cache_nice.unwrap_or(DEFAULT_ENCODER_NICENESS),
     }
 }
 
@@ -150,7 +154,7 @@ fn processors() -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{environment, loaded};
-    use super::super::{Config, Environment, Overrides};
+    use super::super::{CliOverrides, Config, Environment};
     use super::*;
 
     #[test]
@@ -174,11 +178,11 @@ mod tests {
     fn nars_are_kept_where_the_file_or_systemd_says() {
         let with = |text: &str, variable: Option<&str>| {
             let environment = Environment { cache_directory: variable.map(Into::into), ..environment() };
-            let (file, mut warnings) = File::parse(Path::new("config.toml"), text).unwrap();
-            Config::resolve(file, Overrides::default(), &environment, &mut warnings).unwrap().nar_cache
+            let (file, mut warnings) = ConfigFile::parse(Path::new("config.toml"), text).unwrap();
+            Config::resolve(file, CliOverrides::default(), &environment, &mut warnings).unwrap().nar_cache
         };
         let cache = |dir: &str, mebibytes| {
-            Some(NarCache {
+            Some(NarCacheConfig {
                 dir: dir.into(),
                 max_size: ByteSize::mebibytes(mebibytes),
                 precompress: Precompress::Requested,

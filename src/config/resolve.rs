@@ -13,14 +13,14 @@ use harmonia_protocol::StoreDir;
 use super::access_log::access_log;
 use super::admin_socket;
 use super::environment::Environment;
-use super::errors::Collected;
-use super::file::File;
+use super::error::Collected;
+use super::file::ConfigFile;
 use super::nar_cache::{enable_compression, encoders, nar_cache, zstd};
-use super::places::Places;
-use super::sign::sign;
+use super::signing::sign;
+use super::store_layout::StoreLayout;
 use super::{
-    AccessLogConfig, BindAddress, ByteSize, ConfigError, ConfigErrors, Daemon, DaemonAddress, DaemonCommand, Encoders,
-    NarCache, NarSource, Network, Problem, Sign, SocketMode, Verify, Zstd,
+    AccessLogConfig, BindAddress, ByteSize, Cidr, ConfigError, ConfigErrors, Daemon, DaemonAddress, DaemonCommand,
+    EncodersConfig, NarCacheConfig, NarSource, Problem, SigningPolicy, SocketMode, Verify, ZstdConfig,
 };
 
 /// Where to listen: all addresses, IPv6 and IPv4.
@@ -45,7 +45,7 @@ const CREDENTIAL_PREFIX: &[u8] = b"sign-key";
 
 /// What the command line says; it wins over everything else.
 #[derive(Debug, Clone, Default)]
-pub struct Overrides {
+pub struct CliOverrides {
     /// `--config`.
     pub config_file: Option<PathBuf>,
     /// `--bind`.
@@ -60,7 +60,7 @@ pub struct Overrides {
 
 /// The files of a TLS server, both in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
+pub struct TlsConfig {
     /// The certificate, with the chain after it.
     pub cert: PathBuf,
     /// Its private key.
@@ -69,7 +69,7 @@ pub struct Tls {
 
 /// What is kept in memory of what the daemon said about paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NarinfoCache {
+pub struct NarinfoCacheConfig {
     /// The bound on all of it; 0 keeps nothing.
     pub max_size: ByteSize,
     /// How long an answer of the daemon is used without asking again.
@@ -94,7 +94,7 @@ pub struct Config {
     /// Concurrent connections of one client, if there is a bound on them.
     pub max_connections_per_client: Option<usize>,
     /// Where connections come from that are those of many clients.
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Vec<Cidr>,
     /// Connections to the daemon for questions about paths.
     pub max_metadata_connections: usize,
     /// Connections to the daemon that dump a NAR, apart from those for questions.
@@ -111,13 +111,13 @@ pub struct Config {
     /// [`Self::nar_cache`].
     pub enable_compression: bool,
     /// How NARs are compressed.
-    pub zstd: Zstd,
+    pub zstd: ZstdConfig,
     /// Where compressed NARs are kept, if anywhere.
-    pub nar_cache: Option<NarCache>,
+    pub nar_cache: Option<NarCacheConfig>,
     /// Which threads compress NARs.
-    pub encoders: Encoders,
+    pub encoders: EncodersConfig,
     /// What is kept in memory of what the daemon said about paths.
-    pub narinfo_cache: NarinfoCache,
+    pub narinfo_cache: NarinfoCacheConfig,
     /// How long a path that was given out is kept from the garbage collector; `None` leaves it to its other roots.
     pub gc_protection: Option<Duration>,
     /// The store directory that clients see.
@@ -135,19 +135,19 @@ pub struct Config {
     /// systemd's credentials; files below it are protected by the directory, not by their mode.
     pub credentials_directory: Option<PathBuf>,
     /// Which paths they sign.
-    pub sign: Sign,
+    pub sign: SigningPolicy,
     /// Serve https with these; `None` serves http.
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsConfig>,
 }
 
 impl Config {
     /// Reads the file, if a flag or the environment names one, and puts flags and environment over it. The strings are
     /// warnings for the log.
-    pub fn load(overrides: Overrides, environment: &Environment) -> Result<(Self, Vec<String>), ConfigErrors> {
+    pub fn load(overrides: CliOverrides, environment: &Environment) -> Result<(Self, Vec<String>), ConfigErrors> {
         let variable = path_of(environment.config_file.as_deref());
         let (file, mut warnings) = match overrides.config_file.as_deref().or(variable) {
-            Some(path) => File::read(path)?,
-            None => (File::default(), Vec::from_iter(environment.unread_file.as_deref().map(unread_file))),
+            Some(path) => ConfigFile::read(path)?,
+            None => (ConfigFile::default(), Vec::from_iter(environment.unread_file.as_deref().map(unread_file))),
         };
         let config = Self::resolve(file, overrides, environment, &mut warnings)?;
         Ok((config, warnings))
@@ -156,28 +156,28 @@ impl Config {
     /// Reads the file as far as it goes by itself: nothing else is looked at, neither the environment nor any file that it
     /// names. The result is its warnings.
     pub fn check_syntax(path: &Path) -> Result<Vec<String>, ConfigErrors> {
-        let (file, mut warnings) = File::read(path)?;
-        Self::resolve(file, Overrides::default(), &Environment::default(), &mut warnings)?;
+        let (file, mut warnings) = ConfigFile::read(path)?;
+        Self::resolve(file, CliOverrides::default(), &Environment::default(), &mut warnings)?;
         Ok(warnings)
     }
 
     pub(super) fn resolve(
-        mut file: File,
-        overrides: Overrides,
+        mut file: ConfigFile,
+        overrides: CliOverrides,
         environment: &Environment,
         warnings: &mut Vec<String>,
     ) -> Result<Self, ConfigErrors> {
         let mut errors = Collected::default();
         let tls = errors.keep(tls(&mut file)).flatten();
         let sign = errors.keep(sign(&mut file)).unwrap_or_default();
-        let places = errors.keep(Places::of(&mut file, environment)).unwrap_or_default();
+        let layout = errors.keep(StoreLayout::of(&mut file, environment)).unwrap_or_default();
         let credentials_directory = path_of(environment.credentials_directory.as_deref()).map(Path::to_owned);
         let sign_key_paths = sign_key_paths(&mut file, environment, credentials_directory.as_deref());
         let sign_key_paths = errors.keep(sign_key_paths).unwrap_or_default();
         let flags = (overrides.daemon_socket, overrides.daemon_command);
-        let daemon = daemon(&mut file, flags, environment, places.chroot_store().as_deref());
+        let daemon = daemon(&mut file, flags, environment, layout.chroot_store().as_deref());
         let daemon = errors.end(daemon)?;
-        let (real_nix_store, build_log_dir) = places.on_this_machine(&daemon);
+        let (real_nix_store, build_log_dir) = layout.on_this_machine(&daemon);
         let access_log = access_log(&mut file);
         let (zstd, encoders) = (zstd(&file, warnings), encoders(&file));
         let nar_cache = nar_cache(&mut file, environment.cache_directory.as_deref(), warnings);
@@ -196,7 +196,7 @@ impl Config {
             workers: file.workers.unwrap_or(DEFAULT_WORKERS),
             max_connections_per_worker: file.max_connections.filter(|it| *it > 0).unwrap_or(DEFAULT_MAX_CONNECTIONS),
             max_connections_per_client: file.max_connections_per_client,
-            trusted_proxies: file.trusted_proxies.unwrap_or_else(|| Network::LOOPBACK.to_vec()),
+            trusted_proxies: file.trusted_proxies.unwrap_or_else(|| Cidr::LOOPBACK.to_vec()),
             max_metadata_connections: file.max_metadata_connections.unwrap_or(DEFAULT_MAX_METADATA_CONNECTIONS),
             max_nar_connections: file.max_nar_connections.unwrap_or(DEFAULT_MAX_NAR_CONNECTIONS),
             nar_source: file.nar_source.unwrap_or_default(),
@@ -207,13 +207,13 @@ impl Config {
             zstd,
             nar_cache,
             encoders,
-            narinfo_cache: NarinfoCache {
+            narinfo_cache: NarinfoCacheConfig {
                 max_size: file.narinfo_cache_max_size.unwrap_or(DEFAULT_NARINFO_CACHE),
                 ttl: Duration::from_secs(file.narinfo_cache_ttl.unwrap_or(DEFAULT_NARINFO_TTL)),
             },
             gc_protection: Some(Duration::from_secs(file.gc_protection.unwrap_or(DEFAULT_GC_PROTECTION)))
                 .filter(|it| !it.is_zero()),
-            virtual_nix_store: places.virtual_nix_store,
+            virtual_nix_store: layout.virtual_nix_store,
             real_nix_store,
             build_log_dir,
             access_log,
@@ -256,11 +256,11 @@ pub(super) fn path_of(variable: Option<&OsStr>) -> Option<&Path> {
     variable.filter(|value| !value.is_empty()).map(Path::new)
 }
 
-fn tls(file: &mut File) -> Result<Option<Tls>, ConfigError> {
+fn tls(file: &mut ConfigFile) -> Result<Option<TlsConfig>, ConfigError> {
     const CERT: &str = "tls_cert_path";
     const KEY: &str = "tls_key_path";
     match (file.tls_cert_path.take(), file.tls_key_path.take()) {
-        (Some(cert), Some(key)) => Ok(Some(Tls { cert, key })),
+        (Some(cert), Some(key)) => Ok(Some(TlsConfig { cert, key })),
         (None, None) => Ok(None),
         (Some(_), None) => Err(file.error_at(CERT, Problem::HalfTls { present: CERT, absent: KEY })),
         (None, Some(_)) => Err(file.error_at(KEY, Problem::HalfTls { present: KEY, absent: CERT })),
@@ -268,7 +268,7 @@ fn tls(file: &mut File) -> Result<Option<Tls>, ConfigError> {
 }
 
 fn daemon(
-    file: &mut File,
+    file: &mut ConfigFile,
     flags: (Option<PathBuf>, Option<DaemonCommand>),
     environment: &Environment,
     chroot_store: Option<&Path>,
@@ -290,7 +290,7 @@ fn one_address(
 }
 
 fn sign_key_paths(
-    file: &mut File,
+    file: &mut ConfigFile,
     environment: &Environment,
     credentials: Option<&Path>,
 ) -> Result<Vec<PathBuf>, ConfigError> {

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 use super::{ByteSize, DaemonCommand};
 
 /// A value that is not what its key takes.
-pub(super) struct Mismatch {
+pub(super) struct ValueError {
     /// The byte at which the value starts.
     pub(super) at: usize,
     /// What was expected and found, or what is malformed.
@@ -23,7 +23,7 @@ pub(super) struct Mismatch {
 pub(super) struct Value<'a>(pub(super) &'a Spanned<DeValue<'a>>);
 
 impl Value<'_> {
-    pub(super) fn mismatch(&self, expected: &str) -> Mismatch {
+    pub(super) fn mismatch(&self, expected: &str) -> ValueError {
         let found = match self.0.get_ref() {
             DeValue::String(text) => format!("{text:?}"),
             DeValue::Integer(number) => number.to_string(),
@@ -36,11 +36,11 @@ impl Value<'_> {
         self.malformed(format_args!("expected {expected}, found {found}"))
     }
 
-    fn malformed(&self, reason: impl fmt::Display) -> Mismatch {
-        Mismatch { at: self.0.span().start, reason: reason.to_string() }
+    fn malformed(&self, reason: impl fmt::Display) -> ValueError {
+        ValueError { at: self.0.span().start, reason: reason.to_string() }
     }
 
-    pub(super) fn integer<T: TryFrom<i64>>(&self, range: RangeInclusive<i64>) -> Result<T, Mismatch> {
+    pub(super) fn integer<T: TryFrom<i64>>(&self, range: RangeInclusive<i64>) -> Result<T, ValueError> {
         self.0
             .get_ref()
             .as_integer()
@@ -50,15 +50,15 @@ impl Value<'_> {
             .ok_or_else(|| self.mismatch(&format!("an integer from {} to {}", range.start(), range.end())))
     }
 
-    pub(super) fn boolean(&self) -> Result<bool, Mismatch> {
+    pub(super) fn boolean(&self) -> Result<bool, ValueError> {
         self.0.get_ref().as_bool().ok_or_else(|| self.mismatch("true or false"))
     }
 
-    fn string(&self) -> Result<&str, Mismatch> {
+    fn string(&self) -> Result<&str, ValueError> {
         self.0.get_ref().as_str().ok_or_else(|| self.mismatch("a string"))
     }
 
-    pub(super) fn path(&self) -> Result<PathBuf, Mismatch> {
+    pub(super) fn path(&self) -> Result<PathBuf, ValueError> {
         match self.string()? {
             "" => Err(self.mismatch("a path")),
             path => Ok(path.into()),
@@ -69,12 +69,12 @@ impl Value<'_> {
     pub(super) fn parsed<'s, T, E: fmt::Display>(
         &'s self,
         parse: impl FnOnce(&'s str) -> Result<T, E>,
-    ) -> Result<T, Mismatch> {
+    ) -> Result<T, ValueError> {
         parse(self.string()?).map_err(|cause| self.malformed(cause))
     }
 
     /// A number of bytes, or a string with a unit.
-    pub(super) fn size(&self) -> Result<ByteSize, Mismatch> {
+    pub(super) fn size(&self) -> Result<ByteSize, ValueError> {
         match self.0.get_ref() {
             DeValue::String(_) => self.parsed(str::parse),
             DeValue::Integer(_) => self
@@ -85,7 +85,7 @@ impl Value<'_> {
         }
     }
 
-    pub(super) fn paths(&self) -> Result<Vec<PathBuf>, Mismatch> {
+    pub(super) fn paths(&self) -> Result<Vec<PathBuf>, ValueError> {
         self.elements("an array of paths")?.map(|element| element.path()).collect()
     }
 
@@ -94,17 +94,17 @@ impl Value<'_> {
         &self,
         expected: &str,
         parse: impl Fn(&str) -> Result<T, E>,
-    ) -> Result<Vec<T>, Mismatch> {
+    ) -> Result<Vec<T>, ValueError> {
         self.elements(expected)?.map(|element| element.parsed(&parse)).collect()
     }
 
-    fn elements(&self, expected: &str) -> Result<impl Iterator<Item = Value<'_>>, Mismatch> {
+    fn elements(&self, expected: &str) -> Result<impl Iterator<Item = Value<'_>>, ValueError> {
         let array = self.0.get_ref().as_array().ok_or_else(|| self.mismatch(expected))?;
         Ok(array.iter().map(Value))
     }
 
     /// A string, split at white space, or an array of strings.
-    pub(super) fn command(&self) -> Result<DaemonCommand, Mismatch> {
+    pub(super) fn command(&self) -> Result<DaemonCommand, ValueError> {
         if self.0.get_ref().is_str() {
             return self.parsed(str::parse);
         }

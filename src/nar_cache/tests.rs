@@ -22,7 +22,7 @@ use super::disk::reservation::Reservation;
 use super::encode::frame_encoder::{CHUNK_SIZE, FrameEncoder};
 use super::serve::Source;
 use super::*;
-use crate::config::Zstd;
+use crate::config::ZstdConfig;
 use crate::config::{self, Config};
 use crate::fairness::ClientId;
 use crate::store::tests::{GREETING, store_after, valid};
@@ -50,7 +50,7 @@ fn path_of(nar: &[u8]) -> StorePath {
 }
 
 fn encoding() -> Encoding {
-    Encoding::new(Zstd { level: 1, ..Zstd::default() })
+    Encoding::new(ZstdConfig { level: 1, ..ZstdConfig::default() })
 }
 
 fn disk(dir: &Path, max_size: u64) -> Arc<DiskCache> {
@@ -358,8 +358,11 @@ async fn a_fill_that_panics_is_over_for_all_who_wait_and_another_can_begin() {
     let mut settings = None;
     let change = |config: &mut Config| {
         let max_size = "1G".parse().unwrap();
-        config.nar_cache =
-            Some(config::NarCache { dir: dir.path().join("nars"), max_size, precompress: config::Precompress::Off });
+        config.nar_cache = Some(config::NarCacheConfig {
+            dir: dir.path().join("nars"),
+            max_size,
+            precompress: config::Precompress::Off,
+        });
         settings = Some(config.clone());
     };
     let (_directory, store) = store_after(GREETING, change, |_, _| std::future::ready(()));

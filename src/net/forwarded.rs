@@ -7,12 +7,12 @@ use std::net::IpAddr;
 
 use hyper::header::{HeaderMap, HeaderValue};
 
-use crate::config::Network;
+use crate::config::Cidr;
 use crate::fairness::ClientId;
 
 /// The client at the other end of a connection from this address, of which these are proxies; without an address it is one of a
 /// Unix socket.
-pub(super) fn peer(address: Option<IpAddr>, proxies: &[Network]) -> ClientId {
+pub(super) fn peer(address: Option<IpAddr>, proxies: &[Cidr]) -> ClientId {
     match address {
         Some(address) if !proxies.iter().any(|proxies| proxies.contains(address)) => ClientId::from_addr(address),
         _ => ClientId::Proxy,
@@ -63,9 +63,9 @@ mod tests {
     fn this_machine_and_its_sockets_are_proxies_and_others_are_clients() {
         for address in [None, Some("127.0.0.1"), Some("::1"), Some("::ffff:127.0.0.2")] {
             let address = address.map(|address| address.parse().unwrap());
-            assert_eq!(peer(address, &Network::LOOPBACK), ClientId::Proxy, "{address:?}");
+            assert_eq!(peer(address, &Cidr::LOOPBACK), ClientId::Proxy, "{address:?}");
         }
         let other = "192.0.2.1".parse().unwrap();
-        assert_eq!(peer(Some(other), &Network::LOOPBACK), ClientId::from_addr(other));
+        assert_eq!(peer(Some(other), &Cidr::LOOPBACK), ClientId::from_addr(other));
     }
 }

@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustix::process::{Resource, getrlimit};
 
-use crate::config::{Config, Network};
+use crate::config::{Cidr, Config};
 
 /// Bytes of an HTTP/1 request head, and of a response that hyper keeps ahead of the socket. A Nix
 /// client sends under 1 KiB; of thousands of connections each may take this much.
@@ -55,7 +55,7 @@ pub struct Limits {
     /// Connections of one client that are served at one time, if that is bounded; further ones wait.
     pub max_connections_per_client: Option<usize>,
     /// Where connections come from that are those of many clients.
-    pub proxies: Vec<Network>,
+    pub proxies: Vec<Cidr>,
     /// From accept until a connection is served.
     pub place: Duration,
     /// From when it is served to the end of the TLS handshake.
@@ -76,7 +76,7 @@ impl Default for Limits {
         Self {
             max_connections: 8192,
             max_connections_per_client: None,
-            proxies: Network::LOOPBACK.to_vec(),
+            proxies: Cidr::LOOPBACK.to_vec(),
             // Nix gives up a transfer that has been silent for 300 s.
             place: Duration::from_secs(240),
             handshake: Duration::from_secs(10),

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::forwarded::peer;
 use super::limits::Limits;
-use crate::config::Network;
+use crate::config::Cidr;
 use crate::fairness::ClientId;
 use crate::fairness::{ClientPermits, FairSemaphore, Permit};
 use crate::metrics::Metrics;
@@ -38,7 +38,7 @@ pub struct Places {
     crowded: Arc<Semaphore>,
     /// Whether the last one that waited for room there did so in vain.
     is_stuck: AtomicBool,
-    proxies: Mutex<Vec<Network>>,
+    proxies: Mutex<Vec<Cidr>>,
 }
 
 /// The way of one connection to its place.
@@ -107,7 +107,7 @@ impl Places {
         Some(Place { client, way: Way::Waiting { for_one_of: self.served.clone(), room } })
     }
 
-    fn proxies(&self) -> MutexGuard<'_, Vec<Network>> {
+    fn proxies(&self) -> MutexGuard<'_, Vec<Cidr>> {
         self.proxies.lock()
     }
 }

@@ -18,7 +18,7 @@ use tokio_rustls::rustls::{self, ServerConfig};
 
 use super::certificate::Facts;
 use super::{certificate, key_kind};
-use crate::config::{StoreDirectories, Tls};
+use crate::config::{StoreDirectories, TlsConfig};
 
 /// Why TLS cannot be offered.
 #[derive(Debug, thiserror::Error)]
@@ -89,13 +89,13 @@ pub struct Identity {
 
 impl Identity {
     /// Reads the chain of the certificate, and its key, which must not be in a store.
-    pub fn load(files: &Tls, stores: &StoreDirectories) -> Result<Arc<Self>, TlsError> {
+    pub fn load(files: &TlsConfig, stores: &StoreDirectories) -> Result<Arc<Self>, TlsError> {
         let current = ArcSwap::from_pointee(read(files, stores)?);
         Ok(Arc::new(Self { current }))
     }
 
     /// Reads both files, the same as before or others. On an error what was read before stays in use.
-    pub fn replace(&self, files: &Tls, stores: &StoreDirectories) -> Result<(), TlsError> {
+    pub fn replace(&self, files: &TlsConfig, stores: &StoreDirectories) -> Result<(), TlsError> {
         self.current.store(Arc::new(read(files, stores)?));
         Ok(())
     }
@@ -141,8 +141,8 @@ fn refused(certificate: &Path, key: &Path, cause: rustls::Error) -> TlsError {
 }
 
 /// A certificate with the key that belongs to it.
-fn read(files: &Tls, stores: &StoreDirectories) -> Result<CertifiedKey, TlsError> {
-    let Tls { cert: certificate, key } = files;
+fn read(files: &TlsConfig, stores: &StoreDirectories) -> Result<CertifiedKey, TlsError> {
+    let TlsConfig { cert: certificate, key } = files;
     if let Some(found) = stores.find(key) {
         return Err(TlsError::InStore { path: key.clone(), found });
     }
@@ -184,7 +184,7 @@ mod tests {
         fs::write(&paths[0], certificate).unwrap();
         fs::write(&paths[1], key).unwrap();
         let [cert, key] = paths;
-        let error = Identity::load(&Tls { cert, key }, &StoreDirectories::default()).unwrap_err();
+        let error = Identity::load(&TlsConfig { cert, key }, &StoreDirectories::default()).unwrap_err();
         let message = error.to_string();
         assert!(message.contains("\n  help: "), "{message}");
         message
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_missing_is_named() {
-        let files = Tls { cert: "/nonexistent/cert.pem".into(), key: "key.pem".into() };
+        let files = TlsConfig { cert: "/nonexistent/cert.pem".into(), key: "key.pem".into() };
         let error = Identity::load(&files, &StoreDirectories::default()).unwrap_err();
         let message = error.to_string();
         assert!(message.starts_with("cannot read /nonexistent/cert.pem: "), "{message}");
@@ -258,7 +258,7 @@ mod tests {
         let store = tempfile::tempdir().unwrap();
         let key = store.path().join("key.pem");
         fs::write(&key, "").unwrap();
-        let files = Tls { cert: "/nonexistent".into(), key };
+        let files = TlsConfig { cert: "/nonexistent".into(), key };
         let error = Identity::load(&files, &StoreDirectories::new([store.path().to_owned()])).unwrap_err();
         let message = error.to_string();
         assert!(message.contains("key.pem is no secret: ") && message.contains("\n  help: "), "{message}");

@@ -7,7 +7,7 @@ use harmonia_protocol::{StoreDir, path_info::PathInfo, store_path::StorePath};
 use serde::{Deserialize, Serialize};
 
 use super::signer::{MAX_VERIFIED, Signer};
-use crate::config::Sign;
+use crate::config::SigningPolicy;
 
 /// Reason why a path is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,11 +54,11 @@ impl Signer {
     pub fn trust_reason(&self, is_trusted: bool, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Trust {
         let holds = || info.content_address.as_ref().and_then(|it| it.matches_contents(path, info, store));
         match self.policy() {
-            Sign::All => Trust::All,
-            Sign::Trusted(_) if !is_trusted => Trust::Nobody,
-            Sign::Trusted(_) if info.ultimate => Trust::BuiltHere,
-            Sign::Trusted(_) if holds() == Some(true) => Trust::ContentAddressed,
-            Sign::Trusted(_) => {
+            SigningPolicy::All => Trust::All,
+            SigningPolicy::Trusted(_) if !is_trusted => Trust::Nobody,
+            SigningPolicy::Trusted(_) if info.ultimate => Trust::BuiltHere,
+            SigningPolicy::Trusted(_) if holds() == Some(true) => Trust::ContentAddressed,
+            SigningPolicy::Trusted(_) => {
                 let is_signed = self
                     .signature_reports(false, path, info, store)
                     .iter()
@@ -80,8 +80,8 @@ impl Signer {
         store: &StoreDir,
     ) -> Vec<SignatureReport> {
         let trusted: &[PublicKey] = match self.policy() {
-            Sign::All => &[],
-            Sign::Trusted(trusted) => &trusted.public_keys,
+            SigningPolicy::All => &[],
+            SigningPolicy::Trusted(trusted) => &trusted.public_keys,
         };
         let known = || {
             let ours = self.keys().public_keys().map(|key| (key, SignatureStatus::Ours));
@@ -124,7 +124,7 @@ mod tests {
     use harmonia_protocol::signature::SecretKey;
 
     use super::*;
-    use crate::config::Trusted;
+    use crate::config::TrustPolicy;
     use crate::signing::keys::SigningKeys;
     use crate::signing::signer::tests::{info, key, path};
 
@@ -132,7 +132,7 @@ mod tests {
     fn signatures_are_told_by_whose_they_are_and_forged_ones_apart() {
         let (own, trusted, other, forger) = (key("own-1"), key("trusted-1"), key("other-1"), key("trusted-2"));
         let public_keys = vec![trusted.public_key().clone(), key("trusted-2").public_key().clone()];
-        let sign = Sign::Trusted(Trusted { public_keys, serve_untrusted: false });
+        let sign = SigningPolicy::Trusted(TrustPolicy { public_keys, serve_untrusted: false });
         let signer = Signer::new(Arc::new(SigningKeys(vec![own])), sign);
         let (path, info) = (path(), info());
         let store = StoreDir::default();

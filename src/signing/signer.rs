@@ -20,7 +20,7 @@ use harmonia_protocol::signature_set::{KnownKeys, MAX_PER_KNOWN_KEY};
 use harmonia_protocol::{StoreDir, path_info::PathInfo, store_path::StorePath};
 
 use super::keys::SigningKeys;
-use crate::config::{Sign, Trusted};
+use crate::config::{SigningPolicy, TrustPolicy};
 
 /// Upper bound of verified signatures per path or realisation, at 50 microseconds each.
 pub(super) const MAX_VERIFIED: usize = MAX_PER_KNOWN_KEY;
@@ -29,14 +29,14 @@ pub(super) const MAX_VERIFIED: usize = MAX_PER_KNOWN_KEY;
 #[derive(Debug, Default)]
 pub struct Signer {
     keys: Arc<SigningKeys>,
-    sign: Sign,
+    sign: SigningPolicy,
     id: Arc<()>,
 }
 
 impl Signer {
     /// Creates a signer with an identity of its own.
     #[must_use]
-    pub fn new(keys: Arc<SigningKeys>, sign: Sign) -> Self {
+    pub fn new(keys: Arc<SigningKeys>, sign: SigningPolicy) -> Self {
         Self { keys, sign, id: Arc::default() }
     }
 
@@ -48,7 +48,7 @@ impl Signer {
 
     /// Returns the policy of what is signed and served.
     #[must_use]
-    pub const fn policy(&self) -> &Sign {
+    pub const fn policy(&self) -> &SigningPolicy {
         &self.sign
     }
 
@@ -63,7 +63,7 @@ impl Signer {
     pub fn known_keys(&self) -> KnownKeys {
         let mut known = KnownKeys::default();
         known.extend(self.keys.public_keys().map(|key| key.name().clone()));
-        if let Sign::Trusted(trusted) = &self.sign {
+        if let SigningPolicy::Trusted(trusted) = &self.sign {
             known.extend(trusted.public_keys.iter().map(|key| key.name().clone()));
         }
         known
@@ -72,19 +72,19 @@ impl Signer {
     /// Returns whether every path is signed and served (`sign = "all"`).
     #[must_use]
     pub const fn trusts_all_paths(&self) -> bool {
-        matches!(self.sign, Sign::All)
+        matches!(self.sign, SigningPolicy::All)
     }
 
     /// Returns whether untrusted paths are hidden from clients (`serve_untrusted = false`).
     #[must_use]
     pub const fn hides_untrusted(&self) -> bool {
-        matches!(self.sign, Sign::Trusted(Trusted { serve_untrusted: false, .. }))
+        matches!(self.sign, SigningPolicy::Trusted(TrustPolicy { serve_untrusted: false, .. }))
     }
 
     /// Returns whether a path is trusted, or `None` if its NAR must be read to compare its contents with its content address.
     #[must_use]
     pub fn is_trusted(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Option<bool> {
-        let Sign::Trusted(trusted) = &self.sign else { return Some(true) };
+        let SigningPolicy::Trusted(trusted) = &self.sign else { return Some(true) };
         let by_contents =
             info.content_address.as_ref().map_or(Some(false), |it| it.matches_contents(path, info, store));
         let is_signed = || has_signed(trusted, &info.fingerprint(path, store), &info.signatures);
@@ -105,9 +105,9 @@ impl Signer {
     pub fn sign_realisation(&self, realisation: &Realisation, output: &DerivationOutput) -> Option<Vec<Signature>> {
         let fingerprints = realisation.fingerprints(output);
         let first_signed = match &self.sign {
-            Sign::All => Some(0),
+            SigningPolicy::All => Some(0),
             // A signed fingerprint also covers those after it, which contain less.
-            Sign::Trusted(trusted) => {
+            SigningPolicy::Trusted(trusted) => {
                 fingerprints.iter().position(|it| has_signed(trusted, it, &realisation.signatures))
             }
         };
@@ -122,7 +122,7 @@ impl Signer {
 /// Returns whether a trusted key signed this text.
 ///
 /// Verifies one signature of each key name per round, so that forgeries under one name do not use up the limit.
-fn has_signed(trusted: &Trusted, fingerprint: &str, signatures: &[Signature]) -> bool {
+fn has_signed(trusted: &TrustPolicy, fingerprint: &str, signatures: &[Signature]) -> bool {
     let mut by_name: HashMap<&KeyName, Vec<&Signature>> = HashMap::new();
     for signature in signatures {
         by_name.entry(signature.key()).or_default().push(signature);
@@ -151,7 +151,10 @@ pub(super) mod tests {
     /// Creates a signer that trusts `trusted` and signs with another key.
     fn signer(trusted: &SecretKey, serve_untrusted: bool) -> Signer {
         let public_keys = vec![trusted.public_key().clone()];
-        Signer::new(Arc::new(SigningKeys(vec![key("own-1")])), Sign::Trusted(Trusted { public_keys, serve_untrusted }))
+        Signer::new(
+            Arc::new(SigningKeys(vec![key("own-1")])),
+            SigningPolicy::Trusted(TrustPolicy { public_keys, serve_untrusted }),
+        )
     }
 
     pub(in crate::signing) fn path() -> StorePath {
@@ -235,7 +238,8 @@ pub(super) mod tests {
     fn forgeries_under_the_name_of_one_key_leave_time_for_the_others() {
         let (trusted, attacked) = (key("trusted-1"), key("attacked-1"));
         let public_keys = vec![attacked.public_key().clone(), trusted.public_key().clone()];
-        let signer = Signer::new(Arc::default(), Sign::Trusted(Trusted { public_keys, serve_untrusted: true }));
+        let signer =
+            Signer::new(Arc::default(), SigningPolicy::Trusted(TrustPolicy { public_keys, serve_untrusted: true }));
         let forger = key("attacked-1");
         let info = signed_by(&[&vec![&forger; MAX_VERIFIED][..], &[&trusted]].concat());
         assert_eq!(signer.is_trusted(&path(), &info, &StoreDir::default()), Some(true));
@@ -243,7 +247,7 @@ pub(super) mod tests {
 
     #[test]
     fn every_path_is_trusted_where_that_is_said() {
-        let signer = Signer::new(Arc::default(), Sign::All);
+        let signer = Signer::new(Arc::default(), SigningPolicy::All);
         assert!(signer.trusts_all_paths() && !signer.hides_untrusted());
         assert_eq!(signer.is_trusted(&path(), &info(), &StoreDir::default()), Some(true));
     }

@@ -17,7 +17,7 @@ use crate::store::nar::verifying::{Source, Terms};
 use harmonia_protocol::path_info::PathInfo;
 
 use super::*;
-use crate::config::{Config, Environment, Overrides};
+use crate::config::{CliOverrides, Config, Environment};
 use crate::fairness::ClientId;
 use crate::metrics::Metrics;
 
@@ -61,7 +61,7 @@ where
             tokio::spawn(connection(count.fetch_add(1, Ordering::Relaxed), stream));
         }
     });
-    let overrides = Overrides { daemon_socket: Some(socket), ..Overrides::default() };
+    let overrides = CliOverrides { daemon_socket: Some(socket), ..CliOverrides::default() };
     let (mut config, _) = Config::load(overrides, &Environment::default()).unwrap();
     config.real_nix_store = Some(directory.path().to_owned());
     config.gc_protection = None;

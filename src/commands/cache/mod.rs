@@ -9,7 +9,7 @@ mod warm;
 use std::io::{self, Write as _};
 
 use crate::cli::{CacheAction, ListOrder, PathArguments};
-use crate::config::{Config, Environment, Overrides};
+use crate::config::{CliOverrides, Config, Environment};
 use crate::error::Error;
 use crate::nar_cache::{CacheDirectory, Removed, clear, list, remove, select, stats, verify};
 use crate::output;
@@ -20,7 +20,7 @@ use warm::Warmed;
 /// Does it, and prints what came of it. Where `loaded` names no directory it is that of the service on this machine.
 pub async fn run(
     loaded: Config,
-    overrides: &Overrides,
+    overrides: &CliOverrides,
     environment: &Environment,
     action: CacheAction,
 ) -> Result<(), Error> {

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::admin::{self, Client, ClientError};
-use crate::config::{ByteSize, Config, Environment, NarCache, Overrides, Precompress};
+use crate::config::{ByteSize, CliOverrides, Config, Environment, NarCacheConfig, Precompress};
 use crate::error::Error;
 use crate::nar_cache::CacheDirectory;
 use crate::process::unit::{SERVICE, Unit};
@@ -20,13 +20,13 @@ pub(super) struct Place {
     /// The configuration of the service, as far as it is known.
     pub(super) config: Config,
     /// The cache of compressed NARs.
-    pub(super) nars: NarCache,
+    pub(super) nars: NarCacheConfig,
     /// The server that uses the directory, or why none can be asked.
     pub(super) server: Result<Client, ClientError>,
 }
 
 /// Finds the directory, and says which it is where nobody has named it.
-pub(super) async fn find(loaded: Config, overrides: &Overrides, environment: &Environment) -> Result<Place, Error> {
+pub(super) async fn find(loaded: Config, overrides: &CliOverrides, environment: &Environment) -> Result<Place, Error> {
     let (server, in_use) = running(&loaded).await;
     if let Some(nars) = loaded.nar_cache.clone() {
         let uses_it = in_use.as_ref().is_some_and(|used| is_same(&used.dir, &nars.dir));
@@ -43,7 +43,7 @@ pub(super) async fn find(loaded: Config, overrides: &Overrides, environment: &En
 }
 
 /// The server that runs, and what it keeps where.
-async fn running(config: &Config) -> (Result<Client, ClientError>, Option<NarCache>) {
+async fn running(config: &Config) -> (Result<Client, ClientError>, Option<NarCacheConfig>) {
     let server = match Client::find(config.admin_socket.as_deref()).await {
         Ok(server) => server,
         Err(error) => return (Err(error), None),
@@ -51,7 +51,7 @@ async fn running(config: &Config) -> (Result<Client, ClientError>, Option<NarCac
     match server.get::<admin::CacheDirectory>("/cache").await {
         Ok(admin::CacheDirectory { dir, max_size }) => {
             let nars =
-                dir.map(|dir| NarCache { dir, max_size: ByteSize::new(max_size), precompress: Precompress::Off });
+                dir.map(|dir| NarCacheConfig { dir, max_size: ByteSize::new(max_size), precompress: Precompress::Off });
             (Ok(server), nars)
         }
         Err(error) => (Err(error), None),
@@ -68,7 +68,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// The configuration of the service, of which there is none so far: with what its unit says, or with the usual directory.
-fn of_service(overrides: &Overrides, environment: &Environment) -> Result<Config, Error> {
+fn of_service(overrides: &CliOverrides, environment: &Environment) -> Result<Config, Error> {
     let unit = Unit::installed(SERVICE, &["Environment", "CacheDirectory"]);
     let unit = unit.map_err(|cause| Error::System { doing: "ask systemctl about the service", cause })?;
     let mut environment = environment.clone();

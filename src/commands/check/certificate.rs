@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Report;
-use crate::config::{Config, Tls};
+use crate::config::{Config, TlsConfig};
 use crate::error::Error;
 use crate::net::tls::Identity;
 
@@ -24,7 +24,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     judge(files, facts.not_before, facts.not_after, now(), report);
 }
 
-fn judge(files: &Tls, not_before: i64, not_after: i64, now: i64, report: &mut Report) {
+fn judge(files: &TlsConfig, not_before: i64, not_after: i64, now: i64, report: &mut Report) {
     let certificate = files.cert.display();
     if not_after < now {
         report.problem(Error::CertificateEnded { path: files.cert.clone(), days: (now - not_after) / DAY });

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, oneshot, watch};
 use crate::access_log::AccessLog;
 use crate::admin;
 use crate::commands::quickstart::Guide;
-use crate::config::{Config, Sign};
+use crate::config::{Config, SigningPolicy};
 use crate::error::Error;
 use crate::http::App;
 use crate::metrics::Metrics;
@@ -140,7 +140,7 @@ async fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
 
 /// Tells what an operator wants to see, and a client has to be told. The result is the URL for clients: Nix has none
 /// for a cache on a Unix socket.
-fn announce(listeners: &[Listener], tls: bool, keys: &SigningKeys, sign: &Sign) -> Option<String> {
+fn announce(listeners: &[Listener], tls: bool, keys: &SigningKeys, sign: &SigningPolicy) -> Option<String> {
     for listener in listeners {
         tracing::info!("listening on {}", listener.local_url(tls));
     }
@@ -153,7 +153,7 @@ fn announce(listeners: &[Listener], tls: bool, keys: &SigningKeys, sign: &Sign) 
     for key in keys.public_keys() {
         tracing::info!("signing with {key}");
     }
-    if *sign != Sign::All {
+    if *sign != SigningPolicy::All {
         tracing::info!("signing {sign}");
     }
     let url = public_url(&listeners.iter().find(|listener| listener.tcp_address().is_some())?.local_url(tls));

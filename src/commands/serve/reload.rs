@@ -60,12 +60,12 @@ impl Reload {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        let changes = self.config.take_over(new);
-        if !changes.waiting.is_empty() {
-            tracing::warn!("changed in the configuration, and needs a restart: {}", changes.waiting.join(", "));
+        let report = self.config.apply(new);
+        if !report.needs_restart.is_empty() {
+            tracing::warn!("changed in the configuration, and needs a restart: {}", report.needs_restart.join(", "));
         }
-        if !changes.taken.is_empty() {
-            tracing::info!("changed by the configuration: {}", changes.taken.join(", "));
+        if !report.applied.is_empty() {
+            tracing::info!("changed by the configuration: {}", report.applied.join(", "));
         }
         self.app.apply_config(&self.config);
         self.limits.send_replace(Limits::of(&self.config));

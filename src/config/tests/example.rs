@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::super::file::{self, File};
-use super::super::{ChosenBy, ConfigError};
+use super::super::file::{self, ConfigFile};
+use super::super::{ConfigError, DaemonSource};
 use super::loaded;
 
 const EXAMPLE: &str = include_str!("../../../config.example.toml");
@@ -38,7 +38,7 @@ fn the_examples_values_are_the_defaults_unless_they_are_marked() {
         // Where compression is on by default.
         let dir = if text.starts_with("nar_cache.dir") { "" } else { "nar_cache.dir = \"/nars\"" };
         let (mut config, warnings) = loaded(&format!("{text}\n{dir}"));
-        config.daemon.chosen_by = ChosenBy::Default;
+        config.daemon.chosen_by = DaemonSource::Default;
         (config, warnings)
     };
     let none = by_default("");
@@ -62,7 +62,7 @@ fn every_part_of_a_file_loads_or_is_an_error_on_one_of_its_lines() {
     let settings: Vec<_> = example_settings().into_iter().map(|(_, setting, _)| setting).collect();
     let text = settings.join("\n");
     for (end, _) in text.char_indices() {
-        match File::parse(Path::new("config.toml"), &text[..end]) {
+        match ConfigFile::parse(Path::new("config.toml"), &text[..end]) {
             Ok(_) => {}
             Err(errors) => errors.iter().for_each(|error| {
                 let ConfigError::File { line, .. } = error else { panic!("{error}") };

@@ -5,29 +5,29 @@ mod example;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::file::File;
+use super::file::ConfigFile;
 use super::*;
 
 pub(super) fn environment() -> Environment {
     Environment { default_socket: PathBuf::from("/nix/var/nix/daemon-socket/socket"), ..Environment::default() }
 }
 
-fn load(text: &str, overrides: Overrides, environment: &Environment) -> Result<(Config, Vec<String>), ConfigErrors> {
-    let (file, mut warnings) = File::parse(Path::new("config.toml"), text)?;
+fn load(text: &str, overrides: CliOverrides, environment: &Environment) -> Result<(Config, Vec<String>), ConfigErrors> {
+    let (file, mut warnings) = ConfigFile::parse(Path::new("config.toml"), text)?;
     let config = Config::resolve(file, overrides, environment, &mut warnings)?;
     Ok((config, warnings))
 }
 
 pub(super) fn loaded(text: &str) -> (Config, Vec<String>) {
-    load(text, Overrides::default(), &environment()).unwrap()
+    load(text, CliOverrides::default(), &environment()).unwrap()
 }
 
 pub(super) fn loaded_in(text: &str, environment: &Environment) -> Config {
-    load(text, Overrides::default(), environment).unwrap().0
+    load(text, CliOverrides::default(), environment).unwrap().0
 }
 
 pub(super) fn message(text: &str) -> String {
-    load(text, Overrides::default(), &environment()).unwrap_err().to_string()
+    load(text, CliOverrides::default(), &environment()).unwrap_err().to_string()
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_size_is_a_number_of_bytes_or_has_a_unit() {
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    let overrides = Overrides { config_file: Some("/nonexistent/harmonia.toml".into()), ..Overrides::default() };
+    let overrides = CliOverrides { config_file: Some("/nonexistent/harmonia.toml".into()), ..CliOverrides::default() };
     let error = Config::load(overrides, &environment()).unwrap_err();
     assert!(error.to_string().starts_with("cannot read /nonexistent/harmonia.toml: "), "{error}");
 }
@@ -177,7 +177,7 @@ fn the_flag_names_the_file_or_else_the_environment_does() {
     let (flag, variable) = (file("flag.toml", "workers = 7"), file("variable.toml", "workers = 8"));
     let workers = |config_file, variable: &OsStr| {
         let environment = Environment { config_file: Some(variable.to_owned()), ..environment() };
-        Config::load(Overrides { config_file, ..Overrides::default() }, &environment).unwrap().0.workers
+        Config::load(CliOverrides { config_file, ..CliOverrides::default() }, &environment).unwrap().0.workers
     };
     assert_eq!(workers(Some(flag), variable.as_os_str()), 7);
     assert_eq!(workers(None, variable.as_os_str()), 8);
@@ -186,14 +186,14 @@ fn the_flag_names_the_file_or_else_the_environment_does() {
 
 #[test]
 fn the_defaults_are_those_of_harmonias_readme() {
-    let (config, warnings) = Config::load(Overrides::default(), &environment()).unwrap();
+    let (config, warnings) = Config::load(CliOverrides::default(), &environment()).unwrap();
     assert_eq!(config.bind.to_string(), "[::]:5000");
     assert_eq!((config.workers, config.max_connections_per_worker, config.priority), (4, 2048, 30));
     assert_eq!((config.max_connections(), config.max_connections_per_client), (8192, None));
     assert!(!config.enable_compression);
     assert_eq!((config.nar_cache, config.nar_source, config.verify), (None, NarSource::Auto, Verify::Once));
-    assert_eq!(config.encoders.niceness, 10);
-    assert_eq!(config.trusted_proxies, Network::LOOPBACK);
+    assert_eq!(config.encoders.nice, 10);
+    assert_eq!(config.trusted_proxies, Cidr::LOOPBACK);
     assert_eq!(config.virtual_nix_store.as_str(), "/nix/store");
     assert_eq!(config.real_nix_store.as_deref(), Some(Path::new("/nix/store")));
     assert_eq!((config.sign_key_paths, config.tls), (vec![], None));
@@ -230,8 +230,8 @@ max_ldm_encoders_per_worker = 2
     assert_eq!(config.max_connections(), 4 * 25_000);
     assert_eq!(loaded("max_connections = 0\nworkers = 2").0.max_connections(), 2 * 2048);
     assert_eq!(config.sign_key_paths, ["/run/secrets/old.secret", "/run/secrets/cache.secret"].map(PathBuf::from));
-    assert_eq!(config.tls, Some(Tls { cert: "/path/to/cert.pem".into(), key: "/path/to/key.pem".into() }));
-    assert_eq!(config.zstd, Zstd { level: 9, long_distance_matching: true, window_log: Some(27) });
+    assert_eq!(config.tls, Some(TlsConfig { cert: "/path/to/cert.pem".into(), key: "/path/to/key.pem".into() }));
+    assert_eq!(config.zstd, ZstdConfig { level: 9, long_distance_matching: true, window_log: Some(27) });
     assert_eq!(
         warnings,
         [
@@ -246,22 +246,22 @@ max_ldm_encoders_per_worker = 2
 
 #[test]
 fn the_command_line_wins_over_the_file() {
-    let overrides = Overrides {
+    let overrides = CliOverrides {
         bind: Some("127.0.0.1:1".parse().unwrap()),
         daemon_socket: Some("/flag".into()),
-        ..Overrides::default()
+        ..CliOverrides::default()
     };
     let (config, _) = load("bind = \"127.0.0.1:2\"\ndaemon_socket = \"/file\"", overrides, &environment()).unwrap();
     assert_eq!(config.bind.to_string(), "127.0.0.1:1");
-    assert_eq!(config.daemon, Daemon { address: DaemonAddress::Socket("/flag".into()), chosen_by: ChosenBy::Flag });
+    assert_eq!(config.daemon, Daemon { address: DaemonAddress::Socket("/flag".into()), chosen_by: DaemonSource::Flag });
 }
 
 #[test]
 fn two_daemons_on_the_command_line_are_an_error() {
-    let overrides = Overrides {
+    let overrides = CliOverrides {
         daemon_socket: Some("/s".into()),
         daemon_command: Some("c".parse().unwrap()),
-        ..Overrides::default()
+        ..CliOverrides::default()
     };
     let error = load("", overrides, &environment()).unwrap_err().to_string();
     assert!(error.starts_with("--daemon-socket and --daemon-command are both given\n  help: "), "{error}");
@@ -279,7 +279,7 @@ fn signing_keys_of_file_environment_and_credentials_add_up_without_duplicates() 
         credentials_directory: Some(credentials.path().into()),
         ..environment()
     };
-    let (config, _) = load("sign_key_paths = [\"/a\", \"/b\"]", Overrides::default(), &environment).unwrap();
+    let (config, _) = load("sign_key_paths = [\"/a\", \"/b\"]", CliOverrides::default(), &environment).unwrap();
     assert_eq!(
         config.sign_key_paths,
         [PathBuf::from("/a"), PathBuf::from("/b"), zero, credentials.path().join("sign-key-1")]
@@ -295,7 +295,7 @@ fn what_earlier_servers_read_is_read_or_named() {
         unread_file: Some("settings.toml".into()),
         ..environment()
     };
-    let (config, warnings) = Config::load(Overrides::default(), &environment).unwrap();
+    let (config, warnings) = Config::load(CliOverrides::default(), &environment).unwrap();
     assert_eq!(config.sign_key_paths, ["/one key", "/b", "/c"].map(PathBuf::from));
     assert_eq!(
         warnings,
@@ -303,7 +303,7 @@ fn what_earlier_servers_read_is_read_or_named() {
           CONFIG_FILE=settings.toml"]
     );
     let named = Environment { config_file: Some("/nonexistent".into()), ..environment };
-    assert!(Config::load(Overrides::default(), &named).unwrap_err().to_string().contains("/nonexistent"));
+    assert!(Config::load(CliOverrides::default(), &named).unwrap_err().to_string().contains("/nonexistent"));
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn a_key_that_only_another_cache_reads_is_warned_about_unless_it_is_in_use() {
         unread_keys: vec![("NIX_SECRET_KEY_FILE", "/secret".into()), ("CACHE_SECRET_KEY_PATH", "/used".into())],
         ..environment()
     };
-    let (config, warnings) = load("sign_key_paths = [\"/used\"]", Overrides::default(), &environment).unwrap();
+    let (config, warnings) = load("sign_key_paths = [\"/used\"]", CliOverrides::default(), &environment).unwrap();
     assert_eq!(config.sign_key_paths, [PathBuf::from("/used")]);
     assert_eq!(
         warnings,
@@ -324,6 +324,6 @@ fn a_key_that_only_another_cache_reads_is_warned_about_unless_it_is_in_use() {
 #[test]
 fn credentials_that_cannot_be_listed_are_an_error_that_names_the_directory() {
     let environment = Environment { credentials_directory: Some("/nonexistent".into()), ..environment() };
-    let error = load("", Overrides::default(), &environment).unwrap_err().to_string();
+    let error = load("", CliOverrides::default(), &environment).unwrap_err().to_string();
     assert!(error.starts_with("cannot list /nonexistent (CREDENTIALS_DIRECTORY): "), "{error}");
 }

@@ -5,7 +5,7 @@
 
 use std::io::{self, BufReader, Read};
 
-use crate::config::Zstd;
+use crate::config::ZstdConfig;
 use crate::nar_cache::{parameters, version};
 
 /// Upper bound of the window under `Content-Encoding: zstd`, as a power of two: 8 MiB (RFC 9659).
@@ -16,14 +16,14 @@ const MAX_LEVEL: i32 = 19;
 /// Compresses texts in memory.
 #[derive(Debug)]
 pub(crate) struct TextCompressor {
-    settings: Zstd,
+    settings: ZstdConfig,
     tag: String,
 }
 
 impl TextCompressor {
     /// Creates a compressor with the parameters for NARs, within the limits of a content coding.
-    pub(crate) fn new(nars: Zstd) -> Self {
-        let settings = Zstd {
+    pub(crate) fn new(nars: ZstdConfig) -> Self {
+        let settings = ZstdConfig {
             level: nars.level.min(MAX_LEVEL),
             long_distance_matching: false,
             window_log: nars.window_log.map(|log| log.min(MAX_WINDOW_LOG)),
@@ -49,11 +49,11 @@ impl TextCompressor {
 
 /// Compression of texts that are rendered while they are sent.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct StreamCompression(Zstd);
+pub(crate) struct StreamCompression(ZstdConfig);
 
 impl StreamCompression {
     /// The only parameters, independent of the configuration: an encoder takes three megabytes until its client is done.
-    pub(crate) const FIXED: Self = Self(Zstd { level: 3, long_distance_matching: false, window_log: Some(20) });
+    pub(crate) const FIXED: Self = Self(ZstdConfig { level: 3, long_distance_matching: false, window_log: Some(20) });
 
     /// Returns the part of an entity tag that identifies the encoder's release and parameters.
     pub(crate) fn tag(self) -> String {
@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn a_text_is_one_frame_that_states_its_length_and_takes_no_larger_window_than_it_may() {
         let text: Vec<u8> = (0..2_500_000_u32).flat_map(|n| (n.wrapping_mul(n) >> 3).to_le_bytes()).collect();
-        for settings in [Zstd::default(), Zstd { level: 22, window_log: Some(27), ..Zstd::default() }] {
+        for settings in [ZstdConfig::default(), ZstdConfig { level: 22, window_log: Some(27), ..ZstdConfig::default() }]
+        {
             let text = if settings.level == 22 { &text[..300_000] } else { &text };
             let frame = TextCompressor::new(settings).compress(text).unwrap();
             assert_eq!(zstd::zstd_safe::get_frame_content_size(&frame).unwrap(), Some(text.len() as u64));

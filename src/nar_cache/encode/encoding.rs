@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use zstd::stream::raw::CParameter;
 
-use crate::config::Zstd;
+use crate::config::ZstdConfig;
 
 /// Bytes of a NAR in one frame. Repetitions are found within a frame only, and a range costs at most one. On a store of
 /// 1.9 GB frames of 32 MiB came to 34 MB more than frames of 64 MiB.
@@ -49,15 +49,15 @@ impl FromStr for EncodingTag {
 /// How NARs are compressed: with the bytes of a NAR it determines those of its compressed form.
 #[derive(Debug, Clone)]
 pub struct Encoding {
-    settings: Zstd,
+    settings: ZstdConfig,
     tag: EncodingTag,
 }
 
 impl Encoding {
     /// By these settings and the encoder that this program has.
     #[must_use]
-    pub fn new(settings: Zstd) -> Self {
-        let Zstd { level, long_distance_matching, window_log } = settings;
+    pub fn new(settings: ZstdConfig) -> Self {
+        let ZstdConfig { level, long_distance_matching, window_log } = settings;
         let window = match window_log {
             Some(log) => format!("-w{log}"),
             None if long_distance_matching => format!("-w{WINDOW_LOG}.{LARGE_WINDOW_LOG}"),
@@ -86,7 +86,7 @@ impl Encoding {
             let log = if size > LARGE_WINDOW_FROM { LARGE_WINDOW_LOG } else { WINDOW_LOG };
             self.settings.long_distance_matching.then_some(log)
         });
-        let mut all: Vec<_> = parameters(&Zstd { long_distance_matching, window_log, ..self.settings }).collect();
+        let mut all: Vec<_> = parameters(&ZstdConfig { long_distance_matching, window_log, ..self.settings }).collect();
         if has_small_tables(self.settings.level) && size > SMALL_TABLES_FROM {
             let [hash, chain] = TABLES_LOG;
             all.extend([CParameter::HashLog(hash), CParameter::ChainLog(chain)]);
@@ -129,7 +129,7 @@ pub fn version() -> &'static str {
 }
 
 /// The settings as the library takes them.
-pub fn parameters(settings: &Zstd) -> impl Iterator<Item = CParameter> + use<> {
+pub fn parameters(settings: &ZstdConfig) -> impl Iterator<Item = CParameter> + use<> {
     [
         Some(CParameter::CompressionLevel(settings.level)),
         settings.window_log.map(CParameter::WindowLog),
@@ -146,14 +146,14 @@ mod tests {
     #[test]
     fn the_name_says_all_that_decides_the_bytes_and_parses() {
         let of = |settings| Encoding::new(settings).tag().to_string();
-        let base = Zstd::default();
+        let base = ZstdConfig::default();
         let tags = [
             of(base),
-            of(Zstd { level: 4, ..base }),
-            of(Zstd { level: -4, ..base }),
-            of(Zstd { window_log: Some(20), ..base }),
-            of(Zstd { window_log: Some(25), ..base }),
-            of(Zstd { long_distance_matching: !base.long_distance_matching, ..base }),
+            of(ZstdConfig { level: 4, ..base }),
+            of(ZstdConfig { level: -4, ..base }),
+            of(ZstdConfig { window_log: Some(20), ..base }),
+            of(ZstdConfig { window_log: Some(25), ..base }),
+            of(ZstdConfig { long_distance_matching: !base.long_distance_matching, ..base }),
         ];
         for (index, tag) in tags.iter().enumerate() {
             assert!(tag.contains(version()), "{tag}");

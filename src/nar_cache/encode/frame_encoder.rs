@@ -117,7 +117,7 @@ fn failed(code: usize) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Zstd;
+    use crate::config::ZstdConfig;
     use crate::nar_cache::encode::seek_table::{frame_count, parse_seek_table, seek_table_len};
     use std::io::Read as _;
 
@@ -131,7 +131,7 @@ mod tests {
     }
 
     fn encoded(plain: &[u8]) -> io::Result<Vec<u8>> {
-        let encoding = Encoding::new(Zstd { level: 1, ..Zstd::default() });
+        let encoding = Encoding::new(ZstdConfig { level: 1, ..ZstdConfig::default() });
         let mut encoder = FrameEncoder::new(encoding, plain.len() as u64);
         let mut output = Vec::new();
         for unit in plain.chunks(CHUNK_SIZE) {
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_nar_of_another_length_than_was_said_is_an_error() {
-        let mut encoder = FrameEncoder::new(Encoding::new(Zstd::default()), 99);
+        let mut encoder = FrameEncoder::new(Encoding::new(ZstdConfig::default()), 99);
         assert!(encoder.encode(&sample(100)).is_err());
     }
 }

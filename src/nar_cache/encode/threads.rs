@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::encoding::{Encoding, FRAME_SIZE};
 use super::frame_encoder::{CHUNK_SIZE, FrameEncoder};
-use crate::config::Encoders;
+use crate::config::EncodersConfig;
 use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::Metrics;
@@ -66,7 +66,7 @@ impl SizeClass {
 
 impl EncoderThreads {
     /// None runs yet.
-    pub(crate) fn new(settings: Encoders, encoding: &Encoding, metrics: &Metrics) -> Self {
+    pub(crate) fn new(settings: EncodersConfig, encoding: &Encoding, metrics: &Metrics) -> Self {
         let threads = settings.threads.max(1);
         let planned = threads.clamp(*PLANNED_THREADS.start(), *PLANNED_THREADS.end());
         let memory = MEASURED.map(|size| memory(encoding, size).div_ceil(MIB));
@@ -74,7 +74,7 @@ impl EncoderThreads {
         let small = SizeClass::new("small_encoder_memory", SMALL_EACH * threads, small.max(memory[0]), metrics);
         let large = (LARGE_MEMORY * planned).max(memory[MEASURED.len() - 1]);
         let large = SizeClass::new("encoder_memory", threads, large, metrics);
-        Self { niceness: settings.niceness, memory, small, large, has_warned: AtomicBool::new(false) }
+        Self { niceness: settings.nice, memory, small, large, has_warned: AtomicBool::new(false) }
     }
 
     /// Waits for a thread and its memory for a NAR of `size` bytes, by the turn of whichever of the clients is first.
@@ -136,14 +136,14 @@ fn lower_priority(niceness: i32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Zstd;
+    use crate::config::ZstdConfig;
 
     fn encoding(level: i32) -> Encoding {
-        Encoding::new(Zstd { level, ..Zstd::default() })
+        Encoding::new(ZstdConfig { level, ..ZstdConfig::default() })
     }
 
     fn threads(threads: usize, niceness: i32) -> EncoderThreads {
-        EncoderThreads::new(Encoders { threads, niceness }, &encoding(3), &Metrics::default())
+        EncoderThreads::new(EncodersConfig { threads, nice: niceness }, &encoding(3), &Metrics::default())
     }
 
     async fn acquire(threads: &EncoderThreads, size: u64) -> Permit {
@@ -169,11 +169,11 @@ mod tests {
         let by_size = MEASURED.map(|size| mib(&encoding(3), size));
         assert!(by_size.is_sorted() && by_size[0] <= SMALL_MEMORY && by_size[2] <= LARGE_MEMORY + 8, "{by_size:?}");
         assert!((64..96).contains(&by_size[4]), "{by_size:?}");
-        let best = Encoding::new(Zstd { level: 22, window_log: Some(27), ..Zstd::default() });
+        let best = Encoding::new(ZstdConfig { level: 22, window_log: Some(27), ..ZstdConfig::default() });
         let largest = mib(&best, FRAME_SIZE);
         assert!((700..1000).contains(&largest), "{largest}");
         // And no more than one of them is encoded at a time, whatever number of threads there is.
-        let threads = EncoderThreads::new(Encoders { threads: 8, niceness: 0 }, &best, &Metrics::default());
+        let threads = EncoderThreads::new(EncodersConfig { threads: 8, nice: 0 }, &best, &Metrics::default());
         let (class, amount) = threads.class(u64::MAX);
         let first = class.permits.try_acquire(ClientId::Server, amount);
         assert!(first.is_some() && class.permits.try_acquire(ClientId::Server, amount).is_none());

@@ -23,7 +23,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
-use crate::config::{BindAddress, SocketMode, StoreDirectories, Tls};
+use crate::config::{BindAddress, SocketMode, StoreDirectories, TlsConfig};
 use crate::fairness::Requester;
 use crate::metrics::Metrics;
 
@@ -217,7 +217,7 @@ fn tls(protocol: &str) -> (TlsAcceptor, TlsConnector) {
     let [certificate, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let files = Tls { cert: certificate, key };
+    let files = TlsConfig { cert: certificate, key };
     let acceptor = tls::Identity::load(&files, &StoreDirectories::default()).unwrap().acceptor().unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();

@@ -120,10 +120,10 @@ fn the_warnings_that_the_page_about_migration_quotes_are_printed() {
     }
 }
 
-/// The keys that a reload takes over (`take`), or leaves to a restart (`leave`).
+/// The keys that a reload takes over (`apply`), or leaves to a restart (`require_restart`).
 fn keys_of_a_reload(what: &str) -> Vec<String> {
-    let source = fs::read_to_string(root().join("src/config/changes.rs")).unwrap();
-    let call = format!("changes.{what}(");
+    let source = fs::read_to_string(root().join("src/config/reload.rs")).unwrap();
+    let call = format!("report.{what}(");
     let name = |text: &str| {
         let (argument, _) = text.split_once(',').unwrap();
         let literal = argument.starts_with('"').then_some(argument);
@@ -139,7 +139,7 @@ fn the_keys_that_a_reload_takes_over_are_those_that_the_page_lists() {
     let page = page("guide/operation.md");
     let (_, section) = page.split_once("\n## Reload\n").unwrap();
     let (list, _) = section.split_once("\nAll others take a restart.").unwrap();
-    let (taken, left) = (keys_of_a_reload("take"), keys_of_a_reload("leave"));
+    let (taken, left) = (keys_of_a_reload("apply"), keys_of_a_reload("require_restart"));
     assert!(taken.len() >= 10 && left.len() >= 10, "{taken:?} {left:?}");
     for key in &taken {
         assert!(

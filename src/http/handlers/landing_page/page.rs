@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::client_setup::{nix_conf, nixos_module};
-use crate::config::{Config, Sign};
+use crate::config::{Config, SigningPolicy};
 use crate::http::error::HandlerError;
 use crate::http::error_reason::Reason;
 use crate::http::handlers::version::VERSION;
@@ -38,7 +38,7 @@ pub(super) type DaemonStatus = Option<&'static str>;
 pub(super) struct View<'a> {
     pub(super) url: &'a str,
     pub(super) keys: &'a [String],
-    pub(super) sign: &'a Sign,
+    pub(super) sign: &'a SigningPolicy,
     pub(super) daemon: DaemonStatus,
     pub(super) inventory: Option<&'a Inventory>,
     pub(super) totals: Totals,
@@ -169,10 +169,10 @@ fn time(time: Duration) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
-fn public_keys(keys: &[String], sign: &Sign) -> String {
+fn public_keys(keys: &[String], sign: &SigningPolicy) -> String {
     let what = match sign {
-        Sign::All => "Every path",
-        Sign::Trusted(_) => "Every path that this cache trusts",
+        SigningPolicy::All => "Every path",
+        SigningPolicy::Trusted(_) => "Every path that this cache trusts",
     };
     let mut lead = match keys.len() {
         0 => "This cache has no signing key. Clients accept paths from it that are signed with keys that they already trust."
@@ -180,7 +180,7 @@ fn public_keys(keys: &[String], sign: &Sign) -> String {
         1 => format!("{what} is signed with the key whose public half is:"),
         _ => format!("{what} is signed with each of the keys whose public halves are below; a client needs one of them:"),
     };
-    if let Sign::Trusted(_) = sign {
+    if let SigningPolicy::Trusted(_) = sign {
         lead = format!("It signs {}. {lead}", escape(&sign.to_string()));
     }
     section("Public keys", &lead, &keys.iter().map(String::as_str).collect::<Vec<_>>())
@@ -194,7 +194,15 @@ mod tests {
         let (store, started) = ("/nix/store".to_owned(), Instant::now());
         let page = LandingPage { priority: 30, store, started, daemon: Mutex::default() };
         let totals = Totals { bytes_sent: 3 << 30, narinfos_found: 999, narinfos_missed: 1 };
-        page.render(&View { url: "http://cache", keys, sign: &Sign::All, daemon, inventory, totals, has_browse: false })
+        page.render(&View {
+            url: "http://cache",
+            keys,
+            sign: &SigningPolicy::All,
+            daemon,
+            inventory,
+            totals,
+            has_browse: false,
+        })
     }
 
     #[test]

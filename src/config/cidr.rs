@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// The addresses that begin with the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
+pub struct Cidr {
     address: IpAddr,
     /// How many bits.
     prefix: u8,
@@ -14,9 +14,9 @@ pub struct Network {
 /// A text that is no address and no network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an address\n  help: write one such as \"192.0.2.1\", or a network such as \"192.0.2.0/24\"")]
-pub struct InvalidNetwork(String);
+pub struct CidrError(String);
 
-impl Network {
+impl Cidr {
     /// Where connections from this machine come from.
     pub const LOOPBACK: [Self; 2] = [
         Self { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 },
@@ -41,15 +41,15 @@ fn leading(difference: u128) -> u8 {
     u8::try_from(difference.leading_zeros()).unwrap_or(u8::MAX)
 }
 
-impl FromStr for Network {
-    type Err = InvalidNetwork;
+impl FromStr for Cidr {
+    type Err = CidrError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
-        parse(text).ok_or_else(|| InvalidNetwork(text.to_owned()))
+    fn from_str(text: &str) -> Result<Self, CidrError> {
+        parse(text).ok_or_else(|| CidrError(text.to_owned()))
     }
 }
 
-fn parse(text: &str) -> Option<Network> {
+fn parse(text: &str) -> Option<Cidr> {
     let (address, prefix) = match text.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (text, None),
@@ -57,7 +57,7 @@ fn parse(text: &str) -> Option<Network> {
     let address: IpAddr = address.parse().ok()?;
     let longest = if address.is_ipv4() { 32 } else { 128 };
     let prefix = prefix.map_or(Some(longest), |prefix| prefix.parse().ok())?;
-    (prefix <= longest).then_some(Network { address, prefix })
+    (prefix <= longest).then_some(Cidr { address, prefix })
 }
 
 #[cfg(test)]
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn contains(network: &str, address: &str) -> bool {
-        network.parse::<Network>().unwrap().contains(address.parse().unwrap())
+        network.parse::<Cidr>().unwrap().contains(address.parse().unwrap())
     }
 
     #[test]
@@ -81,14 +81,14 @@ mod tests {
         ] {
             assert!(contains(network, inside) && !contains(network, outside), "{network}");
         }
-        let [four, six] = Network::LOOPBACK;
+        let [four, six] = Cidr::LOOPBACK;
         assert_eq!(("127.0.0.0/8".parse(), "::1".parse()), (Ok(four), Ok(six)));
     }
 
     #[test]
     fn anything_else_is_none() {
         for bad in ["", "localhost", "192.0.2", "192.0.2.1/33", "::1/129", "192.0.2.1/", "192.0.2.1/-1", "::1/a"] {
-            assert_eq!(bad.parse::<Network>(), Err(InvalidNetwork(bad.to_owned())));
+            assert_eq!(bad.parse::<Cidr>(), Err(CidrError(bad.to_owned())));
         }
     }
 }

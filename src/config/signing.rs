@@ -8,22 +8,22 @@ use std::str::FromStr;
 
 use harmonia_protocol::signature::{KeyError, KeyName, PublicKey, SecretKey};
 
-use super::file::File;
+use super::file::ConfigFile;
 use super::{ConfigError, Problem};
 
 /// Which paths are signed with our keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Sign {
+pub enum SigningPolicy {
     /// Every one.
     #[default]
     All,
     /// Those that there is a reason to trust.
-    Trusted(Trusted),
+    Trusted(TrustPolicy),
 }
 
 /// What is trusted besides what was built here and what is content-addressed, and what becomes of the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trusted {
+pub struct TrustPolicy {
     /// A path that one of these has signed is trusted.
     pub public_keys: Vec<PublicKey>,
     /// Whether the rest is served, without our signature.
@@ -31,9 +31,9 @@ pub struct Trusted {
 }
 
 /// For people: `signing …`.
-impl fmt::Display for Sign {
+impl fmt::Display for SigningPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Trusted(Trusted { public_keys, serve_untrusted }) = self else {
+        let Self::Trusted(TrustPolicy { public_keys, serve_untrusted }) = self else {
             return f.write_str("every path");
         };
         f.write_str("what was built here, is content-addressed")?;
@@ -82,19 +82,19 @@ pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
 }
 
 /// What the three say together.
-pub(super) fn sign(file: &mut File) -> Result<Sign, ConfigError> {
+pub(super) fn sign(file: &mut ConfigFile) -> Result<SigningPolicy, ConfigError> {
     let public_keys = std::mem::take(&mut file.trusted_public_keys);
     let serve_untrusted = file.serve_untrusted.unwrap_or(true);
     match file.sign.unwrap_or(Scope::All) {
-        Scope::Trusted => Ok(Sign::Trusted(Trusted { public_keys, serve_untrusted })),
+        Scope::Trusted => Ok(SigningPolicy::Trusted(TrustPolicy { public_keys, serve_untrusted })),
         Scope::All if !public_keys.is_empty() => Err(without_effect(file, "trusted_public_keys")),
         Scope::All if !serve_untrusted => Err(without_effect(file, "serve_untrusted")),
-        Scope::All => Ok(Sign::All),
+        Scope::All => Ok(SigningPolicy::All),
     }
 }
 
-fn without_effect(file: &File, key: &'static str) -> ConfigError {
-    file.error_at(key, Problem::SignsAll { key })
+fn without_effect(file: &ConfigFile, key: &'static str) -> ConfigError {
+    file.error_at(key, Problem::RequiresTrusted { key })
 }
 
 #[cfg(test)]
@@ -107,9 +107,10 @@ mod tests {
     #[test]
     fn every_path_is_signed_unless_the_file_says_otherwise() {
         for text in ["", "sign = \"all\"", "serve_untrusted = true\ntrusted_public_keys = []"] {
-            assert_eq!(loaded(text).0.sign, Sign::All, "{text}");
+            assert_eq!(loaded(text).0.sign, SigningPolicy::All, "{text}");
         }
-        let trusted = |public_keys, serve_untrusted| Sign::Trusted(Trusted { public_keys, serve_untrusted });
+        let trusted =
+            |public_keys, serve_untrusted| SigningPolicy::Trusted(TrustPolicy { public_keys, serve_untrusted });
         assert_eq!(loaded("sign = \"trusted\"").0.sign, trusted(vec![], true));
         let text = format!("sign = \"trusted\"\ntrusted_public_keys = [\"{KEY}\"]\nserve_untrusted = false");
         assert_eq!(loaded(&text).0.sign, trusted(vec![PublicKey::parse(KEY).unwrap()], false));

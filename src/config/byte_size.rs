@@ -35,13 +35,13 @@ impl ByteSize {
 #[error(
     "{0:?} is not a size\n  help: write a number of bytes, or a whole number with K, M, G or T for powers of 1024, e.g. \"64 MiB\" or \"64M\""
 )]
-pub struct InvalidSize(String);
+pub struct ByteSizeError(String);
 
 impl FromStr for ByteSize {
-    type Err = InvalidSize;
+    type Err = ByteSizeError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidSize> {
-        parse(text).map(Self).ok_or_else(|| InvalidSize(text.to_owned()))
+    fn from_str(text: &str) -> Result<Self, ByteSizeError> {
+        parse(text).map(Self).ok_or_else(|| ByteSizeError(text.to_owned()))
     }
 }
 

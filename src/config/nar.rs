@@ -17,17 +17,17 @@ pub enum NarSource {
 /// A text is not a [`NarSource`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("expected \"auto\", \"daemon\" or \"store\", found {0:?}")]
-pub struct InvalidNarSource(String);
+pub struct NarSourceError(String);
 
 impl FromStr for NarSource {
-    type Err = InvalidNarSource;
+    type Err = NarSourceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "auto" => Ok(Self::Auto),
             "daemon" => Ok(Self::Daemon),
             "store" => Ok(Self::Store),
-            _ => Err(InvalidNarSource(text.to_owned())),
+            _ => Err(NarSourceError(text.to_owned())),
         }
     }
 }
@@ -45,16 +45,16 @@ pub enum Verify {
 /// A text is not a [`Verify`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("expected \"always\" or \"once\", found {0:?}")]
-pub struct InvalidVerify(String);
+pub struct VerifyError(String);
 
 impl FromStr for Verify {
-    type Err = InvalidVerify;
+    type Err = VerifyError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "always" => Ok(Self::Always),
             "once" => Ok(Self::Once),
-            _ => Err(InvalidVerify(text.to_owned())),
+            _ => Err(VerifyError(text.to_owned())),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use harmonia_protocol::StoreDir;
 
 use super::environment::Environment;
-use super::file::File;
+use super::file::ConfigFile;
 use super::resolve::path_of;
 use super::{ConfigError, Daemon};
 
@@ -22,16 +22,16 @@ const DATABASE: &str = "var/nix/db";
 
 /// What file and environment say.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct StoreLayout {
     /// What clients see.
     pub(super) virtual_nix_store: StoreDir,
     real_nix_store: Option<PathBuf>,
     build_log_dir: Option<PathBuf>,
 }
 
-impl Places {
+impl StoreLayout {
     /// `NIX_STORE_DIR` wins over the file, as for earlier servers.
-    pub(super) fn of(file: &mut File, environment: &Environment) -> Result<Self, ConfigError> {
+    pub(super) fn of(file: &mut ConfigFile, environment: &Environment) -> Result<Self, ConfigError> {
         let variable = path_of(environment.nix_store_dir.as_deref());
         let variable = variable.map(|path| store_dir(&path.to_string_lossy())).transpose();
         let variable = variable.map_err(ConfigError::StoreDirVariable)?;
@@ -75,7 +75,7 @@ pub(super) fn store_dir(text: &str) -> Result<StoreDir, String> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::loaded_in;
-    use super::super::{ChosenBy, Config, DaemonAddress};
+    use super::super::{Config, DaemonAddress, DaemonSource};
     use super::*;
 
     fn here(config: &Config) -> (Option<&str>, Option<&str>) {
@@ -111,13 +111,13 @@ mod tests {
         std::fs::copy("/bin/true", program.join("nix-daemon")).unwrap();
         let environment = Environment { path: Some(program.into()), ..Environment::default() };
         let daemon = |text: &str| loaded_in(text, &environment).daemon;
-        assert_eq!(daemon(&text).chosen_by, ChosenBy::NoSocket("".into()), "it has no database");
+        assert_eq!(daemon(&text).chosen_by, DaemonSource::NoSocket("".into()), "it has no database");
         std::fs::create_dir_all(state.join("db")).unwrap();
         let chosen = daemon(&text);
         let command = format!("nix-daemon --stdio --store {}", root.path().display());
         assert_eq!(chosen.address, DaemonAddress::Command(command.parse().unwrap()));
-        assert_eq!(chosen.chosen_by, ChosenBy::ChrootStore(root.path().to_owned()));
-        assert_eq!(daemon(&format!("daemon_socket = \"/s\"\n{text}")).chosen_by, ChosenBy::File);
+        assert_eq!(chosen.chosen_by, DaemonSource::ChrootStore(root.path().to_owned()));
+        assert_eq!(daemon(&format!("daemon_socket = \"/s\"\n{text}")).chosen_by, DaemonSource::ConfigFile);
         let socket = state.join("daemon-socket/socket");
         std::fs::create_dir(socket.parent().unwrap()).unwrap();
         std::fs::write(&socket, "").unwrap();
