@@ -1,10 +1,10 @@
-//! Base 64 as Nix writes it, with its padding: one text for each bytes.
+//! Base64 with padding, as Nix writes it. Each byte string has exactly one text.
 
 use data_encoding::BASE64;
 
-/// The bytes of a text; `None` if it is not the text that they have.
+/// Decodes a text. Returns `None` if it is not the text of any byte string.
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
-    // The library takes several padded texts in a row for one.
+    // The library accepts several padded texts in a row.
     let is_one = !text.trim_end_matches('=').contains('=');
     BASE64.decode(text.as_bytes()).ok().filter(|_| is_one)
 }

@@ -1,8 +1,9 @@
 //! Content addresses: `text:sha256:<nix32>`, `fixed:[r:|git:]<algo>:<nix32>`.
 //!
-//! Owns their grammar and the store path that follows from one. A client that is given a content address from which
-//! the path does not follow crashes by an assertion (Nix 2.8 to 2.34), so a server must be able to recompute it.
-//! (Nix `src/libstore/content-address.cc`, `store-dir-config.cc` `makeFixedOutputPathFromCA`.)
+//! Parses and renders them, and compares a store path with the one that follows from a content address. A server needs
+//! that: clients of Nix 2.8 to 2.34 fail an assertion if the path does not follow from the content address.
+//!
+//! Source: Nix `src/libstore/content-address.cc`, and `makeFixedOutputPathFromCA` in `store-dir-config.cc`.
 
 use std::fmt;
 
@@ -12,10 +13,11 @@ use crate::hash::{Algorithm, Hash};
 use crate::nix32;
 use crate::store_path::{StoreDir, StorePath};
 
-/// How the hash of a content address was taken.
+/// What the hash of a content address is of.
+#[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// A text file that may have references.
+    /// The bytes of a text file, which may have references.
     Text,
     /// The bytes of a single file.
     Flat,
@@ -36,7 +38,7 @@ impl Method {
     }
 }
 
-/// A content address.
+/// Content address of a store path: a method and a hash.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ContentAddress {
     method: Method,
@@ -44,31 +46,31 @@ pub struct ContentAddress {
 }
 
 impl ContentAddress {
-    /// Parses the textual form; nothing for a form that this version does not know.
+    /// Parses the text. Returns `None` for an unknown form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         // `fixed:` is a prefix of the other two: longest first.
         let methods = [Method::Text, Method::Recursive, Method::Git, Method::Flat];
         let (method, rest) = methods.into_iter().find_map(|m| Some((m, text.strip_prefix(m.prefix())?)))?;
         let hash = Hash::parse(rest).ok()?;
-        // An SRI hash would parse, but no daemon writes one here and its text would not come out the same.
+        // An SRI hash would parse, but nix-daemon does not write one here, and it would be rendered differently.
         let known = hash.to_string() == rest && (method != Method::Text || hash.algorithm() == Algorithm::Sha256);
         known.then_some(Self { method, hash })
     }
 
-    /// The method by which the hash was taken.
+    /// Returns what the hash is of.
     #[must_use]
     pub const fn method(&self) -> Method {
         self.method
     }
 
-    /// The hash.
+    /// Returns the hash.
     #[must_use]
     pub const fn hash(&self) -> &Hash {
         &self.hash
     }
 
-    /// Whether a path with these references and this content address is `path`.
+    /// Returns whether `path` is the store path that follows from this content address and `references`.
     #[must_use]
     pub fn matches_path(&self, path: &StorePath, references: &[StorePath], store: &StoreDir) -> bool {
         let to_itself = references.contains(path);
@@ -102,7 +104,8 @@ fn hex_sha256(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(digest(&SHA256, bytes).as_ref())
 }
 
-/// Whether `path` has the hash part of `<kind and hash>:<store>:<name>`: its SHA-256, folded to 20 bytes by xor.
+/// Returns whether the hash part of `path` is that of `<kind and hash>:<store>:<name>`: its SHA-256, folded to 20 bytes by
+/// xor.
 fn hash_part(kind_and_hash: &str, path: &StorePath, store: &StoreDir) -> bool {
     let fingerprint = format!("{kind_and_hash}:{store}:{}", path.name());
     let mut folded = [0u8; 20];

@@ -1,9 +1,10 @@
-//! Whether a path has the contents that its content address names, found out from its NAR.
+//! Comparison of the contents of a NAR with a content address.
 //!
-//! Owns which content addresses can be checked so. A daemon of Nix 2.3 takes a path with any content address from any
-//! user if the path follows from it, and does not look at the contents; later ones look, but what is in their stores
-//! may have come from an earlier one. So the address counts for nothing until somebody has compared it. (Nix
-//! `src/libstore/local-store.cc`, `addToStore`.)
+//! nix-daemon of Nix 2.3 accepts a path with any content address from any user if the path follows from it, without
+//! comparing the contents. Later releases compare, but their stores may have paths that an earlier one accepted. So a
+//! content address proves nothing before its contents were compared.
+//!
+//! Source: Nix `src/libstore/local-store.cc`, `addToStore`.
 
 use std::ops::Range;
 
@@ -15,26 +16,26 @@ use crate::nar::{Event, Feed, Object, Parser};
 use crate::path_info::PathInfo;
 use crate::store_path::{StoreDir, StorePath};
 
-/// Takes a NAR in pieces and compares.
+/// Hasher of a NAR that arrives in pieces, for comparison with a content address.
 pub struct ContentCheck {
     expected: Hash,
     context: Context,
     file: Option<File>,
 }
 
-/// The file that is the whole NAR.
+/// State of a NAR that must be a single file.
 struct File {
     parser: Parser,
-    /// Bytes of the NAR that have come.
+    /// Bytes of the NAR that have arrived.
     offset: u64,
-    /// Bytes of the NAR that are its contents; empty and at the end while nothing is known.
+    /// Range of the NAR that is the contents of the file; empty and at the end before it is known.
     contents: Range<u64>,
     is_wrong: bool,
 }
 
 impl ContentCheck {
-    /// Begins with an address; `None` if it cannot be checked: MD5 and SHA-1 do not bind contents any more, BLAKE3 and Git
-    /// trees are not computed here.
+    /// Creates a check of a content address. Returns `None` if it cannot be checked: MD5 and SHA-1 do not bind contents,
+    /// and this crate computes neither BLAKE3 nor Git trees.
     #[must_use]
     pub fn new(address: &ContentAddress) -> Option<Self> {
         let expected = address.hash().clone();
@@ -51,7 +52,7 @@ impl ContentCheck {
         Some(Self { expected, context: Context::new(algorithm), file })
     }
 
-    /// Takes the next bytes of the NAR.
+    /// Hashes the next bytes of the NAR.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.file {
             None => self.context.update(bytes),
@@ -59,7 +60,7 @@ impl ContentCheck {
         }
     }
 
-    /// Whether all that has come is what the address names.
+    /// Returns whether the bytes so far are a NAR with the contents that the content address names.
     #[must_use]
     pub fn matches(self) -> bool {
         let is_file = self.file.is_none_or(|file| !file.is_wrong && file.contents.end <= file.offset);
@@ -94,7 +95,7 @@ impl Default for File {
 }
 
 impl File {
-    /// Returns those of these bytes that are contents of the file. One that is executable has another NAR than what the address is of.
+    /// Returns the part of `bytes` that is contents of the file. The NAR of an executable file does not match.
     fn contents_in<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let contents = &mut self.contents;
         let fed = self.parser.feed(bytes, &mut |event| {

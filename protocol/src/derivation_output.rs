@@ -8,20 +8,20 @@ use std::str::FromStr;
 use crate::hash::{Algorithm, Hash};
 use crate::store_path::StorePath;
 
-/// The longest output name: as for store path names.
+/// Longest name of an output, in bytes: that of store path names.
 const MAX_OUTPUT_NAME: usize = 211;
 
-/// The name of a derivation's output, e.g. `out`: not empty, and of the characters of store path names.
+/// Name of an output, e.g. `out`: 1 to 211 characters of those in store path names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OutputName(Box<str>);
 
-/// A text that is not `sha256:<64 hex>!<output>`, or not an output name.
+/// Error of parsing a [`HashedOutput`] or [`OutputName`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed derivation output")]
 pub struct DerivationOutputError;
 
 impl OutputName {
-    /// Checks an output name.
+    /// Creates an output name, or fails if it is empty, too long or has other characters.
     pub fn new(name: &str) -> Result<Self, DerivationOutputError> {
         let of_the_set = |c: u8| c.is_ascii_alphanumeric() || b"+-._?=".contains(&c);
         if name.is_empty() || name.len() > MAX_OUTPUT_NAME || !name.bytes().all(of_the_set) {
@@ -30,15 +30,15 @@ impl OutputName {
         Ok(Self(name.into()))
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// An output by the hash of its derivation: `sha256:<64 hex>!<output>`, as up to Nix 2.34 and in Lix. Ordered as its
-/// text.
+/// Output of the derivation that has a given hash: `sha256:<64 hex>!<output>` (`DrvOutput` up to Nix 2.34 and in Lix).
+/// Ordered as its text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HashedOutput {
     derivation: Hash,
@@ -51,7 +51,7 @@ impl FromStr for HashedOutput {
     fn from_str(text: &str) -> Result<Self, DerivationOutputError> {
         let (hash, output) = text.split_once('!').ok_or(DerivationOutputError)?;
         let derivation = Hash::parse(hash).map_err(|_| DerivationOutputError)?;
-        // Nix reads other bases too, but never writes them.
+        // Nix reads other encodings too, but never writes them.
         if derivation.algorithm() != Algorithm::Sha256 || derivation.to_prefixed_hex() != hash {
             return Err(DerivationOutputError);
         }
@@ -65,12 +65,12 @@ impl fmt::Display for HashedOutput {
     }
 }
 
-/// An output as a caller knows it: each daemon is asked by the form that it answers.
+/// Output of a derivation, in the form of a query. Each nix-daemon understands one of the two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DerivationOutput {
-    /// By derivation hash: Nix 2.4 to 2.34, Lix 2.90 to 2.93.
+    /// By the hash of the derivation: Nix 2.4 to 2.34, Lix 2.90 to 2.93.
     Hashed(HashedOutput),
-    /// By derivation path: Nix 2.35 and later.
+    /// By the store path of the derivation: Nix 2.35 and later.
     Path(StorePath, OutputName),
 }
 

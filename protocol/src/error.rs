@@ -1,4 +1,4 @@
-//! What can go wrong between a client and its daemon.
+//! Errors of a client.
 
 use std::io;
 
@@ -8,66 +8,71 @@ use crate::operation::{Opcode, UnsupportedOperation};
 use crate::stderr::DaemonError;
 use crate::wire::DecodeError;
 
-/// Why an operation has no result.
+/// Error of a [`Client`](crate::client::Client) or [`NarStream`](crate::client::NarStream).
+///
+/// After any of them the connection is closed, except after [`Unsupported`](Self::Unsupported), and after
+/// [`Daemon`](Self::Daemon) where the operation [survives it](Opcode::survives_error).
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ClientError {
-    /// The greeting failed.
+    /// The handshake failed.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    /// The daemon closed the connection before it said a word: by far the most frequent reason is `allowed-users`.
-    #[error("the nix daemon closed the connection before its greeting")]
+    /// nix-daemon closed the connection without sending anything, usually because `allowed-users` in nix.conf does not list
+    /// the user of this process.
+    #[error("nix-daemon closed the connection before its greeting")]
     ClosedBeforeGreeting,
-    /// The daemon closed the connection in the middle of something.
-    #[error("the nix daemon closed the connection during {during}")]
+    /// nix-daemon closed the connection during the handshake or an operation.
+    #[error("nix-daemon closed the connection during {during}")]
     Closed {
-        /// What was being done.
+        /// Phase in which it happened.
         during: Phase,
-        /// Whether a byte of the reply had come. If none had, a read operation can be asked again elsewhere.
+        /// Whether a byte of the reply had arrived.
         reply_begun: bool,
     },
-    /// The connection broke.
-    #[error("the connection to the nix daemon broke during {during}: {source}")]
+    /// Reading from or writing to the stream failed.
+    #[error("connection to nix-daemon failed during {during}: {source}")]
     Io {
-        /// What was being done.
+        /// Phase in which it happened.
         during: Phase,
-        /// Whether a byte of the reply had come.
+        /// Whether a byte of the reply had arrived.
         reply_begun: bool,
-        /// The system's reason.
+        /// Error of the stream.
         source: io::Error,
     },
-    /// The daemon answered with an error.
-    #[error("the nix daemon failed {during}: {error}")]
+    /// nix-daemon reported an error in place of a reply.
+    #[error("nix-daemon failed {during}: {error}")]
     Daemon {
-        /// What was being done.
+        /// Phase in which it happened.
         during: Phase,
-        /// What the daemon says.
+        /// Error that nix-daemon reported.
         error: DaemonError,
     },
-    /// The daemon sent what no daemon sends.
-    #[error("the nix daemon's reply to {during} is malformed: {error}")]
+    /// nix-daemon sent a reply that cannot be decoded.
+    #[error("cannot decode nix-daemon's reply to {during}: {error}")]
     Malformed {
-        /// What was being done.
+        /// Phase in which it happened.
         during: Phase,
-        /// Where the reply is wrong.
+        /// Field that is malformed, and how.
         error: DecodeError,
     },
-    /// The bytes of a NAR are not a NAR.
-    #[error("the nix daemon's nar is malformed: {0}")]
+    /// nix-daemon sent a malformed NAR.
+    #[error("nix-daemon sent a malformed NAR: {0}")]
     Nar(#[from] NarError),
-    /// The source of an upload could not be read.
-    #[error("cannot read the nar to upload: {0}")]
+    /// The NAR to upload could not be read.
+    #[error("cannot read the NAR to upload: {0}")]
     Source(io::Error),
-    /// The daemon has no such operation.
+    /// nix-daemon of this session does not implement the operation. Nothing was sent.
     #[error(transparent)]
     Unsupported(#[from] UnsupportedOperation),
-    /// An earlier operation was not carried through, so the connection is closed.
-    #[error("the connection to the nix daemon is closed")]
+    /// The connection was closed before this operation, by an error or a dropped future of an earlier one.
+    #[error("connection to nix-daemon is closed")]
     AlreadyClosed,
 }
 
 impl ClientError {
-    /// Whether the connection died before a byte of the reply had come, so that asking once more on a fresh
-    /// connection cannot repeat anything.
+    /// Returns whether the connection ended before a byte of the reply had arrived, so that a read operation may be
+    /// repeated on another connection.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(
@@ -77,12 +82,12 @@ impl ClientError {
     }
 }
 
-/// What a client is doing: the word for errors and deadlines.
+/// Phase of a connection, for errors and timeouts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// The greeting.
+    /// The handshake.
     Handshake,
-    /// An operation.
+    /// An operation, from its request to the end of its reply.
     Operation(Opcode),
 }
 

@@ -1,8 +1,10 @@
-//! The greeting between client and daemon, as a state machine without I/O.
+//! The handshake of client and nix-daemon, as a state machine without I/O.
 //!
-//! Owns the order of the bytes up to the first operation: magics and versions, features, the daemon's release, trust,
-//! and SetOptions. At most two round trips: everything that does not depend on the daemon's version is sent at once,
-//! everything else together after its first answer. (Nix `src/libstore/worker-protocol-connection.cc`.)
+//! Covers everything up to the first operation: magic numbers and versions, features, the release of nix-daemon, trust,
+//! and SetOptions. It takes at most two round trips: the client sends its version, and all the rest at once when it has
+//! that of nix-daemon.
+//!
+//! Source: Nix `src/libstore/worker-protocol-connection.cc`.
 
 use std::sync::Arc;
 
@@ -18,11 +20,11 @@ const CLIENT_MAGIC: u64 = 0x6e69_7863;
 const DAEMON_MAGIC: u64 = 0x6478_696f;
 const SET_OPTIONS: u64 = 19;
 
-/// The cap of the greeting in bytes: a feature list and a release name.
-const MAX_GREETING: usize = 1024 * 1024;
-/// The cap of the daemon's features. Determinate Nix, the longest known, lists eight.
+/// Largest message of nix-daemon in a handshake, in bytes: a list of features and the name of a release.
+const MAX_HANDSHAKE: usize = 1024 * 1024;
+/// Most features that nix-daemon may list. Determinate Nix lists eight, the most known.
 const MAX_FEATURES: usize = 1024;
-/// How much of the release's name is kept, in bytes.
+/// Longest name of a release that is kept, in bytes.
 const MAX_RELEASE: usize = 64;
 
 const MAGIC_AND_VERSION: Schema = &[field("daemon magic", Shape::U64), field("daemon version", Shape::U64)];
@@ -31,22 +33,23 @@ const FEATURES: crate::wire::Field =
 const RELEASE: crate::wire::Field = field("daemon release", STRING);
 const TRUST: crate::wire::Field = field("trust", Shape::U64);
 
-/// Why there is no session.
+/// Error of a [`Handshake`].
+#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
-    /// The first eight bytes are not a daemon's.
+    /// The first eight bytes, as a little-endian number, are not those of nix-daemon.
     #[error(
-        "the peer is no nix daemon: it greets with {0:#018x}\n  help: is daemon_socket the socket of a nix daemon?"
+        "the peer is not nix-daemon: it greets with {0:#018x}\n  help: check that this is the socket of nix-daemon"
     )]
     Magic(u64),
-    /// A version that cannot be talked to.
+    /// The protocol version is not supported.
     #[error(transparent)]
     Version(#[from] UnsupportedVersion),
-    /// The daemon refuses, e.g. because it cannot open its store.
-    #[error("the nix daemon refuses the connection: {0}")]
+    /// nix-daemon reported an error, for example that it cannot open its store.
+    #[error("nix-daemon refused the connection: {0}")]
     Refused(DaemonError),
-    /// A greeting that does not parse.
-    #[error("the nix daemon's greeting is malformed: {0}")]
+    /// A message of the handshake cannot be decoded.
+    #[error("cannot decode nix-daemon's greeting: {0}")]
     Malformed(#[from] DecodeError),
 }
 
@@ -58,7 +61,9 @@ enum State {
     Over,
 }
 
-/// The client's side of the greeting.
+/// The client's side of a handshake.
+///
+/// [`Client::connect`](crate::client::Client::connect) runs one over a stream.
 #[derive(Debug)]
 pub struct Handshake {
     store: StoreDir,
@@ -68,14 +73,15 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Begins a greeting that claims protocol 1.38 and offers every feature that is decoded; its first bytes go to
-    /// `outgoing`.
+    /// Starts a handshake that claims [`Version::NEWEST`] and offers [`Feature::SUPPORTED`], and appends its first bytes
+    /// to `outgoing`.
     #[must_use]
     pub fn new(store: StoreDir, outgoing: &mut BytesMut) -> Self {
-        Self::with_version(Version::NEWEST, &Feature::SUPPORTED, store, outgoing)
+        Self::with_version(Version::NEWEST, Feature::SUPPORTED, store, outgoing)
     }
 
-    /// The same, for an older client than this one is: daemons answer the version that they are told.
+    /// Starts a handshake that claims an older version or offers fewer features, and appends its first bytes to
+    /// `outgoing`. nix-daemon speaks the version that it is told.
     #[must_use]
     pub fn with_version(
         claimed: Version,
@@ -85,11 +91,11 @@ impl Handshake {
     ) -> Self {
         put_u64(outgoing, CLIENT_MAGIC);
         put_u64(outgoing, claimed.to_wire());
-        Self { store, claimed, offered, state: State::Magic(Scanner::new(MAGIC_AND_VERSION, MAX_GREETING)) }
+        Self { store, claimed, offered, state: State::Magic(Scanner::new(MAGIC_AND_VERSION, MAX_HANDSHAKE)) }
     }
 
-    /// Takes what has come off the front of `incoming`, appends what is to be sent to `outgoing`, and returns the
-    /// session once the daemon awaits the first operation.
+    /// Consumes complete messages at the front of `incoming`, appends bytes to send to `outgoing`, and returns the session
+    /// when nix-daemon is ready for the first operation. Call it again after more bytes arrived.
     pub fn advance(
         &mut self,
         incoming: &mut BytesMut,
@@ -104,14 +110,14 @@ impl Handshake {
                     let version = Version::from_daemon(reader.u64("daemon version")?)?.min(self.claimed);
                     incoming.advance(length);
                     self.answer(version, outgoing);
-                    self.state = State::Greeting { version, scanner: Scanner::new(greeting(version), MAX_GREETING) };
+                    self.state = State::Greeting { version, scanner: Scanner::new(greeting(version), MAX_HANDSHAKE) };
                 }
                 State::Greeting { version, scanner } => {
                     let Some(length) = scanner.advance(incoming)? else { return Ok(None) };
                     let version = *version;
                     let session = self.session(version, &incoming[..length])?;
                     incoming.advance(length);
-                    // One loop ends the greeting, a second one SetOptions.
+                    // One list of messages ends the handshake, a second one SetOptions.
                     self.state = State::Stderr { session, stderr: StderrLoop::new(version), remaining: 2 };
                 }
                 State::Stderr { session, stderr, remaining } => match stderr.advance(incoming)? {
@@ -127,7 +133,7 @@ impl Handshake {
                     }
                     Some(Message::Error(error)) => return Err(HandshakeError::Refused(error)),
                     Some(Message::Read(_)) => {
-                        return Err(DecodeErrorKind::OutOfPlace.in_field("request for upload").into());
+                        return Err(DecodeErrorKind::Unexpected.in_field("request for upload").into());
                     }
                     Some(Message::Log) => {}
                 },
@@ -171,7 +177,7 @@ impl Handshake {
     }
 }
 
-/// A foreign greeting is refused by its first eight bytes: a peer that is no daemon may never send sixteen.
+/// Rejects another peer by its first eight bytes, since it may never send sixteen.
 fn check_magic(incoming: &[u8]) -> Result<(), HandshakeError> {
     match incoming.first_chunk::<8>().map(|magic| u64::from_le_bytes(*magic)) {
         Some(magic) if magic != DAEMON_MAGIC => Err(HandshakeError::Magic(magic)),
@@ -191,7 +197,7 @@ const fn greeting(version: Version) -> Schema {
     }
 }
 
-/// Options of a client that only reads: no builds, no substitution, no log output, no overrides.
+/// Appends the options of a client that only reads: no builds, no substitution, no log output, no overrides.
 fn put_set_options(out: &mut BytesMut) {
     const QUIET: u64 = 7;
     let keep_failed_to_max_silent_time = [0; 6];
@@ -289,7 +295,7 @@ mod tests {
         put_bytes(&mut daemon, b"cannot open database");
         put_u64(&mut daemon, 1);
         let error = run(daemon).unwrap_err();
-        assert_eq!(error.to_string(), "the nix daemon refuses the connection: cannot open database");
+        assert_eq!(error.to_string(), "nix-daemon refused the connection: cannot open database");
     }
 
     #[test]

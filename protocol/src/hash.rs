@@ -1,8 +1,9 @@
 //! Hashes as Nix writes them: `sha256:<nix32>`, `sha256:<hex>`, `sha256:<base64>` and SRI `sha256-<base64>`.
 //!
-//! Owns parsing and rendering. A `Hash` always has the length of its algorithm's digest; a [`NarHash`] is always
-//! SHA-256, the only algorithm that the worker protocol and narinfo signatures know for NARs. (Nix
-//! `src/libutil/hash.cc`.)
+//! A [`Hash`](struct@Hash) always has the length of its algorithm's digest. A [`NarHash`] is always SHA-256, the only algorithm of NARs
+//! in the worker protocol and in signatures.
+//!
+//! Source: Nix `src/libutil/hash.cc`.
 
 use std::fmt;
 
@@ -10,7 +11,8 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 
 use crate::{base64, nix32};
 
-/// A hash algorithm that content addresses may name.
+/// A hash algorithm of content addresses.
+#[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
     /// MD5, 16 bytes.
@@ -26,10 +28,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Every algorithm, for parsing.
     const ALL: [Self; 5] = [Self::Md5, Self::Sha1, Self::Sha256, Self::Sha512, Self::Blake3];
 
-    /// The name that Nix writes before the colon.
+    /// Returns the name that precedes the colon.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -41,7 +42,7 @@ impl Algorithm {
         }
     }
 
-    /// The digest's length in bytes.
+    /// Returns the length of a digest in bytes.
     #[must_use]
     pub const fn digest_len(self) -> usize {
         match self {
@@ -52,28 +53,29 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of that name.
+    /// Returns the algorithm of this name, or `None` if Nix has no such.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 }
 
-/// Why a text is not a hash.
+/// Error of parsing a hash.
+#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
-    /// No `algo:` or `algo-` in front, or an algorithm that Nix does not know.
-    #[error("hash without a known algorithm in front")]
+    /// The text does not begin with `algo:` or `algo-`, or Nix has no such algorithm.
+    #[error("hash without a known algorithm")]
     Algorithm,
-    /// The digest has not the length of any of the encodings, or a character outside of them.
+    /// The digest has a wrong length, or a character outside of the encoding that its length implies.
     #[error("malformed {} digest", .0.name())]
     Digest(Algorithm),
-    /// A hash of another algorithm where only SHA-256 is possible.
+    /// The hash has another algorithm where SHA-256 is required.
     #[error("{} hash where sha256 is required", .0.name())]
     NotSha256(Algorithm),
 }
 
-/// A digest with its algorithm.
+/// A digest and its algorithm.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hash {
     algorithm: Algorithm,
@@ -81,13 +83,13 @@ pub struct Hash {
 }
 
 impl Hash {
-    /// A SHA-256 digest as computed.
+    /// Creates a hash from a SHA-256 digest.
     #[must_use]
     pub fn from_sha256(digest: [u8; 32]) -> Self {
         Self { algorithm: Algorithm::Sha256, digest: digest.into() }
     }
 
-    /// Parses `algo:` followed by hex, nix32 or base64 (told apart by length, as Nix does), or SRI.
+    /// Parses SRI, or `algo:` followed by hex, nix32 or base64, which the length distinguishes as in Nix.
     pub fn parse(text: &str) -> Result<Self, HashError> {
         let (name, digest, sri) = match (text.split_once(':'), text.split_once('-')) {
             (Some((name, digest)), _) => (name, digest, false),
@@ -99,26 +101,26 @@ impl Hash {
         Ok(Self { algorithm, digest: digest.ok_or(HashError::Digest(algorithm))?.into() })
     }
 
-    /// The algorithm.
+    /// Returns the algorithm.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The raw digest.
+    /// Returns the raw digest.
     #[must_use]
     pub fn digest(&self) -> &[u8] {
         &self.digest
     }
 
-    /// `algo:<lower-case hex>`, the form inside store path fingerprints.
+    /// Returns `algo:<lower-case hex>`, the form in fingerprints of store paths and in names of derivation outputs.
     #[must_use]
     pub fn to_prefixed_hex(&self) -> String {
         format!("{}:{}", self.algorithm.name(), HEXLOWER.encode(&self.digest))
     }
 }
 
-/// `algo:<nix32>`, the form of content addresses and narinfos.
+/// Writes `algo:<nix32>`, the form of content addresses and narinfos.
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.algorithm.name())?;
@@ -149,21 +151,21 @@ fn any_base(text: &str, algorithm: Algorithm) -> Option<Vec<u8>> {
     (digest.len() == len).then_some(digest)
 }
 
-/// The SHA-256 of a NAR, by which a store path's contents are known.
+/// SHA-256 of a NAR.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NarHash([u8; 32]);
 
 impl NarHash {
-    /// The length of [`NarHash::to_nix32`].
+    /// Length of [`NarHash::to_nix32`], in characters.
     pub const NIX32_LEN: usize = 52;
 
-    /// A digest as computed.
+    /// Creates a hash from a digest.
     #[must_use]
     pub const fn from_digest(digest: [u8; 32]) -> Self {
         Self(digest)
     }
 
-    /// Parses what daemons send, 64 hex digits without an algorithm, or any form of [`Hash::parse`] that is SHA-256.
+    /// Parses what nix-daemon sends, 64 hex digits without an algorithm, or any form of [`Hash::parse`] that is SHA-256.
     pub fn parse(text: &str) -> Result<Self, HashError> {
         if !text.contains([':', '-']) {
             let digest = any_base(text, Algorithm::Sha256).ok_or(HashError::Digest(Algorithm::Sha256))?;
@@ -176,7 +178,7 @@ impl NarHash {
         Self::try_from_slice(&hash.digest).ok_or(HashError::Digest(Algorithm::Sha256))
     }
 
-    /// Parses exactly 52 nix32 characters, the form inside NAR URLs.
+    /// Parses exactly 52 nix32 characters, the form in URLs of NARs.
     #[must_use]
     pub fn from_nix32(text: &str) -> Option<Self> {
         if text.len() != Self::NIX32_LEN {
@@ -189,26 +191,26 @@ impl NarHash {
         digest.try_into().ok().map(Self)
     }
 
-    /// The raw digest.
+    /// Returns the raw digest.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// 52 nix32 characters.
+    /// Returns 52 nix32 characters.
     #[must_use]
     pub fn to_nix32(&self) -> String {
         nix32::encode(&self.0)
     }
 
-    /// 64 lower-case hex digits, the form on the wire.
+    /// Returns 64 lower-case hex digits, the form in the worker protocol.
     #[must_use]
     pub fn to_hex(&self) -> String {
         HEXLOWER.encode(&self.0)
     }
 }
 
-/// `sha256:<nix32>`.
+/// Writes `sha256:<nix32>`.
 impl fmt::Display for NarHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("sha256:")?;

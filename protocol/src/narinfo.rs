@@ -1,8 +1,9 @@
-//! narinfo: what a binary cache says of a path.
+//! narinfo: the metadata of a path in a binary cache.
 //!
-//! Owns the text format, both ways. What is rendered satisfies the strictest readers known: every field at most once
-//! and in Nix's order, `References` with its space even when it is empty, `Sig` lines that are well-formed, and nothing that a
-//! reader could choke on. (Nix `src/libstore/nar-info.cc`; go-nix and snix refuse more than Nix does.)
+//! Renders and parses the text. The output satisfies the strictest readers known: every field occurs at most once and in
+//! Nix's order, an empty `References` keeps its space, and all `Sig` lines are well-formed.
+//!
+//! Source: Nix `src/libstore/nar-info.cc`; go-nix and snix reject more than Nix does.
 
 use std::fmt::Write as _;
 
@@ -13,12 +14,13 @@ use crate::signature::Signature;
 use crate::signature_set::merge_signatures;
 use crate::store_path::{StoreDir, StorePath};
 
-/// The longest text that is parsed, in bytes: half a million references.
+/// Longest text that is parsed, in bytes: half a million references.
 const MAX_NARINFO: usize = 32 * 1024 * 1024;
 
-/// How the NAR behind the URL is compressed.
+/// Compression of the file at a narinfo's URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // the names are the format's own
+#[allow(missing_docs)] // the names are those of the format
+#[non_exhaustive]
 pub enum Compression {
     None,
     Zstd,
@@ -31,7 +33,7 @@ pub enum Compression {
 impl Compression {
     const ALL: [Self; 6] = [Self::None, Self::Zstd, Self::Xz, Self::Bzip2, Self::Gzip, Self::Brotli];
 
-    /// The name in a narinfo, lower case: Nix 2.34 aborts over any other.
+    /// Returns the name in a narinfo. It is lower case: Nix 2.34 aborts on any other.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,17 +47,17 @@ impl Compression {
     }
 }
 
-/// The place of a NAR, relative to the cache: no leading slash, no query, no colon, no white space, since clients
-/// disagree about each of these.
+/// URL of a NAR, relative to the root of the cache. It has no leading slash, query, fragment, colon, backslash or white
+/// space, which clients interpret differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url(Box<str>);
 
 impl Url {
-    /// Checks a relative URL.
+    /// Creates a URL from its text. Fails with [`NarInfoError::Field`] if it is not of this form.
     pub fn new(text: impl Into<Box<str>>) -> Result<Self, NarInfoError> {
         let text = text.into();
         let plain = |c: u8| c.is_ascii_graphic() && !matches!(c, b'?' | b'#' | b':' | b'\\');
-        // To the end, whatever is found, so that many bytes are looked at at once: each narinfo has one.
+        // Without an early return, so that it is vectorised: each narinfo has a URL.
         let is_plain = text.bytes().fold(true, |are, c| are & plain(c));
         if text.is_empty() || text.starts_with('/') || !is_plain {
             return Err(NarInfoError::Field("URL"));
@@ -63,63 +65,64 @@ impl Url {
         Ok(Self(text))
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Why a text is not a narinfo.
+/// Error of parsing a narinfo.
+#[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NarInfoError {
-    /// Too long to be one.
+    /// The text is too long.
     #[error("narinfo of more than {MAX_NARINFO} bytes")]
     TooLong,
-    /// A line without `name: value`, or no line feed at the end.
+    /// A line is not `name: value`, or the last line has no line feed. Holds the number of the line, 0 for the latter.
     #[error("narinfo line {0} is not \"name: value\"")]
     Line(usize),
-    /// A field whose value is not of its form, or that stands there twice.
+    /// A field is malformed, or occurs twice. Holds its name.
     #[error("malformed narinfo field {0}")]
     Field(&'static str),
-    /// A field that must be there.
+    /// A required field is missing. Holds its name.
     #[error("narinfo without {0}")]
     Missing(&'static str),
 }
 
-/// A narinfo.
+/// A narinfo: metadata of a path, and where to download its NAR.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NarInfo {
-    /// The path.
+    /// Store path.
     pub path: StorePath,
-    /// Where its NAR is.
+    /// URL of the file that has the NAR.
     pub url: Url,
-    /// How the NAR there is compressed.
+    /// Compression of that file.
     pub compression: Compression,
-    /// The hash of the file at the URL, if known.
+    /// Hash of that file, if known.
     pub file_hash: Option<Hash>,
-    /// The size of the file at the URL in bytes, if known.
+    /// Size of that file in bytes, if known.
     pub file_size: Option<u64>,
-    /// The hash of the NAR.
+    /// Hash of the NAR.
     pub nar_hash: NarHash,
-    /// The size of the NAR in bytes.
+    /// Size of the NAR in bytes.
     pub nar_size: u64,
-    /// What the path refers to, ascending.
+    /// Paths that it refers to, in ascending order.
     pub references: Vec<StorePath>,
-    /// The derivation that built it, if known.
+    /// Derivation that built it, if known.
     pub deriver: Option<StorePath>,
-    /// Signatures. Several may be of one key, of which a client needs one that verifies.
+    /// Signatures. Several may be by one key; a client needs one that it can verify.
     pub signatures: Vec<Signature>,
-    /// The content address, if the path follows from it.
+    /// Content address, if the path follows from it.
     pub content_address: Option<ContentAddress>,
 }
 
 impl NarInfo {
-    /// The narinfo of a path: the daemon's knowledge of it, less what clients choke on, and our own signatures.
+    /// Creates the narinfo of a path from its path info and a cache's own signatures.
     ///
-    /// A content address from which the path does not follow is left out (Nix 2.8 to 2.34 crash over it), as is a
-    /// deriver that is no derivation. The daemon's signatures under the names of our own are left out, and no others: one
-    /// that is forged must not take the place of the genuine one.
+    /// Omits a content address from which the path does not follow, on which clients of Nix 2.8 to 2.34 abort, and a
+    /// deriver that is not a derivation. Omits signatures of the path info under the names of own keys: a forged one must
+    /// not replace the genuine one.
     #[must_use]
     pub fn from_path_info(
         path: &StorePath,
@@ -145,7 +148,7 @@ impl NarInfo {
         }
     }
 
-    /// The text, as files of a binary cache have it.
+    /// Renders the text.
     #[must_use]
     pub fn render(&self, store: &StoreDir) -> String {
         let references: Vec<&str> = self.references.iter().map(StorePath::base_name).collect();
@@ -165,7 +168,7 @@ impl NarInfo {
         pieces.render(store)
     }
 
-    /// The last lines of the text: signatures and content address.
+    /// Renders the last lines of the text: signatures and content address.
     #[must_use]
     pub fn trailing_lines(&self) -> String {
         let mut text = String::new();
@@ -179,7 +182,7 @@ impl NarInfo {
         text
     }
 
-    /// Parses the text. Strict as the strictest clients are, but for unknown fields, which are passed over.
+    /// Parses the text, as strictly as the strictest clients, but ignores unknown fields.
     pub fn parse(text: &str, store: &StoreDir) -> Result<Self, NarInfoError> {
         use NarInfoError::{Field, Missing};
         if text.len() > MAX_NARINFO {
@@ -189,7 +192,7 @@ impl NarInfo {
         let lines = text.strip_suffix('\n').ok_or(NarInfoError::Line(0))?;
         for (index, line) in lines.split('\n').enumerate() {
             let (name, value) = line.split_once(": ").ok_or(NarInfoError::Line(index + 1))?;
-            fields.take(name, value, store)?;
+            fields.set(name, value, store)?;
         }
         Ok(Self {
             path: fields.path.ok_or(Missing("StorePath"))?,
@@ -207,7 +210,7 @@ impl NarInfo {
     }
 }
 
-/// RawFields of a narinfo, for those who have its longest parts at hand as they are written.
+/// Fields of a narinfo, the longest of them already rendered: cheaper to render than a [`NarInfo`].
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs)] // as in [`NarInfo`]
 pub struct RawFields<'a> {
@@ -218,21 +221,21 @@ pub struct RawFields<'a> {
     pub file_size: Option<u64>,
     pub nar_hash: &'a str,
     pub nar_size: u64,
-    /// Base names with a space between two.
+    /// Base names, separated by spaces.
     pub references: &'a str,
-    /// A base name.
+    /// Base name.
     pub deriver: Option<&'a str>,
-    /// The rest, whole lines, as [`NarInfo::trailing_lines`] has them.
+    /// Last lines, complete, as [`NarInfo::trailing_lines`] renders them.
     pub lines: [&'a str; 2],
 }
 
 impl RawFields<'_> {
-    /// The text.
+    /// Renders the text.
     #[must_use]
     pub fn render(&self, store: &StoreDir) -> String {
         let field = |name, value: Option<_>| value.map_or(["", "", ""], |value| ["\n", name, value]);
         let (nar_size, file_size) = (self.nar_size.to_string(), self.file_size.map(|size| size.to_string()));
-        // Joined at once, so that it takes one allocation, and no more memory than the text.
+        // Joined at once: one allocation of exactly the size of the text.
         [
             ["StorePath: ", store.as_str(), "/"],
             [self.path.base_name(), "\nURL: ", self.url.as_str()],
@@ -250,7 +253,7 @@ impl RawFields<'_> {
     }
 }
 
-/// The fields while they are gathered.
+/// Fields that were parsed so far.
 #[derive(Default)]
 struct Fields {
     path: Option<StorePath>,
@@ -267,7 +270,7 @@ struct Fields {
 }
 
 impl Fields {
-    fn take(&mut self, name: &str, value: &str, store: &StoreDir) -> Result<(), NarInfoError> {
+    fn set(&mut self, name: &str, value: &str, store: &StoreDir) -> Result<(), NarInfoError> {
         let references = |value: &str| -> Option<Vec<StorePath>> {
             if value.is_empty() {
                 return Some(Vec::new());
@@ -295,7 +298,7 @@ impl Fields {
     }
 }
 
-/// A number in its one notation: no sign, no zeros in front.
+/// Parses a number without sign and leading zeros.
 fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number: &u64| number.to_string() == text)
 }

@@ -1,14 +1,15 @@
-//! Nix's base-32: the alphabet of store paths and of hashes in narinfos.
+//! Nix's base-32 encoding, used in store paths and for hashes in narinfos.
 //!
-//! Owns the encoding alone; what the bytes mean is for `hash` and `store_path`. Nix writes the bits starting at the
-//! least significant bit of the first byte and then reverses the text, so it is an LSB-first base-32 read backwards
-//! (Nix `src/libutil/base-nix-32.cc`; `hash.cc` before 2.30).
+//! Nix encodes from the least significant bit of the first byte on and then reverses the text: an LSB-first base-32 read
+//! backwards.
+//!
+//! Source: Nix `src/libutil/base-nix-32.cc` (`hash.cc` before 2.30).
 
 use std::sync::LazyLock;
 
 use data_encoding::{BitOrder, Encoding, Specification};
 
-/// The 32 characters in order of value: digits and lower-case letters without `e`, `o`, `t`, `u`.
+/// The 32 characters in order of their values: digits and lower-case letters without `e`, `o`, `t`, `u`.
 pub const ALPHABET: &str = "0123456789abcdfghijklmnpqrsvwxyz";
 
 static LSB_FIRST: LazyLock<Option<Encoding>> = LazyLock::new(|| {
@@ -18,13 +19,12 @@ static LSB_FIRST: LazyLock<Option<Encoding>> = LazyLock::new(|| {
     specification.encoding().ok()
 });
 
-/// A text that is not the nix32 form of any byte string: a foreign character, or a length or last character that
-/// stands for no whole number of bytes.
+/// Error of decoding nix32: a character outside of the alphabet, or bits that are not a whole number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a nix32 string")]
 pub struct Nix32Error;
 
-/// The nix32 text of `bytes`, `ceil(8 * len / 5)` characters long.
+/// Encodes `bytes` as `ceil(8 * len / 5)` characters.
 #[must_use]
 pub fn encode(bytes: &[u8]) -> String {
     let text = LSB_FIRST.as_ref().map(|encoding| encoding.encode(bytes)).unwrap_or_default();
@@ -34,14 +34,14 @@ pub fn encode(bytes: &[u8]) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// The bytes that `text` stands for.
+/// Decodes a text. Each byte string has exactly one text.
 pub fn decode(text: &[u8]) -> Result<Vec<u8>, Nix32Error> {
     let reversed: Vec<u8> = text.iter().rev().copied().collect();
     let encoding = LSB_FIRST.as_ref().ok_or(Nix32Error)?;
     encoding.decode(&reversed).map_err(|_| Nix32Error)
 }
 
-/// Whether `character` is of the alphabet.
+/// Returns whether `character` is in the [`ALPHABET`].
 #[must_use]
 pub const fn is_digit(character: u8) -> bool {
     matches!(character, b'0'..=b'9' | b'a'..=b'd' | b'f'..=b'n' | b'p'..=b's' | b'v'..=b'z')

@@ -1,8 +1,10 @@
-//! What the daemon knows of a valid path.
+//! Path info: the metadata that nix-daemon has of a valid path.
 //!
-//! Owns the wire layout (`UnkeyedValidPathInfo`, the same bytes from Nix 2.3 to 2.36), and the fingerprint that
-//! signatures are made over. A signature of the daemon that is malformed is dropped here, as is a content address of
-//! an unknown form: neither may reach a narinfo. (Nix `src/libstore/path-info.cc`, `worker-protocol.cc`.)
+//! Encodes and decodes it (`UnkeyedValidPathInfo`, which Nix 2.3 to 2.36 encode alike), and renders the fingerprint that is
+//! signed. Decoding drops malformed signatures and content addresses of an unknown form, so that they do not reach a
+//! narinfo.
+//!
+//! Source: Nix `src/libstore/path-info.cc` and `worker-protocol.cc`.
 
 use bytes::BytesMut;
 
@@ -16,7 +18,7 @@ use crate::wire::{
     put_u64,
 };
 
-/// The fields after the path itself.
+/// Schema of a path info without the path.
 pub(crate) const UNKEYED: Schema = &[
     field("deriver", STRING),
     field("nar hash", STRING),
@@ -28,29 +30,29 @@ pub(crate) const UNKEYED: Schema = &[
     field("content address", STRING),
 ];
 
-/// What the daemon knows of a valid path.
+/// Metadata of a valid path (`ValidPathInfo` in Nix).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathInfo {
-    /// The derivation that built it, if known.
+    /// Derivation that built the path, if known.
     pub deriver: Option<StorePath>,
-    /// The hash of its NAR.
+    /// Hash of the NAR.
     pub nar_hash: NarHash,
-    /// The paths that it refers to, perhaps itself; in ascending order, each once.
+    /// Paths that it refers to, perhaps itself; in ascending order, without duplicates.
     pub references: Vec<StorePath>,
-    /// When it became valid, in seconds since 1970.
+    /// Time at which the path became valid, in seconds since 1970.
     pub registration_time: u64,
-    /// The length of its NAR in bytes; 0 if the daemon does not know, as in ancient stores.
+    /// Size of the NAR in bytes; 0 if it is not known, as in very old stores.
     pub nar_size: u64,
-    /// Whether it was built here rather than substituted.
+    /// Whether the path was built on this machine rather than substituted.
     pub ultimate: bool,
-    /// The well-formed signatures that the daemon holds, bounded in number by [`crate::signature_set`].
+    /// Well-formed signatures, whose number [`signature_set`](crate::signature_set) limits.
     pub signatures: Vec<Signature>,
-    /// The content address, if it has one of a known form.
+    /// Content address, if there is one of a known form.
     pub content_address: Option<ContentAddress>,
 }
 
 impl PathInfo {
-    /// What is signed: `1;<path>;sha256:<nix32>;<nar size>;<references, comma-separated>`, full paths throughout.
+    /// Returns the text that is signed: `1;<path>;sha256:<nix32>;<nar size>;<references, comma-separated>`, all paths in full.
     #[must_use]
     pub fn fingerprint(&self, path: &StorePath, store: &StoreDir) -> String {
         let mut text = format!("1;{};{};{};", store.full_path(path), self.nar_hash, self.nar_size);

@@ -1,8 +1,9 @@
-//! Realisations: which path an output of a content-addressed derivation turned out to be.
+//! Realisations: store paths of the outputs of content-addressed derivations.
 //!
-//! Owns the types, the JSON of protocol 1.31 and later and of binary caches, and the fingerprint that signatures are
-//! made over; how a realisation is asked for differs by version and is in [`crate::operation`]. (Nix
-//! `src/libstore/realisation.cc`, up to 2.34 and from 2.35 on.)
+//! Parses and renders their JSON, which protocol 1.31 and later and binary caches use, and renders the fingerprints that
+//! are signed. [`QueryRealisation`](crate::operation::QueryRealisation) asks nix-daemon for one.
+//!
+//! Source: Nix `src/libstore/realisation.cc`, up to 2.34 and from 2.35 on.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +16,15 @@ use crate::signature_set::{KnownKeys, merge_signatures};
 use crate::store_path::StorePath;
 use crate::wire::{DecodeError, DecodeErrorKind};
 
-/// The path that an output is.
+/// Store path of an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Realisation {
-    /// The output's path.
+    /// Store path of the output.
     pub path: StorePath,
-    /// The realisations that this one was made with, which clients up to Nix 2.33 want to have as well. They are known
-    /// by hash only, and of daemons up to Nix 2.33.
+    /// Realisations that this one was built with, which clients up to Nix 2.33 query as well. Only nix-daemon up to Nix
+    /// 2.33 sends them, by hash.
     pub dependencies: BTreeMap<HashedOutput, StorePath>,
-    /// The well-formed signatures over it; none below protocol 1.31, where they are not transmitted.
+    /// Well-formed signatures; none before protocol 1.31, which does not transmit them.
     pub signatures: Vec<Signature>,
 }
 
@@ -39,7 +40,7 @@ struct Json {
 }
 
 impl Realisation {
-    /// From a daemon's JSON about `output`. A dependency that cannot be read is an error, since signatures cover it.
+    /// Parses the JSON of nix-daemon about `output`. A malformed dependency is an error, since signatures cover it.
     pub(crate) fn from_json(
         text: &[u8],
         output: &DerivationOutput,
@@ -63,10 +64,10 @@ impl Realisation {
         })
     }
 
-    /// What is signed of this realisation of `output`: JSON without white space whose keys are sorted.
+    /// Returns the texts to sign for this realisation of `output`: JSON without white space, with sorted keys.
     ///
-    /// Of an output by hash that has dependencies these are two texts, the second one without them: Nix 2.34 drops
-    /// dependencies before it looks at signatures.
+    /// For a [`HashedOutput`] with dependencies these are two texts, the second one without dependencies, which Nix 2.34
+    /// drops before it verifies signatures.
     #[must_use]
     pub fn fingerprints(&self, output: &DerivationOutput) -> Vec<String> {
         let signed = match output {
@@ -84,8 +85,8 @@ impl Realisation {
         signed.iter().map(Value::to_string).collect()
     }
 
-    /// The JSON that binary caches have of this realisation of `output`, with our own signatures before the daemon's
-    /// under other names.
+    /// Renders the JSON of this realisation of `output` in a binary cache, with a cache's own signatures first. Omits
+    /// signatures of nix-daemon under the names of own keys.
     #[must_use]
     pub fn to_json(&self, output: &DerivationOutput, own_signatures: Vec<Signature>) -> String {
         let signatures = merge_signatures(own_signatures, &self.signatures);
@@ -93,7 +94,7 @@ impl Realisation {
             DerivationOutput::Hashed(id) => {
                 (self.flat(id), signatures.iter().map(|signature| signature.to_string().into()).collect())
             }
-            // What it is of is in the URL alone.
+            // Only the URL names the output.
             DerivationOutput::Path(..) => (
                 json!({ "outPath": self.path.base_name() }),
                 signatures.iter().map(|it| json!({ "keyName": it.key().as_str(), "sig": it.to_base64() })).collect(),
@@ -103,7 +104,7 @@ impl Realisation {
         json.to_string()
     }
 
-    /// All but the signatures, as up to Nix 2.34.
+    /// Returns all except the signatures, in the form up to Nix 2.34.
     fn flat(&self, id: &HashedOutput) -> Value {
         let dependencies = self.dependencies.iter().map(|(id, path)| (id.to_string(), path.base_name()));
         json!({

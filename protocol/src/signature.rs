@@ -1,8 +1,9 @@
 //! Ed25519 signatures and keys in Nix's textual form, `<key name>:<base64>`.
 //!
-//! Owns the format and the arithmetic (by `ring`); which keys a server signs with, and where their files are, is for
-//! its configuration. A [`Signature`] always has a non-empty name and 64 bytes: Nix 2.34 and later refuse a whole
-//! narinfo for one malformed `Sig` line. (Nix `src/libutil/signature/local-keys.cc`.)
+//! A [`Signature`] always has a non-empty name and 64 bytes: Nix 2.34 and later reject a narinfo that has one malformed
+//! `Sig` line.
+//!
+//! Source: Nix `src/libutil/signature/local-keys.cc`.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -13,50 +14,51 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
 use crate::base64;
 
-/// An Ed25519 signature's length in bytes.
+/// Length of an Ed25519 signature, in bytes.
 const SIGNATURE_LEN: usize = 64;
-/// An Ed25519 public key's length in bytes.
+/// Length of an Ed25519 public key, in bytes.
 const PUBLIC_LEN: usize = 32;
-/// A Nix secret key's length in bytes: the seed, then the public key (libsodium's form).
+/// Length of a secret key in Nix, in bytes: the seed, then the public key (libsodium's form).
 const SECRET_LEN: usize = 64;
-/// The longest key name that is taken; real ones are host names.
+/// Longest name of a key, in bytes; real ones are host names.
 const MAX_KEY_NAME: usize = 255;
 
-/// Why a text is not a signature or a key.
+/// Error of parsing a signature or a key, or of generating a key.
+#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// No colon, or nothing or too much before it.
+    /// The name is missing or too long, or the colon is missing.
     #[error("no key name before a colon")]
     Name,
-    /// A character in the name that clients may not show or not compare as it is meant, such as a byte order mark.
-    #[error("the key name has the character {0:?}, and may only have printable ones of ASCII but the space")]
+    /// The name has a character that clients may not show or compare as intended, such as a byte order mark.
+    #[error("the key name contains {0:?}; only printable ASCII characters except the space are allowed")]
     NameCharacter(char),
     /// The part after the colon is not padded base64.
     #[error("the part after the colon is not base64")]
     Base64,
-    /// Decoded, but of another length.
+    /// The decoded bytes have a wrong length.
     #[error("{found} bytes where {expected} are required")]
     Length {
-        /// What the kind of key or signature has.
+        /// Required length, in bytes.
         expected: usize,
-        /// What was there.
+        /// Actual length, in bytes.
         found: usize,
     },
-    /// The second half of a secret key is not the public key of its first half.
+    /// The public half of a secret key does not belong to its secret half.
     #[error("the public half does not belong to the secret half")]
     Inconsistent,
-    /// The system's random number generator failed.
-    #[error("the system has no randomness to offer")]
+    /// The random number generator of the system failed.
+    #[error("the random number generator of the system failed")]
     Randomness,
 }
 
-/// The name of a key: what stands before the colon.
+/// Name of a key: the part before the colon.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyName(Box<str>);
 
 impl KeyName {
-    /// Checks that the name is not empty, and of printable ASCII without a colon or white space: clients compare names
-    /// byte by byte, and nobody would see the difference.
+    /// Creates a name. Fails if it is empty, or has other characters than printable ASCII without colon and space: clients
+    /// compare names byte by byte, and other characters may look alike.
     pub fn new(name: &str) -> Result<Self, KeyError> {
         if name.is_empty() || name.len() > MAX_KEY_NAME || name.contains(':') {
             return Err(KeyError::Name);
@@ -67,14 +69,14 @@ impl KeyName {
         }
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// To look a name up as it stands in a text. Hash and order are those of the text.
+/// Allows lookups by text. Hash and order are those of the text.
 impl Borrow<str> for KeyName {
     fn borrow(&self) -> &str {
         &self.0
@@ -96,7 +98,7 @@ fn split<const N: usize>(text: &str) -> Result<(KeyName, [u8; N]), KeyError> {
     Ok((name, bytes))
 }
 
-/// A signature by a named key.
+/// Signature by a named key.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Signature {
     key: KeyName,
@@ -110,13 +112,13 @@ impl Signature {
         Ok(Self { key, bytes })
     }
 
-    /// The key that made it.
+    /// Returns the name of the key that made it.
     #[must_use]
     pub const fn key(&self) -> &KeyName {
         &self.key
     }
 
-    /// What stands after the colon.
+    /// Returns the part after the colon.
     #[must_use]
     pub fn to_base64(&self) -> String {
         BASE64.encode(&self.bytes)
@@ -135,7 +137,7 @@ impl fmt::Debug for Signature {
     }
 }
 
-/// A key that signatures are checked with: what `trusted-public-keys` lists.
+/// Public key that verifies signatures, as listed in `trusted-public-keys`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
     name: KeyName,
@@ -149,13 +151,13 @@ impl PublicKey {
         Ok(Self { name, bytes })
     }
 
-    /// The key's name.
+    /// Returns the name.
     #[must_use]
     pub const fn name(&self) -> &KeyName {
         &self.name
     }
 
-    /// Whether `signature` is of this key's name and holds over `message`.
+    /// Returns whether `signature` has the name of this key and is valid for `message`.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &Signature) -> bool {
         self.name == signature.key
@@ -175,14 +177,14 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A key that signs: what `nix-store --generate-binary-cache-key` writes. Its `Debug` shows the public part only.
+/// Secret key that signs, as `nix-store --generate-binary-cache-key` writes it. `Debug` shows only the public half.
 pub struct SecretKey {
     public: PublicKey,
     pair: Ed25519KeyPair,
 }
 
 impl SecretKey {
-    /// Parses `<key name>:<base64 of seed and public key, 64 bytes>`; both halves must belong together.
+    /// Parses `<key name>:<base64 of 64 bytes>`, the seed and its public key.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let (name, bytes) = split::<SECRET_LEN>(text)?;
         let (seed, public) = bytes.split_at(SECRET_LEN - PUBLIC_LEN);
@@ -190,7 +192,7 @@ impl SecretKey {
         Self::from_pair(name, pair)
     }
 
-    /// A new random key, and its text in Nix's secret form: the only place where the secret leaves this type.
+    /// Generates a key. Returns it and its text, which is the only way to get the secret out of this type.
     pub fn generate(name: KeyName) -> Result<(Self, String), KeyError> {
         let seed: [u8; SECRET_LEN - PUBLIC_LEN] =
             ring::rand::generate(&SystemRandom::new()).map_err(|_| KeyError::Randomness)?.expose();
@@ -206,13 +208,13 @@ impl SecretKey {
         Ok(Self { public: PublicKey { name, bytes }, pair })
     }
 
-    /// The public half.
+    /// Returns the public half.
     #[must_use]
     pub const fn public_key(&self) -> &PublicKey {
         &self.public
     }
 
-    /// Signs `message`; for a store path that is [`crate::path_info::PathInfo::fingerprint`].
+    /// Signs `message`, which for a store path is [`PathInfo::fingerprint`](crate::path_info::PathInfo::fingerprint).
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Signature {
         let mut bytes = [0; SIGNATURE_LEN];

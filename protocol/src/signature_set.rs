@@ -1,28 +1,26 @@
-//! The signatures of one path or realisation: bounded, and each once.
+//! Limits on the signatures of one path or realisation, and which of them are kept.
 //!
-//! Owns which of them are kept where a daemon tells of more than are passed on. Any user of a daemon may add any text as
-//! a signature of any path (with Nix 2.26 and later), so neither their number nor the time that they take may be up to
-//! him, and he may not push out others' signatures by his own: signatures of keys that are known here have places of
-//! their own, and the rest of the places are given to the other keys by turns. Everything is linear in what came.
+//! With Nix 2.26 and later, any user of nix-daemon can add any text as a signature of any path. So their number is limited,
+//! and a flood of signatures must not displace those by other keys: each known key has a limit of its own, and the other
+//! keys share one round-robin. Selection takes linear time.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::signature::{KeyName, Signature};
 
-/// Signatures that are kept of each known key, of which one at the most is genuine.
+/// Most signatures by each known key that are kept. At most one of them is genuine.
 pub const MAX_PER_KNOWN_KEY: usize = 256;
-/// Signatures that are kept of all other keys together; real paths have up to three.
+/// Most signatures by all other keys together that are kept. Real paths have up to three.
 pub const MAX_FROM_OTHER_KEYS: usize = 64;
 
-/// The key of cache.nixos.org, which nearly every client trusts.
+/// Name of the key of cache.nixos.org, which nearly every client trusts.
 const CACHE_NIXOS_ORG: &str = "cache.nixos.org-1";
 
-/// The names of keys whose signatures are kept before those of others.
+/// Names of keys whose signatures take precedence. Extend it with names; the default has that of cache.nixos.org.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownKeys(HashSet<KeyName>);
 
 impl Default for KnownKeys {
-    /// The key of cache.nixos.org.
     fn default() -> Self {
         Self(KeyName::new(CACHE_NIXOS_ORG).into_iter().collect())
     }
@@ -35,44 +33,44 @@ impl Extend<KeyName> for KnownKeys {
 }
 
 impl KnownKeys {
-    /// The well-formed signatures among these texts, each once, in their order; no more than the bounds allow.
+    /// Returns the well-formed signatures among `texts`, in order and without duplicates, within the limits.
     pub(crate) fn select<'a>(&self, texts: impl IntoIterator<Item = &'a [u8]>) -> Vec<Signature> {
-        // How many signatures of each key are kept so far.
+        // Number of signatures by each key that are kept so far.
         let mut counts: HashMap<&str, usize> = HashMap::new();
         let mut seen = HashSet::new();
-        // With its place, and its place among those of its key; that is 0 for known keys.
+        // Each with its round (its number among those by its key, 0 for known keys) and its position.
         let mut kept: Vec<(usize, usize, Signature)> = Vec::new();
         let mut other_keys = 0;
-        for (place, text) in texts.into_iter().enumerate() {
+        for (position, text) in texts.into_iter().enumerate() {
             let Ok(text) = std::str::from_utf8(text) else { continue };
             let Some((name, _)) = text.split_once(':') else { continue };
             let is_known = self.0.contains(name);
             let count = counts.get(name).copied().unwrap_or(0);
-            let has_no_place = match (is_known, count) {
+            let is_full = match (is_known, count) {
                 (true, count) => count == MAX_PER_KNOWN_KEY,
                 (false, 0) => other_keys == MAX_FROM_OTHER_KEYS,
                 (false, count) => count == MAX_FROM_OTHER_KEYS,
             };
-            if has_no_place || seen.contains(text) {
+            if is_full || seen.contains(text) {
                 continue;
             }
             let Ok(signature) = Signature::parse(text) else { continue };
             seen.insert(text);
             counts.insert(name, count + 1);
             other_keys += usize::from(!is_known && count == 0);
-            kept.push((if is_known { 0 } else { count + 1 }, place, signature));
+            kept.push((if is_known { 0 } else { count + 1 }, position, signature));
         }
-        // At most 64 of each of 64 keys: first one of each, then a second one.
-        kept.sort_unstable_by_key(|(turn, place, _)| (*turn, *place));
-        let known = kept.partition_point(|(turn, ..)| *turn == 0);
+        // At most 64 by each of 64 keys: one by each key, then a second one, and so on.
+        kept.sort_unstable_by_key(|(round, position, _)| (*round, *position));
+        let known = kept.partition_point(|(round, ..)| *round == 0);
         kept.truncate(known + MAX_FROM_OTHER_KEYS);
-        kept.sort_unstable_by_key(|(_, place, _)| *place);
+        kept.sort_unstable_by_key(|(_, position, _)| *position);
         kept.into_iter().map(|(.., signature)| signature).collect()
     }
 }
 
-/// Our own signatures, and those of others that are not under the name of one of our keys: clients trust one key for each
-/// name, and ours is the one that is announced.
+/// Returns a cache's own signatures, followed by the others that do not have the name of an own key. Clients trust one key
+/// for each name, which is the one that the cache announces.
 pub(crate) fn merge_signatures(own: Vec<Signature>, others: &[Signature]) -> Vec<Signature> {
     let ours: HashSet<KeyName> = own.iter().map(|signature| signature.key().clone()).collect();
     let mut signatures = own;
@@ -109,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_under_one_name_leaves_the_places_of_other_keys() {
+    fn a_flood_under_one_name_does_not_displace_other_keys() {
         let mut texts: Vec<_> = (0..40_000).map(|number| text("flood", number)).collect();
         texts.extend([text("genuine-1", 1), text("genuine-2", 1)]);
         let kept = select(&KnownKeys::default(), &texts);
@@ -118,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_under_many_names_leaves_the_places_of_known_keys() {
+    fn a_flood_under_many_names_does_not_displace_known_keys() {
         let mut texts: Vec<_> = (0..40_000).map(|number| text(&format!("a{number}"), number)).collect();
         texts.extend([text("cache.nixos.org-1", 1), text("ours-1", 1), text("unknown-1", 1)]);
         let kept = select(&known(&["ours-1"]), &texts);
@@ -127,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_under_a_known_name_is_bounded_and_takes_no_place_of_others() {
+    fn a_flood_under_a_known_name_is_bounded_and_displaces_no_others() {
         let mut texts: Vec<_> = (0..40_000).map(|number| text("ours-1", number)).collect();
         texts.extend([text("other", 1), text("cache.nixos.org-1", 1)]);
         let kept = select(&known(&["ours-1"]), &texts);

@@ -1,8 +1,9 @@
-//! The daemon's messages before each result: log lines and activities, up to LAST or ERROR.
+//! Messages that nix-daemon sends before each reply: log lines and activities, up to LAST or ERROR.
 //!
-//! Owns their layouts and the error that a daemon reports. Sans-io: bytes are pushed in, messages come out. Messages
-//! are bounded each and in total, so a daemon that only logs cannot hold a request for ever.
-//! (Nix `src/libstore/worker-protocol-connection.cc`, `processStderr`.)
+//! Does no I/O: bytes are pushed in, messages come out. Each message and all messages before one reply have an upper
+//! bound, so nix-daemon cannot delay a reply for ever by logging.
+//!
+//! Source: Nix `src/libstore/worker-protocol-connection.cc`, `processStderr`.
 
 use bytes::{Buf, BytesMut};
 
@@ -10,7 +11,7 @@ use crate::version::Version;
 use crate::wire::{DecodeError, DecodeErrorKind, Field, Reader, STRING, Scanner, Schema, Shape, TEXT, field};
 
 const LAST: u64 = 0x616c_7473;
-/// The tag of an error; also found where a NAR token's length should be, see [`crate::nar`].
+/// Tag of an error. In a NAR it may occur in place of the length of a token, see [`Parser`](crate::nar::Parser).
 pub const ERROR: u64 = 0x6378_7470;
 const NEXT: u64 = 0x6f6c_6d67;
 const START_ACTIVITY: u64 = 0x5354_5254;
@@ -18,14 +19,14 @@ const STOP_ACTIVITY: u64 = 0x5354_4f50;
 const RESULT: u64 = 0x5253_4c54;
 const READ: u64 = 0x6461_7461;
 
-/// The cap of one message in bytes: an error with all of its traces.
+/// Largest message, in bytes: an error with all of its traces.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
-/// The cap of all messages before one result, in bytes. A chatty daemon sends some hundred bytes a request.
+/// Most bytes of messages before one reply. A verbose nix-daemon sends some hundred.
 const MAX_TOTAL: usize = 64 * 1024 * 1024;
-/// How much of an error's text is kept, in bytes: logs want a line, not a page.
+/// Longest text of an error that is kept, in bytes: a line of a log, not a page.
 const MAX_ERROR_TEXT: usize = 2000;
 
-/// The number of fields of an activity: real ones have up to four.
+/// Most fields of an activity; Nix has up to four.
 const MAX_ACTIVITY_FIELDS: usize = 64;
 const ACTIVITY_FIELDS: Shape = Shape::Repeat {
     max: MAX_ACTIVITY_FIELDS,
@@ -45,9 +46,9 @@ const START: Schema = &[
 const STOP: Schema = &[field("activity id", Shape::U64)];
 const ACTIVITY_RESULT: Schema =
     &[field("activity id", Shape::U64), field("result type", Shape::U64), field("result fields", ACTIVITY_FIELDS)];
-/// `havePos` is always 0; anything else is an error by the choice having no such tag.
+/// `havePos` is always 0. Any other value is an unknown tag.
 const NO_POSITION: Shape = Shape::Choice(&[(0, &[])]);
-/// Nix prints some dozen traces at most.
+/// Most traces of an error; Nix sends some dozen.
 const MAX_TRACES: usize = 10_000;
 const STRUCTURED_ERROR: Schema = &[
     field("error type", STRING),
@@ -85,7 +86,7 @@ const fn is_structured(version: Version) -> bool {
     version.to_wire() >= Version::STRUCTURED_ERRORS.to_wire()
 }
 
-/// What a daemon says went wrong: its text, without colours and control characters, cut to a length fit for a log.
+/// Error that nix-daemon reports: its text without colours and control characters, cut to about 2000 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct DaemonError {
@@ -93,7 +94,7 @@ pub struct DaemonError {
 }
 
 impl DaemonError {
-    /// The text. There is no machine-readable code; see the operation that failed.
+    /// Returns the text. There is no machine-readable code.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
@@ -109,8 +110,8 @@ impl DaemonError {
     }
 }
 
-/// Text of a peer made fit for a log line: no escape sequences, no control characters, nothing that reorders the line
-/// on a terminal, and of at most about `max` bytes.
+/// Returns text of a peer that is safe in a log line: without escape sequences, control characters and characters that
+/// reorder the line on a terminal, and of at most about `max` bytes.
 pub(crate) fn printable(bytes: &[u8], max: usize) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut characters = text.chars();
@@ -132,20 +133,20 @@ pub(crate) fn printable(bytes: &[u8], max: usize) -> String {
     clean.trim().trim_start_matches("error:").trim_start().to_owned()
 }
 
-/// A message that matters to the client.
+/// A message, as far as it matters to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// The result follows.
+    /// The reply follows.
     Last,
-    /// The operation failed; no result follows.
+    /// The operation failed, and no reply follows.
     Error(DaemonError),
-    /// The daemon wants up to so many bytes of the upload (protocol 1.22 and below).
+    /// nix-daemon asks for at most this many bytes of an upload (protocol 1.22 and below).
     Read(u64),
-    /// A log line or activity, of no use to a cache.
+    /// A log line or activity. Its contents are dropped.
     Log,
 }
 
-/// Reads the messages before one result.
+/// Reader of the messages before one reply.
 #[derive(Debug)]
 pub struct StderrLoop {
     version: Version,
@@ -154,7 +155,7 @@ pub struct StderrLoop {
 }
 
 impl StderrLoop {
-    /// For a connection that has negotiated `version`.
+    /// Creates a reader for a connection of protocol `version`.
     #[must_use]
     pub fn new(version: Version) -> Self {
         Self { version, scanner: Self::scanner(version), total: 0 }
@@ -164,7 +165,7 @@ impl StderrLoop {
         Scanner::new(if is_structured(version) { &STRUCTURED_MESSAGE } else { &PLAIN_MESSAGE }, MAX_MESSAGE)
     }
 
-    /// Takes the next message off the front of `incoming`, or nothing while it is not whole.
+    /// Consumes the next message at the front of `incoming`. Returns `None` while it is incomplete.
     pub fn advance(&mut self, incoming: &mut BytesMut) -> Result<Option<Message>, DecodeError> {
         let Some(length) = self.scanner.advance(incoming)? else { return Ok(None) };
         self.total += length;
@@ -184,7 +185,7 @@ impl StderrLoop {
     }
 }
 
-/// Decodes an error whose tag stood inside a NAR: `payload` begins right after the tag. Nothing while it is not whole.
+/// Decodes an error whose tag was found in a NAR. `payload` begins after the tag. Returns `None` while it is incomplete.
 pub fn decode_error_after_tag(version: Version, payload: &[u8]) -> Result<Option<DaemonError>, DecodeError> {
     let schema = if is_structured(version) { STRUCTURED_ERROR } else { PLAIN_ERROR };
     match Scanner::new(schema, MAX_MESSAGE).advance(payload)? {
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_message_is_passed_over_up_to_the_error() {
+    fn every_kind_of_message_is_skipped_up_to_the_error() {
         let mut out = BytesMut::new();
         put_u64(&mut out, NEXT);
         put_bytes(&mut out, b"warning\n");

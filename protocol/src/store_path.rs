@@ -1,46 +1,47 @@
 //! Store directories, store paths and their hash parts.
 //!
-//! Owns the grammar: `<store dir>/<32 nix32 characters>-<name>`. A [`StorePath`] is kept without its store directory,
-//! because narinfos, realisations and some operations name only the base name; [`StoreDir`] joins and splits.
-//! (Nix `src/libstore/path.cc`; the name rules are those of 2.34 with older releases' leniency, see
-//! [`StorePath::from_base_name`].)
+//! The grammar is `<store directory>/<32 nix32 characters>-<name>`. A [`StorePath`] does not include the store directory,
+//! since narinfos, realisations and some operations have only the base name. A [`StoreDir`] converts to and from full paths.
+//!
+//! Source: Nix `src/libstore/path.cc`. Names of all releases are accepted, see [`StorePath::from_base_name`].
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::nix32;
 
-/// The longest name after the hash part and its dash (Nix `StorePath::MaxPathLen`, 211 since 2.0).
+/// Longest name, in bytes (`StorePath::MaxPathLen` in Nix, 211 since 2.0).
 const MAX_NAME: usize = 211;
 
-/// Why a text is not a store path, or not one of this store.
+/// Error of parsing a store path.
+#[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StorePathError {
-    /// The path does not start with the store directory and a slash.
+    /// The path does not begin with the store directory and a slash.
     #[error("not in the store directory")]
     OutsideStore,
-    /// The first 32 characters are not nix32, or fewer.
+    /// The base name does not begin with 32 nix32 characters.
     #[error("malformed hash part")]
     HashPart,
-    /// No dash after the hash part, or a name that is empty, too long or has a character outside of Nix's set.
+    /// The dash after the hash part is missing, or the name is empty, too long or has a character that is not allowed.
     #[error("malformed name")]
     Name,
 }
 
-/// The first 32 characters of a store path's base name: what narinfo requests name.
+/// Hash part of a store path: the first 32 characters of its base name, by which narinfos are requested.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HashPart([u8; Self::LEN]);
 
 impl HashPart {
-    /// Its length in characters: 160 bits in base 32.
+    /// Length in characters: 160 bits in base 32.
     pub const LEN: usize = 32;
-    /// The hash part that nothing hashes to but by chance: a question about it costs the daemon one look at its index.
+    /// A hash part that no path has, except by chance. A query for it is a cheap probe of nix-daemon: one index lookup.
     pub const ZERO: Self = Self([b'0'; Self::LEN]);
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // The constructor admits ASCII only.
+        // The constructor accepts only ASCII.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -69,15 +70,15 @@ impl fmt::Debug for HashPart {
     }
 }
 
-/// A store path without its store directory: `<hash part>-<name>`. Orders bytewise, as references are sorted.
+/// Base name of a store path: `<hash part>-<name>`. Ordered bytewise, as references are.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StorePath(Box<str>);
 
 impl StorePath {
     /// Parses a base name.
     ///
-    /// Names that only recent releases allow (a leading dot) or only old ones (`.-x`) are both taken, since a cache
-    /// serves what its daemon holds; `.` and `..` never are.
+    /// Accepts names that only recent releases of Nix allow (a leading dot) and those that only old ones do (`.-x`), since
+    /// a cache serves what its nix-daemon has; rejects `.` and `..`.
     pub fn from_base_name(text: &str) -> Result<Self, StorePathError> {
         let hash_part = text.get(..HashPart::LEN).ok_or(StorePathError::HashPart)?;
         HashPart::from_str(hash_part)?;
@@ -89,13 +90,13 @@ impl StorePath {
         Ok(Self(text.into()))
     }
 
-    /// `<hash part>-<name>`.
+    /// Returns `<hash part>-<name>`.
     #[must_use]
     pub fn base_name(&self) -> &str {
         &self.0
     }
 
-    /// What a narinfo request names.
+    /// Returns the hash part.
     #[must_use]
     pub fn hash_part(&self) -> HashPart {
         let mut characters = [0; HashPart::LEN];
@@ -103,13 +104,13 @@ impl StorePath {
         HashPart(characters)
     }
 
-    /// The part after the hash part and its dash.
+    /// Returns the name, after the hash part and its dash.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0[HashPart::LEN + 1..]
     }
 
-    /// Whether the name ends in `.drv`, as every deriver's does.
+    /// Returns whether the name ends in `.drv`, as that of a derivation does.
     #[must_use]
     pub fn is_derivation(&self) -> bool {
         self.0.ends_with(".drv")
@@ -128,19 +129,20 @@ impl fmt::Debug for StorePath {
     }
 }
 
-/// The logical store directory, `/nix/store` unless configured otherwise: absolute, without a slash at its end.
+/// Logical store directory, by default `/nix/store`: an absolute path without a slash at its end.
 ///
-/// The protocol never transmits it; client and daemon must be configured alike.
+/// The protocol does not transmit it; client and nix-daemon must be configured alike.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StoreDir(Box<str>);
 
-/// A store directory that is not absolute, ends in a slash, has empty, `.` or `..` segments, or control characters.
+/// Error of a store directory: it is not absolute, ends in a slash, or has a control character or an empty, `.` or `..`
+/// segment. Holds the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a store directory: it must be an absolute path without `.`, `..` or a slash at its end")]
 pub struct StoreDirError(String);
 
 impl StoreDir {
-    /// Checks and takes an absolute directory.
+    /// Creates a store directory from an absolute path.
     pub fn new(directory: impl Into<String>) -> Result<Self, StoreDirError> {
         let directory = directory.into();
         let segment_ok = |s: &str| !s.is_empty() && s != "." && s != ".." && !s.contains(char::is_control);
@@ -150,19 +152,19 @@ impl StoreDir {
         }
     }
 
-    /// The directory's text.
+    /// Returns the path.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The full path: directory, slash, base name.
+    /// Returns the full path of a store path.
     #[must_use]
     pub fn full_path(&self, path: &StorePath) -> String {
         format!("{}/{path}", self.0)
     }
 
-    /// Parses a full path of this store, as daemons send them.
+    /// Parses the full path of a store path in this directory.
     pub fn parse(&self, full: &str) -> Result<StorePath, StorePathError> {
         let base = full.strip_prefix(&*self.0).and_then(|rest| rest.strip_prefix('/'));
         StorePath::from_base_name(base.ok_or(StorePathError::OutsideStore)?)

@@ -1,55 +1,56 @@
-//! Protocol versions, the releases behind them, and features.
+//! Versions of the worker protocol, the releases that speak them, and optional features.
 //!
-//! Owns which daemons are spoken to: major version 1, minor 21 (Nix 2.1 to 2.3) up to any below 64. What each minor
-//! changed is decided where it matters, by comparing a [`Version`] with the constants here.
-//! (Nix `src/libstore/worker-protocol.hh`; release table checked against 2.0 to 2.36-dev.)
+//! Supported are major version 1 with minor versions from 21 (Nix 2.1 to 2.3) to 63. Code that depends on a version
+//! compares it with the constants of [`Version`].
+//!
+//! Source: Nix `src/libstore/worker-protocol.hh`, releases 2.0 to 2.36-dev.
 
 use std::fmt;
 
-/// A protocol version of major 1. Orders by minor.
+/// A protocol version with major number 1. Ordered by minor number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
     minor: u8,
 }
 
 impl Version {
-    /// Nix 2.1 to 2.3: the oldest that is spoken to.
+    /// Oldest supported version: Nix 2.1 to 2.3.
     pub const OLDEST: Self = Self::from_minor(21);
-    /// QueryDerivationOutputMap exists.
+    /// First version with QueryDerivationOutputMap.
     pub const DERIVATION_OUTPUT_MAP: Self = Self::from_minor(22);
-    /// AddToStoreNar sends its NAR in frames; before, the daemon pulls it.
+    /// First version in which AddToStoreNar sends its NAR in frames. Before, nix-daemon asks for pieces of it.
     pub const FRAMED_UPLOAD: Self = Self::from_minor(23);
-    /// Errors carry a level, a name and traces.
+    /// First version in which errors have a level, a name and traces.
     pub const STRUCTURED_ERRORS: Self = Self::from_minor(26);
-    /// QueryValidPaths has a `substitute` flag, and QueryRealisation exists.
+    /// First version with QueryRealisation, and with a `substitute` flag in QueryValidPaths.
     pub const REALISATIONS: Self = Self::from_minor(27);
-    /// Realisations are JSON.
+    /// First version in which realisations are JSON.
     pub const JSON_REALISATIONS: Self = Self::from_minor(31);
-    /// AddMultipleToStore exists.
+    /// First version with AddMultipleToStore.
     pub const ADD_MULTIPLE: Self = Self::from_minor(32);
-    /// The daemon tells its release.
+    /// First version in which nix-daemon sends its release.
     pub const DAEMON_RELEASE: Self = Self::from_minor(33);
-    /// The daemon tells whether it trusts the client.
+    /// First version in which nix-daemon tells whether it trusts the client.
     pub const TRUST: Self = Self::from_minor(35);
-    /// Both sides exchange feature sets. The newest that a release speaks: later behaviour comes as features, and
-    /// 1.39 was never released.
+    /// Newest released version, the first in which both sides exchange features. Later changes are features; 1.39 was
+    /// never released.
     pub const NEWEST: Self = Self::from_minor(38);
-    /// guix-daemon says 1.99; nothing from here on is Nix's.
+    /// First minor version that is not Nix's: guix-daemon claims 1.99.
     const FIRST_FOREIGN_MINOR: u8 = 64;
 
-    /// Version `1.minor`.
+    /// Creates version `1.minor`.
     #[must_use]
     pub const fn from_minor(minor: u8) -> Self {
         Self { minor }
     }
 
-    /// The wire form, `major << 8 | minor`.
+    /// Returns the encoded version, `major << 8 | minor`.
     #[must_use]
     pub const fn to_wire(self) -> u64 {
         (1 << 8) | self.minor as u64
     }
 
-    /// Reads what a daemon says its version is, and refuses those that this client cannot talk to.
+    /// Decodes the version that nix-daemon claims. Fails if it is not supported.
     pub const fn from_daemon(wire: u64) -> Result<Self, UnsupportedVersion> {
         #[allow(clippy::cast_possible_truncation)] // the low byte is the minor version
         let minor = (wire & 0xff) as u8;
@@ -71,37 +72,36 @@ impl fmt::Display for Version {
     }
 }
 
-/// A peer whose version cannot be talked to.
+/// Error of a peer whose protocol version is not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnsupportedVersion {
-    /// A Nix older than 2.1.
-    #[error(
-        "the nix daemon speaks protocol 1.{0}, older than 1.21\n  help: upgrade nix on this machine to 2.1 or later"
-    )]
+    /// A minor version below 21: Nix before 2.1.
+    #[error("nix-daemon speaks protocol 1.{0}, older than 1.21\n  help: upgrade Nix on this machine to 2.1 or later")]
     TooOld(u8),
-    /// A minor version that only guix-daemon uses.
+    /// A minor version of 64 or above, as of guix-daemon.
     #[error(
-        "the daemon speaks protocol 1.{0}, which is guix-daemon's\n  help: point daemon_socket at a nix daemon; guix stores are not supported"
+        "the daemon speaks protocol 1.{0}, as only guix-daemon does\n  help: connect to nix-daemon; Guix stores are not supported"
     )]
     Guix(u8),
-    /// Another major version.
-    #[error("the daemon speaks an unknown protocol version {0:#x}\n  help: is this the socket of a nix daemon?")]
+    /// Another major version. Holds the encoded version.
+    #[error("the daemon speaks unknown protocol version {0:#x}\n  help: check that this is the socket of nix-daemon")]
     Foreign(u64),
 }
 
-/// A protocol extension that both sides must name before it is used.
+/// An optional part of the protocol, which is used if both sides name it in the handshake.
+#[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feature {
-    /// Realisations are named by derivation path and output name (Nix 2.35 and later).
+    /// Realisations are looked up by derivation path and output name (Nix 2.35 and later).
     RealisationWithPathNotHash,
 }
 
 impl Feature {
-    /// Every feature that this client decodes, and therefore the only ones that it offers: a negotiated feature
-    /// changes layouts silently.
-    pub const SUPPORTED: [Self; 1] = [Self::RealisationWithPathNotHash];
+    /// Features that this crate implements. Only these may be offered, since a feature that both sides name changes how
+    /// messages are encoded.
+    pub const SUPPORTED: &[Self] = &[Self::RealisationWithPathNotHash];
 
-    /// The feature's name on the wire.
+    /// Returns the name that is sent.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_nix_daemons_of_known_versions_are_taken() {
+    fn only_supported_versions_of_nix_are_accepted() {
         assert_eq!(Version::from_daemon(0x115), Ok(Version::OLDEST));
         assert_eq!(Version::from_daemon(0x126), Ok(Version::NEWEST));
         assert_eq!(Version::from_daemon(0x127).map(|v| v.to_string()), Ok("1.39".into()));

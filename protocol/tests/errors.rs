@@ -217,7 +217,7 @@ fn a_user_who_is_not_trusted_is_told_so_and_may_read() {
 fn features_that_the_daemon_does_not_have_are_not_agreed_on() {
     let transcript = &all("nix-2.34.8-features-offered")[0];
     let script = greeting(&transcript.sections);
-    let client = run(greet(script, Version::NEWEST, &harmonia_protocol::version::Feature::SUPPORTED)).unwrap();
+    let client = run(greet(script, Version::NEWEST, harmonia_protocol::version::Feature::SUPPORTED)).unwrap();
     assert!(!client.session().has_feature(harmonia_protocol::version::Feature::RealisationWithPathNotHash));
 }
 
@@ -225,7 +225,7 @@ fn features_that_the_daemon_does_not_have_are_not_agreed_on() {
 fn what_a_daemon_has_beside_the_features_that_are_offered_is_not_agreed_on() {
     let transcript = &all("nix-determinate-3.22.2-client1.38-all-features")[0];
     let script = greeting(&transcript.sections).answers(&transcript.section(&format!("QueryPathInfo {PB_B}")).received);
-    let offered = &harmonia_protocol::version::Feature::SUPPORTED;
+    let offered = harmonia_protocol::version::Feature::SUPPORTED;
     let mut client = run(greet(script, Version::NEWEST, offered)).unwrap();
     assert!(client.session().has_feature(harmonia_protocol::version::Feature::RealisationWithPathNotHash));
     assert_eq!(run(perform(&mut client, &format!("QueryPathInfo {PB_B}"))).unwrap().info().nar_size, 168);

@@ -83,7 +83,7 @@ fn lengths_and_values_in_the_greeting_are_bounded() {
     assert_eq!(malformed(numbers(&[0, 1, 0x0178])), ("daemon release", DecodeErrorKind::Padding));
     assert_eq!(malformed(numbers(&[0, 0, 3])), ("trust", DecodeErrorKind::Range(3)));
     assert_eq!(malformed(numbers(&[0, 0, 1, 7])), ("daemon message", DecodeErrorKind::UnknownTag(7)));
-    assert_eq!(malformed(numbers(&[0, 0, 1, READ, 8])), ("request for upload", DecodeErrorKind::OutOfPlace));
+    assert_eq!(malformed(numbers(&[0, 0, 1, READ, 8])), ("request for upload", DecodeErrorKind::Unexpected));
 }
 
 fn asked(reply: &[u8]) -> (Result<super::operations::Value, ClientError>, Client<Script>) {
@@ -167,7 +167,7 @@ fn padding_that_is_not_zero_is_refused_in_every_string() {
 fn frames_that_no_version_knows_are_refused() {
     assert_eq!(problem_of(&numbers(&[0])), DecodeErrorKind::UnknownTag(0));
     assert_eq!(problem_of(&numbers(&[LAST + 1])), DecodeErrorKind::UnknownTag(LAST + 1));
-    assert_eq!(problem_of(&numbers(&[READ, 512])), DecodeErrorKind::OutOfPlace);
+    assert_eq!(problem_of(&numbers(&[READ, 512])), DecodeErrorKind::Unexpected);
     let activity = |tag| [numbers(&[0x5354_5254, 1, 2, 3]), string("text"), numbers(&[1, tag])].concat();
     assert_eq!(problem_of(&activity(2)), DecodeErrorKind::UnknownTag(2));
     let position =
@@ -270,7 +270,7 @@ fn an_error_of_the_daemon_leaves_the_connection_as_it_is() {
     let script = Script::greeting(Version::NEWEST, &[]).answers(error_frame("no")).answers(numbers(&[LAST, 1]));
     let (mut client, _) = script.client(Version::NEWEST);
     let error = run(client.ensure_path(&path(MISSING))).unwrap_err();
-    assert_eq!(error.to_string(), "the nix daemon failed EnsurePath: no");
+    assert_eq!(error.to_string(), "nix-daemon failed EnsurePath: no");
     assert!(client.is_idle());
     assert!(run(client.is_valid_path(&path(HELLO))).unwrap());
 }
@@ -286,7 +286,7 @@ proptest! {
         let good = [vec![], numbers(&[DAEMON_MAGIC, 0x126]), numbers(&[DAEMON_MAGIC, 0x123])][honest].clone();
         let script = Script::new().answers([good, bytes].concat()).in_pieces_of(piece).hangs_up();
         let record = script.record();
-        let outcome = run(greet(script, Version::NEWEST, &Feature::SUPPORTED));
+        let outcome = run(greet(script, Version::NEWEST, Feature::SUPPORTED));
         prop_assert!(outcome.is_err() || honest > 0);
         prop_assert!(record.lock().unwrap().room <= 1024 * 1024);
     }

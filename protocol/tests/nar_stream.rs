@@ -165,7 +165,7 @@ fn a_refusal_comes_from_open_or_after_the_first_token() {
     for reply in [refused, late] {
         let mut client = client(script(&reply).hangs_up());
         let error = run(perform(&mut client, &format!("NarFromPath {MISSING}"))).unwrap_err();
-        assert_eq!(error.to_string(), "the nix daemon failed NarFromPath: no");
+        assert_eq!(error.to_string(), "nix-daemon failed NarFromPath: no");
         assert!(!client.is_idle());
     }
 }

@@ -81,7 +81,7 @@ async fn greedy() -> (Client<Greedy>, Arc<Mutex<Seen>>) {
     let seen = Arc::default();
     let greeting = Script::greeting(Version::NEWEST, &[]);
     let greedy = Greedy { greeting, unanswered: 0, answered: 0, seen: Arc::clone(&seen) };
-    let client = greet(greedy, Version::NEWEST, &Feature::SUPPORTED).await.unwrap();
+    let client = greet(greedy, Version::NEWEST, Feature::SUPPORTED).await.unwrap();
     (client, seen)
 }
 

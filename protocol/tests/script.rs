@@ -139,7 +139,7 @@ impl Script {
     /// A client that has greeted this daemon and claimed `version`, and what it does from then on.
     pub(crate) fn client(self, version: Version) -> (Client<Self>, Arc<Mutex<Record>>) {
         let record = self.record();
-        let client = run(greet(self, version, &Feature::SUPPORTED)).unwrap();
+        let client = run(greet(self, version, Feature::SUPPORTED)).unwrap();
         let mut greeted = record.lock().unwrap();
         greeted.written.clear();
         greeted.taken = 0;

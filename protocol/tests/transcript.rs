@@ -62,7 +62,7 @@ impl Transcript {
     /// The features that the recording client offered.
     pub(crate) fn offered(&self) -> &'static [Feature] {
         let offers = self.name.starts_with("harmonia-") || self.name.ends_with(Feature::SUPPORTED[0].name());
-        if offers { &Feature::SUPPORTED } else { &[] }
+        if offers { Feature::SUPPORTED } else { &[] }
     }
 }
 

@@ -163,7 +163,7 @@ async fn piped(capacity: usize) -> (Client<DuplexStream>, DuplexStream) {
         daemon.read_exact(&mut options).await.unwrap();
         daemon.write_all(&numbers(&[LAST])).await.unwrap();
     };
-    let (client, ()) = tokio::join!(greet(near, Version::NEWEST, &Feature::SUPPORTED), greeting);
+    let (client, ()) = tokio::join!(greet(near, Version::NEWEST, Feature::SUPPORTED), greeting);
     (client.unwrap(), daemon)
 }
 
@@ -239,7 +239,7 @@ async fn a_result_before_the_end_of_an_upload_is_refused() {
         .await
         .unwrap();
         let Err(ClientError::Malformed { error, .. }) = outcome else { panic!("{outcome:?}") };
-        assert_eq!(error.kind, DecodeErrorKind::OutOfPlace);
+        assert_eq!(error.kind, DecodeErrorKind::Unexpected);
         assert!(!client.is_idle());
     }
 }

@@ -143,8 +143,8 @@ mod tests {
             ),
             (
                 format!("trusted_public_keys = [\"\u{feff}{KEY}\"]"),
-                "config.toml:1: trusted_public_keys: an element is not a public key: the key name has the character \
-                 '\\u{feff}', and may only have printable ones of ASCII but the space\n  help: write \"NAME:BASE64\", as \
+                "config.toml:1: trusted_public_keys: an element is not a public key: the key name contains \
+                 '\\u{feff}'; only printable ASCII characters except the space are allowed\n  help: write \"NAME:BASE64\", as \
                  in trusted-public-keys of nix.conf",
             ),
             (

@@ -155,8 +155,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
     pub(super) fn unexpected(&self, message: Message) -> ClientError {
         match message {
             Message::Error(error) => ClientError::Daemon { during: self.during, error },
-            Message::Read(_) => self.malformed(DecodeErrorKind::OutOfPlace.in_field("request for upload")),
-            Message::Last | Message::Log => self.malformed(DecodeErrorKind::OutOfPlace.in_field("daemon message")),
+            Message::Read(_) => self.malformed(DecodeErrorKind::Unexpected.in_field("request for upload")),
+            Message::Last | Message::Log => self.malformed(DecodeErrorKind::Unexpected.in_field("daemon message")),
         }
     }
 

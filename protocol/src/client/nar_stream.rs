@@ -1,7 +1,7 @@
-//! A NAR as it arrives.
+//! A NAR while it arrives.
 //!
-//! The daemon sends no length and may put an error frame anywhere, so the bytes are parsed structurally as they pass;
-//! they are handed on where they were read, without a copy.
+//! nix-daemon sends no length and may send an error in the middle, so the bytes are parsed as they pass. They are returned
+//! in the buffer into which they were read, without a copy.
 
 use std::future::Future;
 use std::ops::DerefMut;
@@ -20,18 +20,21 @@ use crate::stderr::decode_error_after_tag;
 use crate::store_path::StorePath;
 use crate::wire::{DecodeErrorKind, put_bytes, put_u64};
 
-/// How much is read at once. The daemon writes file contents in pieces of 64 KiB.
+/// Bytes to read at once. nix-daemon writes contents of files in pieces of 64 KiB.
 const READ: usize = 256 * 1024;
 const DURING: Phase = Phase::Operation(Opcode::NarFromPath);
 
-/// The bytes of one NAR from the daemon, exactly as long as the NAR is.
+/// The bytes of one NAR from nix-daemon.
 ///
-/// Holds its client until the end: when the last byte has been taken the client is in step again; a stream that is
-/// dropped earlier closes the connection. `C` is `&mut Client<S>`, or a pool's guard of one.
+/// Holds its client until the end: after the last chunk the client can be used again, and dropping the stream earlier
+/// closes the connection. `C` is `&mut Client<S>`, or the guard of a pool.
+///
+/// The stream checks structure and upper bound of the NAR, not its hash. Until size and SHA-256 of all chunks were compared
+/// with the path info, chunks are not to be trusted: up to seven bytes of an error may precede its detection.
 #[derive(Debug)]
 pub struct NarStream<C, S> {
     client: C,
-    /// Nothing once the stream has ended, well or not.
+    /// `None` after the end or an error.
     stream: Option<S>,
     parser: Parser,
     in_error: bool,
@@ -42,10 +45,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     C: DerefMut<Target = Client<S>>,
 {
-    /// Asks for the NAR of `path`, which must be known to be valid: Nix up to 2.32 and Lix dump whatever lies on disk
-    /// under that name. A NAR of more than `nar_size` bytes is an error as soon as a length in it says so; 0 means, as
-    /// in a path info, that the size is not known. Up to seven bytes of an error frame may be handed on before the
-    /// error: only size and hash prove a NAR.
+    /// Requests the NAR of `path` (NarFromPath).
+    ///
+    /// Check first that the path is valid: Nix up to 2.32 and Lix dump whatever is on disk under that name. `nar_size` is
+    /// the size in bytes that the path info has; 0 stands for unknown, as it does there. A larger NAR fails as soon as a
+    /// length in it exceeds the size. Dropping the future closes the connection.
     pub async fn open(mut client: C, path: &StorePath, nar_size: u64) -> Result<Self, ClientError> {
         let limit = if nar_size == 0 { u64::MAX } else { nar_size };
         let full_path = client.session.store.full_path(path);
@@ -58,23 +62,26 @@ where
         Ok(Self { client, stream, parser: Parser::new(limit), in_error: false })
     }
 
-    /// The client that it has, which is busy until the end.
+    /// Returns the client, which cannot be used until the end.
     pub const fn client(&self) -> &C {
         &self.client
     }
 
-    /// Waits for the next bytes; `None` after the last ones, [`ClientError::AlreadyClosed`] after an error. Safe to drop between
-    /// calls and while pending: nothing is lost.
+    /// Waits for the next chunk. Returns `None` after the last one, and fails with [`ClientError::AlreadyClosed`] after an
+    /// error.
+    ///
+    /// Cancel safe: dropping the future loses nothing.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
         std::future::poll_fn(|context| self.poll_chunk(context)).await
     }
 
-    /// The same for a hand-written future.
+    /// Polls for the next chunk, as [`chunk`](Self::chunk) does.
     pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
         self.poll_chunk_with(context, &mut |_| ())
     }
 
-    /// The same, and calls `visit` for what the bytes hold: what the daemon says, not yet proven by size and hash.
+    /// Polls for the next chunk, as [`chunk`](Self::chunk) does, and calls `visit` for each event in it. Events are not
+    /// verified before the whole NAR is.
     pub fn poll_chunk_with(
         &mut self,
         context: &mut Context<'_>,
@@ -87,7 +94,7 @@ where
         Poll::Ready(chunk)
     }
 
-    /// Whether the last bytes have been taken.
+    /// Returns whether the last chunk was returned.
     pub fn is_finished(&self) -> bool {
         self.parser.is_finished()
     }
@@ -100,7 +107,7 @@ where
         loop {
             let client = &mut *self.client;
             let Some(stream) = &mut self.stream else {
-                // Only a good end has given the client its stream back.
+                // Only a complete NAR returned the stream to the client.
                 return Poll::Ready(if client.stream.is_some() { Ok(None) } else { Err(ClientError::AlreadyClosed) });
             };
             let incoming = &mut client.incoming;
@@ -136,7 +143,7 @@ where
         }
     }
 
-    /// The client is in step again, if the daemon said nothing more.
+    /// Returns the stream to the client, unless nix-daemon sent more than the NAR.
     fn finish(&mut self) -> Result<(), ClientError> {
         if !self.client.incoming.is_empty() {
             let error = DecodeErrorKind::Trailing(self.client.incoming.len()).in_field("nar");

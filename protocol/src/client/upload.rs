@@ -1,7 +1,9 @@
-//! Adding paths to the daemon's store.
+//! Adding paths to the store.
 //!
-//! From protocol 1.23 on the client sends the NAR in frames and must listen meanwhile; before, the daemon pulls it
-//! piece by piece. (Nix `src/libstore/remote-store.cc`, `addToStore`, `addMultipleToStore`.)
+//! From protocol 1.23 on the client sends the NAR in frames, and reads messages meanwhile. Before, nix-daemon asks for the
+//! NAR piece by piece.
+//!
+//! Source: Nix `src/libstore/remote-store.cc`, `addToStore` and `addMultipleToStore`.
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -16,23 +18,25 @@ use crate::store_path::StorePath;
 use crate::version::Version;
 use crate::wire::{put_bool, put_bytes, put_u64};
 
-/// The size of a frame: the daemon buffers a whole one.
+/// Size of a frame, in bytes. nix-daemon buffers a complete one.
 const FRAME: usize = 64 * 1024;
 
-/// A path to add: what is known of it, and where its NAR is read from. The NAR must be as `info` says; the daemon
-/// checks.
+/// A path to add, with its path info and a reader of its NAR. nix-daemon rejects a NAR that does not match the path
+/// info.
 #[derive(Debug)]
 pub struct Upload<'a, R> {
-    /// The path.
+    /// Path to add.
     pub path: &'a StorePath,
-    /// What is registered.
+    /// Path info to register.
     pub info: &'a PathInfo,
-    /// The NAR's bytes.
+    /// Reader of the NAR's bytes.
     pub nar: R,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    /// Adds one path. Without `check_signatures` the daemon takes it unsigned, if it trusts this client.
+    /// Adds one path (AddToStoreNar). Without `check_signatures` nix-daemon accepts it unsigned, if it trusts this client.
+    ///
+    /// Dropping the future closes the connection, and the path is not added.
     pub async fn add_to_store_nar<R: AsyncRead + Unpin>(
         &mut self,
         mut upload: Upload<'_, R>,
@@ -59,7 +63,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         conclude(exchange, stderr).await
     }
 
-    /// Adds many paths in one operation (protocol 1.32 and later); each must come after those that it refers to.
+    /// Adds many paths in one operation (AddMultipleToStore, protocol 1.32 and later), each after the paths that it refers
+    /// to. Without `check_signatures` nix-daemon accepts them unsigned, if it trusts this client.
+    ///
+    /// Dropping the future closes the connection. nix-daemon may have added some of the paths by then.
     pub async fn add_multiple_to_store<R: AsyncRead + Unpin>(
         &mut self,
         uploads: Vec<Upload<'_, R>>,
@@ -87,14 +94,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             frames.send_all(&mut &head.split()[..]).await?;
             frames.send_all(&mut upload.nar).await?;
         }
-        // The count alone, if there was no upload to send it with.
+        // The count alone, without an upload to send it with.
         frames.send_all(&mut &head[..]).await?;
         frames.end().await?;
         conclude(exchange, stderr).await
     }
 }
 
-/// Reads the daemon's last word. Neither operation has a result.
+/// Reads messages up to LAST, after which neither operation has a reply.
 async fn conclude<S: AsyncRead + AsyncWrite + Unpin>(
     mut exchange: Exchange<'_, S>,
     mut stderr: StderrLoop,
@@ -108,7 +115,7 @@ async fn conclude<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Gives the daemon the pieces that it asks for. A daemon that asks beyond the end has not found the end of the NAR.
+/// Sends the pieces that nix-daemon asks for. If it asks for more after the end, it did not find the end of the NAR.
 async fn pulled<S: AsyncRead + AsyncWrite + Unpin, R: AsyncRead + Unpin>(
     mut exchange: Exchange<'_, S>,
     mut stderr: StderrLoop,
@@ -134,7 +141,7 @@ async fn pulled<S: AsyncRead + AsyncWrite + Unpin, R: AsyncRead + Unpin>(
     }
 }
 
-/// Bytes in frames, ended by an empty one.
+/// Writer of bytes in frames, of which the last one is empty.
 struct Frames<'e, 'a, S> {
     exchange: &'e mut Exchange<'a, S>,
     stderr: &'e mut StderrLoop,

@@ -1,96 +1,96 @@
-//! What can be wrong with a NAR, and where.
+//! Errors of a NAR, with their offsets.
 
 use super::limits::{MAX_DEPTH, MAX_ENTRIES, MAX_TEXT};
 use super::name::NameError;
 
-/// Why bytes are not a NAR, or not one that is handled here. Offsets count from the NAR's first
-/// byte, and are those of the token at fault if nothing else is said.
+/// Error of reading a NAR. Offsets are in bytes from the start of the NAR.
+#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NarError {
-    /// A keyword of the format is not where it must be.
-    #[error("nar offset {offset}: expected {expected}")]
+    /// A token is not the keyword that the format requires.
+    #[error("NAR offset {offset}: expected {expected}")]
     Keyword {
-        /// Of the token that is something else.
+        /// Offset of the token.
         offset: u64,
-        /// The keywords that may stand there.
+        /// Keywords that are allowed there.
         expected: &'static str,
     },
-    /// A token is longer than its place allows.
-    #[error("nar offset {offset}: {field} of {length} bytes, more than {max}")]
+    /// A token is too long.
+    #[error("NAR offset {offset}: {field} of {length} bytes, more than {max}")]
     Length {
-        /// Of the token.
+        /// Offset of the token.
         offset: u64,
-        /// What the token should be.
+        /// Kind of token that is required there.
         field: &'static str,
-        /// Its length, in bytes.
+        /// Length of the token, in bytes.
         length: u64,
-        /// The longest length allowed, in bytes.
+        /// Longest length allowed, in bytes.
         max: u64,
     },
-    /// A token would end after the end of the NAR.
-    #[error("nar offset {offset}: {field} of {length} bytes goes past the nar's size of {limit} bytes")]
+    /// A token would exceed the size of the NAR.
+    #[error("NAR offset {offset}: {field} of {length} bytes exceeds the NAR size of {limit} bytes")]
     PastEnd {
-        /// Of the token.
+        /// Offset of the token.
         offset: u64,
-        /// What the token should be.
+        /// Kind of token that is required there.
         field: &'static str,
-        /// Its length, in bytes.
+        /// Length of the token, in bytes.
         length: u64,
-        /// The size of the NAR that the parser was told, in bytes.
+        /// Upper bound of the NAR that the parser was given, in bytes.
         limit: u64,
     },
-    /// The bytes that fill a token up to a multiple of eight are not zero.
-    #[error("nar offset {offset}: the padding of {field} is not zero")]
+    /// The padding of a token is not zero.
+    #[error("NAR offset {offset}: the padding of {field} is not zero")]
     Padding {
-        /// Of the byte that is not.
+        /// Offset of the byte that is not zero.
         offset: u64,
-        /// What is padded.
+        /// Kind of token that is padded.
         field: &'static str,
     },
-    /// No directory can have an entry of that name.
-    #[error("nar offset {offset}: the name of a directory entry {reason}")]
+    /// A name is not one that a directory entry can have.
+    #[error("NAR offset {offset}: the name of a directory entry {reason}")]
     Name {
-        /// Of the name.
+        /// Offset of the name.
         offset: u64,
-        /// What is wrong with it.
+        /// Error of the name.
         reason: NameError,
     },
-    /// No symlink can point there.
-    #[error("nar offset {offset}: the target of a symlink {reason}")]
+    /// A target is not one that a symlink can have.
+    #[error("NAR offset {offset}: the target of a symlink {reason}")]
     Target {
-        /// Of the target.
+        /// Offset of the target.
         offset: u64,
-        /// What is wrong with it.
+        /// Error of the name.
         reason: NameError,
     },
-    /// The names in a directory do not rise strictly, bytewise.
-    #[error("nar offset {offset}: the name of a directory entry does not sort after the one before it")]
+    /// The entries of a directory are not in ascending order of their names, bytewise, or a name occurs twice.
+    #[error("NAR offset {offset}: the name of a directory entry does not sort after the one before it")]
     Order {
-        /// Of the second name.
+        /// Offset of the second name.
         offset: u64,
     },
     /// Directories nest deeper than [`MAX_DEPTH`].
-    #[error("nar offset {offset}: directories nest deeper than {MAX_DEPTH} levels")]
+    #[error("NAR offset {offset}: directories nest deeper than {MAX_DEPTH} levels")]
     TooDeep {
-        /// Of the directory that is one too deep.
+        /// Offset of the directory that is too deep.
         offset: u64,
     },
-    /// The input ends before the NAR does.
-    #[error("the nar breaks off before its end")]
+    /// The input ends before the end of the NAR.
+    #[error("the NAR is truncated")]
     Truncated,
-    /// The NAR ends before the input does.
-    #[error("the nar ends at offset {offset}, and other bytes follow it")]
+    /// The input goes on after the end of the NAR.
+    #[error("bytes follow the end of the NAR at offset {offset}")]
     Trailing {
-        /// Size of the NAR.
+        /// Size of the NAR, in bytes.
         offset: u64,
     },
-    /// An error of nix-daemon stands where the NAR should go on.
-    #[error("nar offset {offset}: an error frame of nix-daemon in place of a token")]
+    /// An error of nix-daemon is in place of a token.
+    #[error("NAR offset {offset}: error of nix-daemon in place of a token")]
     ErrorFrame {
-        /// Of the frame.
+        /// Offset of the error.
         offset: u64,
     },
-    /// An index of the NAR would take too much memory.
-    #[error("the nar has more than {MAX_ENTRIES} entries, or more than {MAX_TEXT} bytes of names and symlink targets")]
+    /// The NAR is too large for an index in memory.
+    #[error("the NAR has more than {MAX_ENTRIES} entries, or more than {MAX_TEXT} bytes of names and symlink targets")]
     TooManyEntries,
 }

@@ -1,7 +1,7 @@
-//! Which token may follow which in a NAR.
+//! The grammar of a NAR: which token may follow which.
 //!
-//! Sees whole tokens only, one at a time; [`Parser`](super::Parser) cuts them out of the stream,
-//! counts offsets, and passes over the contents of files.
+//! Takes complete tokens, one at a time. [`Parser`](super::Parser) finds them in the stream, counts offsets, and skips the
+//! contents of files.
 
 use super::error::NarError;
 use super::event::{Event, Object};
@@ -10,22 +10,22 @@ use super::name::{check_name, check_target};
 
 const MAGIC: &[u8] = b"nix-archive-1";
 
-/// What the next token must be.
+/// Kind of the next token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expect {
     Magic,
     Open,
     Type,
     Kind,
-    /// "contents", or "executable" before it.
+    /// "contents" or "executable".
     Regular,
     ExecutableValue,
     Contents,
     TargetKey,
     Target,
-    /// The end of a file or symlink.
+    /// End of a file or symlink.
     Close,
-    /// Another entry of the innermost directory, or its end.
+    /// An entry of the innermost directory, or its end.
     Member,
     EntryOpen,
     NameKey,
@@ -35,8 +35,8 @@ enum Expect {
 }
 
 impl Expect {
-    /// For messages: what should stand there.
-    fn wording(self) -> &'static str {
+    /// Returns the name of the kind, for errors.
+    fn name(self) -> &'static str {
         match self {
             Expect::Magic => "\"nix-archive-1\"",
             Expect::Open | Expect::EntryOpen => "\"(\"",
@@ -56,14 +56,14 @@ impl Expect {
     }
 }
 
-/// What comes after an accepted token.
+/// Input that follows an accepted token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     /// Another token.
     Token,
-    /// The length of a file's contents, to be told by [`Grammar::contents`], and the contents.
+    /// The size of a file, for [`Grammar::contents`], and its contents.
     Contents,
-    /// Nothing: the NAR is complete.
+    /// None: the NAR is complete.
     End,
 }
 
@@ -71,10 +71,9 @@ pub(super) enum Next {
 pub(super) struct Grammar {
     expect: Expect,
     executable: bool,
-    /// The names from the root to the latest entry, one after another. At each level this is the
-    /// entry whose object is being read or was read last, which the next name must sort after.
+    /// Names from the root to the latest entry, concatenated. At each level the next name must sort after this one.
     path: Vec<u8>,
-    /// For each open directory, where the name of its entry starts in `path`.
+    /// Start in `path` of the name of the latest entry, for each open directory.
     open: Vec<usize>,
 }
 
@@ -83,7 +82,7 @@ impl Grammar {
         Self { expect: Expect::Magic, executable: false, path: Vec::new(), open: Vec::new() }
     }
 
-    /// The longest token that may come next, in bytes.
+    /// Returns the longest length of the next token, in bytes.
     pub(super) fn longest(&self) -> usize {
         match self.expect {
             Expect::Name => MAX_NAME,
@@ -93,12 +92,12 @@ impl Grammar {
         }
     }
 
-    /// What the next token should be, for messages.
-    pub(super) fn wording(&self) -> &'static str {
-        self.expect.wording()
+    /// Returns the name of the kind of the next token, for errors.
+    pub(super) fn expected(&self) -> &'static str {
+        self.expect.name()
     }
 
-    /// Takes the next token, which starts at `offset`.
+    /// Accepts the next token, which starts at `offset`.
     pub(super) fn accept(
         &mut self,
         token: &[u8],
@@ -144,7 +143,7 @@ impl Grammar {
             (Expect::EntryOpen, b"(") => Expect::NameKey,
             (Expect::NameKey, b"name") => Expect::Name,
             (Expect::Name, name) => {
-                self.rename(name, offset)?;
+                self.enter(name, offset)?;
                 Expect::NodeKey
             }
             (Expect::EntryClose, b")") => Expect::Member,
@@ -153,24 +152,24 @@ impl Grammar {
                     self.path.truncate(start);
                 }
                 visit(Event::EndDirectory);
-                return Ok(self.closed());
+                return Ok(self.close());
             }
-            (Expect::Close, b")") => return Ok(self.closed()),
+            (Expect::Close, b")") => return Ok(self.close()),
 
             (expect, _) => {
-                return Err(NarError::Keyword { offset, expected: expect.wording() });
+                return Err(NarError::Keyword { offset, expected: expect.name() });
             }
         };
         Ok(Next::Token)
     }
 
-    /// Takes the length of the contents of the file that is open, which start at `offset`.
+    /// Accepts the size of a file whose contents start at `offset`.
     pub(super) fn contents(&self, size: u64, offset: u64, visit: &mut impl FnMut(Event<'_>)) {
         visit(self.object(Object::Regular { executable: self.executable, size, offset }));
     }
 
     /// Makes `name` the latest entry of the innermost directory.
-    fn rename(&mut self, name: &[u8], offset: u64) -> Result<(), NarError> {
+    fn enter(&mut self, name: &[u8], offset: u64) -> Result<(), NarError> {
         check_name(name).map_err(|reason| NarError::Name { offset, reason })?;
         let start = self.open.last().copied().unwrap_or_default();
         if name <= &self.path[start..] {
@@ -181,8 +180,8 @@ impl Grammar {
         Ok(())
     }
 
-    /// An object has ended: so has its entry, or the NAR if it was the root.
-    fn closed(&mut self) -> Next {
+    /// Ends an object, and with it an entry, or the NAR at the root.
+    fn close(&mut self) -> Next {
         self.expect = Expect::EntryClose;
         if self.open.is_empty() { Next::End } else { Next::Token }
     }

@@ -1,7 +1,7 @@
-//! The index of a NAR: its objects, and where the contents of files are.
+//! The index of a NAR: its objects, and the offsets of the contents of files.
 //!
-//! Kept flat, in the order of the NAR, with a link past each directory's entries: one allocation
-//! that grows instead of one per object, and nothing recurses, however deep the tree.
+//! It is flat, in the order of the NAR, with a link past the entries of each directory. So it needs two allocations instead
+//! of one for each object, and no recursion.
 
 use std::iter::FusedIterator;
 
@@ -10,13 +10,12 @@ use super::event::{Event, Object};
 use super::limits::{MAX_ENTRIES, MAX_TEXT};
 use super::parser::parse;
 
-/// The tree of a complete NAR.
+/// Index of a complete NAR: its objects, without the contents of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// In the order of the NAR: a directory, then all that is in it. Never empty: the root comes
-    /// first.
+    /// Objects in the order of the NAR, each directory before its contents. Never empty: the root is the first.
     slots: Vec<Slot>,
-    /// Names and targets, which the slots point into.
+    /// Names and targets, to which the slots point.
     text: Vec<u8>,
 }
 
@@ -25,7 +24,7 @@ struct Slot {
     /// Empty at the root only.
     name: Text,
     kind: Kind,
-    /// The slot after this object and all that is in it.
+    /// Index of the slot after this object and its contents.
     end: usize,
 }
 
@@ -36,7 +35,7 @@ enum Kind {
     Directory,
 }
 
-/// A range of [`Layout::text`].
+/// Range of [`Layout::text`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Text {
     start: u32,
@@ -44,17 +43,17 @@ struct Text {
 }
 
 impl Layout {
-    /// Indexes a NAR that is in memory.
+    /// Indexes a complete NAR in memory.
     pub fn from_nar(nar: &[u8]) -> Result<Self, NarError> {
         let mut builder = LayoutBuilder::new();
         parse(nar, &mut |event| builder.push(event))?;
         builder.finish()
     }
 
-    /// What `path` names, as names from the root down; the root itself if it is empty. Symlinks are
-    /// not followed.
+    /// Returns the object at `path`, which has the names from the root down; an empty path is the root. Does not follow
+    /// symlinks.
     ///
-    /// Costs a comparison for each entry that sorts before the wanted one in its directory.
+    /// Takes a comparison for each entry that sorts before the name in its directory.
     #[must_use]
     pub fn find<'p>(&self, path: impl IntoIterator<Item = &'p [u8]>) -> Option<Object<'_>> {
         let mut found = 0;
@@ -64,13 +63,13 @@ impl Layout {
         Some(self.object(&self.slots[found]))
     }
 
-    /// The events of the NAR that this is the index of, in their order.
+    /// Returns the events of the NAR, in order.
     #[must_use]
     pub fn events(&self) -> Events<'_> {
         Events { layout: self, cursor: Cursor::default() }
     }
 
-    /// The memory that it takes, in bytes.
+    /// Returns the memory that it occupies, in bytes.
     #[must_use]
     pub fn heap_size(&self) -> usize {
         self.slots.len() * size_of::<Slot>() + self.text.len()
@@ -103,25 +102,25 @@ impl Layout {
     }
 }
 
-/// Makes a [`Layout`] of the events of a [`Parser`](super::Parser), while the NAR streams by.
+/// Builder of a [`Layout`] from the events of a [`Parser`](super::Parser).
 #[derive(Debug)]
 pub struct LayoutBuilder {
     layout: Layout,
-    /// Slots of the directories whose end has not come.
+    /// Slots of open directories.
     open: Vec<usize>,
     too_many: bool,
 }
 
 impl LayoutBuilder {
-    /// Starts before the first event.
+    /// Creates a builder before the first event.
     #[must_use]
     pub fn new() -> Self {
         let layout = Layout { slots: Vec::new(), text: Vec::new() };
         Self { layout, open: Vec::new(), too_many: false }
     }
 
-    /// Takes the next event. What a layout cannot hold is remembered for [`finish`](Self::finish),
-    /// so that the NAR can stream on.
+    /// Adds the next event. If the NAR exceeds the bounds of a layout, [`finish`](Self::finish) reports that, so that the
+    /// NAR can be streamed on.
     pub fn push(&mut self, event: Event<'_>) {
         if self.too_many {
             return;
@@ -141,15 +140,15 @@ impl LayoutBuilder {
         }
     }
 
-    /// The memory that the layout takes so far, in bytes.
+    /// Returns the memory that the layout occupies so far, in bytes.
     #[must_use]
     pub fn heap_size(&self) -> usize {
         self.layout.heap_size()
     }
 
-    /// The layout, when all events of a complete NAR have been taken.
+    /// Returns the layout of a complete NAR.
     ///
-    /// Fails with [`NarError::TooManyEntries`] if the NAR has more than a layout holds, and with
+    /// Fails with [`NarError::TooManyEntries`] if the NAR exceeds [`MAX_ENTRIES`] or [`MAX_TEXT`], and with
     /// [`NarError::Truncated`] if the tree is not complete.
     pub fn finish(mut self) -> Result<Layout, NarError> {
         if self.too_many {
@@ -197,7 +196,7 @@ impl Default for LayoutBuilder {
     }
 }
 
-/// The events of a [`Layout`].
+/// Iterator of the events of a [`Layout`].
 #[derive(Debug, Clone)]
 pub struct Events<'a> {
     layout: &'a Layout,
@@ -214,16 +213,16 @@ impl<'a> Iterator for Events<'a> {
 
 impl FusedIterator for Events<'_> {}
 
-/// A place between two events of a layout, at first before all of them. It borrows nothing.
+/// Position between two events of a layout, at first before all of them. Borrows nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Cursor {
     at: usize,
-    /// Where each open directory ends.
+    /// End of each open directory.
     open: Vec<usize>,
 }
 
 impl Cursor {
-    /// Steps over the event after it, of the layout that all those before were of; `None` at the end.
+    /// Moves past the next event and returns it, or `None` at the end. `layout` must be the one of the calls before.
     pub fn next<'a>(&mut self, layout: &'a Layout) -> Option<Event<'a>> {
         if self.open.last() == Some(&self.at) {
             self.open.pop();

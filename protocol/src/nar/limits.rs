@@ -1,4 +1,4 @@
-//! Upper bounds of a NAR and its index. The format has none; these are what Linux can hold, or what memory allows.
+//! Upper bounds of a NAR and its index. The format has none; these come from Linux, and from the memory of an index.
 
 /// Longest name of a directory entry, in bytes: Linux's `NAME_MAX`.
 pub const MAX_NAME: usize = 255;

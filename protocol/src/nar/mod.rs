@@ -11,19 +11,19 @@
 //! directory = "directory" { "entry" "(" "name" <bytes> "node" object ")" }
 //! ```
 //!
-//! * [`Parser`] finds the end of a NAR in a stream that does not say its length, and tells what it
-//!   passes as [`Event`]s. All else here that reads a NAR is built on it.
-//! * [`Layout`] is the index of a NAR: what is in it, and where the contents of each file are.
-//! * [`Writer`] writes a NAR of its events, and [`Segments`] of its index: all but the contents of files.
+//! * [`Parser`] reports the contents of a NAR as [`Event`]s while it streams, and finds its end, which a stream of
+//!   nix-daemon does not announce. All other readers here use it.
+//! * [`Layout`] is an index of a NAR: its objects, and the offsets of the contents of files.
+//! * [`Writer`] writes a NAR from events, and [`Segments`] from an index; the caller adds the contents of files.
 //! * [`Node`] is a file tree in memory.
 //!
-//! Invariant: one file tree has one NAR. What the parser accepts is byte for byte what the writer
-//! makes of the same tree, so a NAR cannot say anything that its [`Layout`] does not show.
+//! **A file tree has exactly one NAR.** What the parser accepts is byte for byte what the writer makes of the same tree,
+//! so a NAR has no content that its [`Layout`] lacks.
 //!
-//! Hashing, compression and transport belong to the callers.
+//! Hashing, compression and transport belong to the caller.
 //!
-//! Source: Nix's manual, "Nix Archive (NAR) format", and `src/libutil/archive.cc` of Nix 2.3 to
-//! 2.34. Nix sets no limits on names and targets; those here are what a Linux file system can hold.
+//! Source: Nix's manual, "Nix Archive (NAR) format", and `src/libutil/archive.cc` of Nix 2.3 to 2.34. Nix does not limit
+//! names and targets; the limits here are those of Linux file systems.
 
 mod error;
 mod event;

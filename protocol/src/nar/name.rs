@@ -1,31 +1,30 @@
-//! The two strings in a NAR that are not keywords: names of directory entries, and targets of
-//! symlinks.
+//! The two kinds of strings in a NAR that are not keywords: names of directory entries, and targets of symlinks.
 //!
-//! Both are bytes: neither Nix nor Linux asks for UTF-8. Limits are Linux's.
+//! Both are bytes, since neither Nix nor Linux requires UTF-8. Their limits are those of Linux.
 
 use std::fmt;
 
 use super::limits::{MAX_NAME, MAX_TARGET};
 
-/// A name that an entry of a directory can have: 1 to [`MAX_NAME`] bytes, neither `.` nor `..`,
-/// without `/` and zero bytes. Names sort bytewise, as entries do in a NAR.
+/// Name of a directory entry: 1 to [`MAX_NAME`] bytes, neither `.` nor `..`, without `/` and zero bytes. Ordered bytewise,
+/// as entries are in a NAR.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<[u8]>);
 
 impl Name {
-    /// Takes `bytes` for a name, or says why no directory can have such an entry.
+    /// Creates a name, or fails if no directory entry can have it.
     pub fn new(bytes: &[u8]) -> Result<Self, NameError> {
         check_name(bytes)?;
         Ok(Self(bytes.into()))
     }
 
-    /// The name of an event, which the parser has checked.
+    /// Creates a name from an event, where the parser has checked it.
     pub(super) fn checked(bytes: &[u8]) -> Self {
         debug_assert_eq!(check_name(bytes), Ok(()));
         Self(bytes.into())
     }
 
-    /// The name as it stands in the NAR.
+    /// Returns the bytes of the name.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -38,24 +37,24 @@ impl fmt::Debug for Name {
     }
 }
 
-/// Where a symlink can point: 1 to [`MAX_TARGET`] bytes, none of them zero.
+/// Target of a symlink: 1 to [`MAX_TARGET`] bytes, none of them zero.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target(Box<[u8]>);
 
 impl Target {
-    /// Takes `bytes` for a target, or says why no symlink can point there.
+    /// Creates a target, or fails if no symlink can have it.
     pub fn new(bytes: &[u8]) -> Result<Self, NameError> {
         check_target(bytes)?;
         Ok(Self(bytes.into()))
     }
 
-    /// The target of an event, which the parser has checked.
+    /// Creates a target from an event, where the parser has checked it.
     pub(super) fn checked(bytes: &[u8]) -> Self {
         debug_assert_eq!(check_target(bytes), Ok(()));
         Self(bytes.into())
     }
 
-    /// The target as it stands in the NAR.
+    /// Returns the bytes of the target.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -68,26 +67,26 @@ impl fmt::Debug for Target {
     }
 }
 
-/// Why bytes are not a [`Name`], or not a [`Target`]. The message goes on after the object: "the
-/// name ...".
+/// Error of a [`Name`] or [`Target`]. The message is a predicate, for a sentence that begins with "the name" or "the target".
+#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// There are no bytes.
+    /// It has no bytes.
     #[error("is empty")]
     Empty,
-    /// There are too many bytes.
+    /// It is too long.
     #[error("has {length} bytes, more than {max}")]
     TooLong {
-        /// Bytes that there are.
+        /// Length in bytes.
         length: usize,
-        /// Bytes that there may be.
+        /// Longest length allowed, in bytes.
         max: usize,
     },
-    /// Every directory has these two entries already.
+    /// It is one of the two entries that every directory has.
     #[error("is \".\" or \"..\"")]
     Reserved,
-    /// A byte that paths give another meaning: `/` (in names), or zero.
-    #[error("has the byte {0:#04x} in it")]
+    /// It contains a byte that has another meaning in paths: `/` (in names) or zero.
+    #[error("contains the byte {0:#04x}")]
     Byte(u8),
 }
 

@@ -10,24 +10,24 @@ use super::name::{Name, Target};
 use super::parser::parse;
 use super::writer::Writer;
 
-/// A file tree. What it can hold is what a NAR can say, but for directories nested deeper than
-/// [`MAX_DEPTH`](super::MAX_DEPTH). Reading, writing and dropping do not recurse; the derived
-/// traits do.
+/// A file tree. It can hold what a NAR can, and directories that nest deeper than [`MAX_DEPTH`](super::MAX_DEPTH).
+///
+/// Parsing, encoding and dropping do not recurse; the derived traits do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
     /// A file.
     Regular {
-        /// Whether its mode has the execute bit.
+        /// Whether the execute bit of its mode is set.
         executable: bool,
-        /// All of it.
+        /// Contents.
         contents: Bytes,
     },
     /// A symbolic link.
     Symlink {
-        /// Where it points.
+        /// Target.
         target: Target,
     },
-    /// A directory. Its order is the NAR's.
+    /// A directory, in the order of a NAR.
     Directory(BTreeMap<Name, Node>),
 }
 
@@ -35,7 +35,7 @@ impl Node {
     /// Appends the NAR of this tree to `nar`.
     pub fn encode(&self, nar: &mut BytesMut) {
         let mut writer = Writer::new();
-        // Directories whose entries are being written. A stack of their own, for trees may be deep.
+        // Directories whose entries are being written. On the heap, since trees may be deep.
         let mut open = Vec::new();
         open.extend(self.put(None, &mut writer, nar));
         while let Some(entries) = open.last_mut() {
@@ -48,10 +48,10 @@ impl Node {
         }
     }
 
-    /// Reads a NAR that is in memory.
+    /// Parses a complete NAR in memory.
     pub fn parse(nar: &[u8]) -> Result<Self, NarError> {
         let mut root = None;
-        // Directories whose end has not come, with their names.
+        // Open directories with their names.
         let mut open: Vec<(Option<Name>, BTreeMap<Name, Node>)> = Vec::new();
         parse(nar, &mut |event| {
             let (name, node) = match event {
@@ -80,8 +80,7 @@ impl Node {
         root.ok_or(NarError::Truncated)
     }
 
-    /// Writes a file or symlink whole, and of a directory what comes before its entries, which are
-    /// returned.
+    /// Writes a file or symlink, or the start of a directory, whose entries are returned.
     fn put(
         &self,
         name: Option<&Name>,
@@ -109,8 +108,7 @@ impl Node {
 }
 
 impl Drop for Node {
-    /// Takes the tree apart from the top, for the recursion of a derived drop needs more stack than
-    /// threads have.
+    /// Takes the tree apart from the top, since the recursion of a derived drop may exceed the stack.
     fn drop(&mut self) {
         let Node::Directory(entries) = self else {
             return;
@@ -124,8 +122,7 @@ impl Drop for Node {
     }
 }
 
-/// A file's contents. Events come before the contents have been read, so these may be cut short, in
-/// a NAR that is.
+/// Returns the contents of a file. They may be truncated, since an event precedes the check of its contents.
 fn slice(nar: &[u8], offset: u64, size: u64) -> Bytes {
     let start = usize::try_from(offset).unwrap_or(usize::MAX).min(nar.len());
     let end = usize::try_from(offset.saturating_add(size)).unwrap_or(usize::MAX).min(nar.len());

@@ -1,53 +1,50 @@
-//! Finds tokens, and the end, of a NAR in a stream that arrives in pieces.
+//! The streaming parser: finds the tokens and the end of a NAR that arrives in pieces.
 //!
-//! Keeps no more than one token that the end of a piece has cut in two; contents of files are
-//! passed over where they lie. What the tokens mean is in [`grammar`](super::grammar).
+//! Buffers at most one token, where a piece ends inside it, and skips the contents of files without a copy. The order of
+//! tokens is in `grammar.rs`.
 
 use super::error::NarError;
 use super::event::Event;
 use super::grammar::{Grammar, Next};
 
-/// nix-daemon writes a NAR without a length in front, and when it cannot go on, an error frame in
-/// the middle. The frame starts with this tag (`STDERR_ERROR` in Nix's `worker-protocol.hh`) at a
-/// place where a length is due.
+/// Tag of an error (`STDERR_ERROR` in Nix's `worker-protocol.hh`). nix-daemon writes it in place of the length of a token
+/// when it cannot go on with a NAR.
 const ERROR_TAG: u64 = crate::stderr::ERROR;
 
-/// Every token starts with its length, and is filled up to a multiple of the same.
+/// Bytes of a length. Tokens are padded to a multiple of it.
 const WORD: usize = 8;
 
-/// For messages: the one part that is not a token of the grammar.
+/// Name, for errors, of the one part that is not a token of the grammar.
 const CONTENTS: &str = "a file's contents";
 
-/// A streaming reader that checks all of a NAR but its hash.
+/// A streaming parser, which checks everything of a NAR except its hash.
 ///
-/// The pieces may be cut anywhere: events and errors are the same for any cut.
+/// Pieces may be cut anywhere; events and errors do not depend on that.
 #[derive(Debug)]
 pub struct Parser {
     grammar: Grammar,
     inside: Inside,
-    /// The start of a token whose rest has not arrived. At most a length and the longest symlink
-    /// target, padded.
+    /// Start of a token whose rest has not arrived: at most a length and the longest symlink target, padded.
     partial: Vec<u8>,
     offset: u64,
     limit: u64,
 }
 
-/// What [`Parser::feed`] made of its input.
+/// Result of [`Parser::feed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Feed {
-    /// All of the input belongs to the NAR, and there is more to come.
+    /// All of the input belongs to the NAR, which goes on.
     More,
     /// The NAR is complete.
     Finished {
-        /// Bytes of this input that belong to the NAR; those after it are the peer's next words.
+        /// Number of bytes of this input that belong to the NAR.
         consumed: usize,
     },
-    /// In place of a token stands an error frame of nix-daemon. The NAR cannot be completed;
-    /// [`Parser::offset`] bytes of it came before the frame.
+    /// An error of nix-daemon is in place of a token, after [`Parser::offset`] bytes of the NAR.
     ErrorFrame {
-        /// Bytes of this input up to and including the frame's tag: its payload starts there. The
-        /// tag may have started in an earlier input.
+        /// Number of bytes of this input up to the end of the error's tag, which may have begun in an earlier input. The
+        /// error follows, for [`decode_error_after_tag`](crate::stderr::decode_error_after_tag).
         consumed: usize,
     },
 }
@@ -56,46 +53,44 @@ pub enum Feed {
 enum Inside {
     /// Before the length of a token.
     Token,
-    /// Before the length of a file's contents.
+    /// Before the size of a file.
     Size,
-    /// In the contents of a file: bytes left of them, and bytes of padding after them.
+    /// In the contents of a file: bytes left, and bytes of padding after them.
     Contents {
         left: u64,
         padding: u64,
     },
-    /// In the padding after a file's contents: bytes left.
+    /// In the padding after the contents of a file: bytes left.
     Padding(u64),
     End,
 }
 
-/// What the eight bytes at a token's start say.
+/// Meaning of the eight bytes at the start of a token.
 enum Head {
-    /// The bytes of a token, and of it with its length and padding.
+    /// Bytes of a token, and bytes of it with its length and padding.
     Token {
         length: usize,
         whole: usize,
     },
-    /// Bytes of a file's contents.
+    /// Size of a file.
     Size(u64),
     ErrorFrame,
 }
 
 impl Parser {
-    /// Starts a NAR that has at most `limit` bytes: the size that its path info or narinfo
-    /// promises, or `u64::MAX`.
+    /// Creates a parser of a NAR of at most `limit` bytes: the size that its path info or narinfo has, or `u64::MAX`.
     ///
-    /// A NAR that would be longer is refused as soon as a length says so. The limit also decides a
-    /// doubt, for a file may have as many bytes as the tag of an error frame says (1 668 838 512):
-    /// where the length of contents is due, the tag is taken for a length if the NAR has room for
-    /// that file, and then the missing bytes or the hash must tell.
+    /// A larger NAR fails as soon as a length in it exceeds the limit. The limit also resolves an ambiguity, since a file
+    /// may have the size that the tag of an error is as a number (1 668 838 512): in place of a size it is a size if such
+    /// a file fits into the NAR. If it was an error after all, the NAR is truncated or its hash differs.
     #[must_use]
     pub fn new(limit: u64) -> Self {
         Self { grammar: Grammar::new(), inside: Inside::Token, partial: Vec::new(), offset: 0, limit }
     }
 
-    /// Reads the next piece of the stream, and calls `visit` for what it holds.
+    /// Parses the next piece of the stream, and calls `visit` for each event in it.
     ///
-    /// After an error, [`Feed::Finished`] or [`Feed::ErrorFrame`] there is nothing more to feed.
+    /// Must not be called again after an error, [`Feed::Finished`] or [`Feed::ErrorFrame`].
     pub fn feed(&mut self, input: &[u8], visit: &mut impl FnMut(Event<'_>)) -> Result<Feed, NarError> {
         let mut rest = input;
         loop {
@@ -134,21 +129,19 @@ impl Parser {
         }
     }
 
-    /// Bytes of the NAR that have been read. A token of which only a part has arrived does not
-    /// count yet.
+    /// Returns the number of bytes that were parsed, without an incomplete token.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Whether the NAR is complete.
+    /// Returns whether the NAR is complete.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         matches!(self.inside, Inside::End)
     }
 
-    /// Takes one token, or the length of a file's contents, off `rest`; `None` when it goes on in
-    /// the next input.
+    /// Consumes one token, or the size of a file, from `rest`. Returns `None` if the rest of it is in the next input.
     fn token(&mut self, rest: &mut &[u8], visit: &mut impl FnMut(Event<'_>)) -> Result<Option<Head>, NarError> {
         if self.partial.is_empty() {
             if let Some(head) = rest.first_chunk() {
@@ -161,7 +154,7 @@ impl Parser {
                 }
             }
         }
-        // Cut in two: gathered in `partial`, first the length, then the rest.
+        // Incomplete: buffered in `partial`, first the length, then the rest.
         if !self.gather(rest, WORD) {
             return Ok(None);
         }
@@ -178,12 +171,12 @@ impl Parser {
         Ok(Some(head))
     }
 
-    /// Decides what a token is by its length.
+    /// Interprets the first eight bytes of a token.
     fn measure(&self, word: [u8; WORD]) -> Result<Head, NarError> {
         let length = u64::from_le_bytes(word);
         let is_size = matches!(self.inside, Inside::Size);
         let room = self.limit - self.offset;
-        // Room for the length itself, the bytes and the padding.
+        // The length itself, the bytes and the padding.
         let fits = padded(length).and_then(|padded| padded.checked_add(WORD as u64)).is_some_and(|whole| whole <= room);
         if length == ERROR_TAG && !(is_size && fits) {
             return Ok(Head::ErrorFrame);
@@ -191,7 +184,7 @@ impl Parser {
 
         let offset = self.offset;
         let field = || {
-            if is_size { CONTENTS } else { self.grammar.wording() }
+            if is_size { CONTENTS } else { self.grammar.expected() }
         };
         let past_end = || NarError::PastEnd { offset, field: field(), length, limit: self.limit };
         if is_size {
@@ -207,7 +200,7 @@ impl Parser {
         }
     }
 
-    /// Goes on after a token, of which `token` is the whole, with length and padding.
+    /// Applies a complete token, which `token` has with its length and padding.
     fn apply(&mut self, head: &Head, token: &[u8], visit: &mut impl FnMut(Event<'_>)) -> Result<(), NarError> {
         self.inside = match *head {
             Head::ErrorFrame => return Ok(()),
@@ -217,7 +210,7 @@ impl Parser {
             }
             Head::Token { length, .. } => {
                 let (bytes, padding) = token[WORD..].split_at(length);
-                check_padding(padding, self.offset + (WORD + length) as u64, self.grammar.wording())?;
+                check_padding(padding, self.offset + (WORD + length) as u64, self.grammar.expected())?;
                 match self.grammar.accept(bytes, self.offset, visit)? {
                     Next::Token => Inside::Token,
                     Next::Contents => Inside::Size,
@@ -229,7 +222,7 @@ impl Parser {
         Ok(())
     }
 
-    /// Fills `partial` up to `wanted` bytes from `rest`, and says whether there were enough.
+    /// Fills `partial` up to `wanted` bytes from `rest`. Returns whether there were enough.
     fn gather(&mut self, rest: &mut &[u8], wanted: usize) -> bool {
         let missing = wanted.saturating_sub(self.partial.len());
         let taken = take(rest, missing as u64);
@@ -239,7 +232,7 @@ impl Parser {
 }
 
 impl Head {
-    /// Bytes to have at hand before going on.
+    /// Returns the number of bytes that [`Parser::apply`] needs.
     fn whole(&self) -> usize {
         match *self {
             Head::Token { whole, .. } => whole,
@@ -248,7 +241,7 @@ impl Head {
     }
 }
 
-/// Takes `count` bytes off `rest`, or as many as there are.
+/// Consumes up to `count` bytes of `rest`.
 fn take<'a>(rest: &mut &'a [u8], count: u64) -> &'a [u8] {
     let count = usize::try_from(count).map_or(rest.len(), |count| count.min(rest.len()));
     let (taken, after) = rest.split_at(count);
@@ -256,12 +249,12 @@ fn take<'a>(rest: &mut &'a [u8], count: u64) -> &'a [u8] {
     taken
 }
 
-/// `length` and the padding after it.
+/// Returns `length` and the padding after it.
 fn padded(length: u64) -> Option<u64> {
     length.checked_next_multiple_of(WORD as u64)
 }
 
-/// Checks the bytes from `offset` on, which fill up `field`.
+/// Checks the padding of `field`, which starts at `offset`.
 fn check_padding(padding: &[u8], offset: u64, field: &'static str) -> Result<(), NarError> {
     match padding.iter().zip(offset..).find(|&(&byte, _)| byte != 0) {
         Some((_, offset)) => Err(NarError::Padding { offset, field }),
@@ -269,7 +262,7 @@ fn check_padding(padding: &[u8], offset: u64, field: &'static str) -> Result<(),
     }
 }
 
-/// Parses a NAR that is all there, and nothing besides.
+/// Parses a complete NAR, after which no bytes may follow.
 pub(super) fn parse(nar: &[u8], visit: &mut impl FnMut(Event<'_>)) -> Result<(), NarError> {
     let mut parser = Parser::new(nar.len() as u64);
     let fed = parser.feed(nar, visit)?;

@@ -1,4 +1,4 @@
-//! A NAR by its index: the bytes that are the NAR's own, and between them which file's contents are due.
+//! Writing a NAR from its index: the bytes around the contents of files, and which contents follow.
 
 use std::ops::Deref;
 
@@ -8,43 +8,42 @@ use super::event::{Event, Object};
 use super::layout::{Cursor, Layout};
 use super::writer::Writer;
 
-/// What comes next in a NAR.
+/// Next part of a NAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Segment {
-    /// Bytes that have been written.
+    /// Only bytes that were appended.
     Tokens,
-    /// The contents of a file, after bytes that have been written: for the caller to put there. Where the file is, is
-    /// [`Segments::path`].
+    /// Bytes that were appended, and after them the contents of the file at [`Segments::path`], which the caller appends.
     Contents {
-        /// Whether the file's mode has the execute bit.
+        /// Whether the execute bit of the file's mode is set.
         executable: bool,
-        /// Bytes of contents.
+        /// Size of the contents, in bytes.
         size: u64,
     },
 }
 
-/// Goes through a NAR without its files. `L` is any pointer to its index.
+/// Writer of a NAR from its index, without the contents of files. `L` is any pointer to the index.
 #[derive(Debug)]
 pub struct Segments<L> {
     layout: L,
     cursor: Cursor,
     writer: Writer,
-    /// Where the latest object is: names with slashes between them.
+    /// Path of the latest object: names with slashes between them.
     path: Vec<u8>,
-    /// How long the path of each open directory is.
+    /// Length of the path of each open directory.
     open: Vec<usize>,
-    /// The size of a file whose contents are due or were.
+    /// Size of the file whose contents the caller appends.
     file: Option<u64>,
 }
 
 impl<L: Deref<Target = Layout>> Segments<L> {
-    /// Starts before the first byte.
+    /// Creates a writer before the first byte.
     pub fn new(layout: L) -> Self {
         let (cursor, writer) = (Cursor::default(), Writer::new());
         Self { layout, cursor, writer, path: Vec::new(), open: Vec::new(), file: None }
     }
 
-    /// Appends the next bytes to `nar`, a few for each object; `None` at the end.
+    /// Appends the next bytes to `nar`, a few for each object. Returns `None` at the end.
     pub fn next(&mut self, nar: &mut impl BufMut) -> Option<Segment> {
         if let Some(size) = self.file.take() {
             self.writer.end_file(size, nar);
@@ -76,7 +75,7 @@ impl<L: Deref<Target = Layout>> Segments<L> {
         })
     }
 
-    /// Where the latest object is, from the root down, with slashes between the names; empty at the root.
+    /// Returns the path of the latest object, from the root down, with slashes between the names; empty at the root.
     #[must_use]
     pub fn path(&self) -> &[u8] {
         &self.path

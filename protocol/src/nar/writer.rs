@@ -1,25 +1,25 @@
-//! The writer of NARs: from what there is in a tree to the bytes around the contents of its files.
+//! Writing a NAR from events: the bytes around the contents of files.
 
 use bytes::BufMut;
 
 use super::event::{Event, Object};
 
-/// Writes a NAR of the events of its tree, in their order, however deep. Contents of files are for the caller to put
-/// between [`put`](Self::put) and [`end_file`](Self::end_file), as many bytes as the event says.
+/// Writer of a NAR from the events of its tree, in order. The caller appends the contents of a file between
+/// [`put`](Self::put) and [`end_file`](Self::end_file), as many bytes as the event has.
 #[derive(Debug, Default)]
 pub struct Writer {
-    /// Directories that are open.
+    /// Number of open directories.
     depth: usize,
 }
 
 impl Writer {
-    /// Starts before the first event.
+    /// Creates a writer before the first event.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Appends what an event stands for; of a file all that comes before its contents.
+    /// Appends the bytes of an event; for a file, those before its contents.
     pub fn put(&mut self, event: Event<'_>, nar: &mut impl BufMut) {
         let Event::Object { name, object } = event else {
             self.depth = self.depth.saturating_sub(1);
@@ -58,13 +58,13 @@ impl Writer {
         }
     }
 
-    /// Appends what comes after the contents of a file, which had `size` bytes.
+    /// Appends the bytes after the contents of a file, which has `size` bytes.
     pub fn end_file(&self, size: u64, nar: &mut impl BufMut) {
         put_padding(nar, size);
         self.close(nar);
     }
 
-    /// The end of an object, and of the entry that it is.
+    /// Appends the end of an object, and of its entry.
     fn close(&self, nar: &mut impl BufMut) {
         put_token(nar, b")");
         if self.depth > 0 {
@@ -73,7 +73,7 @@ impl Writer {
     }
 }
 
-/// Writes one token.
+/// Appends a token.
 pub(super) fn put_token(nar: &mut impl BufMut, token: &[u8]) {
     let length = token.len() as u64;
     nar.put_u64_le(length);

@@ -3,69 +3,70 @@
 use crate::hash::HashError;
 use crate::store_path::StorePathError;
 
-/// What is wrong with bytes of a peer, and in which field.
+/// Error of decoding a message: the field that is malformed, and how.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("malformed {field}: {kind}")]
 pub struct DecodeError {
-    /// The field's name as this crate's layouts call it.
+    /// Name of the field in the [`Schema`](super::Schema).
     pub field: &'static str,
-    /// What is wrong with it.
+    /// Kind of the error.
     pub kind: DecodeErrorKind,
 }
 
-/// What can be wrong with a field.
+/// Kind of a [`DecodeError`].
+#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeErrorKind {
-    /// A string longer than its cap.
-    #[error("{length} bytes claimed, at most {max} accepted")]
+    /// A string is longer than allowed.
+    #[error("{length} bytes, more than {max}")]
     TooLong {
-        /// The claimed length in bytes.
+        /// Claimed length, in bytes.
         length: u64,
-        /// The cap in bytes.
+        /// Longest length allowed, in bytes.
         max: usize,
     },
-    /// A collection of more elements than its cap.
-    #[error("{count} elements claimed, at most {max} accepted")]
+    /// A collection has more elements than allowed.
+    #[error("{count} elements, more than {max}")]
     TooMany {
-        /// The claimed count.
+        /// Claimed count.
         count: u64,
-        /// The cap.
+        /// Largest count allowed.
         max: usize,
     },
-    /// A whole message beyond its cap in bytes.
-    #[error("the message exceeds {0} bytes")]
+    /// The message is longer than allowed. Holds the upper bound in bytes.
+    #[error("message exceeds {0} bytes")]
     MessageTooLarge(usize),
-    /// Padding that is not zero.
-    #[error("padding that is not zero")]
+    /// The padding is not zero.
+    #[error("padding is not zero")]
     Padding,
-    /// A number that the field cannot hold.
+    /// A number is out of range.
     #[error("value {0} out of range")]
     Range(u64),
-    /// A tag that no version of the protocol knows here.
+    /// A tag is unknown.
     #[error("unknown tag {0:#x}")]
     UnknownTag(u64),
-    /// The bytes end inside the field.
-    #[error("it ends too early")]
+    /// The message ends inside the field.
+    #[error("message ends too early")]
     Truncated,
-    /// Bytes left over after the last field.
-    #[error("{0} bytes too many")]
+    /// Bytes follow the last field. Holds their number.
+    #[error("{0} bytes follow the message")]
     Trailing(usize),
-    /// Something that may not stand here.
-    #[error("it is out of place")]
-    OutOfPlace,
-    /// Text that is not UTF-8.
+    /// A message of this kind must not occur here.
+    #[error("unexpected message")]
+    Unexpected,
+    /// A text is not UTF-8.
     #[error("not UTF-8")]
     Utf8,
-    /// Text that is not a store path.
+    /// A text is not a store path.
     #[error("{0}")]
     StorePath(#[from] StorePathError),
-    /// Text that is not a hash.
+    /// A text is not a hash.
     #[error("{0}")]
     Hash(#[from] HashError),
-    /// Text that is not the name of an output.
+    /// A text is not the name of an output.
     #[error("not an output name")]
     OutputName,
-    /// Text that is not the JSON that is expected.
+    /// A text is not JSON of the expected form.
     #[error("not the expected JSON")]
     Json,
 }

@@ -1,21 +1,21 @@
-//! Taking a whole message apart.
+//! Decoding a complete message.
 
 use super::encode::padding;
 use super::error::{DecodeError, DecodeErrorKind};
 use super::limits::{MAX_ENTRIES, MAX_TEXT, checked};
 use crate::store_path::{StoreDir, StorePath};
 
-/// How many elements are reserved at most from a count that has been claimed but not seen.
+/// Most elements for which memory is reserved by a claimed count alone.
 const MAX_RESERVED: usize = 64 * 1024;
 
-/// Takes the fields of a whole message, one after the other.
+/// Decoder of a complete message, field by field. `field` names the field in errors.
 #[derive(Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// Reads from the start of `message`.
+    /// Creates a reader at the start of `message`.
     #[must_use]
     pub const fn new(message: &'a [u8]) -> Self {
         Self { rest: message }
@@ -27,19 +27,19 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// A number.
+    /// Reads a number.
     pub fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         let (word, rest) = self.rest.split_first_chunk::<8>().ok_or(DecodeErrorKind::Truncated.in_field(field))?;
         self.rest = rest;
         Ok(u64::from_le_bytes(*word))
     }
 
-    /// A flag: zero is false, anything else is true.
+    /// Reads a flag: zero is false, anything else is true.
     pub fn bool(&mut self, field: &'static str) -> Result<bool, DecodeError> {
         Ok(self.u64(field)? != 0)
     }
 
-    /// A padded string of any bytes.
+    /// Reads a string of any bytes, at most [`MAX_TEXT`].
     pub fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let length = self.u64(field)?;
         let length =
@@ -51,12 +51,12 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// A padded string that must be UTF-8.
+    /// Reads a string that must be UTF-8, at most [`MAX_TEXT`] bytes.
     pub fn str(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
         std::str::from_utf8(self.bytes(field)?).map_err(|_| DecodeErrorKind::Utf8.in_field(field))
     }
 
-    /// A count, and that many elements decoded by `element`.
+    /// Reads a count, at most [`MAX_ENTRIES`], and that many elements by `element`.
     pub fn repeat<T>(
         &mut self,
         field: &'static str,
@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
         self.repeat(field, |reader| reader.store_path(store, field))
     }
 
-    /// Checks that nothing is left.
+    /// Fails if any bytes are left.
     pub fn finish(self) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeErrorKind::Trailing(self.rest.len()).in_field("message")) }
     }

@@ -1,58 +1,58 @@
-//! What messages look like, and where they end.
+//! Schemas of messages, and finding the end of a message by its schema.
 
 use super::encode::padding;
 use super::error::{DecodeError, DecodeErrorKind};
 use super::limits::{MAX_ENTRIES, MAX_STRING, MAX_TEXT, checked};
 
-/// A message's fields in their order.
+/// Fields of a message, in order.
 pub type Schema = &'static [Field];
 
-/// One field of a message.
+/// A field of a message.
 #[derive(Debug)]
 pub struct Field {
-    /// What errors call it.
+    /// Name of the field in errors.
     pub name: &'static str,
-    /// What its bytes look like.
+    /// Encoding of the field.
     pub shape: Shape,
 }
 
-/// What a field's bytes look like.
+/// Encoding of a field.
 #[derive(Debug)]
 pub enum Shape {
-    /// Eight bytes.
+    /// A number: eight bytes, little endian.
     U64,
-    /// A padded string of at most `max` bytes.
+    /// A length, a string of that many bytes, and its padding.
     Bytes {
-        /// The cap in bytes.
+        /// Longest length allowed, in bytes.
         max: usize,
     },
-    /// A count of at most `max`, and that many times the fields of `item`.
+    /// A count, and that many times the fields of `item`.
     Repeat {
-        /// The cap on the count.
+        /// Largest count allowed.
         max: usize,
-        /// The fields of one element.
+        /// Fields of one element.
         item: Schema,
     },
-    /// A flag; unless it is zero, the fields follow.
+    /// A flag, and the fields that follow unless it is zero.
     Flag(Schema),
-    /// A tag, and the fields that follow that tag.
+    /// A tag, and the fields that follow each tag. Other tags are an error.
     Choice(&'static [(u64, Schema)]),
 }
 
-/// A [`Field`] in one line.
+/// Creates a [`Field`].
 #[must_use]
 pub const fn field(name: &'static str, shape: Shape) -> Field {
     Field { name, shape }
 }
 
-/// The shape of one path, signature, hash or content address.
+/// Encoding of a path, signature, hash or content address: at most [`MAX_STRING`] bytes.
 pub const STRING: Shape = Shape::Bytes { max: MAX_STRING };
-/// The shape of one log line, error text or JSON document.
+/// Encoding of a log line, error text or JSON document: at most [`MAX_TEXT`] bytes.
 pub const TEXT: Shape = Shape::Bytes { max: MAX_TEXT };
-/// The shape of a set of strings.
+/// Encoding of a set of strings: at most [`MAX_ENTRIES`].
 pub const STRINGS: Shape = Shape::Repeat { max: MAX_ENTRIES, item: &[field("element", STRING)] };
 
-/// A place in a layout: which field comes next, and how many more times the fields are repeated after this one.
+/// Position in a schema: the next field, and how many more times the fields are repeated.
 #[derive(Debug)]
 struct Level {
     fields: Schema,
@@ -60,7 +60,7 @@ struct Level {
     repeats: u64,
 }
 
-/// Finds where a message ends, over bytes that arrive in any pieces.
+/// Finder of the end of a message whose bytes arrive in pieces.
 #[derive(Debug)]
 pub struct Scanner {
     levels: Vec<Level>,
@@ -69,14 +69,14 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// A scanner for `layout` that refuses a message of more than `limit` bytes in total.
+    /// Creates a scanner of one message, which fails if that has more than `limit` bytes.
     #[must_use]
     pub fn new(schema: Schema, limit: usize) -> Self {
         Self { levels: vec![Level { fields: schema, next: 0, repeats: 0 }], scanned: 0, limit }
     }
 
-    /// Looks at all bytes of the message so far (the same bytes as before, and perhaps more after them) and returns
-    /// the message's length once it is whole.
+    /// Scans the bytes of the message that have arrived: those of the call before, and perhaps more after them. Returns
+    /// the length of the message in bytes when it is complete, `None` before.
     pub fn advance(&mut self, buffered: &[u8]) -> Result<Option<usize>, DecodeError> {
         while let Some(level) = self.levels.last_mut() {
             let Some(field) = level.fields.get(level.next) else {
@@ -100,7 +100,7 @@ impl Scanner {
     }
 }
 
-/// The length of what stands at the start of `bytes`, and the fields nested behind it; `None` if it is not all there.
+/// Returns the length of the field at the start of `bytes` and the fields nested in it, or `None` if it is incomplete.
 fn measure(field: &Field, bytes: &[u8]) -> Result<Option<(usize, Option<Level>)>, DecodeError> {
     let Some(word) = bytes.first_chunk::<8>() else { return Ok(None) };
     let word = u64::from_le_bytes(*word);

@@ -19,7 +19,7 @@ pub(super) fn sessions() -> &'static [Session] {
     static SESSIONS: LazyLock<Vec<Session>> = LazyLock::new(|| {
         let none: &[Feature] = &[];
         let kinds = [(21, "", none), (28, "", none), (31, "", none), (35, "2.92.0", none), (38, "2.34.8", none)];
-        kinds.into_iter().chain([(38, "2.35.0", &Feature::SUPPORTED[..])]).map(session).collect()
+        kinds.into_iter().chain([(38, "2.35.0", Feature::SUPPORTED)]).map(session).collect()
     });
     &SESSIONS
 }
@@ -63,7 +63,7 @@ pub(super) fn property(input: &[u8]) {
 /// The outcome, what was said, and how many of the bytes were taken.
 fn greet(claimed: Version, bytes: &[u8], piece: usize) -> (Result<Option<Session>, HandshakeError>, BytesMut, usize) {
     let (mut incoming, mut outgoing) = (BytesMut::new(), BytesMut::new());
-    let mut handshake = Handshake::with_version(claimed, &Feature::SUPPORTED, StoreDir::default(), &mut outgoing);
+    let mut handshake = Handshake::with_version(claimed, Feature::SUPPORTED, StoreDir::default(), &mut outgoing);
     let mut start = 0;
     for end in ends(bytes.len(), piece) {
         incoming.extend_from_slice(&bytes[start..end]);

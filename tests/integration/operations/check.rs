@@ -87,7 +87,7 @@ fn a_check_exits_with_what_would_keep_it_from_serving() {
         ),
         ("daemon_command = \"/nonexistent/daemon\"\n", UNAVAILABLE, "/nonexistent/daemon"),
         (&refusing.config(), NO_PERMISSION, "in allowed-users of nix.conf?"),
-        (&foreign.config(), PROTOCOL, "is no nix daemon"),
+        (&foreign.config(), PROTOCOL, "is not nix-daemon"),
         (&guix.config(), PROTOCOL, "guix"),
         (&elsewhere, PROTOCOL, "the nix daemon refuses paths of /gnu/store: "),
         ("bind = 5\n", CONFIG, "config.toml:1: bind: "),

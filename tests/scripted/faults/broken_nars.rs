@@ -42,9 +42,9 @@ fn faults() -> Vec<Fault> {
         fault("ends before its first byte", &good, Answer::then_hang_up(last().done()), "closed the connection"),
         fault("an error in place of it", &good, sending(Wire::new().error(SECRET)), SECRET),
         fault("an error in the middle", &good, sending(half_a_directory().error(SECRET)), SECRET),
-        fault("is none", &good, sending(Wire::new().string("nix-archive-2")), "is malformed: nar offset 0"),
-        fault("is longer", &claiming(|it| it.nar_size -= 8), good.nar_reply().into(), "goes past the nar's size"),
-        fault("is much longer", &claiming(|it| it.nar_size = 128), good.nar_reply().into(), "goes past the nar's size"),
+        fault("is none", &good, sending(Wire::new().string("nix-archive-2")), "is malformed: NAR offset 0"),
+        fault("is longer", &claiming(|it| it.nar_size -= 8), good.nar_reply().into(), "exceeds the NAR size"),
+        fault("is much longer", &claiming(|it| it.nar_size = 128), good.nar_reply().into(), "exceeds the NAR size"),
         fault("is shorter", &claiming(|it| it.nar_size += 8), good.nar_reply().into(), "where its path info says"),
         fault("is another", &claiming(|it| it.nar_hash = "ab".repeat(32)), good.nar_reply().into(), "where its path"),
     ]

@@ -53,7 +53,7 @@ fn a_wrong_keyword_is_told_with_what_should_stand_there() {
     assert_eq!(feed(&nar, 1000), Err(NarError::Keyword { offset: 0, expected: "\"nix-archive-1\"" }));
     let nar = tokens(["nix-archive-1", "(", "type", "fifo"]);
     let error = feed(&nar, 1000).unwrap_err();
-    assert_eq!(error.to_string(), "nar offset 56: expected \"regular\", \"symlink\" or \"directory\"");
+    assert_eq!(error.to_string(), "NAR offset 56: expected \"regular\", \"symlink\" or \"directory\"");
     for broken in [
         tokens(FILE[..4].iter().copied().chain([")"])),
         tokens(FILE[..4].iter().copied().chain(["executable", "yes"])),

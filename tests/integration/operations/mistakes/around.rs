@@ -116,7 +116,7 @@ fn daemon(scripted: &[ScriptedDaemon]) -> Vec<Mistake> {
             NO_PERMISSION,
             &["in allowed-users of nix.conf?"],
         ),
-        wrong("something else at the socket", foreign.config(), PROTOCOL, &["is no nix daemon", "help: "]),
+        wrong("something else at the socket", foreign.config(), PROTOCOL, &["is not nix-daemon", "help: "]),
         wrong(
             "another store directory than the daemon's",
             elsewhere,
@@ -135,7 +135,7 @@ fn daemon(scripted: &[ScriptedDaemon]) -> Vec<Mistake> {
             "a command that says something else",
             command("echo hello from a shell"),
             PROTOCOL,
-            &["is no nix daemon", "help: "],
+            &["is not nix-daemon", "help: "],
         ),
         wrong("no command at all", command(""), CONFIG, &["daemon_command: ", "help: "]),
     ]
