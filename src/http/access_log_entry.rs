@@ -22,7 +22,7 @@ pub(crate) struct AccessLogEntry {
     record: Box<Record>,
     cache: Cache,
     path: Option<HashPart>,
-    began: Instant,
+    started: Instant,
 }
 
 /// The cache whose result an endpoint's entry names.
@@ -35,14 +35,14 @@ enum Cache {
 
 impl AccessLogEntry {
     /// Creates the entry of a request.
-    pub(crate) fn start(log: &Arc<AccessLog>, head: &Parts, route: &Route, reader: &Requester) -> Self {
+    pub(crate) fn start(log: &Arc<AccessLog>, head: &Parts, route: &Route, requester: &Requester) -> Self {
         let protocol = match head.version {
             Version::HTTP_10 => "HTTP/1.0",
             Version::HTTP_2 => "HTTP/2.0",
             _ => "HTTP/1.1",
         };
         let path = head.uri.path().as_bytes();
-        let mut record = Box::new(Record::new(reader.address(), head.method.as_str().as_bytes(), path, protocol));
+        let mut record = Box::new(Record::new(requester.address(), head.method.as_str().as_bytes(), path, protocol));
         if let Some(agent) = head.headers.get(USER_AGENT) {
             record.set_user_agent(agent.as_bytes());
         }
@@ -51,7 +51,7 @@ impl AccessLogEntry {
             Route::Nar { .. } | Route::CompressedNar { .. } => Cache::Nar,
             _ => Cache::None,
         };
-        Self { log: Arc::clone(log), record, cache, path: route.hash(), began: Instant::now() }
+        Self { log: Arc::clone(log), record, cache, path: route.hash(), started: Instant::now() }
     }
 
     /// Adds the head of the response, and what was noted while it was made. `new_id` is called if it has no id.
@@ -63,7 +63,7 @@ impl AccessLogEntry {
         new_id: impl FnOnce() -> String,
     ) {
         let record = &mut self.record;
-        record.first_byte = self.began.elapsed();
+        record.first_byte = self.started.elapsed();
         record.status = response.status().as_u16();
         record.reason = notes.reason;
         record.cache = match self.cache {
@@ -85,7 +85,7 @@ impl AccessLogEntry {
 
     /// Writes the entry. `aborted` is set if the response ended early.
     pub(crate) fn end(mut self, aborted: Option<AbortedBy>) {
-        self.record.whole = self.began.elapsed();
+        self.record.whole = self.started.elapsed();
         self.record.aborted_by = aborted.map(AbortedBy::label);
         self.log.enter(self.record);
     }

@@ -38,7 +38,7 @@ pub(crate) struct ActiveResponse {
 #[derive(Debug)]
 struct Entry {
     info: ResponseInfo,
-    began: Instant,
+    started: Instant,
     bytes: AtomicU64,
     /// The last two samples, the newer last: time, and bytes sent by then.
     samples: Mutex<[(Instant, u64); 2]>,
@@ -79,7 +79,7 @@ impl ActiveResponses {
     pub(crate) fn start(self: &Arc<Self>, info: ResponseInfo) -> ActiveResponse {
         let now = Instant::now();
         let response =
-            Arc::new(Entry { info, began: now, bytes: AtomicU64::new(0), samples: Mutex::new([(now, 0); 2]) });
+            Arc::new(Entry { info, started: now, bytes: AtomicU64::new(0), samples: Mutex::new([(now, 0); 2]) });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.responses().insert(number, Arc::clone(&response));
         ActiveResponse { registry: Arc::clone(self), number, response }
@@ -108,10 +108,10 @@ impl Entry {
         let [(from, before), _] = *samples;
         drop(samples);
         let is_recent = now.saturating_duration_since(from) <= MAX_INTERVAL;
-        let (from, before) = if is_recent { (from, before) } else { (self.began, 0) };
+        let (from, before) = if is_recent { (from, before) } else { (self.started, 0) };
         let ResponseInfo { target, client, length } = self.info.clone();
         let hash = target.parse().ok().and_then(|uri| Route::parse(&uri).hash());
-        let took = now.saturating_duration_since(self.began);
+        let took = now.saturating_duration_since(self.started);
         let rate = rate(sent.saturating_sub(before), now.saturating_duration_since(from));
         ResponseProgress { target, hash, client, sent, length, took, rate }
     }
@@ -163,10 +163,10 @@ mod tests {
     fn the_rate_is_measured_since_a_sample_that_is_neither_too_new_nor_too_old() {
         let active = Arc::new(ActiveResponses::default());
         let sent = active.start(info());
-        let began = sent.response.began;
+        let started = sent.response.started;
         let at = |milliseconds, bytes| {
             sent.response.bytes.store(bytes, Ordering::Relaxed);
-            sent.response.progress(began + Duration::from_millis(milliseconds)).rate
+            sent.response.progress(started + Duration::from_millis(milliseconds)).rate
         };
         assert_eq!(at(1000, 1000), 1000);
         assert_eq!(at(3000, 5000), 2000);

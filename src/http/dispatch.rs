@@ -1,4 +1,4 @@
-//! From a request to its route, to the handler of that, to the response.
+//! Dispatches a request to the handler of its route, and turns errors into responses.
 
 use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
@@ -20,23 +20,39 @@ use crate::http::response::status;
 use crate::metrics;
 
 impl App {
-    /// Returns the response to a request. Its body is never read: no endpoint takes one. The client is that of `reader`,
-    /// here and for everything that the response holds.
-    pub async fn respond<B>(&self, reader: Requester, request: Request<B>) -> hyper::Response<MeteredBody> {
+    /// Returns the response to a request, whose body is never read: no endpoint takes one.
+    ///
+    /// The client was determined by `net` from the connection and the request's headers, once: permits that the response
+    /// holds and its send buffers count against the same [`ClientId`](crate::fairness::ClientId).
+    pub async fn respond<B>(&self, requester: Requester, request: Request<B>) -> hyper::Response<MeteredBody> {
         let (parts, _) = request.into_parts();
         let route = Route::parse(&parts.uri);
-        let metrics = RequestMetrics::start(&self.metrics, &parts.method, &route);
+        let request_metrics = RequestMetrics::start(&self.metrics, &parts.method, &route);
         let Some(log) = &self.access_log else {
-            let response = self.dispatch(&parts, route, &reader).await;
-            return metrics.finish(response, parts.uri.path(), &reader, &self.error_log, &self.active_responses, None);
+            let response = self.dispatch(&parts, route, &requester).await;
+            return request_metrics.finish(
+                response,
+                parts.uri.path(),
+                &requester,
+                &self.error_log,
+                &self.active_responses,
+                None,
+            );
         };
-        let mut entry = Box::new(AccessLogEntry::start(log, &parts, &route, &reader));
-        let (response, notes) = Box::pin(metrics::with_notes(self.dispatch(&parts, route, &reader))).await;
-        entry.set_response(&response, notes, &self.store, || self.request_id(&parts, &reader));
-        metrics.finish(response, parts.uri.path(), &reader, &self.error_log, &self.active_responses, Some(entry))
+        let mut entry = Box::new(AccessLogEntry::start(log, &parts, &route, &requester));
+        let (response, notes) = Box::pin(metrics::with_notes(self.dispatch(&parts, route, &requester))).await;
+        entry.set_response(&response, notes, &self.store, || self.request_id(&parts, &requester));
+        request_metrics.finish(
+            response,
+            parts.uri.path(),
+            &requester,
+            &self.error_log,
+            &self.active_responses,
+            Some(entry),
+        )
     }
 
-    async fn dispatch(&self, parts: &Parts, route: Route, reader: &Requester) -> Response {
+    async fn dispatch(&self, parts: &Parts, route: Route, requester: &Requester) -> Response {
         if !host::is_named(parts) {
             let mut response = status::status_text(StatusCode::BAD_REQUEST);
             if parts.version <= Version::HTTP_11 {
@@ -54,8 +70,8 @@ impl App {
             return response;
         }
         let serves_files = matches!(route, Route::Serve(_));
-        let cx = RequestCx { parts, client: reader.client() };
-        let mut response = self.handle(cx, route).await.unwrap_or_else(|error| self.error(parts, reader, &error));
+        let cx = RequestCx { parts, client: requester.client() };
+        let mut response = self.handle(cx, route).await.unwrap_or_else(|error| self.error(parts, requester, &error));
         if serves_files {
             handlers::serve::protect(&mut response);
         }
@@ -94,18 +110,18 @@ impl App {
     }
 
     /// Returns the response to a request whose handler failed, and writes the error to the log.
-    fn error(&self, parts: &Parts, reader: &Requester, error: &HandlerError) -> Response {
+    fn error(&self, parts: &Parts, requester: &Requester, error: &HandlerError) -> Response {
         let reason = error.reason();
         self.metrics.http.record_error_response(reason.status().as_u16(), reason.label());
         if let Reason::NotFound(_) = reason {
             return status::not_found(reason);
         }
-        let id = self.request_id(parts, reader);
+        let id = self.request_id(parts, requester);
         self.error_log.request_failed(parts.uri.path(), reason.status(), error, &id);
         status::unavailable(reason, &id, user_agent::accepts_error_bodies(&parts.headers))
     }
 
-    fn request_id(&self, parts: &Parts, reader: &Requester) -> String {
-        request_id::from_proxy(&parts.headers, reader).unwrap_or_else(|| self.error_log.new_request_id())
+    fn request_id(&self, parts: &Parts, requester: &Requester) -> String {
+        request_id::from_proxy(&parts.headers, requester).unwrap_or_else(|| self.error_log.new_request_id())
     }
 }

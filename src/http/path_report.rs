@@ -17,7 +17,8 @@ use crate::store::{Closure, ClosureLimits, ClosureMember, PathStatus, ValidPath}
 
 /// Limits of a closure on a page. That of a large system has five thousand paths; walking through this many takes two
 /// megabytes.
-pub const CLOSURE_LIMITS: ClosureLimits = ClosureLimits { paths: 20_000, time: Some(Duration::from_millis(500)) };
+pub(crate) const CLOSURE_LIMITS: ClosureLimits =
+    ClosureLimits { paths: 20_000, time: Some(Duration::from_millis(500)) };
 /// Number of paths of a closure that are listed by name.
 const LARGEST: usize = 12;
 

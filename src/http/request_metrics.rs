@@ -45,7 +45,7 @@ impl RequestMetrics {
         self,
         response: Response,
         target: &str,
-        reader: &Requester,
+        requester: &Requester,
         error_log: &Arc<ThrottledErrorLog>,
         active_responses: &Arc<ActiveResponses>,
         entry: Option<Box<AccessLogEntry>>,
@@ -56,10 +56,10 @@ impl RequestMetrics {
             // A body in memory neither fails nor takes time.
             active: (!matches!(body, Body::Bytes(_))).then(|| {
                 let length = body.size_hint().exact();
-                let info = ResponseInfo { target: target.into(), client: reader.client(), length };
+                let info = ResponseInfo { target: target.into(), client: requester.client(), length };
                 (active_responses.start(info), Arc::clone(error_log))
             }),
-            body: ReclaimableBody::new(body, reader),
+            body: ReclaimableBody::new(body, requester),
             sent,
             entry,
             metrics: self.metrics,

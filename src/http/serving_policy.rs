@@ -92,7 +92,7 @@ impl App {
         self.known_trust(&signer, valid).is_some_and(|is_trusted| is_trusted || !signer.hides_untrusted())
     }
 
-    /// Whether this signer trusts, and so signs, this path.
+    /// Returns whether this signer trusts, and so signs, this path.
     pub(crate) async fn trusts(
         &self,
         signer: &Signer,

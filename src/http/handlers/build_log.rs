@@ -34,18 +34,18 @@ const MAX_WINDOW_LOG: u32 = 23;
 pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, hash: HashPart) -> Result<Response, HandlerError> {
     let permit = app.io_limits.open_file(cx.client).await;
     let BuildLog { file, form } = app.store.build_log(hash, cx.client).await?.ok_or(NotFound::NoLog)?;
-    let mut reply = match form {
+    let mut response = match form {
         LogCompression::Plain => {
             let tag = etag(file.version());
             regular_file::respond(app, cx, file, tag, CacheControl::Revalidate, permit)?
         }
         form => decoded(app, cx, file, form, permit).await?,
     };
-    if reply.status().is_success() {
-        set(&mut reply, CONTENT_TYPE, HeaderValue::from_static(PLAIN_TEXT));
+    if response.status().is_success() {
+        set(&mut response, CONTENT_TYPE, HeaderValue::from_static(PLAIN_TEXT));
     }
-    set_nosniff(&mut reply);
-    Ok(reply)
+    set_nosniff(&mut response);
+    Ok(response)
 }
 
 /// Answers with the text of a compressed log. Its length is unknown, so there are no ranges; for a client that needs a
@@ -61,10 +61,10 @@ async fn decoded(
     if matches_if_none_match(cx.headers(), &tag) {
         return Ok(not_modified(CacheControl::Revalidate, tag));
     }
-    let mut reply = new_response(StatusCode::OK, CacheControl::Revalidate, Body::empty());
-    set(&mut reply, ETAG, tag);
+    let mut response = new_response(StatusCode::OK, CacheControl::Revalidate, Body::empty());
+    set(&mut response, ETAG, tag);
     if cx.is_head() {
-        return Ok(reply);
+        return Ok(response);
     }
     let permits = vec![permit, app.io_limits.large_body(cx.client).await];
     let (path, mut file) = (file.path().to_owned(), file.into_file());
@@ -80,11 +80,11 @@ async fn decoded(
         });
         let length;
         (file, length) = counted.await.map_err(io::Error::other).and_then(|counted| counted).map_err(failed)?;
-        set_content_length(&mut reply, length);
+        set_content_length(&mut response, length);
     }
     let text = decoder(file, form).map_err(failed)?;
     let body = FileBody::new(text, path, None, Arc::clone(app.io_limits.reads()), permits);
-    Ok(reply.map(|_| Body::File(Box::new(body))))
+    Ok(response.map(|_| Body::File(Box::new(body))))
 }
 
 fn decoder(file: File, form: LogCompression) -> io::Result<Box<dyn Read + Send>> {

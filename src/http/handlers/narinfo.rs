@@ -56,7 +56,7 @@ pub(crate) async fn respond(
     Ok(response)
 }
 
-/// Renders the narinfo of a path with the URL of its NAR, or of its compressed NAR and what is known of that file.
+/// Renders the narinfo of a path with the URL of its NAR, or with that of its compressed NAR, and the hash and size of that file if known.
 ///
 /// Rendered for each request, which takes no longer than a lookup would; what takes time is cached with the path.
 fn render(

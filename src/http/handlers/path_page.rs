@@ -86,14 +86,14 @@ fn facts(report: &PathReport) -> String {
     if let Some(compressed) = &report.compressed {
         facts.row("Compressed", &bytes(compressed.size));
     }
-    facts.row("NAR hash", &long(&report.nar_hash));
+    facts.row("NAR hash", &nowrap(&report.nar_hash));
     if let Some(deriver) = &report.deriver {
-        facts.row("Built from", &long(deriver));
+        facts.row("Built from", &nowrap(deriver));
     }
     if let Some(address) = &report.content_address {
-        facts.row("Content address", &long(address));
+        facts.row("Content address", &nowrap(address));
     }
-    facts.row("SignatureLines by", &signed_by(&report.signatures));
+    facts.row("Signed by", &signed_by(&report.signatures));
     if report.trust == Trust::Nobody {
         facts.row(
             "Trust",
@@ -113,12 +113,12 @@ fn signed_by(signatures: &[SignatureReport]) -> String {
         };
         format!("<code>{}</code> ({what})", escape(&signature.key))
     };
-    if signatures.is_empty() { "nobody".to_owned() } else { signatures.iter().map(of).collect::<Vec<_>>().join("<br>") }
+    if signatures.is_empty() { "no key".to_owned() } else { signatures.iter().map(of).collect::<Vec<_>>().join("<br>") }
 }
 
 /// Renders text that scrolls instead of being broken into lines.
-fn long(text: &str) -> String {
-    format!("<code class=\"long\">{}</code>", escape(text))
+fn nowrap(text: &str) -> String {
+    format!("<code class=\"nowrap\">{}</code>", escape(text))
 }
 
 /// Renders a number of bytes, rounded and exact.

@@ -22,7 +22,7 @@ const UNKNOWN_BASE_URL: &str = "http://HOST";
 /// Media type of the pages.
 pub(crate) const HTML: &str = "text/html; charset=utf-8";
 
-/// What all pages have in common: their content security policy, and whether this server speaks TLS.
+/// Settings of all pages: their content security policy, and whether this server speaks TLS.
 #[derive(Debug)]
 pub(crate) struct HtmlPages {
     is_https: bool,

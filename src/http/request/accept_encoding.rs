@@ -34,7 +34,7 @@ pub fn negotiate(headers: &HeaderMap) -> ContentCoding {
         .take(MAX_ITEMS)
         .filter_map(weighted);
     for (coding, weight) in items {
-        let slot = if coding.eq_ignore_ascii_case("zstd") {
+        let weight_of_coding = if coding.eq_ignore_ascii_case("zstd") {
             &mut zstd
         } else if coding.eq_ignore_ascii_case("identity") {
             &mut identity
@@ -43,7 +43,7 @@ pub fn negotiate(headers: &HeaderMap) -> ContentCoding {
         } else {
             continue;
         };
-        slot.get_or_insert(weight);
+        weight_of_coding.get_or_insert(weight);
     }
     let zstd = zstd.or(any).unwrap_or(0);
     if zstd > 0 && zstd >= identity.unwrap_or(0) { ContentCoding::Zstd } else { ContentCoding::Identity }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn statement_8_nothing_is_encoded_unless_zstd_is_acceptable() {
+    fn nothing_is_encoded_unless_zstd_is_acceptable() {
         assert_eq!(negotiate_lines(&[]), ContentCoding::Identity);
         for line in
             ["", "gzip, br", "zstd;q=0", "zstd;q=0.000, *", "*;q=0", "identity", "identity;q=0", "x-zstd, zstd2"]
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_that_is_named_with_more_weight_wins() {
+    fn an_identity_of_higher_weight_wins() {
         assert_eq!(negotiate_lines(&["zstd;q=0.5, identity"]), ContentCoding::Identity);
         assert_eq!(negotiate_lines(&["zstd;q=0.8, identity;q=0.801"]), ContentCoding::Identity);
         assert_eq!(negotiate_lines(&["*;q=0.2, identity;q=0.3"]), ContentCoding::Identity);

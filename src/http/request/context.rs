@@ -11,7 +11,7 @@ use crate::fairness::ClientId;
 pub(crate) struct RequestCx<'r> {
     /// Method, URL, version and headers.
     pub(crate) parts: &'r Parts,
-    /// The client, behind a trusted proxy the one that the proxy names.
+    /// The client; behind a trusted proxy the one that it names in `X-Forwarded-For`.
     pub(crate) client: ClientId,
 }
 

@@ -1,9 +1,8 @@
-//! Whether a request names its host as it must.
+//! Validates `Host`, since hyper does not.
 //!
-//! A server that takes any number of names and one in front that takes another one of them do not mean the same request.
-//! RFC 9112, section 3.2: an HTTP/1.1 request without `Host` is answered 400, and any with two of them or with an invalid
-//! one. RFC 9113, section 8.3.1: so is one of HTTP/2 whose `Host` is not its `:authority`. The library in front of this
-//! checks none of it.
+//! Invalid are an HTTP/1.1 request without `Host`, one with two of them or with an invalid value (RFC 9112, section 3.2), and
+//! an HTTP/2 request whose `Host` differs from its `:authority` (RFC 9113, section 8.3.1). A proxy in front might pick
+//! another one of two hosts than this server.
 
 use hyper::Version;
 use hyper::header::{HOST, HeaderValue};
@@ -51,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn http_1_1_names_one_host_and_others_no_second() {
+    fn http_1_1_needs_one_host_and_other_versions_have_at_most_one() {
         for host in
             ["", "cache", "cache.example.org.", "my_host:5000", "192.0.2.7:", "[2001:db8::1]:80", "[fe80::1%25x]"]
         {
@@ -69,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn http_2_names_the_same_host_wherever_it_names_one() {
+    fn host_and_authority_of_http_2_are_the_same() {
         for (hosts, is_right) in [(&[][..], true), (&["Cache:80"], true), (&["cache"], false), (&["other"], false)] {
             assert_eq!(named(Version::HTTP_2, "http://cache:80/", hosts), is_right, "{hosts:?}");
         }

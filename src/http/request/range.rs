@@ -135,14 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn statement_37_a_range_from_zero_is_complete() {
+    fn a_range_from_zero_is_complete() {
         assert_eq!(select("bytes=0-", 10), part(0, 9, 10));
         assert_eq!(select("bytes=0-99", 10), part(0, 9, 10));
         assert_eq!(select("bytes=-99", 10), part(0, 9, 10));
     }
 
     #[test]
-    fn statement_38_a_range_that_starts_at_the_end_is_the_whole() {
+    fn a_range_that_starts_at_the_end_is_the_whole() {
         assert_eq!(select("bytes=10-", 10), Selection::Whole);
         assert_eq!(select("bytes=10-20", 10), Selection::Whole);
         assert_eq!(select("bytes=0-", 0), Selection::Whole);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn statement_39_a_range_beyond_the_end_is_unsatisfiable() {
+    fn a_range_beyond_the_end_is_unsatisfiable() {
         assert_eq!(select("bytes=11-", 10), Selection::Unsatisfiable);
         assert_eq!(select("bytes=99999999999-", 10), Selection::Unsatisfiable);
         assert_eq!(select("bytes=1-1", 0), Selection::Unsatisfiable);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn statement_40_invalid_ranges_are_ignored() {
+    fn invalid_ranges_are_ignored() {
         let twenty = format!("bytes={}", ["0-1"; 20].join(","));
         for text in [
             "bytes=5-2",
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn statement_42_a_range_applies_only_under_the_same_strong_tag() {
+    fn a_range_applies_only_under_the_same_strong_tag() {
         let range = (RANGE, "bytes=1-");
         for (condition, applies) in [
             ("\"nar-1\"", true),
@@ -245,7 +245,7 @@ mod tests {
         }
 
         #[test]
-        fn statement_35_a_resume_runs_from_its_start_to_the_end(total in 1..u64::MAX, at: prop::sample::Index) {
+        fn a_resume_runs_from_its_start_to_the_end(total in 1..u64::MAX, at: prop::sample::Index) {
             let first = at.index(usize::try_from(total).unwrap()) as u64;
             let selection = select(&format!("bytes={first}-"), total);
             prop_assert_eq!(selection, part(first, total - 1, total));

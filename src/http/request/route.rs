@@ -53,7 +53,7 @@ pub enum Route {
         /// Hash part of the path.
         hash: HashPart,
     },
-    /// `/nar/<hash>-<nar hash>.nar`, as in narinfos; or `/nar/<nar hash>.nar?hash=<hash>`, as in those of harmonia 3; or
+    /// `/nar/<hash>-<nar hash>.nar`, as in narinfos; or `/nar/<nar hash>.nar?hash=<hash>`, as in those of upstream harmonia; or
     /// `/nar/<hash>.nar`, as in old ones of nix-serve. Clients cache narinfos, and so their URLs, for 30 days.
     Nar {
         /// Hash part of the path.

@@ -7,7 +7,7 @@ use crate::http::request::accept_encoding::{ContentCoding, negotiate};
 /// First release of Nix that can decode NARs compressed with zstd.
 const ZSTD_SINCE: (u32, u32) = (2, 4);
 
-/// First release of Nix that selects a decoder for each response of a request anew.
+/// First release of Nix that selects a decoder for each response, retries included.
 const FRESH_DECODER_SINCE: (u32, u32) = (2, 34);
 
 /// Returns whether a 502 or 503 to this client may have a body.

@@ -5,13 +5,13 @@ use hyper::header::HeaderValue;
 /// Lifetime of a response in caches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CacheControl {
-    /// For as long as anybody likes: the bytes under this URL never change.
+    /// Unlimited: the bytes under this URL never change.
     Immutable,
-    /// For an hour: paths get deleted, signatures added.
+    /// One hour: paths get deleted, and signatures added.
     OneHour,
-    /// For as long as the entity tag is the same, which is to be asked each time.
+    /// Cached, but revalidated by its entity tag before each use.
     Revalidate,
-    /// Never: a miss today is a hit tomorrow.
+    /// Not cached: what is missing now may exist soon.
     NoStore,
 }
 

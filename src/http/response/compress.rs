@@ -22,11 +22,11 @@ pub(crate) struct TextCompressor {
 
 impl TextCompressor {
     /// Creates a compressor with the parameters for NARs, within the limits of a content coding.
-    pub(crate) fn new(nars: ZstdConfig) -> Self {
+    pub(crate) fn new(zstd: ZstdConfig) -> Self {
         let settings = ZstdConfig {
-            level: nars.level.min(MAX_LEVEL),
+            level: zstd.level.min(MAX_LEVEL),
             long_distance_matching: false,
-            window_log: nars.window_log.map(|log| log.min(MAX_WINDOW_LOG)),
+            window_log: zstd.window_log.map(|log| log.min(MAX_WINDOW_LOG)),
         };
         let window = settings.window_log.unwrap_or_default();
         Self { settings, tag: format!("zstd{}-{}-{window}", version(), settings.level) }

@@ -37,18 +37,18 @@ pub(crate) enum ReclaimableBody {
 pub(crate) struct Shared {
     /// `None` after its permits were reclaimed.
     body: Mutex<Option<Body>>,
-    reader: Requester,
+    requester: Requester,
 }
 
 impl ReclaimableBody {
-    /// Makes the permits of `body` reclaimable, depending on how fast `reader` reads.
-    pub(crate) fn new(body: Body, reader: &Requester) -> Self {
+    /// Makes the permits of `body` reclaimable, depending on how fast `requester` reads.
+    pub(crate) fn new(body: Body, requester: &Requester) -> Self {
         let mut has_permits = false;
         body.each_permit(&mut |_| has_permits = true);
         if !has_permits {
             return Self::Plain(body);
         }
-        let shared = Arc::new(Shared { body: Mutex::new(Some(body)), reader: reader.clone() });
+        let shared = Arc::new(Shared { body: Mutex::new(Some(body)), requester: requester.clone() });
         let holder: Arc<dyn Holder> = Arc::clone(&shared) as _;
         shared.with(|body| body.each_permit(&mut |permit: &Permit| permit.set_holder(Arc::downgrade(&holder))));
         Self::Shared(shared)
@@ -78,7 +78,7 @@ impl Shared {
 
 impl Holder for Shared {
     fn usage(&self, now: Instant) -> Usage {
-        self.reader.usage(now)
+        self.requester.usage(now)
     }
 
     fn reclaim(&self) -> bool {

@@ -76,7 +76,7 @@ impl LandingPage {
         let View { url, keys, sign, .. } = *view;
         let name = name(keys);
         let state = match view.daemon {
-            None => "<p class=\"status good\">nix-daemon responds.</p>".to_owned(),
+            None => "<p class=\"status ok\">nix-daemon responds.</p>".to_owned(),
             Some(why) => format!("<p class=\"status\">Not all paths can be served now: {}.</p>", escape(why)),
         };
         let browse = if view.has_browse { "<p><a href=\"browse\">All paths by name</a></p>\n" } else { "" };

@@ -1,8 +1,8 @@
 //! `/serve/…`: the files of a valid path, for browsers, where the store is visible here.
 //!
-//! Anybody who may build chooses the contents of these files, and they are served from the cache's own origin. So every
-//! response makes browsers take its media type as it is, and puts documents into a sandbox (CSP): no script runs, no form is
-//! sent, nothing is loaded from elsewhere, and no other site may frame it.
+//! These files come from builds that may be hostile, and share the cache's origin. So every response makes browsers respect its
+//! media type, and puts documents into a sandbox (CSP): no script runs, no form is sent, nothing is loaded from elsewhere,
+//! and no other site may frame it.
 
 mod directory_page;
 

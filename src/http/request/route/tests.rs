@@ -32,7 +32,7 @@ fn every_form_of_a_nar_url_is_the_same_route() {
 }
 
 #[test]
-fn a_compressed_nar_is_asked_for_by_its_encoding_too() {
+fn a_compressed_nar_url_names_its_encoding() {
     let (hash, nar_hash): (HashPart, _) = (HASH.parse().unwrap(), NarHash::from_nix32(NAR_HASH).unwrap());
     let tag: EncodingTag = "zstd1.5.7-3".parse().unwrap();
     let url = compressed_nar_url(hash, NAR_HASH, &tag).unwrap();
@@ -53,7 +53,7 @@ fn a_compressed_nar_is_asked_for_by_its_encoding_too() {
 }
 
 #[test]
-fn narinfos_are_asked_for_by_hash_part() {
+fn a_narinfo_url_has_the_hash_part() {
     let hash = HASH.parse().unwrap();
     assert_eq!(parse(&format!("/{HASH}.narinfo")), Route::NarInfo { hash, json: false });
     assert_eq!(parse(&format!("/{HASH}.narinfo?json")), Route::NarInfo { hash, json: true });
@@ -63,7 +63,7 @@ fn narinfos_are_asked_for_by_hash_part() {
 }
 
 #[test]
-fn the_state_of_the_server_is_asked_for_by_one_segment() {
+fn urls_about_the_server_have_one_segment() {
     assert_eq!(parse("/"), Route::LandingPage);
     assert_eq!(parse("//?x"), Route::LandingPage);
     assert_eq!(parse("/%2f"), Route::Unknown);
@@ -77,7 +77,7 @@ fn the_state_of_the_server_is_asked_for_by_one_segment() {
 }
 
 #[test]
-fn s58_a_realisation_is_asked_for_by_id_however_its_exclamation_mark_is_sent() {
+fn a_realisation_url_has_an_id_with_an_exclamation_mark_in_any_encoding() {
     let hash = "0f".repeat(32);
     let id = format!("sha256:{hash}!dev");
     let route = Route::Realisation(DerivationOutput::Hashed(id.parse().unwrap()));
@@ -105,7 +105,7 @@ fn s58_a_realisation_is_asked_for_by_id_however_its_exclamation_mark_is_sent() {
 }
 
 #[test]
-fn s59_a_build_trace_is_asked_for_by_derivation_and_output() {
+fn a_build_trace_url_has_the_derivation_and_the_output() {
     let derivation = StorePath::from_base_name(&format!("{HASH}-a+b.drv")).unwrap();
     let route = Route::Realisation(DerivationOutput::Path(derivation, OutputName::new("out").unwrap()));
     for sent in ["a+b.drv/out.doi", "a%2Bb.drv/out.doi", "a+b.drv//out%2Edoi"] {
@@ -120,7 +120,7 @@ fn s59_a_build_trace_is_asked_for_by_derivation_and_output() {
 }
 
 #[test]
-fn s57_a_log_is_asked_for_by_hash_however_the_name_is_sent() {
+fn a_log_url_is_understood_whatever_is_left_of_the_name() {
     let log = Route::BuildLog { hash: HASH.parse().unwrap() };
     for name in ["", "-", "-a+b=c.drv", "-a%2Bb%3Dc.drv", "-?a.drv", "-a?b=c.drv", "-a.drv!out", "-a.drv%21out", "-out"]
     {
@@ -132,7 +132,7 @@ fn s57_a_log_is_asked_for_by_hash_however_the_name_is_sent() {
 }
 
 #[test]
-fn s60_debug_info_is_asked_for_with_and_without_its_suffix() {
+fn a_debug_info_url_may_have_a_suffix() {
     let id = "00d3adbeef".repeat(4);
     let debug_info = Route::DebugInfo { id: id.parse().unwrap() };
     for target in ["", ".debug", "/", "%2edebug?x"] {
@@ -156,7 +156,7 @@ fn s60_debug_info_is_asked_for_with_and_without_its_suffix() {
 }
 
 #[test]
-fn a_place_in_a_path_is_its_names_as_bytes_and_whether_there_is_a_slash() {
+fn a_serve_path_has_names_as_bytes_and_maybe_a_slash() {
     let place = |root: &ServeRoot, names: &[&[u8]], has_slash| {
         let names = names.iter().map(|name| Name::new(name).unwrap()).collect();
         Route::Serve(ServePath { root: root.clone(), names, has_slash })
