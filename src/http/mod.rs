@@ -3,7 +3,7 @@
 //! Owns the endpoints, their bodies and their headers. Leaves sockets and connections to `net`, and what is in the store to
 //! `store`. Follows RFC 9110, and what releases of Nix from 2.3 to 2.34 were observed to need.
 //!
-//! [`app`] is the state that all requests share, `dispatch` routes a request to one of the `handlers`.
+//! `app` is the state that all requests share, `dispatch` passes a request to one of the `handlers`.
 
 mod access_log_entry;
 mod active_responses;
