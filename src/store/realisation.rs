@@ -21,7 +21,7 @@ use crate::store::daemon::pool::Pool;
 use crate::store::error::StoreError;
 
 /// How long a daemon that died is not asked again: as long as clients remember what is not there.
-const PEACE: Duration = Duration::from_secs(60 * 60);
+const BACKOFF: Duration = Duration::from_secs(60 * 60);
 
 /// A reason why there is no realisation of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,25 +34,25 @@ pub enum NoRealisation {
 
 /// What is known of the daemon.
 #[derive(Debug, Clone, Copy)]
-enum Known {
-    Nothing,
+enum Support {
+    Unknown,
     /// It answers.
-    Answers,
+    Works,
     /// It died of the question then.
-    Died(Instant),
+    Crashed(Instant),
 }
 
 /// Asks for realisations.
 #[derive(Debug)]
 pub(crate) struct Realisations {
-    known: Mutex<Known>,
+    support: Mutex<Support>,
     /// Of a daemon that is not known to answer one question at a time is asked, so that one death is enough.
-    first: Semaphore,
+    probe_lock: Semaphore,
 }
 
 impl Realisations {
     pub(crate) const fn new() -> Self {
-        Self { known: Mutex::new(Known::Nothing), first: Semaphore::const_new(1) }
+        Self { support: Mutex::new(Support::Unknown), probe_lock: Semaphore::const_new(1) }
     }
 
     /// The realisation of an output, or why there is none.
@@ -63,20 +63,20 @@ impl Realisations {
         client: ClientId,
     ) -> Result<Result<Realisation, NoRealisation>, StoreError> {
         let unsupported = Ok(Err(NoRealisation::Unsupported));
-        if self.is_left_in_peace() {
+        if self.is_backing_off() {
             return unsupported;
         }
-        let _turn = match self.known() {
-            Known::Answers => None,
-            Known::Nothing | Known::Died(_) => Some(Deadline::FreeConnection.enforce(self.turn()).await?),
+        let _turn = match self.support() {
+            Support::Works => None,
+            Support::Unknown | Support::Crashed(_) => Some(Deadline::FreeConnection.enforce(self.lock_probe()).await?),
         };
         // Another one may have found out meanwhile.
-        if self.is_left_in_peace() {
+        if self.is_backing_off() {
             return unsupported;
         }
         let error = match pool.call(client, &QueryRealisation(output)).await {
             Ok(realisation) => {
-                self.learn(Known::Answers);
+                self.set(Support::Works);
                 return Ok(realisation.ok_or(NoRealisation::Unknown));
             }
             Err(StoreError::Unsupported(_)) => return unsupported,
@@ -86,7 +86,7 @@ impl Realisations {
         if !error.is_retryable() || pool.call(client, &QueryPathFromHashPart(HashPart::ZERO)).await.is_err() {
             return Err(error);
         }
-        self.learn(Known::Died(Instant::now()));
+        self.set(Support::Crashed(Instant::now()));
         tracing::warn!(
             "the nix daemon dies when it is asked for a realisation, and will not be asked for an hour\n  help: \
              experimental-features = ca-derivations in its nix.conf makes it answer"
@@ -95,20 +95,20 @@ impl Realisations {
     }
 
     /// It is never closed, so this does not fail.
-    async fn turn(&self) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
-        Ok(self.first.acquire().await.ok())
+    async fn lock_probe(&self) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
+        Ok(self.probe_lock.acquire().await.ok())
     }
 
-    fn is_left_in_peace(&self) -> bool {
-        matches!(self.known(), Known::Died(at) if at.elapsed() < PEACE)
+    fn is_backing_off(&self) -> bool {
+        matches!(self.support(), Support::Crashed(at) if at.elapsed() < BACKOFF)
     }
 
-    fn known(&self) -> Known {
-        *self.known.lock()
+    fn support(&self) -> Support {
+        *self.support.lock()
     }
 
-    fn learn(&self, known: Known) {
-        *self.known.lock() = known;
+    fn set(&self, support: Support) {
+        *self.support.lock() = support;
     }
 }
 
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(store.realisation(&output, ClientId::Server).await.unwrap(), UNSUPPORTED);
         assert_eq!(deaths.load(Ordering::Relaxed), 2);
         tokio::time::pause();
-        tokio::time::advance(PEACE).await;
+        tokio::time::advance(BACKOFF).await;
         tokio::time::resume();
         assert_eq!(store.realisation(&output, ClientId::Server).await.unwrap(), UNSUPPORTED);
         assert_eq!(deaths.load(Ordering::Relaxed), 4);

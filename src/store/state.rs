@@ -17,16 +17,16 @@ use crate::metrics::Metrics;
 use crate::store::daemon::dialer::Dialer;
 use crate::store::daemon::pool::Pool;
 use crate::store::error::StoreError;
-use crate::store::gc_roots::protection::Lease;
+use crate::store::gc_roots::protection::GcRoots;
 use crate::store::index::debug_info::DebugInfoIndex;
-use crate::store::nar::opener::Nars;
-use crate::store::nar::quarantine::HeldBack;
-use crate::store::path_info::cache::InfoCache;
+use crate::store::nar::opener::NarOpener;
+use crate::store::nar::quarantine::Quarantine;
+use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::inventory::Inventories;
 use crate::store::realisation::{NoRealisation, Realisations};
 
 /// They take microseconds, unless the disk is slow.
-const WALKS: usize = 4;
+const MAX_LOOKUPS: usize = 4;
 
 /// In place of a directory that is not on this machine: nothing can be in it.
 const NOWHERE: &str = "/dev/null";
@@ -38,14 +38,14 @@ pub struct Store {
     pub(crate) real_directory: PathBuf,
     pub(crate) log_dir: PathBuf,
     pub(crate) pool: Arc<Pool>,
-    pub(crate) infos: Arc<InfoCache>,
-    pub(crate) nars: Nars,
-    pub(crate) held_back: Arc<HeldBack>,
+    pub(crate) path_infos: Arc<PathInfoCache>,
+    pub(crate) nar_opener: NarOpener,
+    pub(crate) quarantine: Arc<Quarantine>,
     /// Nothing where paths are not kept from the garbage collector.
-    pub(crate) lease: Option<Lease>,
+    pub(crate) gc_roots: Option<GcRoots>,
     pub(crate) realisations: Realisations,
     /// Ways through the store's files that are looked for at one time, up to 128 descriptors each.
-    pub(crate) walks: Semaphore,
+    pub(crate) lookups: Semaphore,
     pub(crate) debug_info: DebugInfoIndex,
     pub(crate) inventories: Arc<Inventories>,
 }
@@ -62,25 +62,31 @@ impl Store {
         let (real_directory, log_dir) = (here(&config.real_nix_store), here(&config.build_log_dir));
         let max_bytes = usize::try_from(config.narinfo_cache.max_size.bytes()).unwrap_or(usize::MAX);
         let ttl = config.narinfo_cache.ttl;
-        let infos = InfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
-        let held_back = Arc::new(HeldBack::new(&real_directory, metrics));
-        let nars =
-            Nars::new(config, &real_directory, Arc::clone(&pool), Arc::clone(&infos), Arc::clone(&held_back), metrics);
-        let lease = config.gc_protection.map(|length| Lease::new(length, &pool, &infos, metrics));
+        let path_infos = PathInfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
+        let quarantine = Arc::new(Quarantine::new(&real_directory, metrics));
+        let nar_opener = NarOpener::new(
+            config,
+            &real_directory,
+            Arc::clone(&pool),
+            Arc::clone(&path_infos),
+            Arc::clone(&quarantine),
+            metrics,
+        );
+        let gc_roots = config.gc_protection.map(|length| GcRoots::new(length, &pool, &path_infos, metrics));
         let debug_info = DebugInfoIndex::new();
         let inventories = Inventories::new(config.browse);
-        let (realisations, walks) = (Realisations::new(), Semaphore::new(WALKS));
+        let (realisations, lookups) = (Realisations::new(), Semaphore::new(MAX_LOOKUPS));
         Ok(Self {
             directory,
             real_directory,
             log_dir,
             pool,
-            infos,
-            nars,
-            held_back,
-            lease,
+            path_infos,
+            nar_opener,
+            quarantine,
+            gc_roots,
             realisations,
-            walks,
+            lookups,
             debug_info,
             inventories,
         })
@@ -99,13 +105,13 @@ impl Store {
 
     /// Takes up what of these settings can change: how long an answer of the daemon is used.
     pub fn apply_config(&self, config: &Config) {
-        self.infos.use_for(config.narinfo_cache.ttl);
+        self.path_infos.set_ttl(config.narinfo_cache.ttl);
     }
 
     /// Brings the metrics of connections and memory up to date.
     pub fn update_metrics(&self) {
         self.pool.record();
-        self.infos.record();
+        self.path_infos.record();
     }
 
     /// The path that an output of a content-addressed derivation is, or why the daemon knows of none.

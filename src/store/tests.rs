@@ -10,10 +10,10 @@ use harmonia_protocol::operation::Opcode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::store::nar::expected::Claim;
+use crate::store::nar::expected::ExpectedNar;
 use crate::store::nar::quarantine::Origin;
-use crate::store::nar::verified::Proven;
-use crate::store::nar::verifying::{Source, Terms};
+use crate::store::nar::verified::VerifiedNars;
+use crate::store::nar::verifying::{Expectation, Source};
 use harmonia_protocol::path_info::PathInfo;
 
 use super::*;
@@ -130,16 +130,16 @@ async fn a_nar_whose_bytes_stay_away_is_late() {
     let path = StorePath::from_base_name(&format!("{HASH}-hello")).unwrap();
     let mut stream = store.pool.nar(ClientId::Server, &path, 120).await.unwrap();
     assert!(stream.chunk().await.unwrap().is_some());
-    let terms = Terms {
-        claim: Claim::of(&valid(path)),
-        infos: Arc::clone(&store.infos),
-        proven: Arc::new(Proven::nothing()),
-        held_back: Arc::clone(&store.held_back),
+    let expectation = Expectation {
+        expected: ExpectedNar::from_valid_path(&valid(path)),
+        path_infos: Arc::clone(&store.path_infos),
+        verified: Arc::new(VerifiedNars::disabled()),
+        quarantine: Arc::clone(&store.quarantine),
         origin: Origin::Daemon,
         seen: None,
-        is_proven: false,
+        is_verified: false,
     };
-    let mut nar = VerifyingNar::new(Source::Daemon(Box::new(stream)), terms);
+    let mut nar = VerifyingNar::new(Source::Daemon(Box::new(stream)), expectation);
     assert!(matches!(nar.chunk().await, Err(StoreError::Timeout(Deadline::NarBytes))));
 }
 

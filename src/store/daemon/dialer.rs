@@ -23,7 +23,7 @@ use crate::config::DaemonAddress;
 use crate::metrics::Metrics;
 use crate::store::daemon::deadline::Deadline;
 use crate::store::daemon::outage::{Outage, Uptime};
-use crate::store::daemon::transport::{LastWords, Transport};
+use crate::store::daemon::transport::{StderrTail, Transport};
 use crate::store::error::StoreError;
 use crate::store::error::outcome;
 
@@ -34,10 +34,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_millis(200);
 /// How long those who ask wait for an attempt while the daemon stays away: a daemon that is there greets within some
 /// tens of milliseconds.
-const GLIMPSE: Duration = Duration::from_millis(500);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Shorter outages are not written to the log: a full backlog passes within milliseconds.
-const NOTABLE: Duration = Duration::from_secs(1);
+const MIN_LOGGED_OUTAGE: Duration = Duration::from_secs(1);
 
 /// Makes connections to one daemon.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(crate) struct Dialer {
     /// Nothing while the last attempt succeeded, and before the first.
     outage: watch::Sender<Option<Outage>>,
     /// Nothing before the first attempt that succeeds.
-    presence: Mutex<Option<Uptime>>,
+    uptime: Mutex<Option<Uptime>>,
     /// For the one attempt that is made while the daemon stays away.
     attempt: Arc<Semaphore>,
     /// When that began.
@@ -66,7 +66,7 @@ impl Dialer {
             metrics,
             permits: Semaphore::new(CONCURRENT_DIALS),
             outage: watch::Sender::new(None),
-            presence: Mutex::default(),
+            uptime: Mutex::default(),
             attempt: Arc::new(Semaphore::new(1)),
             attempt_began: Mutex::default(),
             known_keys: Mutex::default(),
@@ -89,14 +89,14 @@ impl Dialer {
         let since = Instant::now();
         let outage = self.outage.borrow().clone();
         if let Some(Outage { error, failed: Some(_), .. }) = outage {
-            return self.glimpse(since, error).await;
+            return self.attempt_once(since, error).await;
         }
         let permit = self.permits.acquire().await.map_err(|_| StoreError::Timeout(Deadline::Connect))?;
         if let Some(failure) = self.failure_since(since) {
             return Err(failure);
         }
         let result = self.connect_and_greet(self.connect_patiently(since)).await;
-        self.take_note(since, &result);
+        self.record_attempt(since, &result);
         drop(permit);
         result
     }
@@ -107,12 +107,12 @@ impl Dialer {
     }
 
     /// The daemon that was last connected to.
-    pub(crate) fn presence(&self) -> Option<Uptime> {
-        self.presence.lock().clone()
+    pub(crate) fn uptime(&self) -> Option<Uptime> {
+        self.uptime.lock().clone()
     }
 
     /// Why the last attempt to connect failed, within a dial too; none if it did not.
-    pub(crate) fn trouble(&self) -> Option<StoreError> {
+    pub(crate) fn last_error(&self) -> Option<StoreError> {
         self.outage.borrow().as_ref().map(|outage| outage.error.clone())
     }
 
@@ -123,8 +123,12 @@ impl Dialer {
 
     /// One attempt, which is that of all who ask meanwhile. It ends by itself: who has waited for long enough is told
     /// what is `known`.
-    async fn glimpse(self: &Arc<Self>, since: Instant, known: StoreError) -> Result<Client<Transport>, StoreError> {
-        let deadline = self.attempt_began.lock().unwrap_or(since) + GLIMPSE;
+    async fn attempt_once(
+        self: &Arc<Self>,
+        since: Instant,
+        known: StoreError,
+    ) -> Result<Client<Transport>, StoreError> {
+        let deadline = self.attempt_began.lock().unwrap_or(since) + ATTEMPT_TIMEOUT;
         let look = async {
             let late = |_| StoreError::Timeout(Deadline::Connect);
             let permit = Arc::clone(&self.attempt).acquire_owned().await.map_err(late)?;
@@ -135,7 +139,7 @@ impl Dialer {
             let this = Arc::clone(self);
             let attempt = tokio::spawn(async move {
                 let result = this.connect_and_greet(this.connect()).await;
-                this.take_note(since, &result);
+                this.record_attempt(since, &result);
                 *this.attempt_began.lock() = None;
                 drop(permit);
                 result
@@ -146,21 +150,21 @@ impl Dialer {
     }
 
     /// The end of a dial, which began at `since`.
-    fn take_note(&self, since: Instant, result: &Result<Client<Transport>, StoreError>) {
-        self.metrics.daemon.record_connection_attempt(outcome(result));
+    fn record_attempt(&self, since: Instant, result: &Result<Client<Transport>, StoreError>) {
+        self.metrics.dial(outcome(result));
         match result {
             Ok(client) => {
                 let was_away = self.end_outage();
-                let mut presence = self.presence.lock();
-                let before = presence.take().filter(|_| !was_away);
-                *presence = Some(Uptime::new(client.session().clone(), before.as_ref()));
+                let mut uptime = self.uptime.lock();
+                let before = uptime.take().filter(|_| !was_away);
+                *uptime = Some(Uptime::new(client.session().clone(), before.as_ref()));
             }
             Err(error) => self.fail(since, error, Some(Instant::now())),
         }
     }
 
     fn fail(&self, since: Instant, error: &StoreError, failed: Option<Instant>) {
-        self.metrics.daemon.set_up(false);
+        self.metrics.daemon_up(false);
         self.outage.send_if_modified(|outage| {
             let is_same = |outage: &Outage| discriminant(&outage.error) == discriminant(error);
             let is_news = !outage.as_ref().is_some_and(is_same);
@@ -172,13 +176,13 @@ impl Dialer {
 
     /// The result is whether the daemon has been away.
     fn end_outage(&self) -> bool {
-        self.metrics.daemon.set_up(true);
+        self.metrics.daemon_up(true);
         let mut ended = None;
         self.outage.send_if_modified(|outage| {
             ended = outage.take();
             ended.is_some()
         });
-        let Some(outage) = ended.filter(|outage| outage.lasted() >= NOTABLE) else { return false };
+        let Some(outage) = ended.filter(|outage| outage.lasted() >= MIN_LOGGED_OUTAGE) else { return false };
         let reason = outage.error.to_string();
         let reason = reason.lines().next().unwrap_or_default();
         tracing::info!("the nix daemon answers again, after {:.1?}; before: {reason}", outage.lasted());
@@ -187,15 +191,15 @@ impl Dialer {
 
     async fn connect_and_greet(
         &self,
-        connecting: impl Future<Output = Result<(Transport, Option<LastWords>), StoreError>>,
+        connecting: impl Future<Output = Result<(Transport, Option<StderrTail>), StoreError>>,
     ) -> Result<Client<Transport>, StoreError> {
-        let (transport, last_words) = connecting.await?;
+        let (transport, stderr_tail) = connecting.await?;
         let greeted = Client::connect(transport, self.directory.clone());
         let result = Deadline::Daemon(Phase::Handshake).enforce(greeted).await;
-        match (result, last_words) {
+        match (result, stderr_tail) {
             // A program says why it fails on its standard error, and then closes its output.
-            (Err(StoreError::Refused { .. }), Some(last_words)) => {
-                let reason = last_words.read().await;
+            (Err(StoreError::Refused { .. }), Some(stderr_tail)) => {
+                let reason = stderr_tail.read().await;
                 Err(StoreError::Unreachable { daemon: self.address.clone(), kind: io::ErrorKind::Other, reason })
             }
             (result, _) => result,
@@ -204,7 +208,7 @@ impl Dialer {
 
     /// Tries while the reasons are those of a daemon that is starting or swamped, until the outage is longer than a
     /// restart. It began at `since` if it begins with this.
-    async fn connect_patiently(&self, since: Instant) -> Result<(Transport, Option<LastWords>), StoreError> {
+    async fn connect_patiently(&self, since: Instant) -> Result<(Transport, Option<StderrTail>), StoreError> {
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match self.connect().await {
@@ -222,7 +226,7 @@ impl Dialer {
         }
     }
 
-    async fn connect(&self) -> Result<(Transport, Option<LastWords>), StoreError> {
+    async fn connect(&self) -> Result<(Transport, Option<StderrTail>), StoreError> {
         let opened =
             async { Transport::open(&self.address).await.map_err(|it| StoreError::unreachable(&self.address, &it)) };
         Deadline::Connect.enforce(opened).await
@@ -311,7 +315,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("socket");
         let dialer = dialer(&socket);
-        assert!(is_unreachable(&dialer.dial().await) && dialer.trouble().is_some());
+        assert!(is_unreachable(&dialer.dial().await) && dialer.last_error().is_some());
         listen(&socket);
         let dials: Vec<_> = (0..10 * CONCURRENT_DIALS)
             .map(|_| {
@@ -322,7 +326,7 @@ mod tests {
         for dial in dials {
             dial.await.unwrap().unwrap();
         }
-        assert!(dialer.trouble().is_none());
+        assert!(dialer.last_error().is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -336,7 +340,7 @@ mod tests {
         for _ in 0..100 {
             assert!(matches!(dialer.dial().await, Err(StoreError::Timeout(_))));
         }
-        assert_eq!(start.elapsed(), GLIMPSE);
+        assert_eq!(start.elapsed(), ATTEMPT_TIMEOUT);
         // What waits in the backlog is greeted late, and nobody waits for it any more; but it was the attempt.
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::UnixListener::from_std(listener).unwrap();

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::fairness::ClientId;
 use crate::fairness::{FairSemaphore, Permit};
-use crate::metrics::{self, Outcome, PoolName, PoolUsage};
+use crate::metrics::{self, Occupancy, Outcome, PoolName};
 use crate::process::supervisor::supervise;
 use crate::store::daemon::deadline::Deadline;
 use crate::store::daemon::dialer::Dialer;
@@ -41,20 +41,20 @@ const SWEEP: Duration = Duration::from_secs(15);
 
 /// A connection on loan.
 #[derive(Debug)]
-pub(crate) struct Loan {
+pub(crate) struct PooledClient {
     // First: it is there again when its place is.
     connection: Object<Manager>,
     place: Permit,
 }
 
-impl Loan {
+impl PooledClient {
     /// Its place among the connections.
     pub(crate) const fn permit(&self) -> &Permit {
         &self.place
     }
 }
 
-impl Deref for Loan {
+impl Deref for PooledClient {
     type Target = DaemonClient<Transport>;
 
     fn deref(&self) -> &Self::Target {
@@ -62,7 +62,7 @@ impl Deref for Loan {
     }
 }
 
-impl DerefMut for Loan {
+impl DerefMut for PooledClient {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.connection
     }
@@ -97,7 +97,7 @@ fn is_fresh(metrics: Metrics) -> bool {
 #[derive(Debug)]
 pub(crate) struct Pool {
     dialer: Arc<Dialer>,
-    questions: Connections,
+    metadata: Connections,
     nars: Connections,
     metrics: Arc<metrics::Metrics>,
 }
@@ -111,13 +111,7 @@ impl Pool {
     ) -> Result<Self, BuildError> {
         Ok(Self {
             dialer: Arc::clone(dialer),
-            questions: Connections::new(
-                dialer,
-                max_questions,
-                "daemon_connection",
-                Deadline::FreeConnection,
-                &metrics,
-            )?,
+            metadata: Connections::new(dialer, max_questions, "daemon_connection", Deadline::FreeConnection, &metrics)?,
             nars: Connections::new(dialer, max_nars, "nar_stream", Deadline::FreeNarStream, &metrics)?,
             metrics,
         })
@@ -125,16 +119,16 @@ impl Pool {
 
     /// Asks one question for a client.
     pub(crate) async fn call<O: Operation>(&self, client: ClientId, operation: &O) -> Result<O::Reply, StoreError> {
-        let place = self.questions.place(self.questions.places.acquire(client, 1)).await?;
+        let place = self.metadata.place(self.metadata.places.acquire(client, 1)).await?;
         Questions { connection: None, pool: self, _place: place }.call(operation).await
     }
 
     /// Waits for the turn of whichever of these clients is first, to ask questions for all of them.
-    pub(crate) async fn questions_for_any(
+    pub(crate) async fn metadata_for_any(
         &self,
         clients: mpsc::UnboundedReceiver<ClientId>,
     ) -> Result<Questions<'_>, StoreError> {
-        let place = self.questions.place(self.questions.places.acquire_for_any(clients, 1)).await?;
+        let place = self.metadata.place(self.metadata.places.acquire_for_any(clients, 1)).await?;
         Ok(Questions { connection: None, pool: self, _place: place })
     }
 
@@ -146,7 +140,7 @@ impl Pool {
     ) -> Result<O::Reply, StoreError> {
         let result = Deadline::Daemon(Phase::Operation(O::OPCODE)).enforce(connection.call(operation)).await;
         if !matches!(result, Err(StoreError::Unsupported(_))) {
-            self.metrics.daemon.record_operation(O::OPCODE, outcome(&result));
+            self.metrics.operation(O::OPCODE, outcome(&result));
         }
         result
     }
@@ -163,12 +157,12 @@ impl Pool {
 
     /// A connection for questions that nobody waits for: one only if another stays free, looked for at most `attempts`
     /// times with a pause in between.
-    pub(crate) async fn spare(&self, attempts: usize, pause: Duration) -> Result<Loan, StoreError> {
+    pub(crate) async fn acquire_idle(&self, attempts: usize, pause: Duration) -> Result<PooledClient, StoreError> {
         for _ in 0..attempts {
-            if self.questions.places.available() > 1 {
-                let loan = self.questions.loan(ClientId::Server).await?;
+            if self.metadata.places.available() > 1 {
+                let loan = self.metadata.loan(ClientId::Server).await?;
                 // Others may have come while this one was made.
-                if self.questions.places.available() > 0 {
+                if self.metadata.places.available() > 0 {
                     return Ok(loan);
                 }
             }
@@ -188,12 +182,10 @@ impl Pool {
         match &replies {
             Ok(replies) => {
                 for reply in replies {
-                    self.metrics
-                        .daemon
-                        .record_operation(O::OPCODE, if reply.is_ok() { Outcome::Ok } else { Outcome::Error });
+                    self.metrics.operation(O::OPCODE, if reply.is_ok() { Outcome::Ok } else { Outcome::Error });
                 }
             }
-            Err(_) => self.metrics.daemon.record_operation(O::OPCODE, outcome(&replies)),
+            Err(_) => self.metrics.operation(O::OPCODE, outcome(&replies)),
         }
         replies
     }
@@ -204,7 +196,7 @@ impl Pool {
         client: ClientId,
         path: &StorePath,
         size: u64,
-    ) -> Result<NarStream<Loan, Transport>, StoreError> {
+    ) -> Result<NarStream<PooledClient, Transport>, StoreError> {
         match self.nar_once(client, path, size).await {
             Err(error) if error.is_retryable() => {
                 self.nars.discard_idle();
@@ -219,20 +211,20 @@ impl Pool {
         client: ClientId,
         path: &StorePath,
         size: u64,
-    ) -> Result<NarStream<Loan, Transport>, StoreError> {
+    ) -> Result<NarStream<PooledClient, Transport>, StoreError> {
         let opened = NarStream::open(self.nars.loan(client).await?, path, size);
         let result = Deadline::Daemon(Phase::Operation(Opcode::NarFromPath)).enforce(opened).await;
-        self.metrics.daemon.record_operation(Opcode::NarFromPath, outcome(&result));
+        self.metrics.operation(Opcode::NarFromPath, outcome(&result));
         result
     }
 
     /// Enters how the pools are used now.
     pub(crate) fn record(&self) {
-        for (name, connections) in [(PoolName::Metadata, &self.questions), (PoolName::Nar, &self.nars)] {
+        for (name, connections) in [(PoolName::Questions, &self.metadata), (PoolName::Nars, &self.nars)] {
             let deadpool::Status { max_size, size, available, .. } = connections.pool.status();
             let in_use = size.saturating_sub(available);
             let waiting = connections.places.waiting();
-            self.metrics.daemon.set_pool_usage(name, PoolUsage { max_size, size, in_use, waiting });
+            self.metrics.pool(name, Occupancy { max_size, size, in_use, waiting });
         }
     }
 
@@ -242,23 +234,23 @@ impl Pool {
     }
 
     /// The daemon that was last connected to.
-    pub(crate) fn presence(&self) -> Option<Uptime> {
-        self.dialer.presence()
+    pub(crate) fn uptime(&self) -> Option<Uptime> {
+        self.dialer.uptime()
     }
 
     /// Why no connection can be made, if the last attempt failed; it may be one of several before a dial gives up.
-    pub(crate) fn trouble(&self) -> Option<StoreError> {
-        self.dialer.trouble()
+    pub(crate) fn last_error(&self) -> Option<StoreError> {
+        self.dialer.last_error()
     }
 
     /// How many wait for a connection for questions.
     #[cfg(test)]
-    pub(crate) fn waiting_for_questions(&self) -> usize {
-        self.questions.places.waiting()
+    pub(crate) fn waiting_for_metadata(&self) -> usize {
+        self.metadata.places.waiting()
     }
 
     pub(crate) async fn session(&self) -> Result<Session, StoreError> {
-        Ok(self.questions.loan(ClientId::Server).await?.session().clone())
+        Ok(self.metadata.loan(ClientId::Server).await?.session().clone())
     }
 }
 
@@ -276,7 +268,7 @@ impl Questions<'_> {
     pub(crate) async fn call<O: Operation>(&mut self, operation: &O) -> Result<O::Reply, StoreError> {
         match self.call_once(operation).await {
             Err(error) if error.is_retryable() => {
-                self.pool.questions.discard_idle();
+                self.pool.metadata.discard_idle();
                 self.call_once(operation).await
             }
             result => result,
@@ -288,7 +280,7 @@ impl Questions<'_> {
         self.connection.take_if(|connection| !connection.is_idle());
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(self.pool.questions.connection().await?),
+            none => none.insert(self.pool.metadata.connection().await?),
         };
         self.pool.call_on(connection, operation).await
     }
@@ -320,9 +312,9 @@ impl Connections {
         Ok(Self { pool, places: FairSemaphore::new(what, max_size, metrics), wait })
     }
 
-    async fn loan(&self, client: ClientId) -> Result<Loan, StoreError> {
+    async fn loan(&self, client: ClientId) -> Result<PooledClient, StoreError> {
         let place = self.place(self.places.acquire(client, 1)).await?;
-        Ok(Loan { connection: self.connection().await?, place })
+        Ok(PooledClient { connection: self.connection().await?, place })
     }
 
     /// Waits for a place, but not for long.

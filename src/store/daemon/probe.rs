@@ -42,7 +42,7 @@ impl Store {
         match Deadline::Readiness.enforce(questions).await {
             // The daemon has not been late yet if there was none.
             Err(StoreError::Timeout(Deadline::Readiness)) => {
-                Err(self.pool.trouble().unwrap_or(StoreError::Timeout(Deadline::Readiness)))
+                Err(self.pool.last_error().unwrap_or(StoreError::Timeout(Deadline::Readiness)))
             }
             result => result,
         }

@@ -31,7 +31,7 @@ pub(crate) enum Transport {
 
 impl Transport {
     /// Connects to the socket or starts the program; one attempt.
-    pub(crate) async fn open(address: &DaemonAddress) -> io::Result<(Self, Option<LastWords>)> {
+    pub(crate) async fn open(address: &DaemonAddress) -> io::Result<(Self, Option<StderrTail>)> {
         match address {
             DaemonAddress::Socket(path) => Ok((Self::Socket(UnixStream::connect(path).await?), None)),
             DaemonAddress::Command(command) => {
@@ -45,7 +45,7 @@ impl Transport {
                 match (child.stdin.take(), child.stdout.take(), child.stderr.take()) {
                     (Some(stdin), Some(stdout), Some(stderr)) => {
                         let program = Self::Program { stdin, stdout, _child: Box::new(child) };
-                        Ok((program, Some(LastWords::listen(stderr))))
+                        Ok((program, Some(StderrTail::listen(stderr))))
                     }
                     _ => Err(io::ErrorKind::BrokenPipe.into()),
                 }
@@ -57,9 +57,9 @@ impl Transport {
 /// What a program writes to its standard error: warnings of each connection's process, of no use to an operator,
 /// until the program fails; then the last line is the reason.
 #[derive(Debug)]
-pub(crate) struct LastWords(JoinHandle<String>);
+pub(crate) struct StderrTail(JoinHandle<String>);
 
-impl LastWords {
+impl StderrTail {
     /// The longest line that is kept, in bytes; the rest of it counts as the next line.
     const MAX_LINE: u64 = 1000;
     /// How long a program may keep its standard error open after it has closed its output.

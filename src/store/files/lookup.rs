@@ -23,7 +23,7 @@ impl Store {
         let look = || tree::find(&self.directory, &self.real_directory, &valid.path, names);
         let found = {
             // It is never closed.
-            let _walk = self.walks.acquire().await;
+            let _permit = self.lookups.acquire().await;
             tokio::task::block_in_place(look)?
         };
         let Some(found) = found else { return Ok(None) };
@@ -40,7 +40,7 @@ impl Store {
         if let Some(log) = find(hash)? {
             return Ok(Some(log));
         }
-        match self.infos.valid_path(hash, client).await?.and_then(|valid| valid.info.to_path_info().deriver) {
+        match self.path_infos.valid_path(hash, client).await?.and_then(|valid| valid.info.to_path_info().deriver) {
             Some(deriver) => find(deriver.hash_part()),
             None => Ok(None),
         }

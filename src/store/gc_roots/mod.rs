@@ -1,7 +1,7 @@
 //! The lease: paths that were given out stay alive, for a time and while their NARs are being sent.
 //!
-//! Owns what a request sees of it. [`Lease::extend`] is for a path whose narinfo is given out: it costs two loads where
-//! the path is rooted already, and else a place in a queue, but never time. [`Lease::hold`] is for a NAR: it waits until
+//! Owns what a request sees of it. [`GcRoots::extend`] is for a path whose narinfo is given out: it costs two loads where
+//! the path is rooted already, and else a place in a queue, but never time. [`GcRoots::hold`] is for a NAR: it waits until
 //! the root is set, though not for long. The roots are set by `keeper`, in a task of its own, which owns the connections
 //! that they live on.
 //!

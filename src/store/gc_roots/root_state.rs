@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where a path stands with the lease: the number of a generation, twice, and 1 if its root is set there.
 #[derive(Debug, Default)]
-pub(crate) struct Mark(AtomicU64);
+pub(crate) struct RootState(AtomicU64);
 
-impl Mark {
+impl RootState {
     pub(crate) fn is_of(&self, generation: u64) -> bool {
         self.0.load(Ordering::Relaxed) >> 1 == generation
     }

@@ -26,8 +26,8 @@ use crate::metrics::{Metrics, RootOutcome};
 use crate::store::daemon::pool::Pool;
 use crate::store::daemon::transport::Transport;
 use crate::store::error::StoreError;
-use crate::store::gc_roots::shared::{Ledger, Wish};
-use crate::store::path_info::cache::InfoCache;
+use crate::store::gc_roots::shared::{RootRequest, Shared};
+use crate::store::path_info::cache::PathInfoCache;
 
 /// Roots of one generation: the closures of several desktops, and with their NARs' a file of a megabyte for the collector
 /// to read. Those that are being sent are rooted beyond it.
@@ -39,11 +39,11 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 /// With nothing to wait for, any time will do.
 const FAR: Duration = Duration::from_secs(86_400);
 
-pub(crate) struct Keeper {
+pub(crate) struct Rooter {
     length: Duration,
-    ledger: Arc<Ledger>,
+    shared: Arc<Shared>,
     pool: Arc<Pool>,
-    infos: Arc<InfoCache>,
+    path_infos: Arc<PathInfoCache>,
     metrics: Arc<Metrics>,
     /// The oldest first. The last one takes in roots if it has the number that the ledger says.
     generations: VecDeque<Generation>,
@@ -63,20 +63,24 @@ struct Generation {
     end: Instant,
 }
 
-impl Keeper {
+impl Rooter {
     pub(crate) fn new(
         length: Duration,
-        ledger: Arc<Ledger>,
+        shared: Arc<Shared>,
         pool: Arc<Pool>,
-        infos: Arc<InfoCache>,
+        path_infos: Arc<PathInfoCache>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let generations = VecDeque::new();
-        Self { length, ledger, pool, infos, metrics, generations, pause: None, has_complained: false }
+        Self { length, shared, pool, path_infos, metrics, generations, pause: None, has_complained: false }
     }
 
     /// Ends with the lease.
-    pub(crate) async fn run(mut self, wishes: &mut mpsc::Receiver<Wish>, urgent: &mut mpsc::Receiver<Wish>) {
+    pub(crate) async fn run(
+        mut self,
+        requests: &mut mpsc::Receiver<RootRequest>,
+        urgent: &mut mpsc::Receiver<RootRequest>,
+    ) {
         let mut batch = Vec::new();
         loop {
             let turn = self.next_turn();
@@ -84,10 +88,10 @@ impl Keeper {
                 biased;
                 () = sleep_until(turn) => self.turn().await,
                 () = ended(&mut self.generations) => self.turn().await,
-                count = queued(urgent, wishes, &mut batch) => if count == 0 { return },
+                count = queued(urgent, requests, &mut batch) => if count == 0 { return },
             }
             self.grant(std::mem::take(&mut batch)).await;
-            self.ledger.is_stuck.store(false, Ordering::Relaxed);
+            self.shared.is_stuck.store(false, Ordering::Relaxed);
             let living = self.generations.iter().filter(|generation| generation.client.is_some());
             self.metrics.gc_roots.set_roots(living.map(|generation| generation.roots.len()).sum());
         }
@@ -95,9 +99,9 @@ impl Keeper {
 
     /// When a generation stops taking in roots or ends, or roots may be asked for again.
     fn next_turn(&self) -> Instant {
-        let intake = self.current().map(|last| last.end);
+        let current = self.current().map(|last| last.end);
         let oldest = self.generations.front().map(|oldest| oldest.end + self.length);
-        let times = [intake, oldest, self.pause];
+        let times = [current, oldest, self.pause];
         times.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
     }
 
@@ -111,7 +115,7 @@ impl Keeper {
         self.mend().await;
         loop {
             self.renew().await;
-            let mut sending = self.ledger.sending();
+            let mut sending = self.shared.sending();
             // A NAR that has begun meanwhile relies on an old generation; one whose root cannot be set has to do without.
             if self.pause.is_some() || sending.paths.keys().all(|path| self.is_rooted(path)) {
                 while self.generations.front().is_some_and(|oldest| oldest.end + self.length <= now) {
@@ -126,7 +130,7 @@ impl Keeper {
     /// Roots what is being sent in the generation of now.
     async fn renew(&mut self) {
         let missing: Vec<_> = {
-            let sending = self.ledger.sending();
+            let sending = self.shared.sending();
             sending.paths.keys().filter(|path| !self.is_rooted(path)).cloned().collect()
         };
         for paths in missing.chunks(BATCH) {
@@ -134,10 +138,10 @@ impl Keeper {
         }
     }
 
-    async fn grant(&mut self, mut wishes: Vec<Wish>) {
+    async fn grant(&mut self, mut requests: Vec<RootRequest>) {
         let mut wanted = Vec::new();
         let rooted = self.current().map_or(0, |last| last.roots.len());
-        wishes.retain(|Wish { valid, waiting }| {
+        requests.retain(|RootRequest { valid, waiting }| {
             #[cfg(test)]
             assert!(!valid.path.base_name().ends_with("-panics"), "on purpose");
             if self.is_kept(&valid.path) {
@@ -154,7 +158,7 @@ impl Keeper {
         });
         self.root(&wanted).await;
         let number = self.current().map(|last| last.number);
-        for Wish { valid, waiting } in wishes {
+        for RootRequest { valid, waiting } in requests {
             let is_kept = self.is_kept(&valid.path);
             match number.filter(|_| is_kept) {
                 Some(number) => valid.mark.root(number),
@@ -180,7 +184,7 @@ impl Keeper {
         if matches!(&result, Err(error) if error.is_retryable()) {
             result = self.try_root(paths).await;
         }
-        self.ledger.sending().living = self.living();
+        self.shared.sending().living = self.living();
         let failure = result.unwrap_or_else(Some);
         let event = if failure.is_some() { RootOutcome::Failed } else { RootOutcome::Rooted };
         self.metrics.gc_roots.record(event, paths.len());
@@ -189,7 +193,7 @@ impl Keeper {
 
     /// Why the daemon has refused a root, if it has. An error is one of the connection, which is gone then.
     async fn try_root(&mut self, paths: &[StorePath]) -> Result<Option<StoreError>, StoreError> {
-        let number = self.ledger.intake();
+        let number = self.shared.current();
         let mut generation = match self.generations.pop_back() {
             Some(last) if last.number == number => last,
             last => {
@@ -220,7 +224,7 @@ impl Keeper {
             for (path, reply) in paths.iter().zip(replies) {
                 let is_valid = valid.contains(path);
                 if !is_valid {
-                    self.infos.forget(path);
+                    self.path_infos.forget(path);
                 }
                 match reply {
                     Ok(()) => _ = generation.roots.insert(path.clone(), is_valid),
@@ -239,7 +243,7 @@ impl Keeper {
     /// Sets the roots again of generations whose connection has ended, the latest first.
     async fn mend(&mut self) {
         self.generations.retain(|generation| generation.client.is_some() || !generation.roots.is_empty());
-        self.ledger.sending().living = self.living();
+        self.shared.sending().living = self.living();
         while self.pause.is_none() {
             let lost = self.generations.iter().rposition(|generation| generation.client.is_none());
             let Some((at, mut generation)) = lost.and_then(|at| Some((at, self.generations.remove(at)?))) else {
@@ -247,7 +251,7 @@ impl Keeper {
             };
             let result = self.root_in(&mut generation, &[]).await;
             self.generations.insert(at, generation);
-            self.ledger.sending().living = self.living();
+            self.shared.sending().living = self.living();
             self.judge(result.unwrap_or_else(Some).as_ref());
         }
     }
@@ -259,7 +263,7 @@ impl Keeper {
     }
 
     fn current(&self) -> Option<&Generation> {
-        self.generations.back().filter(|last| last.number == self.ledger.intake())
+        self.generations.back().filter(|last| last.number == self.shared.current())
     }
 
     /// Whether it has a root in the generation of now.
@@ -279,7 +283,7 @@ impl Keeper {
 
     /// From now on roots are set in the next generation, so that every path that is given out is wished for again.
     fn end_intake(&self) {
-        self.ledger.intake.fetch_add(1, Ordering::Relaxed);
+        self.shared.current.fetch_add(1, Ordering::Relaxed);
     }
 
     fn judge(&mut self, failure: Option<&StoreError>) {
@@ -299,9 +303,13 @@ impl Keeper {
 }
 
 /// Takes the next wishes, those of NARs first; none when the lease is gone.
-async fn queued(urgent: &mut mpsc::Receiver<Wish>, wishes: &mut mpsc::Receiver<Wish>, batch: &mut Vec<Wish>) -> usize {
+async fn queued(
+    urgent: &mut mpsc::Receiver<RootRequest>,
+    requests: &mut mpsc::Receiver<RootRequest>,
+    batch: &mut Vec<RootRequest>,
+) -> usize {
     poll_fn(|context| match urgent.poll_recv_many(context, batch, BATCH) {
-        Poll::Pending => wishes.poll_recv_many(context, batch, BATCH),
+        Poll::Pending => requests.poll_recv_many(context, batch, BATCH),
         ready @ Poll::Ready(_) => ready,
     })
     .await

@@ -12,16 +12,16 @@ use crate::store::path_info::valid_path::ValidPath;
 
 /// A path to be rooted, and who waits for it: told whether the path is valid then, or nothing if it cannot be rooted.
 #[derive(Debug)]
-pub(crate) struct Wish {
+pub(crate) struct RootRequest {
     pub(crate) valid: Arc<ValidPath>,
     pub(crate) waiting: Option<oneshot::Sender<bool>>,
 }
 
 /// What requests and the keeper share.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct Shared {
     /// The generation that paths are rooted in now; generations count from 1.
-    pub(crate) intake: AtomicU64,
+    pub(crate) current: AtomicU64,
     pub(crate) sending: Mutex<Sending>,
     /// Whether the last one who waited for a root waited in vain; nobody else waits then.
     pub(crate) is_stuck: AtomicBool,
@@ -35,20 +35,20 @@ pub(crate) struct Sending {
     pub(crate) living: Vec<u64>,
 }
 
-impl Ledger {
+impl Shared {
     pub(crate) fn new() -> Self {
         let sending = Mutex::new(Sending { paths: HashMap::new(), living: Vec::new() });
-        Self { intake: AtomicU64::new(1), sending, is_stuck: AtomicBool::new(false) }
+        Self { current: AtomicU64::new(1), sending, is_stuck: AtomicBool::new(false) }
     }
 
-    pub(crate) fn intake(&self) -> u64 {
-        self.intake.load(Ordering::Relaxed)
+    pub(crate) fn current(&self) -> u64 {
+        self.current.load(Ordering::Relaxed)
     }
 
     /// Every root is gone, as at the beginning: each path that is given out is wished for again.
     pub(crate) fn start_over(&self) {
         self.sending().living.clear();
-        self.intake.fetch_add(1, Ordering::Relaxed);
+        self.current.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn sending(&self) -> MutexGuard<'_, Sending> {
@@ -58,14 +58,14 @@ impl Ledger {
 
 /// A path that is kept alive.
 #[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) ledger: Arc<Ledger>,
+pub(crate) struct RootGuard {
+    pub(crate) shared: Arc<Shared>,
     pub(crate) path: StorePath,
 }
 
-impl Drop for Held {
+impl Drop for RootGuard {
     fn drop(&mut self) {
-        let mut sending = self.ledger.sending();
+        let mut sending = self.shared.sending();
         if let Some(count) = sending.paths.get_mut(&self.path) {
             *count -= 1;
             if *count == 0 {

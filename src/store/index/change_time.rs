@@ -16,12 +16,12 @@ const RESOLUTION: Duration = Duration::from_secs(1);
 
 /// When a file was last changed, by the clock of its file system that nobody sets back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Changed {
+pub(crate) struct ChangeTime {
     seconds: i64,
     nanoseconds: u32,
 }
 
-impl Changed {
+impl ChangeTime {
     #[cfg(test)]
     pub(crate) const fn at(seconds: i64, nanoseconds: u32) -> Self {
         Self { seconds, nanoseconds }
@@ -76,8 +76,8 @@ mod tests {
         StorePath::from_base_name(&format!("{}-hello", "1".repeat(32))).unwrap()
     }
 
-    fn of_path(store: &Path) -> Option<Changed> {
-        Changed::of_paths(store, &[path()]).unwrap().remove(0).unwrap()
+    fn of_path(store: &Path) -> Option<ChangeTime> {
+        ChangeTime::of_paths(store, &[path()]).unwrap().remove(0).unwrap()
     }
 
     #[test]
@@ -106,19 +106,19 @@ mod tests {
         fs::write(store.path().join("file"), "").unwrap();
         for place in ["nowhere", "file/below"] {
             let directory = store.path().join(place);
-            assert_eq!(Changed::of_store(&directory).unwrap(), None);
+            assert_eq!(ChangeTime::of_store(&directory).unwrap(), None);
             assert_eq!(of_path(&directory), None);
         }
-        assert!(Changed::of_store(store.path()).unwrap().is_some());
+        assert!(ChangeTime::of_store(store.path()).unwrap().is_some());
     }
 
     #[test]
     fn a_change_counts_as_past_when_the_next_will_be_told_from_it() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
-        assert!(Changed::at(98, 999_999_999).is_past(now));
-        assert!(Changed::at(99, 0).is_past(now));
+        assert!(ChangeTime::at(98, 999_999_999).is_past(now));
+        assert!(ChangeTime::at(99, 0).is_past(now));
         for (seconds, nanoseconds) in [(99, 1), (100, 0), (101, 0), (i64::MAX, 0), (-1, 0)] {
-            assert!(!Changed::at(seconds, nanoseconds).is_past(now), "{seconds}.{nanoseconds}");
+            assert!(!ChangeTime::at(seconds, nanoseconds).is_past(now), "{seconds}.{nanoseconds}");
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::store::index::scans::Scans;
 /// modules.
 const MAX_KEYS: usize = 500_000;
 /// What it is an index of, for messages.
-pub(crate) const WHAT: &str = "debug info";
+pub(crate) const LABEL: &str = "debug info";
 
 /// An index of valid paths.
 #[derive(Debug)]

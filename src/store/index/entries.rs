@@ -10,7 +10,7 @@ use std::sync::MutexGuard;
 use harmonia_protocol::HashPart;
 
 use crate::store::index::build_id::BuildId;
-use crate::store::index::change_time::Changed;
+use crate::store::index::change_time::ChangeTime;
 
 /// Paths that are tried for one key, each by a question of the daemon at worst. Several have the debug info of one build
 /// only where it was reproduced under another name.
@@ -81,24 +81,24 @@ impl Entries {
 
 /// What the scans so far have seen.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct Scanned {
     paths: HashMap<HashPart, Path>,
 }
 
 #[derive(Debug)]
 struct Path {
-    changed: Changed,
+    changed: ChangeTime,
     keys: Box<[BuildId]>,
 }
 
-impl Seen {
+impl Scanned {
     /// Nothing so far.
     pub(crate) fn new() -> Self {
         Self { paths: HashMap::new() }
     }
 
     /// The change that was seen when the path was last looked at.
-    pub(crate) fn changed(&self, path: HashPart) -> Option<Changed> {
+    pub(crate) fn changed(&self, path: HashPart) -> Option<ChangeTime> {
         Some(self.paths.get(&path)?.changed)
     }
 
@@ -107,7 +107,7 @@ impl Seen {
         &mut self,
         entries: &Entries,
         path: HashPart,
-        changed: Changed,
+        changed: ChangeTime,
         keys: Vec<BuildId>,
     ) -> Result<(), Full> {
         self.forget(entries, path);
@@ -156,19 +156,19 @@ mod tests {
         bytes.iter().copied().map(id).collect()
     }
 
-    const WHEN: Changed = Changed::at(1, 0);
+    const WHEN: ChangeTime = ChangeTime::at(1, 0);
 
     #[test]
     fn an_id_leads_to_the_paths_that_have_it_now() {
-        let (entries, mut seen) = (Entries::new(10), Seen::new());
+        let (entries, mut seen) = (Entries::new(10), Scanned::new());
         seen.enter(&entries, path('1'), WHEN, ids(&[1, 2])).unwrap();
         seen.enter(&entries, path('2'), WHEN, ids(&[2, 3])).unwrap();
         assert_eq!(entries.candidates(&id(1)), [path('1')]);
         assert_eq!(entries.candidates(&id(2)), [path('1'), path('2')]);
         assert_eq!(entries.candidates(&id(4)), []);
-        seen.enter(&entries, path('2'), Changed::at(2, 0), ids(&[3, 4])).unwrap();
+        seen.enter(&entries, path('2'), ChangeTime::at(2, 0), ids(&[3, 4])).unwrap();
         assert_eq!((entries.candidates(&id(2)), entries.candidates(&id(4))), (vec![path('1')], vec![path('2')]));
-        assert_eq!((seen.changed(path('2')), seen.changed(path('3'))), (Some(Changed::at(2, 0)), None));
+        assert_eq!((seen.changed(path('2')), seen.changed(path('3'))), (Some(ChangeTime::at(2, 0)), None));
         seen.keep(&entries, &HashSet::from([path('2')]));
         assert_eq!((entries.candidates(&id(1)), seen.changed(path('1')), seen.len()), (vec![], None, 1));
         seen.forget(&entries, path('2'));
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_path_for_which_there_is_no_room_was_not_seen() {
-        let (entries, mut seen) = (Entries::new(3), Seen::new());
+        let (entries, mut seen) = (Entries::new(3), Scanned::new());
         seen.enter(&entries, path('1'), WHEN, ids(&[1, 2])).unwrap();
         assert_eq!(seen.enter(&entries, path('2'), WHEN, ids(&[3, 4])), Err(Full));
         assert_eq!((entries.len(), seen.changed(path('2'))), (2, None));
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_key_of_very_many_paths_costs_no_more_questions() {
-        let (entries, mut seen) = (Entries::new(1000), Seen::new());
+        let (entries, mut seen) = (Entries::new(1000), Scanned::new());
         for number in 0..=MAX_CANDIDATES {
             seen.enter(&entries, format!("{number:032}").parse().unwrap(), WHEN, ids(&[1])).unwrap();
         }

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use crate::fairness::ClientId;
 use crate::store::error::StoreError;
 use crate::store::index::build_id::BuildId;
-use crate::store::index::change_time::Changed;
+use crate::store::index::change_time::ChangeTime;
 use crate::store::index::debug_files;
-use crate::store::index::debug_info::{DebugInfoIndex, WHAT};
-use crate::store::index::entries::{Full, Seen};
+use crate::store::index::debug_info::{DebugInfoIndex, LABEL};
+use crate::store::index::entries::{Full, Scanned};
 use crate::store::index::scans::Scan;
 use crate::store::state::Store;
 
@@ -32,7 +32,7 @@ impl Store {
         let index = &self.debug_info;
         index.entries.clear();
         index.scans.send_modify(|scans| (scans.ended, scans.last) = (scans.begun, None));
-        let mut seen = Seen::new();
+        let mut seen = Scanned::new();
         loop {
             index.wanted.notified().await;
             index.scans.send_if_modified(|scans| {
@@ -43,7 +43,7 @@ impl Store {
             let began = Instant::now();
             let result = self.scan(&mut seen).await;
             let took = began.elapsed();
-            let (what, paths, keys) = (WHAT, seen.len(), index.entries.len());
+            let (what, paths, keys) = (LABEL, seen.len(), index.entries.len());
             let line = format!("indexed the {what} of {paths} store paths: {keys} found, in {took:.1?}");
             match &result {
                 Ok(_) if index.scans.borrow().last.is_none() => tracing::info!("{line}"),
@@ -59,11 +59,11 @@ impl Store {
     }
 
     /// Looks into all valid paths that are not as they were `seen`, and goes on past those that fail.
-    async fn scan(&self, seen: &mut Seen) -> Result<Option<Changed>, StoreError> {
+    async fn scan(&self, seen: &mut Scanned) -> Result<Option<ChangeTime>, StoreError> {
         let index = &self.debug_info;
         // First: what changes from now on is for the next scan.
         let now = SystemTime::now();
-        let mut result = Ok(self.on_disk(Changed::of_store).await?.filter(|changed| changed.is_past(now)));
+        let mut result = Ok(self.on_disk(ChangeTime::of_store).await?.filter(|changed| changed.is_past(now)));
         let mut paths = self.pool.call(ClientId::Server, &QueryAllValidPaths).await?;
         // A tenth of a second for the largest stores, which requests need not wait for.
         tokio::task::block_in_place(|| {
@@ -73,7 +73,7 @@ impl Store {
         });
         for step in paths.chunks(STEP) {
             let paths: Arc<[_]> = step.into();
-            let sights = self.on_disk(move |directory| Changed::of_paths(directory, &paths)).await?;
+            let sights = self.on_disk(move |directory| ChangeTime::of_paths(directory, &paths)).await?;
             let mut new = Vec::new();
             for (path, sight) in step.iter().zip(sights) {
                 let hash = path.hash_part();
@@ -101,9 +101,9 @@ impl Store {
 impl DebugInfoIndex {
     fn enter(
         &self,
-        seen: &mut Seen,
+        seen: &mut Scanned,
         path: &StorePath,
-        changed: Changed,
+        changed: ChangeTime,
         keys: Option<Vec<BuildId>>,
     ) -> Result<(), StoreError> {
         let hash = path.hash_part();
@@ -112,7 +112,7 @@ impl DebugInfoIndex {
             return Ok(());
         };
         let entered = seen.enter(&self.entries, hash, changed, keys);
-        entered.map_err(|Full| StoreError::IndexFull { what: WHAT, max: self.entries.max() })
+        entered.map_err(|Full| StoreError::IndexFull { what: LABEL, max: self.entries.max() })
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::store::error::StoreError;
-use crate::store::index::change_time::Changed;
+use crate::store::index::change_time::ChangeTime;
 
 /// How long a scan holds while the store directory does not change.
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
@@ -28,7 +28,7 @@ pub(crate) struct Scan {
     pub(crate) began: Instant,
     /// Fails if not all of the store was seen, and otherwise says when the store directory had last been changed; not
     /// if that was only just, since it would not tell the next change from this one.
-    pub(crate) result: Result<Option<Changed>, StoreError>,
+    pub(crate) result: Result<Option<ChangeTime>, StoreError>,
 }
 
 impl Scans {
@@ -38,7 +38,7 @@ impl Scans {
     }
 
     /// What can be said of a key that is not in the index, to who asked when `begun` scans had; `None` if nothing can.
-    pub(crate) fn verdict(&self, begun: u64, changed: Changed, now: Instant) -> Option<Result<(), StoreError>> {
+    pub(crate) fn verdict(&self, begun: u64, changed: ChangeTime, now: Instant) -> Option<Result<(), StoreError>> {
         let last = self.last.as_ref()?;
         match &last.result {
             result if self.ended > begun => Some(result.clone().map(drop)),
@@ -55,7 +55,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_miss_is_certain_only_by_a_scan_of_all_that_there_is_now() {
-        let (old, new) = (Changed::at(1, 0), Changed::at(2, 0));
+        let (old, new) = (ChangeTime::at(1, 0), ChangeTime::at(2, 0));
         let began = Instant::now();
         let failed = || Err(StoreError::Abandoned(HashPart::ZERO));
         let scans = |result| Scans { begun: 3, ended: 3, last: Some(Scan { began, result }) };

@@ -8,9 +8,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::fairness::ClientId;
 use crate::store::error::StoreError;
 use crate::store::index::build_id::BuildId;
-use crate::store::index::change_time::Changed;
+use crate::store::index::change_time::ChangeTime;
 use crate::store::index::debug_files;
-use crate::store::index::debug_info::WHAT;
+use crate::store::index::debug_info::LABEL;
 use crate::store::index::entries::MAX_CANDIDATES;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
@@ -33,7 +33,7 @@ impl Store {
         let mut scans = index.scans.subscribe();
         let begun = scans.borrow().begun;
         loop {
-            let Some(changed) = self.on_disk(Changed::of_store).await? else { return Ok(None) };
+            let Some(changed) = self.on_disk(ChangeTime::of_store).await? else { return Ok(None) };
             // Before the index is looked at, which has what was found by then.
             let now = scans.borrow_and_update().clone();
             let verdict = now.verdict(begun, changed, Instant::now());
@@ -47,7 +47,7 @@ impl Store {
             }
             match verdict {
                 Some(Ok(())) if candidates.len() == MAX_CANDIDATES => {
-                    return Err(StoreError::TooManyPaths { what: WHAT, max: MAX_CANDIDATES });
+                    return Err(StoreError::TooManyPaths { what: LABEL, max: MAX_CANDIDATES });
                 }
                 Some(Ok(())) => return Ok(None),
                 Some(Err(error)) => return Err(error),
@@ -56,7 +56,7 @@ impl Store {
                 None => index.wanted.notify_one(),
             }
             if timeout_at(deadline, scans.changed()).await.is_err() {
-                return Err(StoreError::IndexNotReady { what: WHAT, seconds: PATIENCE.as_secs() });
+                return Err(StoreError::IndexNotReady { what: LABEL, seconds: PATIENCE.as_secs() });
             }
         }
     }

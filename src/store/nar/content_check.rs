@@ -38,10 +38,10 @@ impl Store {
     pub async fn compare_files(&self) -> Result<Option<(Arc<ValidPath>, Result<(), StoreError>)>, StoreError> {
         let mut smallest: Option<Arc<ValidPath>> = None;
         for path in self.pool.call(ClientId::Server, &QueryAllValidPaths).await?.iter().take(COMPARED) {
-            let valid = self.infos.valid_path(path.hash_part(), ClientId::Server).await?;
+            let valid = self.path_infos.valid_path(path.hash_part(), ClientId::Server).await?;
             smallest = smallest.into_iter().chain(valid).min_by_key(|valid| valid.info.nar_size);
         }
         let Some(valid) = smallest else { return Ok(None) };
-        Ok(self.nars.compare(&valid).await.map(|result| (valid, result)))
+        Ok(self.nar_opener.compare(&valid).await.map(|result| (valid, result)))
     }
 }

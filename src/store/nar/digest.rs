@@ -4,17 +4,17 @@ use harmonia_protocol::hash::NarHash;
 use ring::digest;
 
 /// Length of what has passed, and its SHA-256 where that is not known.
-pub(crate) struct Passed {
+pub(crate) struct Digest {
     pub(crate) sha256: Option<digest::Context>,
     size: u64,
 }
 
-impl Passed {
-    pub(crate) fn nothing(is_hashed: bool) -> Self {
+impl Digest {
+    pub(crate) fn new(is_hashed: bool) -> Self {
         Self { sha256: is_hashed.then(|| digest::Context::new(&digest::SHA256)), size: 0 }
     }
 
-    pub(crate) fn add(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         if let Some(sha256) = &mut self.sha256 {
             sha256.update(bytes);
         }
@@ -31,7 +31,7 @@ impl Passed {
     }
 }
 
-impl std::fmt::Debug for Passed {
+impl std::fmt::Debug for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Passed({} bytes)", self.size)
     }

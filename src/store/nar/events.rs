@@ -24,14 +24,14 @@ pub struct NarEvents {
     /// Of a NAR that is read from files, with the place that has been come to.
     index: Option<(Arc<Layout>, Cursor)>,
     /// Whether that may be told: the NAR is proven.
-    is_proven: bool,
+    is_verified: bool,
 }
 
 impl NarEvents {
     /// Of a whole NAR of which nothing has been read.
-    pub(crate) fn of(nar: VerifyingNar) -> Self {
+    pub(crate) fn new(nar: VerifyingNar) -> Self {
         let index = nar.index().map(|layout| (layout, Cursor::default()));
-        Self { nar, index, is_proven: false }
+        Self { nar, index, is_verified: false }
     }
 
     /// What the NAR holds until it is dropped.
@@ -51,9 +51,9 @@ impl NarEvents {
             let passed = ready!(self.nar.poll_chunk_with(context, visit))?;
             return Poll::Ready(Ok(passed.is_some()));
         };
-        if !self.is_proven {
-            ready!(poll_proof(&mut self.nar, context))?;
-            self.is_proven = true;
+        if !self.is_verified {
+            ready!(poll_verified(&mut self.nar, context))?;
+            self.is_verified = true;
         }
         for _ in 0..BATCH {
             match cursor.next(layout) {
@@ -66,9 +66,9 @@ impl NarEvents {
 }
 
 /// Reads a NAR to its proven end, unless it has been proven before.
-fn poll_proof(nar: &mut VerifyingNar, context: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
-    if nar.is_proven() {
-        return Poll::Ready(nar.check_looks());
+fn poll_verified(nar: &mut VerifyingNar, context: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
+    if nar.is_verified() {
+        return Poll::Ready(nar.check_stamp());
     }
     for _ in 0..PIECES {
         if ready!(nar.poll_chunk(context))?.is_none() {

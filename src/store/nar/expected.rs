@@ -6,14 +6,14 @@ use harmonia_protocol::hash::NarHash;
 
 /// What is to be proven of a NAR: what the daemon says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Claim {
+pub(crate) struct ExpectedNar {
     pub(crate) path: StorePath,
     pub(crate) nar_hash: NarHash,
     pub(crate) nar_size: u64,
 }
 
-impl Claim {
-    pub(crate) fn of(valid: &ValidPath) -> Self {
+impl ExpectedNar {
+    pub(crate) fn from_valid_path(valid: &ValidPath) -> Self {
         Self { path: valid.path.clone(), nar_hash: valid.info.nar_hash, nar_size: valid.info.nar_size }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::fairness::ClientId;
 use crate::store::error::StoreError;
-use crate::store::gc_roots::shared::Held;
+use crate::store::gc_roots::shared::RootGuard;
 use crate::store::nar::events::NarEvents;
 use crate::store::nar::verifying::VerifyingNar;
 use crate::store::path_info::valid_path::ValidPath;
@@ -14,20 +14,20 @@ impl Store {
     /// Begins to read the NAR of a valid path, to be hashed or not as the configuration says. The garbage collector leaves
     /// the path alone until the result is dropped.
     pub async fn nar(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<VerifyingNar, StoreError> {
-        let held = self.hold(valid).await?;
-        Ok(self.nars.whole(valid, client).await?.holding(held))
+        let root = self.root(valid).await?;
+        Ok(self.nar_opener.whole(valid, client).await?.with_root(root))
     }
 
     /// The same, and hashes it in any case: what is made of it is kept for longer than this program remembers.
     pub async fn nar_for_keeping(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<VerifyingNar, StoreError> {
-        let held = self.hold(valid).await?;
-        Ok(self.nars.hashed(valid, client).await?.holding(held))
+        let root = self.root(valid).await?;
+        Ok(self.nar_opener.hashed(valid, client).await?.with_root(root))
     }
 
     /// Begins to tell what is in the NAR of a valid path, on the terms of [`Self::nar`].
     pub async fn nar_events(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<NarEvents, StoreError> {
-        let held = self.hold(valid).await?;
-        Ok(NarEvents::of(self.nars.to_index(valid, client).await?.holding(held)))
+        let root = self.root(valid).await?;
+        Ok(NarEvents::new(self.nar_opener.to_index(valid, client).await?.with_root(root)))
     }
 
     /// So many bytes of the NAR from `first` on, if the store's files are to be read and no others have to be read first.
@@ -38,8 +38,8 @@ impl Store {
         length: u64,
         client: ClientId,
     ) -> Option<VerifyingNar> {
-        let part = self.nars.part_at_hand(valid, first, length, client).await?;
-        Some(part.holding(self.hold(valid).await.ok()?))
+        let part = self.nar_opener.verified_part(valid, first, length, client).await?;
+        Some(part.with_root(self.root(valid).await.ok()?))
     }
 
     /// A NAR that has these bytes: a part of it, where that can be read alone, else all of it. It is hashed only if they reach
@@ -51,14 +51,14 @@ impl Store {
         length: u64,
         client: ClientId,
     ) -> Result<VerifyingNar, StoreError> {
-        let held = self.hold(valid).await?;
-        Ok(self.nars.part(valid, first, length, client).await?.holding(held))
+        let root = self.root(valid).await?;
+        Ok(self.nar_opener.part(valid, first, length, client).await?.with_root(root))
     }
 
     /// Keeps a path from the garbage collector, where that is wanted; an error says that it is not valid any more.
-    async fn hold(&self, valid: &Arc<ValidPath>) -> Result<Option<Held>, StoreError> {
-        match &self.lease {
-            Some(lease) => lease.hold(valid).await.map(Some),
+    async fn root(&self, valid: &Arc<ValidPath>) -> Result<Option<RootGuard>, StoreError> {
+        match &self.gc_roots {
+            Some(gc_roots) => gc_roots.hold(valid).await.map(Some),
             None => Ok(None),
         }
     }

@@ -22,15 +22,15 @@ use crate::fairness::ClientId;
 use crate::metrics::Metrics;
 use crate::store::daemon::pool::Pool;
 use crate::store::error::StoreError;
-use crate::store::nar::expected::Claim;
+use crate::store::nar::expected::ExpectedNar;
 use crate::store::nar::files::same_store::{SameStore, Standing};
-use crate::store::nar::files::store_files::NarFiles;
-use crate::store::nar::quarantine::{HeldBack, Origin};
-use crate::store::nar::verified::Proven;
-use crate::store::nar::verifying::{Source, Terms, VerifyingNar};
-use crate::store::path_info::cache::InfoCache;
-use crate::store::path_info::path_stamp::Sighting;
-use crate::store::path_info::single_flight::Flights;
+use crate::store::nar::files::store_files::StoreFiles;
+use crate::store::nar::quarantine::{Origin, Quarantine};
+use crate::store::nar::verified::VerifiedNars;
+use crate::store::nar::verifying::{Expectation, Source, VerifyingNar};
+use crate::store::path_info::cache::PathInfoCache;
+use crate::store::path_info::path_stamp::PathStamp;
+use crate::store::path_info::single_flight::SingleFlight;
 use crate::store::path_info::valid_path::ValidPath;
 
 /// How long a NAR waits for its files to be compared with what the daemon says, which some hundred megabytes take. Then it
@@ -43,50 +43,59 @@ const MAX_PROVEN_FOR_A_PART: u64 = 64 << 20;
 
 /// The NARs of one store.
 #[derive(Debug)]
-pub(crate) struct Nars {
+pub(crate) struct NarOpener {
     pool: Arc<Pool>,
-    infos: Arc<InfoCache>,
-    proven: Arc<Proven>,
-    held_back: Arc<HeldBack>,
+    path_infos: Arc<PathInfoCache>,
+    verified: Arc<VerifiedNars>,
+    quarantine: Arc<Quarantine>,
     /// Nothing if they are not to be read.
-    files: Option<Arc<NarFiles>>,
+    files: Option<Arc<StoreFiles>>,
     /// Whether they are the daemon's; nothing if that is not the question.
     same_store: Option<SameStore>,
     verify: Verify,
-    proving: Arc<Flights<HashPart, Result<(), StoreError>>>,
+    proving: Arc<SingleFlight<HashPart, Result<(), StoreError>>>,
 }
 
-impl Nars {
+impl NarOpener {
     /// As `config` says.
     pub(crate) fn new(
         config: &Config,
         directory: &Path,
         pool: Arc<Pool>,
-        infos: Arc<InfoCache>,
-        held_back: Arc<HeldBack>,
+        path_infos: Arc<PathInfoCache>,
+        quarantine: Arc<Quarantine>,
         metrics: &Metrics,
     ) -> Self {
-        let files = (config.nar_source != NarSource::Daemon).then(|| Arc::new(NarFiles::new(directory, metrics)));
+        let files = (config.nar_source != NarSource::Daemon).then(|| Arc::new(StoreFiles::new(directory, metrics)));
         let same_store = (config.nar_source == NarSource::Auto).then(|| SameStore::unknown(directory));
         let asks_for_proofs = files.is_some() || config.verify == Verify::Once;
-        let proven = Arc::new(if asks_for_proofs { Proven::new(directory) } else { Proven::nothing() });
-        Self { pool, infos, proven, held_back, files, same_store, verify: config.verify, proving: Flights::new() }
+        let verified = Arc::new(if asks_for_proofs { VerifiedNars::new(directory) } else { VerifiedNars::disabled() });
+        Self {
+            pool,
+            path_infos,
+            verified,
+            quarantine,
+            files,
+            same_store,
+            verify: config.verify,
+            proving: SingleFlight::new(),
+        }
     }
 
     /// Reads no files any more, since those of this path are not what the daemon dumps.
-    pub(crate) fn distrust_files(&self, claim: &Claim) {
+    pub(crate) fn report_mismatch(&self, expected: &ExpectedNar) {
         if let Some(same_store) = &self.same_store {
-            same_store.is_refuted(&format_args!("{} differs", claim.path));
+            same_store.is_refuted(&format_args!("{} differs", expected.path));
         }
     }
 
     /// Reads the files of a path and compares them with what the daemon says of it: whether they are that, or why not;
     /// `None` if no files are to be read, or none can be.
     pub(crate) async fn compare(&self, valid: &ValidPath) -> Option<Result<(), StoreError>> {
-        let (files, claim) = (self.files.as_ref()?, Claim::of(valid));
-        let seen = self.proven.look(&claim.path)?;
-        match self.prove(files, &claim, Some(seen), Origin::FilesCompared).await {
-            Ok(()) => self.proven.may_hold(&claim, seen).then_some(Ok(())),
+        let (files, expected) = (self.files.as_ref()?, ExpectedNar::from_valid_path(valid));
+        let seen = self.verified.stamp(&expected.path)?;
+        match self.prove(files, &expected, Some(seen), Origin::ComparedFiles).await {
+            Ok(()) => self.verified.may_contain(&expected, seen).then_some(Ok(())),
             Err(why) => Some(Err(why)),
         }
     }
@@ -107,28 +116,28 @@ impl Nars {
     }
 
     /// So many bytes from `first` on, if they can be had without reading others.
-    pub(crate) async fn part_at_hand(
+    pub(crate) async fn verified_part(
         &self,
         valid: &ValidPath,
         first: u64,
         length: u64,
         client: ClientId,
     ) -> Option<VerifyingNar> {
-        let claim = Claim::of(valid);
+        let expected = ExpectedNar::from_valid_path(valid);
         let is_known = self.same_store.as_ref().is_none_or(|it| it.standing() == Standing::Same);
-        let files = self.files.as_ref().filter(|_| is_known && !self.is_left_to_the_daemon(&claim))?;
+        let files = self.files.as_ref().filter(|_| is_known && !self.uses_daemon_only(&expected))?;
         let has_to_be_proven = self.same_store.is_some() || reaches_end(valid, first, length);
-        let seen = self.proven.look(&claim.path);
-        let seen = seen.filter(|seen| !has_to_be_proven || self.proven.may_hold(&claim, *seen))?;
+        let seen = self.verified.stamp(&expected.path);
+        let seen = seen.filter(|seen| !has_to_be_proven || self.verified.may_contain(&expected, *seen))?;
         // Why not is told by the other ways to have them.
-        let mut stream = files.open(&claim, Some(seen), first..first + length, client).await.ok()??;
-        if has_to_be_proven && !self.proven.holds(&claim, seen, stream.modified()) {
+        let mut stream = files.open(&expected, Some(seen), first..first + length, client).await.ok()??;
+        if has_to_be_proven && !self.verified.contains(&expected, seen, stream.modified()) {
             return None;
         }
-        stream.hold_to(seen);
+        stream.require_stamp(seen);
         Some(VerifyingNar::part(
             Source::Files(stream),
-            self.terms(claim, Some(seen), true, self.files_origin()),
+            self.expectation(expected, Some(seen), true, self.files_origin()),
             first,
             length,
         ))
@@ -142,14 +151,14 @@ impl Nars {
         length: u64,
         client: ClientId,
     ) -> Result<VerifyingNar, StoreError> {
-        let (claim, is_end) = (Claim::of(valid), reaches_end(valid, first, length));
-        if is_end || (self.same_store.is_some() && claim.nar_size <= MAX_PROVEN_FOR_A_PART) {
-            let seen = self.proven.look(&claim.path);
-            if let Some(files) = self.files_of(&claim, seen).await {
-                self.prove(files, &claim, seen, self.files_origin()).await?;
+        let (expected, is_end) = (ExpectedNar::from_valid_path(valid), reaches_end(valid, first, length));
+        if is_end || (self.same_store.is_some() && expected.nar_size <= MAX_PROVEN_FOR_A_PART) {
+            let seen = self.verified.stamp(&expected.path);
+            if let Some(files) = self.files_of(&expected, seen).await {
+                self.prove(files, &expected, seen, self.files_origin()).await?;
             }
         }
-        match self.part_at_hand(valid, first, length, client).await {
+        match self.verified_part(valid, first, length, client).await {
             Some(part) => Ok(part),
             None => self.open(valid, is_end.then_some(self.verify), client).await,
         }
@@ -162,55 +171,59 @@ impl Nars {
         verify: Option<Verify>,
         client: ClientId,
     ) -> Result<VerifyingNar, StoreError> {
-        let claim = Claim::of(valid);
-        let seen = self.proven.look(&claim.path);
+        let expected = ExpectedNar::from_valid_path(valid);
+        let seen = self.verified.stamp(&expected.path);
         let files = match (verify, &self.same_store) {
             (None, Some(_)) => None,
-            _ => self.files_of(&claim, seen).await,
+            _ => self.files_of(&expected, seen).await,
         };
         if let Some(files) = files {
             let origin = self.files_origin();
-            match files.open(&claim, seen, 0..claim.nar_size, client).await {
+            match files.open(&expected, seen, 0..expected.nar_size, client).await {
                 Ok(Some(mut stream)) => {
-                    let mut is_proven = verify.is_none();
+                    let mut is_verified = verify.is_none();
                     if let Some(seen) = seen {
-                        is_proven |= verify == Some(Verify::Once) && self.proven.holds(&claim, seen, stream.modified());
-                        if is_proven {
-                            stream.hold_to(seen);
+                        is_verified |=
+                            verify == Some(Verify::Once) && self.verified.contains(&expected, seen, stream.modified());
+                        if is_verified {
+                            stream.require_stamp(seen);
                         }
                     }
-                    return Ok(VerifyingNar::new(Source::Files(stream), self.terms(claim, seen, is_proven, origin)));
+                    return Ok(VerifyingNar::new(
+                        Source::Files(stream),
+                        self.expectation(expected, seen, is_verified, origin),
+                    ));
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    self.infos.doubt(claim.path.hash_part(), &error);
-                    self.held_back.consider(&claim, &error, origin);
+                    self.path_infos.mark_stale(expected.path.hash_part(), &error);
+                    self.quarantine.report(&expected, &error, origin);
                     if origin == Origin::Files {
                         return Err(error);
                     }
                 }
             }
         }
-        let stream = self.pool.nar(client, &claim.path, claim.nar_size).await;
-        let stream = stream.inspect_err(|error| self.infos.doubt(claim.path.hash_part(), error))?;
-        let terms = self.terms(claim, seen, verify.is_none(), Origin::Daemon);
-        Ok(VerifyingNar::new(Source::Daemon(Box::new(stream)), terms))
+        let stream = self.pool.nar(client, &expected.path, expected.nar_size).await;
+        let stream = stream.inspect_err(|error| self.path_infos.mark_stale(expected.path.hash_part(), error))?;
+        let expectation = self.expectation(expected, seen, verify.is_none(), Origin::Daemon);
+        Ok(VerifyingNar::new(Source::Daemon(Box::new(stream)), expectation))
     }
 
     /// The files, if the NAR of this path is to be read from them.
-    async fn files_of(&self, claim: &Claim, seen: Option<Sighting>) -> Option<&Arc<NarFiles>> {
+    async fn files_of(&self, expected: &ExpectedNar, seen: Option<PathStamp>) -> Option<&Arc<StoreFiles>> {
         let files = self.files.as_ref()?;
         let Some(same_store) = &self.same_store else { return Some(files) };
-        let seen = seen.filter(|_| !self.is_left_to_the_daemon(claim))?;
+        let seen = seen.filter(|_| !self.uses_daemon_only(expected))?;
         match same_store.standing() {
             Standing::Same => return Some(files),
             Standing::Other => return None,
             Standing::Unknown(_) => {}
         }
-        let compared = self.prove(files, claim, Some(seen), Origin::FilesCompared);
+        let compared = self.prove(files, expected, Some(seen), Origin::ComparedFiles);
         match tokio::time::timeout(LONGEST_COMPARISON, compared).await {
             // Files that cannot be read have not been compared.
-            Ok(Ok(())) if self.proven.may_hold(claim, seen) => same_store.agrees(),
+            Ok(Ok(())) if self.verified.may_contain(expected, seen) => same_store.agrees(),
             Ok(Err(error)) if error.is_mismatch() => same_store.differs(&error),
             _ => {}
         }
@@ -218,47 +231,55 @@ impl Nars {
     }
 
     /// Whether the daemon is the judge of this path's files.
-    fn is_left_to_the_daemon(&self, claim: &Claim) -> bool {
-        self.same_store.is_some() && self.held_back.suspects(claim)
+    fn uses_daemon_only(&self, expected: &ExpectedNar) -> bool {
+        self.same_store.is_some() && self.quarantine.is_suspected(expected)
     }
 
     const fn files_origin(&self) -> Origin {
-        if self.same_store.is_some() { Origin::FilesInDoubt } else { Origin::Files }
+        if self.same_store.is_some() { Origin::UnconfirmedFiles } else { Origin::Files }
     }
 
-    fn terms(&self, claim: Claim, seen: Option<Sighting>, is_proven: bool, origin: Origin) -> Terms {
-        let (infos, proven, held_back) =
-            (Arc::clone(&self.infos), Arc::clone(&self.proven), Arc::clone(&self.held_back));
-        Terms { claim, infos, proven, held_back, origin, seen, is_proven }
+    fn expectation(
+        &self,
+        expected: ExpectedNar,
+        seen: Option<PathStamp>,
+        is_verified: bool,
+        origin: Origin,
+    ) -> Expectation {
+        let (path_infos, verified, quarantine) =
+            (Arc::clone(&self.path_infos), Arc::clone(&self.verified), Arc::clone(&self.quarantine));
+        Expectation { expected, path_infos, verified, quarantine, origin, seen, is_verified }
     }
 
     /// Reads and hashes all files of a path that looks so, unless that has been done or they cannot be read. It goes on for
     /// as long as anybody waits.
     async fn prove(
         &self,
-        files: &Arc<NarFiles>,
-        claim: &Claim,
-        seen: Option<Sighting>,
+        files: &Arc<StoreFiles>,
+        expected: &ExpectedNar,
+        seen: Option<PathStamp>,
         origin: Origin,
     ) -> Result<(), StoreError> {
-        if seen.is_none_or(|seen| self.proven.may_hold(claim, seen)) {
+        if seen.is_none_or(|seen| self.verified.may_contain(expected, seen)) {
             return Ok(());
         }
-        let hash = claim.path.hash_part();
-        let (ticket, flight) = self.proving.board(hash, ClientId::Server);
-        if let Some(flight) = flight {
-            let (files, claim) = (Arc::clone(files), claim.clone());
-            let terms = self.terms(claim.clone(), seen, false, origin);
-            tokio::spawn(flight.fly(async move {
-                let stream = files.open(&claim, seen, 0..claim.nar_size, ClientId::Server).await;
-                if let Some(stream) = stream.inspect_err(|error| terms.held_back.consider(&claim, error, origin))? {
-                    let mut nar = VerifyingNar::new(Source::Files(stream), terms);
+        let hash = expected.path.hash_part();
+        let (waiter, leader) = self.proving.join(hash, ClientId::Server);
+        if let Some(leader) = leader {
+            let (files, expected) = (Arc::clone(files), expected.clone());
+            let expectation = self.expectation(expected.clone(), seen, false, origin);
+            tokio::spawn(leader.run(async move {
+                let stream = files.open(&expected, seen, 0..expected.nar_size, ClientId::Server).await;
+                if let Some(stream) =
+                    stream.inspect_err(|error| expectation.quarantine.report(&expected, error, origin))?
+                {
+                    let mut nar = VerifyingNar::new(Source::Files(stream), expectation);
                     while nar.chunk().await?.is_some() {}
                 }
                 Ok(())
             }));
         }
-        ticket.arrival().await.unwrap_or(Err(StoreError::Abandoned(hash)))
+        waiter.wait().await.unwrap_or(Err(StoreError::Abandoned(hash)))
     }
 }
 

@@ -31,13 +31,13 @@ use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::store::error::StoreError;
-use crate::store::nar::expected::Claim;
-use crate::store::path_info::path_stamp::Sighting;
+use crate::store::nar::expected::ExpectedNar;
+use crate::store::path_info::path_stamp::PathStamp;
 use crate::store::path_info::valid_path::ValidPath;
 
 /// How long after its second failure a path is looked at again; doubled each time up to the last.
-pub(crate) const FIRST_PAUSE: Duration = Duration::from_secs(1);
-pub(crate) const LAST_PAUSE: Duration = Duration::from_secs(60 * 60);
+pub(crate) const MIN_BACKOFF: Duration = Duration::from_secs(1);
+pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
 /// Beyond, a damaged store's paths are found out one request at a time, each of whose NARs still breaks off.
 pub(crate) const MAX_PATHS: usize = 4096;
 
@@ -49,18 +49,18 @@ pub(crate) enum Origin {
     /// The store's files, which are known to be those of the daemon's store.
     Files,
     /// The store's files, as far as is known.
-    FilesInDoubt,
+    UnconfirmedFiles,
     /// Files of which it is being found out whose they are.
-    FilesCompared,
+    ComparedFiles,
 }
 
 /// The paths of one store that are held back or doubted.
 #[derive(Debug)]
-pub(crate) struct HeldBack {
+pub(crate) struct Quarantine {
     pub(crate) real_directory: Arc<Path>,
-    pub(crate) paths: Mutex<HashMap<HashPart, Suspect>>,
+    pub(crate) paths: Mutex<HashMap<HashPart, Entry>>,
     /// Claim that is being looked at again: if it leaves `paths` meanwhile, the daemon has said something else.
-    pub(crate) looked_at: Mutex<Option<Claim>>,
+    pub(crate) rechecking: Mutex<Option<ExpectedNar>>,
     /// How many there are, so that a request costs no lock while there are none.
     pub(crate) count: AtomicUsize,
     /// A path is due sooner than was thought.
@@ -84,48 +84,48 @@ pub struct QuarantinedPath {
 }
 
 #[derive(Debug)]
-pub(crate) struct Suspect {
-    claim: Claim,
+pub(crate) struct Entry {
+    expected: ExpectedNar,
     /// Whether nobody is told of it; otherwise it is only doubted.
     is_quarantined: bool,
     origin: Origin,
     why: StoreError,
     began: Instant,
     /// As it looked when it failed last.
-    seen: Option<Sighting>,
-    pause: Duration,
+    seen: Option<PathStamp>,
+    backoff: Duration,
     due: Instant,
 }
 
-impl Suspect {
-    fn hold(&mut self, why: &StoreError) {
+impl Entry {
+    fn quarantine(&mut self, why: &StoreError) {
         self.why = why.clone();
         if !self.is_quarantined {
             self.is_quarantined = true;
-            tracing::error!("{} is held back, 404 until its nar is right: {why}", self.claim.path);
+            tracing::error!("{} is held back, 404 until its nar is right: {why}", self.expected.path);
         }
     }
 }
 
 /// What another look at a path has shown.
-pub(crate) enum Verdict {
+pub(crate) enum RecheckResult {
     /// Its NAR is what the daemon says.
-    Good,
+    Verified,
     /// It is not.
-    Wrong(StoreError),
+    Mismatch(StoreError),
     /// The daemon does not say that any more.
-    Void,
+    Obsolete,
     /// There was no NAR to look at.
-    Unknown(StoreError),
+    Failed(StoreError),
 }
 
-impl HeldBack {
+impl Quarantine {
     /// None yet, of the paths in this directory.
     pub(crate) fn new(real_directory: &Path, metrics: &Arc<Metrics>) -> Self {
         Self {
             real_directory: real_directory.into(),
             paths: Mutex::default(),
-            looked_at: Mutex::default(),
+            rechecking: Mutex::default(),
             count: AtomicUsize::new(0),
             changed: Notify::new(),
             metrics: Arc::clone(metrics),
@@ -133,134 +133,134 @@ impl HeldBack {
     }
 
     /// Takes note of why a NAR failed, and holds its path back or doubts it if that is a proof against it.
-    pub(crate) fn consider(&self, claim: &Claim, why: &StoreError, origin: Origin) {
-        if !why.is_mismatch() || origin == Origin::FilesCompared {
+    pub(crate) fn report(&self, expected: &ExpectedNar, why: &StoreError, origin: Origin) {
+        if !why.is_mismatch() || origin == Origin::ComparedFiles {
             return;
         }
-        let is_enough = origin != Origin::FilesInDoubt && !matches!(why, StoreError::NoFiles { .. });
+        let is_enough = origin != Origin::UnconfirmedFiles && !matches!(why, StoreError::NoFiles { .. });
         let mut paths = self.paths();
-        let hash = claim.path.hash_part();
+        let hash = expected.path.hash_part();
         let is_full = paths.len() >= MAX_PATHS;
-        match paths.get_mut(&hash).filter(|suspect| suspect.claim == *claim) {
-            Some(suspect) if is_enough => suspect.hold(why),
+        match paths.get_mut(&hash).filter(|entry| entry.expected == *expected) {
+            Some(entry) if is_enough => entry.quarantine(why),
             Some(_) => {}
-            None if is_full || self.looked_at().as_ref() == Some(claim) => {}
+            None if is_full || self.rechecking().as_ref() == Some(expected) => {}
             None => {
-                let seen = Sighting::of(&self.real_directory, &claim.path);
-                let (claim, why_first, now) = (claim.clone(), why.clone(), Instant::now());
-                let (pause, due, began) = (Duration::ZERO, now, now);
-                let mut suspect =
-                    Suspect { claim, is_quarantined: false, origin, why: why_first, began, seen, pause, due };
+                let seen = PathStamp::read(&self.real_directory, &expected.path);
+                let (expected, why_first, now) = (expected.clone(), why.clone(), Instant::now());
+                let (backoff, due, began) = (Duration::ZERO, now, now);
+                let mut entry =
+                    Entry { expected, is_quarantined: false, origin, why: why_first, began, seen, backoff, due };
                 if is_enough {
-                    suspect.hold(why);
+                    entry.quarantine(why);
                 } else {
-                    tracing::debug!("{} is doubted: {why}", suspect.claim.path);
+                    tracing::debug!("{} is doubted: {why}", entry.expected.path);
                 }
-                paths.insert(hash, suspect);
+                paths.insert(hash, entry);
                 self.changed.notify_one();
             }
         }
-        self.counted(&paths);
+        self.update_count(&paths);
     }
 
     /// Whether nobody is to be told of this path.
-    pub(crate) fn holds(&self, valid: &ValidPath) -> bool {
+    pub(crate) fn contains(&self, valid: &ValidPath) -> bool {
         if self.count.load(Ordering::Relaxed) == 0 {
             return false;
         }
         let mut paths = self.paths();
         let hash = valid.path.hash_part();
-        let Some(suspect) = paths.get_mut(&hash) else { return false };
-        if suspect.claim != Claim::of(valid) {
+        let Some(entry) = paths.get_mut(&hash) else { return false };
+        if entry.expected != ExpectedNar::from_valid_path(valid) {
             paths.remove(&hash);
-            self.counted(&paths);
+            self.update_count(&paths);
             return false;
         }
-        let is_due = suspect.due <= Instant::now();
-        if !is_due && Sighting::of(&self.real_directory, &valid.path) != suspect.seen {
-            suspect.due = Instant::now();
+        let is_due = entry.due <= Instant::now();
+        if !is_due && PathStamp::read(&self.real_directory, &valid.path) != entry.seen {
+            entry.due = Instant::now();
             self.changed.notify_one();
         }
-        suspect.is_quarantined
+        entry.is_quarantined
     }
 
     /// All of them, in no order.
     pub(crate) fn all(&self) -> Vec<QuarantinedPath> {
         let now = Instant::now();
-        let path = |suspect: &Suspect| QuarantinedPath {
-            path: suspect.claim.path.clone(),
-            is_quarantined: suspect.is_quarantined,
-            why: suspect.why.clone(),
-            lasted: now.saturating_duration_since(suspect.began),
-            due_in: suspect.due.saturating_duration_since(now),
+        let path = |entry: &Entry| QuarantinedPath {
+            path: entry.expected.path.clone(),
+            is_quarantined: entry.is_quarantined,
+            why: entry.why.clone(),
+            lasted: now.saturating_duration_since(entry.began),
+            due_in: entry.due.saturating_duration_since(now),
         };
         self.paths().values().map(path).collect()
     }
 
     /// Whether this is held back or doubted.
-    pub(crate) fn suspects(&self, claim: &Claim) -> bool {
+    pub(crate) fn is_suspected(&self, expected: &ExpectedNar) -> bool {
         self.count.load(Ordering::Relaxed) > 0
-            && self.paths().get(&claim.path.hash_part()).is_some_and(|suspect| suspect.claim == *claim)
+            && self.paths().get(&expected.path.hash_part()).is_some_and(|entry| entry.expected == *expected)
     }
 
     /// The path that is due first.
-    pub(crate) fn next(&self) -> Option<(Instant, Claim)> {
+    pub(crate) fn next(&self) -> Option<(Instant, ExpectedNar)> {
         let paths = self.paths();
-        let next = paths.values().min_by_key(|suspect| suspect.due)?;
-        Some((next.due, next.claim.clone()))
+        let next = paths.values().min_by_key(|entry| entry.due)?;
+        Some((next.due, next.expected.clone()))
     }
 
     /// Takes note of what a look has shown, before which the path looked like `seen`. The result is whether the files are to
     /// blame: they were wrong, and are as they were, while the daemon's dump is right.
-    pub(crate) fn judge(&self, claim: &Claim, seen: Option<Sighting>, verdict: &Verdict) -> bool {
+    pub(crate) fn record(&self, expected: &ExpectedNar, seen: Option<PathStamp>, result: &RecheckResult) -> bool {
         let mut paths = self.paths();
-        let hash = claim.path.hash_part();
-        let Some(suspect) = paths.get_mut(&hash).filter(|suspect| suspect.claim == *claim) else { return false };
-        let is_same = Sighting::of(&self.real_directory, &claim.path) == seen;
-        let freed = match verdict {
-            Verdict::Good => Some("its nar is right"),
-            Verdict::Void => Some("it is not valid, or another"),
-            Verdict::Wrong(why) => {
-                suspect.hold(why);
+        let hash = expected.path.hash_part();
+        let Some(entry) = paths.get_mut(&hash).filter(|entry| entry.expected == *expected) else { return false };
+        let is_same = PathStamp::read(&self.real_directory, &expected.path) == seen;
+        let freed = match result {
+            RecheckResult::Verified => Some("its nar is right"),
+            RecheckResult::Obsolete => Some("it is not valid, or another"),
+            RecheckResult::Mismatch(why) => {
+                entry.quarantine(why);
                 None
             }
-            Verdict::Unknown(why) => {
-                tracing::debug!("{} could not be looked at: {why}", claim.path);
+            RecheckResult::Failed(why) => {
+                tracing::debug!("{} could not be looked at: {why}", expected.path);
                 None
             }
         };
         if let Some(why) = freed {
-            if suspect.is_quarantined {
-                tracing::info!("{} is not held back any more: {why}", claim.path);
+            if entry.is_quarantined {
+                tracing::info!("{} is not held back any more: {why}", expected.path);
             }
-            let by_files = suspect.origin == Origin::FilesInDoubt && suspect.seen == seen && is_same;
+            let by_files = entry.origin == Origin::UnconfirmedFiles && entry.seen == seen && is_same;
             paths.remove(&hash);
-            self.counted(&paths);
-            return by_files && seen.is_some() && matches!(verdict, Verdict::Good);
+            self.update_count(&paths);
+            return by_files && seen.is_some() && matches!(result, RecheckResult::Verified);
         }
-        suspect.due = Instant::now();
+        entry.due = Instant::now();
         // Repaired during the look, perhaps: whoever asked meanwhile only saw that one was under way.
         if is_same {
-            suspect.due += suspect.pause.max(FIRST_PAUSE);
-            if matches!(verdict, Verdict::Wrong(_)) {
-                suspect.pause = (suspect.pause.max(FIRST_PAUSE) * 2).min(LAST_PAUSE);
-                suspect.seen = seen;
+            entry.due += entry.backoff.max(MIN_BACKOFF);
+            if matches!(result, RecheckResult::Mismatch(_)) {
+                entry.backoff = (entry.backoff.max(MIN_BACKOFF) * 2).min(MAX_BACKOFF);
+                entry.seen = seen;
             }
         }
-        self.counted(&paths);
+        self.update_count(&paths);
         false
     }
 
-    fn counted(&self, paths: &HashMap<HashPart, Suspect>) {
+    fn update_count(&self, paths: &HashMap<HashPart, Entry>) {
         self.count.store(paths.len(), Ordering::Relaxed);
-        self.metrics.set_quarantined_paths(paths.values().filter(|suspect| suspect.is_quarantined).count());
+        self.metrics.held_back(paths.values().filter(|entry| entry.is_quarantined).count());
     }
 
-    pub(crate) fn looked_at(&self) -> MutexGuard<'_, Option<Claim>> {
-        self.looked_at.lock()
+    pub(crate) fn rechecking(&self) -> MutexGuard<'_, Option<ExpectedNar>> {
+        self.rechecking.lock()
     }
 
-    fn paths(&self) -> MutexGuard<'_, HashMap<HashPart, Suspect>> {
+    fn paths(&self) -> MutexGuard<'_, HashMap<HashPart, Entry>> {
         self.paths.lock()
     }
 }

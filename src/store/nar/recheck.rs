@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::fairness::ClientId;
 use crate::store::daemon::deadline::Deadline;
 use crate::store::error::StoreError;
-use crate::store::nar::expected::Claim;
-use crate::store::nar::quarantine::{LAST_PAUSE, Verdict};
-use crate::store::path_info::path_stamp::Sighting;
+use crate::store::nar::expected::ExpectedNar;
+use crate::store::nar::quarantine::{MAX_BACKOFF, RecheckResult};
+use crate::store::path_info::path_stamp::PathStamp;
 use crate::store::state::Store;
 use tokio::time::{Instant, sleep_until};
 
@@ -17,23 +17,23 @@ const FAR: Duration = Duration::from_secs(86_400);
 impl Store {
     /// Looks again at paths that are held back, one after the other, whenever it is time, without an end.
     pub async fn recheck_quarantined(&self) {
-        let held_back = &self.held_back;
+        let quarantine = &self.quarantine;
         // A watch that panicked has left it.
-        *held_back.looked_at() = None;
+        *quarantine.rechecking() = None;
         loop {
-            let next = held_back.next();
+            let next = quarantine.next();
             let due = next.as_ref().map_or_else(|| Instant::now() + FAR, |(due, _)| *due);
             tokio::select! {
                 () = sleep_until(due) => {}
-                () = held_back.changed.notified() => continue,
+                () = quarantine.changed.notified() => continue,
             }
-            if let Some((_, claim)) = next {
-                let seen = Sighting::of(&held_back.real_directory, &claim.path);
-                *held_back.looked_at() = Some(claim.clone());
-                let verdict = look(self, &claim).await;
-                *held_back.looked_at() = None;
-                if held_back.judge(&claim, seen, &verdict) {
-                    self.nars.distrust_files(&claim);
+            if let Some((_, expected)) = next {
+                let seen = PathStamp::read(&quarantine.real_directory, &expected.path);
+                *quarantine.rechecking() = Some(expected.clone());
+                let result = look(self, &expected).await;
+                *quarantine.rechecking() = None;
+                if quarantine.record(&expected, seen, &result) {
+                    self.nar_opener.report_mismatch(&expected);
                 }
             }
         }
@@ -41,19 +41,21 @@ impl Store {
 }
 
 /// Asks the daemon what it says of a path now, and reads the whole NAR, unless that takes longer than the others may wait.
-async fn look(store: &Store, claim: &Claim) -> Verdict {
-    let read = tokio::time::timeout(LAST_PAUSE, read(store, claim)).await;
+async fn look(store: &Store, expected: &ExpectedNar) -> RecheckResult {
+    let read = tokio::time::timeout(MAX_BACKOFF, read(store, expected)).await;
     match read.unwrap_or(Err(StoreError::Timeout(Deadline::NarBytes))) {
-        Ok(verdict) => verdict,
-        Err(why) if why.is_mismatch() => Verdict::Wrong(why),
-        Err(why) => Verdict::Unknown(why),
+        Ok(result) => result,
+        Err(why) if why.is_mismatch() => RecheckResult::Mismatch(why),
+        Err(why) => RecheckResult::Failed(why),
     }
 }
 
-async fn read(store: &Store, claim: &Claim) -> Result<Verdict, StoreError> {
-    let valid = store.infos.ask(claim.path.hash_part(), None, ClientId::Server).await?;
-    let Some(valid) = valid.filter(|valid| Claim::of(valid) == *claim) else { return Ok(Verdict::Void) };
+async fn read(store: &Store, expected: &ExpectedNar) -> Result<RecheckResult, StoreError> {
+    let valid = store.path_infos.ask(expected.path.hash_part(), None, ClientId::Server).await?;
+    let Some(valid) = valid.filter(|valid| ExpectedNar::from_valid_path(valid) == *expected) else {
+        return Ok(RecheckResult::Obsolete);
+    };
     let mut nar = store.nar_for_keeping(&valid, ClientId::Server).await?;
     while nar.chunk().await?.is_some() {}
-    Ok(Verdict::Good)
+    Ok(RecheckResult::Verified)
 }

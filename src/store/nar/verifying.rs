@@ -17,17 +17,17 @@ use tokio::time::Sleep;
 
 use crate::fairness::Permit;
 use crate::store::daemon::deadline::Deadline;
-use crate::store::daemon::pool::Loan;
+use crate::store::daemon::pool::PooledClient;
 use crate::store::daemon::transport::Transport;
 use crate::store::error::StoreError;
-use crate::store::gc_roots::shared::Held;
-use crate::store::nar::digest::Passed;
-use crate::store::nar::expected::Claim;
+use crate::store::gc_roots::shared::RootGuard;
+use crate::store::nar::digest::Digest;
+use crate::store::nar::expected::ExpectedNar;
 use crate::store::nar::files::stream::FileStream;
-use crate::store::nar::quarantine::{HeldBack, Origin};
-use crate::store::nar::verified::Proven;
-use crate::store::path_info::cache::InfoCache;
-use crate::store::path_info::path_stamp::Sighting;
+use crate::store::nar::quarantine::{Origin, Quarantine};
+use crate::store::nar::verified::VerifiedNars;
+use crate::store::path_info::cache::PathInfoCache;
+use crate::store::path_info::path_stamp::PathStamp;
 
 /// How long a response waits for the first bytes of its NAR: clients want a head within a second.
 const LONGEST_BEGINNING: Duration = Duration::from_millis(500);
@@ -39,33 +39,33 @@ const LONGEST_BEGINNING: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct VerifyingNar {
     source: Source,
-    claim: Claim,
+    expected: ExpectedNar,
     /// Where its first byte is in the whole NAR, and how many bytes there are to be.
     first: u64,
     length: u64,
     /// Where the path info may come from, which is doubtful once the NAR has failed.
-    infos: Arc<InfoCache>,
-    proven: Arc<Proven>,
+    path_infos: Arc<PathInfoCache>,
+    verified: Arc<VerifiedNars>,
     /// Where its path goes if it turns out to be wrong.
-    held_back: Arc<HeldBack>,
+    quarantine: Arc<Quarantine>,
     origin: Origin,
     /// How the path looked before anything was read.
-    seen: Option<Sighting>,
+    seen: Option<PathStamp>,
     /// What has passed; nothing once the end has been reached.
-    passed: Option<Passed>,
+    digest: Option<Digest>,
     /// The piece that is handed on when the next one has come or all is proven.
-    held: Option<Bytes>,
+    withheld: Option<Bytes>,
     /// Runs while the source owes us bytes.
-    patience: Option<Pin<Box<Sleep>>>,
+    stall_timer: Option<Pin<Box<Sleep>>>,
     /// What keeps the path alive.
-    _lease: Option<Held>,
+    _root: Option<RootGuard>,
 }
 
 /// Where bytes come from.
 #[derive(Debug)]
 pub(crate) enum Source {
     /// The daemon's dump.
-    Daemon(Box<NarStream<Loan, Transport>>),
+    Daemon(Box<NarStream<PooledClient, Transport>>),
     /// The store's files.
     Files(FileStream),
 }
@@ -101,63 +101,63 @@ impl Source {
     }
 
     /// What it is when the bytes stay away.
-    fn late(&self) -> StoreError {
+    fn timeout(&self) -> StoreError {
         match self {
             Self::Daemon(_) => StoreError::Timeout(Deadline::NarBytes),
-            Self::Files(stream) => stream.late(),
+            Self::Files(stream) => stream.timeout(),
         }
     }
 }
 
 /// What a NAR is held against: what is known of its path, and how that looked before the NAR was asked for.
 #[derive(Debug)]
-pub(crate) struct Terms {
-    pub(crate) claim: Claim,
-    pub(crate) infos: Arc<InfoCache>,
-    pub(crate) proven: Arc<Proven>,
-    pub(crate) held_back: Arc<HeldBack>,
+pub(crate) struct Expectation {
+    pub(crate) expected: ExpectedNar,
+    pub(crate) path_infos: Arc<PathInfoCache>,
+    pub(crate) verified: Arc<VerifiedNars>,
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) origin: Origin,
-    pub(crate) seen: Option<Sighting>,
+    pub(crate) seen: Option<PathStamp>,
     /// Whether its bytes have been proven before, as the path looks.
-    pub(crate) is_proven: bool,
+    pub(crate) is_verified: bool,
 }
 
 impl VerifyingNar {
     /// All of it, nothing of which has been read.
-    pub(crate) fn new(source: Source, terms: Terms) -> Self {
-        let length = terms.claim.nar_size;
-        Self::part(source, terms, 0, length)
+    pub(crate) fn new(source: Source, expectation: Expectation) -> Self {
+        let length = expectation.expected.nar_size;
+        Self::part(source, expectation, 0, length)
     }
 
     /// So many bytes of it from `first` on, which are proven already unless they are all.
-    pub(crate) fn part(source: Source, terms: Terms, first: u64, length: u64) -> Self {
-        let Terms { claim, infos, proven, held_back, origin, seen, is_proven } = terms;
-        let passed = Some(Passed::nothing(!is_proven));
+    pub(crate) fn part(source: Source, expectation: Expectation, first: u64, length: u64) -> Self {
+        let Expectation { expected, path_infos, verified, quarantine, origin, seen, is_verified } = expectation;
+        let digest = Some(Digest::new(!is_verified));
         Self {
             source,
-            claim,
+            expected,
             first,
             length,
-            infos,
-            proven,
-            held_back,
+            path_infos,
+            verified,
+            quarantine,
             origin,
             seen,
-            passed,
-            held: None,
-            patience: None,
-            _lease: None,
+            digest,
+            withheld: None,
+            stall_timer: None,
+            _root: None,
         }
     }
 
     /// The same, which keeps its path alive until it is dropped.
-    pub(crate) fn holding(self, lease: Option<Held>) -> Self {
-        Self { _lease: lease, ..self }
+    pub(crate) fn with_root(self, root: Option<RootGuard>) -> Self {
+        Self { _root: root, ..self }
     }
 
     /// The path whose NAR it is.
     pub const fn path(&self) -> &StorePath {
-        &self.claim.path
+        &self.expected.path
     }
 
     /// What it holds until it is dropped: a connection to the daemon, or memory for what is read of the files.
@@ -182,12 +182,12 @@ impl VerifyingNar {
         context: &mut Context<'_>,
         visit: &mut impl FnMut(Event<'_>),
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
-        while self.passed.is_some() {
+        while self.digest.is_some() {
             if let Some(before) = ready!(self.poll_advance(context, visit))? {
                 return Poll::Ready(Ok(Some(before)));
             }
         }
-        Poll::Ready(Ok(self.held.take()))
+        Poll::Ready(Ok(self.withheld.take()))
     }
 
     /// Takes one piece more from the source, or proves the NAR at its end. The result is the piece that was held before.
@@ -198,9 +198,9 @@ impl VerifyingNar {
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
         let advanced = self.poll_next(context, visit);
         if let Poll::Ready(Err(error)) = &advanced {
-            self.infos.doubt(self.claim.path.hash_part(), error);
-            self.proven.doubt(self.claim.path.hash_part());
-            self.held_back.consider(&self.claim, error, self.origin);
+            self.path_infos.mark_stale(self.expected.path.hash_part(), error);
+            self.verified.invalidate(self.expected.path.hash_part());
+            self.quarantine.report(&self.expected, error, self.origin);
         }
         advanced
     }
@@ -210,21 +210,21 @@ impl VerifyingNar {
         context: &mut Context<'_>,
         visit: &mut impl FnMut(Event<'_>),
     ) -> Poll<Result<Option<Bytes>, StoreError>> {
-        let Some(passed) = &mut self.passed else { return Poll::Ready(Ok(None)) };
-        match self.source.poll_chunk_with(&self.claim.path, context, visit) {
+        let Some(digest) = &mut self.digest else { return Poll::Ready(Ok(None)) };
+        match self.source.poll_chunk_with(&self.expected.path, context, visit) {
             Poll::Pending => {
                 let deadline = Deadline::NarBytes.duration();
-                let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
-                ready!(patience.as_mut().poll(context));
-                Poll::Ready(Err(self.source.late()))
+                let stall_timer = self.stall_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
+                ready!(stall_timer.as_mut().poll(context));
+                Poll::Ready(Err(self.source.timeout()))
             }
             Poll::Ready(chunk) => match chunk? {
                 Some(bytes) => {
-                    self.patience = None;
-                    passed.add(&bytes);
-                    Poll::Ready(Ok(self.held.replace(bytes)))
+                    self.stall_timer = None;
+                    digest.update(&bytes);
+                    Poll::Ready(Ok(self.withheld.replace(bytes)))
                 }
-                None => Poll::Ready(self.prove().map(|()| None)),
+                None => Poll::Ready(self.verify().map(|()| None)),
             },
         }
     }
@@ -233,7 +233,7 @@ impl VerifyingNar {
     /// can still be said in the head of a response, and later only by breaking its body.
     pub async fn prime(&mut self) -> Result<(), StoreError> {
         let begun = std::future::poll_fn(|context| {
-            while self.passed.is_some() && (self.held.is_none() || self.source.is_finished()) {
+            while self.digest.is_some() && (self.withheld.is_none() || self.source.is_finished()) {
                 ready!(self.poll_advance(context, &mut |_| ()))?;
             }
             Poll::Ready(Ok(()))
@@ -255,29 +255,29 @@ impl VerifyingNar {
     }
 
     /// Whether its bytes are not hashed, since they have been proven before.
-    pub(crate) const fn is_proven(&self) -> bool {
-        matches!(self.passed, Some(Passed { sha256: None, .. }))
+    pub(crate) const fn is_verified(&self) -> bool {
+        matches!(self.digest, Some(Digest { sha256: None, .. }))
     }
 
-    fn prove(&mut self) -> Result<(), StoreError> {
-        let Some(passed) = self.passed.take() else { return Ok(()) };
-        let verdict = self.verdict(passed);
-        if verdict.is_err() {
-            self.held = None;
+    fn verify(&mut self) -> Result<(), StoreError> {
+        let Some(digest) = self.digest.take() else { return Ok(()) };
+        let result = self.compare(digest);
+        if result.is_err() {
+            self.withheld = None;
         }
-        verdict
+        result
     }
 
-    fn verdict(&self, passed: Passed) -> Result<(), StoreError> {
-        let Claim { path, nar_hash, .. } = &self.claim;
-        let (found, size) = passed.finish();
+    fn compare(&self, digest: Digest) -> Result<(), StoreError> {
+        let ExpectedNar { path, nar_hash, .. } = &self.expected;
+        let (found, size) = digest.finish();
         if size == self.length && found == Some(*nar_hash) {
             if let (Some(seen), Source::Files(files)) = (self.seen, &self.source) {
-                self.proven.add(&self.claim, seen, files.modified());
+                self.verified.add(&self.expected, seen, files.modified());
             }
             return Ok(());
         }
-        self.check_looks()?;
+        self.check_stamp()?;
         if size != self.length {
             return Err(StoreError::WrongSize { path: path.clone(), expected: self.length, found: size });
         }
@@ -289,8 +289,8 @@ impl VerifyingNar {
 
     /// Whether the path looks as it did before: if not, bytes that were not hashed need not be the proven ones, and wrong
     /// ones prove nothing.
-    pub(crate) fn check_looks(&self) -> Result<(), StoreError> {
-        let Claim { path, .. } = &self.claim;
-        if self.proven.look(path) == self.seen { Ok(()) } else { Err(StoreError::Changed(path.clone())) }
+    pub(crate) fn check_stamp(&self) -> Result<(), StoreError> {
+        let ExpectedNar { path, .. } = &self.expected;
+        if self.verified.stamp(path) == self.seen { Ok(()) } else { Err(StoreError::Changed(path.clone())) }
     }
 }

@@ -28,37 +28,37 @@ use crate::fairness::ClientId;
 use crate::metrics::{Lookup, Metrics};
 use crate::store::daemon::pool::Pool;
 use crate::store::error::StoreError;
-use crate::store::path_info::entry::{Answer, Known, Standing};
-use crate::store::path_info::path_stamp::Sighting;
-use crate::store::path_info::prefetch_queue::Ahead;
-use crate::store::path_info::single_flight::Flights;
+use crate::store::path_info::entry::{Answer, Entry, Freshness};
+use crate::store::path_info::path_stamp::PathStamp;
+use crate::store::path_info::prefetch_queue::PrefetchQueue;
+use crate::store::path_info::single_flight::SingleFlight;
 use crate::store::path_info::valid_path::{SignatureLines, ValidPath};
 
 /// How long a client waits for a new answer where an old one would do.
-const PATIENCE: Duration = Duration::from_secs(2);
+const STALE_AFTER: Duration = Duration::from_secs(2);
 /// How long old answers are used without asking once the daemon has not answered: it is not asked by every request then,
 /// each of which would wait.
-const PAUSE: Duration = Duration::from_secs(10);
+const BACKOFF: Duration = Duration::from_secs(10);
 /// Known paths that are looked at before others have their turn: a tenth of a millisecond.
-pub(crate) const LOOKED_AT_ONCE: usize = 1024;
+pub(crate) const SCAN_STEP: usize = 1024;
 /// What is known of the paths of one daemon.
 #[derive(Debug)]
-pub(crate) struct InfoCache {
+pub(crate) struct PathInfoCache {
     pub(crate) pool: Arc<Pool>,
     pub(crate) real_directory: Arc<Path>,
     /// In milliseconds.
     pub(crate) ttl: AtomicU64,
-    pub(crate) known: Mutex<ClockCache<HashPart, Known>>,
-    pub(crate) flights: Arc<Flights<HashPart, Answer>>,
-    pub(crate) ahead: Ahead,
+    pub(crate) entries: Mutex<ClockCache<HashPart, Entry>>,
+    pub(crate) single_flight: Arc<SingleFlight<HashPart, Answer>>,
+    pub(crate) prefetch_queue: PrefetchQueue,
     /// Until when nothing is asked where an old answer would do; something since the daemon last did not answer.
-    pub(crate) pause: Mutex<Option<Instant>>,
+    pub(crate) backoff: Mutex<Option<Instant>>,
     /// Held by whoever looks through all that is known.
-    pub(crate) looking: Mutex<()>,
+    pub(crate) scanning: Mutex<()>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
-impl InfoCache {
+impl PathInfoCache {
     /// Knows nothing yet. What it keeps is no more than `max_bytes` and used for `ttl`.
     pub(crate) fn new(
         pool: Arc<Pool>,
@@ -71,11 +71,11 @@ impl InfoCache {
             pool,
             real_directory: real_directory.into(),
             ttl: AtomicU64::new(milliseconds(ttl)),
-            known: Mutex::new(ClockCache::new(max_bytes)),
-            flights: Flights::new(),
-            ahead: Ahead::new(max_bytes),
-            pause: Mutex::default(),
-            looking: Mutex::default(),
+            entries: Mutex::new(ClockCache::new(max_bytes)),
+            single_flight: SingleFlight::new(),
+            prefetch_queue: PrefetchQueue::new(max_bytes),
+            backoff: Mutex::default(),
+            scanning: Mutex::default(),
             metrics,
         })
     }
@@ -83,46 +83,46 @@ impl InfoCache {
     /// The valid path that has this hash part; `None` if the daemon says that there is none. Dropping the future takes
     /// nothing from others who wait for the same.
     pub(crate) async fn valid_path(self: &Arc<Self>, hash: HashPart, client: ClientId) -> Answer {
-        let known = self.known().find(&hash).cloned();
-        let standing = known.map(|known| (self.standing(&known), known.valid));
-        match standing {
-            Some((Standing::Fresh, valid)) => {
-                self.metrics.narinfo_cache.record_lookup(Lookup::Hit);
+        let known = self.entries().find(&hash).cloned();
+        let freshness = known.map(|known| (self.freshness(&known), known.valid));
+        match freshness {
+            Some((Freshness::Fresh, valid)) => {
+                self.metrics.looked_up(Lookup::Hit);
                 Ok(Some(valid))
             }
-            Some((Standing::Aged, valid)) => self.refreshed(hash, valid, client).await,
-            Some((Standing::Changed, valid)) => self.ask(hash, Some(valid), client).await,
+            Some((Freshness::Stale, valid)) => self.refresh(hash, valid, client).await,
+            Some((Freshness::Changed, valid)) => self.ask(hash, Some(valid), client).await,
             None => self.ask(hash, None, client).await,
         }
     }
 
     /// Takes note of why a NAR failed. If that may be because it is not what its info says, or not valid any more, the
     /// daemon is to be asked again; not if there is no daemon.
-    pub(crate) fn doubt(&self, hash: HashPart, why: &StoreError) {
+    pub(crate) fn mark_stale(&self, hash: HashPart, why: &StoreError) {
         if why.is_unavailable() {
             return;
         }
-        if let Some(known) = self.known().find(&hash) {
+        if let Some(known) = self.entries().find(&hash) {
             known.asked = None;
         }
     }
 
     /// The daemon has said that a path is not valid.
     pub(crate) fn forget(&self, path: &StorePath) {
-        self.known().remove(&path.hash_part());
+        self.entries().remove(&path.hash_part());
     }
 
     /// The base name of the path with this hash part, if that is known; no use of what is known.
     pub(crate) fn cached_name(&self, hash: HashPart) -> Option<String> {
-        self.known().peek(&hash).map(|known| known.valid.path.base_name().to_string())
+        self.entries().peek(&hash).map(|known| known.valid.path.base_name().to_string())
     }
 
     /// Keeps what has been made of a path with it, which then takes more of the memory.
     pub(crate) fn cache_signature_lines(&self, valid: &ValidPath, by: &Arc<()>, signed: SignatureLines) {
         let hash = valid.path.hash_part();
-        let mut known = self.known();
+        let mut known = self.entries();
         valid.set_signature_lines(by, signed);
-        self.metrics.narinfo_cache.record_signed();
+        self.metrics.signed();
         if known.peek(&hash).is_some_and(|known| std::ptr::eq(&raw const *known.valid, valid)) {
             known.reweigh(&hash, valid.weight());
         }
@@ -134,8 +134,8 @@ impl InfoCache {
         let (mut paths, mut bytes, mut end) = (0, 0_u64, usize::MAX);
         while end > 0 {
             {
-                let known = self.known();
-                let (values, first) = known.before(end, LOOKED_AT_ONCE);
+                let known = self.entries();
+                let (values, first) = known.before(end, SCAN_STEP);
                 end = first;
                 for known in values {
                     paths += 1;
@@ -149,32 +149,32 @@ impl InfoCache {
 
     /// The path that has this hash part, by what the daemon said last, if that is kept.
     pub(crate) fn cached_path(&self, hash: HashPart) -> Option<Arc<ValidPath>> {
-        self.known().peek(&hash).map(|known| Arc::clone(&known.valid))
+        self.entries().peek(&hash).map(|known| Arc::clone(&known.valid))
     }
 
     /// Enters how much is known.
     pub(crate) fn record(&self) {
-        let known = self.known();
-        self.metrics.narinfo_cache.set_size(known.len(), known.bytes());
+        let known = self.entries();
+        self.metrics.cache(known.len(), known.bytes());
     }
 
     /// One system call, on the thread of the request: a path that is served has its inode in memory, so that it takes a
     /// microsecond, less than handing it to another thread would.
-    pub(crate) fn standing(&self, known: &Known) -> Standing {
-        let sighting = Sighting::of(&self.real_directory, &known.valid.path);
-        if sighting != known.sighting {
-            Standing::Changed
-        } else if self.is_young(known) {
-            Standing::Fresh
-        } else if sighting.is_some() {
-            Standing::Aged
+    pub(crate) fn freshness(&self, known: &Entry) -> Freshness {
+        let stamp = PathStamp::read(&self.real_directory, &known.valid.path);
+        if stamp != known.stamp {
+            Freshness::Changed
+        } else if self.is_within_ttl(known) {
+            Freshness::Fresh
+        } else if stamp.is_some() {
+            Freshness::Stale
         } else {
-            Standing::Changed
+            Freshness::Changed
         }
     }
 
     /// Uses answers for so long from now on, also those that are known.
-    pub(crate) fn use_for(&self, ttl: Duration) {
+    pub(crate) fn set_ttl(&self, ttl: Duration) {
         self.ttl.store(milliseconds(ttl), Ordering::Relaxed);
     }
 
@@ -182,41 +182,41 @@ impl InfoCache {
         Duration::from_millis(self.ttl.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn is_young(&self, known: &Known) -> bool {
+    pub(crate) fn is_within_ttl(&self, known: &Entry) -> bool {
         known.asked.is_some_and(|asked| asked.elapsed() < self.ttl())
     }
 
     /// A new answer in place of an old one, or that if there is no new one.
-    async fn refreshed(self: &Arc<Self>, hash: HashPart, old: Arc<ValidPath>, client: ClientId) -> Answer {
-        if !self.is_paused() {
-            match timeout(PATIENCE, self.ask(hash, Some(Arc::clone(&old)), client)).await {
+    async fn refresh(self: &Arc<Self>, hash: HashPart, old: Arc<ValidPath>, client: ClientId) -> Answer {
+        if !self.is_backing_off() {
+            match timeout(STALE_AFTER, self.ask(hash, Some(Arc::clone(&old)), client)).await {
                 Ok(Ok(answer)) => {
-                    *self.pause.lock() = None;
+                    *self.backoff.lock() = None;
                     return Ok(answer);
                 }
-                Ok(Err(error)) if error.is_unavailable() => self.pause(&error),
+                Ok(Err(error)) if error.is_unavailable() => self.back_off(&error),
                 // Of this path only; others are still worth asking about. The metrics count it.
                 Ok(Err(error)) => tracing::debug!(path = %old.path, "the path info in use stays: {error}"),
-                Err(_) => self.pause(&format_args!("the nix daemon does not answer within {PATIENCE:?}")),
+                Err(_) => self.back_off(&format_args!("the nix daemon does not answer within {STALE_AFTER:?}")),
             }
         }
-        self.metrics.narinfo_cache.record_lookup(Lookup::Stale);
+        self.metrics.looked_up(Lookup::Stale);
         Ok(Some(old))
     }
 
-    fn is_paused(&self) -> bool {
-        self.pause.lock().is_some_and(|end| Instant::now() < end)
+    fn is_backing_off(&self) -> bool {
+        self.backoff.lock().is_some_and(|end| Instant::now() < end)
     }
 
-    fn pause(&self, why: &dyn std::fmt::Display) {
-        let before = self.pause.lock().replace(Instant::now() + PAUSE);
+    fn back_off(&self, why: &dyn std::fmt::Display) {
+        let before = self.backoff.lock().replace(Instant::now() + BACKOFF);
         if before.is_none() {
             tracing::warn!("what is known of paths that are still there is used until the nix daemon answers: {why}");
         }
     }
 
-    pub(crate) fn known(&self) -> MutexGuard<'_, ClockCache<HashPart, Known>> {
-        self.known.lock()
+    pub(crate) fn entries(&self) -> MutexGuard<'_, ClockCache<HashPart, Entry>> {
+        self.entries.lock()
     }
 }
 

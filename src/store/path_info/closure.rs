@@ -107,7 +107,7 @@ impl Store {
         let end = Instant::now() + time;
         while let Some(batch) = walk.next() {
             let answers = if Instant::now() < end {
-                timeout_at(end + GRACE, self.infos.valid_paths(&batch, client)).await.ok()
+                timeout_at(end + GRACE, self.path_infos.valid_paths(&batch, client)).await.ok()
             } else {
                 None
             };

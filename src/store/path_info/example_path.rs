@@ -17,7 +17,7 @@ impl Store {
     /// Some valid path, to see whether the daemon tells about paths; `None` if the store is empty.
     pub async fn any_valid_path(&self) -> Result<Option<Arc<ValidPath>>, StoreError> {
         match self.pool.call(ClientId::Server, &QueryAllValidPaths).await?.first() {
-            Some(path) => self.infos.valid_path(path.hash_part(), ClientId::Server).await,
+            Some(path) => self.path_infos.valid_path(path.hash_part(), ClientId::Server).await,
             None => Ok(None),
         }
     }

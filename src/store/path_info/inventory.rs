@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::fairness::ClientId;
 use crate::store::daemon::pool::Pool;
 use crate::store::error::StoreError;
-use crate::store::path_info::cache::InfoCache;
+use crate::store::path_info::cache::PathInfoCache;
 
 /// Time for which an answer is used.
 const HOLDS: Duration = Duration::from_secs(60);
@@ -60,15 +60,15 @@ impl Inventories {
     }
 
     /// Begins a question, if it is time for one.
-    pub(crate) fn ask_if_due(self: &Arc<Self>, pool: &Arc<Pool>, infos: &Arc<InfoCache>) {
+    pub(crate) fn ask_if_due(self: &Arc<Self>, pool: &Arc<Pool>, path_infos: &Arc<PathInfoCache>) {
         let mut is_asking = self.is_asking.lock();
         let is_due = self.latest.borrow().due.is_none_or(|due| due <= Instant::now());
         if !is_due || std::mem::replace(&mut *is_asking, true) {
             return;
         }
-        let (asking, pool, infos) =
-            (Asking { inventories: Arc::clone(self), outcome: None }, Arc::clone(pool), Arc::clone(infos));
-        tokio::spawn(asking.ask(pool, infos));
+        let (asking, pool, path_infos) =
+            (Asking { inventories: Arc::clone(self), outcome: None }, Arc::clone(pool), Arc::clone(path_infos));
+        tokio::spawn(asking.ask(pool, path_infos));
     }
 }
 
@@ -79,14 +79,14 @@ struct Asking {
 }
 
 impl Asking {
-    async fn ask(mut self, pool: Arc<Pool>, infos: Arc<InfoCache>) {
-        match self.inventory(&pool, &infos).await {
+    async fn ask(mut self, pool: Arc<Pool>, path_infos: Arc<PathInfoCache>) {
+        match self.inventory(&pool, &path_infos).await {
             Ok(inventory) => self.outcome = Some(inventory),
             Err(error) => tracing::debug!("cannot count the valid paths: {error}"),
         }
     }
 
-    async fn inventory(&self, pool: &Pool, infos: &InfoCache) -> Result<Inventory, StoreError> {
+    async fn inventory(&self, pool: &Pool, path_infos: &PathInfoCache) -> Result<Inventory, StoreError> {
         let mut names = pool.call(ClientId::Server, &QueryAllValidPaths).await?;
         let paths = names.len();
         if self.inventories.keeps_names {
@@ -94,7 +94,7 @@ impl Asking {
         } else {
             names = Vec::new();
         }
-        Ok(Inventory { at: Instant::now(), paths, known: infos.sizes().await, names: names.into() })
+        Ok(Inventory { at: Instant::now(), paths, known: path_infos.sizes().await, names: names.into() })
     }
 }
 

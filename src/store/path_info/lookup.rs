@@ -35,26 +35,26 @@ impl PathStatus {
 impl Store {
     /// Takes note that a client has been told of a path: keeps it alive for a while, and does as [`Self::ask_ahead`].
     pub fn record_served(&self, valid: &Arc<ValidPath>) {
-        if let Some(lease) = &self.lease {
-            lease.extend(valid);
+        if let Some(gc_roots) = &self.gc_roots {
+            gc_roots.extend(valid);
         }
         self.prefetch_references(valid);
     }
 
     /// Keeps what has been made of a path for as long as what is known of the path.
     pub fn cache_signature_lines(&self, valid: &ValidPath, by: &Arc<()>, signed: SignatureLines) {
-        self.infos.cache_signature_lines(valid, by, signed);
+        self.path_infos.cache_signature_lines(valid, by, signed);
     }
 
     /// Expects requests for the references of a path: asks the daemon about them in the background.
     pub fn prefetch_references(&self, valid: &ValidPath) {
-        self.infos.prefetch_references(valid);
+        self.path_infos.prefetch_references(valid);
     }
 
     /// Waits for the next path that has become known before anybody asked for it. There is no next one only at the end of
     /// the program. One that nobody waits for is not told of when there are many.
     pub async fn next_prefetched(&self) -> Option<Arc<ValidPath>> {
-        self.infos.next_prefetched().await
+        self.path_infos.next_prefetched().await
     }
 
     /// The hash parts of all valid paths.
@@ -66,7 +66,7 @@ impl Store {
     /// The base name of the path with this hash part, if that is known without a question.
     #[must_use]
     pub fn cached_name(&self, hash: HashPart) -> Option<String> {
-        self.infos.cached_name(hash)
+        self.path_infos.cached_name(hash)
     }
 
     /// The valid path that has this hash part; `None` if the daemon says that there is none, or if it is held back because
@@ -78,9 +78,9 @@ impl Store {
     /// Tells a hash part of no valid path from one whose path is held back. What the daemon said before is used while it is
     /// known to hold.
     pub async fn path_status(&self, hash: HashPart, client: ClientId) -> Result<PathStatus, StoreError> {
-        match self.infos.valid_path(hash, client).await? {
+        match self.path_infos.valid_path(hash, client).await? {
             // What is held back is what the daemon said, which it may not say any more.
-            Some(valid) if self.held_back.holds(&valid) => self.fresh_path_status(hash, client).await,
+            Some(valid) if self.quarantine.contains(&valid) => self.fresh_path_status(hash, client).await,
             Some(valid) => Ok(PathStatus::Valid(valid)),
             None => Ok(PathStatus::NotValid),
         }
@@ -88,8 +88,8 @@ impl Store {
 
     /// Does as [`Self::look_up`], by what the daemon says now.
     pub async fn fresh_path_status(&self, hash: HashPart, client: ClientId) -> Result<PathStatus, StoreError> {
-        Ok(match self.infos.ask(hash, None, client).await? {
-            Some(valid) if self.held_back.holds(&valid) => PathStatus::Quarantined(valid),
+        Ok(match self.path_infos.ask(hash, None, client).await? {
+            Some(valid) if self.quarantine.contains(&valid) => PathStatus::Quarantined(valid),
             Some(valid) => PathStatus::Valid(valid),
             None => PathStatus::NotValid,
         })
@@ -100,12 +100,12 @@ impl Store {
         paths: &[StorePath],
         client: ClientId,
     ) -> Vec<Result<Option<Arc<ValidPath>>, StoreError>> {
-        self.infos.valid_paths(paths, client).await
+        self.path_infos.valid_paths(paths, client).await
     }
 
     /// Whether nobody is to be told of this path, because its NAR is wrong.
     #[must_use]
     pub fn is_quarantined(&self, valid: &ValidPath) -> bool {
-        self.held_back.holds(valid)
+        self.quarantine.contains(valid)
     }
 }

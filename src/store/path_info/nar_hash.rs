@@ -1,11 +1,11 @@
 //! Paths by the hash of their NAR, among those that are cached: nix-daemon cannot be asked for one.
 
 use crate::fairness::ClientId;
-use crate::store::path_info::cache::LOOKED_AT_ONCE;
+use crate::store::path_info::cache::SCAN_STEP;
 use std::sync::Arc;
 
 use crate::store::error::StoreError;
-use crate::store::path_info::cache::InfoCache;
+use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
 use harmonia_protocol::HashPart;
@@ -14,17 +14,17 @@ use harmonia_protocol::hash::NarHash;
 /// Paths of one NAR that are of use: very many have that of an empty directory, and one is enough.
 const MAX_WITH_NAR: usize = 64;
 
-impl InfoCache {
+impl PathInfoCache {
     /// Known paths that are `wanted` and whose NAR has this hash, [`MAX_WITH_NAR`] or a few more at the most. Looks at all that
     /// are known, a few at a time, since others wait meanwhile.
     pub(crate) fn with_nar(&self, nar_hash: &NarHash, wanted: impl Fn(&ValidPath) -> bool) -> Vec<HashPart> {
         let (mut found, mut end) = (Vec::new(), usize::MAX);
         // One at a time, however many ask.
-        let _looking = self.looking.lock();
+        let _looking = self.scanning.lock();
         while end > 0 && found.len() < MAX_WITH_NAR {
             let with_it: Vec<_> = {
-                let known = self.known();
-                let (values, first) = known.before(end, LOOKED_AT_ONCE);
+                let known = self.entries();
+                let (values, first) = known.before(end, SCAN_STEP);
                 end = first;
                 let valid = values.map(|known| &known.valid);
                 valid.filter(|valid| valid.info.nar_hash == *nar_hash).map(Arc::clone).collect()
@@ -47,8 +47,8 @@ impl Store {
     ) -> Result<Option<Arc<ValidPath>>, StoreError> {
         let known = {
             // It is never closed.
-            let _walk = self.walks.acquire().await;
-            tokio::task::block_in_place(|| self.infos.with_nar(hash, &wanted))
+            let _permit = self.lookups.acquire().await;
+            tokio::task::block_in_place(|| self.path_infos.with_nar(hash, &wanted))
         };
         for path in known {
             let valid = self.valid_path(path, client).await?;

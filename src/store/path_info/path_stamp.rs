@@ -19,21 +19,21 @@ use rustix::fs::AtFlags;
 /// it makes a directory writable. So there is a moment, of a transaction's length, in which a path that is not valid any
 /// more looks as before; an answer that was on its way to the client would be as old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sighting {
+pub(crate) struct PathStamp {
     device: u64,
     inode: u64,
     changed: (i64, i64),
 }
 
-impl Sighting {
+impl PathStamp {
     /// Looks; nothing where there is no such path, or none that may be seen.
-    pub(crate) fn of(real_directory: &Path, path: &StorePath) -> Option<Self> {
+    pub(crate) fn read(real_directory: &Path, path: &StorePath) -> Option<Self> {
         let seen = fs::symlink_metadata(real_directory.join(path.base_name())).ok()?;
         Some(Self { device: seen.dev(), inode: seen.ino(), changed: (seen.ctime(), seen.ctime_nsec()) })
     }
 
     /// The same in a store directory that is open.
-    pub(crate) fn at(store: impl AsFd, path: &StorePath) -> Option<Self> {
+    pub(crate) fn read_at(store: impl AsFd, path: &StorePath) -> Option<Self> {
         let seen = rustix::fs::statat(store, path.base_name(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
         let nanoseconds = i64::try_from(seen.st_ctime_nsec).ok()?;
         Some(Self { device: seen.st_dev, inode: seen.st_ino, changed: (seen.st_ctime, nanoseconds) })
@@ -61,33 +61,33 @@ mod tests {
 
     /// Changes until the clock of the file system shows it: it ticks every few milliseconds.
     fn shows(directory: &Path, mut change: impl FnMut()) -> bool {
-        let before = Sighting::of(directory, &path());
+        let before = PathStamp::read(directory, &path());
         (0..100_000).any(|_| {
             change();
-            Sighting::of(directory, &path()) != before
+            PathStamp::read(directory, &path()) != before
         })
     }
 
     #[test]
     fn the_same_path_looks_the_same_and_an_absent_one_like_nothing() {
         let (directory, place) = store(|place| fs::write(place, "x").unwrap());
-        let seen = Sighting::of(directory.path(), &path());
+        let seen = PathStamp::read(directory.path(), &path());
         assert!(seen.is_some() && fs::read(&place).is_ok());
-        assert_eq!(Sighting::at(fs::File::open(directory.path()).unwrap(), &path()), seen);
-        assert_eq!(Sighting::of(directory.path(), &path()), seen);
+        assert_eq!(PathStamp::read_at(fs::File::open(directory.path()).unwrap(), &path()), seen);
+        assert_eq!(PathStamp::read(directory.path(), &path()), seen);
         fs::remove_file(&place).unwrap();
-        assert_eq!(Sighting::of(directory.path(), &path()), None);
-        assert_eq!(Sighting::of(Path::new("/nonexistent"), &path()), None);
+        assert_eq!(PathStamp::read(directory.path(), &path()), None);
+        assert_eq!(PathStamp::read(Path::new("/nonexistent"), &path()), None);
     }
 
     #[test]
     fn another_inode_is_noticed_though_name_size_and_time_are_the_same() {
         let (directory, place) = store(|place| fs::write(place, "x").unwrap());
-        let before = Sighting::of(directory.path(), &path()).unwrap();
+        let before = PathStamp::read(directory.path(), &path()).unwrap();
         let other = directory.path().join("other");
         fs::write(&other, "x").unwrap();
         fs::rename(&other, &place).unwrap();
-        let after = Sighting::of(directory.path(), &path()).unwrap();
+        let after = PathStamp::read(directory.path(), &path()).unwrap();
         assert!(after.inode != before.inode && after != before);
     }
 
@@ -109,21 +109,21 @@ mod tests {
     #[test]
     fn a_link_is_looked_at_and_not_its_target() {
         let (directory, place) = store(|place| symlink("/nonexistent", place).unwrap());
-        let before = Sighting::of(directory.path(), &path());
+        let before = PathStamp::read(directory.path(), &path());
         assert!(before.is_some());
         fs::remove_file(&place).unwrap();
         fs::write(&place, "").unwrap();
-        assert_ne!(Sighting::of(directory.path(), &path()), before);
+        assert_ne!(PathStamp::read(directory.path(), &path()), before);
     }
 
     #[test]
     fn each_part_counts() {
-        let seen = Sighting { device: 1, inode: 2, changed: (3, 4) };
+        let seen = PathStamp { device: 1, inode: 2, changed: (3, 4) };
         for other in [
-            Sighting { device: 9, ..seen },
-            Sighting { inode: 9, ..seen },
-            Sighting { changed: (9, 4), ..seen },
-            Sighting { changed: (3, 9), ..seen },
+            PathStamp { device: 9, ..seen },
+            PathStamp { inode: 9, ..seen },
+            PathStamp { changed: (9, 4), ..seen },
+            PathStamp { changed: (3, 9), ..seen },
         ] {
             assert_ne!(seen, other);
         }

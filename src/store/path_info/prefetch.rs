@@ -12,16 +12,16 @@ use std::sync::Arc;
 
 use harmonia_protocol::StorePath;
 
-use crate::store::path_info::batch::Asked;
-use crate::store::path_info::cache::InfoCache;
-use crate::store::path_info::prefetch_queue::{Ahead, Offered};
+use crate::store::path_info::batch::BatchReply;
+use crate::store::path_info::cache::PathInfoCache;
+use crate::store::path_info::prefetch_queue::{Offered, PrefetchQueue};
 use crate::store::path_info::valid_path::ValidPath;
 
 /// Number of times that a free connection is looked for.
 const BUSY_ATTEMPTS: usize = 100;
 
 /// Ends a run of questions when it is dropped, be it by a panic: what is offered next begins another.
-struct Run<'a>(&'a Ahead);
+struct Run<'a>(&'a PrefetchQueue);
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
@@ -29,52 +29,52 @@ impl Drop for Run<'_> {
     }
 }
 
-impl InfoCache {
+impl PathInfoCache {
     /// Asks in the background about the references of a path that has just been given out, as far as they are not known.
     pub(crate) fn prefetch_references(self: &Arc<Self>, valid: &ValidPath) {
         let hash = valid.path.hash_part();
         let unknown: Vec<_> = {
-            let mut known = self.known();
+            let mut known = self.entries();
             match known.find(&hash) {
-                Some(entry) if !entry.is_walked => entry.is_walked = true,
+                Some(entry) if !entry.prefetched => entry.prefetched = true,
                 _ => return,
             }
             // With a ttl of 0 nothing that is asked ahead would ever be used.
             let wanted = |path: &StorePath| {
-                let is_young = known.peek(&path.hash_part()).is_some_and(|known| self.is_young(known));
-                *path != valid.path && !is_young && !self.ttl().is_zero()
+                let is_within_ttl = known.peek(&path.hash_part()).is_some_and(|known| self.is_within_ttl(known));
+                *path != valid.path && !is_within_ttl && !self.ttl().is_zero()
             };
             valid.info.reference_paths().filter(wanted).collect()
         };
-        let Offered { is_whole, begins } = self.ahead.offer(unknown);
+        let Offered { is_whole, begins } = self.prefetch_queue.offer(unknown);
         if begins {
-            tokio::spawn(Arc::clone(self).run_ahead());
+            tokio::spawn(Arc::clone(self).run_prefetch());
         }
         if !is_whole {
             // The rest is for when this is asked for again.
-            if let Some(entry) = self.known().find(&hash) {
-                entry.is_walked = false;
+            if let Some(entry) = self.entries().find(&hash) {
+                entry.prefetched = false;
             }
         }
     }
 
     /// The next path that was not known and has been learned of; safe to drop.
     pub(crate) async fn next_prefetched(&self) -> Option<Arc<ValidPath>> {
-        self.ahead.told.lock().await.recv().await
+        self.prefetch_queue.told.lock().await.recv().await
     }
 
-    async fn run_ahead(self: Arc<Self>) {
-        let run = Run(&self.ahead);
-        while let Some(paths) = self.ahead.next() {
-            match self.ask_batch(paths, BUSY_ATTEMPTS).await {
+    async fn run_prefetch(self: Arc<Self>) {
+        let run = Run(&self.prefetch_queue);
+        while let Some(paths) = self.prefetch_queue.next() {
+            match self.query_batch(paths, BUSY_ATTEMPTS).await {
                 Ok(answers) => {
-                    for Asked { answer, is_new, .. } in answers {
+                    for BatchReply { answer, is_new, .. } in answers {
                         let Ok(Some(valid)) = answer else { continue };
                         self.metrics.narinfo_cache.record_prefetched();
                         if is_new {
                             self.prefetch_references(&valid);
                             // With many of them untaken, this one is made something of when it is asked for.
-                            drop(self.ahead.learned.try_send(valid));
+                            drop(self.prefetch_queue.learned.try_send(valid));
                         }
                     }
                 }

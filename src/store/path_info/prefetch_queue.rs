@@ -18,7 +18,7 @@ const BYTES_EACH: usize = 4096;
 const MAX_LEARNED: usize = 4 * BATCH;
 /// Paths to be asked about.
 #[derive(Debug)]
-pub(crate) struct Ahead {
+pub(crate) struct PrefetchQueue {
     queue: Mutex<Queue>,
     max_seen: usize,
     /// What was not known and is now.
@@ -43,7 +43,7 @@ pub(crate) struct Offered {
     pub(crate) begins: bool,
 }
 
-impl Ahead {
+impl PrefetchQueue {
     /// For a memory of so many bytes.
     pub(crate) fn new(max_bytes: usize) -> Self {
         let (learned, told) = mpsc::channel(MAX_LEARNED);
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_was_pending_comes_once_and_again_after_the_end() {
-        let ahead = Ahead::new(1 << 20);
+        let ahead = PrefetchQueue::new(1 << 20);
         assert_eq!(ahead.offer(vec![path(1), path(2), path(1)]), Offered { is_whole: true, begins: true });
         assert_eq!(ahead.next(), Some(vec![path(1), path(2)]));
         assert_eq!(ahead.offer(vec![path(2), path(3)]), Offered { is_whole: true, begins: false });
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_closure_without_end_is_walked_up_to_a_bound() {
-        let ahead = Ahead::new(usize::MAX);
+        let ahead = PrefetchQueue::new(usize::MAX);
         let mut offered = 0;
         let mut asked = 0;
         let mut next = || {
@@ -128,6 +128,6 @@ mod tests {
         }
         assert_eq!(asked, MAX_SEEN);
         assert!(!ahead.offer((0..=MAX_SEEN).map(path).collect()).is_whole);
-        assert!(!Ahead::new(0).offer(vec![path(0)]).begins);
+        assert!(!PrefetchQueue::new(0).offer(vec![path(0)]).begins);
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crate::store::daemon::pool::Questions;
 use crate::store::error::StoreError;
-use crate::store::path_info::cache::InfoCache;
-use crate::store::path_info::entry::{Answer, Circumstances, Known};
-use crate::store::path_info::path_stamp::Sighting;
+use crate::store::path_info::cache::PathInfoCache;
+use crate::store::path_info::entry::{Answer, Entry, Observation};
+use crate::store::path_info::path_stamp::PathStamp;
 use crate::store::path_info::valid_path::ValidPath;
 use harmonia_protocol::operation::{QueryPathFromHashPart, QueryPathInfo};
 use harmonia_protocol::path_info::PathInfo;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 /// A question that others asked ahead may end without an answer; it is then asked here.
 const ATTEMPTS: usize = 3;
-impl InfoCache {
+impl PathInfoCache {
     /// Asks the daemon, or waits for an answer that somebody has asked for already. `hint` spares a question.
     pub(crate) async fn ask(
         self: &Arc<Self>,
@@ -28,12 +28,12 @@ impl InfoCache {
     ) -> Answer {
         self.metrics.narinfo_cache.record_lookup(Lookup::Miss);
         for _ in 0..ATTEMPTS {
-            let (ticket, flight) = self.flights.board(hash, client);
-            if let Some(mut flight) = flight {
-                let (this, hint, clients) = (Arc::clone(self), hint.clone(), flight.clients());
-                tokio::spawn(async move { flight.fly(this.question(hash, hint, clients)).await });
+            let (waiter, leader) = self.single_flight.join(hash, client);
+            if let Some(mut leader) = leader {
+                let (this, hint, clients) = (Arc::clone(self), hint.clone(), leader.clients());
+                tokio::spawn(async move { leader.run(this.question(hash, hint, clients)).await });
             }
-            if let Some(answer) = ticket.arrival().await {
+            if let Some(answer) = waiter.wait().await {
                 return answer;
             }
         }
@@ -47,7 +47,7 @@ impl InfoCache {
         hint: Option<Arc<ValidPath>>,
         clients: mpsc::UnboundedReceiver<ClientId>,
     ) -> Answer {
-        let mut questions = self.pool.questions_for_any(clients).await?;
+        let mut questions = self.pool.metadata_for_any(clients).await?;
         if let Some(hint) = hint {
             // Most often it is as it was.
             if let Some(valid) = self.info(hint.path.clone(), &mut questions).await? {
@@ -55,7 +55,7 @@ impl InfoCache {
             }
         }
         let Some(path) = questions.call(&QueryPathFromHashPart(hash)).await? else {
-            self.known().remove(&hash);
+            self.entries().remove(&hash);
             return Ok(None);
         };
         if path.hash_part() != hash {
@@ -65,18 +65,18 @@ impl InfoCache {
     }
 
     async fn info(&self, path: StorePath, questions: &mut Questions<'_>) -> Answer {
-        let circumstances = self.circumstances(vec![path.clone()]).await.pop();
+        let observation = self.observe(vec![path.clone()]).await.pop();
         let info = questions.call(&QueryPathInfo(&path)).await?;
-        self.learn(path, info, circumstances)
+        self.insert(path, info, observation)
     }
 
     /// Looks at paths before the daemon is asked about them; in their order. Nobody has looked at them yet, perhaps, so
     /// that it may take a disk's time.
-    pub(crate) async fn circumstances(&self, paths: Vec<StorePath>) -> Vec<Circumstances> {
+    pub(crate) async fn observe(&self, paths: Vec<StorePath>) -> Vec<Observation> {
         let directory = Arc::clone(&self.real_directory);
         let look = move || {
             let asked = Instant::now();
-            paths.iter().map(|path| Circumstances { asked, sighting: Sighting::of(&directory, path) }).collect()
+            paths.iter().map(|path| Observation { asked, stamp: PathStamp::read(&directory, path) }).collect()
         };
         // It is cancelled only at the end of the program.
         tokio::task::spawn_blocking(look).await.unwrap_or_default()
@@ -84,34 +84,28 @@ impl InfoCache {
 
     /// Takes up an answer of the daemon. The same info as before is the same value as before, so that what was made of it
     /// holds.
-    pub(crate) fn learn(
-        &self,
-        path: StorePath,
-        info: Option<PathInfo>,
-        circumstances: Option<Circumstances>,
-    ) -> Answer {
+    pub(crate) fn insert(&self, path: StorePath, info: Option<PathInfo>, observation: Option<Observation>) -> Answer {
         let hash = path.hash_part();
         let Some(info) = info else {
-            self.known().remove(&hash);
+            self.entries().remove(&hash);
             return Ok(None);
         };
         if info.nar_size == 0 {
-            self.known().remove(&hash);
+            self.entries().remove(&hash);
             return Err(StoreError::UnknownSize(path));
         }
         // It came while the daemon was asked; if it went before the next look, nothing would show.
-        let came =
-            |seen: &Circumstances| seen.sighting.is_none() && Sighting::of(&self.real_directory, &path).is_some();
-        let circumstances = circumstances.filter(|seen| !came(seen));
-        let mut known = self.known();
+        let came = |seen: &Observation| seen.stamp.is_none() && PathStamp::read(&self.real_directory, &path).is_some();
+        let observation = observation.filter(|seen| !came(seen));
+        let mut known = self.entries();
         let before = known.peek(&hash).map(|known| &known.valid);
         let now = ValidPath::new(path, &info);
         let valid = match before.filter(|before| before.path == now.path && before.info == now.info) {
             Some(before) => Arc::clone(before),
             None => Arc::new(now),
         };
-        if let Some(Circumstances { asked, sighting }) = circumstances {
-            let entry = Known { valid: Arc::clone(&valid), sighting, asked: Some(asked), is_walked: false };
+        if let Some(Observation { asked, stamp }) = observation {
+            let entry = Entry { valid: Arc::clone(&valid), stamp, asked: Some(asked), prefetched: false };
             known.insert(hash, entry, valid.weight());
         }
         Ok(Some(valid))

@@ -16,58 +16,58 @@ use crate::fairness::ClientId;
 
 /// The flights that are under way.
 #[derive(Debug)]
-pub(crate) struct Flights<K, T>(Mutex<HashMap<K, Boarding<T>>>);
+pub(crate) struct SingleFlight<K, T>(Mutex<HashMap<K, InFlight<T>>>);
 
 /// Where those who ask join a flight.
 #[derive(Debug)]
-struct Boarding<T> {
+struct InFlight<T> {
     outcome: watch::Sender<Option<T>>,
     clients: mpsc::UnboundedSender<ClientId>,
 }
 
 /// A place among those who wait.
 #[derive(Debug)]
-pub(crate) struct Ticket<T>(watch::Receiver<Option<T>>);
+pub(crate) struct Waiter<T>(watch::Receiver<Option<T>>);
 
 /// A flight under way. Dropped without having landed it sends away those who wait, who may begin another.
 #[derive(Debug)]
-pub(crate) struct Flight<K: Eq + Hash, T> {
-    flights: Arc<Flights<K, T>>,
+pub(crate) struct Leader<K: Eq + Hash, T> {
+    flights: Arc<SingleFlight<K, T>>,
     key: K,
     sender: watch::Sender<Option<T>>,
     clients: mpsc::UnboundedReceiver<ClientId>,
 }
 
-impl<K: Copy + Eq + Hash, T: Clone> Flights<K, T> {
+impl<K: Copy + Eq + Hash, T: Clone> SingleFlight<K, T> {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::default()))
     }
 
     /// A client's ticket for the flight about `key`, and the flight itself if it is not under way yet.
-    pub(crate) fn board(self: &Arc<Self>, key: K, client: ClientId) -> (Ticket<T>, Option<Flight<K, T>>) {
+    pub(crate) fn join(self: &Arc<Self>, key: K, client: ClientId) -> (Waiter<T>, Option<Leader<K, T>>) {
         let mut flights = self.0.lock();
         if let Some(boarding) = flights.get(&key) {
             // A flight that has had its turn needs no other.
             let _ = boarding.clients.send(client);
-            return (Ticket(boarding.outcome.subscribe()), None);
+            return (Waiter(boarding.outcome.subscribe()), None);
         }
         let (sender, receiver) = watch::channel(None);
         let (joining, clients) = mpsc::unbounded_channel();
         let _ = joining.send(client);
-        flights.insert(key, Boarding { outcome: sender.clone(), clients: joining });
-        (Ticket(receiver), Some(Flight { flights: Arc::clone(self), key, sender, clients }))
+        flights.insert(key, InFlight { outcome: sender.clone(), clients: joining });
+        (Waiter(receiver), Some(Leader { flights: Arc::clone(self), key, sender, clients }))
     }
 }
 
-impl<T: Clone> Ticket<T> {
+impl<T: Clone> Waiter<T> {
     /// What the flight brings; nothing if it ended without landing. Dropping the future gives up the place.
-    pub(crate) async fn arrival(mut self) -> Option<T> {
+    pub(crate) async fn wait(mut self) -> Option<T> {
         let landed = self.0.wait_for(Option::is_some).await.ok()?;
         landed.clone()
     }
 }
 
-impl<K: Copy + Eq + Hash, T: Clone> Flight<K, T> {
+impl<K: Copy + Eq + Hash, T: Clone> Leader<K, T> {
     /// The clients that wait for it, each as it comes, from the first on. To be taken once.
     pub(crate) fn clients(&mut self) -> mpsc::UnboundedReceiver<ClientId> {
         let (_, none) = mpsc::unbounded_channel();
@@ -75,15 +75,15 @@ impl<K: Copy + Eq + Hash, T: Clone> Flight<K, T> {
     }
 
     /// Tells all who wait. Whoever asks from now on begins another flight.
-    pub(crate) fn land(self, outcome: T) {
+    pub(crate) fn complete(self, outcome: T) {
         self.flights.0.lock().remove(&self.key);
         self.sender.send_replace(Some(outcome));
     }
 
     /// Lands with the outcome of `work`, unless nobody waits for it any more.
-    pub(crate) async fn fly(self, work: impl Future<Output = T>) {
+    pub(crate) async fn run(self, work: impl Future<Output = T>) {
         tokio::select! {
-            outcome = work => self.land(outcome),
+            outcome = work => self.complete(outcome),
             () = self.abandoned() => {}
         }
     }
@@ -102,7 +102,7 @@ impl<K: Copy + Eq + Hash, T: Clone> Flight<K, T> {
     }
 }
 
-impl<K: Eq + Hash, T> Drop for Flight<K, T> {
+impl<K: Eq + Hash, T> Drop for Leader<K, T> {
     fn drop(&mut self) {
         let mut flights = self.flights.0.lock();
         // After a landing there may already be another flight.
@@ -118,42 +118,42 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_wait_get_what_one_flight_brings() {
-        let flights = Flights::new();
-        let (first, flight) = flights.board(1, ClientId::Server);
-        let flight = flight.unwrap();
-        let (second, none) = flights.board(1, ClientId::Server);
-        let (_, other) = flights.board(2, ClientId::Server);
+        let flights = SingleFlight::new();
+        let (first, leader) = flights.join(1, ClientId::Server);
+        let leader = leader.unwrap();
+        let (second, none) = flights.join(1, ClientId::Server);
+        let (_, other) = flights.join(2, ClientId::Server);
         assert!(none.is_none() && other.is_some());
-        flight.land("landed");
-        assert_eq!((first.arrival().await, second.arrival().await), (Some("landed"), Some("landed")));
-        assert!(flights.board(1, ClientId::Server).1.is_some(), "it is boarded after it has landed");
+        leader.complete("landed");
+        assert_eq!((first.wait().await, second.wait().await), (Some("landed"), Some("landed")));
+        assert!(flights.join(1, ClientId::Server).1.is_some(), "it is boarded after it has landed");
     }
 
     #[tokio::test]
     async fn a_flight_goes_on_while_anybody_waits_and_no_longer() {
-        let flights = Flights::new();
-        let (first, flight) = flights.board(1, ClientId::Server);
-        let (second, _) = flights.board(1, ClientId::Server);
+        let flights = SingleFlight::new();
+        let (first, leader) = flights.join(1, ClientId::Server);
+        let (second, _) = flights.join(1, ClientId::Server);
         let (gone, is_gone) = tokio::sync::oneshot::channel::<()>();
-        let task = tokio::spawn(flight.unwrap().fly(async move {
+        let task = tokio::spawn(leader.unwrap().run(async move {
             let _gone = gone;
             std::future::pending::<()>().await;
         }));
         drop(first);
         tokio::task::yield_now().await;
-        assert!(!task.is_finished() && flights.board(1, ClientId::Server).1.is_none());
+        assert!(!task.is_finished() && flights.join(1, ClientId::Server).1.is_none());
         drop(second);
         task.await.unwrap();
         assert!(is_gone.await.is_err(), "its work was not dropped");
-        assert!(flights.board(1, ClientId::Server).1.is_some());
+        assert!(flights.join(1, ClientId::Server).1.is_some());
     }
 
     #[tokio::test]
     async fn those_who_wait_for_a_flight_that_falls_are_sent_away() {
-        let flights = Flights::<_, ()>::new();
-        let (ticket, flight) = flights.board(1, ClientId::Server);
-        let task = tokio::spawn(flight.unwrap().fly(async { panic!("on purpose") }));
-        assert_eq!(ticket.arrival().await, None);
-        assert!(task.await.is_err() && flights.board(1, ClientId::Server).1.is_some());
+        let flights = SingleFlight::<_, ()>::new();
+        let (waiter, leader) = flights.join(1, ClientId::Server);
+        let task = tokio::spawn(leader.unwrap().run(async { panic!("on purpose") }));
+        assert_eq!(waiter.wait().await, None);
+        assert!(task.await.is_err() && flights.join(1, ClientId::Server).1.is_some());
     }
 }

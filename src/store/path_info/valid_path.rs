@@ -16,7 +16,7 @@ use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::signature::Signature;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::store::gc_roots::root_state::Mark;
+use crate::store::gc_roots::root_state::RootState;
 use crate::store::path_info::cached_verdict::CachedVerdict;
 
 /// What an allocation costs beside its bytes: the allocator's own word, and rounding.
@@ -34,7 +34,7 @@ pub struct ValidPath {
     /// What those above have decided about it.
     pub verdict: CachedVerdict,
     /// Whether it is kept from the garbage collector.
-    pub(crate) mark: Mark,
+    pub(crate) mark: RootState,
     /// The time of a client's last request for it, in seconds since 1970; 0 if there was none.
     asked: AtomicU32,
     /// With who made it.
@@ -54,7 +54,7 @@ impl ValidPath {
     /// A path and what the daemon says of it.
     #[must_use]
     pub fn new(path: StorePath, info: &PathInfo) -> Self {
-        let (verdict, mark, signed) = (CachedVerdict::default(), Mark::default(), Mutex::default());
+        let (verdict, mark, signed) = (CachedVerdict::default(), RootState::default(), Mutex::default());
         Self { path, info: CompactInfo::from_path_info(info), verdict, mark, asked: AtomicU32::new(0), signed }
     }
 

@@ -116,14 +116,14 @@ fn string(text: &str) -> Vec<u8> {
 fn staged() -> (tempfile::TempDir, Store, Arc<Stage>) {
     let stage = Arc::new(Stage::default());
     let staged = Arc::clone(&stage);
-    let lease = |config: &mut crate::config::Config| config.gc_protection = Some(LENGTH);
+    let change = |config: &mut crate::config::Config| config.gc_protection = Some(LENGTH);
     let (directory, store) =
-        store_after(GREETING, lease, move |number, stream| Arc::clone(&staged).converse(number, stream));
+        store_after(GREETING, change, move |number, stream| Arc::clone(&staged).converse(number, stream));
     (directory, store, stage)
 }
 
-fn lease(store: &Store) -> &Lease {
-    store.lease.as_ref().unwrap()
+fn gc_roots(store: &Store) -> &GcRoots {
+    store.gc_roots.as_ref().unwrap()
 }
 
 fn numbered(number: usize) -> Arc<ValidPath> {
@@ -132,7 +132,7 @@ fn numbered(number: usize) -> Arc<ValidPath> {
 
 /// Gives a path out, and waits until that has had its effect.
 async fn give_out(store: &Store, path: &Arc<ValidPath>) {
-    lease(store).extend(path);
+    gc_roots(store).extend(path);
     sleep(Duration::from_millis(1)).await;
 }
 
@@ -177,8 +177,8 @@ async fn what_is_being_sent_outlives_its_generation_and_nothing_else_does() {
     let (_directory, store, stage) = staged();
     let (sent, other) = (numbered(1), numbered(2));
     give_out(&store, &other).await;
-    let held = lease(&store).hold(&sent).await.unwrap();
-    let second = lease(&store).hold(&sent).await.unwrap();
+    let held = gc_roots(&store).hold(&sent).await.unwrap();
+    let second = gc_roots(&store).hold(&sent).await.unwrap();
     for _ in 0..100 {
         assert!(stage.has_root(&sent));
         sleep(LENGTH / 10).await;
@@ -200,7 +200,7 @@ async fn a_nar_that_begins_when_its_generation_is_old_is_rooted_in_another() {
         give_out(&store, &path).await;
         sleep(begins).await;
         let begin = Instant::now();
-        let _held = lease(&store).hold(&path).await.unwrap();
+        let _held = gc_roots(&store).hold(&path).await.unwrap();
         assert_eq!(begin.elapsed(), Duration::ZERO, "it waited for a root that it had");
         for _ in 0..30 {
             assert!(stage.has_root(&path), "{begins:?}");
@@ -215,7 +215,7 @@ async fn a_crawl_holds_so_many_roots_and_lets_go_of_them() {
     const MAX: usize = 16_384;
     let (_directory, store, stage) = staged();
     for number in 0..CRAWL {
-        lease(&store).extend(&numbered(number));
+        gc_roots(&store).extend(&numbered(number));
         if number % 1000 == 0 {
             sleep(Duration::from_millis(1)).await;
         }
@@ -224,7 +224,7 @@ async fn a_crawl_holds_so_many_roots_and_lets_go_of_them() {
     assert_eq!(stage.count(), MAX);
     // A download has its root all the same.
     let download = numbered(CRAWL);
-    let _held = lease(&store).hold(&download).await.unwrap();
+    let _held = gc_roots(&store).hold(&download).await.unwrap();
     assert!(stage.has_root(&download));
     sleep(LENGTH * 3 / 2).await;
     // Once in each generation.
@@ -236,12 +236,12 @@ async fn a_path_that_turns_out_not_to_be_valid_has_no_nar() {
     let (_directory, store, stage) = staged();
     let path = numbered(1);
     *stage.invalid.lock() = format!("/nix/store/{}", path.path.base_name());
-    let refused = lease(&store).hold(&path).await.map(drop);
+    let refused = gc_roots(&store).hold(&path).await.map(drop);
     assert!(matches!(&refused, Err(StoreError::NotValid(invalid)) if *invalid == path.path));
-    assert!(lease(&store).hold(&numbered(2)).await.is_ok());
+    assert!(gc_roots(&store).hold(&numbered(2)).await.is_ok());
     // And has one when it is valid again.
     stage.invalid.lock().clear();
-    assert!(lease(&store).hold(&numbered(1)).await.is_ok());
+    assert!(gc_roots(&store).hold(&numbered(1)).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,12 +251,12 @@ async fn a_daemon_that_sets_no_root_now_is_waited_for_by_one_nar_and_keeps_the_r
     give_out(&store, &rooted).await;
     stage.is_silent.store(true, Ordering::Relaxed);
     let begin = Instant::now();
-    let _first = lease(&store).hold(&new).await.unwrap();
+    let _first = gc_roots(&store).hold(&new).await.unwrap();
     assert_eq!(begin.elapsed(), PATIENCE);
     let mut others = Vec::new();
     for number in 3..10 {
-        others.push(lease(&store).hold(&numbered(number)).await.unwrap());
-        others.push(lease(&store).hold(&rooted).await.unwrap());
+        others.push(gc_roots(&store).hold(&numbered(number)).await.unwrap());
+        others.push(gc_roots(&store).hold(&rooted).await.unwrap());
     }
     assert_eq!(begin.elapsed(), PATIENCE);
     sleep(LENGTH).await;
@@ -274,13 +274,13 @@ async fn roots_that_ended_with_their_daemon_are_set_again_and_live_no_longer_for
     let begin = Instant::now();
     sleep(LENGTH / 2).await;
     give_out(&store, &known).await;
-    let _held = lease(&store).hold(&sent).await.unwrap();
+    let _held = gc_roots(&store).hold(&sent).await.unwrap();
     stage.restart.notify_waiters();
     sleep(Duration::from_millis(1)).await;
     assert!([&sent, &known, &older].iter().all(|path| stage.has_root(path)));
     let count = stage.count();
     give_out(&store, &known).await;
-    drop(lease(&store).hold(&known).await.unwrap());
+    drop(gc_roots(&store).hold(&known).await.unwrap());
     assert_eq!(stage.count(), count, "what had a root again got another");
     sleep((LENGTH * 3 / 2).saturating_sub(begin.elapsed()) + SECOND).await;
     assert!(stage.has_root(&sent) && stage.has_root(&known) && !stage.has_root(&older));
@@ -294,7 +294,7 @@ async fn a_late_answer_costs_no_root_of_another_connection_and_those_of_its_own_
     sleep(LENGTH / 2).await;
     give_out(&store, &known).await;
     stage.is_late.store(true, Ordering::Relaxed);
-    lease(&store).extend(&new);
+    gc_roots(&store).extend(&new);
     let is_first = |number: &usize| *number == 0;
     while stage.has_root(&known) {
         assert!(stage.has_root(&older) && stage.roots.lock().keys().any(is_first));
@@ -315,13 +315,13 @@ async fn a_keeper_that_panics_begins_anew() {
     let path = numbered(1);
     give_out(&store, &path).await;
     let panics = StorePath::from_base_name(&format!("{:032}-panics", 2)).unwrap();
-    lease(&store).extend(&Arc::new(valid(panics)));
+    gc_roots(&store).extend(&Arc::new(valid(panics)));
     while stage.connections() > 0 {
         sleep(SECOND / 10).await;
     }
     sleep(2 * SECOND).await;
     give_out(&store, &path).await;
-    let _held = lease(&store).hold(&path).await.unwrap();
+    let _held = gc_roots(&store).hold(&path).await.unwrap();
     assert!(stage.has_root(&path));
 }
 
@@ -332,7 +332,7 @@ async fn a_daemon_that_refuses_a_root_is_left_alone_for_a_while_and_no_longer() 
     give_out(&store, &rooted).await;
     stage.refuses.store(true, Ordering::Relaxed);
     let begin = Instant::now();
-    let _held = lease(&store).hold(&sent).await.unwrap();
+    let _held = gc_roots(&store).hold(&sent).await.unwrap();
     stage.refuses.store(false, Ordering::Relaxed);
     let mut number = 2;
     while !stage.has_root(&sent) {

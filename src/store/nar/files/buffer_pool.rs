@@ -11,7 +11,7 @@ const MAX_FREE: usize = 16;
 
 /// Memory of pieces, all of one size, that is not in use.
 #[derive(Debug)]
-pub(crate) struct FreePieces {
+pub(crate) struct BufferPool {
     size: usize,
     free: Mutex<Vec<Vec<u8>>>,
 }
@@ -22,10 +22,10 @@ pub(crate) struct Piece {
     /// Initialised to its end, though only the beginning is of the piece.
     memory: Vec<u8>,
     length: usize,
-    from: Arc<FreePieces>,
+    from: Arc<BufferPool>,
 }
 
-impl FreePieces {
+impl BufferPool {
     /// None yet, for pieces of so many bytes.
     pub(crate) fn new(size: usize) -> Arc<Self> {
         Arc::new(Self { size, free: Mutex::default() })
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_piece_has_what_was_put_into_it_and_nothing_of_the_one_before() {
-        let pieces = FreePieces::new(100);
+        let pieces = BufferPool::new(100);
         for fill in [1_u8, 2] {
             let mut piece = pieces.take(80);
             piece.extend(&[fill; 3]);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn only_whole_memory_lies_ready_and_not_much_of_it() {
-        let pieces = FreePieces::new(100);
+        let pieces = BufferPool::new(100);
         drop(pieces.take(50));
         assert!(pieces.free.lock().is_empty(), "a short one has memory of its own");
         let mut grown = pieces.take(80);

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::store::nar::files::open;
-use crate::store::nar::files::open::Modified;
+use crate::store::nar::files::open::LastModified;
 
 /// What an entry takes beside its name and target while it waits.
 const PENDING: usize = size_of::<Entry>() + 16;
@@ -29,7 +29,7 @@ pub(crate) struct Index {
     /// The size of the NAR, in bytes.
     pub(crate) nar_size: u64,
     /// When the file was modified that was modified last.
-    pub(crate) modified: Modified,
+    pub(crate) modified: LastModified,
 }
 
 /// Why there is no index.
@@ -65,7 +65,7 @@ pub(crate) fn index(store: &OwnedFd, path: &StorePath, max: usize) -> Result<Ind
         builder: LayoutBuilder::new(),
         writer: Writer::new(),
         nar_size: 0,
-        modified: Modified::NEVER,
+        modified: LastModified::NEVER,
         scratch: Vec::new(),
         pending: 0,
         max,
@@ -100,7 +100,7 @@ struct Walk<'a> {
     builder: LayoutBuilder,
     writer: Writer,
     nar_size: u64,
-    modified: Modified,
+    modified: LastModified,
     /// What the writer writes, of which only the length counts.
     scratch: Vec<u8>,
     /// What the entries weigh that are listed but not come to yet.
@@ -182,8 +182,9 @@ impl Walk<'_> {
                     let opened = rustix::fs::openat(directory, OsStr::from_bytes(&name), flags, Mode::empty());
                     opened.map_err(|cause| unreadable(self, cause))?;
                 }
-                self.modified =
-                    self.modified.max(Modified(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(i64::MAX)));
+                self.modified = self
+                    .modified
+                    .max(LastModified(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(i64::MAX)));
                 let size = u64::try_from(stat.st_size).unwrap_or_default();
                 Kind::Regular { executable: open::is_executable(stat.st_mode), size }
             }

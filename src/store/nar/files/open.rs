@@ -29,9 +29,9 @@ pub(crate) fn directory(store: impl AsFd, path: &[u8]) -> io::Result<OwnedFd> {
 /// When something was modified: seconds and nanoseconds since 1970. Nix sets it to 1 for all that it adds, and a hard link
 /// to a file, which `nix-store --optimise` makes, leaves it as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Modified(pub(crate) i64, pub(crate) i64);
+pub(crate) struct LastModified(pub(crate) i64, pub(crate) i64);
 
-impl Modified {
+impl LastModified {
     /// Before everything.
     pub(crate) const NEVER: Self = Self(i64::MIN, 0);
 
@@ -48,7 +48,7 @@ pub(crate) struct Expected {
     pub(crate) executable: bool,
     pub(crate) size: u64,
     /// It was not modified later than this.
-    pub(crate) modified: Modified,
+    pub(crate) modified: LastModified,
 }
 
 /// Opens what was such a file when it was indexed; `None` if it is another one now, or one that was written to. An error
@@ -60,7 +60,7 @@ pub(crate) fn file(store: impl AsFd, path: &[u8], expected: &Expected, may_wait:
     let is_same = now.is_file()
         && now.len() == expected.size
         && is_executable(now.mode()) == expected.executable
-        && Modified(now.mtime(), now.mtime_nsec()) <= expected.modified;
+        && LastModified(now.mtime(), now.mtime_nsec()) <= expected.modified;
     Ok(is_same.then_some(file))
 }
 

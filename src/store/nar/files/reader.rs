@@ -20,10 +20,10 @@ use harmonia_protocol::nar::{Layout, Segment, Segments};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::store::error::StoreError;
-use crate::store::nar::files::buffer_pool::{FreePieces, Piece};
+use crate::store::nar::files::buffer_pool::{BufferPool, Piece};
 use crate::store::nar::files::open;
-use crate::store::nar::files::open::{Expected, Modified};
-use crate::store::path_info::path_stamp::Sighting;
+use crate::store::nar::files::open::{Expected, LastModified};
+use crate::store::path_info::path_stamp::PathStamp;
 
 /// How much is read at once, in bytes: with [`SLACK`] what a body may have on its way. The path is looked at for each piece;
 /// pieces of half that size took a tenth more time.
@@ -34,12 +34,12 @@ pub(crate) const SLACK: usize = 8 << 10;
 /// Reads a NAR piece by piece.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    from: Arc<Place>,
+    from: Arc<OpenStore>,
     path: StorePath,
     /// How the path must look while bytes are read that nobody hashes.
-    seen: Option<Sighting>,
+    seen: Option<PathStamp>,
     /// No file may have been modified later.
-    modified: Modified,
+    modified: LastModified,
     segments: Segments<Arc<Layout>>,
     /// Bytes of the NAR before those that are wanted.
     skip: u64,
@@ -55,12 +55,12 @@ pub(crate) struct Reader {
 
 /// What readers of one store have in common.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct OpenStore {
     /// The store directory.
     pub(crate) directory: PathBuf,
     /// The same, open.
     pub(crate) store: OwnedFd,
-    pub(crate) pieces: Arc<FreePieces>,
+    pub(crate) pieces: Arc<BufferPool>,
 }
 
 #[derive(Debug)]
@@ -73,10 +73,10 @@ struct Reading {
 impl Reader {
     /// Of these bytes of the NAR of a path.
     pub(crate) fn new(
-        from: Arc<Place>,
+        from: Arc<OpenStore>,
         path: StorePath,
         layout: Arc<Layout>,
-        modified: Modified,
+        modified: LastModified,
         bytes: Range<u64>,
     ) -> Self {
         Self {
@@ -94,7 +94,7 @@ impl Reader {
     }
 
     /// From now on the path must look like that.
-    pub(crate) fn hold_to(&mut self, seen: Sighting) {
+    pub(crate) fn require_stamp(&mut self, seen: PathStamp) {
         self.seen = Some(seen);
     }
 
@@ -197,7 +197,7 @@ impl Reader {
 
     fn look(&self) -> Result<(), StoreError> {
         match self.seen {
-            Some(_) if Sighting::of(&self.from.directory, &self.path) != self.seen => Err(self.changed()),
+            Some(_) if PathStamp::read(&self.from.directory, &self.path) != self.seen => Err(self.changed()),
             _ => Ok(()),
         }
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use harmonia_protocol::nar::Layout;
 use tokio::sync::Semaphore;
 
-use crate::store::nar::files::open::Modified;
+use crate::store::nar::files::open::LastModified;
 use crate::store::nar::files::stream::FileStream;
 
 use crate::fairness::ClientId;
@@ -24,12 +24,12 @@ use crate::metrics::Metrics;
 use crate::store::daemon::deadline::Deadline;
 use crate::store::error::StoreError;
 use crate::store::files::regular_file::open_configured;
-use crate::store::nar::expected::Claim;
-use crate::store::nar::files::buffer_pool::FreePieces;
+use crate::store::nar::expected::ExpectedNar;
+use crate::store::nar::files::buffer_pool::BufferPool;
 use crate::store::nar::files::index::{Index, NoIndex};
-use crate::store::nar::files::index_cache::Kept;
-use crate::store::nar::files::reader::{PIECE, Place, Reader, SLACK};
-use crate::store::path_info::path_stamp::Sighting;
+use crate::store::nar::files::index_cache::IndexCache;
+use crate::store::nar::files::reader::{OpenStore, PIECE, Reader, SLACK};
+use crate::store::path_info::path_stamp::PathStamp;
 
 /// Most that the index of one NAR may take, in bytes: three hundred thousand entries. Larger ones are left to the daemon.
 const MAX_INDEX: usize = 16 << 20;
@@ -48,12 +48,12 @@ const READS: usize = 16;
 
 /// The files of one store.
 #[derive(Debug)]
-pub(crate) struct NarFiles {
+pub(crate) struct StoreFiles {
     real_directory: Arc<Path>,
     /// What all that are being read now have in common; while there are none, no descriptor is held.
-    place: Mutex<Weak<Place>>,
-    pieces: Arc<FreePieces>,
-    kept: Arc<Kept>,
+    place: Mutex<Weak<OpenStore>>,
+    pieces: Arc<BufferPool>,
+    kept: Arc<IndexCache>,
     indexed: FairSemaphore,
     memory: FairSemaphore,
     reads: Arc<Semaphore>,
@@ -61,14 +61,14 @@ pub(crate) struct NarFiles {
     is_told: AtomicBool,
 }
 
-impl NarFiles {
+impl StoreFiles {
     /// Nothing of the directory has been looked at.
     pub(crate) fn new(real_directory: &Path, metrics: &Metrics) -> Self {
         Self {
             real_directory: real_directory.into(),
             place: Mutex::default(),
-            pieces: FreePieces::new(PIECE + SLACK),
-            kept: Kept::new(),
+            pieces: BufferPool::new(PIECE + SLACK),
+            kept: IndexCache::new(),
             indexed: FairSemaphore::new("nar_index", INDEXED, metrics),
             memory: FairSemaphore::new("nar_files_memory", IN_USE / GRAIN, metrics),
             reads: Arc::new(Semaphore::new(READS)),
@@ -79,45 +79,46 @@ impl NarFiles {
     /// These bytes of the NAR of a path that looks so; `None` if they are to be had from the daemon.
     pub(crate) async fn open(
         &self,
-        claim: &Claim,
-        seen: Option<Sighting>,
+        expected: &ExpectedNar,
+        seen: Option<PathStamp>,
         bytes: Range<u64>,
         client: ClientId,
     ) -> Result<Option<FileStream>, StoreError> {
         let Some(seen) = seen else {
-            self.tell(&format_args!("{} is not visible here", claim.path));
+            self.tell(&format_args!("{} is not visible here", expected.path));
             return Ok(None);
         };
-        let ((layout, modified), turn) = if let Some(kept) = self.kept.find(claim, seen) {
+        let ((layout, modified), turn) = if let Some(kept) = self.kept.find(expected, seen) {
             (kept, None)
         } else {
-            let turn = self.reserve(&self.indexed, 1, claim, client).await?;
-            match self.index(claim, seen, turn).await? {
+            let turn = self.reserve(&self.indexed, 1, expected, client).await?;
+            match self.index(expected, seen, turn).await? {
                 Some((indexed, turn)) => (indexed, Some(turn)),
                 None => return Ok(None),
             }
         };
         let grains = (PIECES + layout.heap_size()).div_ceil(GRAIN);
-        let memory = self.reserve(&self.memory, grains, claim, client).await?;
+        let memory = self.reserve(&self.memory, grains, expected, client).await?;
         // While memory is waited for, no more indexes are made than there are turns.
         drop(turn);
-        let reader = Reader::new(self.common(claim, seen)?, claim.path.clone(), Arc::clone(&layout), modified, bytes);
-        let kept = (Arc::clone(&self.kept), claim.path.hash_part());
-        let (place, reads) = (self.place(claim), Arc::clone(&self.reads));
+        let reader =
+            Reader::new(self.common(expected, seen)?, expected.path.clone(), Arc::clone(&layout), modified, bytes);
+        let kept = (Arc::clone(&self.kept), expected.path.hash_part());
+        let (place, reads) = (self.place(expected), Arc::clone(&self.reads));
         Ok(Some(FileStream::new(reader, place, (layout, modified), kept, reads, memory)))
     }
 
     /// The store directory, which is opened if nobody has it open, or if the path looks otherwise there.
-    fn common(&self, claim: &Claim, seen: Sighting) -> Result<Arc<Place>, StoreError> {
+    fn common(&self, expected: &ExpectedNar, seen: PathStamp) -> Result<Arc<OpenStore>, StoreError> {
         let mut common = self.place.lock().upgrade();
-        if let Some(open) = common.take_if(|open| Sighting::at(&open.store, &claim.path) == Some(seen)) {
+        if let Some(open) = common.take_if(|open| PathStamp::read_at(&open.store, &expected.path) == Some(seen)) {
             return Ok(open);
         }
         let store = open_configured(&self.real_directory);
         let store = store.map_err(|cause| StoreError::file(&self.real_directory, &cause))?;
-        let store = store.ok_or_else(|| StoreError::Changed(claim.path.clone()))?;
+        let store = store.ok_or_else(|| StoreError::Changed(expected.path.clone()))?;
         let (directory, pieces) = (self.real_directory.to_path_buf(), Arc::clone(&self.pieces));
-        let opened = Arc::new(Place { directory, store, pieces });
+        let opened = Arc::new(OpenStore { directory, store, pieces });
         *self.place.lock() = Arc::downgrade(&opened);
         Ok(opened)
     }
@@ -125,11 +126,11 @@ impl NarFiles {
     /// Makes the index. The turn comes back with it, or when a disk that hangs lets go of the thread.
     async fn index(
         &self,
-        claim: &Claim,
-        seen: Sighting,
+        expected: &ExpectedNar,
+        seen: PathStamp,
         turn: Permit,
-    ) -> Result<Option<((Arc<Layout>, Modified), Permit)>, StoreError> {
-        let (directory, path) = (Arc::clone(&self.real_directory), claim.path.clone());
+    ) -> Result<Option<((Arc<Layout>, LastModified), Permit)>, StoreError> {
+        let (directory, path) = (Arc::clone(&self.real_directory), expected.path.clone());
         let work = tokio::task::spawn_blocking(move || {
             let turn = turn;
             let unreadable = |cause| NoIndex::Unreadable(directory.to_path_buf(), cause);
@@ -137,11 +138,11 @@ impl NarFiles {
             let store = store.ok_or_else(|| unreadable(io::ErrorKind::NotFound.into()))?;
             let index = crate::store::nar::files::index::index(&store, &path, MAX_INDEX)?;
             // Whether it may be used again.
-            Ok((index, Sighting::of(&directory, &path) == Some(seen), turn))
+            Ok((index, PathStamp::read(&directory, &path) == Some(seen), turn))
         });
         let done = tokio::time::timeout(LONGEST_INDEX, work).await.map_err(io::Error::from);
         let done = done.and_then(|done| done.map_err(io::Error::other));
-        let done = done.map_err(|cause| StoreError::file(&self.place(claim), &cause))?;
+        let done = done.map_err(|cause| StoreError::file(&self.place(expected), &cause))?;
         let (Index { layout, nar_size, modified }, is_same, turn) = match done {
             Ok(done) => done,
             Err(NoIndex::Special(below)) => {
@@ -153,8 +154,8 @@ impl NarFiles {
                 return Ok(None);
             }
         };
-        if nar_size != claim.nar_size {
-            let (path, expected) = (claim.path.clone(), claim.nar_size);
+        if nar_size != expected.nar_size {
+            let (path, expected) = (expected.path.clone(), expected.nar_size);
             if !is_same {
                 return Err(StoreError::Changed(path));
             }
@@ -162,7 +163,7 @@ impl NarFiles {
         }
         let layout = Arc::new(layout);
         if is_same {
-            self.kept.add(claim, seen, &layout, modified);
+            self.kept.add(expected, seen, &layout, modified);
         }
         Ok(Some(((layout, modified), turn)))
     }
@@ -171,15 +172,15 @@ impl NarFiles {
         &self,
         of: &FairSemaphore,
         amount: usize,
-        claim: &Claim,
+        expected: &ExpectedNar,
         client: ClientId,
     ) -> Result<Permit, StoreError> {
         let share = tokio::time::timeout(Deadline::FreeNarStream.duration(), of.acquire(client, amount)).await;
-        share.map_err(|_| StoreError::file(&self.place(claim), &io::Error::other("too many others are being read")))
+        share.map_err(|_| StoreError::file(&self.place(expected), &io::Error::other("too many others are being read")))
     }
 
-    fn place(&self, claim: &Claim) -> PathBuf {
-        self.real_directory.join(claim.path.base_name())
+    fn place(&self, expected: &ExpectedNar) -> PathBuf {
+        self.real_directory.join(expected.path.base_name())
     }
 
     fn tell(&self, why: &dyn fmt::Display) {

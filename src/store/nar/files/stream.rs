@@ -16,10 +16,10 @@ use tokio::task::JoinHandle;
 
 use crate::fairness::Permit;
 use crate::store::error::StoreError;
-use crate::store::nar::files::index_cache::Kept;
-use crate::store::nar::files::open::Modified;
+use crate::store::nar::files::index_cache::IndexCache;
+use crate::store::nar::files::open::LastModified;
 use crate::store::nar::files::reader::Reader;
-use crate::store::path_info::path_stamp::Sighting;
+use crate::store::path_info::path_stamp::PathStamp;
 
 type Piece = Result<Bytes, StoreError>;
 type Turn = Pin<Box<dyn Future<Output = (Box<Reader>, Option<OwnedSemaphorePermit>)> + Send + Sync>>;
@@ -30,9 +30,9 @@ pub(crate) struct FileStream {
     /// Where it is, for messages.
     place: PathBuf,
     layout: Arc<Layout>,
-    modified: Modified,
+    modified: LastModified,
     /// Where the index is kept, and of which path.
-    kept: (Arc<Kept>, HashPart),
+    kept: (Arc<IndexCache>, HashPart),
     /// What each piece that is read takes a permit of.
     reads: Arc<Semaphore>,
     /// What it takes of the memory for all.
@@ -53,8 +53,8 @@ impl FileStream {
     pub(crate) fn new(
         reader: Reader,
         place: PathBuf,
-        (layout, modified): (Arc<Layout>, Modified),
-        kept: (Arc<Kept>, HashPart),
+        (layout, modified): (Arc<Layout>, LastModified),
+        kept: (Arc<IndexCache>, HashPart),
         reads: Arc<Semaphore>,
         memory: Permit,
     ) -> Self {
@@ -62,14 +62,14 @@ impl FileStream {
     }
 
     /// Before anything is read: the bytes are not hashed, so the path must look like that while they are read.
-    pub(crate) fn hold_to(&mut self, seen: Sighting) {
+    pub(crate) fn require_stamp(&mut self, seen: PathStamp) {
         if let Work::Idle(reader) = &mut self.work {
-            reader.hold_to(seen);
+            reader.require_stamp(seen);
         }
     }
 
     /// When the file was modified that was modified last: none is sent that was since.
-    pub(crate) const fn modified(&self) -> Modified {
+    pub(crate) const fn modified(&self) -> LastModified {
         self.modified
     }
 
@@ -89,7 +89,7 @@ impl FileStream {
     }
 
     /// What it is when the bytes stay away.
-    pub(crate) fn late(&self) -> StoreError {
+    pub(crate) fn timeout(&self) -> StoreError {
         self.failed(&io::ErrorKind::TimedOut.into())
     }
 

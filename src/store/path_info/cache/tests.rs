@@ -130,7 +130,7 @@ async fn a_silent_daemon_is_waited_for_by_one_and_then_left_alone_for_a_while() 
     let begin = Instant::now();
     let old = ask(&store).await.unwrap().unwrap();
     assert!(Arc::ptr_eq(&first, &old));
-    assert!(begin.elapsed() >= PATIENCE && begin.elapsed() < PATIENCE + SECOND);
+    assert!(begin.elapsed() >= STALE_AFTER && begin.elapsed() < STALE_AFTER + SECOND);
     let asked = stage.asked();
     for _ in 0..100 {
         assert!(ask(&store).await.unwrap().is_some());
@@ -139,7 +139,7 @@ async fn a_silent_daemon_is_waited_for_by_one_and_then_left_alone_for_a_while() 
 
     // And then what it says counts.
     stage.is_now(Mood::Denies);
-    advance(PAUSE).await;
+    advance(BACKOFF).await;
     assert!(ask(&store).await.unwrap().is_none());
 }
 
@@ -183,9 +183,9 @@ async fn a_doubtful_answer_is_not_used() {
     assert!(ask(&store).await.unwrap().is_some());
     let hash = HASH.parse().unwrap();
     stage.is_now(Mood::Denies);
-    store.infos.doubt(hash, &StoreError::Timeout(crate::store::daemon::deadline::Deadline::NarBytes));
+    store.path_infos.mark_stale(hash, &StoreError::Timeout(crate::store::daemon::deadline::Deadline::NarBytes));
     assert!(ask(&store).await.unwrap().is_some());
-    store.infos.doubt(hash, &StoreError::Abandoned(hash));
+    store.path_infos.mark_stale(hash, &StoreError::Abandoned(hash));
     assert!(ask(&store).await.unwrap().is_none());
 }
 
@@ -235,11 +235,11 @@ async fn a_question_has_the_turn_of_whoever_waits_for_it() {
     let waiting = async |count| {
         for _ in 0..100_000 {
             tokio::task::yield_now().await;
-            if store.pool.waiting_for_questions() == count {
+            if store.pool.waiting_for_metadata() == count {
                 return;
             }
         }
-        panic!("{} wait for their turn, and not {count}", store.pool.waiting_for_questions());
+        panic!("{} wait for their turn, and not {count}", store.pool.waiting_for_metadata());
     };
     waiting(FLOOD - 1).await;
     all.push(ask(FLOOD - 1, 2));

@@ -52,14 +52,14 @@ impl Tree {
         self.index_within(MAX_INDEX).unwrap()
     }
 
-    fn reader(&self, index: Index, bytes: Range<u64>, is_proven: bool) -> Reader {
+    fn reader(&self, index: Index, bytes: Range<u64>, is_verified: bool) -> Reader {
         let directory = self.store.path().to_path_buf();
         let store = open_configured(&directory).unwrap().unwrap();
-        let place = Arc::new(Place { directory, store, pieces: FreePieces::new(PIECE + SLACK) });
+        let place = Arc::new(OpenStore { directory, store, pieces: BufferPool::new(PIECE + SLACK) });
         let Index { layout, modified, .. } = index;
         let mut reader = Reader::new(place, self.path.clone(), Arc::new(layout), modified, bytes);
-        if is_proven {
-            reader.hold_to(Sighting::of(self.store.path(), &self.path).unwrap());
+        if is_verified {
+            reader.require_stamp(PathStamp::read(self.store.path(), &self.path).unwrap());
         }
         reader
     }
@@ -189,7 +189,7 @@ fn only_files_of_the_part_are_read() {
     assert_eq!(read(tree.reader(index, at..at + 6, false)).unwrap(), b"wanted");
     let gone = nar.windows(4).position(|bytes| bytes == b"gone").unwrap() as u64;
     let index =
-        Index { layout: Layout::from_nar(&nar).unwrap(), nar_size: nar.len() as u64, modified: Modified::NEVER };
+        Index { layout: Layout::from_nar(&nar).unwrap(), nar_size: nar.len() as u64, modified: LastModified::NEVER };
     assert!(matches!(read(tree.reader(index, gone..gone + 1, false)), Err(StoreError::Changed(_))));
 }
 
@@ -247,16 +247,16 @@ fn what_is_not_as_it_was_indexed_ends_the_nar() {
 #[test]
 fn bytes_that_nobody_hashes_come_only_while_the_path_looks_the_same() {
     let contents = vec![7; 2 * PIECE];
-    for is_proven in [false, true] {
+    for is_verified in [false, true] {
         let tree = Tree::of(&file(contents.clone()));
         let index = tree.index();
         let size = index.nar_size;
-        let mut reader = tree.reader(index, 0..size, is_proven);
+        let mut reader = tree.reader(index, 0..size, is_verified);
         reader.piece().unwrap();
         let other = tree.store.path().join("other");
         write(&other, &file(contents.clone()));
         fs::rename(other, tree.place()).unwrap();
-        assert_eq!(reader.piece().is_err(), is_proven);
+        assert_eq!(reader.piece().is_err(), is_verified);
     }
 }
 
