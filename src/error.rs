@@ -33,9 +33,6 @@ pub enum Error {
     /// The daemon cannot be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The pool of connections cannot be set up.
-    #[error("cannot set up the pool of connections: {0}")]
-    Pool(#[from] deadpool::managed::BuildError),
     /// There is no place for a file that is to be made.
     #[error("no directory for the signing key: {0}\n  help: set HOME, or name a key with sign_key_paths")]
     NoStateDirectory(String),
@@ -180,7 +177,7 @@ impl Error {
             Self::NotRoot => NO_PERMISSION,
             Self::NoStateDirectory(_) => CANNOT_CREATE,
             Self::NarCacheDirectory(error) if error.is_refusal() => CONFIG,
-            Self::System { .. } | Self::Pool(_) | Self::NarCache { .. } | Self::NarCacheDirectory(_) => OS_ERROR,
+            Self::System { .. } | Self::NarCache { .. } | Self::NarCacheDirectory(_) => OS_ERROR,
             Self::Admin(error) | Self::InUse { why: error, .. } => match error {
                 ClientError::NotAllowed { .. } => NO_PERMISSION,
                 ClientError::Refused { status, .. } if status.as_u16() < 500 => DATA,

@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use deadpool::managed::BuildError;
 use harmonia_protocol::StoreDir;
 use harmonia_protocol::derivation_output::DerivationOutput;
 use harmonia_protocol::realisation::Realisation;
@@ -52,11 +51,10 @@ pub struct Store {
 
 impl Store {
     /// A store whose daemon is reached as `config` says; nothing is connected yet. Must be called in a runtime.
-    pub fn new(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, BuildError> {
+    pub fn new(config: &Config, metrics: &Arc<Metrics>) -> Self {
         let directory = config.virtual_nix_store.clone();
         let dialer = Dialer::new(config.daemon.address.clone(), directory.clone(), Arc::clone(metrics));
-        let pool =
-            Pool::new(&dialer, config.max_metadata_connections, config.max_nar_connections, Arc::clone(metrics))?;
+        let pool = Pool::new(&dialer, config.max_metadata_connections, config.max_nar_connections, Arc::clone(metrics));
         let pool = Arc::new(pool);
         let here = |place: &Option<PathBuf>| place.clone().unwrap_or_else(|| NOWHERE.into());
         let (real_directory, log_dir) = (here(&config.real_nix_store), here(&config.build_log_dir));
@@ -76,7 +74,7 @@ impl Store {
         let debug_info = DebugInfoIndex::new();
         let inventories = Inventories::new(config.browse);
         let (realisations, lookups) = (Realisations::new(), Semaphore::new(MAX_LOOKUPS));
-        Ok(Self {
+        Self {
             directory,
             real_directory,
             log_dir,
@@ -89,7 +87,7 @@ impl Store {
             lookups,
             debug_info,
             inventories,
-        })
+        }
     }
 
     /// The logical store directory.

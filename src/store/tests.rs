@@ -66,7 +66,7 @@ where
     config.real_nix_store = Some(directory.path().to_owned());
     config.gc_protection = None;
     change(&mut config);
-    (directory, Store::new(&config, &Arc::new(Metrics::default())).unwrap())
+    (directory, Store::new(&config, &Arc::new(Metrics::default())))
 }
 
 /// A path whose NAR has 120 bytes.

@@ -111,7 +111,7 @@ async fn remove_paths(place: Place, arguments: &PathArguments) -> Result<(), Err
     let removed = if let Ok(server) = &place.server {
         warm::remove(server, &hashes, arguments.recursive).await?
     } else if let Some(dir) = CacheDirectory::find(&place.nars.dir, &place.config)? {
-        let store = Store::new(&place.config, &std::sync::Arc::default())?;
+        let store = Store::new(&place.config, &std::sync::Arc::default());
         let selection = select(&store, &hashes, arguments.recursive).await?;
         remove(&dir, &selection).map_err(|cause| failed(&place, cause))?
     } else {

@@ -110,7 +110,7 @@ impl Maker {
     }
 
     fn here(config: &Config) -> Result<Self, Error> {
-        let store = Arc::new(Store::new(config, &Arc::default())?);
+        let store = Arc::new(Store::new(config, &Arc::default()));
         let nars = NarCache::open_for_command(config, Arc::clone(&store))?.ok_or(Error::NoNarCache)?;
         Ok(Self::Here { store, nars })
     }

@@ -49,7 +49,7 @@ pub async fn run(config: &Config, listening: bool) -> Result<(), Error> {
     certificate::check(config, &mut report);
     access_log(config, &mut report);
     directories(config, &mut report);
-    let store = Store::new(config, &Arc::default())?;
+    let store = Store::new(config, &Arc::default());
     let asked = daemon(config, &store, &mut report).await;
     report.keep(asked);
     report.end()

@@ -47,7 +47,7 @@ pub async fn run(config: Config, guide: bool, load: Load, recent: RecentLines) -
     let access_log = config.access_log.as_ref().map(|config| AccessLog::open(config, &metrics)).transpose()?;
     look_at_nar_cache(&config)?;
     warn_of_missing_files(&config);
-    let store = Store::new(&config, &metrics)?;
+    let store = Store::new(&config, &metrics);
     let counted = Arc::clone(&metrics);
     let no_signals = |cause| Error::System { doing: "listen to signals", cause };
     let stop = StopSignals::new().map_err(no_signals)?;

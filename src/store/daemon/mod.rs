@@ -1,5 +1,6 @@
 //! Connections to nix-daemon: how they are made, pooled and bounded in time, and whether there is a nix-daemon at all.
 
+pub(super) mod connections;
 pub(super) mod deadline;
 pub(super) mod dialer;
 pub(super) mod outage;

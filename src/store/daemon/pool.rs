@@ -1,17 +1,10 @@
-//! Connections that are kept and reused: some for questions, others for NARs, each with its own bound, so that
-//! downloads never stand in the way of narinfos. Those who wait are served fairly, and a client that takes little of a NAR
-//! loses its connection to them.
+//! The pool of connections to nix-daemon: some for metadata, others for NARs, so that downloads never delay narinfos.
 //!
-//! A connection comes back into use only if its client says that it is in step and silent, and is neither old (a
-//! daemon process outlives the upgrade of its parent) nor was idle for long (each is a process on the host).
+//! Waiting clients are served fairly, and a client that reads its NAR slowly loses its connection to them.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool::managed::{
-    self, BuildError, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, WeakPool,
-};
 use harmonia_protocol::StorePath;
 use harmonia_protocol::client::{Client as DaemonClient, NarStream};
 use harmonia_protocol::error::Phase;
@@ -21,118 +14,52 @@ use harmonia_protocol::signature_set::KnownKeys;
 use harmonia_protocol::stderr::DaemonError;
 use tokio::sync::{mpsc, watch};
 
-use crate::fairness::ClientId;
-use crate::fairness::{FairSemaphore, Permit};
-use crate::metrics::{self, Occupancy, Outcome, PoolName};
-use crate::process::supervisor::supervise;
+use crate::fairness::{ClientId, Permit};
+use crate::metrics::{Metrics, Outcome, PoolName};
+use crate::store::daemon::connections::{Connections, PooledClient, UsedConnection};
 use crate::store::daemon::deadline::Deadline;
 use crate::store::daemon::dialer::Dialer;
 use crate::store::daemon::outage::{Outage, Uptime};
 use crate::store::daemon::transport::Transport;
-use crate::store::error::StoreError;
-use crate::store::error::outcome;
+use crate::store::error::{StoreError, outcome};
 
-/// How long a connection may be unused.
-const MAX_IDLE: Duration = Duration::from_secs(60);
-/// How long a connection may be kept in all.
-const MAX_AGE: Duration = Duration::from_secs(10 * 60);
-/// How often idle connections are looked through.
-const SWEEP: Duration = Duration::from_secs(15);
-
-/// A connection on loan.
-#[derive(Debug)]
-pub(crate) struct PooledClient {
-    // First: it is there again when its place is.
-    connection: Object<Manager>,
-    place: Permit,
-}
-
-impl PooledClient {
-    /// Its place among the connections.
-    pub(crate) const fn permit(&self) -> &Permit {
-        &self.place
-    }
-}
-
-impl Deref for PooledClient {
-    type Target = DaemonClient<Transport>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.connection
-    }
-}
-
-impl DerefMut for PooledClient {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.connection
-    }
-}
-
-/// Makes and checks connections for deadpool.
-#[derive(Debug)]
-pub(crate) struct Manager(Arc<Dialer>);
-
-impl managed::Manager for Manager {
-    type Type = DaemonClient<Transport>;
-    type Error = StoreError;
-
-    async fn create(&self) -> Result<DaemonClient<Transport>, StoreError> {
-        // Boxed: dialling is rare, and its state would lie in the future of every request.
-        let mut client = Box::pin(self.0.dial()).await?;
-        client.set_known_keys(self.0.known_keys());
-        Ok(client)
-    }
-
-    async fn recycle(&self, client: &mut DaemonClient<Transport>, metrics: &Metrics) -> RecycleResult<StoreError> {
-        client.set_known_keys(self.0.known_keys());
-        if client.is_idle() && is_fresh(*metrics) { Ok(()) } else { Err(RecycleError::message("out of use")) }
-    }
-}
-
-fn is_fresh(metrics: Metrics) -> bool {
-    metrics.age() < MAX_AGE && metrics.last_used() < MAX_IDLE
-}
-
-/// All connections to one daemon.
+/// All connections to one nix-daemon.
 #[derive(Debug)]
 pub(crate) struct Pool {
     dialer: Arc<Dialer>,
     metadata: Connections,
     nars: Connections,
-    metrics: Arc<metrics::Metrics>,
+    metrics: Arc<Metrics>,
 }
 
 impl Pool {
-    pub(crate) fn new(
-        dialer: &Arc<Dialer>,
-        max_questions: usize,
-        max_nars: usize,
-        metrics: Arc<metrics::Metrics>,
-    ) -> Result<Self, BuildError> {
-        Ok(Self {
+    /// Creates a pool without connections. Must be called in a runtime.
+    pub(crate) fn new(dialer: &Arc<Dialer>, max_metadata: usize, max_nars: usize, metrics: Arc<Metrics>) -> Self {
+        let new = |max, resource, deadline| Connections::new(dialer, max, resource, deadline, &metrics);
+        Self {
+            metadata: new(max_metadata, "daemon_connection", Deadline::FreeConnection),
+            nars: new(max_nars, "nar_stream", Deadline::FreeNarStream),
             dialer: Arc::clone(dialer),
-            metadata: Connections::new(dialer, max_questions, "daemon_connection", Deadline::FreeConnection, &metrics)?,
-            nars: Connections::new(dialer, max_nars, "nar_stream", Deadline::FreeNarStream, &metrics)?,
             metrics,
-        })
+        }
     }
 
-    /// Asks one question for a client.
+    /// Executes one operation for a client.
     pub(crate) async fn call<O: Operation>(&self, client: ClientId, operation: &O) -> Result<O::Reply, StoreError> {
-        let place = self.metadata.place(self.metadata.places.acquire(client, 1)).await?;
-        Questions { connection: None, pool: self, _place: place }.call(operation).await
+        let permit = self.metadata.permit(self.metadata.permits().acquire(client, 1)).await?;
+        MetadataClient { connection: None, pool: self, _permit: permit }.call(operation).await
     }
 
-    /// Waits for the turn of whichever of these clients is first, to ask questions for all of them.
+    /// Waits until the first of these clients has its turn. The result executes operations for all of them.
     pub(crate) async fn metadata_for_any(
         &self,
         clients: mpsc::UnboundedReceiver<ClientId>,
-    ) -> Result<Questions<'_>, StoreError> {
-        let place = self.metadata.place(self.metadata.places.acquire_for_any(clients, 1)).await?;
-        Ok(Questions { connection: None, pool: self, _place: place })
+    ) -> Result<MetadataClient<'_>, StoreError> {
+        let permit = self.metadata.permit(self.metadata.permits().acquire_for_any(clients, 1)).await?;
+        Ok(MetadataClient { connection: None, pool: self, _permit: permit })
     }
 
-    /// Asks one question on this connection.
+    /// Executes one operation on this connection.
     pub(crate) async fn call_on<O: Operation>(
         &self,
         connection: &mut DaemonClient<Transport>,
@@ -145,25 +72,25 @@ impl Pool {
         result
     }
 
-    /// Keeps signatures of these keys before those of others from now on.
+    /// Prefers signatures of these keys where a path has more than are kept.
     pub(crate) fn set_known_keys(&self, keys: Arc<KnownKeys>) {
         self.dialer.set_known_keys(keys);
     }
 
-    /// A connection that belongs to no pool.
+    /// Opens a connection that does not belong to the pool.
     pub(crate) async fn dial(&self) -> Result<DaemonClient<Transport>, StoreError> {
         Box::pin(self.dialer.dial()).await
     }
 
-    /// A connection for questions that nobody waits for: one only if another stays free, looked for at most `attempts`
-    /// times with a pause in between.
+    /// Acquires a connection for background work, but only if another one stays free. Tries at most `attempts` times, with
+    /// a pause in between.
     pub(crate) async fn acquire_idle(&self, attempts: usize, pause: Duration) -> Result<PooledClient, StoreError> {
         for _ in 0..attempts {
-            if self.metadata.places.available() > 1 {
-                let loan = self.metadata.loan(ClientId::Server).await?;
-                // Others may have come while this one was made.
-                if self.metadata.places.available() > 0 {
-                    return Ok(loan);
+            if self.metadata.permits().available() > 1 {
+                let client = self.metadata.acquire(ClientId::Server).await?;
+                // Others may have come while the connection was opened.
+                if self.metadata.permits().available() > 0 {
+                    return Ok(client);
                 }
             }
             tokio::time::sleep(pause).await;
@@ -171,14 +98,14 @@ impl Pool {
         Err(StoreError::Timeout(Deadline::FreeConnection))
     }
 
-    /// Asks many questions at once; the replies are in their order.
+    /// Executes many operations in one pipeline. Replies are in the order of the operations.
     pub(crate) async fn call_all<O: Operation>(
         &self,
         connection: &mut DaemonClient<Transport>,
         operations: &[O],
     ) -> Result<Vec<Result<O::Reply, DaemonError>>, StoreError> {
-        let step = Deadline::Daemon(Phase::Operation(O::OPCODE));
-        let replies = step.enforce(connection.pipeline(operations)).await;
+        let deadline = Deadline::Daemon(Phase::Operation(O::OPCODE));
+        let replies = deadline.enforce(connection.pipeline(operations)).await;
         match &replies {
             Ok(replies) => {
                 for reply in replies {
@@ -190,7 +117,7 @@ impl Pool {
         replies
     }
 
-    /// Begins a NAR for a client, retried in the same way.
+    /// Starts to dump a NAR of `size` bytes for a client. Retries once on a fresh connection, as [`MetadataClient::call`].
     pub(crate) async fn nar(
         &self,
         client: ClientId,
@@ -199,7 +126,7 @@ impl Pool {
     ) -> Result<NarStream<PooledClient, Transport>, StoreError> {
         match self.nar_once(client, path, size).await {
             Err(error) if error.is_retryable() => {
-                self.nars.discard_idle();
+                self.nars.close_idle();
                 self.nar_once(client, path, size).await
             }
             result => result,
@@ -212,63 +139,61 @@ impl Pool {
         path: &StorePath,
         size: u64,
     ) -> Result<NarStream<PooledClient, Transport>, StoreError> {
-        let opened = NarStream::open(self.nars.loan(client).await?, path, size);
+        let opened = NarStream::open(self.nars.acquire(client).await?, path, size);
         let result = Deadline::Daemon(Phase::Operation(Opcode::NarFromPath)).enforce(opened).await;
         self.metrics.operation(Opcode::NarFromPath, outcome(&result));
         result
     }
 
-    /// Enters how the pools are used now.
+    /// Updates the metrics of both kinds of connections.
     pub(crate) fn record(&self) {
         for (name, connections) in [(PoolName::Questions, &self.metadata), (PoolName::Nars, &self.nars)] {
-            let deadpool::Status { max_size, size, available, .. } = connections.pool.status();
-            let in_use = size.saturating_sub(available);
-            let waiting = connections.places.waiting();
-            self.metrics.pool(name, Occupancy { max_size, size, in_use, waiting });
+            self.metrics.pool(name, connections.occupancy());
         }
     }
 
-    /// Tells whether connections can be made.
+    /// Returns the outage, if the last attempt to connect failed, and its changes.
     pub(crate) fn outage(&self) -> watch::Receiver<Option<Outage>> {
         self.dialer.outage()
     }
 
-    /// The daemon that was last connected to.
+    /// Returns the nix-daemon that was last connected to, if there was one.
     pub(crate) fn uptime(&self) -> Option<Uptime> {
         self.dialer.uptime()
     }
 
-    /// Why no connection can be made, if the last attempt failed; it may be one of several before a dial gives up.
+    /// Returns the error of the last attempt to connect, if it failed. The dial that made it may still be retrying.
     pub(crate) fn last_error(&self) -> Option<StoreError> {
         self.dialer.last_error()
     }
 
-    /// How many wait for a connection for questions.
+    /// Returns how many clients wait for a metadata connection.
     #[cfg(test)]
     pub(crate) fn waiting_for_metadata(&self) -> usize {
-        self.metadata.places.waiting()
+        self.metadata.permits().waiting()
     }
 
+    /// Returns the session of an open connection, opening one if necessary.
     pub(crate) async fn session(&self) -> Result<Session, StoreError> {
-        Ok(self.metadata.loan(ClientId::Server).await?.session().clone())
+        Ok(self.metadata.acquire(ClientId::Server).await?.session().clone())
     }
 }
 
-/// A turn, in which questions are asked one after the other.
-pub(crate) struct Questions<'p> {
-    // First: it is there again when its place is.
-    connection: Option<Object<Manager>>,
+/// Executes operations one after the other, all on one connection as long as it works.
+pub(crate) struct MetadataClient<'p> {
+    // Dropped first: whoever gets the permit finds the slot free.
+    connection: Option<UsedConnection>,
     pool: &'p Pool,
-    _place: Permit,
+    _permit: Permit,
 }
 
-impl Questions<'_> {
-    /// Asks one question. If the connection turns out to be dead before a byte of the reply has come, the question is
-    /// asked once more on a fresh one: none of the operations of a cache does anything twice.
+impl MetadataClient<'_> {
+    /// Executes one operation. If the connection closes before a byte of the reply has come, retries once on a fresh one:
+    /// every operation of a cache may be repeated.
     pub(crate) async fn call<O: Operation>(&mut self, operation: &O) -> Result<O::Reply, StoreError> {
         match self.call_once(operation).await {
             Err(error) if error.is_retryable() => {
-                self.pool.metadata.discard_idle();
+                self.pool.metadata.close_idle();
                 self.call_once(operation).await
             }
             result => result,
@@ -276,95 +201,12 @@ impl Questions<'_> {
     }
 
     async fn call_once<O: Operation>(&mut self, operation: &O) -> Result<O::Reply, StoreError> {
-        // One that is out of step makes way first, since there are no more than places.
+        // A broken connection has to free its slot first: there are no more slots than permits.
         self.connection.take_if(|connection| !connection.is_idle());
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(self.pool.metadata.connection().await?),
         };
         self.pool.call_on(connection, operation).await
-    }
-}
-
-/// Connections that are shared by the same rule.
-#[derive(Debug)]
-struct Connections {
-    pool: managed::Pool<Manager>,
-    /// As many as connections: whoever has one need not wait for the pool.
-    places: FairSemaphore,
-    wait: Deadline,
-}
-
-impl Connections {
-    fn new(
-        dialer: &Arc<Dialer>,
-        max_size: usize,
-        what: &'static str,
-        wait: Deadline,
-        metrics: &metrics::Metrics,
-    ) -> Result<Self, BuildError> {
-        let mut config = managed::PoolConfig::new(max_size);
-        // The last one used is used next: those that are not needed grow idle and are closed.
-        config.queue_mode = QueueMode::Lifo;
-        let pool = managed::Pool::builder(Manager(Arc::clone(dialer))).config(config).build()?;
-        let swept = Arc::new(pool.weak());
-        supervise("idle connections", move || sweep(Arc::clone(&swept)));
-        Ok(Self { pool, places: FairSemaphore::new(what, max_size, metrics), wait })
-    }
-
-    async fn loan(&self, client: ClientId) -> Result<PooledClient, StoreError> {
-        let place = self.place(self.places.acquire(client, 1)).await?;
-        Ok(PooledClient { connection: self.connection().await?, place })
-    }
-
-    /// Waits for a place, but not for long.
-    async fn place(&self, taking: impl Future<Output = Permit>) -> Result<Permit, StoreError> {
-        let place = tokio::time::timeout(self.wait.duration(), taking).await;
-        place.map_err(|_| StoreError::Timeout(self.wait))
-    }
-
-    /// A connection for who has a place.
-    async fn connection(&self) -> Result<Object<Manager>, StoreError> {
-        self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => error,
-            PoolError::Timeout(_)
-            | PoolError::Closed
-            | PoolError::NoRuntimeSpecified
-            | PoolError::PostCreateHook(_) => StoreError::Timeout(self.wait),
-        })
-    }
-
-    /// Where one idle connection has died, the others have: the daemon was restarted.
-    fn discard_idle(&self) {
-        self.pool.retain(|_, _| false);
-    }
-}
-
-/// Closes connections that have been idle or kept for too long, for as long as the pool exists.
-async fn sweep(pool: Arc<WeakPool<Manager>>) {
-    let mut interval = tokio::time::interval(SWEEP);
-    loop {
-        interval.tick().await;
-        let Some(pool) = pool.upgrade() else { return };
-        pool.retain(|_, metrics| is_fresh(metrics));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Instant;
-
-    fn metrics(age: Duration, idle: Duration) -> Metrics {
-        let before = |time| Instant::now().checked_sub(time).unwrap();
-        Metrics { created: before(age), recycled: Some(before(idle)), recycle_count: 1 }
-    }
-
-    #[test]
-    fn old_and_idle_connections_are_not_used_again() {
-        let second = Duration::from_secs(1);
-        assert!(is_fresh(metrics(MAX_AGE / 2, MAX_IDLE / 2)));
-        assert!(!is_fresh(metrics(MAX_AGE, second)));
-        assert!(!is_fresh(metrics(MAX_IDLE, MAX_IDLE)));
     }
 }

@@ -16,8 +16,8 @@ use harmonia_protocol::nar::{Event, Layout};
 use tokio::time::Sleep;
 
 use crate::fairness::Permit;
+use crate::store::daemon::connections::PooledClient;
 use crate::store::daemon::deadline::Deadline;
-use crate::store::daemon::pool::PooledClient;
 use crate::store::daemon::transport::Transport;
 use crate::store::error::StoreError;
 use crate::store::gc_roots::shared::RootGuard;

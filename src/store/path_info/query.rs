@@ -4,7 +4,7 @@ use crate::fairness::ClientId;
 use crate::metrics::Lookup;
 use std::sync::Arc;
 
-use crate::store::daemon::pool::Questions;
+use crate::store::daemon::pool::MetadataClient;
 use crate::store::error::StoreError;
 use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::entry::{Answer, Entry, Observation};
@@ -64,7 +64,7 @@ impl PathInfoCache {
         self.info(path, &mut questions).await
     }
 
-    async fn info(&self, path: StorePath, questions: &mut Questions<'_>) -> Answer {
+    async fn info(&self, path: StorePath, questions: &mut MetadataClient<'_>) -> Answer {
         let observation = self.observe(vec![path.clone()]).await.pop();
         let info = questions.call(&QueryPathInfo(&path)).await?;
         self.insert(path, info, observation)

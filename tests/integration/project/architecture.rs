@@ -42,10 +42,9 @@ const ARROWS: [(&str, &[&str]); 14] = [
 const TOP: [&str; 6] = ["cli", "commands", "error", "lib", "main", "output"];
 
 /// Which modules of the program may name a package.
-const PACKAGES: [(&str, &[&str]); 16] = [
+const PACKAGES: [(&str, &[&str]); 15] = [
     ("arc_swap", &["http", "net"]),
     ("clap", &["cli", "main"]),
-    ("deadpool", &["error", "store"]),
     ("hyper", &["admin", "commands", "http", "net"]),
     ("hyper_util", &["admin", "net"]),
     ("if_addrs", &["commands"]),

@@ -30,6 +30,8 @@ enum Mood {
 struct Stage {
     mood: Mutex<Mood>,
     asked: AtomicUsize,
+    /// Opcode and hash part of each operation, in order.
+    operations: Mutex<Vec<(u64, String)>>,
     /// What the daemon does before it says anything of a path.
     before: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
@@ -51,6 +53,8 @@ impl Stage {
             stream.read_exact(&mut about).await.unwrap();
             let about = String::from_utf8(about[..length].to_vec()).unwrap();
             let is_about_info = opcode == 26;
+            let hash = about.trim_start_matches("/nix/store/")[..32].to_owned();
+            self.operations.lock().push((opcode, hash));
             self.asked.fetch_add(usize::from(is_about_info), Ordering::Relaxed);
             let mood = *self.mood.lock();
             let reply = match mood {
@@ -90,7 +94,7 @@ fn info(path: &str) -> Vec<u8> {
 
 fn staged() -> (tempfile::TempDir, Store, Arc<Stage>) {
     let (mood, asked, before) = (Mutex::new(Mood::Says), AtomicUsize::new(0), Mutex::default());
-    let stage = Arc::new(Stage { mood, asked, before });
+    let stage = Arc::new(Stage { mood, asked, operations: Mutex::default(), before });
     let staged = Arc::clone(&stage);
     let (directory, store) = store(move |_, stream| Arc::clone(&staged).converse(stream));
     (directory, store, stage)
@@ -205,6 +209,40 @@ async fn a_closure_is_asked_about_when_it_is_new_and_one_level_of_it_when_it_has
     advance(TTL).await;
     serve().await;
     assert_eq!(stage.asked(), LAST_NUMBER + 1 + 2);
+}
+
+/// A second wait for a connection, between the two operations of a narinfo, would let others in between.
+#[tokio::test]
+async fn a_cold_narinfo_takes_one_connection_for_both_of_its_operations() {
+    let stage = Arc::new(Stage {
+        mood: Mutex::new(Mood::Says),
+        asked: AtomicUsize::new(0),
+        operations: Mutex::default(),
+        before: Mutex::default(),
+    });
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (staged, opened) = (Arc::clone(&stage), Arc::clone(&connections));
+    let one = |config: &mut crate::config::Config| config.max_metadata_connections = 1;
+    let (_directory, store) = store_after(GREETING, one, move |_, stream| {
+        opened.fetch_add(1, Ordering::Relaxed);
+        Arc::clone(&staged).converse(stream)
+    });
+    let store = Arc::new(store);
+    let all: Vec<_> = (0..4)
+        .map(|number| {
+            let store = Arc::clone(&store);
+            let hash = numbered(number + LAST_NUMBER).parse().unwrap();
+            tokio::spawn(async move { store.valid_path(hash, ClientId::Server).await })
+        })
+        .collect();
+    for one in all {
+        assert!(one.await.unwrap().unwrap().is_some());
+    }
+    let operations = stage.operations.lock().clone();
+    for pair in operations.chunks(2) {
+        assert!(matches!(pair, [(29, hash), (26, same)] if hash == same), "{operations:?}");
+    }
+    assert_eq!((operations.len(), connections.load(Ordering::Relaxed)), (8, 1));
 }
 
 /// A client that floods is not to delay another one by having been the first to ask for the same.
