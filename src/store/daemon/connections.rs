@@ -16,7 +16,7 @@ use tokio::sync::{OwnedMappedMutexGuard, OwnedMutexGuard};
 use tokio::time::Instant;
 
 use crate::fairness::{ClientId, FairSemaphore, Permit};
-use crate::metrics::{Metrics, Occupancy};
+use crate::metrics::{Metrics, PoolUsage};
 use crate::process::supervisor::supervise;
 use crate::store::daemon::deadline::Deadline;
 use crate::store::daemon::dialer::Dialer;
@@ -143,9 +143,9 @@ impl Connections {
     }
 
     /// Returns how many connections there are, how many are in use, and how many clients wait.
-    pub(crate) fn occupancy(&self) -> Occupancy {
+    pub(crate) fn occupancy(&self) -> PoolUsage {
         let (size, in_use) = self.slots.count();
-        Occupancy { max_size: self.slots.slots.len(), size, in_use, waiting: self.permits.waiting() }
+        PoolUsage { max_size: self.slots.slots.len(), size, in_use, waiting: self.permits.waiting() }
     }
 }
 

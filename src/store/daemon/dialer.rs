@@ -151,7 +151,7 @@ impl Dialer {
 
     /// The end of a dial, which began at `since`.
     fn record_attempt(&self, since: Instant, result: &Result<Client<Transport>, StoreError>) {
-        self.metrics.dial(outcome(result));
+        self.metrics.daemon.record_connection_attempt(outcome(result));
         match result {
             Ok(client) => {
                 let was_away = self.end_outage();
@@ -164,7 +164,7 @@ impl Dialer {
     }
 
     fn fail(&self, since: Instant, error: &StoreError, failed: Option<Instant>) {
-        self.metrics.daemon_up(false);
+        self.metrics.daemon.set_up(false);
         self.outage.send_if_modified(|outage| {
             let is_same = |outage: &Outage| discriminant(&outage.error) == discriminant(error);
             let is_news = !outage.as_ref().is_some_and(is_same);
@@ -176,7 +176,7 @@ impl Dialer {
 
     /// The result is whether the daemon has been away.
     fn end_outage(&self) -> bool {
-        self.metrics.daemon_up(true);
+        self.metrics.daemon.set_up(true);
         let mut ended = None;
         self.outage.send_if_modified(|outage| {
             ended = outage.take();

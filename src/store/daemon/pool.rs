@@ -67,7 +67,7 @@ impl Pool {
     ) -> Result<O::Reply, StoreError> {
         let result = Deadline::Daemon(Phase::Operation(O::OPCODE)).enforce(connection.call(operation)).await;
         if !matches!(result, Err(StoreError::Unsupported(_))) {
-            self.metrics.operation(O::OPCODE, outcome(&result));
+            self.metrics.daemon.record_operation(O::OPCODE, outcome(&result));
         }
         result
     }
@@ -109,10 +109,12 @@ impl Pool {
         match &replies {
             Ok(replies) => {
                 for reply in replies {
-                    self.metrics.operation(O::OPCODE, if reply.is_ok() { Outcome::Ok } else { Outcome::Error });
+                    self.metrics
+                        .daemon
+                        .record_operation(O::OPCODE, if reply.is_ok() { Outcome::Ok } else { Outcome::Error });
                 }
             }
-            Err(_) => self.metrics.operation(O::OPCODE, outcome(&replies)),
+            Err(_) => self.metrics.daemon.record_operation(O::OPCODE, outcome(&replies)),
         }
         replies
     }
@@ -141,14 +143,14 @@ impl Pool {
     ) -> Result<NarStream<PooledClient, Transport>, StoreError> {
         let opened = NarStream::open(self.nars.acquire(client).await?, path, size);
         let result = Deadline::Daemon(Phase::Operation(Opcode::NarFromPath)).enforce(opened).await;
-        self.metrics.operation(Opcode::NarFromPath, outcome(&result));
+        self.metrics.daemon.record_operation(Opcode::NarFromPath, outcome(&result));
         result
     }
 
     /// Updates the metrics of both kinds of connections.
     pub(crate) fn record(&self) {
-        for (name, connections) in [(PoolName::Questions, &self.metadata), (PoolName::Nars, &self.nars)] {
-            self.metrics.pool(name, connections.occupancy());
+        for (name, connections) in [(PoolName::Metadata, &self.metadata), (PoolName::Nar, &self.nars)] {
+            self.metrics.daemon.set_pool_usage(name, connections.occupancy());
         }
     }
 

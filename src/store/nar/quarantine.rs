@@ -253,7 +253,7 @@ impl Quarantine {
 
     fn update_count(&self, paths: &HashMap<HashPart, Entry>) {
         self.count.store(paths.len(), Ordering::Relaxed);
-        self.metrics.held_back(paths.values().filter(|entry| entry.is_quarantined).count());
+        self.metrics.set_quarantined_paths(paths.values().filter(|entry| entry.is_quarantined).count());
     }
 
     pub(crate) fn rechecking(&self) -> MutexGuard<'_, Option<ExpectedNar>> {

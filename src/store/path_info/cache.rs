@@ -87,7 +87,7 @@ impl PathInfoCache {
         let freshness = known.map(|known| (self.freshness(&known), known.valid));
         match freshness {
             Some((Freshness::Fresh, valid)) => {
-                self.metrics.looked_up(Lookup::Hit);
+                self.metrics.narinfo_cache.record_lookup(Lookup::Hit);
                 Ok(Some(valid))
             }
             Some((Freshness::Stale, valid)) => self.refresh(hash, valid, client).await,
@@ -122,7 +122,7 @@ impl PathInfoCache {
         let hash = valid.path.hash_part();
         let mut known = self.entries();
         valid.set_signature_lines(by, signed);
-        self.metrics.signed();
+        self.metrics.narinfo_cache.record_signed();
         if known.peek(&hash).is_some_and(|known| std::ptr::eq(&raw const *known.valid, valid)) {
             known.reweigh(&hash, valid.weight());
         }
@@ -155,7 +155,7 @@ impl PathInfoCache {
     /// Enters how much is known.
     pub(crate) fn record(&self) {
         let known = self.entries();
-        self.metrics.cache(known.len(), known.bytes());
+        self.metrics.narinfo_cache.set_size(known.len(), known.bytes());
     }
 
     /// One system call, on the thread of the request: a path that is served has its inode in memory, so that it takes a
@@ -200,7 +200,7 @@ impl PathInfoCache {
                 Err(_) => self.back_off(&format_args!("the nix daemon does not answer within {STALE_AFTER:?}")),
             }
         }
-        self.metrics.looked_up(Lookup::Stale);
+        self.metrics.narinfo_cache.record_lookup(Lookup::Stale);
         Ok(Some(old))
     }
 
