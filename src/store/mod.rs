@@ -27,6 +27,7 @@ pub use files::regular_file::RegularFile;
 pub use files::tree::{Found, FoundObject};
 pub use index::build_id::{BuildId, InvalidBuildId};
 pub use nar::events::NarEvents;
+pub use nar::options::NarOptions;
 pub use nar::quarantine::QuarantinedPath;
 pub use nar::verifying::VerifyingNar;
 pub use path_info::cached_verdict::CachedVerdict;

@@ -20,7 +20,7 @@ use crate::fairness::ClientId;
 use crate::nar_cache::{self, DirectoryError};
 use crate::output;
 use crate::signing::SigningKeys;
-use crate::store::{Store, StoreError, ValidPath};
+use crate::store::{NarOptions, Store, StoreError, ValidPath};
 
 /// Paths that are looked at for a small NAR, and when it is small enough, in bytes.
 const CANDIDATES: usize = 32;
@@ -150,7 +150,7 @@ async fn daemon(config: &Config, store: &Store, report: &mut Report) -> Result<(
         Some((_, Err(why))) => report.problem(why),
         None => Report::line(format_args!("nars: read from the nix daemon")),
     }
-    let mut nar = store.nar_for_keeping(&valid, ClientId::Server).await?;
+    let mut nar = store.nar(&valid, NarOptions::for_cache(), ClientId::Server).await?;
     while nar.chunk().await?.is_some() {}
     Report::line(format_args!("nar: ok, that of {path} has the size and the hash of its path info"));
     Ok(())

@@ -21,7 +21,7 @@ use crate::nar_cache::encode::encoding::Encoding;
 use crate::nar_cache::encode::threads::EncoderThreads;
 use crate::nar_cache::error::FillError;
 use crate::nar_cache::precompress::queue::PrecompressQueue;
-use crate::store::{Store, ValidPath};
+use crate::store::{NarOptions, Store, ValidPath};
 use crate::sync::Mutex;
 
 /// All fills of one cache, and what they need.
@@ -145,7 +145,7 @@ impl Fills {
         let size = valid.info.nar_size;
         let reservation = self.disk.reserve(size).await?;
         // It is read as fast as it is encoded, whoever waits for it, and uses nothing of a client's share.
-        let nar = self.store.nar_for_keeping(&valid, ClientId::Server).await?;
+        let nar = self.store.nar(&valid, NarOptions::for_cache(), ClientId::Server).await?;
         let mut chunks = NarChunks::new(nar, size);
         let (sender, queued) = mpsc::channel(QUEUED_CHUNKS);
         // Starts the thread only when it has something to do; the channel has capacity for this chunk.

@@ -11,6 +11,7 @@ use harmonia_protocol::operation::QueryAllValidPaths;
 
 use crate::fairness::ClientId;
 use crate::store::error::StoreError;
+use crate::store::nar::options::NarOptions;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
 
@@ -26,7 +27,7 @@ impl Store {
     pub async fn matches_content_address(&self, valid: &Arc<ValidPath>, client: ClientId) -> Result<bool, StoreError> {
         let check = valid.info.to_path_info().content_address.as_ref().and_then(ContentCheck::new);
         let Some(mut check) = check.filter(|_| valid.info.nar_size <= MAX_NAR) else { return Ok(false) };
-        let mut nar = self.nar_for_keeping(valid, client).await?;
+        let mut nar = self.nar(valid, NarOptions::for_cache(), client).await?;
         while let Some(bytes) = nar.chunk().await? {
             check.update(&bytes);
         }

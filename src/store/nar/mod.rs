@@ -7,6 +7,7 @@ pub(super) mod expected;
 pub(super) mod files;
 pub(super) mod open;
 pub(super) mod opener;
+pub(super) mod options;
 pub(super) mod quarantine;
 pub(super) mod recheck;
 pub(super) mod verified;

@@ -11,6 +11,7 @@
 //! files that are not proven, a path whose files have failed is dumped by it, and if that is right while the files are as
 //! they were, they are another store's.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::store::error::StoreError;
 use crate::store::nar::expected::ExpectedNar;
 use crate::store::nar::files::same_store::{SameStore, Standing};
 use crate::store::nar::files::store_files::StoreFiles;
+use crate::store::nar::options::NarOptions;
 use crate::store::nar::quarantine::{Origin, Quarantine};
 use crate::store::nar::verified::VerifiedNars;
 use crate::store::nar::verifying::{Expectation, Source, VerifyingNar};
@@ -39,7 +41,7 @@ const LONGEST_COMPARISON: Duration = Duration::from_millis(500);
 
 /// A NAR of so many bytes is proven for a part of it, so that further parts cost no more than their bytes. Of larger ones
 /// parts are cut out of the daemon's dump until somebody has read all.
-const MAX_PROVEN_FOR_A_PART: u64 = 64 << 20;
+const MAX_VERIFIED_FOR_RANGE: u64 = 64 << 20;
 
 /// The NARs of one store.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ pub(crate) struct NarOpener {
     /// Whether they are the daemon's; nothing if that is not the question.
     same_store: Option<SameStore>,
     verify: Verify,
-    proving: Arc<SingleFlight<HashPart, Result<(), StoreError>>>,
+    verifying: Arc<SingleFlight<HashPart, Result<(), StoreError>>>,
 }
 
 impl NarOpener {
@@ -78,7 +80,7 @@ impl NarOpener {
             files,
             same_store,
             verify: config.verify,
-            proving: SingleFlight::new(),
+            verifying: SingleFlight::new(),
         }
     }
 
@@ -94,78 +96,73 @@ impl NarOpener {
     pub(crate) async fn compare(&self, valid: &ValidPath) -> Option<Result<(), StoreError>> {
         let (files, expected) = (self.files.as_ref()?, ExpectedNar::from_valid_path(valid));
         let seen = self.verified.stamp(&expected.path)?;
-        match self.prove(files, &expected, Some(seen), Origin::ComparedFiles).await {
+        match self.verify_files(files, &expected, Some(seen), Origin::ComparedFiles).await {
             Ok(()) => self.verified.may_contain(&expected, seen).then_some(Ok(())),
             Err(why) => Some(Err(why)),
         }
     }
 
-    /// All of it, hashed or not as the configuration says.
-    pub(crate) async fn whole(&self, valid: &ValidPath, client: ClientId) -> Result<VerifyingNar, StoreError> {
-        self.open(valid, Some(self.verify), client).await
-    }
-
-    /// All of it, hashed.
-    pub(crate) async fn hashed(&self, valid: &ValidPath, client: ClientId) -> Result<VerifyingNar, StoreError> {
-        self.open(valid, Some(Verify::Always), client).await
-    }
-
-    /// For its index, which takes no more than one proof.
-    pub(crate) async fn to_index(&self, valid: &ValidPath, client: ClientId) -> Result<VerifyingNar, StoreError> {
-        self.open(valid, Some(Verify::Once), client).await
-    }
-
-    /// So many bytes from `first` on, if they can be had without reading others.
-    pub(crate) async fn verified_part(
+    /// Opens a NAR: a range alone if that can be done, and else the whole.
+    pub(crate) async fn open(
         &self,
         valid: &ValidPath,
-        first: u64,
-        length: u64,
+        options: NarOptions,
+        client: ClientId,
+    ) -> Result<VerifyingNar, StoreError> {
+        let verify = options.verify.unwrap_or(self.verify);
+        match options.range.filter(|range| range.end - range.start < valid.info.nar_size) {
+            Some(range) => self.range(valid, &range, verify, client).await,
+            None => self.whole(valid, Some(verify), client).await,
+        }
+    }
+
+    /// Opens a range, if it can be read without reading anything else first.
+    pub(crate) async fn verified_range(
+        &self,
+        valid: &ValidPath,
+        range: &Range<u64>,
         client: ClientId,
     ) -> Option<VerifyingNar> {
         let expected = ExpectedNar::from_valid_path(valid);
-        let is_known = self.same_store.as_ref().is_none_or(|it| it.standing() == Standing::Same);
-        let files = self.files.as_ref().filter(|_| is_known && !self.uses_daemon_only(&expected))?;
-        let has_to_be_proven = self.same_store.is_some() || reaches_end(valid, first, length);
+        let is_same_store = self.same_store.as_ref().is_none_or(|it| it.standing() == Standing::Same);
+        let files = self.files.as_ref().filter(|_| is_same_store && !self.uses_daemon_only(&expected))?;
+        let must_be_verified = self.same_store.is_some() || range.end == expected.nar_size;
         let seen = self.verified.stamp(&expected.path);
-        let seen = seen.filter(|seen| !has_to_be_proven || self.verified.may_contain(&expected, *seen))?;
-        // Why not is told by the other ways to have them.
-        let mut stream = files.open(&expected, Some(seen), first..first + length, client).await.ok()??;
-        if has_to_be_proven && !self.verified.contains(&expected, seen, stream.modified()) {
+        let seen = seen.filter(|seen| !must_be_verified || self.verified.may_contain(&expected, *seen))?;
+        // Errors are reported by the caller's other ways to get these bytes.
+        let mut stream = files.open(&expected, Some(seen), range.clone(), client).await.ok()??;
+        if must_be_verified && !self.verified.contains(&expected, seen, stream.modified()) {
             return None;
         }
         stream.require_stamp(seen);
-        Some(VerifyingNar::part(
-            Source::Files(stream),
-            self.expectation(expected, Some(seen), true, self.files_origin()),
-            first,
-            length,
-        ))
+        let expectation = self.expectation(expected, Some(seen), true, self.files_origin());
+        Some(VerifyingNar::range(Source::Files(stream), expectation, range))
     }
 
-    /// The same, when as much has been proven as has to be; or all of it, if there are only dumps.
-    pub(crate) async fn part(
+    /// Opens a range after verifying as much as necessary, or the whole NAR if nix-daemon has to dump it.
+    async fn range(
         &self,
         valid: &ValidPath,
-        first: u64,
-        length: u64,
+        range: &Range<u64>,
+        verify: Verify,
         client: ClientId,
     ) -> Result<VerifyingNar, StoreError> {
-        let (expected, is_end) = (ExpectedNar::from_valid_path(valid), reaches_end(valid, first, length));
-        if is_end || (self.same_store.is_some() && expected.nar_size <= MAX_PROVEN_FOR_A_PART) {
+        let expected = ExpectedNar::from_valid_path(valid);
+        let reaches_end = range.end == expected.nar_size;
+        if reaches_end || (self.same_store.is_some() && expected.nar_size <= MAX_VERIFIED_FOR_RANGE) {
             let seen = self.verified.stamp(&expected.path);
             if let Some(files) = self.files_of(&expected, seen).await {
-                self.prove(files, &expected, seen, self.files_origin()).await?;
+                self.verify_files(files, &expected, seen, self.files_origin()).await?;
             }
         }
-        match self.verified_part(valid, first, length, client).await {
-            Some(part) => Ok(part),
-            None => self.open(valid, is_end.then_some(self.verify), client).await,
+        match self.verified_range(valid, range, client).await {
+            Some(nar) => Ok(nar),
+            None => self.whole(valid, reaches_end.then_some(verify), client).await,
         }
     }
 
-    /// All of it, hashed as `verify` says, or not at all.
-    async fn open(
+    /// Opens the whole NAR, to be hashed as `verify` says, or not at all.
+    async fn whole(
         &self,
         valid: &ValidPath,
         verify: Option<Verify>,
@@ -220,7 +217,7 @@ impl NarOpener {
             Standing::Other => return None,
             Standing::Unknown(_) => {}
         }
-        let compared = self.prove(files, expected, Some(seen), Origin::ComparedFiles);
+        let compared = self.verify_files(files, expected, Some(seen), Origin::ComparedFiles);
         match tokio::time::timeout(LONGEST_COMPARISON, compared).await {
             // Files that cannot be read have not been compared.
             Ok(Ok(())) if self.verified.may_contain(expected, seen) => same_store.agrees(),
@@ -253,7 +250,7 @@ impl NarOpener {
 
     /// Reads and hashes all files of a path that looks so, unless that has been done or they cannot be read. It goes on for
     /// as long as anybody waits.
-    async fn prove(
+    async fn verify_files(
         &self,
         files: &Arc<StoreFiles>,
         expected: &ExpectedNar,
@@ -264,7 +261,7 @@ impl NarOpener {
             return Ok(());
         }
         let hash = expected.path.hash_part();
-        let (waiter, leader) = self.proving.join(hash, ClientId::Server);
+        let (waiter, leader) = self.verifying.join(hash, ClientId::Server);
         if let Some(leader) = leader {
             let (files, expected) = (Arc::clone(files), expected.clone());
             let expectation = self.expectation(expected.clone(), seen, false, origin);
@@ -281,9 +278,4 @@ impl NarOpener {
         }
         waiter.wait().await.unwrap_or(Err(StoreError::Abandoned(hash)))
     }
-}
-
-/// Whether so many bytes from `first` on are all that there are from there.
-fn reaches_end(valid: &ValidPath, first: u64, length: u64) -> bool {
-    first + length == valid.info.nar_size
 }

@@ -6,6 +6,7 @@ use crate::fairness::ClientId;
 use crate::store::daemon::deadline::Deadline;
 use crate::store::error::StoreError;
 use crate::store::nar::expected::ExpectedNar;
+use crate::store::nar::options::NarOptions;
 use crate::store::nar::quarantine::{MAX_BACKOFF, RecheckResult};
 use crate::store::path_info::path_stamp::PathStamp;
 use crate::store::state::Store;
@@ -55,7 +56,7 @@ async fn read(store: &Store, expected: &ExpectedNar) -> Result<RecheckResult, St
     let Some(valid) = valid.filter(|valid| ExpectedNar::from_valid_path(valid) == *expected) else {
         return Ok(RecheckResult::Obsolete);
     };
-    let mut nar = store.nar_for_keeping(&valid, ClientId::Server).await?;
+    let mut nar = store.nar(&valid, NarOptions::for_cache(), ClientId::Server).await?;
     while nar.chunk().await?.is_some() {}
     Ok(RecheckResult::Verified)
 }

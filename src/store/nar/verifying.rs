@@ -3,7 +3,7 @@
 //! Where the bytes come from makes no difference to that, nor does whether they are all of them: a part of a NAR is one of
 //! bytes that have been proven. The hash is left out only for bytes that have been proven before, of a path that has not changed since (`proven`).
 
-use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -123,14 +123,15 @@ pub(crate) struct Expectation {
 }
 
 impl VerifyingNar {
-    /// All of it, nothing of which has been read.
+    /// Wraps a source of the whole NAR of which nothing has been read.
     pub(crate) fn new(source: Source, expectation: Expectation) -> Self {
-        let length = expectation.expected.nar_size;
-        Self::part(source, expectation, 0, length)
+        let range = 0..expectation.expected.nar_size;
+        Self::range(source, expectation, &range)
     }
 
-    /// So many bytes of it from `first` on, which are proven already unless they are all.
-    pub(crate) fn part(source: Source, expectation: Expectation, first: u64, length: u64) -> Self {
+    /// Wraps a source of a range of the NAR, which has to be verified already unless it is the whole.
+    pub(crate) fn range(source: Source, expectation: Expectation, range: &Range<u64>) -> Self {
+        let (first, length) = (range.start, range.end - range.start);
         let Expectation { expected, path_infos, verified, quarantine, origin, seen, is_verified } = expectation;
         let digest = Some(Digest::new(!is_verified));
         Self {

@@ -8,7 +8,7 @@ use crate::http::app::App;
 use crate::http::response::body::Body;
 use crate::http::response::file_body::FileBody;
 use crate::http::response::nar_body::NarBody;
-use crate::store::{StoreError, ValidPath};
+use crate::store::{NarOptions, StoreError, ValidPath};
 
 /// Source of an uncompressed NAR.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +49,7 @@ pub(crate) async fn open(
 
 /// Opens the whole NAR from the store.
 pub(crate) async fn open_all(app: &App, valid: &Arc<ValidPath>, client: ClientId) -> Result<NarBody, StoreError> {
-    let mut nar = app.store.nar(valid, client).await?;
+    let mut nar = app.store.nar(valid, NarOptions::default(), client).await?;
     nar.prime().await?;
     Ok(NarBody::new(nar, 0, valid.info.nar_size))
 }
@@ -66,7 +66,7 @@ impl Source {
     ) -> Result<Option<Body>, StoreError> {
         match self {
             Self::VerifiedFiles => {
-                let nar = app.store.nar_part_at_hand(valid, first, length, client).await;
+                let nar = app.store.verified_range(valid, first..first + length, client).await;
                 Ok(nar.map(|nar| Body::Nar(Box::new(NarBody::new(nar, first, length)))))
             }
             Self::NarCache => {
@@ -79,7 +79,7 @@ impl Source {
                 Ok(Some(Body::File(Box::new(body))))
             }
             Self::Store if length < valid.info.nar_size => {
-                let mut nar = app.store.nar_part(valid, first, length, client).await?;
+                let mut nar = app.store.nar(valid, NarOptions::range(first..first + length), client).await?;
                 nar.prime().await?;
                 Ok(Some(Body::Nar(Box::new(NarBody::new(nar, first, length)))))
             }
