@@ -13,7 +13,7 @@ use crate::hash::{Algorithm, Hash};
 use crate::nix32;
 use crate::store_path::{StoreDir, StorePath};
 
-/// What the hash of a content address is of.
+/// Object that the hash of a content address is taken of.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
@@ -58,7 +58,7 @@ impl ContentAddress {
         known.then_some(Self { method, hash })
     }
 
-    /// Returns what the hash is of.
+    /// Returns the object that the hash is taken of.
     #[must_use]
     pub const fn method(&self) -> Method {
         self.method

@@ -37,6 +37,12 @@ impl OutputName {
     }
 }
 
+impl fmt::Display for OutputName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Output of the derivation that has a given hash: `sha256:<64 hex>!<output>` (`DrvOutput` up to Nix 2.34 and in Lix).
 /// Ordered as its text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -81,7 +81,7 @@ impl Handshake {
     }
 
     /// Starts a handshake that claims an older version or offers fewer features, and appends its first bytes to
-    /// `outgoing`. nix-daemon speaks the version that it is told.
+    /// `outgoing`. nix-daemon speaks the version that the client claims.
     #[must_use]
     pub fn with_version(
         claimed: Version,

@@ -5,7 +5,7 @@
 //!
 //! Source: Nix `src/libstore/nar-info.cc`; go-nix and snix reject more than Nix does.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::content_address::ContentAddress;
 use crate::hash::{Hash, NarHash};
@@ -69,6 +69,12 @@ impl Url {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Recorded failures: which errors leave a connection usable, and what daemons say.
+//! Recorded errors: their texts, and which of them leave a connection usable.
 
 use std::io;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ fn releases() -> Vec<Transcript> {
     releases
 }
 
-/// The sections of the connection whose heading begins like this, without the heading.
+/// Returns the sections of the connection whose heading begins with this text, without the heading.
 fn case<'a>(transcript: &'a Transcript, heading: &str) -> &'a [Section] {
     let is_heading = |section: &Section| section.name.starts_with("== ");
     let start =
@@ -31,16 +31,16 @@ fn case<'a>(transcript: &'a Transcript, heading: &str) -> &'a [Section] {
     &rest[..rest.iter().position(is_heading).unwrap_or(rest.len())]
 }
 
-/// Whether the recording saw the daemon close the connection.
+/// Returns whether nix-daemon closed the connection in the recording.
 fn was_closed(case: &[Section]) -> bool {
     case.iter().any(|section| section.name.starts_with("-> EOF"))
 }
 
-/// A client that has greeted that release and will hear the case's replies.
+/// Connects a client to a script of that release, which sends the replies of the case.
 fn client(transcript: &Transcript, case: &[Section]) -> Client<Script> {
     let mut script = greeting(&transcript.sections);
     for section in case.iter().filter(|section| !section.sent.is_empty()) {
-        script = script.answers(&section.received);
+        script = script.replies(&section.received);
     }
     let script = if was_closed(case) { script.hangs_up() } else { script };
     run(greet(script, Version::NEWEST, &[])).unwrap()
@@ -100,7 +100,7 @@ fn a_nar_of_an_unregistered_path_is_whole_or_refused() {
 #[test]
 fn an_error_during_work_leaves_the_connection_usable() {
     for transcript in releases() {
-        // This client cannot ask for a hash part of three letters; the recorded answer fits any.
+        // This client cannot send a hash part of three letters; the recorded reply fits any.
         for (heading, question) in [
             ("QueryPathFromHashPart wrong length", format!("QueryPathFromHashPart {}", &HELLO[11..43])),
             ("EnsurePath missing", format!("EnsurePath {MISSING}")),
@@ -123,7 +123,7 @@ fn an_error_before_work_is_fatal() {
             let case = case(&transcript, heading);
             assert!(was_closed(case), "{}", transcript.name);
             let mut client = client(&transcript, case);
-            // This client cannot ask these; the recorded answers come twice and then nothing.
+            // This client cannot send these; the recorded replies are sent twice, and nothing after them.
             let words = message(run(perform(&mut client, &format!("QueryPathInfo {PB_B}"))));
             assert!(!words.is_empty());
             assert!(!client.is_idle(), "{}: {heading}", transcript.name);
@@ -148,10 +148,10 @@ fn a_daemon_that_aborts_has_closed_before_its_reply() {
     assert!(aborted > 0);
 }
 
-/// A connection that the daemon has closed before the client wrote.
+/// A connection that nix-daemon closed before the client wrote.
 #[derive(Debug)]
 struct Refused {
-    /// What it said before.
+    /// Bytes that it sent before.
     said: &'static [u8],
     write: Option<io::ErrorKind>,
 }
@@ -206,7 +206,7 @@ fn a_user_who_is_not_trusted_is_told_so_and_may_read() {
     let start = auth.sections.iter().position(|section| section.name == "connect").unwrap();
     let sections = &auth.sections[start..];
     let question = format!("QueryPathInfo {PB_B}");
-    let script = greeting(sections).answers(&auth.section(&question).received);
+    let script = greeting(sections).replies(&auth.section(&question).received);
     let mut client = run(greet(script, Version::NEWEST, &[])).unwrap();
     assert_eq!(client.session().trusted, Some(false));
     assert_eq!(client.session().release.as_deref(), Some("2.34.8"));
@@ -224,7 +224,7 @@ fn features_that_the_daemon_does_not_have_are_not_agreed_on() {
 #[test]
 fn what_a_daemon_has_beside_the_features_that_are_offered_is_not_agreed_on() {
     let transcript = &all("nix-determinate-3.22.2-client1.38-all-features")[0];
-    let script = greeting(&transcript.sections).answers(&transcript.section(&format!("QueryPathInfo {PB_B}")).received);
+    let script = greeting(&transcript.sections).replies(&transcript.section(&format!("QueryPathInfo {PB_B}")).received);
     let offered = harmonia_protocol::version::Feature::SUPPORTED;
     let mut client = run(greet(script, Version::NEWEST, offered)).unwrap();
     assert!(client.session().has_feature(harmonia_protocol::version::Feature::RealisationWithPathNotHash));

@@ -35,7 +35,7 @@ fn run_example(name: &str, arguments: &[&str], script: Script) -> Vec<u8> {
 fn list_prints_the_sizes_of_paths_that_are_still_valid() {
     let paths = [numbers(&[LAST, 2]), string(HELLO), string(MISSING)].concat();
     let infos = [recorded("QueryPathInfo"), numbers(&[LAST, 0])].concat();
-    let script = Script::greeting(sessions_version(), &[]).answers(paths).answers(infos);
+    let script = Script::greeting(sessions_version(), &[]).replies(paths).replies(infos);
     let listed = String::from_utf8(run_example("list", &[], script)).unwrap();
     assert_eq!(listed, format!("         128 {HELLO}\n"));
 }
@@ -43,7 +43,7 @@ fn list_prints_the_sizes_of_paths_that_are_still_valid() {
 #[test]
 fn dump_writes_the_nar_alone() {
     let nar = recorded("NarFromPath");
-    let script = Script::greeting(sessions_version(), &[]).answers(recorded("QueryPathInfo")).answers(&nar);
+    let script = Script::greeting(sessions_version(), &[]).replies(recorded("QueryPathInfo")).replies(&nar);
     assert_eq!(run_example("dump", &[HELLO], script), nar[8..], "all that follows LAST");
 }
 

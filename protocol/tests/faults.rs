@@ -1,4 +1,4 @@
-//! Daemons that say what no daemon says.
+//! Malformed messages, which no nix-daemon sends.
 
 use std::pin::pin;
 
@@ -15,7 +15,7 @@ use super::script::{
 use super::transcript::sessions;
 
 fn handshake_error(words: impl AsRef<[u8]>) -> HandshakeError {
-    let script = Script::new().answers(words);
+    let script = Script::new().replies(words);
     let record = script.record();
     let outcome = run(Client::connect(script, StoreDir::default()));
     assert!(record.lock().unwrap().closed);
@@ -51,9 +51,9 @@ fn a_greeting_that_ends_anywhere_is_an_error() {
         let (magic, rest) = (whole[0], whole[1..].concat());
         for cut in 0..magic.len() + rest.len() {
             let script = match cut.checked_sub(magic.len()) {
-                None => Script::new().answers(&magic[..cut]),
-                Some(0) => Script::new().answers(magic),
-                Some(cut) => Script::new().answers(magic).answers(&rest[..cut]),
+                None => Script::new().replies(&magic[..cut]),
+                Some(0) => Script::new().replies(magic),
+                Some(cut) => Script::new().replies(magic).replies(&rest[..cut]),
             };
             let outcome = run(greet(script.hangs_up(), Version::from_minor(transcript.claimed()), &[]));
             match outcome {
@@ -69,7 +69,7 @@ fn a_greeting_that_ends_anywhere_is_an_error() {
 fn lengths_and_values_in_the_greeting_are_bounded() {
     let magic = numbers(&[DAEMON_MAGIC, 0x126]);
     let malformed = |rest: Vec<u8>| {
-        let outcome = run(Client::connect(Script::new().answers(&magic).answers(rest), StoreDir::default()));
+        let outcome = run(Client::connect(Script::new().replies(&magic).replies(rest), StoreDir::default()));
         let Err(ClientError::Handshake(HandshakeError::Malformed(error))) = outcome else { panic!("{outcome:?}") };
         (error.field, error.kind)
     };
@@ -87,7 +87,7 @@ fn lengths_and_values_in_the_greeting_are_bounded() {
 }
 
 fn asked(reply: &[u8]) -> (Result<super::operations::Value, ClientError>, Client<Script>) {
-    let (mut client, _) = Script::greeting(Version::NEWEST, &[]).answers(reply).client(Version::NEWEST);
+    let (mut client, _) = Script::greeting(Version::NEWEST, &[]).replies(reply).client(Version::NEWEST);
     let outcome = run(perform(&mut client, &format!("QueryPathInfo {PB_B}")));
     (outcome, client)
 }
@@ -99,7 +99,7 @@ fn problem_of(reply: &[u8]) -> DecodeErrorKind {
     error.kind
 }
 
-/// Where a path info reply has its lengths and counts, and where its padding.
+/// Returns the offsets of lengths and counts in a reply with a path info, and those of padding.
 fn lengths_and_padding(reply: &[u8]) -> (Vec<usize>, Vec<usize>) {
     let (mut lengths, mut padding, mut at) = (Vec::new(), Vec::new(), 16);
     let word = |at: usize| usize::try_from(u64::from_le_bytes(reply[at..at + 8].try_into().unwrap())).unwrap();
@@ -178,7 +178,7 @@ fn frames_that_no_version_knows_are_refused() {
 #[test]
 fn a_daemon_that_logs_without_end_is_given_up_after_a_bounded_time_and_memory() {
     let line = [numbers(&[NEXT]), string(vec![b'x'; 100_000])].concat();
-    let script = Script::greeting(Version::NEWEST, &[]).answers(line).without_end();
+    let script = Script::greeting(Version::NEWEST, &[]).replies(line).without_end();
     let (mut client, record) = script.client(Version::NEWEST);
     let outcome = run(client.is_valid_path(&path(HELLO)));
     let Err(ClientError::Malformed { error, .. }) = outcome else { panic!("{outcome:?}") };
@@ -193,7 +193,7 @@ fn a_daemon_that_logs_without_end_is_given_up_after_a_bounded_time_and_memory() 
 fn a_greeting_of_log_lines_without_end_is_given_up_as_well() {
     let line = [numbers(&[NEXT]), string(vec![b'x'; 100_000])].concat();
     let version = numbers(&[DAEMON_MAGIC, Version::from_minor(32).to_wire()]);
-    let script = Script::new().answers(version).answers(line).without_end();
+    let script = Script::new().replies(version).replies(line).without_end();
     let record = script.record();
     let outcome = run(Client::connect(script, StoreDir::default()));
     let Err(ClientError::Handshake(HandshakeError::Malformed(error))) = outcome else { panic!("{outcome:?}") };
@@ -206,7 +206,7 @@ fn a_greeting_of_log_lines_without_end_is_given_up_as_well() {
 #[test]
 fn words_that_nobody_asked_for_are_never_taken_for_a_reply() {
     let reply = [numbers(&[LAST, 1]), numbers(&[LAST, 0])].concat();
-    let script = || Script::greeting(Version::NEWEST, &[]).answers(&reply).answers(numbers(&[LAST, 1]));
+    let script = || Script::greeting(Version::NEWEST, &[]).replies(&reply).replies(numbers(&[LAST, 1]));
     let (mut client, record) = script().client(Version::NEWEST);
     assert!(run(client.is_valid_path(&path(HELLO))).unwrap());
     let written = record.lock().unwrap().written.len();
@@ -222,7 +222,7 @@ fn words_that_nobody_asked_for_are_never_taken_for_a_reply() {
 
 #[test]
 fn a_stray_byte_that_comes_later_ends_the_client_for_good() {
-    let script = Script::greeting(Version::NEWEST, &[]).answers(numbers(&[LAST, 1])).adds([0]);
+    let script = Script::greeting(Version::NEWEST, &[]).replies(numbers(&[LAST, 1])).adds([0]);
     let (mut client, record) = script.client(Version::NEWEST);
     assert!(run(client.is_valid_path(&path(HELLO))).unwrap());
     assert!(!client.is_idle());
@@ -233,7 +233,7 @@ fn a_stray_byte_that_comes_later_ends_the_client_for_good() {
 
 #[test]
 fn a_daemon_that_has_gone_is_seen_before_the_next_operation() {
-    let script = Script::greeting(Version::NEWEST, &[]).answers(numbers(&[LAST, 1])).hangs_up();
+    let script = Script::greeting(Version::NEWEST, &[]).replies(numbers(&[LAST, 1])).hangs_up();
     let (mut client, _) = script.client(Version::NEWEST);
     assert!(run(client.is_valid_path(&path(HELLO))).unwrap());
     assert!(!client.is_idle());
@@ -257,7 +257,7 @@ fn a_call_that_is_dropped_closes_the_connection() {
 #[test]
 fn whether_a_byte_of_the_reply_had_come_is_told() {
     for (reply, begun) in [(vec![], false), (vec![b's'], true), (numbers(&[LAST]), true)] {
-        let script = Script::greeting(Version::NEWEST, &[]).answers(reply).hangs_up();
+        let script = Script::greeting(Version::NEWEST, &[]).replies(reply).hangs_up();
         let (mut client, _) = script.client(Version::NEWEST);
         let error = run(client.is_valid_path(&path(MISSING))).unwrap_err();
         assert!(matches!(error, ClientError::Closed { reply_begun, .. } if reply_begun == begun), "{error:?}");
@@ -267,7 +267,7 @@ fn whether_a_byte_of_the_reply_had_come_is_told() {
 
 #[test]
 fn an_error_of_the_daemon_leaves_the_connection_as_it_is() {
-    let script = Script::greeting(Version::NEWEST, &[]).answers(error_frame("no")).answers(numbers(&[LAST, 1]));
+    let script = Script::greeting(Version::NEWEST, &[]).replies(error_frame("no")).replies(numbers(&[LAST, 1]));
     let (mut client, _) = script.client(Version::NEWEST);
     let error = run(client.ensure_path(&path(MISSING))).unwrap_err();
     assert_eq!(error.to_string(), "nix-daemon failed EnsurePath: no");
@@ -282,9 +282,9 @@ proptest! {
         honest in 0usize..3,
         piece in 1usize..40,
     ) {
-        // As much of a good greeting as gets to the next step, then garbage.
+        // As much of a valid greeting as the next step needs, then garbage.
         let good = [vec![], numbers(&[DAEMON_MAGIC, 0x126]), numbers(&[DAEMON_MAGIC, 0x123])][honest].clone();
-        let script = Script::new().answers([good, bytes].concat()).in_pieces_of(piece).hangs_up();
+        let script = Script::new().replies([good, bytes].concat()).in_pieces_of(piece).hangs_up();
         let record = script.record();
         let outcome = run(greet(script, Version::NEWEST, Feature::SUPPORTED));
         prop_assert!(outcome.is_err() || honest > 0);

@@ -1,4 +1,4 @@
-//! NARs on the wire: whole, cut short, interrupted by an error, longer than promised.
+//! Streams of NARs: complete, truncated, interrupted by an error, larger than the path info says.
 
 use bytes::Bytes;
 use harmonia_protocol::client::NarStream;
@@ -10,7 +10,7 @@ use super::operations::{HELLO, MISSING, TREE, perform};
 use super::script::{ERROR, LAST, Script, error_frame, numbers, path, run, string};
 use super::transcript::sessions;
 
-/// The recorded reply to NarFromPath, the word LAST in front.
+/// Returns the recorded reply to NarFromPath, which begins with LAST.
 fn recorded(full: &str) -> Vec<u8> {
     sessions()[0].section(&format!("NarFromPath {full}")).received.clone()
 }
@@ -20,10 +20,10 @@ fn client(script: Script) -> Client<Script> {
 }
 
 fn script(reply: &[u8]) -> Script {
-    Script::greeting(Version::NEWEST, &[]).answers(reply)
+    Script::greeting(Version::NEWEST, &[]).replies(reply)
 }
 
-/// Everything up to the end or the error.
+/// Reads everything up to the end or an error.
 fn read(client: &mut Client<Script>, nar_size: u64) -> (Vec<u8>, Result<(), ClientError>) {
     let mut nar = Vec::new();
     let outcome = run(async {
@@ -50,7 +50,7 @@ fn read(client: &mut Client<Script>, nar_size: u64) -> (Vec<u8>, Result<(), Clie
 fn a_nar_arrives_whole_in_any_pieces_and_leaves_the_client_usable() {
     let tree = recorded(TREE);
     for piece in [1, 3, 7, 8, 9, 64, 1000] {
-        let mut client = client(script(&tree).in_pieces_of(piece).answers(numbers(&[LAST, 1])));
+        let mut client = client(script(&tree).in_pieces_of(piece).replies(numbers(&[LAST, 1])));
         let (nar, outcome) = read(&mut client, 888);
         outcome.unwrap();
         assert_eq!(nar, tree[8..]);
@@ -63,7 +63,7 @@ fn a_nar_arrives_whole_in_any_pieces_and_leaves_the_client_usable() {
 fn a_nar_stream_that_is_dropped_before_its_end_closes_the_connection() {
     let hello = recorded(HELLO);
     let (mut client, record) =
-        script(&hello[..60]).adds(&hello[60..]).answers(numbers(&[LAST, 1])).client(Version::NEWEST);
+        script(&hello[..60]).adds(&hello[60..]).replies(numbers(&[LAST, 1])).client(Version::NEWEST);
     let mut stream = run(NarStream::open(&mut client, &path(HELLO), 128)).unwrap();
     assert!(run(stream.chunk()).unwrap().is_some());
     drop(stream);
@@ -94,7 +94,7 @@ fn an_error_frame_at_any_token_of_a_nar_is_the_daemons_own_error() {
             let (nar, outcome) = read(&mut client, 128);
             let Err(ClientError::Daemon { error, .. }) = outcome else { panic!("{at}, {piece}: {outcome:?}") };
             assert_eq!(error.message(), "i/o error");
-            // Of the error's tag, what came in pieces has been handed on.
+            // Bytes of the error's tag that arrived in pieces were returned.
             assert!(nar.len() < at && hello[8..at].starts_with(&nar[..nar.len().min(at - 8)]), "{at}, {piece}");
             assert!(!client.is_idle());
         }

@@ -1,4 +1,4 @@
-//! The recorded operations, by their names in the transcripts, as calls of the client.
+//! Recorded operations, by their names in the transcripts, as calls of the client.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -26,14 +26,14 @@ pub(crate) const PB_B_DRV: &str = "/nix/store/ccblbgkvvrp8kk457x2sjlsxvf22bjlz-p
 pub(crate) const FIXED_F: &str = "/nix/store/nsycnig0s3x6blqicd56bda6qhs5igik-fixed-f";
 pub(crate) const MISSING: &str = "/nix/store/00000000000000000000000000000000-missing";
 
-/// What belongs to the greeting, or has no bytes.
+/// Sections of the handshake, and those without bytes.
 pub(crate) const AROUND: [&str; 6] = ["connect", "handshake", "feature", "post-handshake", "SetOptions", "closed"];
 
-/// What the recording client asked, but this one never does.
+/// Operations of the recording client that this one lacks.
 pub(crate) const NOT_SPOKEN: [&str; 4] =
     ["QueryDerivationOutputNames", "QueryDerivationOutputs", "QuerySubstitutablePathInfos", "QuerySubstitutablePaths"];
 
-/// What an operation answered.
+/// Reply of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value {
     Done,
@@ -49,8 +49,8 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    /// Without what differs between two daemons that hold the same paths: times, process ids, the order of sets, and the
-    /// word for a temporary root.
+    /// Removes differences between two nix-daemons with the same paths: times, process ids, the order of sets, and the
+    /// text for a temporary root.
     pub(crate) fn comparable(mut self) -> Self {
         match &mut self {
             Self::Info(Some(info)) => info.registration_time = 0,
@@ -79,7 +79,7 @@ impl Value {
     }
 }
 
-/// Asks what the section of that name asked.
+/// Performs the operation of the section of that name.
 pub(crate) async fn perform<S: AsyncRead + AsyncWrite + Unpin>(
     client: &mut Client<S>,
     name: &str,
@@ -159,10 +159,10 @@ fn no_operation_is_skipped_but_those_that_this_client_does_not_have() {
     assert_eq!(recorded, known);
 }
 
-/// What a client of 1.`minor` writes for one operation, or nothing if it refuses.
+/// Returns the bytes that a client of 1.`minor` sends for an operation; empty if it is unsupported.
 fn request<O: Operation>(minor: u8, operation: &O) -> Vec<u8> {
     let version = Version::from_minor(minor);
-    let (mut client, record) = Script::greeting(version, &[]).answers(error_frame("enough")).client(version);
+    let (mut client, record) = Script::greeting(version, &[]).replies(error_frame("enough")).client(version);
     let outcome = poll_once(&mut pin!(client.call(operation)));
     assert!(!matches!(outcome, Some(Ok(_))));
     std::mem::take(&mut record.lock().unwrap().written)
@@ -198,7 +198,7 @@ fn realisations_are_paths_up_to_the_version_before_json() {
     for (minor, answer) in [(27, PB_B), (30, PB_B), (31, json.as_str()), (38, json.as_str())] {
         let version = Version::from_minor(minor);
         let reply = [numbers(&[LAST, 1]), string(answer)].concat();
-        let (mut client, _) = Script::greeting(version, &[]).answers(reply).client(version);
+        let (mut client, _) = Script::greeting(version, &[]).replies(reply).client(version);
         let realisation = run(client.query_realisation(&output)).unwrap();
         assert_eq!(realisation.map(|found| found.path), Some(path(PB_B)), "1.{minor}");
     }

@@ -1,4 +1,4 @@
-//! Many operations on one connection: order, errors among them, and how much is left unanswered.
+//! Pipelined operations: their order, errors among them, and the bound on requests without a reply.
 
 use std::io;
 use std::pin::Pin;
@@ -16,24 +16,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::operations::{HELLO, MISSING, PB_B};
 use super::script::{LAST, Script, error_frame, greet, numbers, path, run, string};
 
-/// What a client may leave unanswered, beside the request that it is about to send.
+/// Most bytes of requests without a reply, in addition to the request that is about to be sent.
 const WINDOW: usize = 32 * 1024;
 /// IsValidPath of [`HELLO`]: opcode, length, 49 bytes padded.
 const REQUEST: usize = 8 + 8 + 56;
 
-/// A daemon that takes whatever it can get before it gives one answer, as if the client's system buffered it all.
+/// A nix-daemon that reads as much as it can before it sends a reply, as if the kernel buffered everything.
 struct Greedy {
     greeting: Script,
-    /// Bytes of requests that have no answer.
+    /// Bytes of requests without a reply.
     unanswered: usize,
     answered: u64,
     seen: Arc<Mutex<Seen>>,
 }
 
-/// What a client did.
+/// Record of what a client did.
 #[derive(Default)]
 struct Seen {
-    /// Most bytes of requests without an answer.
+    /// Most bytes of requests without a reply.
     most: usize,
     writes: usize,
 }
@@ -48,7 +48,7 @@ impl AsyncRead for Greedy {
             return Poll::Pending;
         }
         this.unanswered -= REQUEST;
-        // Every third path is not valid, so that an answer out of order would show.
+        // Every third path is not valid, so that a reply out of order shows.
         buffer.put_slice(&numbers(&[LAST, u64::from(this.answered % 3 != 2)]));
         this.answered += 1;
         Poll::Ready(Ok(()))
@@ -98,7 +98,7 @@ fn no_more_than_the_window_is_unanswered_and_the_answers_keep_their_order() {
     let Seen { most, writes } = *seen.lock().unwrap();
     assert!(most > WINDOW / 2, "only {most} bytes at once: this is no pipeline");
     assert!(most <= WINDOW + REQUEST, "{most} bytes were unanswered");
-    // A system counts a small write as much more than its bytes: with one for each request both sides would block.
+    // The kernel accounts more for a small write than its bytes: with one for each request both sides would block.
     assert!(writes <= 5000 * REQUEST / (WINDOW / 2) + 1, "{writes} writes");
     assert!(client.is_idle());
 }
@@ -115,7 +115,7 @@ fn nothing_asked_is_nothing_sent() {
 fn an_error_in_the_middle_is_one_operations_alone() {
     let replies = [numbers(&[LAST, 1]), error_frame("busy"), numbers(&[LAST, 0])].concat();
     for piece in [1, usize::MAX] {
-        let script = Script::greeting(Version::NEWEST, &[]).answers(&replies).answers(numbers(&[LAST, 1]));
+        let script = Script::greeting(Version::NEWEST, &[]).replies(&replies).replies(numbers(&[LAST, 1]));
         let (mut client, record) = script.in_pieces_of(piece).client(Version::NEWEST);
         let (hello, missing, pb_b) = (path(HELLO), path(MISSING), path(PB_B));
         let outcome = run(client.pipeline(&[IsValidPath(&hello), IsValidPath(&pb_b), IsValidPath(&missing)])).unwrap();
@@ -133,7 +133,7 @@ fn a_pipeline_that_breaks_off_ends_the_client() {
     let (hello, missing) = (path(HELLO), path(MISSING));
     let replies = [numbers(&[LAST, 0]), numbers(&[LAST, 0])].concat();
     for cut in 0..replies.len() {
-        let script = Script::greeting(Version::NEWEST, &[]).answers(&replies[..cut]).hangs_up();
+        let script = Script::greeting(Version::NEWEST, &[]).replies(&replies[..cut]).hangs_up();
         let (mut client, record) = script.client(Version::NEWEST);
         let outcome = run(client.pipeline(&[QueryPathInfo(&hello), QueryPathInfo(&missing)]));
         let error = outcome.unwrap_err();
@@ -146,7 +146,7 @@ fn a_pipeline_that_breaks_off_ends_the_client() {
 #[test]
 fn an_operation_that_may_lose_the_step_ends_the_client_with_its_error() {
     let output: DerivationOutput = DerivationOutput::Hashed(format!("sha256:{}!out", "0".repeat(64)).parse().unwrap());
-    let script = Script::greeting(Version::NEWEST, &[]).answers([error_frame("no"), numbers(&[LAST, 0])].concat());
+    let script = Script::greeting(Version::NEWEST, &[]).replies([error_frame("no"), numbers(&[LAST, 0])].concat());
     let (mut client, record) = script.client(Version::NEWEST);
     let outcome = run(client.pipeline(&[QueryRealisation(&output), QueryRealisation(&output)])).unwrap();
     assert!(matches!(outcome[..], [Err(_), Ok(None)]), "{outcome:?}");

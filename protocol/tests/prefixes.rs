@@ -1,4 +1,4 @@
-//! Recorded replies cut, cut short and garbled: cuts change nothing, and what is short or wrong is an error at once.
+//! Recorded replies in pieces, truncated and garbled: pieces change nothing, and the others are an error at once.
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use super::replay::{is_unsupported, negotiated, questions};
 use super::script::{Script, run};
 use super::transcript::{Section, sessions};
 
-/// Each reply of the recordings that differs from all others, with the version of its session.
+/// Returns the distinct replies of the recordings, with the versions of their sessions.
 static REPLIES: LazyLock<Vec<(Version, Section)>> = LazyLock::new(|| {
     let mut replies: Vec<(Version, Section)> = Vec::new();
     for transcript in sessions() {
@@ -32,7 +32,7 @@ fn client(version: Version, section: &Section, script: impl FnOnce(Script) -> Sc
     script(daemon(version, section)).client(version).0
 }
 
-/// A daemon of this version that can be asked what the section asks.
+/// Returns a script of this version that replies to the operation of the section.
 fn daemon(version: Version, section: &Section) -> Script {
     let is_by_path = section.name.contains('^');
     Script::greeting(version, if is_by_path { &["realisation-with-path-not-hash"] } else { &[] })
@@ -51,13 +51,13 @@ fn a_reply_in_any_pieces_is_the_same_value() {
     assert!(REPLIES.len() > 60, "{}", REPLIES.len());
     for (version, section) in REPLIES.iter() {
         let reply = &section.received;
-        let expected = ask(&mut client(*version, section, |script| script.answers(reply)), section);
+        let expected = ask(&mut client(*version, section, |script| script.replies(reply)), section);
         for cut in 1..reply.len() {
-            let mut client = client(*version, section, |script| script.answers(&reply[..cut]).adds(&reply[cut..]));
+            let mut client = client(*version, section, |script| script.replies(&reply[..cut]).adds(&reply[cut..]));
             assert_eq!(ask(&mut client, section), expected, "{}, cut at {cut}", section.name);
             assert!(client.is_idle());
         }
-        let mut client = client(*version, section, |script| script.answers(reply).in_pieces_of(1));
+        let mut client = client(*version, section, |script| script.replies(reply).in_pieces_of(1));
         assert_eq!(ask(&mut client, section), expected, "{}, byte by byte", section.name);
     }
 }
@@ -66,7 +66,7 @@ fn a_reply_in_any_pieces_is_the_same_value() {
 fn every_strict_prefix_of_every_reply_is_an_error_that_ends_the_client() {
     for (version, section) in REPLIES.iter() {
         for cut in 0..section.received.len() {
-            let mut client = client(*version, section, |script| script.answers(&section.received[..cut]).hangs_up());
+            let mut client = client(*version, section, |script| script.replies(&section.received[..cut]).hangs_up());
             let outcome = run(perform(&mut client, &section.name));
             assert!(matches!(outcome, Err(ClientError::Closed { .. })), "{}, {cut}: {outcome:?}", section.name);
             assert!(!client.is_idle());
@@ -76,7 +76,7 @@ fn every_strict_prefix_of_every_reply_is_an_error_that_ends_the_client() {
     }
 }
 
-/// Puts a word where a word is: half of the interesting mutations.
+/// Replaces one aligned word: half of the interesting mutations.
 fn mutation() -> impl Strategy<Value = (prop::sample::Index, u64)> {
     let word = prop_oneof![
         any::<u64>(),
@@ -110,7 +110,7 @@ proptest! {
             let at = at.index(garbled.len());
             garbled[at] = byte;
         }
-        let script = daemon(*version, section).answers(&garbled).in_pieces_of(piece).hangs_up();
+        let script = daemon(*version, section).replies(&garbled).in_pieces_of(piece).hangs_up();
         let (mut client, record) = script.client(*version);
         let outcome = run(perform(&mut client, &section.name));
         prop_assert!(record.lock().unwrap().room <= 1024 * 1024);

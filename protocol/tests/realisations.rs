@@ -1,5 +1,5 @@
 //! Realisations by derivation path, as from Nix 2.35 on (`src/libstore/worker-protocol.cc`: `DrvOutput`, and an optional
-//! `UnkeyedRealisation`). One without signatures is recorded, see `replay`; the rest is made by hand.
+//! `UnkeyedRealisation`). One without signatures is recorded, see `replay`; the others are constructed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -26,7 +26,7 @@ fn by_hash() -> DerivationOutput {
 }
 
 fn daemon(features: &[&str], reply: &[u8]) -> (Client<Script>, Arc<Mutex<Record>>) {
-    let script = Script::greeting(Version::NEWEST, features).answers(reply).answers(numbers(&[LAST, 1]));
+    let script = Script::greeting(Version::NEWEST, features).replies(reply).replies(numbers(&[LAST, 1]));
     script.client(Version::NEWEST)
 }
 
@@ -61,7 +61,7 @@ fn an_unknown_output_is_a_tag_alone() {
 fn every_strict_prefix_waits_or_ends_the_client() {
     let whole = known(&[SIGNATURE]);
     for cut in 0..whole.len() {
-        let script = Script::greeting(Version::NEWEST, BY_PATH).answers(&whole[..cut]).hangs_up();
+        let script = Script::greeting(Version::NEWEST, BY_PATH).replies(&whole[..cut]).hangs_up();
         let (mut client, _) = script.client(Version::NEWEST);
         let outcome = run(client.query_realisation(&by_path()));
         assert!(matches!(outcome, Err(ClientError::Closed { .. })), "{cut}: {outcome:?}");
@@ -94,8 +94,8 @@ fn an_output_in_the_form_of_the_other_sort_of_daemon_is_refused_without_a_byte()
 fn lix_is_not_asked_since_it_dropped_realisations() {
     for (release, asks) in [("2.93.3", true), ("2.94.0", false), ("2.96.0-dev", false), ("2.18.1", true)] {
         let greeting = [string(release), numbers(&[1, LAST, LAST])].concat();
-        let script = Script::new().answers(numbers(&[DAEMON_MAGIC, 0x123])).answers(greeting);
-        let (mut client, record) = script.answers(numbers(&[LAST, 0])).client(Version::NEWEST);
+        let script = Script::new().replies(numbers(&[DAEMON_MAGIC, 0x123])).replies(greeting);
+        let (mut client, record) = script.replies(numbers(&[LAST, 0])).client(Version::NEWEST);
         match run(client.query_realisation(&by_hash())) {
             Ok(None) => assert!(asks, "{release}"),
             Err(ClientError::Unsupported(_)) => assert!(!asks, "{release}"),
@@ -108,7 +108,7 @@ fn lix_is_not_asked_since_it_dropped_realisations() {
 
 #[test]
 fn an_error_over_a_realisation_is_fatal() {
-    // Some daemons leave the arguments unread.
+    // Some releases leave the arguments unread.
     let (mut client, record) = daemon(BY_PATH, &error_frame("no"));
     assert!(matches!(run(client.query_realisation(&by_path())), Err(ClientError::Daemon { .. })));
     assert!(record.lock().unwrap().closed);

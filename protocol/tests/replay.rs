@@ -1,4 +1,4 @@
-//! Every recorded session, replayed: the same bytes out, and from the same bytes in the same values on every release.
+//! Replays every recorded session: the client sends the same bytes, and decodes the same values from all releases.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,15 @@ use super::operations::*;
 use super::script::{Script, greet, path, run};
 use super::transcript::{Section, Transcript, all, sessions};
 
-/// The word of SetOptions that differs on purpose: maxBuildJobs, the fifth option after the opcode. The recording
-/// client allows one build; this one must never start any.
+/// Position of the option in SetOptions that differs on purpose: maxBuildJobs, the fifth after the opcode. The recording
+/// client allows one build; this one allows none.
 const MAX_BUILD_JOBS: std::ops::Range<usize> = 40..48;
 
-/// The sections of a greeting as a script: the version alone, then the rest.
+/// Returns a script of the handshake: the version, then the rest.
 pub(crate) fn greeting(sections: &[Section]) -> Script {
     let (first, rest) = greeting_sections(sections).split_first().unwrap();
     let rest: Vec<u8> = rest.iter().flat_map(|section| section.received.clone()).collect();
-    Script::new().answers(&first.received).answers(rest)
+    Script::new().replies(&first.received).replies(rest)
 }
 
 fn greeting_sections(sections: &[Section]) -> &[Section] {
@@ -27,13 +27,13 @@ fn greeting_sections(sections: &[Section]) -> &[Section] {
     &sections[1..=last]
 }
 
-/// What was asked after the greeting and can be asked by this client.
+/// Returns the operations after the handshake that this client has.
 pub(crate) fn questions(transcript: &Transcript) -> impl Iterator<Item = &Section> {
     let skipped = |operation: &str| AROUND.contains(&operation) || NOT_SPOKEN.contains(&operation);
     transcript.sections.iter().filter(move |section| !skipped(section.operation()))
 }
 
-/// Whether this client refuses to ask in that session, where the recording client asked all the same.
+/// Returns whether an operation is unsupported in that session, although the recording client sent it.
 pub(crate) fn is_unsupported(version: Version, operation: &str) -> bool {
     match operation {
         "QueryDerivationOutputMap" => version < Version::DERIVATION_OUTPUT_MAP,
@@ -49,10 +49,10 @@ fn replay(transcript: &Transcript) -> (Version, Answers) {
     let mut script = greeting(&transcript.sections);
     let claimed = Version::from_minor(transcript.claimed());
     let record = script.record();
-    // The daemon never hears what the client refuses to ask.
+    // Nothing is sent for an unsupported operation.
     let negotiated = negotiated(transcript);
     for section in questions(transcript).filter(|section| !is_unsupported(negotiated, section.operation())) {
-        script = script.answers(&section.received);
+        script = script.replies(&section.received);
     }
     let mut client = run(greet(script, claimed, transcript.offered())).unwrap();
     assert_eq!(client.session().version, negotiated);
@@ -86,7 +86,7 @@ fn replay(transcript: &Transcript) -> (Version, Answers) {
     (negotiated, answers)
 }
 
-/// The version that the recording client computed.
+/// Returns the version that the recording client computed.
 pub(crate) fn negotiated(transcript: &Transcript) -> Version {
     let (_, rest) = transcript.decoded.split_once(" negotiated 1.").unwrap();
     Version::from_minor(rest.split(' ').next().unwrap().parse().unwrap())
@@ -113,7 +113,7 @@ fn every_release_is_asked_with_the_recorded_bytes_and_answers_the_same_values() 
     let mut seen: BTreeMap<String, (String, Value)> = BTreeMap::new();
     for transcript in sessions() {
         for (name, answer) in replay(transcript).1 {
-            // What lies in the stores beside the common paths differs by release.
+            // Other paths than the common ones differ by release.
             let Ok(value) = answer else { continue };
             if name == "QueryAllValidPaths" {
                 continue;
@@ -225,7 +225,7 @@ fn path_infos_and_nars_prove_each_other() {
     }
 }
 
-/// Connections of a whole server, which was recorded from without.
+/// Connections of a running harmonia, recorded by a proxy.
 #[test]
 fn what_the_server_asked_is_asked_with_the_same_bytes_again() {
     let connections = all("harmonia-nix-");
@@ -234,7 +234,7 @@ fn what_the_server_asked_is_asked_with_the_same_bytes_again() {
         let mut script = greeting(&transcript.sections);
         let record = script.record();
         for section in questions(&transcript) {
-            script = script.answers(&section.received);
+            script = script.replies(&section.received);
         }
         let mut client = run(greet(script, Version::from_minor(transcript.claimed()), transcript.offered())).unwrap();
         let written = std::mem::take(&mut record.lock().unwrap().written);

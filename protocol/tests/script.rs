@@ -1,8 +1,8 @@
-//! A daemon that says what it was told to say, when it is asked.
+//! A scripted nix-daemon, which sends prepared bytes in reply to requests.
 //!
-//! A script is a stream without a clock or a task behind it: whatever it has is there at once, and where it has
-//! nothing more, it is either at its end or silent for ever. So a client's future is polled once, and one that is not
-//! ready then would wait for ever: [`run`] fails the test.
+//! A script is a stream without a clock or a task: its bytes are available at once, and after them it is at its end or
+//! pending for ever. So the future of a client is polled once. If it is pending then it would be for ever, and [`run`]
+//! fails the test.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -25,14 +25,14 @@ pub(crate) const NEXT: u64 = 0x6f6c_6d67;
 pub(crate) const READ: u64 = 0x6461_7461;
 pub(crate) const ERROR: u64 = 0x6378_7470;
 
-/// What a client did to its end of the stream.
+/// Record of what a client did with its end of the stream.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
-    /// What it wrote.
+    /// Bytes that it wrote.
     pub written: Vec<u8>,
-    /// How many bytes it took.
+    /// Number of bytes that it read.
     pub taken: usize,
-    /// The most room that it held ready for one read, in bytes.
+    /// Largest buffer that it offered for one read, in bytes.
     pub room: usize,
     /// Whether it dropped the stream.
     pub closed: bool,
@@ -40,17 +40,17 @@ pub(crate) struct Record {
 
 #[derive(Debug)]
 struct Turn {
-    /// Whether the client must write something before it hears this.
-    asked: bool,
-    words: Vec<u8>,
-    said: usize,
+    /// Whether the client must write before it can read this.
+    after_write: bool,
+    bytes: Vec<u8>,
+    sent: usize,
 }
 
-/// A scripted daemon.
+/// A scripted nix-daemon.
 #[derive(Debug)]
 pub(crate) struct Script {
     turns: VecDeque<Turn>,
-    heard: bool,
+    was_written: bool,
     piece: usize,
     hangs_up: bool,
     repeats: bool,
@@ -61,7 +61,7 @@ impl Script {
     pub(crate) fn new() -> Self {
         Self {
             turns: VecDeque::new(),
-            heard: false,
+            was_written: false,
             piece: usize::MAX,
             hangs_up: false,
             repeats: false,
@@ -69,7 +69,7 @@ impl Script {
         }
     }
 
-    /// A daemon of `version` without features, up to the end of its greeting.
+    /// Creates a nix-daemon of `version` with these features, up to the end of the handshake.
     pub(crate) fn greeting(version: Version, features: &[&str]) -> Self {
         let magic = numbers(&[DAEMON_MAGIC, version.to_wire()]);
         let mut rest = BytesMut::new();
@@ -83,40 +83,40 @@ impl Script {
             put_u64(&mut rest, 1);
         }
         rest.extend(numbers(&[LAST, LAST]));
-        Self::new().answers(magic).answers(rest)
+        Self::new().replies(magic).replies(rest)
     }
 
-    /// Says this after the client has written.
-    pub(crate) fn answers(mut self, words: impl AsRef<[u8]>) -> Self {
-        self.turns.push_back(Turn { asked: true, words: words.as_ref().to_vec(), said: 0 });
+    /// Sends these bytes after the client wrote.
+    pub(crate) fn replies(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.turns.push_back(Turn { after_write: true, bytes: bytes.as_ref().to_vec(), sent: 0 });
         self
     }
 
-    /// Says this right after what it said before, but in a piece of its own.
-    pub(crate) fn adds(mut self, words: impl AsRef<[u8]>) -> Self {
-        self.turns.push_back(Turn { asked: false, words: words.as_ref().to_vec(), said: 0 });
+    /// Sends these bytes right after those before, but in a separate read.
+    pub(crate) fn adds(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.turns.push_back(Turn { after_write: false, bytes: bytes.as_ref().to_vec(), sent: 0 });
         self
     }
 
-    /// Says at most so many bytes at once.
+    /// Sends at most this many bytes in one read.
     pub(crate) fn in_pieces_of(mut self, bytes: usize) -> Self {
         self.piece = bytes;
         self
     }
 
-    /// Closes the connection at the end; otherwise it is silent.
+    /// Closes the connection at the end, instead of staying silent.
     pub(crate) fn hangs_up(mut self) -> Self {
         self.hangs_up = true;
         self
     }
 
-    /// Says its last words again and again.
+    /// Repeats the last bytes for ever.
     pub(crate) fn without_end(mut self) -> Self {
         self.repeats = true;
         self
     }
 
-    /// Whether all has been said.
+    /// Returns whether everything was sent.
     pub(crate) fn is_over(&self) -> bool {
         self.turns.is_empty()
     }
@@ -129,14 +129,14 @@ impl Script {
     pub(crate) fn serve(self, mut stream: UnixStream) {
         let mut request = vec![0; 64 * 1024];
         for turn in &self.turns {
-            if turn.asked {
+            if turn.after_write {
                 assert_ne!(stream.read(&mut request).unwrap(), 0, "the client asks for no more");
             }
-            stream.write_all(&turn.words).unwrap();
+            stream.write_all(&turn.bytes).unwrap();
         }
     }
 
-    /// A client that has greeted this daemon and claimed `version`, and what it does from then on.
+    /// Connects a client that claims `version`. Returns it with a record of what it does after the handshake.
     pub(crate) fn client(self, version: Version) -> (Client<Self>, Arc<Mutex<Record>>) {
         let record = self.record();
         let client = run(greet(self, version, Feature::SUPPORTED)).unwrap();
@@ -160,22 +160,22 @@ impl AsyncRead for Script {
         let Some(turn) = this.turns.front_mut() else {
             return if this.hangs_up { Poll::Ready(Ok(())) } else { Poll::Pending };
         };
-        if turn.asked && !this.heard {
+        if turn.after_write && !this.was_written {
             return Poll::Pending;
         }
-        this.heard = false;
-        turn.asked = false;
-        let left = &turn.words[turn.said..];
+        this.was_written = false;
+        turn.after_write = false;
+        let left = &turn.bytes[turn.sent..];
         let length = left.len().min(buffer.remaining()).min(this.piece);
         let mut record = this.record.lock().unwrap();
         record.room = record.room.max(buffer.remaining());
         record.taken += length;
         drop(record);
         buffer.put_slice(&left[..length]);
-        turn.said += length;
-        if turn.said == turn.words.len() {
+        turn.sent += length;
+        if turn.sent == turn.bytes.len() {
             if this.repeats && this.turns.len() == 1 {
-                this.turns[0].said = 0;
+                this.turns[0].sent = 0;
             } else {
                 this.turns.pop_front();
             }
@@ -187,7 +187,7 @@ impl AsyncRead for Script {
 impl AsyncWrite for Script {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.heard = true;
+        this.was_written = true;
         this.record.lock().unwrap().written.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
@@ -201,12 +201,12 @@ impl AsyncWrite for Script {
     }
 }
 
-/// Carries a future through that has nothing to wait for.
+/// Runs a future that has nothing to wait for.
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
     poll_once(&mut pin!(future)).unwrap_or_else(|| panic!("the client waits for a peer that has nothing more to say"))
 }
 
-/// What a future has to say at once.
+/// Returns the output of a future that is ready at once.
 pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     match Pin::new(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Some(output),
@@ -214,7 +214,7 @@ pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> 
     }
 }
 
-/// Greets a daemon as a client of `version`.
+/// Connects a client that claims `version`.
 pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     version: Version,
@@ -229,14 +229,14 @@ pub(crate) fn numbers(numbers: &[u64]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-/// A padded string.
+/// Encodes a string.
 pub(crate) fn string(text: impl AsRef<[u8]>) -> Vec<u8> {
     let mut out = BytesMut::new();
     put_bytes(&mut out, text.as_ref());
     out.to_vec()
 }
 
-/// An error frame as from protocol 1.26 on.
+/// Encodes an error of protocol 1.26 and later.
 pub(crate) fn error_frame(message: &str) -> Vec<u8> {
     let head = [numbers(&[ERROR]), string("Error"), numbers(&[0]), string("Error"), string(message)];
     [head.concat(), numbers(&[0, 0])].concat()

@@ -1,35 +1,35 @@
-//! The recorded conversations: see `transcripts/README.md` for their format.
+//! Reading recorded sessions: see `transcripts/README.md` for their format.
 
 use std::path::Path;
 use std::sync::LazyLock;
 
 use harmonia_protocol::version::Feature;
 
-/// One question and its answer, or a remark of the recording, which has no bytes.
+/// A request and its reply, or a remark of the recording, which has no bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Section {
-    /// What stands behind `# `.
+    /// Text after `# `.
     pub name: String,
-    /// What the recording client wrote.
+    /// Bytes that the recording client sent.
     pub sent: Vec<u8>,
-    /// What the daemon answered.
+    /// Bytes that nix-daemon sent.
     pub received: Vec<u8>,
 }
 
 impl Section {
-    /// The operation or step: the first word of the name.
+    /// Returns the operation or step: the first word of the name.
     pub(crate) fn operation(&self) -> &str {
         self.name.split([' ', ':']).next().unwrap_or_default()
     }
 }
 
-/// One file.
+/// A recorded file.
 #[derive(Debug)]
 pub(crate) struct Transcript {
-    /// Its name without `.txt`.
+    /// Name without `.txt`.
     pub name: String,
     pub sections: Vec<Section>,
-    /// The lines after `== decoded ==`.
+    /// Lines after `== decoded ==`.
     pub decoded: String,
 }
 
@@ -48,25 +48,25 @@ impl Transcript {
         Self { name: name.into(), sections, decoded: decoded.into() }
     }
 
-    /// The first section of that name.
+    /// Returns the first section of that name.
     pub(crate) fn section(&self, name: &str) -> &Section {
         self.sections.iter().find(|section| section.name == name).unwrap_or_else(|| panic!("{}: no {name}", self.name))
     }
 
-    /// The minor version that the recording client claimed.
+    /// Returns the minor version that the recording client claimed.
     pub(crate) fn claimed(&self) -> u8 {
         let handshake = self.sections.iter().find(|section| section.operation() == "handshake").unwrap();
         handshake.sent[8]
     }
 
-    /// The features that the recording client offered.
+    /// Returns the features that the recording client offered.
     pub(crate) fn offered(&self) -> &'static [Feature] {
         let offers = self.name.starts_with("harmonia-") || self.name.ends_with(Feature::SUPPORTED[0].name());
         if offers { Feature::SUPPORTED } else { &[] }
     }
 }
 
-/// The bytes of `0000  0123… 4567…   |text|`.
+/// Decodes the bytes of `0000  0123… 4567…   |text|`.
 fn bytes(dump: &str) -> Vec<u8> {
     let (_offset, rest) = dump.split_once("  ").unwrap();
     let (hex, _text) = rest.split_once('|').unwrap();
@@ -74,7 +74,7 @@ fn bytes(dump: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::from_str_radix(&String::from_iter(pair), 16).unwrap()).collect()
 }
 
-/// The files whose names begin like this, in the order of their names.
+/// Reads the files whose names begin with `prefix`, sorted by name.
 pub(crate) fn all(prefix: &str) -> Vec<Transcript> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
     let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
@@ -89,7 +89,7 @@ pub(crate) fn all(prefix: &str) -> Vec<Transcript> {
     transcripts
 }
 
-/// The recordings of every read operation, but for one whose client offered features that this one does not have.
+/// Returns the recordings of every read operation, without one whose client offered features that this one lacks.
 pub(crate) fn sessions() -> &'static [Transcript] {
     static SESSIONS: LazyLock<Vec<Transcript>> = LazyLock::new(|| {
         let mut sessions = all("nix-");

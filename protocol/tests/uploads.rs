@@ -1,4 +1,4 @@
-//! Uploads: the exact bytes in every version's form, and daemons that fail or talk meanwhile.
+//! Uploads: the exact bytes in every version, and messages and errors that arrive meanwhile.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use super::operations::{HELLO, PB_B, perform};
 use super::script::{LAST, NEXT, READ, Script, error_frame, greet, numbers, path, run, string};
 use super::transcript::sessions;
 
-/// A deadlock ends a test after this; nothing here takes a second.
+/// Timeout of a test that deadlocks; nothing here takes a second.
 const WATCHDOG: Duration = Duration::from_secs(60);
 
-/// A recorded path info, and the same as the daemon sent it: what an upload has to say again.
+/// Returns a recorded path info and its bytes, which an upload must reproduce.
 fn recorded(full: &str) -> (PathInfo, Vec<u8>) {
     let question = format!("QueryPathInfo {full}");
     let reply = sessions()[0].section(&question).received.clone();
-    let (mut client, _) = Script::greeting(Version::NEWEST, &[]).answers(&reply).client(Version::NEWEST);
+    let (mut client, _) = Script::greeting(Version::NEWEST, &[]).replies(&reply).client(Version::NEWEST);
     let info = run(perform(&mut client, &question)).unwrap().info();
     (info, reply[16..].to_vec())
 }
@@ -33,7 +33,7 @@ fn nar(size: usize) -> Vec<u8> {
     nar.to_vec()
 }
 
-/// The payloads of frames one after the other, each of at most 64 KiB, up to the empty one, and what follows it.
+/// Returns the concatenated payloads of frames of at most 64 KiB, up to the empty one, and the bytes after it.
 fn unframed(mut bytes: &[u8]) -> (Vec<u8>, &[u8]) {
     let mut payload = Vec::new();
     loop {
@@ -53,7 +53,7 @@ fn a_framed_upload_is_the_path_info_as_recorded_and_the_nar_in_frames() {
     for version in [Version::FRAMED_UPLOAD, Version::NEWEST] {
         for (full, check_signatures) in [(PB_B, true), (HELLO, false)] {
             let (info, wire) = recorded(full);
-            let (mut client, record) = Script::greeting(version, &[]).answers(numbers(&[LAST])).client(version);
+            let (mut client, record) = Script::greeting(version, &[]).replies(numbers(&[LAST])).client(version);
             let nar = nar(200_000);
             let (path, source) = (path(full), &nar[..]);
             run(client.add_to_store_nar(Upload { path: &path, info: &info, nar: source }, check_signatures)).unwrap();
@@ -71,10 +71,10 @@ fn an_old_daemon_pulls_the_nar_in_pieces_of_its_choice() {
     for version in [Version::OLDEST, Version::DERIVATION_OUTPUT_MAP] {
         let (info, wire) = recorded(PB_B);
         let script = Script::greeting(version, &[])
-            .answers(numbers(&[READ, 100]))
-            .answers([numbers(&[NEXT]), string("adding"), numbers(&[READ, 1])].concat())
-            .answers(numbers(&[READ, 1 << 62]))
-            .answers(numbers(&[LAST]));
+            .replies(numbers(&[READ, 100]))
+            .replies([numbers(&[NEXT]), string("adding"), numbers(&[READ, 1])].concat())
+            .replies(numbers(&[READ, 1 << 62]))
+            .replies(numbers(&[LAST]));
         let (mut client, record) = script.client(version);
         let nar = nar(50_000);
         let (path, source) = (path(PB_B), &nar[..]);
@@ -95,7 +95,7 @@ fn many_paths_go_in_one_framed_stream() {
         Upload { path: &hello, info: &first.0, nar: &small[..] },
         Upload { path: &pb_b, info: &second.0, nar: &big[..] },
     ];
-    let (mut client, record) = Script::greeting(Version::NEWEST, &[]).answers(numbers(&[LAST])).client(Version::NEWEST);
+    let (mut client, record) = Script::greeting(Version::NEWEST, &[]).replies(numbers(&[LAST])).client(Version::NEWEST);
     run(client.add_multiple_to_store(uploads, false)).unwrap();
     let written = std::mem::take(&mut record.lock().unwrap().written);
     assert_eq!(written[..24], numbers(&[44, 0, 1]));
@@ -106,7 +106,7 @@ fn many_paths_go_in_one_framed_stream() {
 
 #[test]
 fn no_paths_are_a_count_of_none() {
-    let (mut client, record) = Script::greeting(Version::NEWEST, &[]).answers(numbers(&[LAST])).client(Version::NEWEST);
+    let (mut client, record) = Script::greeting(Version::NEWEST, &[]).replies(numbers(&[LAST])).client(Version::NEWEST);
     run(client.add_multiple_to_store(Vec::<Upload<'_, &[u8]>>::new(), true)).unwrap();
     assert_eq!(record.lock().unwrap().written, numbers(&[44, 0, 0, 8, 0, 0]));
 }
@@ -125,7 +125,7 @@ fn a_source_that_fails_ends_the_client() {
     let (info, _) = recorded(PB_B);
     let path = path(PB_B);
     for version in [Version::OLDEST, Version::NEWEST] {
-        let script = Script::greeting(version, &[]).answers(numbers(&[READ, 100]));
+        let script = Script::greeting(version, &[]).replies(numbers(&[READ, 100]));
         let (mut client, record) = script.client(version);
         let broken = broken_source(std::io::ErrorKind::Other);
         let outcome = run(client.add_to_store_nar(Upload { path: &path, info: &info, nar: broken }, true));
@@ -134,7 +134,7 @@ fn a_source_that_fails_ends_the_client() {
     }
 }
 
-/// A source of nothing but this error.
+/// A reader that only fails with this error.
 fn broken_source(kind: std::io::ErrorKind) -> impl tokio::io::AsyncRead + Unpin {
     struct Broken(std::io::ErrorKind);
     impl tokio::io::AsyncRead for Broken {
@@ -149,7 +149,7 @@ fn broken_source(kind: std::io::ErrorKind) -> impl tokio::io::AsyncRead + Unpin 
     Broken(kind)
 }
 
-/// Greets over a pipe that holds `capacity` bytes each way.
+/// Connects over a pipe that buffers `capacity` bytes in each direction.
 async fn piped(capacity: usize) -> (Client<DuplexStream>, DuplexStream) {
     let (near, mut daemon) = tokio::io::duplex(capacity);
     let greeting = async {
@@ -205,7 +205,7 @@ async fn a_daemon_that_logs_before_it_reads_on_is_listened_to() {
         let mut received = vec![0; head];
         daemon.read_exact(&mut received).await.unwrap();
         loop {
-            // Nothing is read while these are written: they do not fit into the pipe.
+            // Nothing is read meanwhile: they exceed the capacity of the pipe.
             let line = [numbers(&[NEXT]), string(vec![b'x'; 5000])].concat();
             daemon.write_all(&line).await.unwrap();
             let length = daemon.read_u64_le().await.unwrap();

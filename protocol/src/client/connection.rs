@@ -52,7 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let mut incoming = BytesMut::new();
         let mut reply_begun = false;
         loop {
-            // A daemon that refuses its peer closes at once: the write may fail while what it said can still be read.
+            // nix-daemon closes at once if it rejects a user: the write may fail while its bytes can still be read.
             let written = async {
                 stream.write_all_buf(&mut outgoing).await?;
                 stream.flush().await
@@ -74,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Ok(_) => reply_begun = true,
             }
             if let Some(session) = handshake.advance(&mut incoming, &mut outgoing)? {
-                // Nothing is left to say, unless to a daemon that has answered before it was told.
+                // Empty, unless nix-daemon replied before it was sent everything.
                 let written = stream.write_all_buf(&mut outgoing).await;
                 written.map_err(|source| ClientError::Io { during, reply_begun, source })?;
                 return Ok(Self { stream: Some(stream), session, incoming, outgoing });

@@ -78,7 +78,7 @@ pub enum NarError {
     /// The input ends before the end of the NAR.
     #[error("the NAR is truncated")]
     Truncated,
-    /// The input goes on after the end of the NAR.
+    /// Bytes follow the end of the NAR.
     #[error("bytes follow the end of the NAR at offset {offset}")]
     Trailing {
         /// Size of the NAR, in bytes.

@@ -34,7 +34,7 @@ pub struct Parser {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Feed {
-    /// All of the input belongs to the NAR, which goes on.
+    /// All of the input belongs to the NAR, which is not complete.
     More,
     /// The NAR is complete.
     Finished {

@@ -1,4 +1,4 @@
-//! The parser against tokens put together by hand.
+//! The parser, with tokens that the tests construct.
 
 use crate::nar::parser::parse;
 use crate::nar::{Event, Feed, NameError, NarError, Object, Parser};

@@ -1,4 +1,4 @@
-//! What holds for every NAR: properties of the parser, the writer and the index together.
+//! Properties of every NAR: parser, writer and index together.
 
 use std::ops::Range;
 
@@ -56,8 +56,7 @@ fn fed(nar: &[u8], limit: usize, cuts: impl IntoIterator<Item = usize>) -> (Resu
     unreachable!("the last piece ends where the nar does")
 }
 
-/// Where each token of a NAR is, with its length and padding; contents of files are tokens like
-/// others here.
+/// Returns the range of each token with its length and padding; the contents of a file count as a token.
 fn tokens(nar: &[u8]) -> Vec<Range<usize>> {
     let mut tokens = Vec::new();
     let mut at = 0;
