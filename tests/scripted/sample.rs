@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use crate::support::http::Http;
 use crate::support::keys;
 use crate::support::narinfo::value;
-use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::{StoreItem, noise};
 use crate::support::wire::Wire;
@@ -38,13 +38,13 @@ static ITEMS: LazyLock<BTreeMap<&str, StoreItem>> = LazyLock::new(|| {
 });
 
 static DAEMON: LazyLock<ScriptedDaemon> = LazyLock::new(|| {
-    ScriptedDaemon::start(Script::answering(|question| {
-        let of_this = |item: &&StoreItem| match question {
-            Question::PathFromHashPart(hash) => hash == item.hash_part(),
-            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
+    ScriptedDaemon::start(Script::replying(|query| {
+        let of_this = |item: &&StoreItem| match query {
+            Query::PathFromHashPart(hash) => hash == item.hash_part(),
+            Query::PathInfo(path) | Query::Nar(path) => *path == item.path,
             _ => false,
         };
-        ITEMS.values().find(of_this).unwrap_or(&ITEMS["regular"]).answer(question)
+        ITEMS.values().find(of_this).unwrap_or(&ITEMS["regular"]).reply(query)
     }))
 });
 

@@ -1,4 +1,4 @@
-//! What tests of the NAR cache have in common: a configuration, a NAR worth compressing, and what comes of it.
+//! What tests of the NAR cache have in common: a configuration, a NAR worth nar_cache_on_demand, and what comes of it.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -9,12 +9,12 @@ use super::scripted_daemon::ScriptedDaemon;
 use super::store_item::StoreItem;
 
 /// The configuration of a server that compresses, and keeps what comes of it here.
-pub(crate) fn keeping(dir: &Path, daemon: &str) -> String {
+pub(crate) fn with_nar_cache(dir: &Path, daemon: &str) -> String {
     format!("{daemon}nar_cache.dir = \"{}\"\n", dir.display())
 }
 
 /// The URL that a narinfo names, with its slash.
-pub(crate) fn url_of(http: Http, narinfo: &str) -> String {
+pub(crate) fn nar_url_of(http: Http, narinfo: &str) -> String {
     format!("/{}", value(http.get(narinfo).text(), "URL"))
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn decoded(file: &[u8]) -> Vec<u8> {
 }
 
 /// A NAR of several blocks and units that compresses little, and a daemon that has it.
-pub(crate) fn scripted() -> (StoreItem, ScriptedDaemon) {
+pub(crate) fn multi_block_nar() -> (StoreItem, ScriptedDaemon) {
     let mut state = 7_u32;
     let contents: Vec<u8> = (0..1_200_000)
         .map(|_| {

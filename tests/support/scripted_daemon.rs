@@ -1,6 +1,6 @@
-//! A daemon that says what a test tells it to: a listener whose connections play a script.
+//! A nix-daemon that plays a script: a listener that replies as a test tells it to.
 //!
-//! It greets as Nix 2.34 does, then answers each question with the script's bytes, which may be any.
+//! It performs the handshake of Nix 2.34, then replies to each query with the bytes of the script, valid or not.
 
 use std::fs;
 use std::io::{self, BufReader, Read as _, Write as _};
@@ -13,106 +13,106 @@ use std::time::Duration;
 use super::scratch;
 use super::wire::{LAST, Wire};
 
-/// No event takes this long; a test that hangs says nothing.
+/// Upper bound of the wait for an event: a failing test must end.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const VERSION: u64 = 0x126;
 
-/// What a connection is asked.
+/// An operation that reads the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Question {
-    /// The path that has this hash part.
+pub(crate) enum Query {
+    /// `QueryPathFromHashPart` of this hash part.
     PathFromHashPart(String),
-    /// The info of this full path.
+    /// `QueryPathInfo` of this full path.
     PathInfo(String),
-    /// The NAR of this full path.
+    /// `NarFromPath` of this full path.
     Nar(String),
-    /// All valid paths.
+    /// `QueryAllValidPaths`.
     AllPaths,
-    /// The realisation of this id.
+    /// `QueryRealisation` of this id, up to Nix 2.34.
     Realisation(String),
-    /// The realisation of this output of the derivation of this full path.
+    /// `QueryRealisation` of a derivation's full path and the name of an output, from Nix 2.35 on.
     BuildTrace(String, String),
 }
 
-/// What a connection is asked to keep paths from the garbage collector.
+/// An operation that protects paths from the garbage collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Keeping {
-    /// To root this full path.
+pub(crate) enum GcOperation {
+    /// `AddTempRoot` of this full path.
     Root(String),
-    /// Which of these full paths are valid, those that have been rooted.
+    /// `QueryValidPaths` of these full paths, which have been rooted.
     StillValid(Vec<String>),
 }
 
-/// What it answers, and whether it hangs up then.
-pub(crate) struct Answer {
+/// Bytes of a reply, and whether the daemon closes the connection after them.
+pub(crate) struct Reply {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) hang_up: bool,
+    pub(crate) disconnect: bool,
 }
 
-impl From<Wire> for Answer {
+impl From<Wire> for Reply {
     fn from(wire: Wire) -> Self {
-        Self { bytes: wire.done(), hang_up: false }
+        Self { bytes: wire.done(), disconnect: false }
     }
 }
 
-impl Answer {
-    /// The bytes, and the end of the connection after them.
-    pub(crate) fn then_hang_up(bytes: impl Into<Vec<u8>>) -> Self {
-        Self { bytes: bytes.into(), hang_up: true }
+impl Reply {
+    /// Sends the bytes and closes the connection.
+    pub(crate) fn then_disconnect(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { bytes: bytes.into(), disconnect: true }
     }
 }
 
-/// How to greet and to answer.
+/// The behaviour of a daemon: its handshake, and its replies.
 pub(crate) struct Script {
-    greeting: Answer,
-    /// Whether outputs are known by the paths of their derivations, and not by their hashes.
+    greeting: Reply,
+    /// Whether realisations are identified by derivation path, as from Nix 2.35 on, or by hash.
     by_path: bool,
-    answer: Box<dyn Fn(&Question) -> Answer + Send + Sync>,
-    keep: Box<dyn Fn(&Keeping) -> Answer + Send + Sync>,
+    reply: Box<dyn Fn(&Query) -> Reply + Send + Sync>,
+    protect: Box<dyn Fn(&GcOperation) -> Reply + Send + Sync>,
 }
 
-/// Roots every path, and calls it valid.
-pub(crate) fn keeps(keeping: &Keeping) -> Answer {
-    match keeping {
-        Keeping::Root(_) => Wire::new().number(LAST).number(1).into(),
-        Keeping::StillValid(paths) => Wire::new().number(LAST).strings(paths).into(),
+/// Adds every GC root, and calls every path valid.
+pub(crate) fn protect(operation: &GcOperation) -> Reply {
+    match operation {
+        GcOperation::Root(_) => Wire::new().number(LAST).number(1).into(),
+        GcOperation::StillValid(paths) => Wire::new().number(LAST).strings(paths).into(),
     }
 }
 
 impl Script {
-    /// Greets well, and answers so.
-    pub(crate) fn answering(answer: impl Fn(&Question) -> Answer + Send + Sync + 'static) -> Self {
-        Self { greeting: greeting().into(), by_path: false, answer: Box::new(answer), keep: Box::new(keeps) }
+    /// Performs a valid handshake and replies to queries by this function.
+    pub(crate) fn replying(reply: impl Fn(&Query) -> Reply + Send + Sync + 'static) -> Self {
+        Self { greeting: greeting().into(), by_path: false, reply: Box::new(reply), protect: Box::new(protect) }
     }
 
-    /// Says that there is no path, and takes no other question.
+    /// Replies that no path is valid; panics on any other query.
     pub(crate) fn knowing_no_path() -> Self {
-        Self::answering(|question| match question {
-            Question::PathFromHashPart(_) => Wire::new().number(LAST).string("").into(),
-            other => panic!("asked {other:?}"),
+        Self::replying(|query| match query {
+            Query::PathFromHashPart(_) => Wire::new().number(LAST).string("").into(),
+            other => panic!("unexpected {other:?}"),
         })
     }
 
-    /// The same, but for what is kept from the garbage collector.
-    pub(crate) fn keeping(mut self, keep: impl Fn(&Keeping) -> Answer + Send + Sync + 'static) -> Self {
-        self.keep = Box::new(keep);
+    /// Replies by this function to operations that protect paths from the garbage collector.
+    pub(crate) fn protecting(mut self, protect: impl Fn(&GcOperation) -> Reply + Send + Sync + 'static) -> Self {
+        self.protect = Box::new(protect);
         self
     }
 
-    /// The same as Nix 2.35 greets, which knows the outputs of derivations by path.
-    pub(crate) fn answering_by_path(answer: impl Fn(&Question) -> Answer + Send + Sync + 'static) -> Self {
+    /// Like [`Script::replying`], with the handshake of Nix 2.35, which identifies realisations by derivation path.
+    pub(crate) fn replying_by_path(reply: impl Fn(&Query) -> Reply + Send + Sync + 'static) -> Self {
         let greeting = greeting_of("2.35.0-scripted", &["realisation-with-path-not-hash"]);
-        Self { greeting: greeting.into(), by_path: true, answer: Box::new(answer), keep: Box::new(keeps) }
+        Self { greeting: greeting.into(), by_path: true, reply: Box::new(reply), protect: Box::new(protect) }
     }
 
-    /// Answers nothing after this greeting.
-    pub(crate) fn greeting(greeting: Answer) -> Self {
-        let answer = Box::new(|question: &Question| panic!("{question:?} after a bad greeting"));
-        Self { greeting, by_path: false, answer, keep: Box::new(keeps) }
+    /// Sends this as the daemon's half of the handshake, and expects no query.
+    pub(crate) fn greeting(greeting: Reply) -> Self {
+        let reply = Box::new(|query: &Query| panic!("{query:?} after an invalid handshake"));
+        Self { greeting, by_path: false, reply, protect: Box::new(protect) }
     }
 }
 
-/// All that Nix 2.34 says before the first question.
+/// The daemon's half of the handshake of Nix 2.34, with its reply to SetOptions.
 pub(crate) fn greeting() -> Wire {
     greeting_of("2.34.8-scripted", &[])
 }
@@ -130,8 +130,9 @@ fn greeting_of(release: &str, features: &[&str]) -> Wire {
         .number(LAST)
 }
 
-/// A daemon at a socket; the socket goes away on drop, connections end with their clients.
+/// A daemon at a socket, which is removed on drop. Connections end with their clients.
 pub(crate) struct ScriptedDaemon {
+    /// Path of the socket.
     pub(crate) socket: PathBuf,
     stage: Arc<Stage>,
 }
@@ -142,16 +143,16 @@ struct Stage {
     changed: Condvar,
 }
 
-/// What has happened so far.
+/// Record of the events at a daemon.
 #[derive(Clone, Default)]
 pub(crate) struct Seen {
-    /// Connections that were accepted.
+    /// Number of accepted connections.
     pub(crate) connections: usize,
-    /// Connections that their client has closed.
+    /// Number of connections that their client closed.
     pub(crate) closed_by_client: usize,
-    /// What was asked, on all connections.
-    pub(crate) asked: Vec<Question>,
-    /// The full paths that were to be rooted.
+    /// Queries on all connections, in order.
+    pub(crate) queries: Vec<Query>,
+    /// Full paths of all `AddTempRoot` operations, in order.
     pub(crate) rooted: Vec<String>,
 }
 
@@ -160,7 +161,7 @@ impl ScriptedDaemon {
         Self::start_at(scratch::fresh_dir().join("socket"), script)
     }
 
-    /// Starts it at a socket that does not exist yet.
+    /// Starts a daemon at a socket that does not exist yet.
     pub(crate) fn start_at(socket: PathBuf, script: Script) -> Self {
         let listener = UnixListener::bind(&socket).unwrap();
         let stage =
@@ -177,31 +178,31 @@ impl ScriptedDaemon {
         Self { socket, stage }
     }
 
-    /// The part of a configuration that names it.
+    /// Configuration of a server that uses this daemon.
     pub(crate) fn config(&self) -> String {
         format!("daemon_socket = \"{}\"\n", self.socket.display())
     }
 
-    /// The same for a server that keeps nothing of what it was told.
+    /// Configuration of a server that uses this daemon and caches no path info.
     pub(crate) fn config_without_cache(&self) -> String {
         format!("{}narinfo_cache.max_size = 0\n", self.config())
     }
 
-    /// Plays this script from the next connection or answer on.
+    /// Replaces the script, from the next handshake or reply on.
     pub(crate) fn play(&self, script: Script) {
         *self.stage.script.lock().unwrap() = Arc::new(script);
     }
 
-    /// What has happened so far.
+    /// Returns the events so far.
     pub(crate) fn seen(&self) -> Seen {
         self.stage.seen.lock().unwrap().clone()
     }
 
-    /// Waits until this holds; panics when it does not come to it.
+    /// Waits until this holds of the events; panics after a timeout.
     pub(crate) fn wait_until(&self, holds: impl Fn(&Seen) -> bool) {
         let seen = self.stage.seen.lock().unwrap();
         let (seen, _) = self.stage.changed.wait_timeout_while(seen, TIMEOUT, |seen| !holds(seen)).unwrap();
-        assert!(holds(&seen), "it never happened; asked: {:?}", seen.asked);
+        assert!(holds(&seen), "the expected events did not happen; queries: {:?}", seen.queries);
     }
 }
 
@@ -222,38 +223,38 @@ impl Stage {
     }
 
     fn converse(&self, stream: UnixStream) {
-        // An error means that the client went while it was written to, or in the middle of a word.
+        // An error means that the client disconnected in the middle of a reply or of an operation.
         if self.play(stream).unwrap_or(true) {
             self.record(|seen| seen.closed_by_client += 1);
         }
     }
 
-    /// Plays to the end; whether it was the client that closed.
+    /// Plays the script on a connection; returns whether the client closed it.
     fn play(&self, mut stream: UnixStream) -> io::Result<bool> {
         let script = self.script();
         stream.write_all(&script.greeting.bytes)?;
-        if script.greeting.hang_up {
+        if script.greeting.disconnect {
             return Ok(false);
         }
         let mut incoming = Incoming(BufReader::new(stream.try_clone()?));
         incoming.greeting()?;
-        while let Some(asked) = incoming.asked(script.by_path)? {
-            // First: whoever sees that it was asked may play another script, which is for what is asked then.
+        while let Some(operation) = incoming.next_operation(script.by_path)? {
+            // Before the query is recorded: a test that sees it may replace the script for the next one.
             let script = self.script();
-            let answer = match asked {
-                Asked::Question(question) => {
-                    self.record(|seen| seen.asked.push(question.clone()));
-                    (script.answer)(&question)
+            let reply = match operation {
+                Operation::Query(query) => {
+                    self.record(|seen| seen.queries.push(query.clone()));
+                    (script.reply)(&query)
                 }
-                Asked::Keeping(keeping) => {
-                    if let Keeping::Root(path) = &keeping {
+                Operation::Gc(operation) => {
+                    if let GcOperation::Root(path) = &operation {
                         self.record(|seen| seen.rooted.push(path.clone()));
                     }
-                    (script.keep)(&keeping)
+                    (script.protect)(&operation)
                 }
             };
-            stream.write_all(&answer.bytes)?;
-            if answer.hang_up {
+            stream.write_all(&reply.bytes)?;
+            if reply.disconnect {
                 return Ok(false);
             }
         }
@@ -261,13 +262,13 @@ impl Stage {
     }
 }
 
-/// What came on a connection.
-enum Asked {
-    Question(Question),
-    Keeping(Keeping),
+/// An operation that a client sent.
+enum Operation {
+    Query(Query),
+    Gc(GcOperation),
 }
 
-/// The client's half.
+/// The client's half of a connection.
 struct Incoming(BufReader<UnixStream>);
 
 impl Incoming {
@@ -279,14 +280,14 @@ impl Incoming {
 
     fn string(&mut self) -> io::Result<String> {
         let length = usize::try_from(self.number()?).unwrap();
-        assert!(length < 4096, "a client's string of {length} bytes");
+        assert!(length < 4096, "a string of {length} bytes from the client");
         let mut bytes = vec![0; length.next_multiple_of(8)];
         self.0.read_exact(&mut bytes)?;
-        assert!(bytes.drain(length..).all(|byte| byte == 0), "a client's padding is not zero");
+        assert!(bytes.drain(length..).all(|byte| byte == 0), "padding of the client that is not zero");
         Ok(String::from_utf8(bytes).unwrap())
     }
 
-    /// Magic, version, features, two obsolete numbers, and SetOptions.
+    /// Reads the client's half of the handshake, and SetOptions.
     fn greeting(&mut self) -> io::Result<()> {
         assert_eq!((self.number()?, self.number()?), (0x6e69_7863, VERSION));
         for _ in 0..self.number()? {
@@ -300,29 +301,29 @@ impl Incoming {
         Ok(())
     }
 
-    /// Nothing when the client has closed.
-    fn asked(&mut self, by_path: bool) -> io::Result<Option<Asked>> {
+    /// Reads the next operation; `None` if the client closed the connection.
+    fn next_operation(&mut self, by_path: bool) -> io::Result<Option<Operation>> {
         let opcode = match self.number() {
             Ok(opcode) => opcode,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(error),
         };
         if opcode == 23 {
-            return Ok(Some(Asked::Question(Question::AllPaths)));
+            return Ok(Some(Operation::Query(Query::AllPaths)));
         }
         if opcode == 31 {
             let paths = (0..self.number()?).map(|_| self.string()).collect::<io::Result<_>>()?;
             assert_eq!(self.number()?, 0, "whether to substitute");
-            return Ok(Some(Asked::Keeping(Keeping::StillValid(paths))));
+            return Ok(Some(Operation::Gc(GcOperation::StillValid(paths))));
         }
         let about = self.string()?;
-        Ok(Some(Asked::Question(match opcode {
-            11 => return Ok(Some(Asked::Keeping(Keeping::Root(about)))),
-            29 => Question::PathFromHashPart(about),
-            26 => Question::PathInfo(about),
-            38 => Question::Nar(about),
-            43 if by_path => Question::BuildTrace(about, self.string()?),
-            43 => Question::Realisation(about),
+        Ok(Some(Operation::Query(match opcode {
+            11 => return Ok(Some(Operation::Gc(GcOperation::Root(about)))),
+            29 => Query::PathFromHashPart(about),
+            26 => Query::PathInfo(about),
+            38 => Query::Nar(about),
+            43 if by_path => Query::BuildTrace(about, self.string()?),
+            43 => Query::Realisation(about),
             other => panic!("opcode {other}"),
         })))
     }

@@ -20,7 +20,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The part of a configuration by which NARs are compressed when they are asked for, and kept in a directory of this test's
 /// own.
-pub(crate) fn compressing() -> String {
+pub(crate) fn nar_cache_on_demand() -> String {
     format!("nar_cache.dir = \"{}\"\nnar_cache.precompress = \"off\"\n", scratch::fresh_dir().join("nars").display())
 }
 
@@ -65,7 +65,7 @@ impl Harmonia {
     }
 
     /// Waits until the log has a line with this text, and returns that line.
-    pub(crate) fn logged(&self, text: &str) -> String {
+    pub(crate) fn wait_for_log(&self, text: &str) -> String {
         self.log.line(text)
     }
 
@@ -75,7 +75,7 @@ impl Harmonia {
     }
 
     /// Waits until the log has this many lines with this text.
-    pub(crate) fn logged_times(&self, text: &str, times: usize) {
+    pub(crate) fn wait_for_log_times(&self, text: &str, times: usize) {
         self.log.nth_line(text, times - 1);
     }
 
@@ -85,7 +85,7 @@ impl Harmonia {
     }
 
     /// Sends it SIGHUP.
-    pub(crate) fn hang_up(&self) {
+    pub(crate) fn reload(&self) {
         self.signal(Signal::HUP);
     }
 

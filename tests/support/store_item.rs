@@ -2,7 +2,7 @@
 
 use ring::digest::{SHA256, digest};
 
-use super::scripted_daemon::{Answer, Question, Script};
+use super::scripted_daemon::{Query, Reply, Script};
 use super::wire::{LAST, Wire};
 
 /// A path, its info and its NAR; truthful as it is made.
@@ -80,12 +80,12 @@ impl StoreItem {
         format!("1;{};sha256:{hash};{};{references}", self.path, self.nar_size)
     }
 
-    /// The reply to a question about its hash part.
+    /// The reply to a query about its hash part.
     pub(crate) fn path_reply(&self) -> Wire {
         Wire::new().number(LAST).string(&self.path)
     }
 
-    /// The reply to a question about its info.
+    /// The reply to a query about its info.
     pub(crate) fn info_reply(&self) -> Wire {
         self.info_reply_with(0)
     }
@@ -115,28 +115,26 @@ impl StoreItem {
         Wire::new().number(LAST).raw(&self.nar)
     }
 
-    /// The answer of whichever of these items a question is about; `None` if it is about none of them.
-    pub(crate) fn answer_among(items: &[Self], question: &Question) -> Option<Answer> {
-        let is_asked = |item: &&Self| match question {
-            Question::PathFromHashPart(hash) => hash == item.hash_part(),
-            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
+    /// The answer of whichever of these items a query is about; `None` if it is about none of them.
+    pub(crate) fn reply_among(items: &[Self], query: &Query) -> Option<Reply> {
+        let is_asked = |item: &&Self| match query {
+            Query::PathFromHashPart(hash) => hash == item.hash_part(),
+            Query::PathInfo(path) | Query::Nar(path) => *path == item.path,
             _ => false,
         };
-        items.iter().find(is_asked).map(|item| item.answer(question))
+        items.iter().find(is_asked).map(|item| item.reply(query))
     }
 
     /// What a daemon that has it, and nothing else, answers.
-    pub(crate) fn answer(&self, question: &Question) -> Answer {
-        match question {
-            Question::PathFromHashPart(hash) if hash == self.hash_part() => self.path_reply(),
-            Question::PathFromHashPart(_) => Wire::new().number(LAST).string(""),
-            Question::PathInfo(path) if *path == self.path => self.info_reply(),
-            Question::PathInfo(_) | Question::Realisation(_) | Question::BuildTrace(..) => {
-                Wire::new().number(LAST).number(0)
-            }
-            Question::Nar(path) if *path == self.path => self.nar_reply(),
-            Question::Nar(_) => Wire::new().number(LAST).error("no such path"),
-            Question::AllPaths => Wire::new().number(LAST).strings(&[&self.path]),
+    pub(crate) fn reply(&self, query: &Query) -> Reply {
+        match query {
+            Query::PathFromHashPart(hash) if hash == self.hash_part() => self.path_reply(),
+            Query::PathFromHashPart(_) => Wire::new().number(LAST).string(""),
+            Query::PathInfo(path) if *path == self.path => self.info_reply(),
+            Query::PathInfo(_) | Query::Realisation(_) | Query::BuildTrace(..) => Wire::new().number(LAST).number(0),
+            Query::Nar(path) if *path == self.path => self.nar_reply(),
+            Query::Nar(_) => Wire::new().number(LAST).error("no such path"),
+            Query::AllPaths => Wire::new().number(LAST).strings(&[&self.path]),
         }
         .into()
     }
@@ -144,15 +142,15 @@ impl StoreItem {
     /// The script of such a daemon.
     pub(crate) fn script(&self) -> Script {
         let item = self.clone();
-        Script::answering(move |question| item.answer(question))
+        Script::replying(move |query| item.reply(query))
     }
 
     /// The same, but for the reply to a request for the NAR.
-    pub(crate) fn script_with_nar(&self, reply: impl Fn() -> Answer + Send + Sync + 'static) -> Script {
+    pub(crate) fn script_with_nar(&self, reply: impl Fn() -> Reply + Send + Sync + 'static) -> Script {
         let item = self.clone();
-        Script::answering(move |question| match question {
-            Question::Nar(_) => reply(),
-            _ => item.answer(question),
+        Script::replying(move |query| match query {
+            Query::Nar(_) => reply(),
+            _ => item.reply(query),
         })
     }
 }

@@ -69,7 +69,7 @@ fn the_commands_of_harmonia_on_the_pages_exist() {
 #[test]
 fn the_commands_for_clients_work_with_nix_2_26_and_2_34() {
     let daemon = Daemon::shared(Release::Nix2_34);
-    let harmonia = Harmonia::before(daemon);
+    let harmonia = Harmonia::for_daemon(daemon);
     let path = daemon.content().path("many-references");
     let commands = commands();
     assert!(commands.len() >= 8, "{commands:?}");

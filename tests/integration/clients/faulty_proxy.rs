@@ -33,7 +33,7 @@ struct Plan {
     /// The `Range` of each request for a NAR, in order.
     ranges: Mutex<Vec<Option<String>>>,
     /// Told of each such request.
-    asked: Condvar,
+    queries: Condvar,
     /// Bytes of the responses to them that were passed on, heads included.
     sent: AtomicU64,
 }
@@ -47,7 +47,7 @@ impl Proxy {
             upstream: Mutex::new(upstream),
             faults: Mutex::new(faults.iter().copied().collect()),
             ranges: Mutex::default(),
-            asked: Condvar::new(),
+            queries: Condvar::new(),
             sent: AtomicU64::new(0),
         });
         let accepting = Arc::clone(&plan);
@@ -73,7 +73,7 @@ impl Proxy {
     /// Waits for the request for a NAR that comes after so many others.
     pub(crate) fn wait_for_request(&self, nth: usize) {
         let ranges = self.plan.ranges.lock().unwrap();
-        drop(self.plan.asked.wait_while(ranges, |ranges| ranges.len() <= nth).unwrap());
+        drop(self.plan.queries.wait_while(ranges, |ranges| ranges.len() <= nth).unwrap());
     }
 
     /// Sends what comes from now on to another server.
@@ -128,7 +128,7 @@ impl Plan {
         let mut lines = head.lines().filter_map(|line| line.split_once(": "));
         let range = lines.find(|(name, _)| name.eq_ignore_ascii_case("range")).map(|(_, range)| range.to_owned());
         self.ranges.lock().unwrap().push(range);
-        self.asked.notify_all();
+        self.queries.notify_all();
         self.faults.lock().unwrap().pop_front()
     }
 }

@@ -10,7 +10,7 @@ use crate::nix::release::Release;
 use crate::support::keys;
 use crate::support::metrics::await_value;
 use crate::support::scratch;
-use crate::support::server::{Harmonia, compressing};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::hash_part;
 
 /// How long a daemon is away that restarts.
@@ -22,7 +22,7 @@ const UP: &str = "harmonia_daemon_up";
 #[test]
 fn clients_of_every_release_ride_out_a_restart_of_five_seconds() {
     let mut daemon = Daemon::start(Release::Nix2_34);
-    let harmonia = Harmonia::before(&daemon);
+    let harmonia = Harmonia::for_daemon(&daemon);
     await_value(harmonia.http(), UP, 1.0);
     let path = daemon.content().path("many-references").to_owned();
     daemon.stop();
@@ -41,7 +41,7 @@ fn clients_of_every_release_ride_out_a_restart_of_five_seconds() {
         daemon.restart(Release::Nix2_34);
     });
     await_value(harmonia.http(), UP, 1.0);
-    harmonia.logged("the nix daemon answers again, after ");
+    harmonia.wait_for_log("the nix daemon answers again, after ");
     let log = harmonia.log();
     assert!(!log.contains("answered 502"), "{log}");
 }
@@ -50,7 +50,7 @@ fn clients_of_every_release_ride_out_a_restart_of_five_seconds() {
 #[test]
 fn a_client_goes_on_to_a_second_cache_while_there_is_no_daemon() {
     let daemon = Daemon::shared(Release::Nix2_34);
-    let good = Harmonia::before(daemon);
+    let good = Harmonia::for_daemon(daemon);
     let alone = Harmonia::start(&format!("daemon_socket = \"{}\"\n", scratch::fresh_dir().join("none").display()));
     assert_eq!(alone.http().get(&format!("/{}.narinfo", "1".repeat(32))).status, 502);
     let client = Client::new(Release::Nix2_34, &format!("{} {}", alone.url(), good.url()), &[&keys::OURS]);
@@ -62,7 +62,7 @@ fn a_client_goes_on_to_a_second_cache_while_there_is_no_daemon() {
 /// Nix up to 2.33 decodes the answer to its next attempt as it decoded the body of an error, and the narinfo that comes then
 /// is encoded where the client accepts that.
 #[test]
-fn the_line_of_a_502_spoils_no_later_answer() {
+fn the_body_of_a_502_corrupts_no_later_response() {
     let mut daemon = Daemon::start(Release::Nix2_34);
     let log = scratch::fresh_dir().join("access.log");
     let harmonia = Harmonia::start(&format!(
@@ -70,12 +70,12 @@ fn the_line_of_a_502_spoils_no_later_answer() {
         daemon.socket().display(),
         keys::OURS.secret.display(),
         log.display(),
-        compressing()
+        nar_cache_on_demand()
     ));
     await_value(harmonia.http(), UP, 1.0);
     let path = daemon.content().path("many-references").to_owned();
     daemon.stop();
-    // From then on each question is told at once.
+    // From then on each query is told at once.
     assert_eq!(harmonia.http().get(&format!("/{}.narinfo", hash_part(&path))).status, 502);
     let failed = |release: Release| {
         let text = fs::read_to_string(&log).unwrap();

@@ -44,7 +44,7 @@ pairs! {
 
 fn copies_what_it_trusts(client: Release, daemon: Release) {
     let daemon = Daemon::shared(daemon);
-    let harmonia = Harmonia::before(daemon);
+    let harmonia = Harmonia::for_daemon(daemon);
     let url = harmonia.url();
     let all: Vec<_> = daemon.content().iter().map(|(_, path)| path).collect();
     let closure = closure(daemon, &all);

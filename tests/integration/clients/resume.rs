@@ -5,9 +5,9 @@ use crate::nix::client::Client;
 use crate::nix::content::LARGE;
 use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
-use crate::nix::served::{self, narinfo_url};
+use crate::nix::shared_server::{self, narinfo_url};
 use crate::support::keys;
-use crate::support::nar_cache::{keeping, url_of};
+use crate::support::nar_cache::{nar_url_of, with_nar_cache};
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 use crate::support::store_item::{hash_part, noise};
@@ -18,7 +18,7 @@ const PIECE: u64 = 3 << 20;
 fn resumed_at(server: &Harmonia, release: Release, faults: &[Fault]) -> Vec<u64> {
     let proxy = Proxy::new(server.address(), faults);
     let client = Client::new(release, &proxy.url(), &[&keys::OURS]);
-    let path = served::content().path("large");
+    let path = shared_server::content().path("large");
     let _ = client.copy(&[path]).stdout();
     assert_eq!(client.verified_closure(&[path]), [path]);
     let offset = |range: Option<String>| match range {
@@ -29,7 +29,7 @@ fn resumed_at(server: &Harmonia, release: Release, faults: &[Fault]) -> Vec<u64>
 }
 
 fn finishes(release: Release) {
-    let server = served::server();
+    let server = shared_server::server();
     let offsets = resumed_at(server, release, &[Fault::Cut(PIECE); 4]);
     assert_eq!(offsets.len(), 5, "{offsets:?}");
     assert!(offsets[0] == 0 && offsets.windows(2).all(|two| two[0] < two[1]), "{offsets:?}");
@@ -40,12 +40,12 @@ fn finishes(release: Release) {
 }
 
 #[test]
-fn s43_nix_2_8_finishes_after_four_cuts_and_after_a_502_in_the_middle() {
+fn nix_2_8_finishes_a_nar_after_four_disconnects_and_a_502() {
     finishes(Release::Nix2_8);
 }
 
 #[test]
-fn s43_nix_2_34_finishes_after_four_cuts_and_after_a_502_in_the_middle() {
+fn nix_2_34_finishes_a_nar_after_four_disconnects_and_a_502() {
     finishes(Release::Nix2_34);
 }
 
@@ -58,11 +58,11 @@ fn config(daemon: &Daemon) -> String {
 fn finishes_compressed(release: Release) {
     let dir = scratch::fresh_dir().join("nars");
     let daemon = config(Daemon::shared(Release::Nix2_34));
-    let server = Harmonia::start(&keeping(&dir, &daemon));
+    let server = Harmonia::start(&with_nar_cache(&dir, &daemon));
     let size = {
-        let url = url_of(server.http(), &narinfo_url("large"));
+        let url = nar_url_of(server.http(), &narinfo_url("large"));
         // Made by another server: this one begins when the client does.
-        let other = Harmonia::start(&keeping(&scratch::fresh_dir().join("nars"), &daemon));
+        let other = Harmonia::start(&with_nar_cache(&scratch::fresh_dir().join("nars"), &daemon));
         other.http().get(&url).body.len() as u64
     };
     for _ in 0..2 {
@@ -73,24 +73,24 @@ fn finishes_compressed(release: Release) {
 }
 
 #[test]
-fn s45_nix_2_8_finishes_a_compressed_nar_after_four_cuts() {
+fn nix_2_8_finishes_a_compressed_nar_after_four_disconnects() {
     finishes_compressed(Release::Nix2_8);
 }
 
 #[test]
-fn s45_nix_2_26_finishes_a_compressed_nar_after_four_cuts() {
+fn nix_2_26_finishes_a_compressed_nar_after_four_disconnects() {
     finishes_compressed(Release::Nix2_26);
 }
 
 #[test]
-fn s45_nix_2_34_finishes_a_compressed_nar_after_four_cuts() {
+fn nix_2_34_finishes_a_compressed_nar_after_four_disconnects() {
     finishes_compressed(Release::Nix2_34);
 }
 
 /// A compressed NAR of about `size` bytes comes whole though the network breaks `cuts` times, and the server is killed
 /// and started anew after half of them; less than 2 % of it is sent twice.
 fn finishes_after_a_restart(daemon: &Daemon, path: &str, size: usize, release: Release, cuts: usize) {
-    let config = keeping(&scratch::fresh_dir().join("nars"), &config(daemon));
+    let config = with_nar_cache(&scratch::fresh_dir().join("nars"), &config(daemon));
     let server = Harmonia::start(&config);
     let piece = size / (cuts + 2);
     let proxy = Proxy::new(server.address(), &vec![Fault::Cut(piece as u64); cuts]);
@@ -106,7 +106,7 @@ fn finishes_after_a_restart(daemon: &Daemon, path: &str, size: usize, release: R
         server
     });
     assert_eq!(client.verified_closure(&[path]), [path]);
-    let url = url_of(server.http(), &format!("/{}.narinfo", hash_part(path)));
+    let url = nar_url_of(server.http(), &format!("/{}.narinfo", hash_part(path)));
     let (whole, sent) = (server.http().get(&url).body.len() as u64, proxy.sent());
     eprintln!("{release}: {sent} bytes sent of {whole}, by {} requests", proxy.ranges().len());
     assert!(proxy.ranges().len() > cuts && sent < whole + whole / 50, "{sent} bytes of {whole}: {:?}", proxy.ranges());
@@ -114,13 +114,13 @@ fn finishes_after_a_restart(daemon: &Daemon, path: &str, size: usize, release: R
 
 #[test]
 fn a_compressed_nar_is_resumed_by_nix_2_8_from_a_server_that_was_restarted_meanwhile() {
-    let path = served::content().path("large");
+    let path = shared_server::content().path("large");
     finishes_after_a_restart(Daemon::shared(Release::Nix2_34), path, LARGE, Release::Nix2_8, 3);
 }
 
 #[test]
 fn a_compressed_nar_is_resumed_by_nix_2_34_from_a_server_that_was_restarted_meanwhile() {
-    let path = served::content().path("large");
+    let path = shared_server::content().path("large");
     finishes_after_a_restart(Daemon::shared(Release::Nix2_34), path, LARGE, Release::Nix2_34, 3);
 }
 

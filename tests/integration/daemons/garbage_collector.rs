@@ -12,7 +12,7 @@ use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
 use crate::support::metrics::{await_that, await_value, metrics, value as series};
 use crate::support::narinfo::value;
-use crate::support::scripted_daemon::{Answer, Keeping, Question, Script, ScriptedDaemon, keeps};
+use crate::support::scripted_daemon::{GcOperation, Query, Reply, Script, ScriptedDaemon, protect};
 use crate::support::server::Harmonia;
 use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::{LAST, Wire};
@@ -94,7 +94,7 @@ impl Download {
 }
 
 #[test]
-fn a_path_that_was_given_out_survives_a_collection_and_not_one_after_the_lease() {
+fn a_served_path_survives_gc_until_its_protection_ends() {
     for release in Release::ALL {
         let daemon = Daemon::start(release);
         let (given, other) = (daemon.content().path("regular"), daemon.content().path("executable"));
@@ -116,7 +116,7 @@ fn a_path_that_was_given_out_survives_a_collection_and_not_one_after_the_lease()
 }
 
 #[test]
-fn a_slow_download_survives_the_end_of_its_lease_and_a_collection() {
+fn a_slow_download_survives_gc_after_its_protection_ends() {
     for release in Release::ALL {
         let daemon = Daemon::start(release);
         let tree = add_tree(&daemon);
@@ -137,7 +137,7 @@ fn a_slow_download_survives_the_end_of_its_lease_and_a_collection() {
 }
 
 #[test]
-fn with_a_lease_of_0_a_path_is_taken_at_once_even_from_under_a_download() {
+fn gc_protection_of_0_protects_not_even_a_running_download() {
     for release in Release::ALL {
         let daemon = Daemon::start(release);
         let tree = add_tree(&daemon);
@@ -152,7 +152,7 @@ fn with_a_lease_of_0_a_path_is_taken_at_once_even_from_under_a_download() {
 
 /// The lock is the collector's. Later releases set a root in the middle of a collection.
 #[test]
-fn a_collection_of_nix_2_3_sets_no_root_and_holds_up_no_download() {
+fn gc_of_nix_2_3_blocks_no_download() {
     let daemon = Daemon::start(Release::Nix2_3);
     let harmonia = before(&daemon, 300);
     let file = daemon.on_host("/nix/var/nix/gc.lock");
@@ -167,7 +167,7 @@ fn a_collection_of_nix_2_3_sets_no_root_and_holds_up_no_download() {
 }
 
 #[test]
-fn a_daemon_that_is_a_command_keeps_paths_as_well() {
+fn gc_protection_works_with_a_daemon_command() {
     let daemon = Daemon::start(Release::Nix2_26);
     let harmonia = Harmonia::start(&format!("daemon_command = [\"{}\"]\n", daemon.stdio_command().display()));
     let given = daemon.content().path("regular");
@@ -179,48 +179,48 @@ fn a_daemon_that_is_a_command_keeps_paths_as_well() {
 
 /// What a daemon answers from which the item was collected before its root was set.
 fn collected(item: &StoreItem) -> Script {
-    item.script().keeping(|keeping| match keeping {
-        Keeping::Root(_) => keeps(keeping),
-        Keeping::StillValid(_) => Wire::new().number(LAST).strings(&[""; 0]).into(),
+    item.script().protecting(|operation| match operation {
+        GcOperation::Root(_) => protect(operation),
+        GcOperation::StillValid(_) => Wire::new().number(LAST).strings(&[""; 0]).into(),
     })
 }
 
 #[test]
-fn a_path_that_was_collected_before_its_root_was_set_is_forgotten() {
+fn a_path_collected_before_its_root_was_added_is_dropped_from_memory() {
     let item = StoreItem::file(b"collected");
     let daemon = ScriptedDaemon::start(collected(&item));
     let harmonia = Harmonia::start(&daemon.config());
     let http = harmonia.http();
     assert_eq!(http.get(&item.narinfo_url()).status, 200);
     await_value(http, "harmonia_narinfo_cache_entries", 0.0);
-    daemon.play(Script::answering(|_| Wire::new().number(LAST).string("").into()));
+    daemon.play(Script::replying(|_| Wire::new().number(LAST).string("").into()));
     assert_eq!(http.get(&item.narinfo_url()).status, 404);
 }
 
 #[test]
-fn the_nar_of_a_path_that_was_collected_meanwhile_is_404_and_not_asked_for() {
+fn the_nar_of_a_path_collected_meanwhile_is_a_404_without_a_dump() {
     let item = StoreItem::file(b"collected");
     let daemon = ScriptedDaemon::start(collected(&item));
     let harmonia = Harmonia::start(&daemon.config());
     assert_eq!(harmonia.http().get(&item.nar_url()).status, 404);
-    assert!(!daemon.seen().asked.contains(&Question::Nar(item.path.clone())));
+    assert!(!daemon.seen().queries.contains(&Query::Nar(item.path.clone())));
     assert_eq!(daemon.seen().rooted, [item.path]);
 }
 
 #[test]
-fn a_daemon_that_roots_nothing_is_complained_of_once_and_served_from() {
-    let refusals: [fn() -> Answer; 2] =
-        [|| Wire::new().error("no roots for you").into(), || Answer::then_hang_up(Wire::new().number(LAST).done())];
+fn a_daemon_that_refuses_gc_roots_is_logged_once_and_used() {
+    let refusals: [fn() -> Reply; 2] =
+        [|| Wire::new().error("no roots for you").into(), || Reply::then_disconnect(Wire::new().number(LAST).done())];
     for refusal in refusals {
         let item = StoreItem::file(b"not kept");
-        let daemon = ScriptedDaemon::start(item.script().keeping(move |_| refusal()));
+        let daemon = ScriptedDaemon::start(item.script().protecting(move |_| refusal()));
         let harmonia = Harmonia::start(&daemon.config());
         let http = harmonia.http();
         for _ in 0..3 {
             assert_eq!(http.get(&item.narinfo_url()).status, 200);
             assert_eq!(http.get(&item.nar_url()).body, item.nar);
         }
-        let line = harmonia.logged("paths that are served are not kept from the garbage collector: ");
+        let line = harmonia.wait_for_log("paths that are served are not kept from the garbage collector: ");
         assert!(line.contains("WARN"), "{line}");
         assert_eq!(harmonia.log().matches("not kept from the garbage collector").count(), 1, "{}", harmonia.log());
     }

@@ -1,5 +1,5 @@
 //! Real daemons that go away under load, come back as another release, or refuse us for a while: no 404 for a valid path,
-//! 502 meanwhile, `/ready` says why, and the first question after the return is answered.
+//! 502 meanwhile, `/ready` says why, and the first query after the return is answered.
 
 use std::fs;
 use std::path::PathBuf;
@@ -92,7 +92,7 @@ fn is_not_ready(http: Http, why: &str) {
     assert_eq!((response.status, response.text()), (503, &*format!("{why}\n")));
 }
 
-/// Nothing is in flight but the question itself, and no connection is in use.
+/// Nothing is in flight but the query itself, and no connection is in use.
 fn nothing_is_stuck(http: Http) {
     await_value(http, "harmonia_http_requests_in_flight", 1.0);
     for pool in ["metadata", "nar"] {
@@ -153,18 +153,18 @@ fn goes_away_and_comes_back(before: Release, after: Release) {
 }
 
 #[test]
-fn s28_a_daemon_that_goes_away_under_load_and_comes_back_is_waited_for() {
+fn requests_wait_for_a_daemon_that_restarts_under_load() {
     goes_away_and_comes_back(Release::Nix2_34, Release::Nix2_34);
 }
 
 #[test]
-fn s28_a_daemon_that_is_upgraded_under_load_is_spoken_to_as_what_it_is() {
+fn an_upgraded_daemon_is_spoken_to_in_its_own_protocol_version() {
     goes_away_and_comes_back(Release::Nix2_3, Release::Nix2_26);
     goes_away_and_comes_back(Release::Nix2_8, Release::Nix2_34);
 }
 
 #[test]
-fn s28_a_daemon_that_refuses_us_for_a_while_is_502_and_what_is_known_is_served() {
+fn a_daemon_that_refuses_connections_is_a_502_and_cached_narinfos_are_served() {
     for release in Release::ALL {
         let mut daemon = Daemon::start(release);
         let (known, unknown) =
@@ -180,7 +180,7 @@ fn s28_a_daemon_that_refuses_us_for_a_while_is_502_and_what_is_known_is_served()
         is_not_ready(http, "nix-daemon refuses this user");
         assert_eq!(http.get(&narinfo_url(&unknown)).status, 502, "{release}");
         assert_eq!(http.get(&narinfo_url(&known)).body, narinfo.body, "{release}");
-        harmonia.logged("in allowed-users of nix.conf?");
+        harmonia.wait_for_log("in allowed-users of nix.conf?");
         fs::write(&file, allowing).unwrap();
         daemon.stop();
         daemon.restart(release);
@@ -191,7 +191,7 @@ fn s28_a_daemon_that_refuses_us_for_a_while_is_502_and_what_is_known_is_served()
 }
 
 #[test]
-fn nars_that_are_kept_outlive_the_daemon() {
+fn nars_in_the_cache_are_served_without_the_daemon() {
     let mut daemon = Daemon::start(Release::Nix2_34);
     let path = daemon.content().path("many-references").to_owned();
     let dir = scratch::fresh_dir().join("nars");

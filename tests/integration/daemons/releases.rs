@@ -34,7 +34,7 @@ fn what_nix_2_34_holds_is_served_as_it_is() {
 #[test]
 fn all_releases_are_served_alike() {
     let daemons = Release::ALL.map(Daemon::shared);
-    let servers = daemons.map(Harmonia::before);
+    let servers = daemons.map(Harmonia::for_daemon);
     let [oldest, newer @ ..] = &servers;
     for (name, path) in daemons[0].content().iter() {
         let narinfo_path = format!("/{}.narinfo", hash_part(path));
@@ -86,7 +86,7 @@ fn the_content_is_what_its_names_say() {
 /// Holds narinfo and NAR of all content against what the release's own programs say, past its daemon.
 fn is_served_as_it_is(release: Release) {
     let daemon = Daemon::shared(release);
-    let harmonia = Harmonia::before(daemon);
+    let harmonia = Harmonia::for_daemon(daemon);
     for (name, path) in daemon.content().iter() {
         let response = harmonia.http().get(&format!("/{}.narinfo", hash_part(path)));
         assert_eq!(response.status, 200, "{name}");

@@ -2,7 +2,7 @@
 
 use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
-use crate::nix::served;
+use crate::nix::shared_server;
 use crate::support::keys;
 use crate::support::narinfo::value;
 use crate::support::server::Harmonia;
@@ -13,13 +13,13 @@ fn nix_daemon_on_pipes_serves_the_same_narinfos_and_nars() {
         let command = Daemon::shared(release).stdio_command();
         let harmonia =
             Harmonia::start(&format!("daemon_command = [{command:?}]\nsign_key_paths = [{:?}]\n", keys::OURS.secret));
-        let greeting = harmonia.logged("nix daemon at ");
+        let greeting = harmonia.wait_for_log("nix daemon at ");
         assert!(greeting.contains(&command.display().to_string()), "{greeting}");
         for name in ["regular", "many-references", "odd-entries", "large"] {
-            let narinfo = harmonia.http().get(&served::narinfo_url(name));
-            assert_eq!(narinfo.text(), served::narinfo(name), "{name} of {release}");
+            let narinfo = harmonia.http().get(&shared_server::narinfo_url(name));
+            assert_eq!(narinfo.text(), shared_server::narinfo(name), "{name} of {release}");
             let url = format!("/{}", value(narinfo.text(), "URL"));
-            let (nar, expected) = (harmonia.http().get(&url), served::http().get(&url));
+            let (nar, expected) = (harmonia.http().get(&url), shared_server::http().get(&url));
             assert!(nar.status == 200 && nar.body == expected.body, "{name} of {release}");
         }
         let missing = harmonia.http().get("/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz.narinfo");
@@ -30,7 +30,7 @@ fn nix_daemon_on_pipes_serves_the_same_narinfos_and_nars() {
 #[test]
 fn a_program_that_ends_at_once_is_502() {
     let harmonia = Harmonia::start("daemon_command = [\"/bin/false\"]\n");
-    assert_eq!(harmonia.http().get(&served::narinfo_url("regular")).status, 502);
+    assert_eq!(harmonia.http().get(&shared_server::narinfo_url("regular")).status, 502);
 }
 
 #[test]
@@ -38,5 +38,5 @@ fn an_option_names_the_program_too() {
     let mut program = Harmonia::program();
     program.args(["--bind", "127.0.0.1:0", "--daemon-command"]).arg(Daemon::shared(Release::Nix2_26).stdio_command());
     let harmonia = Harmonia::launch(program);
-    assert_eq!(harmonia.http().get(&served::narinfo_url("regular")).status, 200);
+    assert_eq!(harmonia.http().get(&shared_server::narinfo_url("regular")).status, 200);
 }

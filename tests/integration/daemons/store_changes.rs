@@ -82,7 +82,7 @@ fn a_signature_that_was_added_shows_within_the_ttl() {
 }
 
 #[test]
-fn narinfos_that_are_known_outlive_the_daemon() {
+fn cached_narinfos_are_served_without_the_daemon() {
     let mut daemon = Daemon::start(Release::Nix2_34);
     let path = |name: &str| daemon.content().path(name).to_owned();
     let (known, unknown, deleted) = (path("regular"), path("empty-file"), path("executable"));

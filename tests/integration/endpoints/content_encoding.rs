@@ -5,9 +5,9 @@ use std::sync::OnceLock;
 use crate::nix::client::Client;
 use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
-use crate::nix::served::{self};
+use crate::nix::shared_server::{self};
 use crate::support::keys;
-use crate::support::server::{Harmonia, compressing};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 
 fn server() -> &'static Harmonia {
     static SERVER: OnceLock<Harmonia> = OnceLock::new();
@@ -16,16 +16,16 @@ fn server() -> &'static Harmonia {
             "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\n{}",
             Daemon::shared(Release::Nix2_34).socket().display(),
             keys::OURS.secret.display(),
-            compressing()
+            nar_cache_on_demand()
         ))
     })
 }
 
 #[test]
-fn real_clients_copy_what_is_coded() {
+fn real_clients_copy_encoded_nars() {
     for release in [Release::Nix2_26, Release::Nix2_34] {
         let client = Client::new(release, server().url(), &[&keys::OURS]);
-        let paths = ["many-references", "odd-entries", "symlink"].map(|name| served::content().path(name));
+        let paths = ["many-references", "odd-entries", "symlink"].map(|name| shared_server::content().path(name));
         let _ = client.copy(&paths).stdout();
         assert!(client.verified_closure(&paths).len() > 300, "{release}");
     }

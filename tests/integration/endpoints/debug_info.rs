@@ -63,7 +63,7 @@ fn fetched(http: Http, answer: &Value) -> Vec<u8> {
 }
 
 #[test]
-fn s60_both_urls_lead_to_the_file_in_an_uncompressed_nar_for_as_long_as_its_path_is_valid() {
+fn both_urls_lead_to_the_file_in_a_plain_nar_while_its_path_is_valid() {
     let daemon = Daemon::start(Release::Nix2_34);
     let first = add(&daemon, "first-debug", ID, "debug info of the first");
     let harmonia = before(&daemon);
@@ -78,7 +78,7 @@ fn s60_both_urls_lead_to_the_file_in_an_uncompressed_nar_for_as_long_as_its_path
     let head = http.head(&url(ID));
     assert_eq!((head.status, head.body.len()), (200, 0));
 
-    // What comes to the store later is found by the next question.
+    // What comes to the store later is found by the next query.
     let miss = http.get(&url(OTHER));
     assert_eq!((miss.status, miss.header("cache-control")), (404, Some("no-store")));
     let second = add(&daemon, "second-debug", OTHER, "debug info of the second");

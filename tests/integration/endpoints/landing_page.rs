@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
-use crate::nix::served;
+use crate::nix::shared_server;
 use crate::support::http::{Http, Response};
 use crate::support::keys;
 use crate::support::narinfo;
@@ -55,7 +55,7 @@ fn text(html: &str) -> String {
 
 #[test]
 fn the_page_has_what_a_client_needs_to_copy() {
-    let http = served::http();
+    let http = shared_server::http();
     let response = page_with(http, &[("Host", "cache.example.org:5000")]);
     assert_eq!((response.status, response.header("content-type")), (200, Some("text/html; charset=utf-8")));
     let (url, key) = ("http://cache.example.org:5000", &keys::OURS.public);
@@ -88,7 +88,7 @@ fn facts(html: &str) -> BTreeMap<String, String> {
 #[test]
 fn the_page_tells_how_the_cache_is_used() {
     let daemon = Daemon::shared(Release::Nix2_34);
-    let harmonia = Harmonia::before(daemon);
+    let harmonia = Harmonia::for_daemon(daemon);
     let before = facts(harmonia.http().get("/").text());
     assert!(before["Paths in the store"].contains(", counted 0 seconds ago"), "{before:?}");
     assert!(
@@ -127,7 +127,7 @@ fn the_page_is_answered_without_a_daemon_and_to_head() {
 
 #[test]
 fn the_page_loads_nothing_and_runs_what_its_policy_names() {
-    let response = served::http().get("/");
+    let response = shared_server::http().get("/");
     let policy = response.header("content-security-policy").unwrap();
     let parts: Vec<_> = policy.split("; ").collect();
     let source = |element: &str| {
@@ -151,14 +151,14 @@ fn the_page_loads_nothing_and_runs_what_its_policy_names() {
     }
     let links: Vec<_> = response.text().split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
     for link in &links {
-        assert_eq!(served::http().get(&format!("/{link}")).status, 200, "{link}");
+        assert_eq!(shared_server::http().get(&format!("/{link}")).status, 200, "{link}");
     }
     assert_eq!(links, ["nix-cache-info", "pubkey", "ready", "metrics"]);
 }
 
 #[test]
 fn a_proxy_says_by_which_url_it_was_reached() {
-    let http = served::http();
+    let http = shared_server::http();
     let own = ("Host", "127.0.0.1:5000");
     for (headers, url) in [
         (vec![own], "http://127.0.0.1:5000"),
@@ -183,7 +183,7 @@ fn lasting(page: &Response) -> &str {
 
 #[test]
 fn headers_of_markup_do_not_come_back() {
-    let http = served::http();
+    let http = shared_server::http();
     let plain = page_with(http, &[("Host", "cache")]);
     for hostile in HOSTILE {
         for header in ["X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix"] {

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
-use crate::nix::served::{self, http};
+use crate::nix::shared_server::{self, http};
 use crate::support::http::Response;
 use crate::support::store_item::hash_part;
 
 fn url(name: &str) -> String {
-    format!("/{}.ls", hash_part(served::content().path(name)))
+    format!("/{}.ls", hash_part(shared_server::content().path(name)))
 }
 
 fn parsed(response: &Response) -> Value {
@@ -20,7 +20,7 @@ fn parsed(response: &Response) -> Value {
 
 /// What Nix writes beside a NAR when it copies a path to a binary cache.
 fn nixs_own(daemon: &Daemon, name: &str) -> Value {
-    let path = served::content().path(name);
+    let path = shared_server::content().path(name);
     let cache = format!("file:///nix/tmp/cache-{name}");
     let _ = daemon
         .run(&["nix", "copy", "--to", &format!("{cache}?write-nar-listing=true&compression=none"), path])
@@ -39,7 +39,7 @@ fn with_every_executable(listing: &mut Value) {
 }
 
 #[test]
-fn s55_a_listing_says_what_nixs_own_says() {
+fn a_listing_equals_the_one_that_nix_writes() {
     let daemon = Daemon::shared(Release::Nix2_34);
     for name in ["regular", "executable", "empty-file", "symlink", "empty-directory", "deep-tree", "large"] {
         let mut expected = nixs_own(daemon, name);

@@ -17,7 +17,7 @@ use crate::support::http::Http;
 use crate::support::metrics::{metrics, value as series};
 use crate::support::narinfo::value;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Reply, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::{StoreItem, hash_part};
 
@@ -137,7 +137,7 @@ impl Scene {
         fs::remove_file(passing).unwrap();
         // It may have been looked at already.
         assert!([404, 206].contains(&self.part(1)));
-        self.harmonia.logged("is not held back any more: its nar is right");
+        self.harmonia.wait_for_log("is not held back any more: its nar is right");
     }
 
     /// Where the contents of a file are in the NAR.
@@ -152,7 +152,7 @@ impl Scene {
     }
 
     fn asked_for_nars(&self) -> usize {
-        self.daemon.seen().asked.iter().filter(|question| matches!(question, Question::Nar(_))).count()
+        self.daemon.seen().queries.iter().filter(|query| matches!(query, Query::Nar(_))).count()
     }
 }
 
@@ -166,18 +166,18 @@ fn what_is_no_file_directory_or_symlink_is_an_error_and_not_waited_for() {
     for scene in [alone, inside] {
         assert_eq!(scene.harmonia.http().get(&scene.item.nar_url()).status, 502);
         assert_eq!(scene.part(1), 502);
-        scene.harmonia.logged("no nar can hold it");
+        scene.harmonia.wait_for_log("no nar can hold it");
         assert_eq!(scene.asked_for_nars(), 0);
     }
 }
 
 #[test]
-fn files_that_are_not_what_the_daemon_says_are_never_a_whole_nar_nor_a_part() {
+fn files_that_do_not_match_the_path_info_are_never_served() {
     let scene = Scene::new("");
     let file = scene.place.join("a/file");
     fs::write(&file, vec![b'x'; 300_000]).unwrap();
     scene.fails(&[]);
-    scene.harmonia.logged("where its path info says");
+    scene.harmonia.wait_for_log("where its path info says");
     assert_eq!(scene.part(1), 404);
     fs::write(&file, vec![b'a'; 300_000]).unwrap();
     scene.is_repaired();
@@ -193,7 +193,7 @@ fn files_that_are_not_what_the_daemon_says_are_never_a_whole_nar_nor_a_part() {
 }
 
 #[test]
-fn a_part_needs_no_more_than_its_file_once_the_whole_is_proven() {
+fn a_range_of_a_verified_nar_reads_only_its_file() {
     let scene = Scene::new("");
     let (a, b) = (scene.offset(b'a'), scene.offset(b'b'));
     scene.is_served();
@@ -204,7 +204,7 @@ fn a_part_needs_no_more_than_its_file_once_the_whole_is_proven() {
     assert_eq!(listing.status, 200);
     // The other file is needed for this, and to prove the whole anew.
     scene.fails(&[("Range", &range(a, a + 9))]);
-    scene.harmonia.logged("changed while its nar was read");
+    scene.harmonia.wait_for_log("changed while its nar was read");
     assert_eq!(scene.asked_for_nars(), 0);
 }
 
@@ -216,12 +216,12 @@ fn a_part_that_does_not_reach_the_end_is_read_alone_and_one_that_does_proves_the
     assert_eq!(scene.part(scene.offset(b'b')), 206);
     let whole = scene.item.nar.len();
     scene.fails(&[("Range", &range(whole - 10, whole - 1))]);
-    scene.harmonia.logged("where its path info says");
+    scene.harmonia.wait_for_log("where its path info says");
     assert_eq!((scene.part(1), scene.asked_for_nars()), (404, 0));
 }
 
 #[test]
-fn a_part_of_a_path_that_looks_changed_is_proven_anew() {
+fn a_range_of_a_changed_path_is_verified_again() {
     let scene = Scene::new("");
     scene.is_served();
     let tail = |scene: &Scene| {
@@ -253,16 +253,16 @@ fn overwrite(file: &Path) {
 }
 
 #[test]
-fn what_was_proven_is_hashed_again_when_a_file_in_it_was_written_to() {
+fn a_verified_nar_is_hashed_again_after_a_file_in_it_was_written() {
     let scene = Scene::new("");
     scene.is_served();
     scene.is_served();
     overwrite(&scene.place.join("b/file"));
     scene.fails(&[]);
-    scene.harmonia.logged("changed while its nar was read");
+    scene.harmonia.wait_for_log("changed while its nar was read");
     // Looked through anew it is seen to be wrong.
     scene.fails(&[]);
-    scene.harmonia.logged("is held back, 404 until its nar is right");
+    scene.harmonia.wait_for_log("is held back, 404 until its nar is right");
     assert_eq!(scene.part(1), 404);
     fs::write(scene.place.join("b/file"), vec![b'b'; 300_000]).unwrap();
     scene.is_repaired();
@@ -280,7 +280,7 @@ fn a_file_that_was_written_to_and_its_time_set_back_is_noticed_by_always_and_not
         File::options().write(true).open(&file).unwrap().set_modified(before).unwrap();
         if is_noticed {
             scene.fails(&[]);
-            scene.harmonia.logged("where its path info says");
+            scene.harmonia.wait_for_log("where its path info says");
         } else {
             assert_ne!(scene.harmonia.http().get(&scene.item.nar_url()).body, scene.item.nar);
         }
@@ -315,7 +315,7 @@ fn what_changes_while_it_is_read_breaks_the_body() {
             // The connection may be reset.
             let _ = stream.read_to_end(&mut rest);
             assert!(rest.len() < HUGE, "{number} with {verify}");
-            scene.harmonia.logged("changed while its nar was read");
+            scene.harmonia.wait_for_log("changed while its nar was read");
         }
     }
 }
@@ -336,7 +336,7 @@ fn the_daemon_helps_out_where_files_are_not_visible_and_that_is_said_once() {
 fn files_are_served_while_the_daemon_is_gone() {
     let scene = Scene::new("");
     assert_eq!(scene.harmonia.http().get(&scene.item.narinfo_url()).status, 200);
-    scene.daemon.play(scene.item.script_with_nar(|| Answer::then_hang_up(Vec::new())));
+    scene.daemon.play(scene.item.script_with_nar(|| Reply::then_disconnect(Vec::new())));
     scene.is_served();
     assert_eq!(scene.part(1000), 206);
 }

@@ -11,7 +11,7 @@ use crate::nix::release::Release;
 use crate::support::metrics::{metrics, value as series};
 use crate::support::narinfo::value;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::{StoreItem, hash_part};
 
@@ -32,7 +32,7 @@ fn by_default_nars_are_read_from_files_that_are_those_of_the_daemon() {
             let part = files.http().get_with(&url, &[("Range", &range(1, nar.len() / 2))]);
             assert!(part.status == 206 && part.body == nar[1..=nar.len() / 2], "{name} of {release}");
         }
-        files.logged("nars are read from the files in ");
+        files.wait_for_log("nars are read from the files in ");
         assert!(dumps(files.http()) < 1.0, "{release}");
     }
 }
@@ -63,13 +63,13 @@ impl Foreign {
             fs::write(store.join(Path::new(&item.path).file_name().unwrap()), contents).unwrap();
         }
         let known = items.clone();
-        let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-            let about = |item: &&StoreItem| match question {
-                Question::PathFromHashPart(hash) => hash == item.hash_part(),
-                Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
+        let daemon = ScriptedDaemon::start(Script::replying(move |query| {
+            let about = |item: &&StoreItem| match query {
+                Query::PathFromHashPart(hash) => hash == item.hash_part(),
+                Query::PathInfo(path) | Query::Nar(path) => *path == item.path,
                 _ => false,
             };
-            known.iter().find(about).unwrap_or(&known[0]).answer(question)
+            known.iter().find(about).unwrap_or(&known[0]).reply(query)
         }));
         let config = format!("{}real_nix_store = \"{}\"\n", daemon.config(), store.display());
         let harmonia = Harmonia::start(&config);
@@ -84,14 +84,14 @@ impl Foreign {
 }
 
 #[test]
-fn files_of_another_store_are_left_alone_and_no_path_is_held_back_for_them() {
+fn files_of_another_store_are_ignored_and_quarantine_no_path() {
     let foreign = Foreign::with(0);
     for _ in 0..2 {
         (0..foreign.items.len()).for_each(|number| foreign.is_served(number));
     }
-    let line = foreign.harmonia.logged("are not those of its store");
+    let line = foreign.harmonia.wait_for_log("are not those of its store");
     assert!(line.contains(&foreign.store.display().to_string()), "{line}");
-    foreign.harmonia.logged("  help: set real_nix_store");
+    foreign.harmonia.wait_for_log("  help: set real_nix_store");
     assert_eq!(series(&metrics(foreign.harmonia.http()), "harmonia_quarantined_paths"), Some(0.0));
     let checked = foreign.daemon.config() + &format!("real_nix_store = \"{}\"\n", foreign.store.display());
     let file = scratch::fresh_dir().join("config.toml");
@@ -106,9 +106,9 @@ fn files_of_another_store_are_left_alone_and_no_path_is_held_back_for_them() {
 fn files_that_turn_out_to_be_of_another_store_are_given_up() {
     let foreign = Foreign::with(1);
     foreign.is_served(0);
-    foreign.harmonia.logged("nars are read from the files in ");
+    foreign.harmonia.wait_for_log("nars are read from the files in ");
     let _ = foreign.harmonia.http().get_failing(&foreign.items[1].nar_url(), &[]);
-    foreign.harmonia.logged("are not those of its store: ");
+    foreign.harmonia.wait_for_log("are not those of its store: ");
     (0..foreign.items.len()).for_each(|number| foreign.is_served(number));
     assert!(!foreign.harmonia.log().contains("is held back"), "{}", foreign.harmonia.log());
 }

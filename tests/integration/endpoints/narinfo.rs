@@ -4,13 +4,13 @@ use harmonia_protocol::StoreDir;
 use harmonia_protocol::narinfo::NarInfo;
 
 use crate::nix::content::MANY;
-use crate::nix::served;
+use crate::nix::shared_server;
 use crate::support::narinfo::{fields, value, values};
 use crate::support::store_item::hash_part;
 
 /// The narinfos of all content, with the names and paths.
 fn all() -> Vec<(&'static str, &'static str, String)> {
-    served::content().iter().map(|(name, path)| (name, path, served::narinfo(name))).collect()
+    shared_server::content().iter().map(|(name, path)| (name, path, shared_server::narinfo(name))).collect()
 }
 
 fn is_nix32(text: &str) -> bool {
@@ -18,7 +18,7 @@ fn is_nix32(text: &str) -> bool {
 }
 
 #[test]
-fn s09_a_narinfo_ends_in_one_line_feed_and_has_neither_cr_nor_blank_lines_nor_bom() {
+fn a_narinfo_ends_in_one_line_feed_and_has_no_cr_blank_line_or_bom() {
     for (name, _, text) in all() {
         assert!(text.ends_with('\n') && !text.ends_with("\n\n"), "{name}");
         assert!(text.starts_with("StorePath: "), "{name}");
@@ -27,7 +27,7 @@ fn s09_a_narinfo_ends_in_one_line_feed_and_has_neither_cr_nor_blank_lines_nor_bo
 }
 
 #[test]
-fn s10_fields_come_in_nixs_order_and_there_are_no_others() {
+fn fields_are_in_the_order_of_nix_and_there_are_no_others() {
     let file = ["StorePath", "URL", "Compression", "FileHash", "FileSize"];
     let order = [&file[..], &["NarHash", "NarSize", "References", "Deriver", "Sig", "CA"]].concat();
     for (name, _, text) in all() {
@@ -45,12 +45,12 @@ fn s10_fields_come_in_nixs_order_and_there_are_no_others() {
 }
 
 #[test]
-fn s11_empty_references_keep_the_space() {
-    assert!(served::narinfo("regular").contains("\nReferences: \n"));
+fn empty_references_have_a_trailing_space() {
+    assert!(shared_server::narinfo("regular").contains("\nReferences: \n"));
 }
 
 #[test]
-fn s12_references_are_sorted_base_names_with_single_spaces_and_the_path_itself() {
+fn references_are_sorted_base_names_separated_by_single_spaces() {
     for (name, path, text) in all() {
         let references = value(&text, "References");
         if references.is_empty() {
@@ -70,7 +70,7 @@ fn s12_references_are_sorted_base_names_with_single_spaces_and_the_path_itself()
 }
 
 #[test]
-fn s13_a_deriver_is_a_base_name_of_a_derivation_and_absent_if_unknown() {
+fn a_deriver_is_the_base_name_of_a_derivation_and_absent_if_unknown() {
     for (name, _, text) in all() {
         match (name, &values(&text, "Deriver")[..]) {
             ("with-deriver", [deriver]) => {
@@ -82,7 +82,7 @@ fn s13_a_deriver_is_a_base_name_of_a_derivation_and_absent_if_unknown() {
 }
 
 #[test]
-fn s14_the_nar_hash_is_sha256_in_nix32() {
+fn the_nar_hash_is_sha256_in_nix32() {
     for (name, _, text) in all() {
         let hash = value(&text, "NarHash").strip_prefix("sha256:").unwrap();
         assert!(hash.len() == 52 && is_nix32(hash), "{name}: {hash}");
@@ -90,16 +90,16 @@ fn s14_the_nar_hash_is_sha256_in_nix32() {
 }
 
 #[test]
-fn s15_the_nar_size_is_the_number_of_bytes_that_are_sent() {
+fn the_nar_size_is_the_number_of_bytes_sent() {
     for (name, _, text) in all() {
         let size: usize = value(&text, "NarSize").parse().unwrap();
-        let nar = served::http().get(&format!("/{}", value(&text, "URL")));
+        let nar = shared_server::http().get(&format!("/{}", value(&text, "URL")));
         assert!(size > 0 && nar.body.len() == size, "{name}: {} of {size} bytes", nar.body.len());
     }
 }
 
 #[test]
-fn s16_the_file_of_a_plain_narinfo_is_its_nar() {
+fn file_hash_and_size_of_a_plain_nar_are_those_of_the_nar() {
     for (name, _, text) in all() {
         assert_eq!(value(&text, "FileHash"), value(&text, "NarHash"), "{name}");
         assert_eq!(value(&text, "FileSize"), value(&text, "NarSize"), "{name}");
@@ -107,14 +107,14 @@ fn s16_the_file_of_a_plain_narinfo_is_its_nar() {
 }
 
 #[test]
-fn s18_the_compression_is_always_named() {
+fn the_compression_is_always_present() {
     for (name, _, text) in all() {
         assert_eq!(value(&text, "Compression"), "none", "{name}");
     }
 }
 
 #[test]
-fn s19_the_url_is_relative_without_query_or_colon_and_ends_as_the_compression_says() {
+fn the_url_is_relative_without_query_or_colon_and_ends_in_nar() {
     for (name, _, text) in all() {
         let url = value(&text, "URL");
         assert!(!url.starts_with('/') && !url.contains(['?', ':', '#', '%', ' ']), "{name}: {url}");
@@ -123,31 +123,31 @@ fn s19_the_url_is_relative_without_query_or_colon_and_ends_as_the_compression_sa
 }
 
 #[test]
-fn s20_the_url_comes_before_any_long_line() {
-    let text = served::narinfo("many-references");
+fn the_url_precedes_any_long_line() {
+    let text = shared_server::narinfo("many-references");
     let (before, after) = text.split_once("\nURL: ").unwrap();
     assert!(before.lines().all(|line| line.len() <= 1024));
     assert!(after.lines().any(|line| line.len() > 1024), "the content has no long line");
 }
 
 #[test]
-fn s25_the_hash_part_of_the_path_is_the_one_asked_for() {
+fn the_store_path_has_the_requested_hash_part() {
     for (name, path, text) in all() {
         assert_eq!(value(&text, "StorePath"), path, "{name}");
-        assert!(served::narinfo_url(name).contains(hash_part(value(&text, "StorePath"))));
+        assert!(shared_server::narinfo_url(name).contains(hash_part(value(&text, "StorePath"))));
     }
 }
 
 #[test]
-fn s30_two_requests_give_the_same_bytes() {
+fn two_requests_get_the_same_bytes() {
     for (name, _, text) in all() {
-        assert_eq!(served::narinfo(name), text, "{name}");
+        assert_eq!(shared_server::narinfo(name), text, "{name}");
     }
 }
 
 /// Our parser refuses what go-nix and nix-compat refuse, but for unknown fields, which statement 10 excludes.
 #[test]
-fn s31_the_strictest_parsers_take_every_narinfo() {
+fn the_strictest_parsers_accept_every_narinfo() {
     let store = StoreDir::default();
     for (name, path, text) in all() {
         assert!(!text.lines().any(|line| line.matches(": ").count() > 1), "{name}: a separator within a value");

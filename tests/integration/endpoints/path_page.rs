@@ -2,7 +2,7 @@
 
 use crate::nix::client::Client;
 use crate::nix::release::Release;
-use crate::nix::served;
+use crate::nix::shared_server;
 use crate::support::keys;
 use crate::support::narinfo;
 
@@ -12,12 +12,12 @@ fn base(path: &str) -> &str {
 
 #[test]
 fn the_page_tells_what_a_real_daemon_knows_and_its_links_lead_somewhere() {
-    let http = served::http();
-    let path = served::content().path("many-references");
+    let http = shared_server::http();
+    let path = shared_server::content().path("many-references");
     let response = http.get(&format!("/serve/{}", base(path)));
     assert_eq!((response.status, response.header("content-type")), (200, Some("text/html; charset=utf-8")));
     let html = response.text();
-    let narinfo = served::narinfo("many-references");
+    let narinfo = shared_server::narinfo("many-references");
     let (nar_hash, size) = (narinfo::value(&narinfo, "NarHash"), narinfo::value(&narinfo, "NarSize"));
     assert!(html.contains(path) && html.contains(nar_hash) && html.contains("in 301 paths"), "{size} {html}");
     assert!(html.contains("refers to 300 other paths"), "{html}");
@@ -36,9 +36,9 @@ fn the_page_tells_what_a_real_daemon_knows_and_its_links_lead_somewhere() {
 
 #[test]
 fn the_commands_of_the_page_copy_the_path() {
-    let path = served::content().path("many-references");
+    let path = shared_server::content().path("many-references");
     for release in Release::ALL {
-        let response = served::http().get(&format!("/serve/{}", base(path)));
+        let response = shared_server::http().get(&format!("/serve/{}", base(path)));
         let boxes = response.text().split("<pre><code>").skip(1);
         let boxes: Vec<_> = boxes.map(|rest| rest.split("</code>").next().unwrap().replace("&#39;", "'")).collect();
         let [shown, copy, realise] = &boxes[..] else { panic!("{boxes:?}") };

@@ -18,12 +18,12 @@ fn is_not_ready(response: &Response, reason: &str) {
 }
 
 #[test]
-fn not_ready_is_who_has_a_daemon_of_another_store_directory() {
+fn not_ready_if_the_daemon_has_another_store_directory() {
     for release in Release::ALL {
         let socket = Daemon::shared(release).socket();
         let config = format!("daemon_socket = \"{}\"\nvirtual_nix_store = \"/gnu/store\"\n", socket.display());
         let harmonia = Harmonia::start(&config);
         is_not_ready(&harmonia.http().get("/ready"), "nix-daemon has another store directory");
-        harmonia.logged("the nix daemon refuses paths of /gnu/store: ");
+        harmonia.wait_for_log("the nix daemon refuses paths of /gnu/store: ");
     }
 }

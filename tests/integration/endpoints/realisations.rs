@@ -11,7 +11,7 @@ use crate::nix::prefix::{Outcome, Prefix};
 use crate::nix::release::Release;
 use crate::support::http::Response;
 use crate::support::keys::{self, Key};
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::wire::{LAST, Wire};
 
@@ -67,7 +67,7 @@ impl Built {
         fs::copy(&keys::FOREIGN.secret, prefix.on_host("/nix/etc/secret")).unwrap();
         let output = build(&prefix).text();
         let daemon = Daemon::on(prefix, Content::default());
-        let harmonia = Harmonia::before(&daemon);
+        let harmonia = Harmonia::for_daemon(&daemon);
         Self { output, daemon, harmonia }
     }
 
@@ -96,7 +96,7 @@ fn is_kept_like_a_narinfo(response: &Response) {
 }
 
 #[test]
-fn s58_a_realisation_is_what_the_release_itself_writes_with_our_signature() {
+fn a_realisation_is_what_nix_itself_writes_with_our_signature() {
     for release in RELEASES {
         let built = Built::of(release);
         let http = built.harmonia.http();
@@ -175,7 +175,7 @@ fn a_daemon_without_the_feature_has_no_realisations() {
         // Daemons that make one store at once get into each other's way.
         let _ = prefix.run(&["nix-store", "--init"]).stdout();
         let daemon = Daemon::on(prefix, Content::default());
-        let harmonia = Harmonia::before(&daemon);
+        let harmonia = Harmonia::for_daemon(&daemon);
         let id = format!("sha256:{}!out", "0".repeat(64));
         for _ in 0..2 {
             let response = harmonia.http().get(&format!("/realisations/{id}.doi"));
@@ -183,11 +183,11 @@ fn a_daemon_without_the_feature_has_no_realisations() {
         }
         // These die of it, once on a connection and once to be sure.
         let deadly = matches!(release, Release::Nix2_8 | Release::Nix2_26);
-        let questions = if deadly { 2 } else { 0 };
+        let queries = if deadly { 2 } else { 0 };
         let metrics = harmonia.http().get("/metrics");
         let count = r#"harmonia_daemon_operations_total{op="QueryRealisation",result="error"} "#;
         let counted = metrics.text().lines().find_map(|line| line.strip_prefix(count)?.parse().ok());
-        assert_eq!(counted.unwrap_or(0), questions, "{release}");
+        assert_eq!(counted.unwrap_or(0), queries, "{release}");
     }
 }
 
@@ -195,20 +195,20 @@ const DERIVATION: &str = "0123456789abcdfghijklmnpqrsvwxyz-scripted.drv";
 const OUTPUT: &str = "zyxwvsrqpnmlkjihgfdcba9876543210-scripted";
 
 /// A daemon as of Nix 2.35 that knows the output `out` of one derivation.
-fn by_path(question: &Question) -> Answer {
-    let known = Question::BuildTrace(format!("/nix/store/{DERIVATION}"), "out".to_owned());
+fn by_path(query: &Query) -> Reply {
+    let known = Query::BuildTrace(format!("/nix/store/{DERIVATION}"), "out".to_owned());
     let reply = Wire::new().number(LAST);
-    if *question == known {
+    if *query == known {
         let signature = format!("daemons-1:{}", data_encoding::BASE64.encode(&[7; 64]));
         return reply.number(1).string(format!("/nix/store/{OUTPUT}")).strings(&[signature, "bad".to_owned()]).into();
     }
-    assert!(matches!(question, Question::BuildTrace(..)), "{question:?}");
+    assert!(matches!(query, Query::BuildTrace(..)), "{query:?}");
     reply.number(0).into()
 }
 
 #[test]
-fn s59_a_build_trace_is_the_value_alone_with_our_signature_of_key_and_value() {
-    let daemon = ScriptedDaemon::start(Script::answering_by_path(by_path));
+fn a_build_trace_entry_is_its_value_with_our_signature_of_key_and_value() {
+    let daemon = ScriptedDaemon::start(Script::replying_by_path(by_path));
     let harmonia = Harmonia::start(&format!("{}sign_key_paths = [{:?}]\n", daemon.config(), keys::OURS.secret));
     let http = harmonia.http();
     let url = format!("/build-trace-v2/{DERIVATION}/out.doi");
@@ -226,16 +226,16 @@ fn s59_a_build_trace_is_the_value_alone_with_our_signature_of_key_and_value() {
     assert_eq!(ours.as_object().unwrap().len(), 2);
 
     assert_eq!(http.get(&url.replace("/out", "/dev")).status, 404);
-    let asked = daemon.seen().asked.len();
+    let asked = daemon.seen().queries.len();
     let by_hash = format!("/realisations/sha256:{}!out.doi", "0".repeat(64));
     assert_eq!(http.get(&by_hash).status, 404);
-    assert_eq!(daemon.seen().asked.len(), asked, "it knows no outputs by hash");
+    assert_eq!(daemon.seen().queries.len(), asked, "it knows no outputs by hash");
 }
 
 #[test]
-fn s62_ids_that_are_none_are_404_without_a_word_to_the_daemon() {
+fn malformed_ids_are_a_404_without_a_query() {
     let hash = "0".repeat(64);
-    for script in [Script::answering(|_| Answer::then_hang_up("")), Script::answering_by_path(by_path)] {
+    for script in [Script::replying(|_| Reply::then_disconnect("")), Script::replying_by_path(by_path)] {
         let daemon = ScriptedDaemon::start(script);
         let harmonia = Harmonia::start(&daemon.config());
         for target in [
@@ -253,19 +253,19 @@ fn s62_ids_that_are_none_are_404_without_a_word_to_the_daemon() {
         ] {
             assert_eq!(harmonia.http().get(&format!("/{target}")).status, 404, "{target}");
         }
-        assert_eq!(daemon.seen().asked, []);
+        assert_eq!(daemon.seen().queries, []);
     }
 }
 
 #[test]
 fn an_error_of_the_daemon_is_no_404() {
-    let daemon = ScriptedDaemon::start(Script::answering(|_| Wire::new().error("database is busy").into()));
+    let daemon = ScriptedDaemon::start(Script::replying(|_| Wire::new().error("database is busy").into()));
     let harmonia = Harmonia::start(&daemon.config());
     let url = format!("/realisations/sha256:{}!out.doi", "0".repeat(64));
     assert_eq!(harmonia.http().get(&url).status, 502);
 
     let of_another = r#"{"id":"sha256:00!out","outPath":"zyxwvsrqpnmlkjihgfdcba9876543210-x","signatures":[]}"#;
     let answer = move || Wire::new().number(LAST).strings(&[of_another]).into();
-    daemon.play(Script::answering(move |_| answer()));
+    daemon.play(Script::replying(move |_| answer()));
     assert_eq!(harmonia.http().get(&url).status, 502);
 }

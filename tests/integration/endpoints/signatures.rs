@@ -7,7 +7,7 @@ use crate::nix::content::{self, Content};
 use crate::nix::daemon::Daemon;
 use crate::nix::prefix::Prefix;
 use crate::nix::release::Release;
-use crate::nix::served;
+use crate::nix::shared_server;
 use crate::support::keys::{self, Key};
 use crate::support::narinfo::{value, values};
 use crate::support::scripted_daemon::ScriptedDaemon;
@@ -58,7 +58,7 @@ fn made_up_signature(name: &str, byte: u8) -> String {
 }
 
 #[test]
-fn s21_signatures_that_are_not_well_formed_are_dropped() {
+fn malformed_signatures_are_dropped() {
     let good = made_up_signature("cache.example.org-1", 7);
     let encoded = good.split_once(':').unwrap().1;
     let mut item = StoreItem::file(b"signed");
@@ -81,9 +81,9 @@ fn s21_signatures_that_are_not_well_formed_are_dropped() {
 }
 
 #[test]
-fn s22_our_signature_verifies_for_no_reference_itself_300_of_them_and_odd_names() {
+fn our_signature_verifies_for_none_one_and_300_references_and_odd_names() {
     for name in ["regular", "self-reference", "many-references", "odd-name"] {
-        let text = served::narinfo(name);
+        let text = shared_server::narinfo(name);
         let ours = values(&text, "Sig");
         assert!(ours.iter().any(|signature| verifies(&keys::OURS, signature, &text)), "{name}:\n{text}");
         let altered = text.replacen("\nNarSize: ", "\nNarSize: 1", 1);
@@ -92,8 +92,8 @@ fn s22_our_signature_verifies_for_no_reference_itself_300_of_them_and_odd_names(
 }
 
 #[test]
-fn s23_the_daemons_signatures_are_kept_and_each_key_signs_once() {
-    let text = served::narinfo("foreign-signature");
+fn the_daemons_signatures_are_served_and_each_key_signs_once() {
+    let text = shared_server::narinfo("foreign-signature");
     let signatures = values(&text, "Sig");
     assert_eq!(signatures.len(), 2, "{text}");
     for key in [&*keys::OURS, &*keys::FOREIGN] {
@@ -112,7 +112,7 @@ fn s23_the_daemons_signatures_are_kept_and_each_key_signs_once() {
 }
 
 #[test]
-fn a_forged_signature_does_not_take_the_place_of_the_genuine_one() {
+fn a_forged_signature_does_not_replace_the_genuine_one() {
     // Daemons tell of them in the order of their text.
     let mut item = StoreItem::file(b"genuine");
     let genuine = keys::FOREIGN.sign(item.fingerprint().as_bytes());
@@ -183,12 +183,12 @@ fn a_flood_of_signatures_is_bounded_and_holds_nobody_up() {
 }
 
 #[test]
-fn s24_a_content_address_is_told_only_if_the_path_follows_from_it() {
+fn a_content_address_is_served_only_if_the_path_matches_it() {
     for name in ["fixed-recursive", "fixed-flat", "fixed-flat-sha1", "text-with-reference"] {
-        let text = served::narinfo(name);
+        let text = shared_server::narinfo(name);
         assert_eq!(values(&text, "CA").len(), 1, "{text}");
     }
-    let true_of_another = value(&served::narinfo("fixed-recursive"), "CA").to_owned();
+    let true_of_another = value(&shared_server::narinfo("fixed-recursive"), "CA").to_owned();
     for address in [&*true_of_another, "fixed:r:sha256:", "text:md5:x", "unheard-of"] {
         let mut item = StoreItem::file(b"addressed");
         item.content_address = address.to_owned();
@@ -198,7 +198,7 @@ fn s24_a_content_address_is_told_only_if_the_path_follows_from_it() {
 }
 
 #[test]
-fn s13_a_deriver_that_is_no_derivation_is_not_told() {
+fn a_deriver_that_is_not_a_derivation_is_omitted() {
     let mut item = StoreItem::file(b"derived");
     item.deriver = item.path.clone();
     let text = narinfo_of(&item);

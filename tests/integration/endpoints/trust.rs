@@ -18,7 +18,7 @@ use crate::support::keys::{self, Key};
 use crate::support::metrics::await_value;
 use crate::support::narinfo::{self, values};
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Question, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::{StoreItem, hash_part};
 
@@ -150,8 +150,8 @@ fn signs_and_serves_what_is_trusted(release: Release) {
     let store = Store::of(release);
     let (serving, withholding) = (store.server(""), store.server("serve_untrusted = false\n"));
     let start = "signing what was built here, is content-addressed or has a signature of one of 2 trusted keys, ";
-    serving.logged(&format!("{start}other paths are served unsigned"));
-    withholding.logged(&format!("{start}other paths are not served"));
+    serving.wait_for_log(&format!("{start}other paths are served unsigned"));
+    withholding.wait_for_log(&format!("{start}other paths are not served"));
     for (name, path, is_trusted) in &store.paths {
         let url = format!("/{}.narinfo", hash_part(path));
         // The second answer is the text that was kept.
@@ -268,15 +268,15 @@ fn a_path_is_decided_about_once_and_again_with_other_keys() {
         daemon.config(),
         keys::OURS.secret.display()
     ));
-    let nars = || daemon.seen().asked.iter().filter(|question| matches!(question, Question::Nar(_))).count();
+    let nars = || daemon.seen().queries.iter().filter(|query| matches!(query, Query::Nar(_))).count();
     for times in [1, 2] {
         for _ in 0..3 {
             let narinfo = harmonia.http().get(&item.narinfo_url());
             assert_eq!(signers(narinfo.text()), [keys::OURS.name], "{}", narinfo.text());
         }
         assert_eq!(nars(), times);
-        harmonia.hang_up();
-        harmonia.logged_times("reloaded the signing keys", times);
+        harmonia.reload();
+        harmonia.wait_for_log_times("reloaded the signing keys", times);
     }
     // What the address does not name is neither signed nor served.
     let mut forged = StoreItem::file(b"a lie!");
@@ -288,7 +288,7 @@ fn a_path_is_decided_about_once_and_again_with_other_keys() {
 
 /// Also where they are kept on disk from before, and asked for by a client that resumes.
 #[test]
-fn compressed_nars_of_what_is_not_trusted_are_not_given_out() {
+fn compressed_nars_of_untrusted_paths_are_not_served() {
     let store = Store::of(Release::Nix2_34);
     let dir = scratch::fresh_dir().join("nars");
     let cache = format!("enable_compression = true\nnar_cache.dir = {dir:?}\n");
@@ -300,7 +300,7 @@ fn compressed_nars_of_what_is_not_trusted_are_not_given_out() {
     await_value(serving.http(), "harmonia_nar_cache_entries", 1.0);
     drop(serving);
     let withholding = store.server(&format!("serve_untrusted = false\n{cache}"));
-    withholding.logged("(1 files, ");
+    withholding.wait_for_log("(1 files, ");
     assert_eq!(withholding.http().get(&narinfo).status, 404);
     assert_eq!(withholding.http().get(&url).status, 404);
     assert_eq!(withholding.http().get_with(&url, &[("Range", "bytes=1-")]).status, 404);

@@ -5,20 +5,20 @@ use std::thread;
 use crate::nix::client::Client;
 use crate::nix::release::Release;
 use crate::support::metrics::{metrics, value};
-use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 
 /// As many paths as are asked for, all of which hold the same.
 fn daemon() -> ScriptedDaemon {
     let item = StoreItem::file(b"small");
-    ScriptedDaemon::start(Script::answering(move |question| {
-        let path = match question {
-            Question::PathFromHashPart(hash) => format!("/nix/store/{hash}-item"),
-            Question::PathInfo(path) | Question::Nar(path) => path.clone(),
+    ScriptedDaemon::start(Script::replying(move |query| {
+        let path = match query {
+            Query::PathFromHashPart(hash) => format!("/nix/store/{hash}-item"),
+            Query::PathInfo(path) | Query::Nar(path) => path.clone(),
             other => panic!("asked {other:?}"),
         };
-        StoreItem { path, ..item.clone() }.answer(question)
+        StoreItem { path, ..item.clone() }.reply(query)
     }))
 }
 
@@ -48,7 +48,7 @@ fn real_clients(harmonia: &Harmonia, processes: usize, paths: usize) {
 }
 
 #[test]
-fn real_clients_wait_for_connections_beyond_the_bound_and_all_have_what_they_ask_for() {
+fn real_clients_beyond_the_connection_limit_wait_and_all_succeed() {
     let daemon = daemon();
     let harmonia =
         Harmonia::start(&format!("{}trusted_proxies = []\nworkers = 1\nmax_connections = 60\n", daemon.config()));

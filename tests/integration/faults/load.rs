@@ -18,15 +18,15 @@ use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit, setrlimi
 
 use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
-use crate::nix::served::{nar_url, narinfo_url};
+use crate::nix::shared_server::{nar_url, narinfo_url};
 use crate::support::footprint::{await_descriptors, descriptors, memory, most_memory};
 use crate::support::http::{Connection, Http};
 use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, SETTINGS, WINDOW_UPDATE, deaf, frame, get};
 use crate::support::metrics::{await_value, metrics, value};
-use crate::support::nar_cache::{keeping, url_of};
+use crate::support::nar_cache::{nar_url_of, with_nar_cache};
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Script, ScriptedDaemon};
-use crate::support::server::{Harmonia, compressing};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::Wire;
 
@@ -54,8 +54,8 @@ fn server(more: &str) -> Harmonia {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let dir = scratch::fresh_dir().join("nars");
-    let harmonia = Harmonia::start(&format!("max_connections = 1024\n{more}{}", keeping(&dir, &daemon())));
-    let url = url_of(harmonia.http(), &narinfo_url("large"));
+    let harmonia = Harmonia::start(&format!("max_connections = 1024\n{more}{}", with_nar_cache(&dir, &daemon())));
+    let url = nar_url_of(harmonia.http(), &narinfo_url("large"));
     assert_eq!(harmonia.http().get(&url).status, 200);
     await_value(harmonia.http(), "harmonia_nar_cache_fills", 0.0);
     // The file is kept open from its first use on.
@@ -77,7 +77,7 @@ fn ask(http: Http, url: &str, waits: bool) -> Connection {
 /// parts.
 fn load(http: Http, mut served: impl FnMut()) -> Vec<Connection> {
     let narinfo = narinfo_url("regular");
-    let (plain, compressed) = (nar_url("large"), url_of(http, &narinfo_url("large")));
+    let (plain, compressed) = (nar_url("large"), nar_url_of(http, &narinfo_url("large")));
     let mut open = Vec::new();
     for _ in 0..IDLE {
         let mut connection = ask(http, &narinfo, false);
@@ -121,8 +121,8 @@ fn ask_for_all_at_once(address: SocketAddr, path: &str) -> TcpStream {
     let settings = frame(SETTINGS, 0, 0, &[&[0, 4][..], &most].concat());
     let window = frame(WINDOW_UPDATE, 0, 0, &(i32::MAX - 65_535).to_be_bytes());
     let ask = |stream| frame(HEADERS, END_STREAM | END_HEADERS, 2 * stream + 1, &get(path));
-    let asked: Vec<u8> = (0..STREAMS).flat_map(ask).collect();
-    connection.write_all(&[settings, window, asked].concat()).unwrap();
+    let requests: Vec<u8> = (0..STREAMS).flat_map(ask).collect();
+    connection.write_all(&[settings, window, requests].concat()).unwrap();
     connection
 }
 
@@ -131,7 +131,7 @@ fn what_a_client_does_not_read_of_a_thousand_responses_is_bounded() {
     let harmonia = server("trusted_proxies = []\n");
     // By itself it would wait behind what it does not read.
     let http = harmonia.http().from([127, 0, 0, 3]);
-    let url = url_of(http, &narinfo_url("large"));
+    let url = nar_url_of(http, &narinfo_url("large"));
     let whole = http.get(&url).body;
     let deaf: Vec<_> = (0..8).map(|_| ask_for_all_at_once(harmonia.address(), &url)).collect();
     let deadline = Instant::now() + PATIENCE;
@@ -151,7 +151,7 @@ fn what_a_client_does_not_read_of_a_thousand_responses_is_bounded() {
 }
 
 #[test]
-fn what_a_crowd_costs_is_given_back_and_others_are_served_meanwhile() {
+fn resources_of_many_clients_are_released_and_others_are_served_meanwhile() {
     let harmonia = server("");
     let http = harmonia.http();
     let (open_before, memory_before) = (descriptors(harmonia.pid()).len(), memory(harmonia.pid()));
@@ -177,7 +177,7 @@ fn what_a_crowd_costs_is_given_back_and_others_are_served_meanwhile() {
         await_value(http, &format!("harmonia_daemon_pool_in_use{{pool=\"{pool}\"}}"), 0.0);
         await_value(http, &format!("harmonia_daemon_pool_waiting{{pool=\"{pool}\"}}"), 0.0);
     }
-    // Connections to the daemon that are idle are kept for the next question, up to both bounds.
+    // Connections to the daemon that are idle are kept for the next query, up to both bounds.
     await_descriptors(harmonia.pid(), open_before + 8 + 16, |_| true);
     eventually("memory is not given back", || memory(harmonia.pid()) <= memory_before + KEPT);
     let most = most_memory(harmonia.pid());
@@ -188,7 +188,7 @@ fn what_a_crowd_costs_is_given_back_and_others_are_served_meanwhile() {
 /// `cargo test --release --test integration faults::load::latency -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, of which nothing is asserted"]
-fn latency_of_warm_narinfos_in_a_crowd() {
+fn latency_of_warm_narinfos_under_load() {
     let harmonia = server("");
     let http = harmonia.http();
     let measure = |until: &AtomicBool| {
@@ -244,7 +244,7 @@ fn the_limit_of_open_files_is_raised_and_connections_keep_to_it() {
     let limits = fs::read_to_string(format!("/proc/{}/limits", harmonia.pid())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(line.split_whitespace().collect::<Vec<_>>()[3..5], ["128", "128"]);
-    harmonia.logged("no more than 64 connections at a time, not 8192: the limit of open files is 128");
+    harmonia.wait_for_log("no more than 64 connections at a time, not 8192: the limit of open files is 128");
     // Those beyond wait in the kernel, and have their turn.
     let mut crowd: Vec<_> = (0..200).map(|_| ask(harmonia.http(), &narinfo_url("regular"), false)).collect();
     for mut connection in crowd.drain(..) {
@@ -277,8 +277,8 @@ fn unfinished() -> (Vec<StoreItem>, ScriptedDaemon) {
     };
     let items: Vec<_> = (0..3).map(item).collect();
     let known = items.clone();
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-        StoreItem::answer_among(&known, question).unwrap_or_else(|| panic!("asked {question:?}"))
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| {
+        StoreItem::reply_among(&known, query).unwrap_or_else(|| panic!("asked {query:?}"))
     }));
     (items, daemon)
 }
@@ -292,9 +292,9 @@ fn encoders_are_as_many_and_as_nice_as_is_configured_and_other_threads_are_not()
         ("nar_cache.nice = 0\n", usize::MAX, 0),
     ] {
         let (items, daemon) = unfinished();
-        let harmonia = Harmonia::start(&format!("{}{}{config}", daemon.config(), compressing()));
+        let harmonia = Harmonia::start(&format!("{}{}{config}", daemon.config(), nar_cache_on_demand()));
         let http = harmonia.http();
-        let urls: Vec<_> = items.iter().map(|item| url_of(http, &item.narinfo_url())).collect();
+        let urls: Vec<_> = items.iter().map(|item| nar_url_of(http, &item.narinfo_url())).collect();
         let asking: Vec<_> = urls.iter().map(|url| ask(http, url, false)).collect();
         await_value(http, "harmonia_nar_cache_fills", 3.0);
         // One begins when the first unit of its NAR is there, and lowers its priority then.
@@ -349,14 +349,14 @@ fn compile_beside_encoders() {
     // Nothing is kept, so that each download is compressed.
     let server = |niceness: i32| {
         let socket = daemon.socket();
-        let config = format!("daemon_socket = {socket:?}\nnar_cache.nice = {niceness}\n{}", compressing());
+        let config = format!("daemon_socket = {socket:?}\nnar_cache.nice = {niceness}\n{}", nar_cache_on_demand());
         Harmonia::start(&config)
     };
     for round in 1..=3 {
         eprintln!("round {round}: {:?} alone", compile(&source));
         for niceness in [0, 10, 19] {
             let harmonia = server(niceness);
-            let url = url_of(harmonia.http(), &format!("/{}.narinfo", hash_part(&path)));
+            let url = nar_url_of(harmonia.http(), &format!("/{}.narinfo", hash_part(&path)));
             let (is_over, bytes) = (AtomicBool::new(false), AtomicUsize::new(0));
             let took = thread::scope(|scope| {
                 for _ in 0..4 {

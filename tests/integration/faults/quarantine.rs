@@ -39,7 +39,7 @@ fn flip(file: &Path) {
 }
 
 #[test]
-fn s46_a_store_that_is_damaged_and_repaired_is_noticed_for_every_release() {
+fn damage_and_repair_of_a_store_are_detected_for_every_release() {
     let damages: [Damage; 3] = [
         ("large", flip, flip),
         ("regular", |file| fs::write(file, "").unwrap(), |file| fs::write(file, "a regular file\n").unwrap()),
@@ -67,18 +67,18 @@ fn s46_a_store_that_is_damaged_and_repaired_is_noticed_for_every_release() {
             let _ = http.get_failing(&url, &[]);
             assert_eq!(http.get(&narinfo_url(path)).status, 404, "{name} of {release}");
             assert_eq!(http.get(&url).status, 404, "{name} of {release}");
-            harmonia.logged_times("is held back", number);
+            harmonia.wait_for_log_times("is held back", number);
             repair(&daemon.on_host(path));
             await_served(http, path);
             assert_eq!(http.get(&url).status, 200, "{name} of {release}");
-            harmonia.logged_times("is not held back any more: its nar is right", number);
+            harmonia.wait_for_log_times("is not held back any more: its nar is right", number);
         }
         await_value(http, HELD_BACK, 0.0);
     }
 }
 
 #[test]
-fn a_valid_path_without_files_is_held_back_until_they_are_back_for_every_release() {
+fn a_valid_path_without_files_is_quarantined_until_they_are_back_for_every_release() {
     for release in Release::ALL {
         for is_visible in [false, true] {
             let daemon = Daemon::start(release);
@@ -95,7 +95,7 @@ fn a_valid_path_without_files_is_held_back_until_they_are_back_for_every_release
             fs::remove_file(daemon.on_host(path)).unwrap();
             // Nobody knows yet; then it is looked at once more, and only then believed.
             assert!([502, 404].contains(&http.get(&url).status), "{release}");
-            let line = harmonia.logged("is held back");
+            let line = harmonia.wait_for_log("is held back");
             assert!(line.contains("the files of ") && line.contains("are not there"), "{release}: {line}");
             assert_eq!([narinfo_url(path), url.clone()].map(|url| http.get(&url).status), [404, 404], "{release}");
             fs::write(daemon.on_host(path), "a regular file\n").unwrap();

@@ -12,9 +12,9 @@ use crate::nix::content;
 use crate::nix::daemon::Daemon;
 use crate::nix::prefix::Prefix;
 use crate::nix::release::Release;
-use crate::nix::served;
+use crate::nix::shared_server;
 use crate::support::metrics::{await_value, metrics};
-use crate::support::nar_cache::{keeping, scripted, url_of};
+use crate::support::nar_cache::{multi_block_nar, nar_url_of, with_nar_cache};
 use crate::support::scratch;
 use crate::support::scripted_daemon::Script;
 use crate::support::server::Harmonia;
@@ -34,7 +34,8 @@ impl Place {
     fn new(daemon: &str, more: &str) -> Self {
         let (dir, socket) = (scratch::fresh_dir().join("nars"), scratch::fresh_dir().join("admin.sock"));
         let config = scratch::fresh_dir().join("config.toml");
-        let text = keeping(&dir, &format!("bind = \"127.0.0.1:0\"\nnar_cache.precompress = \"off\"\n{daemon}{more}"));
+        let text =
+            with_nar_cache(&dir, &format!("bind = \"127.0.0.1:0\"\nnar_cache.precompress = \"off\"\n{daemon}{more}"));
         fs::write(&config, format!("{text}admin_socket = \"{}\"\n", socket.display())).unwrap();
         Self { socket, config }
     }
@@ -81,8 +82,8 @@ fn entries(server: &Harmonia) -> usize {
 }
 
 #[test]
-fn nars_are_made_and_removed_alike_by_a_server_and_without_one() {
-    let (root, closure) = (served::content().path("many-references"), 1 + content::MANY);
+fn warm_and_remove_work_alike_with_and_without_a_server() {
+    let (root, closure) = (shared_server::content().path("many-references"), 1 + content::MANY);
     let place = Place::new(&shared(), "");
     // A link is as good.
     let link = scratch::fresh_dir().join("result");
@@ -117,11 +118,11 @@ fn nars_are_made_and_removed_alike_by_a_server_and_without_one() {
 }
 
 #[test]
-fn what_is_kept_is_listed_by_its_paths_and_found_by_them_when_they_are_gone() {
-    let (item, daemon) = scripted();
+fn cached_nars_are_listed_and_found_by_store_paths_that_are_gone() {
+    let (item, daemon) = multi_block_nar();
     let place = Place::new(&daemon.config_without_cache(), "");
     let server = place.serve();
-    let whole = server.http().get(&url_of(server.http(), &item.narinfo_url())).body;
+    let whole = server.http().get(&nar_url_of(server.http(), &item.narinfo_url())).body;
     await_value(server.http(), "harmonia_nar_cache_entries", 1.0);
     let list = place.list();
     let [kept] = &list.as_array().unwrap()[..] else { panic!("{list}") };
@@ -135,14 +136,14 @@ fn what_is_kept_is_listed_by_its_paths_and_found_by_them_when_they_are_gone() {
     let table = place.cache(&["list", "--sort", "used"]);
     says(&table, 0, &format!("  just now     {}\n", item.path));
     // The daemon does not know it any more.
-    daemon.play(Script::answering(|_| Wire::new().number(LAST).string("").into()));
+    daemon.play(Script::replying(|_| Wire::new().number(LAST).string("").into()));
     says(&place.cache(&["remove", &item.path]), 0, "1 nars removed, 1 MiB");
     assert_eq!(place.list(), Value::Array(vec![]));
 }
 
 #[test]
-fn without_server_and_daemon_it_is_listed_and_removed_all_the_same() {
-    let (item, daemon) = scripted();
+fn list_and_remove_need_neither_server_nor_daemon() {
+    let (item, daemon) = multi_block_nar();
     let place = Place::new(&daemon.config(), "");
     says(&place.cache(&["warm", &item.path]), 0, "1 nars made");
     drop(daemon);
@@ -153,12 +154,12 @@ fn without_server_and_daemon_it_is_listed_and_removed_all_the_same() {
 }
 
 #[test]
-fn a_server_that_speaks_tls_is_asked_all_the_same_and_one_that_cannot_be_asked_is_named() {
+fn a_server_with_tls_is_reached_and_one_that_is_unreachable_is_named() {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (cert, key) = (scratch::fresh_dir().join("cert.pem"), scratch::fresh_dir().join("key.pem"));
     fs::write(&cert, made.cert.pem()).unwrap();
     fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let path = served::content().path("regular");
+    let path = shared_server::content().path("regular");
     let place = Place::new(&shared(), &format!("tls_cert_path = {cert:?}\ntls_key_path = {key:?}\n"));
     let server = place.serve();
     says(&place.cache(&["warm", path]), 0, "1 nars made");
@@ -166,7 +167,7 @@ fn a_server_that_speaks_tls_is_asked_all_the_same_and_one_that_cannot_be_asked_i
     // Its socket is lost, and the directory still in use.
     fs::remove_file(&place.socket).unwrap();
     let why = format!(
-        "is used by another harmonia process, which cannot be asked: no server answers at {}",
+        "is used by another harmonia process, which cannot be queries: no server answers at {}",
         place.socket.display()
     );
     says(&place.cache(&["warm", path]), 69, &why);
@@ -176,15 +177,15 @@ fn a_server_that_speaks_tls_is_asked_all_the_same_and_one_that_cannot_be_asked_i
 }
 
 #[test]
-fn paths_are_read_from_standard_input_and_the_server_makes_them_by_and_by() {
-    let (item, daemon) = scripted();
+fn paths_on_standard_input_are_queued_by_the_server() {
+    let (item, daemon) = multi_block_nar();
     let place = Place::new(&daemon.config(), "");
     let server = place.serve();
     let input = format!("{} {}\n\n\t{}\n", item.path, item.path, ABSENT);
     // Nothing of them is asked for yet: it is done when it is handed over.
     says(&place.cache_with_input(&["warm", "--stdin", "--background"], &input), 0, "2 paths handed over");
     await_value(server.http(), "harmonia_nar_cache_entries", 1.0);
-    let line = server.logged("cannot compress queued path");
+    let line = server.wait_for_log("cannot compress queued path");
     assert!(
         line.contains(" WARN ") && line.contains(" path 00000000000000000000000000000000: no valid path"),
         "{line}"

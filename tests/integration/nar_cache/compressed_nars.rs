@@ -7,14 +7,14 @@ use ring::digest::{SHA256, digest};
 use crate::nix::client::Client;
 use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
-use crate::nix::served::{self, narinfo_url};
+use crate::nix::shared_server::{self, narinfo_url};
 use crate::support::http::Response;
 use crate::support::keys;
 use crate::support::metrics::{await_value, metrics, value as series};
-use crate::support::nar_cache::{decoded, keeping, scripted, url_of};
+use crate::support::nar_cache::{decoded, multi_block_nar, nar_url_of, with_nar_cache};
 use crate::support::narinfo::{fields, value};
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::{self};
 use crate::support::wire::{LAST, Wire};
@@ -26,11 +26,11 @@ fn server(dir: &Path) -> Harmonia {
         Daemon::shared(Release::Nix2_34).socket().display(),
         keys::OURS.secret.display()
     );
-    Harmonia::start(&keeping(dir, &daemon))
+    Harmonia::start(&with_nar_cache(dir, &daemon))
 }
 
 fn dumps(daemon: &ScriptedDaemon) -> usize {
-    daemon.seen().asked.iter().filter(|question| matches!(question, Question::Nar(_))).count()
+    daemon.seen().queries.iter().filter(|query| matches!(query, Query::Nar(_))).count()
 }
 
 fn cache_dir() -> PathBuf {
@@ -45,7 +45,7 @@ fn part(response: &Response, first: usize, whole: &[u8]) {
 }
 
 #[test]
-fn s17_s19_a_narinfo_names_hash_and_size_of_the_file_once_they_are_known() {
+fn a_narinfo_has_file_hash_and_size_once_they_are_measured() {
     let dir = cache_dir();
     let harmonia = server(&dir);
     let http = harmonia.http();
@@ -59,7 +59,7 @@ fn s17_s19_a_narinfo_names_hash_and_size_of_the_file_once_they_are_known() {
         let file = http.get(&format!("/{url}"));
         assert_eq!((file.status, file.header("content-encoding")), (200, None));
         assert_eq!(file.header("content-type"), Some("application/x-nix-nar"));
-        assert!(decoded(&file.body) == http.get(&served::nar_url(name)).body, "{name}");
+        assert!(decoded(&file.body) == http.get(&shared_server::nar_url(name)).body, "{name}");
         // The file is entered after its last byte was sent.
         await_value(http, "harmonia_nar_cache_fills", 0.0);
         let after = http.get(&narinfo_url(name));
@@ -76,19 +76,19 @@ fn s17_s19_a_narinfo_names_hash_and_size_of_the_file_once_they_are_known() {
 }
 
 #[test]
-fn nix_before_2_4_is_told_of_the_nar_itself() {
+fn nix_before_2_4_gets_plain_nars() {
     let harmonia = server(&cache_dir());
     let old = [("User-Agent", "curl/7.72.0 Nix/2.3.7")];
     let narinfo = harmonia.http().get_with(&narinfo_url("regular"), &old);
     assert_eq!((value(narinfo.text(), "Compression"), narinfo.status), ("none", 200));
-    assert_eq!(format!("/{}", value(narinfo.text(), "URL")), served::nar_url("regular"));
+    assert_eq!(format!("/{}", value(narinfo.text(), "URL")), shared_server::nar_url("regular"));
 }
 
 #[test]
 fn real_clients_of_every_release_copy_what_is_compressed() {
     let dir = cache_dir();
     let harmonia = server(&dir);
-    let paths = ["many-references", "odd-entries", "symlink", "large"].map(|name| served::content().path(name));
+    let paths = ["many-references", "odd-entries", "symlink", "large"].map(|name| shared_server::content().path(name));
     for release in [Release::Nix2_3, Release::Nix2_8, Release::Nix2_26, Release::Nix2_34] {
         let client = Client::new(release, harmonia.url(), &[&keys::OURS]);
         let _ = client.copy(&paths).stdout();
@@ -98,12 +98,12 @@ fn real_clients_of_every_release_copy_what_is_compressed() {
 }
 
 #[test]
-fn s36_s41_the_bytes_under_a_url_never_change() {
-    let (item, daemon) = scripted();
+fn the_bytes_of_a_url_never_change() {
+    let (item, daemon) = multi_block_nar();
     let (dir, other) = (cache_dir(), cache_dir());
     let whole = {
-        let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
-        let url = url_of(harmonia.http(), &item.narinfo_url());
+        let harmonia = Harmonia::start(&with_nar_cache(&dir, &daemon.config()));
+        let url = nar_url_of(harmonia.http(), &item.narinfo_url());
         let whole = harmonia.http().get(&url);
         assert!(decoded(&whole.body) == item.nar && whole.body.len() > 500_000);
         await_value(harmonia.http(), "harmonia_nar_cache_fills", 0.0);
@@ -112,9 +112,9 @@ fn s36_s41_the_bytes_under_a_url_never_change() {
     let (url, whole) = whole;
     let places = [1, 1000, 131_071, 131_072, 131_073, 400_000, whole.body.len() - 1];
     // After a restart, from another machine, and where narinfos do not name it any more.
-    let again = keeping(&dir, &daemon.config());
-    let elsewhere = keeping(&other, &daemon.config());
-    let later_off = format!("{}enable_compression = false\n", keeping(&dir, &daemon.config()));
+    let again = with_nar_cache(&dir, &daemon.config());
+    let elsewhere = with_nar_cache(&other, &daemon.config());
+    let later_off = format!("{}enable_compression = false\n", with_nar_cache(&dir, &daemon.config()));
     for config in [again, elsewhere, later_off] {
         let harmonia = Harmonia::start(&config);
         let http = harmonia.http();
@@ -129,11 +129,11 @@ fn s36_s41_the_bytes_under_a_url_never_change() {
 }
 
 #[test]
-fn s38_s42_ranges_of_a_compressed_nar_are_answered_as_those_of_any_file() {
-    let (item, daemon) = scripted();
-    let harmonia = Harmonia::start(&keeping(&cache_dir(), &daemon.config()));
+fn ranges_of_a_compressed_nar_follow_the_rules_of_any_file() {
+    let (item, daemon) = multi_block_nar();
+    let harmonia = Harmonia::start(&with_nar_cache(&cache_dir(), &daemon.config()));
     let http = harmonia.http();
-    let url = url_of(http, &item.narinfo_url());
+    let url = nar_url_of(http, &item.narinfo_url());
     let whole = http.get(&url);
     let size = whole.body.len();
     let tag = whole.header("etag").unwrap();
@@ -164,10 +164,10 @@ fn s38_s42_ranges_of_a_compressed_nar_are_answered_as_those_of_any_file() {
 
 #[test]
 fn a_nar_is_dumped_once_for_all_who_ask() {
-    let (item, daemon) = scripted();
-    let harmonia = Harmonia::start(&keeping(&cache_dir(), &daemon.config()));
+    let (item, daemon) = multi_block_nar();
+    let harmonia = Harmonia::start(&with_nar_cache(&cache_dir(), &daemon.config()));
     let http = harmonia.http();
-    let url = url_of(http, &item.narinfo_url());
+    let url = nar_url_of(http, &item.narinfo_url());
     let bodies: Vec<_> = std::thread::scope(|scope| {
         let asking: Vec<_> = (0..20).map(|_| scope.spawn(|| http.get(&url).body)).collect();
         asking.into_iter().map(|asked| asked.join().unwrap()).collect()
@@ -183,13 +183,13 @@ fn a_nar_is_dumped_once_for_all_who_ask() {
 
 #[test]
 fn a_client_that_leaves_stops_no_fill() {
-    let (item, daemon) = scripted();
-    let harmonia = Harmonia::start(&keeping(&cache_dir(), &daemon.config()));
+    let (item, daemon) = multi_block_nar();
+    let harmonia = Harmonia::start(&with_nar_cache(&cache_dir(), &daemon.config()));
     let http = harmonia.http();
-    let url = url_of(http, &item.narinfo_url());
+    let url = nar_url_of(http, &item.narinfo_url());
     let mut leaving = std::net::TcpStream::connect(harmonia.address()).unwrap();
     std::io::Write::write_all(&mut leaving, format!("GET {url} HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes()).unwrap();
-    daemon.wait_until(|seen| seen.asked.iter().any(|question| matches!(question, Question::Nar(_))));
+    daemon.wait_until(|seen| seen.queries.iter().any(|query| matches!(query, Query::Nar(_))));
     drop(leaving);
     await_value(http, "harmonia_nar_cache_entries", 1.0);
     assert!(decoded(&http.get(&url).body) == item.nar);
@@ -197,11 +197,11 @@ fn a_client_that_leaves_stops_no_fill() {
 }
 
 #[test]
-fn a_range_of_the_nar_itself_is_decoded_from_what_is_kept() {
-    let (item, daemon) = scripted();
-    let harmonia = Harmonia::start(&keeping(&cache_dir(), &daemon.config()));
+fn a_range_of_a_plain_nar_is_decoded_from_the_cached_one() {
+    let (item, daemon) = multi_block_nar();
+    let harmonia = Harmonia::start(&with_nar_cache(&cache_dir(), &daemon.config()));
     let http = harmonia.http();
-    let _ = http.get(&url_of(http, &item.narinfo_url()));
+    let _ = http.get(&nar_url_of(http, &item.narinfo_url()));
     await_value(http, "harmonia_nar_cache_entries", 1.0);
     for first in [1, 262_144, item.nar.len() - 1024, item.nar.len() - 1] {
         part(&http.get_with(&item.nar_url(), &[("Range", &format!("bytes={first}-"))]), first, &item.nar);
@@ -210,19 +210,19 @@ fn a_range_of_the_nar_itself_is_decoded_from_what_is_kept() {
     // All of it comes from the daemon, unless that fails.
     assert!(http.get(&item.nar_url()).body == item.nar);
     assert_eq!(dumps(&daemon), 2);
-    daemon.play(item.script_with_nar(|| Answer::then_hang_up(Vec::new())));
+    daemon.play(item.script_with_nar(|| Reply::then_disconnect(Vec::new())));
     assert!(http.get(&item.nar_url()).body == item.nar);
 }
 
 #[test]
 fn a_path_that_was_deleted_is_404_at_once_and_a_download_of_it_may_end() {
-    let (item, daemon) = scripted();
-    let harmonia = Harmonia::start(&keeping(&cache_dir(), &daemon.config_without_cache()));
+    let (item, daemon) = multi_block_nar();
+    let harmonia = Harmonia::start(&with_nar_cache(&cache_dir(), &daemon.config_without_cache()));
     let http = harmonia.http();
-    let url = url_of(http, &item.narinfo_url());
+    let url = nar_url_of(http, &item.narinfo_url());
     let whole = http.get(&url).body;
     await_value(http, "harmonia_nar_cache_entries", 1.0);
-    daemon.play(Script::answering(|_| Wire::new().number(LAST).string("").into()));
+    daemon.play(Script::replying(|_| Wire::new().number(LAST).string("").into()));
     assert_eq!(http.get(&item.narinfo_url()).status, 404);
     assert_eq!((http.get(&url).status, http.head(&url).status, http.get(&item.nar_url()).status), (404, 404, 404));
     part(&http.get_with(&url, &[("Range", "bytes=1000-")]), 1000, &whole);
@@ -230,10 +230,10 @@ fn a_path_that_was_deleted_is_404_at_once_and_a_download_of_it_may_end() {
 
 #[test]
 fn what_another_encoder_made_is_not_made_up() {
-    let (item, daemon) = scripted();
-    let harmonia = Harmonia::start(&keeping(&cache_dir(), &daemon.config()));
+    let (item, daemon) = multi_block_nar();
+    let harmonia = Harmonia::start(&with_nar_cache(&cache_dir(), &daemon.config()));
     let http = harmonia.http();
-    let url = url_of(http, &item.narinfo_url());
+    let url = nar_url_of(http, &item.narinfo_url());
     let other = url.replacen("/zstd1.", "/zstd0.", 1);
     assert_ne!(url, other);
     // Mirrors that know URLs of other caches (ncps) keep only the last component.
@@ -255,14 +255,14 @@ fn what_another_encoder_made_is_not_made_up() {
 
 /// Clients remember its URL for 30 days.
 #[test]
-fn where_nothing_is_kept_any_more_a_compressed_nar_can_be_had_whole_and_narinfos_name_the_nar_itself() {
-    let (item, daemon) = scripted();
+fn without_a_nar_cache_compressed_nars_are_still_served_and_narinfos_name_plain_ones() {
+    let (item, daemon) = multi_block_nar();
     let url = {
-        let harmonia = Harmonia::start(&keeping(&cache_dir(), &daemon.config()));
-        url_of(harmonia.http(), &item.narinfo_url())
+        let harmonia = Harmonia::start(&with_nar_cache(&cache_dir(), &daemon.config()));
+        nar_url_of(harmonia.http(), &item.narinfo_url())
     };
     let harmonia = Harmonia::start(&format!("{}enable_compression = true\n", daemon.config()));
-    assert!(harmonia.logged("enable_compression has no effect").contains("WARN"));
+    assert!(harmonia.wait_for_log("enable_compression has no effect").contains("WARN"));
     let http = harmonia.http();
     let narinfo = http.get(&item.narinfo_url());
     assert_eq!(value(narinfo.text(), "Compression"), "none");
@@ -278,10 +278,11 @@ fn where_nothing_is_kept_any_more_a_compressed_nar_can_be_had_whole_and_narinfos
 
 #[test]
 fn a_nar_that_would_not_fit_is_named_as_it_is() {
-    let (item, daemon) = scripted();
+    let (item, daemon) = multi_block_nar();
     let dir = cache_dir();
-    let harmonia = Harmonia::start(&format!("{}nar_cache.max_size = \"1 MiB\"\n", keeping(&dir, &daemon.config())));
-    let url = url_of(harmonia.http(), &item.narinfo_url());
+    let harmonia =
+        Harmonia::start(&format!("{}nar_cache.max_size = \"1 MiB\"\n", with_nar_cache(&dir, &daemon.config())));
+    let url = nar_url_of(harmonia.http(), &item.narinfo_url());
     assert_eq!(url, item.nar_url());
     assert!(harmonia.http().get(&url).body == item.nar);
 }

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use crate::operations::unusual_environments::{after_mounts, config};
 use crate::support::keys;
 use crate::support::metrics::{await_value, metrics, value as series};
-use crate::support::nar_cache::{keeping, scripted, url_of};
+use crate::support::nar_cache::{multi_block_nar, nar_url_of, with_nar_cache};
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
@@ -45,7 +45,7 @@ const SUBCOMMANDS: [&[&str]; 6] = [
 
 #[test]
 fn a_directory_with_files_of_others_is_refused_everywhere_and_nothing_in_it_is_touched() {
-    let (_, daemon) = scripted();
+    let (_, daemon) = multi_block_nar();
     let used = scratch::fresh_dir();
     fs::create_dir(used.join("tmp")).unwrap();
     let theirs = used.join("tmp/12345");
@@ -61,7 +61,7 @@ fn a_directory_with_files_of_others_is_refused_everywhere_and_nothing_in_it_is_t
         (&public, "every user can write to it"),
         (&PathBuf::from("/nix/store"), "it is in the Nix store"),
     ] {
-        let config = file(&keeping(dir, &daemon.config()));
+        let config = file(&with_nar_cache(dir, &daemon.config()));
         for arguments in SUBCOMMANDS {
             let said =
                 says(&run(&config, arguments), 78, &format!("cannot use {} as the NAR cache: {why}", dir.display()));
@@ -73,11 +73,11 @@ fn a_directory_with_files_of_others_is_refused_everywhere_and_nothing_in_it_is_t
 }
 
 #[test]
-fn what_keeps_nothing_says_so_at_the_start_and_in_a_check() {
-    let (_, daemon) = scripted();
+fn a_disabled_nar_cache_is_logged_at_start_and_by_check() {
+    let (_, daemon) = multi_block_nar();
     let dir = scratch::fresh_dir().join("nars");
     let signed = format!("{}sign_key_paths = [{:?}]\n", daemon.config(), keys::OURS.secret);
-    let kept = keeping(&dir, &signed);
+    let kept = with_nar_cache(&dir, &signed);
     let off = "NARs are served uncompressed: enable_compression = false";
     for (config, warning, why) in [
         (format!("{kept}enable_compression = false\n"), "nar_cache.dir keeps only nars whose", off),
@@ -95,8 +95,8 @@ fn what_keeps_nothing_says_so_at_the_start_and_in_a_check() {
         ),
     ] {
         let harmonia = Harmonia::start(&config);
-        assert!(harmonia.logged(warning).contains(" WARN "), "{warning}");
-        harmonia.logged(why);
+        assert!(harmonia.wait_for_log(warning).contains(" WARN "), "{warning}");
+        harmonia.wait_for_log(why);
         assert_eq!(harmonia.log().matches(" WARN ").count(), 1, "{}", harmonia.log());
         drop(harmonia);
         let checked = run(&file(&config), &["check"]);
@@ -105,12 +105,13 @@ fn what_keeps_nothing_says_so_at_the_start_and_in_a_check() {
 }
 
 #[test]
-fn the_first_nar_that_does_not_fit_is_told_of() {
-    let (item, daemon) = scripted();
+fn the_first_nar_that_does_not_fit_is_logged() {
+    let (item, daemon) = multi_block_nar();
     let dir = scratch::fresh_dir().join("nars");
-    let harmonia = Harmonia::start(&format!("{}nar_cache.max_size = \"2 MiB\"\n", keeping(&dir, &daemon.config())));
-    assert_eq!(url_of(harmonia.http(), &item.narinfo_url()), item.nar_url());
-    let line = harmonia.logged("may not fit into the NAR cache (2.0 MiB)");
+    let harmonia =
+        Harmonia::start(&format!("{}nar_cache.max_size = \"2 MiB\"\n", with_nar_cache(&dir, &daemon.config())));
+    assert_eq!(nar_url_of(harmonia.http(), &item.narinfo_url()), item.nar_url());
+    let line = harmonia.wait_for_log("may not fit into the NAR cache (2.0 MiB)");
     assert!(
         line.contains(" INFO ") && line.contains(&format!("serving the NAR of {} (1.1 MiB) uncompressed", item.path)),
         "{line}"
@@ -133,24 +134,24 @@ fn noise(number: u32) -> StoreItem {
 
 /// It had been full for ever after the first few, with an error for each of the others.
 #[test]
-fn on_a_disk_that_is_smaller_than_was_said_the_oldest_make_way() {
+fn the_oldest_nars_are_evicted_when_the_disk_is_smaller_than_max_size() {
     let items: Vec<_> = (0..12).map(noise).collect();
     let known = items.clone();
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-        StoreItem::answer_among(&known, question).unwrap_or_else(|| panic!("asked {question:?}"))
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| {
+        StoreItem::reply_among(&known, query).unwrap_or_else(|| panic!("asked {query:?}"))
     }));
     // A third of it is full of other files.
     let around = scratch::fresh_dir();
     let dir = around.join("nars");
-    let config = file(&format!("{}nar_cache.precompress = \"off\"\n", keeping(&dir, &daemon.config())));
+    let config = file(&format!("{}nar_cache.precompress = \"off\"\n", with_nar_cache(&dir, &daemon.config())));
     let at = around.display();
     let mount = format!("mount -t tmpfs -o size=6m,mode=755 none {at}; head -c 2000000 /dev/zero > {at}/theirs");
     let harmonia = Harmonia::launch(after_mounts(&mount, &config));
-    let warning = harmonia.logged(&format!("the file system of {} has only 3.", dir.display()));
+    let warning = harmonia.wait_for_log(&format!("the file system of {} has only 3.", dir.display()));
     assert!(warning.contains(" WARN nar_cache.max_size is 10.0 GiB"), "{warning}");
     let http = harmonia.http();
     for item in &items {
-        let url = url_of(http, &item.narinfo_url());
+        let url = nar_url_of(http, &item.narinfo_url());
         let whole = http.get(&url).body;
         await_value(http, "harmonia_nar_cache_fills", 0.0);
         assert!(http.get_with(&url, &[("Range", "bytes=9-")]).body == whole[9..]);
@@ -175,11 +176,11 @@ fn stats_after(script: &str) -> Output {
 
 #[test]
 fn the_directory_of_the_service_is_found_by_its_unit_or_at_the_usual_place() {
-    let (item, daemon) = scripted();
+    let (item, daemon) = multi_block_nar();
     let dir = scratch::fresh_dir().join("nars");
-    let text = keeping(&dir, &daemon.config());
+    let text = with_nar_cache(&dir, &daemon.config());
     let harmonia = Harmonia::start(&text);
-    let _ = harmonia.http().get(&url_of(harmonia.http(), &item.narinfo_url()));
+    let _ = harmonia.http().get(&nar_url_of(harmonia.http(), &item.narinfo_url()));
     await_value(harmonia.http(), "harmonia_nar_cache_entries", 1.0);
     let config = file(&text);
     // A systemctl that has such a unit, before all others.

@@ -176,7 +176,7 @@ impl Drop for Daemon {
 
 impl Harmonia {
     /// Starts it before a daemon, signing with [`keys::OURS`].
-    pub(crate) fn before(daemon: &Daemon) -> Self {
+    pub(crate) fn for_daemon(daemon: &Daemon) -> Self {
         let mut harmonia = Self::start(&format!(
             "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\n",
             daemon.socket().display(),

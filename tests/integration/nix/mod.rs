@@ -5,4 +5,4 @@ pub(crate) mod content;
 pub(crate) mod daemon;
 pub(crate) mod prefix;
 pub(crate) mod release;
-pub(crate) mod served;
+pub(crate) mod shared_server;

@@ -10,7 +10,7 @@ use crate::nix::release::Release;
 use crate::support::exit::{CONFIG, NO_PERMISSION, OK, PROTOCOL, UNAVAILABLE};
 use crate::support::keys;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::wire::Wire;
 
@@ -70,8 +70,8 @@ fn a_check_of_all_that_is_needed_says_what_it_found() {
 #[test]
 fn a_check_exits_with_what_would_keep_it_from_serving() {
     let scripted = |greeting| ScriptedDaemon::start(Script::greeting(greeting));
-    let refusing = scripted(Answer::then_hang_up([]));
-    let foreign = scripted(Answer::then_hang_up("SSH-2.0-OpenSSH_9.2\r\n"));
+    let refusing = scripted(Reply::then_disconnect([]));
+    let foreign = scripted(Reply::then_disconnect("SSH-2.0-OpenSSH_9.2\r\n"));
     let guix = scripted(Wire::new().number(0x6478_696f).number(0x163).into());
     let elsewhere = format!(
         "daemon_socket = {:?}\nvirtual_nix_store = \"/gnu/store\"\n",

@@ -91,7 +91,7 @@ fn file(name: &str, text: impl AsRef<[u8]>) -> PathBuf {
 }
 
 #[test]
-fn every_mistake_is_told_with_its_object_its_cause_and_the_way_out() {
+fn every_mistake_is_reported_with_its_object_its_cause_and_a_help() {
     let daemon = Daemon::shared(Release::Nix2_34).socket();
     // Some need what lives for as long as they are made.
     let (around, _kept) = around::mistakes();

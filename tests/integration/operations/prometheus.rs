@@ -13,8 +13,8 @@ use crate::support::http::Http;
 use crate::support::metrics::{metrics, value as series};
 use crate::support::narinfo::value as field;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
-use crate::support::server::{Harmonia, compressing};
+use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::StoreItem;
 use crate::support::watchdog;
 use crate::support::wire::Wire;
@@ -127,11 +127,11 @@ impl Loaded {
     fn start() -> Self {
         let item = StoreItem::file_of(1 << 16);
         let answers = item.clone();
-        let daemon = ScriptedDaemon::start(Script::answering(move |question| match question {
-            Question::PathFromHashPart(hash) if hash == FAILING => Wire::new().error("no").into(),
-            _ => answers.answer(question),
+        let daemon = ScriptedDaemon::start(Script::replying(move |query| match query {
+            Query::PathFromHashPart(hash) if hash == FAILING => Wire::new().error("no").into(),
+            _ => answers.reply(query),
         }));
-        let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), compressing()));
+        let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), nar_cache_on_demand()));
         let narinfo = harmonia.http().get(&item.narinfo_url());
         let compressed = format!("/{}", field(narinfo.text(), "URL"));
         Self { item, daemon, harmonia, compressed }
@@ -210,8 +210,8 @@ fn every_query_of_the_dashboard_is_answered_by_a_prometheus_that_scrapes_a_serve
     let expiry = || prometheus.values("harmonia_tls_certificate_expiry_timestamp_seconds");
     assert_eq!(expiry(), ["2240524800"]);
     certificate_until(2041, &dir);
-    secure.hang_up();
-    secure.logged("reloaded the certificate");
+    secure.reload();
+    secure.wait_for_log("reloaded the certificate");
     while expiry() != ["2272060800"] {
         assert!(Instant::now() < deadline, "{:?}", expiry());
     }

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use crate::nix::client::Client;
 use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
-use crate::nix::served;
+use crate::nix::shared_server;
 use crate::support::http::Connection;
 use crate::support::keys::{self, Key};
 use crate::support::metrics::value;
@@ -34,7 +34,7 @@ const KINDS: [(&str, &str, &str); 4] = [
 ];
 
 #[test]
-fn new_signing_keys_sign_after_a_hangup_and_bad_ones_leave_the_old() {
+fn sighup_loads_new_signing_keys_and_keeps_the_old_ones_on_error() {
     let item = StoreItem::file(b"signed");
     let daemon = ScriptedDaemon::start(item.script());
     let key = scratch::fresh_dir().join("secret");
@@ -47,14 +47,14 @@ fn new_signing_keys_sign_after_a_hangup_and_bad_ones_leave_the_old() {
     assert_eq!(signer(), keys::OURS.name);
 
     fs::write(&key, "nonsense").unwrap();
-    harmonia.hang_up();
-    let error = harmonia.logged("ERROR the signing keys in use stay: ");
+    harmonia.reload();
+    let error = harmonia.wait_for_log("ERROR the signing keys in use stay: ");
     assert!(error.ends_with(&format!("{} is not a signing key: no key name before a colon", key.display())), "{error}");
     assert_eq!(signer(), keys::OURS.name);
 
     fs::copy(&keys::FOREIGN.secret, &key).unwrap();
-    harmonia.hang_up();
-    harmonia.logged(&format!("INFO reloaded the signing keys: {}", keys::FOREIGN.public));
+    harmonia.reload();
+    harmonia.wait_for_log(&format!("INFO reloaded the signing keys: {}", keys::FOREIGN.public));
     assert_eq!(signer(), keys::FOREIGN.name);
 }
 
@@ -76,7 +76,7 @@ impl Configured {
     /// Writes the file, and has it read again.
     fn reload(&self, config: &str) {
         fs::write(&self.file, format!("bind = \"127.0.0.1:0\"\n{config}")).unwrap();
-        self.harmonia.hang_up();
+        self.harmonia.reload();
     }
 }
 
@@ -90,7 +90,7 @@ fn a_key_is_replaced_by_way_of_both_and_no_download_is_dropped() {
     let (old, new) = (&*keys::OURS, &*keys::THIRD);
     let server = Configured::start(&config(&[old]));
     let mut running = TcpStream::connect(server.harmonia.address()).unwrap();
-    let nar = served::nar_url("large");
+    let nar = shared_server::nar_url("large");
     running.write_all(format!("GET {nar} HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
     running.read_exact(&mut [0; 1]).unwrap();
 
@@ -103,18 +103,18 @@ fn a_key_is_replaced_by_way_of_both_and_no_download_is_dropped() {
         if keys.len() != 1 || keys[0].name != old.name {
             server.reload(&config(keys));
             let names: Vec<_> = keys.iter().map(|key| key.public.as_str()).collect();
-            server.harmonia.logged(&format!("INFO reloaded the signing keys: {}", names.join(" ")));
+            server.harmonia.wait_for_log(&format!("INFO reloaded the signing keys: {}", names.join(" ")));
         }
-        let narinfo = server.harmonia.http().get(&served::narinfo_url("many-references"));
+        let narinfo = server.harmonia.http().get(&shared_server::narinfo_url("many-references"));
         let signers: Vec<_> = narinfo::values(narinfo.text(), "Sig").iter().map(|it| it.split(':').next()).collect();
         assert_eq!(signers, keys.iter().map(|key| Some(key.name)).collect::<Vec<_>>());
         assert_eq!([old, new].map(copies), takes, "{signers:?}");
     }
-    server.harmonia.logged_times("INFO changed by the configuration: sign_key_paths", 2);
+    server.harmonia.wait_for_log_times("INFO changed by the configuration: sign_key_paths", 2);
 
     let mut answer = Vec::new();
     running.read_to_end(&mut answer).unwrap();
-    let expected = served::http().get(&nar).body;
+    let expected = shared_server::http().get(&nar).body;
     assert!(answer.ends_with(&expected), "{} bytes of {}", answer.len(), expected.len());
 }
 
@@ -137,11 +137,11 @@ fn limits_change_while_connections_are_open_and_what_needs_a_restart_is_named() 
     assert_eq!(second.receive(false).unwrap().status, 200);
 
     server.reload(&config("max_connections = 1\nworkerz = 2\n"));
-    let error = server.harmonia.logged("ERROR the configuration in use stays: ");
+    let error = server.harmonia.wait_for_log("ERROR the configuration in use stays: ");
     assert!(error.ends_with("config.toml:5: unknown key \"workerz\""), "{error}");
     server.reload(&config("max_connections = 1\npriority = 5\nbuild_log_dir = \"/x\"\nnarinfo_cache.ttl = 5\n"));
-    server.harmonia.logged("WARN changed in the configuration, and needs a restart: priority, build_log_dir");
-    server.harmonia.logged("INFO changed by the configuration: max_connections, narinfo_cache.ttl");
+    server.harmonia.wait_for_log("WARN changed in the configuration, and needs a restart: priority, build_log_dir");
+    server.harmonia.wait_for_log("INFO changed by the configuration: max_connections, narinfo_cache.ttl");
     // Now there is one too many, so that it takes the end of both.
     ask(&mut second);
     assert_eq!(second.receive(false).unwrap().status, 200);
@@ -173,14 +173,14 @@ fn what_is_trusted_changes_at_once_even_where_no_key_can_be_read() {
     assert!(narinfo().text().contains("\nSig: "));
     fs::remove_file(&key).unwrap();
     server.reload(&config("sign = \"trusted\"\n"));
-    server.harmonia.logged("ERROR the signing keys in use stay: ");
+    server.harmonia.wait_for_log("ERROR the signing keys in use stay: ");
     assert!(!narinfo().text().contains("\nSig: "));
     fs::copy(&keys::OURS.secret, &key).unwrap();
     server.reload(&config("sign = \"trusted\"\nserve_untrusted = false\n"));
-    server.harmonia.logged("INFO reloaded the signing keys: ");
+    server.harmonia.wait_for_log("INFO reloaded the signing keys: ");
     assert_eq!((narinfo().status, server.harmonia.http().get(&item.nar_url()).status), (404, 404));
     server.reload(&config(""));
-    server.harmonia.logged_times("INFO reloaded the signing keys: ", 2);
+    server.harmonia.wait_for_log_times("INFO reloaded the signing keys: ", 2);
     assert!(narinfo().text().contains("\nSig: "));
 }
 
@@ -212,7 +212,7 @@ async fn shakes_hands(harmonia: &Harmonia, trusted: &CertificateDer<'static>) ->
 }
 
 #[tokio::test]
-async fn certificates_of_every_kind_are_taken_up_by_a_hangup_and_a_wrong_key_is_not() {
+async fn sighup_loads_certificates_of_every_kind_and_refuses_a_wrong_key() {
     let directory = scratch::fresh_dir();
     let mut current = certificate(&directory, KINDS[0].0, KINDS[0].1);
     let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
@@ -226,8 +226,8 @@ async fn certificates_of_every_kind_are_taken_up_by_a_hangup_and_a_wrong_key_is_
         let new = certificate(&directory, algorithm, form);
         let header = fs::read_to_string(&key_file).unwrap();
         assert!(header.contains(label), "{header}");
-        harmonia.hang_up();
-        harmonia.logged_times("INFO reloaded the certificate", turn + 1);
+        harmonia.reload();
+        harmonia.wait_for_log_times("INFO reloaded the certificate", turn + 1);
         assert!(shakes_hands(&harmonia, &new).await, "{label}");
         assert!(!shakes_hands(&harmonia, &current).await, "{label}");
         current = new;
@@ -235,8 +235,8 @@ async fn certificates_of_every_kind_are_taken_up_by_a_hangup_and_a_wrong_key_is_
     let old_key = fs::read(&key_file).unwrap();
     certificate(&directory, KINDS[0].0, KINDS[0].1);
     fs::write(&key_file, old_key).unwrap();
-    harmonia.hang_up();
-    let error = harmonia.logged("ERROR the certificate in use stays: ");
+    harmonia.reload();
+    let error = harmonia.wait_for_log("ERROR the certificate in use stays: ");
     assert!(error.contains("cannot use certificate ") && error.contains("key.pem: "), "{error}");
     assert!(shakes_hands(&harmonia, &current).await);
 }

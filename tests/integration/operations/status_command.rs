@@ -13,7 +13,7 @@ use crate::support::http::{Connection, Http};
 use crate::support::keys;
 use crate::support::narinfo::value;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, ScriptedDaemon};
+use crate::support::scripted_daemon::{Reply, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::{LAST, Wire};
@@ -131,14 +131,14 @@ fn it_says_since_when_the_daemon_is_down_and_why() {
 }
 
 #[test]
-fn it_lists_paths_that_are_held_back_with_the_reason() {
+fn it_lists_quarantined_paths_with_the_reason() {
     let (item, mut nar) = (StoreItem::file_of(300_000), StoreItem::file_of(300_000).nar);
     nar[150_000] ^= 1;
-    let daemon = ScriptedDaemon::start(item.script_with_nar(move || Answer::from(Wire::new().number(LAST).raw(&nar))));
+    let daemon = ScriptedDaemon::start(item.script_with_nar(move || Reply::from(Wire::new().number(LAST).raw(&nar))));
     let (harmonia, socket) = server(&daemon.config());
     assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200);
     let _ = harmonia.http().get_failing(&item.nar_url(), &[]);
-    harmonia.logged("is held back");
+    harmonia.wait_for_log("is held back");
     let held_back = &json(&socket)["quarantine"]["first"][0];
     assert_eq!(
         (&held_back["path"], &held_back["is_held"]),
@@ -151,7 +151,7 @@ fn it_lists_paths_that_are_held_back_with_the_reason() {
 }
 
 #[test]
-fn whoever_cannot_ask_is_told_what_to_do() {
+fn an_unreachable_admin_socket_is_an_error_with_a_help() {
     let socket = scratch::fresh_dir().join("admin.sock");
     let output = status(&socket, &[]);
     assert_eq!(output.status.code(), Some(69));

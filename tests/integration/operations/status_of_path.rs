@@ -22,7 +22,7 @@ fn text(socket: &std::path::Path, named: &str) -> String {
 }
 
 #[test]
-fn a_path_is_found_by_every_name_and_told_of_in_full() {
+fn a_path_is_found_by_every_name_and_reported_in_full() {
     let daemon = Daemon::shared(Release::Nix2_34);
     let (harmonia, socket) = server(&format!(
         "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\nnar_cache.dir = \"{}\"\nnar_cache.precompress = \"off\"\n",
@@ -71,7 +71,7 @@ fn a_path_is_found_by_every_name_and_told_of_in_full() {
 }
 
 #[test]
-fn it_says_why_a_path_is_not_given_out_and_what_a_closure_takes() {
+fn it_names_the_reason_why_a_path_is_not_served_and_the_size_of_its_closure() {
     let daemon = Daemon::shared(Release::Nix2_34);
     let (_harmonia, socket) = server(&format!(
         "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\nsign = \"trusted\"\nserve_untrusted = false\n",
@@ -92,7 +92,7 @@ fn it_says_why_a_path_is_not_given_out_and_what_a_closure_takes() {
 }
 
 #[test]
-fn what_is_no_valid_path_is_said_with_what_to_do() {
+fn an_invalid_path_is_an_error_with_a_help() {
     let daemon = Daemon::shared(Release::Nix2_34);
     let (_harmonia, socket) = server(&format!("daemon_socket = \"{}\"\n", daemon.socket().display()));
     for (named, message) in [

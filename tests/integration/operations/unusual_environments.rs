@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::nix::client::Client;
 use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
-use crate::nix::served;
+use crate::nix::shared_server;
 use crate::support::http::Connection;
 use crate::support::keys;
 use crate::support::scratch;
@@ -54,12 +54,12 @@ pub(crate) fn after_mounts(script: &str, config: &Path) -> Command {
 /// It answers as ever.
 fn serves(harmonia: &Harmonia) {
     for name in ["regular", "odd-entries"] {
-        let narinfo = harmonia.http().get(&served::narinfo_url(name));
-        assert_eq!((narinfo.status, narinfo.text()), (200, &*served::narinfo(name)), "{name}");
-        let nar = served::nar_url(name);
-        assert!(harmonia.http().get(&nar).body == served::http().get(&nar).body, "{name}");
-        let listing = format!("/{}.ls", hash_part(served::content().path(name)));
-        let (here, there) = (harmonia.http().get(&listing), served::http().get(&listing));
+        let narinfo = harmonia.http().get(&shared_server::narinfo_url(name));
+        assert_eq!((narinfo.status, narinfo.text()), (200, &*shared_server::narinfo(name)), "{name}");
+        let nar = shared_server::nar_url(name);
+        assert!(harmonia.http().get(&nar).body == shared_server::http().get(&nar).body, "{name}");
+        let listing = format!("/{}.ls", hash_part(shared_server::content().path(name)));
+        let (here, there) = (harmonia.http().get(&listing), shared_server::http().get(&listing));
         assert_eq!((here.status, here.body), (there.status, there.body), "{name}");
     }
 }
@@ -70,29 +70,29 @@ fn with_64_descriptors_clients_wait_and_the_log_says_for_what() {
     let harmonia = Harmonia::launch(after("ulimit -n 64", &config));
     serves(&harmonia);
     let crowd: Vec<_> = (0..100).map(|_| Connection::open(harmonia.address()).unwrap()).collect();
-    harmonia.logged("no more than 32 connections at a time, not 8192: the limit of open files is 64");
-    harmonia.logged("  help: raise it (LimitNOFILE= in the unit, ulimit -Hn), or lower max_connections");
+    harmonia.wait_for_log("no more than 32 connections at a time, not 8192: the limit of open files is 64");
+    harmonia.wait_for_log("  help: raise it (LimitNOFILE= in the unit, ulimit -Hn), or lower max_connections");
     // Those that ask nothing make way for those that do.
     serves(&harmonia);
     assert!(!harmonia.log().contains("cannot accept"), "{}", harmonia.log());
     drop(crowd);
     serves(&harmonia);
     let client = Client::new(Release::Nix2_34, harmonia.url(), &[&keys::OURS]);
-    let path = served::content().path("many-references");
+    let path = shared_server::content().path("many-references");
     let _ = client.copy(&[path]).stdout();
     assert!(client.has(path));
 }
 
 #[test]
-fn on_a_read_only_file_system_nothing_is_kept_and_everything_served() {
+fn a_read_only_file_system_disables_the_cache_and_nothing_else() {
     let dir = scratch::fresh_dir().join("nars");
     let more = format!("enable_compression = true\nnar_cache.dir = \"{}\"\n", dir.display());
     let config = config(&daemon().socket(), &keys::OURS.secret, &more);
     let harmonia = Harmonia::launch(after_mounts("mount -o remount,bind,ro /", &config));
-    let error = harmonia.logged(&dir.display().to_string());
+    let error = harmonia.wait_for_log(&dir.display().to_string());
     assert!(error.contains(" ERROR ") && error.contains("Read-only file system"), "{error}");
     let client = Client::new(Release::Nix2_26, harmonia.url(), &[&keys::OURS]);
-    let paths = ["regular", "odd-entries"].map(|name| served::content().path(name));
+    let paths = ["regular", "odd-entries"].map(|name| shared_server::content().path(name));
     let _ = client.copy(&paths).stdout();
     assert_eq!(client.verified_closure(&paths).len(), paths.len());
 }
@@ -123,7 +123,7 @@ fn after_moving(script: &str, config: &Path, key: &Path) -> Command {
 }
 
 #[test]
-fn without_a_place_for_temporary_files_it_needs_none() {
+fn no_directory_for_temporary_files_is_needed() {
     let key = &keys::OURS.secret;
     let config = config(&moved(&daemon().socket()), &moved(key), "");
     let harmonia = Harmonia::launch(after_moving("mount -t tmpfs -o ro none /tmp", &config, key));
@@ -186,7 +186,7 @@ fn while_the_clock_jumps_by_decades_nothing_changes() {
     let more = format!("narinfo_cache.ttl = 1\nreal_nix_store = \"{}\"\n", daemon().on_host("/nix/store").display());
     let config = config(&daemon().socket(), &keys::OURS.secret, &more);
     let harmonia = Harmonia::launch(after(&format!("export LD_PRELOAD='{}'", library.display()), &config));
-    harmonia.logged("nix daemon at ");
+    harmonia.wait_for_log("nix daemon at ");
     let log = harmonia.log();
     let decades: std::collections::BTreeSet<_> = log.lines().filter_map(|line| line.get(..3)).collect();
     assert!(decades.len() > 2, "the clock does not jump:\n{log}");

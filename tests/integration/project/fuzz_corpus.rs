@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::targets::TARGETS;
 
 #[test]
-fn what_was_fuzzed_holds_for_the_inputs_that_were_kept() {
+fn the_fuzz_properties_hold_for_the_corpus() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
     let mut failed = Vec::new();
     for (target, property) in TARGETS {

@@ -7,8 +7,8 @@ use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
 use crate::support::http::{Http, Response};
 use crate::support::keys;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
-use crate::support::server::{Harmonia, compressing};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::{LAST, Wire};
 
@@ -39,7 +39,7 @@ pub(crate) struct Chain<P> {
 impl<P: Proxy> Chain<P> {
     pub(crate) fn before(script: Script) -> Self {
         let daemon = ScriptedDaemon::start(script);
-        let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), compressing()));
+        let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), nar_cache_on_demand()));
         let proxy = P::before(harmonia.address());
         Self { proxy, daemon, harmonia }
     }
@@ -57,10 +57,10 @@ pub(crate) fn keeps_narinfos_and_nars<P: Proxy>() {
     for url in [item.narinfo_url(), item.nar_url()] {
         let first = http.get_with(&url, &[ZSTD]);
         assert_eq!((first.status, cache_status(&first)), (200, "MISS"), "{url}");
-        let asked = chain.daemon.seen().asked.len();
+        let asked = chain.daemon.seen().queries.len();
         let second = http.get(&url);
         assert_eq!((second.status, cache_status(&second)), (200, "HIT"), "{url}");
-        assert_eq!(chain.daemon.seen().asked.len(), asked, "{url}");
+        assert_eq!(chain.daemon.seen().queries.len(), asked, "{url}");
         assert!(first.body == second.body, "{url}");
         for response in [first, second] {
             for header in ["content-length", "etag", "cache-control"] {
@@ -94,14 +94,14 @@ pub(crate) fn reads_no_nar_for_a_head<P: Proxy>() {
     let chain = Chain::<P>::before(item.script());
     let response = chain.proxy.http().head(&item.nar_url());
     assert_eq!(response.header("content-length"), Some(&*item.nar.len().to_string()));
-    assert!(!chain.daemon.seen().asked.iter().any(|question| matches!(question, Question::Nar(_))));
+    assert!(!chain.daemon.seen().queries.iter().any(|query| matches!(query, Query::Nar(_))));
 }
 
 /// A path that appears is there at once.
 pub(crate) fn keeps_no_404_nor_502<P: Proxy>() {
     let item = StoreItem::file(b"comes later");
-    let nothing = Script::answering(|question| match question {
-        Question::PathFromHashPart(_) => Wire::new().number(LAST).string("").into(),
+    let nothing = Script::replying(|query| match query {
+        Query::PathFromHashPart(_) => Wire::new().number(LAST).string("").into(),
         other => panic!("{other:?}"),
     });
     let chain = Chain::<P>::before(nothing);
@@ -110,7 +110,7 @@ pub(crate) fn keeps_no_404_nor_502<P: Proxy>() {
     for url in &urls {
         assert_eq!(http.get(url).status, 404, "{url}");
     }
-    chain.daemon.play(Script::answering(|_| Answer::then_hang_up([])));
+    chain.daemon.play(Script::replying(|_| Reply::then_disconnect([])));
     for url in &urls {
         let response = http.get_with(url, &[("Range", "bytes=1-")]);
         assert_eq!((response.status, response.header("accept-ranges")), (502, Some("bytes")), "{url}");
@@ -125,7 +125,7 @@ pub(crate) fn keeps_no_404_nor_502<P: Proxy>() {
 pub(crate) fn keeps_no_nar_that_was_cut<P: Proxy>() {
     let item = StoreItem::file_of(LARGE);
     let half = item.nar[..LARGE / 2].to_vec();
-    let cut = move || Answer::then_hang_up(Wire::new().number(LAST).raw(&half).done());
+    let cut = move || Reply::then_disconnect(Wire::new().number(LAST).raw(&half).done());
     let chain = Chain::<P>::before(item.script_with_nar(cut));
     let http = chain.proxy.http();
     let body = http.get_failing(&item.nar_url(), &[]);

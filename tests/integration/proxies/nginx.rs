@@ -113,12 +113,12 @@ fn a_head_of_a_nar_through_nginx_reads_none() {
 }
 
 #[test]
-fn nginx_keeps_no_404_nor_502() {
+fn nginx_caches_neither_404_nor_502() {
     caching_proxy::keeps_no_404_nor_502::<Nginx>();
 }
 
 #[test]
-fn a_nar_that_was_cut_is_neither_whole_nor_kept_behind_nginx() {
+fn nginx_neither_completes_nor_caches_a_truncated_nar() {
     caching_proxy::keeps_no_nar_that_was_cut::<Nginx>();
 }
 
@@ -135,9 +135,9 @@ fn the_landing_page_names_the_host_that_nginx_was_asked_for_and_metrics_are_not_
 }
 
 #[test]
-fn s61_nix_copies_a_closure_from_below_a_path_of_a_proxy() {
+fn nix_copies_a_closure_from_a_subpath_of_a_proxy() {
     let daemon = Daemon::shared(Release::Nix2_34);
-    let harmonia = Harmonia::before(daemon);
+    let harmonia = Harmonia::for_daemon(daemon);
     let below =
         [("location / {", "location /below/this/ {"), ("proxy_pass http://harmonia;", "proxy_pass http://harmonia/;")];
     let nginx = Nginx::with(&harmonia.address().to_string(), &below);

@@ -49,7 +49,7 @@ fn asking_for_passwords(upstream: &str, password: &str) -> Nginx {
 #[test]
 fn every_release_of_nix_takes_the_password_from_its_netrc_file() {
     let daemon = Daemon::shared(Release::Nix2_34);
-    let harmonia = Harmonia::before(daemon);
+    let harmonia = Harmonia::for_daemon(daemon);
     let nginx = asking_for_passwords(&harmonia.address().to_string(), "s3cret");
     let path = daemon.content().path("many-references");
     for release in Release::ALL {
@@ -63,7 +63,7 @@ fn every_release_of_nix_takes_the_password_from_its_netrc_file() {
 #[test]
 fn without_the_password_there_is_nothing_not_even_from_the_cache_of_nginx() {
     let daemon = Daemon::shared(Release::Nix2_34);
-    let harmonia = Harmonia::before(daemon);
+    let harmonia = Harmonia::for_daemon(daemon);
     let nginx = asking_for_passwords(&harmonia.address().to_string(), "s3cret");
     let url = format!("http://{}", nginx.address());
     let path = daemon.content().path("large");
@@ -95,7 +95,7 @@ fn nix_copies_a_closure_by_http_2_through_nginx() {
     fs::write(&certificate, made.cert.pem()).unwrap();
     fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let daemon = Daemon::shared(Release::Nix2_34);
-    let harmonia = Harmonia::before(daemon);
+    let harmonia = Harmonia::for_daemon(daemon);
     let version = Command::new("nginx").arg("-v").env("PATH", "/usr/sbin:/usr/bin").output().unwrap();
     let version = String::from_utf8(version.stderr).unwrap();
     let minor: u32 =

@@ -76,12 +76,12 @@ fn a_head_of_a_nar_through_varnish_reads_none() {
 }
 
 #[test]
-fn varnish_keeps_no_404_nor_502() {
+fn varnish_caches_neither_404_nor_502() {
     caching_proxy::keeps_no_404_nor_502::<Varnish>();
 }
 
 #[test]
-fn a_nar_that_was_cut_is_neither_whole_nor_kept_behind_varnish() {
+fn varnish_neither_completes_nor_caches_a_truncated_nar() {
     caching_proxy::keeps_no_nar_that_was_cut::<Varnish>();
 }
 
@@ -98,7 +98,7 @@ fn without_harmonia_varnish_says_502_so_that_downloads_are_resumed_later() {
 #[test]
 fn nix_copies_a_closure_through_varnish() {
     let daemon = Daemon::shared(Release::Nix2_34);
-    let harmonia = Harmonia::before(daemon);
+    let harmonia = Harmonia::for_daemon(daemon);
     let varnish = Varnish::before(harmonia.address());
     caching_proxy::copies_a_closure(&varnish, daemon);
 }

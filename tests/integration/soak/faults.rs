@@ -127,7 +127,7 @@ impl Plant {
             Fault::RemoveFile => self.with_a_file(dice, |file, _| fs::remove_file(file)),
             Fault::CollectGarbage => self.collect_garbage(world),
             Fault::AddPaths => self.add_paths(world),
-            Fault::HangUp => self.server.hang_up(),
+            Fault::HangUp => self.server.reload(),
             Fault::TerminateServer => {
                 self.server.terminate();
                 let status = self.server.ended();

@@ -45,7 +45,7 @@ const STREAMERS: usize = 2;
 const COPIERS: usize = 2;
 /// Paths that the garbage collector takes.
 const PASSING: usize = 6;
-/// Connections to the daemon: for questions, for NARs, and one that keeps paths alive.
+/// Connections to the daemon: for queries, for NARs, and one that keeps paths alive.
 const CONNECTIONS: [usize; 3] = [3, 4, 1];
 /// Descriptors of a server that does nothing: standard streams, listeners, timers, locks.
 const DESCRIPTORS: usize = 32;
@@ -172,10 +172,10 @@ fn set_up(release: Release) -> (Plant, World) {
     let dir = scratch::fresh_dir();
     let (config, nars) = (dir.join("config.toml"), dir.join("nars"));
     let configure = |address: &str| {
-        let [questions, dumps, _] = CONNECTIONS;
+        let [queries, dumps, _] = CONNECTIONS;
         let text = format!(
             "bind = \"{address}\"\ndaemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\nreal_nix_store = \"{}\"\n\
-             max_metadata_connections = {questions}\nmax_nar_connections = {dumps}\nshutdown_timeout = 1\n\
+             max_metadata_connections = {queries}\nmax_nar_connections = {dumps}\nshutdown_timeout = 1\n\
              enable_compression = true\nzstd.level = 1\nnarinfo_cache.ttl = 1\n\
              nar_cache.dir = \"{}\"\nnar_cache.max_size = \"100 MiB\"\n",
             daemon.socket().display(),

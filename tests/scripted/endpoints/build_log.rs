@@ -10,7 +10,7 @@ use bzip2::write::BzEncoder;
 
 use crate::support::http::{Http, Response};
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Question, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 
@@ -76,7 +76,7 @@ fn long_text() -> Vec<u8> {
 }
 
 #[test]
-fn s57_a_log_is_the_text_however_it_is_stored_and_its_name_is_sent() {
+fn a_log_is_plain_text_however_it_is_stored() {
     let logs = Logs::new();
     let name = |digit| format!("{}-a+b=c.drv", hash(digit));
     logs.add(&name('2'), TEXT.as_bytes());
@@ -101,7 +101,7 @@ fn s57_a_log_is_the_text_however_it_is_stored_and_its_name_is_sent() {
         assert!(by_http_1_0.contains(&format!("content-length: {}\r\n", text.len())), "{by_http_1_0}");
         assert!(by_http_1_0.ends_with(&text.to_lowercase()), "{by_http_1_0}");
     }
-    assert_eq!(logs.daemon.seen().asked, [], "a log that is there needs no daemon");
+    assert_eq!(logs.daemon.seen().queries, [], "a log that is there needs no daemon");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn what_has_no_log_is_404_also_where_there_is_no_log_directory() {
     logs.add(&format!("{}-x.drv", hash('2')), b"");
     assert_eq!(logs.get(&format!("{}3-x.drv", &hash('2')[1..])).status, 404);
     assert_eq!(logs.get(&format!("{}-x.drv", hash('2'))).status, 200);
-    assert!(logs.daemon.seen().asked.iter().all(|question| matches!(question, Question::PathFromHashPart(_))));
+    assert!(logs.daemon.seen().queries.iter().all(|query| matches!(query, Query::PathFromHashPart(_))));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn links_fifos_and_directories_are_no_logs() {
 }
 
 #[test]
-fn s62_names_that_are_paths_are_404_without_a_word_to_the_daemon() {
+fn log_names_that_are_paths_are_a_404_without_a_query() {
     let logs = Logs::new();
     fs::create_dir_all(logs.dir.join("drvs/22")).unwrap();
     fs::write(logs.dir.join("drvs/secret"), "secret").unwrap();
@@ -219,5 +219,5 @@ fn s62_names_that_are_paths_are_404_without_a_word_to_the_daemon() {
     ] {
         assert_eq!(logs.get(name).status, 404, "{name}");
     }
-    assert_eq!(logs.daemon.seen().asked, []);
+    assert_eq!(logs.daemon.seen().queries, []);
 }

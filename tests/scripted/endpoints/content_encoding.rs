@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 
 use crate::sample::{self, nar_url, narinfo_url};
 use crate::support::http::{Http, Response};
-use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
-use crate::support::server::{Harmonia, compressing};
+use crate::support::scripted_daemon::{Reply, Script, ScriptedDaemon};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 
 const ZSTD: (&str, &str) = ("Accept-Encoding", "zstd, br, gzip, deflate, bzip2, xz");
 
@@ -15,7 +15,7 @@ const MAX_WINDOW_LOG: u32 = 23;
 
 fn server() -> &'static Harmonia {
     static SERVER: OnceLock<Harmonia> = OnceLock::new();
-    SERVER.get_or_init(|| Harmonia::start(&format!("{}{}", sample::config(), compressing())))
+    SERVER.get_or_init(|| Harmonia::start(&format!("{}{}", sample::config(), nar_cache_on_demand())))
 }
 
 fn http() -> Http {
@@ -42,7 +42,7 @@ fn decoded(body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn s50_a_coded_nar_decodes_to_the_nar_and_is_the_same_each_time() {
+fn an_encoded_nar_decodes_to_the_nar_and_is_the_same_each_time() {
     for name in ["regular", "symlink", "empty-directory", "empty-file", "odd-entries", "deep-tree"] {
         let url = nar_url(name);
         let (plain, coded, again) = (http().get(&url), http().get_with(&url, &[ZSTD]), http().get_with(&url, &[ZSTD]));
@@ -62,14 +62,14 @@ fn s50_a_coded_nar_decodes_to_the_nar_and_is_the_same_each_time() {
 
 /// RFC 9659: clients need not be able to decode what a larger window was used for.
 #[test]
-fn a_nar_of_more_than_8_mib_is_never_coded() {
+fn a_nar_of_more_than_8_mib_is_never_encoded() {
     let response = http().get_with(&nar_url("large"), &[ZSTD]);
     assert!(response.body.len() > 1 << MAX_WINDOW_LOG && !is_coded(&response));
     assert_eq!(response.header("vary"), Some("accept-encoding"));
 }
 
 #[test]
-fn s08_only_who_accepts_zstd_gets_it() {
+fn only_clients_that_accept_zstd_get_it() {
     let url = nar_url("regular");
     assert!(!is_coded(&http().get(&url)), "without Accept-Encoding");
     for (accepted, coded) in [
@@ -94,7 +94,7 @@ fn s08_only_who_accepts_zstd_gets_it() {
 }
 
 #[test]
-fn s35_a_range_is_never_coded() {
+fn a_range_is_never_encoded() {
     let url = nar_url("deep-tree");
     let whole = http().get(&url);
     let coded_tag = http().get_with(&url, &[ZSTD]).header("etag").unwrap().to_owned();
@@ -116,7 +116,7 @@ fn s35_a_range_is_never_coded() {
 }
 
 #[test]
-fn s05_head_has_the_headers_of_get_in_either_form() {
+fn head_has_the_headers_of_get_with_and_without_encoding() {
     for url in [nar_url("odd-entries"), narinfo_url("many-references"), narinfo_url("regular")] {
         for accepted in ["zstd", "gzip"] {
             let get = http().get_with(&url, &[("Accept-Encoding", accepted)]);
@@ -136,7 +136,7 @@ fn s05_head_has_the_headers_of_get_in_either_form() {
 }
 
 #[test]
-fn a_held_tag_of_either_form_is_304() {
+fn a_matching_tag_of_either_form_is_a_304() {
     for url in [nar_url("regular"), narinfo_url("many-references")] {
         for accepted in ["zstd", "gzip"] {
             let headers = [("Accept-Encoding", accepted)];
@@ -149,7 +149,7 @@ fn a_held_tag_of_either_form_is_304() {
 }
 
 #[test]
-fn a_long_narinfo_is_coded_and_a_short_one_is_not() {
+fn a_long_narinfo_is_encoded_and_a_short_one_is_not() {
     let long = http().get_with(&narinfo_url("many-references"), &[ZSTD]);
     assert!(is_coded(&long));
     let plain = http().get(&narinfo_url("many-references"));
@@ -161,9 +161,9 @@ fn a_long_narinfo_is_coded_and_a_short_one_is_not() {
 }
 
 #[test]
-fn s65_a_502_has_no_body_to_be_coded() {
-    let daemon = ScriptedDaemon::start(Script::greeting(Answer::then_hang_up([])));
-    let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), compressing()));
+fn a_502_to_clients_that_accept_an_encoding_has_no_body() {
+    let daemon = ScriptedDaemon::start(Script::greeting(Reply::then_disconnect([])));
+    let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), nar_cache_on_demand()));
     for url in [nar_url("regular"), narinfo_url("many-references")] {
         let response = harmonia.http().get_with(&url, &[ZSTD]);
         assert_eq!((response.status, response.body.len(), is_coded(&response)), (502, 0, false), "{url}");

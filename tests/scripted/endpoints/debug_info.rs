@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -77,21 +77,21 @@ fn links_and_what_is_not_valid_are_no_debug_info() {
 }
 
 #[test]
-fn malformed_ids_are_404_without_a_word_to_the_daemon() {
+fn malformed_build_ids_are_a_404_without_a_query() {
     let store = Scripted::new();
     for id in ["", "..", "00", &ID[1..], &ID.to_uppercase(), &"00".repeat(65), "..%2fnix-cache-info", "x/../y"] {
         let response = store.harmonia.http().get(&url(id));
         assert_eq!((response.status, response.header("cache-control")), (404, Some("no-store")), "{id}");
     }
-    assert_eq!(store.daemon.seen().asked, []);
+    assert_eq!(store.daemon.seen().queries, []);
 }
 
 #[test]
-fn where_the_store_is_not_visible_there_is_no_debug_info_and_no_question() {
+fn an_invisible_store_has_no_debug_info_and_is_not_queried() {
     let store = Scripted::new();
     fs::remove_dir(&store.real).unwrap();
     assert_eq!(store.status(ID), 404);
-    assert_eq!(store.daemon.seen().asked, []);
+    assert_eq!(store.daemon.seen().queries, []);
 }
 
 #[test]
@@ -99,9 +99,9 @@ fn a_daemon_that_does_not_tell_its_paths_makes_a_miss_502_and_no_404() {
     let item = StoreItem::file(b"a");
     let failing = item.clone();
     let store = Scripted::with(
-        Script::answering(move |question| match question {
-            Question::AllPaths => Wire::new().number(LAST).error("database is locked").into(),
-            _ => failing.answer(question),
+        Script::replying(move |query| match query {
+            Query::AllPaths => Wire::new().number(LAST).error("database is locked").into(),
+            _ => failing.reply(query),
         }),
         item,
     );
@@ -116,24 +116,24 @@ fn a_daemon_that_does_not_tell_its_paths_makes_a_miss_502_and_no_404() {
 }
 
 #[test]
-fn a_scan_that_takes_long_holds_up_no_other_request() {
+fn a_long_scan_blocks_no_other_request() {
     let item = StoreItem::file(b"a");
     let (gate, slow) = (Arc::new(Mutex::new(())), item.clone());
     let entrance = Arc::clone(&gate);
     let shut = gate.lock().unwrap();
     let store = Scripted::with(
-        Script::answering(move |question| {
-            if *question == Question::AllPaths {
+        Script::replying(move |query| {
+            if *query == Query::AllPaths {
                 drop(entrance.lock());
             }
-            slow.answer(question)
+            slow.reply(query)
         }),
         item,
     );
     fs::write(store.place(&store.item.path, ID), "").unwrap();
     let http = store.harmonia.http();
     let asking = thread::spawn(move || http.get(&url(ID)).status);
-    store.daemon.wait_until(|seen| seen.asked.contains(&Question::AllPaths));
+    store.daemon.wait_until(|seen| seen.queries.contains(&Query::AllPaths));
     assert_eq!(http.get(&store.item.narinfo_url()).status, 200);
     assert!(!asking.is_finished());
     drop(shut);
@@ -144,7 +144,7 @@ fn a_scan_that_takes_long_holds_up_no_other_request() {
 fn a_flood_of_misses_in_a_store_at_rest_is_one_scan() {
     let store = Scripted::new();
     // The first scan cannot tell a change of this moment from the next; one of them can.
-    let scans = || store.daemon.seen().asked.iter().filter(|asked| **asked == Question::AllPaths).count();
+    let scans = || store.daemon.seen().queries.iter().filter(|asked| **asked == Query::AllPaths).count();
     let mut last = 0;
     loop {
         assert_eq!(store.status(ID), 404);

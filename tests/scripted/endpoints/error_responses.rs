@@ -3,7 +3,7 @@
 use crate::support::http::Response;
 use crate::support::metrics::{await_that, metrics, value};
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -42,7 +42,7 @@ fn looks_absent(harmonia: &Harmonia, item: &StoreItem, case: &str) {
 }
 
 #[test]
-fn what_is_kept_from_clients_is_to_the_byte_what_is_not_there_and_metrics_tell_them_apart() {
+fn hidden_and_absent_paths_get_identical_responses_and_different_metrics() {
     let item = StoreItem::file(b"nobody vouches for it");
     let daemon = ScriptedDaemon::start(item.script());
     let trusting = "sign = \"trusted\"\nserve_untrusted = false\n";
@@ -63,7 +63,7 @@ fn what_is_kept_from_clients_is_to_the_byte_what_is_not_there_and_metrics_tell_t
 }
 
 #[test]
-fn a_404_says_what_is_not_there() {
+fn a_404_names_what_is_missing() {
     let item = StoreItem::file(b"here");
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
@@ -93,7 +93,7 @@ fn a_404_says_what_is_not_there() {
 }
 
 #[test]
-fn a_502_says_why_to_all_but_clients_that_would_decode_the_next_answer_by_it() {
+fn a_502_has_its_reason_except_for_clients_that_would_misread_the_next_response() {
     let socket = scratch::fresh_dir().join("none");
     let harmonia = Harmonia::start(&format!("daemon_socket = \"{}\"\n", socket.display()));
     let url = format!("/{}.narinfo", ABSENT.repeat(32));
@@ -116,22 +116,22 @@ fn a_502_says_why_to_all_but_clients_that_would_decode_the_next_answer_by_it() {
 #[test]
 fn a_daemon_that_errs_is_counted_by_what_it_does() {
     let item = StoreItem::file(b"");
-    let daemon = ScriptedDaemon::start(Script::answering(|_| Wire::new().error("no").into()));
+    let daemon = ScriptedDaemon::start(Script::replying(|_| Wire::new().error("no").into()));
     let harmonia = Harmonia::start(&daemon.config());
     assert_eq!(
         harmonia.http().get(&item.narinfo_url()).text().split(" (").next(),
         Some("nix-daemon sent an error or invalid data")
     );
     assert_eq!(count(&harmonia, 502, "daemon_error"), Some(1.0));
-    let refusing = ScriptedDaemon::start(Script::greeting(Answer::then_hang_up([])));
+    let refusing = ScriptedDaemon::start(Script::greeting(Reply::then_disconnect([])));
     let harmonia = Harmonia::start(&refusing.config());
     assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 502);
     assert_eq!(count(&harmonia, 502, "daemon_refuses"), Some(1.0));
     // Its path info is right, but not about what was asked for.
     let liar = item.clone();
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| match question {
-        Question::PathFromHashPart(_) => liar.path_reply().into(),
-        question => liar.answer(question),
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| match query {
+        Query::PathFromHashPart(_) => liar.path_reply().into(),
+        query => liar.reply(query),
     }));
     let harmonia = Harmonia::start(&daemon.config());
     assert_eq!(harmonia.http().get(&format!("/{}.narinfo", ABSENT.repeat(32))).status, 502);

@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::JoinSet;
 
 use crate::sample::{self, nar_url, narinfo_url};
-use crate::support::scripted_daemon::{Answer, ScriptedDaemon};
+use crate::support::scripted_daemon::{Reply, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -37,7 +37,7 @@ impl Client {
 }
 
 #[test]
-fn s53_the_server_allows_at_least_100_streams() {
+fn a_connection_may_have_at_least_100_streams() {
     let mut stream = TcpStream::connect(sample::server().address()).unwrap();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
     let mut head = [0; 9];
@@ -52,7 +52,7 @@ fn s53_the_server_allows_at_least_100_streams() {
 }
 
 #[tokio::test]
-async fn s53_100_streams_of_one_connection_are_answered_at_once() {
+async fn a_hundred_concurrent_streams_are_answered() {
     let client = Client::connect(sample::server().address()).await;
     let url = narinfo_url("many-references");
     let expected = sample::narinfo("many-references");
@@ -79,10 +79,10 @@ async fn a_nar_arrives_whole() {
 }
 
 #[tokio::test]
-async fn s46_a_nar_that_fails_resets_its_stream_alone() {
+async fn a_nar_that_fails_resets_only_its_stream() {
     let item = StoreItem::file_of(300_000);
     let cut = item.nar[..200_000].to_vec();
-    let reply = move || Answer::then_hang_up(Wire::new().number(LAST).raw(&cut).done());
+    let reply = move || Reply::then_disconnect(Wire::new().number(LAST).raw(&cut).done());
     let daemon = ScriptedDaemon::start(item.script_with_nar(reply));
     let harmonia = Harmonia::start(&daemon.config());
     let client = Client::connect(harmonia.address()).await;

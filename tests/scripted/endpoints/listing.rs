@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::sample::{self, http};
 use crate::support::http::Response;
-use crate::support::scripted_daemon::{Question, ScriptedDaemon};
-use crate::support::server::{Harmonia, compressing};
+use crate::support::scripted_daemon::{Query, ScriptedDaemon};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::Wire;
 
@@ -35,7 +35,7 @@ fn many_files(count: usize) -> (StoreItem, Vec<(String, String)>) {
 }
 
 #[test]
-fn s55_every_one_of_100_000_files_is_found_at_its_offset_in_order() {
+fn each_of_100_000_files_is_listed_in_order_with_its_offset() {
     let (item, files) = many_files(100_000);
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
@@ -57,7 +57,7 @@ fn s55_every_one_of_100_000_files_is_found_at_its_offset_in_order() {
 }
 
 #[test]
-fn s56_names_that_are_not_utf_8_are_listed_with_replacement_characters() {
+fn names_that_are_not_utf_8_are_listed_with_replacement_characters() {
     let listing = parsed(&http().get(&url("odd-entries")));
     let entries = listing["root"]["entries"].as_object().unwrap();
     assert!(entries.len() > 1 && entries.keys().any(|name| name.contains('\u{fffd}')), "{entries:?}");
@@ -71,7 +71,7 @@ fn a_nar_that_fails_in_the_middle_breaks_its_listing_off() {
     let harmonia = Harmonia::start(&daemon.config());
     let body = harmonia.http().get_failing(&format!("/{}.ls", item.hash_part()), &[]);
     assert!(!body.ends_with(b",\"version\":1}"));
-    harmonia.logged(".ls\" aborted");
+    harmonia.wait_for_log(".ls\" aborted");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn an_unknown_path_has_no_listing() {
 }
 
 #[test]
-fn a_listing_is_kept_for_an_hour_and_has_one_tag() {
+fn a_listing_is_cacheable_for_an_hour_and_has_one_tag() {
     let whole = http().get(&url("deep-tree"));
     assert_eq!(whole.header("cache-control"), Some("public, max-age=3600"));
     let tag = whole.header("etag").unwrap();
@@ -91,10 +91,10 @@ fn a_listing_is_kept_for_an_hour_and_has_one_tag() {
 }
 
 #[test]
-fn a_listing_is_coded_for_those_who_accept_it() {
+fn a_listing_is_encoded_for_clients_that_accept_it() {
     let (item, files) = many_files(1000);
     let daemon = ScriptedDaemon::start(item.script());
-    let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), compressing()));
+    let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), nar_cache_on_demand()));
     let url = format!("/{}.ls", item.hash_part());
     let plain = harmonia.http().get(&url);
     let coded = harmonia.http().get_with(&url, &[("Accept-Encoding", "zstd")]);
@@ -115,5 +115,5 @@ fn a_nar_of_another_hash_has_no_listing_but_a_502() {
         (502, Some("nix-daemon sent an error or invalid data"))
     );
     // The path is held back, and looked at again at once.
-    assert!(matches!(daemon.seen().asked[..], [_, _, Question::Nar(_), ..]));
+    assert!(matches!(daemon.seen().queries[..], [_, _, Query::Nar(_), ..]));
 }

@@ -3,7 +3,7 @@
 use crate::sample;
 use crate::support::http::Response;
 use crate::support::narinfo;
-use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::{LAST, Wire};
@@ -96,9 +96,9 @@ fn scripted(count: usize) -> ScriptedDaemon {
         })
         .collect();
     let all: Vec<_> = items.iter().map(|item| item.path.clone()).collect();
-    ScriptedDaemon::start(Script::answering(move |question| match question {
-        Question::AllPaths => Wire::new().number(LAST).strings(&all).into(),
-        question => StoreItem::answer_among(&items, question).unwrap_or_else(|| items[0].answer(question)),
+    ScriptedDaemon::start(Script::replying(move |query| match query {
+        Query::AllPaths => Wire::new().number(LAST).strings(&all).into(),
+        query => StoreItem::reply_among(&items, query).unwrap_or_else(|| items[0].reply(query)),
     }))
 }
 

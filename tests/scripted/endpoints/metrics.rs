@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::support::metrics::{await_value, metrics, value};
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
-use crate::support::server::{Harmonia, compressing};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;
 
@@ -24,7 +24,7 @@ fn item_and_server() -> (StoreItem, ScriptedDaemon, Harmonia) {
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
     // It asks the daemon who it is when it starts, on a connection that would be in use.
-    harmonia.logged("nix daemon at");
+    harmonia.wait_for_log("nix daemon at");
     (item, daemon, harmonia)
 }
 
@@ -108,7 +108,7 @@ fn requests_bytes_and_operations_are_counted() {
 }
 
 #[test]
-fn a_nar_that_fails_and_a_client_that_leaves_are_told_apart() {
+fn failed_nars_and_client_disconnects_are_counted_separately() {
     let item = StoreItem::file_of(MUCH);
     let good = item.clone();
     let daemon = ScriptedDaemon::start(item.script());
@@ -126,9 +126,9 @@ fn a_nar_that_fails_and_a_client_that_leaves_are_told_apart() {
     await_value(http, r#"harmonia_http_bodies_aborted_total{by="client"}"#, 1.0);
     await_value(http, "harmonia_http_requests_in_flight", 1.0);
 
-    daemon.play(Script::answering(move |question| match question {
-        Question::Nar(_) => Answer::then_hang_up(&good.answer(question).bytes[..MUCH / 2]),
-        _ => good.answer(question),
+    daemon.play(Script::replying(move |query| match query {
+        Query::Nar(_) => Reply::then_disconnect(&good.reply(query).bytes[..MUCH / 2]),
+        _ => good.reply(query),
     }));
     let _ = http.get_failing(&item.nar_url(), &[]);
     await_value(http, r#"harmonia_http_bodies_aborted_total{by="server"}"#, 1.0);
@@ -139,7 +139,7 @@ fn a_nar_that_fails_and_a_client_that_leaves_are_told_apart() {
 fn a_complete_body_is_not_aborted_however_it_is_sent() {
     let item = StoreItem::file_of(1 << 20);
     let daemon = ScriptedDaemon::start(item.script());
-    let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), compressing()));
+    let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), nar_cache_on_demand()));
     let http = harmonia.http();
     let encoded = http.get_with(&item.nar_url(), &[("Accept-Encoding", "zstd")]);
     assert_eq!(encoded.header("content-encoding"), Some("zstd"));
@@ -159,7 +159,7 @@ fn a_complete_body_is_not_aborted_however_it_is_sent() {
 #[test]
 fn a_daemon_that_errs_or_is_not_there_is_counted() {
     let item = StoreItem::file(b"");
-    let daemon = ScriptedDaemon::start(Script::answering(|_| Wire::new().error("no").into()));
+    let daemon = ScriptedDaemon::start(Script::replying(|_| Wire::new().error("no").into()));
     let harmonia = Harmonia::start(&daemon.config());
     let http = harmonia.http();
     assert_eq!(http.get(&item.narinfo_url()).status, 502);
@@ -167,7 +167,7 @@ fn a_daemon_that_errs_or_is_not_there_is_counted() {
     let failed = r#"harmonia_daemon_operations_total{op="QueryPathFromHashPart",result="error"}"#;
     assert_eq!(value(&text, failed), Some(1.0), "{text}");
 
-    let refusing = ScriptedDaemon::start(Script::greeting(Answer::then_hang_up([])));
+    let refusing = ScriptedDaemon::start(Script::greeting(Reply::then_disconnect([])));
     let harmonia = Harmonia::start(&refusing.config());
     assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 502);
     let text = metrics(harmonia.http());

@@ -6,15 +6,15 @@ use std::net::TcpStream;
 use crate::sample::{self, http, nar_url};
 use crate::support::http::{Connection, Response};
 use crate::support::narinfo::value;
-use crate::support::scripted_daemon::{Answer, ScriptedDaemon};
-use crate::support::server::{Harmonia, compressing};
+use crate::support::scripted_daemon::{Reply, ScriptedDaemon};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::{LAST, Wire};
 
 const TYPE: &str = "application/x-nix-nar";
 
 #[test]
-fn s33_a_nar_has_its_type_and_accept_ranges_and_no_coding() {
+fn a_nar_has_its_content_type_and_accept_ranges_and_no_encoding() {
     for name in ["regular", "symlink", "empty-directory", "empty-file", "odd-entries"] {
         let response = http().get_with(&nar_url(name), &[("Accept-Encoding", "zstd, br, gzip, deflate, bzip2, xz")]);
         assert_eq!(response.status, 200, "{name}");
@@ -25,7 +25,7 @@ fn s33_a_nar_has_its_type_and_accept_ranges_and_no_coding() {
 }
 
 #[test]
-fn s34_the_content_length_is_the_nar_size() {
+fn the_content_length_is_the_nar_size() {
     for name in ["empty-file", "executable", "large"] {
         let response = http().get(&nar_url(name));
         assert_eq!(response.header("content-length"), Some(value(&sample::narinfo(name), "NarSize")), "{name}");
@@ -40,7 +40,7 @@ fn strong_tag(response: &Response) -> String {
 }
 
 #[test]
-fn s41_the_entity_tag_is_strong_and_the_same_on_200_206_head_and_304() {
+fn the_entity_tag_is_strong_and_the_same_on_200_206_head_and_304() {
     let url = nar_url("deep-tree");
     let tag = strong_tag(&http().get(&url));
     let part = http().get_with(&url, &[("Range", "bytes=3-")]);
@@ -54,24 +54,24 @@ fn s41_the_entity_tag_is_strong_and_the_same_on_200_206_head_and_304() {
 }
 
 #[test]
-fn s46_a_source_that_fails_in_the_middle_breaks_the_connection() {
+fn a_source_that_fails_in_the_middle_breaks_the_connection() {
     let item = StoreItem::file_of(300_000);
     let cut = item.nar[..200_000].to_vec();
     let daemon = ScriptedDaemon::start(
-        item.script_with_nar(move || Answer::then_hang_up(Wire::new().number(LAST).raw(&cut).done())),
+        item.script_with_nar(move || Reply::then_disconnect(Wire::new().number(LAST).raw(&cut).done())),
     );
-    for (config, headers) in [(String::new(), &[][..]), (compressing(), &[("Accept-Encoding", "zstd")])] {
+    for (config, headers) in [(String::new(), &[][..]), (nar_cache_on_demand(), &[("Accept-Encoding", "zstd")])] {
         let harmonia = Harmonia::start(&format!("{}{config}", daemon.config()));
         let body = harmonia.http().get_failing(&item.nar_url(), headers);
         assert!(!config.is_empty() || item.nar.starts_with(&body));
         // What is compressed fails before its head is sent.
-        let line = harmonia.logged(if config.is_empty() { "aborted: " } else { "answered 502: " });
+        let line = harmonia.wait_for_log(if config.is_empty() { "aborted: " } else { "answered 502: " });
         assert!(line.contains(&format!("{:?}", item.nar_url())), "{line}");
     }
 }
 
 #[test]
-fn s47_a_url_with_another_nar_hash_is_404() {
+fn a_url_with_another_nar_hash_is_a_404() {
     let (regular, other) = (sample::narinfo("regular"), sample::narinfo("executable"));
     let hash = |narinfo| value(narinfo, "NarHash").strip_prefix("sha256:").unwrap();
     let part = hash_part(sample::item("regular").path.as_str());
@@ -84,7 +84,7 @@ fn s47_a_url_with_another_nar_hash_is_404() {
 }
 
 #[test]
-fn s48_old_forms_of_the_url_still_answer_with_parameters_in_any_order() {
+fn older_url_forms_are_served_with_parameters_in_any_order() {
     let narinfo = sample::narinfo("executable");
     let hash = value(&narinfo, "NarHash").strip_prefix("sha256:").unwrap();
     let part = hash_part(sample::item("executable").path.as_str());
@@ -103,7 +103,7 @@ fn s48_old_forms_of_the_url_still_answer_with_parameters_in_any_order() {
 
 /// Clients remember such a URL for 30 days, as they do the NAR's hash, so that no other NAR does harm.
 #[test]
-fn s48_a_url_that_names_no_nar_gets_the_present_one_which_nobody_may_keep() {
+fn a_url_without_a_nar_hash_is_served_uncacheably() {
     let url = format!("/nar/{}.nar", hash_part(sample::item("executable").path.as_str()));
     let (whole, head) = (http().get(&url), http().head(&url));
     assert!(whole.status == 200 && whole.body == sample::item("executable").nar);
@@ -118,7 +118,7 @@ fn s48_a_url_that_names_no_nar_gets_the_present_one_which_nobody_may_keep() {
 
 /// Nothing of a NAR is waited for, however large it is: the daemon here never gives its second byte.
 #[test]
-fn s51_the_head_of_a_huge_nar_comes_before_the_nar() {
+fn the_head_of_a_huge_nar_is_sent_before_the_nar_is_read() {
     let mut item = StoreItem::file(b"a beginning");
     item.nar_size = 10 << 30;
     let beginning = item.nar[..1].to_vec();
@@ -138,13 +138,13 @@ fn s51_the_head_of_a_huge_nar_comes_before_the_nar() {
 }
 
 #[test]
-fn s52_a_client_that_is_gone_is_noticed_and_its_daemon_connection_closed() {
+fn the_daemon_connection_of_a_client_that_disconnects_is_closed() {
     let item = StoreItem::file_of(32 << 20);
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
     let mut leaving = Connection::open(harmonia.address()).unwrap();
     leaving.send(format!("GET {} HTTP/1.1\r\nHost: cache\r\n\r\n", item.nar_url()).as_bytes()).unwrap();
-    daemon.wait_until(|seen| seen.asked.len() == 3);
+    daemon.wait_until(|seen| seen.queries.len() == 3);
     assert_eq!(daemon.seen().closed_by_client, 0);
     drop(leaving);
     daemon.wait_until(|seen| seen.closed_by_client == 1);

@@ -1,5 +1,5 @@
 //! What is kept of a daemon's answers: when it is asked, how often, and for whom. The daemon is scripted, so that every
-//! question is seen.
+//! query is seen.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,26 +13,26 @@ use crate::support::http::Http;
 use crate::support::keys;
 use crate::support::metrics::await_value;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
-use crate::support::server::{Harmonia, compressing};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
 const MISSES: &str = r#"harmonia_narinfo_cache_requests_total{result="miss"}"#;
 const IN_FLIGHT: &str = "harmonia_http_requests_in_flight";
 
-/// The questions that it takes to learn of an item.
-fn questions(item: &StoreItem) -> Vec<Question> {
-    vec![Question::PathFromHashPart(item.hash_part().to_owned()), Question::PathInfo(item.path.clone())]
+/// The queries that it takes to learn of an item.
+fn queries(item: &StoreItem) -> Vec<Query> {
+    vec![Query::PathFromHashPart(item.hash_part().to_owned()), Query::PathInfo(item.path.clone())]
 }
 
-/// A script that waits at the first question until the sender is dropped, and then answers all of them by `answer`.
-fn waiting(answer: impl Fn(&Question) -> Answer + Send + Sync + 'static) -> (mpsc::Sender<()>, Script) {
+/// A script that waits at the first query until the sender is dropped, and then answers all of them by `answer`.
+fn waiting(answer: impl Fn(&Query) -> Reply + Send + Sync + 'static) -> (mpsc::Sender<()>, Script) {
     let (release, released) = mpsc::channel::<()>();
     let released = Mutex::new(released);
-    let script = Script::answering(move |question| {
+    let script = Script::replying(move |query| {
         let _ = released.lock().unwrap().recv();
-        answer(question)
+        answer(query)
     });
     (release, script)
 }
@@ -57,7 +57,7 @@ fn statuses(http: Http, url: &str, count: usize) -> Vec<u16> {
 }
 
 #[test]
-fn a_narinfo_is_asked_about_once_and_its_nar_not_at_all() {
+fn a_narinfo_is_queried_once_and_its_nar_not_at_all() {
     let item = StoreItem::file(b"known");
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
@@ -67,14 +67,14 @@ fn a_narinfo_is_asked_about_once_and_its_nar_not_at_all() {
     assert_eq!(first.header("etag"), second.header("etag"));
     assert_eq!(harmonia.http().head(&item.nar_url()).status, 200);
     assert!(harmonia.http().get(&format!("{}?json", item.narinfo_url())).text().starts_with('{'));
-    assert_eq!(daemon.seen().asked, questions(&item));
+    assert_eq!(daemon.seen().queries, queries(&item));
 }
 
 #[test]
-fn many_who_ask_at_once_are_one_question() {
+fn concurrent_requests_for_a_path_are_one_query() {
     let item = StoreItem::file(b"wanted");
     let good = item.clone();
-    let (release, script) = waiting(move |question| good.answer(question));
+    let (release, script) = waiting(move |query| good.reply(query));
     let daemon = ScriptedDaemon::start(script);
     let harmonia = Harmonia::start(&daemon.config());
     let (http, url) = (harmonia.http(), item.narinfo_url());
@@ -84,14 +84,14 @@ fn many_who_ask_at_once_are_one_question() {
         drop(release);
         assert!(waiting.into_iter().all(|thread| thread.join().unwrap() == 200));
     });
-    assert_eq!(daemon.seen().asked, questions(&item));
+    assert_eq!(daemon.seen().queries, queries(&item));
 }
 
 #[test]
-fn the_first_one_who_asked_may_leave() {
+fn the_first_of_several_waiting_clients_may_disconnect() {
     let item = StoreItem::file(b"wanted by another");
     let good = item.clone();
-    let (release, script) = waiting(move |question| good.answer(question));
+    let (release, script) = waiting(move |query| good.reply(query));
     let daemon = ScriptedDaemon::start(script);
     let harmonia = Harmonia::start(&daemon.config());
     let (http, url) = (harmonia.http(), item.narinfo_url());
@@ -107,41 +107,41 @@ fn the_first_one_who_asked_may_leave() {
         drop(release);
         assert_eq!(second.join().unwrap(), 200);
     });
-    assert_eq!(daemon.seen().asked, questions(&item));
+    assert_eq!(daemon.seen().queries, queries(&item));
 }
 
 #[test]
-fn a_question_that_nobody_waits_for_is_given_up() {
+fn a_query_that_nobody_waits_for_is_abandoned() {
     let item = StoreItem::file(b"wanted by nobody");
     let good = item.clone();
-    let (release, script) = waiting(move |question| good.answer(question));
+    let (release, script) = waiting(move |query| good.reply(query));
     let daemon = ScriptedDaemon::start(script);
     let harmonia = Harmonia::start(&daemon.config());
     let (http, url) = (harmonia.http(), item.narinfo_url());
     let mut only = TcpStream::connect(harmonia.address()).unwrap();
     only.write_all(format!("GET {url} HTTP/1.1\r\nHost: c\r\n\r\n").as_bytes()).unwrap();
     await_value(http, MISSES, 1.0);
-    daemon.wait_until(|seen| seen.asked.len() == 1);
+    daemon.wait_until(|seen| seen.queries.len() == 1);
     drop(only);
     await_value(http, IN_FLIGHT, 1.0);
     await_value(http, r#"harmonia_daemon_pool_in_use{pool="metadata"}"#, 0.0);
     drop(release);
     assert_eq!(http.get(&url).status, 200);
-    assert_eq!(daemon.seen().asked, [&questions(&item)[..1], &questions(&item)].concat());
+    assert_eq!(daemon.seen().queries, [&queries(&item)[..1], &queries(&item)].concat());
 }
 
 #[test]
-fn that_a_path_is_not_valid_is_asked_every_time() {
+fn invalid_paths_are_never_cached() {
     let item = StoreItem::file(b"added later");
     let other = "/11111111111111111111111111111111.narinfo";
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
     assert_eq!(statuses(harmonia.http(), other, 3), [404; 3]);
-    assert_eq!(daemon.seen().asked.len(), 3);
+    assert_eq!(daemon.seen().queries.len(), 3);
 }
 
 #[test]
-fn an_error_is_for_those_who_waited_and_no_others() {
+fn an_error_is_returned_to_waiting_clients_only() {
     let item = StoreItem::file(b"behind an error");
     let (release, script) = waiting(|_| Wire::new().error("busy").into());
     let daemon = ScriptedDaemon::start(script);
@@ -153,20 +153,20 @@ fn an_error_is_for_those_who_waited_and_no_others() {
         drop(release);
         assert!(waiting.into_iter().all(|thread| thread.join().unwrap() == 502));
     });
-    assert_eq!(daemon.seen().asked.len(), 1);
+    assert_eq!(daemon.seen().queries.len(), 1);
     daemon.play(item.script());
     assert_eq!(http.get(&url).status, 200);
 }
 
 #[test]
-fn a_path_that_looks_otherwise_is_asked_about_and_one_that_does_not_is_not() {
+fn a_path_is_queried_again_only_if_its_stamp_changed() {
     let mut item = StoreItem::file(b"visible");
     let (place, config) = visible(&item);
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&format!("{}{config}narinfo_cache.ttl = 86400\n", daemon.config()));
     let (http, url) = (harmonia.http(), item.narinfo_url());
     assert_eq!(statuses(http, &url, 3), [200; 3]);
-    assert_eq!(daemon.seen().asked, questions(&item));
+    assert_eq!(daemon.seen().queries, queries(&item));
 
     // What the daemon says of another path of this name.
     let before = http.get(&url).body;
@@ -175,12 +175,12 @@ fn a_path_that_looks_otherwise_is_asked_about_and_one_that_does_not_is_not() {
     assert_eq!(http.get(&url).body, before);
     replace(&place);
     assert_ne!(http.get(&url).body, before);
-    let asked = daemon.seen().asked.len();
+    let asked = daemon.seen().queries.len();
     assert_eq!(statuses(http, &url, 3), [200; 3]);
-    assert_eq!(daemon.seen().asked.len(), asked);
+    assert_eq!(daemon.seen().queries.len(), asked);
 
-    daemon.play(Script::answering(|question| match question {
-        Question::PathInfo(_) => Wire::new().number(LAST).number(0).into(),
+    daemon.play(Script::replying(|query| match query {
+        Query::PathInfo(_) => Wire::new().number(LAST).number(0).into(),
         _ => Wire::new().number(LAST).string("").into(),
     }));
     assert_eq!(http.get(&url).status, 200);
@@ -189,7 +189,7 @@ fn a_path_that_looks_otherwise_is_asked_about_and_one_that_does_not_is_not() {
 }
 
 #[test]
-fn what_is_still_there_is_served_whatever_its_age_while_the_daemon_is_silent() {
+fn an_unchanged_path_is_served_at_any_age_while_the_daemon_is_silent() {
     let item = StoreItem::file(b"still there");
     let (place, config) = visible(&item);
     let config = |daemon: &ScriptedDaemon| format!("{}{config}narinfo_cache.ttl = 0\n", daemon.config());
@@ -197,10 +197,10 @@ fn what_is_still_there_is_served_whatever_its_age_while_the_daemon_is_silent() {
     let harmonia = Harmonia::start(&config(&daemon));
     let (http, url) = (harmonia.http(), item.narinfo_url());
     assert_eq!(statuses(http, &url, 2), [200; 2]);
-    assert_eq!(daemon.seen().asked.len(), 3, "with a ttl of 0 each request asks");
-    daemon.play(Script::answering(|_| Answer::then_hang_up([])));
+    assert_eq!(daemon.seen().queries.len(), 3, "with a ttl of 0 each request asks");
+    daemon.play(Script::replying(|_| Reply::then_disconnect([])));
     assert_eq!(statuses(http, &url, 3), [200; 3]);
-    harmonia.logged("WARN what is known of paths that are still there is used until the nix daemon answers: ");
+    harmonia.wait_for_log("WARN what is known of paths that are still there is used until the nix daemon answers: ");
     assert_eq!(http.get("/11111111111111111111111111111111.narinfo").status, 502);
     fs::remove_file(place).unwrap();
     assert_eq!(http.get(&url).status, 502);
@@ -210,17 +210,17 @@ fn what_is_still_there_is_served_whatever_its_age_while_the_daemon_is_silent() {
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&config(&daemon));
     assert_eq!(harmonia.http().get(&url).status, 200);
-    daemon.play(Script::answering(|_| Wire::new().number(LAST).number(0).into()));
+    daemon.play(Script::replying(|_| Wire::new().number(LAST).number(0).into()));
     assert_eq!(harmonia.http().get(&url).status, 404);
 }
 
 #[test]
-fn what_is_not_visible_here_is_asked_about_when_it_is_old_or_its_nar_fails() {
+fn an_invisible_path_is_queried_again_when_stale_or_after_its_nar_fails() {
     let item = StoreItem::file(b"far away");
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&format!("{}narinfo_cache.ttl = 0\n", daemon.config()));
     assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200);
-    daemon.play(Script::answering(|_| Answer::then_hang_up([])));
+    daemon.play(Script::replying(|_| Reply::then_disconnect([])));
     assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 502);
 
     // In place of the end of the log lines, and after it.
@@ -230,8 +230,8 @@ fn what_is_not_visible_here_is_asked_about_when_it_is_old_or_its_nar_fails() {
         let http = harmonia.http();
         assert_eq!(http.get(&item.narinfo_url()).status, 200);
         let refusal = refusal.done();
-        daemon.play(Script::answering(move |question| match question {
-            Question::Nar(_) => Wire::new().raw(&refusal).into(),
+        daemon.play(Script::replying(move |query| match query {
+            Query::Nar(_) => Wire::new().raw(&refusal).into(),
             _ => Wire::new().number(LAST).number(0).into(),
         }));
         assert_eq!(http.get(&item.nar_url()).status, 502);
@@ -241,7 +241,7 @@ fn what_is_not_visible_here_is_asked_about_when_it_is_old_or_its_nar_fails() {
 }
 
 #[test]
-fn a_nar_of_another_hash_than_is_known_is_the_daemons_to_deny() {
+fn a_nar_url_with_another_hash_than_the_cached_one_is_queried() {
     let old = StoreItem::file(b"as it was");
     let new = StoreItem::file(b"as it is by now");
     let daemon = ScriptedDaemon::start(old.script());
@@ -251,13 +251,13 @@ fn a_nar_of_another_hash_than_is_known_is_the_daemons_to_deny() {
     daemon.play(new.script());
     assert_eq!(http.get(&new.nar_url()).body, new.nar);
     assert_eq!(http.get(&old.nar_url()).status, 404);
-    daemon.play(Script::answering(|_| Wire::new().number(LAST).number(0).into()));
+    daemon.play(Script::replying(|_| Wire::new().number(LAST).number(0).into()));
     assert_eq!(http.get(&old.nar_url()).status, 404);
     assert_eq!(http.get(&new.narinfo_url()).status, 404, "the daemon has said that it is not valid");
 }
 
 #[test]
-fn an_info_is_asked_for_again_when_its_nar_turns_out_to_be_another() {
+fn path_info_is_queried_again_after_its_nar_fails_verification() {
     let item = StoreItem::file(b"of a wrong size");
     let mut wrong = item.clone();
     wrong.nar_size += 8;
@@ -270,12 +270,12 @@ fn an_info_is_asked_for_again_when_its_nar_turns_out_to_be_another() {
 }
 
 #[test]
-fn with_a_size_of_0_nothing_is_kept() {
+fn a_cache_size_of_0_caches_nothing() {
     let item = StoreItem::file(b"forgotten");
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config_without_cache());
     assert_eq!(statuses(harmonia.http(), &item.narinfo_url(), 2), [200; 2]);
-    assert_eq!(daemon.seen().asked, [questions(&item), questions(&item)].concat());
+    assert_eq!(daemon.seen().queries, [queries(&item), queries(&item)].concat());
     await_value(harmonia.http(), "harmonia_narinfo_cache_bytes", 0.0);
 }
 
@@ -284,7 +284,7 @@ fn a_long_narinfo_is_encoded_for_who_accepts_it_the_same_each_time() {
     let mut item = StoreItem::file(b"much to tell");
     item.references = (0..100).map(|n| format!("/nix/store/{n:032}-reference")).collect();
     let daemon = ScriptedDaemon::start(item.script());
-    let config = format!("{}{}sign_key_paths = [{:?}]\n", daemon.config(), compressing(), keys::OURS.secret);
+    let config = format!("{}{}sign_key_paths = [{:?}]\n", daemon.config(), nar_cache_on_demand(), keys::OURS.secret);
     let harmonia = Harmonia::start(&config);
     let (http, url) = (harmonia.http(), item.narinfo_url());
     let plain = http.get(&url);

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::support::http::Response;
 use crate::support::keys;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
-use crate::support::server::{Harmonia, compressing};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::{LAST, Wire};
 
@@ -33,9 +33,9 @@ fn item(number: usize, references: &[usize]) -> StoreItem {
 
 fn served_items(items: Vec<StoreItem>, config: &str) -> (ScriptedDaemon, Harmonia) {
     let all = items.iter().map(|item| item.path.clone()).collect::<Vec<_>>();
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| match question {
-        Question::AllPaths => Wire::new().number(LAST).strings(&all).into(),
-        question => StoreItem::answer_among(&items, question).unwrap_or_else(|| items[0].answer(question)),
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| match query {
+        Query::AllPaths => Wire::new().number(LAST).strings(&all).into(),
+        query => StoreItem::reply_among(&items, query).unwrap_or_else(|| items[0].reply(query)),
     }));
     let harmonia = Harmonia::start(&format!("{}{config}", daemon.config()));
     (daemon, harmonia)
@@ -75,8 +75,8 @@ fn what_people_paste_leads_to_the_page_or_the_file() {
 }
 
 #[test]
-fn the_page_is_kept_for_as_long_as_it_is_the_same_and_works_by_head() {
-    let (_daemon, harmonia) = served_items(vec![item(0, &[0, 1]), item(1, &[0])], &compressing());
+fn the_page_has_a_tag_that_changes_with_it_and_answers_head() {
+    let (_daemon, harmonia) = served_items(vec![item(0, &[0, 1]), item(1, &[0])], &nar_cache_on_demand());
     let target = format!("/serve/{}", base(&numbered(0)));
     let whole = harmonia.http().get(&target);
     let tag = whole.header("etag").unwrap();
@@ -112,10 +112,10 @@ fn a_closure_that_refers_to_itself_is_counted_once_and_shown_by_its_largest_part
 #[test]
 fn a_daemon_that_fails_in_the_middle_leaves_at_least_what_was_counted() {
     let items: Vec<_> = (0..10).map(|number| item(number, &[number, number + 1])).collect();
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| match question {
-        Question::PathInfo(path) if *path == numbered(5) => Answer::then_hang_up([]),
-        Question::PathFromHashPart(hash) if hash == hash_part(&numbered(5)) => Answer::then_hang_up([]),
-        question => StoreItem::answer_among(&items, question).unwrap_or_else(|| items[0].answer(question)),
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| match query {
+        Query::PathInfo(path) if *path == numbered(5) => Reply::then_disconnect([]),
+        Query::PathFromHashPart(hash) if hash == hash_part(&numbered(5)) => Reply::then_disconnect([]),
+        query => StoreItem::reply_among(&items, query).unwrap_or_else(|| items[0].reply(query)),
     }));
     let harmonia = Harmonia::start(&daemon.config());
     let response = page(&harmonia, &numbered(0));
@@ -126,7 +126,7 @@ fn a_daemon_that_fails_in_the_middle_leaves_at_least_what_was_counted() {
 }
 
 #[test]
-fn a_path_that_is_kept_back_looks_like_one_that_is_absent_on_every_page() {
+fn a_hidden_path_looks_absent_on_every_page() {
     let public = keys::FOREIGN.public.clone();
     let mut visible = item(0, &[0, 1]);
     visible.signatures = vec![keys::FOREIGN.sign(visible.fingerprint().as_bytes())];
@@ -172,20 +172,20 @@ fn a_path_whose_nar_is_wrong_has_no_page() {
     let item = StoreItem::file(b"contents");
     let is_wrong = Arc::new(AtomicBool::new(true));
     let (wrong, truth) = (Arc::clone(&is_wrong), item.clone());
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| match question {
-        Question::Nar(_) if wrong.load(Ordering::Relaxed) => {
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| match query {
+        Query::Nar(_) if wrong.load(Ordering::Relaxed) => {
             let mut nar = truth.nar.clone();
             let middle = nar.len() / 2;
             nar[middle] ^= 1;
             Wire::new().number(LAST).raw(&nar).into()
         }
-        question => truth.answer(question),
+        query => truth.reply(query),
     }));
     let harmonia = Harmonia::start(&daemon.config());
     assert_eq!(page(&harmonia, &item.path).status, 200);
     let _ = harmonia
         .http()
         .request(format!("GET {} HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n", item.nar_url()).as_bytes());
-    harmonia.logged("is held back");
+    harmonia.wait_for_log("is held back");
     assert_eq!(page(&harmonia, &item.path).status, 404);
 }

@@ -1,7 +1,7 @@
 //! The daemon is asked about references before clients ask: how far, on whose connections, and what becomes of it.
 
 use crate::support::metrics::{await_value, metrics, value};
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -23,41 +23,41 @@ fn chain(length: usize) -> Vec<StoreItem> {
 }
 
 /// What a daemon that has all of them answers.
-fn answer(items: &[StoreItem], question: &Question) -> Answer {
-    let about = match question {
-        Question::PathFromHashPart(about) | Question::PathInfo(about) | Question::Nar(about) => about.as_str(),
-        Question::AllPaths | Question::Realisation(_) | Question::BuildTrace(..) => "",
+fn answer(items: &[StoreItem], query: &Query) -> Reply {
+    let about = match query {
+        Query::PathFromHashPart(about) | Query::PathInfo(about) | Query::Nar(about) => about.as_str(),
+        Query::AllPaths | Query::Realisation(_) | Query::BuildTrace(..) => "",
     };
     let item = items.iter().find(|item| item.path.contains(about));
-    item.unwrap_or(&items[0]).answer(question)
+    item.unwrap_or(&items[0]).reply(query)
 }
 
 fn script(items: &[StoreItem]) -> Script {
     let items = items.to_vec();
-    Script::answering(move |question| answer(&items, question))
+    Script::replying(move |query| answer(&items, query))
 }
 
 #[test]
-fn a_closure_is_asked_about_when_its_top_is_served() {
+fn a_closure_is_prefetched_when_its_top_is_served() {
     let items = chain(5);
     let daemon = ScriptedDaemon::start(script(&items));
     let harmonia = Harmonia::start(&daemon.config());
     let http = harmonia.http();
     assert_eq!(http.get(&items[0].narinfo_url()).status, 200);
     await_value(http, AHEAD, 4.0);
-    let expected: Vec<_> = [Question::PathFromHashPart(items[0].hash_part().to_owned())]
+    let expected: Vec<_> = [Query::PathFromHashPart(items[0].hash_part().to_owned())]
         .into_iter()
-        .chain(items.iter().map(|item| Question::PathInfo(item.path.clone())))
+        .chain(items.iter().map(|item| Query::PathInfo(item.path.clone())))
         .collect();
-    assert_eq!(daemon.seen().asked, expected);
+    assert_eq!(daemon.seen().queries, expected);
     for item in &items {
         assert_eq!(http.get(&item.narinfo_url()).status, 200);
     }
-    assert_eq!(daemon.seen().asked, expected, "what was asked ahead is asked again");
+    assert_eq!(daemon.seen().queries, expected, "what was asked ahead is asked again");
 }
 
 #[test]
-fn what_was_asked_ahead_is_signed_ahead_and_once_for_every_form_of_its_narinfo() {
+fn prefetched_paths_are_signed_in_advance_and_once_for_every_form_of_the_narinfo() {
     let items = chain(5);
     let daemon = ScriptedDaemon::start(script(&items));
     let harmonia = Harmonia::start(&format!("{}enable_compression = true\n", daemon.config()));
@@ -74,7 +74,7 @@ fn what_was_asked_ahead_is_signed_ahead_and_once_for_every_form_of_its_narinfo()
 }
 
 #[test]
-fn a_closure_is_asked_about_when_one_of_its_nars_is_served_first() {
+fn a_closure_is_prefetched_when_a_nar_of_it_is_served_first() {
     let items = chain(5);
     let daemon = ScriptedDaemon::start(script(&items));
     let harmonia = Harmonia::start(&daemon.config());
@@ -84,12 +84,12 @@ fn a_closure_is_asked_about_when_one_of_its_nars_is_served_first() {
     for item in &items {
         assert_eq!(http.get(&item.nar_url()).status, 200);
     }
-    let is_question = |question: &&Question| !matches!(question, Question::Nar(_));
-    assert_eq!(daemon.seen().asked.iter().filter(is_question).count(), 6);
+    let is_question = |query: &&Query| !matches!(query, Query::Nar(_));
+    assert_eq!(daemon.seen().queries.iter().filter(is_question).count(), 6);
 }
 
 #[test]
-fn the_last_connection_is_for_clients() {
+fn prefetching_leaves_one_connection_to_clients() {
     let items = chain(3);
     let daemon = ScriptedDaemon::start(script(&items));
     let harmonia = Harmonia::start(&format!("{}max_metadata_connections = 1\n", daemon.config()));
@@ -97,46 +97,46 @@ fn the_last_connection_is_for_clients() {
     for item in &items {
         assert_eq!(http.get(&item.narinfo_url()).status, 200);
     }
-    assert_eq!(daemon.seen().asked.len(), 6);
+    assert_eq!(daemon.seen().queries.len(), 6);
     assert_eq!(value(&metrics(http), AHEAD), Some(0.0));
 }
 
 #[test]
-fn nothing_is_asked_ahead_that_would_not_be_used() {
+fn paths_that_would_not_be_used_are_not_prefetched() {
     let items = chain(3);
     for config in ["narinfo_cache.ttl = 0", "narinfo_cache.max_size = 0"] {
         let daemon = ScriptedDaemon::start(script(&items));
         let harmonia = Harmonia::start(&format!("{}{config}\n", daemon.config()));
-        let questions = |item: &StoreItem| {
-            [Question::PathFromHashPart(item.hash_part().to_owned()), Question::PathInfo(item.path.clone())]
+        let queries = |item: &StoreItem| {
+            [Query::PathFromHashPart(item.hash_part().to_owned()), Query::PathInfo(item.path.clone())]
         };
         for item in &items {
             assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200);
         }
-        assert_eq!(daemon.seen().asked, items.iter().flat_map(questions).collect::<Vec<_>>(), "{config}");
+        assert_eq!(daemon.seen().queries, items.iter().flat_map(queries).collect::<Vec<_>>(), "{config}");
     }
 }
 
 #[test]
-fn a_daemon_that_fails_meanwhile_costs_no_request() {
+fn a_failed_prefetch_fails_no_request() {
     let items = chain(3);
-    let failures: [fn() -> Answer; 3] = [
-        || Answer::then_hang_up([]),
+    let failures: [fn() -> Reply; 3] = [
+        || Reply::then_disconnect([]),
         || Wire::new().error("busy").into(),
         || Wire::new().number(LAST).number(0).into(),
     ];
     for failure in failures {
         let (all, second) = (items.clone(), items[1].path.clone());
-        let daemon = ScriptedDaemon::start(Script::answering(move |question| match question {
-            Question::PathInfo(path) if *path == second => failure(),
-            _ => answer(&all, question),
+        let daemon = ScriptedDaemon::start(Script::replying(move |query| match query {
+            Query::PathInfo(path) if *path == second => failure(),
+            _ => answer(&all, query),
         }));
         let harmonia = Harmonia::start(&daemon.config());
         let http = harmonia.http();
         assert_eq!(http.get(&items[0].narinfo_url()).status, 200);
-        daemon.wait_until(|seen| seen.asked.contains(&Question::PathInfo(items[1].path.clone())));
+        daemon.wait_until(|seen| seen.queries.contains(&Query::PathInfo(items[1].path.clone())));
         daemon.play(script(&items));
-        // Whoever comes while the question is still under way is told what came of it.
+        // Whoever comes while the query is still under way is told what came of it.
         let answered = |result| {
             value(
                 &metrics(http),

@@ -6,7 +6,7 @@ use crate::sample;
 use crate::support::http::Response;
 use crate::support::keys;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;
@@ -33,36 +33,36 @@ fn the_version_is_that_of_the_package() {
 
 #[test]
 fn health_is_that_of_this_program_and_asks_no_daemon() {
-    let daemon = ScriptedDaemon::start(Script::answering(|question| panic!("asked {question:?}")));
+    let daemon = ScriptedDaemon::start(Script::replying(|query| panic!("asked {query:?}")));
     let harmonia = Harmonia::start(&daemon.config());
     is_a_line_of_now(&harmonia.http().get("/health"), 200, "OK");
-    assert_eq!(daemon.seen().asked, []);
+    assert_eq!(daemon.seen().queries, []);
 
     let without_daemon = Harmonia::start("daemon_socket = \"/nonexistent/socket\"\n");
     is_a_line_of_now(&without_daemon.http().get("/health"), 200, "OK");
 }
 
 #[test]
-fn ready_is_who_has_a_daemon_that_answers() {
+fn ready_is_200_when_the_daemon_replies() {
     is_a_line_of_now(&sample::http().get("/ready"), 200, "ready");
     let head = sample::http().head("/ready");
     assert_eq!((head.status, head.header("content-length"), head.body.len()), (200, Some("6"), 0));
 }
 
 #[test]
-fn not_ready_says_why_in_a_phrase_without_paths_and_recovers() {
+fn not_ready_names_the_reason_without_paths_and_recovers() {
     let item = StoreItem::file(b"ready again");
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
     for (script, reason) in [
         (
-            Script::answering(|_| Wire::new().error("the database is locked").into()),
+            Script::replying(|_| Wire::new().error("the database is locked").into()),
             "nix-daemon sent an error or invalid data",
         ),
-        (Script::greeting(Answer::then_hang_up([])), "nix-daemon refuses this user"),
+        (Script::greeting(Reply::then_disconnect([])), "nix-daemon refuses this user"),
     ] {
-        // A connection that is closed after its answer makes the next question dial, and meet the script's greeting.
-        daemon.play(Script::answering(|_| Answer::then_hang_up([])));
+        // A connection that is closed after its answer makes the next query dial, and meet the script's greeting.
+        daemon.play(Script::replying(|_| Reply::then_disconnect([])));
         harmonia.http().get("/ready");
         daemon.play(script);
         is_not_ready(&harmonia.http().get("/ready"), reason);
@@ -78,12 +78,12 @@ fn a_daemon_that_is_not_there_is_unreachable_sooner_than_a_dial_gives_up() {
     let asked = Instant::now();
     is_not_ready(&harmonia.http().get("/ready"), "nix-daemon is unreachable");
     assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
-    harmonia.logged("\"/ready\" answered 503");
+    harmonia.wait_for_log("\"/ready\" answered 503");
 }
 
 #[test]
-fn a_daemon_that_is_silent_is_late_after_a_short_time() {
-    let daemon = ScriptedDaemon::start(Script::answering(|_| Answer::from(Wire::new())));
+fn a_silent_daemon_makes_ready_time_out_early() {
+    let daemon = ScriptedDaemon::start(Script::replying(|_| Reply::from(Wire::new())));
     let harmonia = Harmonia::start(&daemon.config());
     let asked = Instant::now();
     is_not_ready(&harmonia.http().get("/ready"), "nix-daemon timed out");
@@ -91,7 +91,7 @@ fn a_daemon_that_is_silent_is_late_after_a_short_time() {
 }
 
 #[test]
-fn public_keys_are_lines_that_nix_conf_takes() {
+fn public_keys_are_lines_for_nix_conf() {
     let response = sample::http().get("/pubkey");
     assert_eq!((response.status, response.text()), (200, &*format!("{}\n", keys::OURS.public)));
     assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));

@@ -2,7 +2,7 @@
 
 use crate::sample::{http, nar_url};
 use crate::support::http::Response;
-use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 
 /// The NAR of a tree, and the answer to this range of it.
@@ -49,7 +49,7 @@ impl Ranged {
 }
 
 #[test]
-fn s35_a_resume_at_any_offset_gives_the_rest() {
+fn a_download_resumes_at_any_offset() {
     let nar = Ranged::new();
     let length = nar.whole.len();
     for first in [1, 7, 8, 95, 96, 97, length / 2, length - 8, length - 1] {
@@ -62,7 +62,7 @@ fn s35_a_resume_at_any_offset_gives_the_rest() {
 }
 
 #[test]
-fn s35_a_resume_of_a_large_nar_gives_the_rest() {
+fn a_download_of_a_large_nar_resumes() {
     let url = nar_url("large");
     let whole = http().get(&url).body;
     let first = whole.len() - 12_345_678;
@@ -71,20 +71,20 @@ fn s35_a_resume_of_a_large_nar_gives_the_rest() {
 }
 
 #[test]
-fn s37_a_range_from_zero_is_complete() {
+fn a_range_from_zero_has_the_whole_nar() {
     let nar = Ranged::new();
     nar.is_part("bytes=0-", 0, nar.whole.len() - 1);
     nar.is_part("bytes=-99999999", 0, nar.whole.len() - 1);
 }
 
 #[test]
-fn s38_a_range_that_starts_at_the_end_is_the_whole() {
+fn a_range_that_starts_at_the_end_is_answered_with_the_whole_nar() {
     let nar = Ranged::new();
     nar.is_whole(&format!("bytes={}-", nar.whole.len()));
 }
 
 #[test]
-fn s39_a_range_beyond_the_end_is_416() {
+fn a_range_beyond_the_end_is_a_416() {
     let nar = Ranged::new();
     for range in [&*format!("bytes={}-", nar.whole.len() + 1), "bytes=99999999999-", "bytes=-0"] {
         nar.is_unsatisfiable(range);
@@ -92,7 +92,7 @@ fn s39_a_range_beyond_the_end_is_416() {
 }
 
 #[test]
-fn s40_ranges_that_cannot_be_honoured_are_ignored() {
+fn malformed_and_multiple_ranges_are_ignored() {
     let nar = Ranged::new();
     let twenty = (0..20).map(|n| format!("{}-{}", n * 10, n * 10 + 5)).collect::<Vec<_>>().join(",");
     for range in ["bytes=5-2", "chunks=1-2", "bytes=0-1,4-5", "bytes", "bytes=a-b", "", &format!("bytes={twenty}")] {
@@ -101,7 +101,7 @@ fn s40_ranges_that_cannot_be_honoured_are_ignored() {
 }
 
 #[test]
-fn s42_an_if_range_with_another_tag_gives_the_whole() {
+fn an_if_range_with_another_tag_is_answered_with_the_whole_nar() {
     let nar = Ranged::new();
     let tag = http().get(&nar.url).header("etag").unwrap().to_owned();
     for (condition, status) in
@@ -115,8 +115,8 @@ fn s42_an_if_range_with_another_tag_gives_the_whole() {
 }
 
 #[test]
-fn s44_a_502_to_a_range_has_accept_ranges() {
-    let daemon = ScriptedDaemon::start(Script::greeting(Answer::then_hang_up([])));
+fn a_502_to_a_range_request_has_accept_ranges() {
+    let daemon = ScriptedDaemon::start(Script::greeting(Reply::then_disconnect([])));
     let harmonia = Harmonia::start(&daemon.config());
     let response = harmonia.http().get_with(&nar_url("regular"), &[("Range", "bytes=10-")]);
     assert_eq!((response.status, response.header("accept-ranges")), (502, Some("bytes")));

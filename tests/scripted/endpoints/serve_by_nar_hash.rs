@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::support::http::Response;
 use crate::support::keys;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;
@@ -47,14 +47,14 @@ impl Scripted {
 }
 
 #[test]
-fn a_nar_of_no_known_path_is_404_and_nothing_is_asked() {
+fn a_nar_hash_of_no_known_path_is_a_404_without_a_query() {
     let store = Scripted::new(StoreItem::script);
     let miss = store.get(&store.item);
     assert_eq!((miss.status, miss.header("cache-control")), (404, Some("no-store")));
-    assert_eq!(store.daemon.seen().asked, []);
+    assert_eq!(store.daemon.seen().queries, []);
     store.learn(&store.item);
     assert_eq!((store.get(&store.item).status, store.get(&store.item).text()), (200, "a"));
-    assert!(!store.daemon.seen().asked.contains(&Question::AllPaths));
+    assert!(!store.daemon.seen().queries.contains(&Query::AllPaths));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_daemon_that_errs_makes_it_503_and_no_404() {
     store.learn(&store.item);
     // What is known does not hold any more.
     store.write("replaced");
-    store.daemon.play(Script::answering(|_| Wire::new().error("database is locked").into()));
+    store.daemon.play(Script::replying(|_| Wire::new().error("database is locked").into()));
     assert!((500..600).contains(&store.get(&store.item).status));
     store.daemon.play(store.item.script());
     assert_eq!(store.get(&store.item).status, 200);
@@ -92,12 +92,12 @@ fn paths_that_are_not_served_hide_none_that_is() {
         fs::write(real.join(item.path.strip_prefix("/nix/store/").unwrap()), "a").unwrap();
     }
     let all = items.clone();
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| {
         let of = |path: &str| all.iter().find(|item| item.path == *path || item.hash_part() == path).unwrap();
-        match question {
-            Question::PathInfo(about) if *about == built.path => built.info_reply_of_built().into(),
-            Question::PathFromHashPart(about) | Question::PathInfo(about) => of(about).answer(question),
-            _ => panic!("asked {question:?}"),
+        match query {
+            Query::PathInfo(about) if *about == built.path => built.info_reply_of_built().into(),
+            Query::PathFromHashPart(about) | Query::PathInfo(about) => of(about).reply(query),
+            _ => panic!("asked {query:?}"),
         }
     }));
     let harmonia = Harmonia::start(&format!(

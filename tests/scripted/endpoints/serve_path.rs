@@ -10,7 +10,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::support::http::{Http, Response};
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 
@@ -33,13 +33,13 @@ impl Store {
         let mut other = StoreItem::file(b"b");
         other.path = format!("/nix/store/{OTHER}");
         let items = [item.clone(), other];
-        let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-            let asked = |item: &StoreItem| match question {
-                Question::PathFromHashPart(hash) => hash == item.hash_part(),
-                Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
-                Question::AllPaths | Question::Realisation(_) | Question::BuildTrace(..) => false,
+        let daemon = ScriptedDaemon::start(Script::replying(move |query| {
+            let asked = |item: &StoreItem| match query {
+                Query::PathFromHashPart(hash) => hash == item.hash_part(),
+                Query::PathInfo(path) | Query::Nar(path) => *path == item.path,
+                Query::AllPaths | Query::Realisation(_) | Query::BuildTrace(..) => false,
             };
-            items.iter().find(|item| asked(item)).unwrap_or(&items[0]).answer(question)
+            items.iter().find(|item| asked(item)).unwrap_or(&items[0]).reply(query)
         }));
         let harmonia = Harmonia::start(&format!("{}real_nix_store = \"{}\"\n", daemon.config(), real.display()));
         Self { real, item, daemon, harmonia }
@@ -116,7 +116,7 @@ fn a_path_that_is_a_file_is_that_file() {
 }
 
 #[test]
-fn s61_a_directory_without_its_slash_is_redirected_by_a_relative_location() {
+fn a_directory_without_a_trailing_slash_is_redirected_by_a_relative_location() {
     let store = Store::new();
     fs::create_dir_all(store.root().join("a:b<c/empty")).unwrap();
     for (below, location) in [
@@ -287,7 +287,7 @@ fn a_directory_of_50_000_entries_is_shown_and_of_more_the_page_says_so() {
 }
 
 #[test]
-fn s62_dot_segments_encoded_slashes_and_nul_are_404_without_a_word_to_the_daemon() {
+fn dot_segments_encoded_slashes_and_nul_are_a_404_without_a_query() {
     let store = Store::new();
     fs::write(store.root().join("file"), "x").unwrap();
     let long = format!("/{}", "x".repeat(256));
@@ -309,7 +309,7 @@ fn s62_dot_segments_encoded_slashes_and_nul_are_404_without_a_word_to_the_daemon
     for url in ["/serve", "/serve/", "/serve/..", "/serve/x/y", "/serve/%2e%2e/etc/passwd"] {
         assert_eq!(store.http().get(url).status, 404, "{url}");
     }
-    assert_eq!(store.daemon.seen().asked, []);
+    assert_eq!(store.daemon.seen().queries, []);
 }
 
 #[test]

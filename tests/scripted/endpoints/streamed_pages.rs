@@ -9,8 +9,8 @@ use std::os::unix::fs::symlink;
 use crate::support::footprint::most_memory;
 use crate::support::http::Http;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Question, ScriptedDaemon};
-use crate::support::server::{Harmonia, compressing};
+use crate::support::scripted_daemon::{Query, ScriptedDaemon};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;
 
@@ -62,7 +62,7 @@ fn long_links(count: usize) -> (StoreItem, ScriptedDaemon, Harmonia) {
         symlink("&".repeat(4095), root.join(n.to_string())).unwrap();
     }
     let daemon = ScriptedDaemon::start(item.script());
-    let config = format!("{}real_nix_store = \"{}\"\n{}", daemon.config(), store.display(), compressing());
+    let config = format!("{}real_nix_store = \"{}\"\n{}", daemon.config(), store.display(), nar_cache_on_demand());
     let harmonia = Harmonia::start(&config);
     (item, daemon, harmonia)
 }
@@ -107,7 +107,7 @@ fn head_and_304_of_a_listing_read_no_nar() {
     let head = http.head(&url);
     let tag = head.header("etag").unwrap();
     assert_eq!((head.status, http.get_with(&url, &[("If-None-Match", tag)]).status), (200, 304));
-    let nars = || daemon.seen().asked.iter().filter(|asked| matches!(asked, Question::Nar(_))).count();
+    let nars = || daemon.seen().queries.iter().filter(|asked| matches!(asked, Query::Nar(_))).count();
     assert_eq!(nars(), 0);
     let whole = http.get(&url);
     assert_eq!((whole.status, whole.header("etag"), nars()), (200, Some(tag), 1));

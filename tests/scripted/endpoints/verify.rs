@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 
@@ -61,7 +61,7 @@ impl Lie {
 }
 
 #[test]
-fn what_the_daemon_dumps_is_hashed_each_time() {
+fn each_dump_of_the_daemon_is_hashed() {
     for verify in ["once", "always"] {
         let lie = Lie::new();
         let daemon = ScriptedDaemon::start(lie.item.script());
@@ -73,32 +73,32 @@ fn what_the_daemon_dumps_is_hashed_each_time() {
         lie.dump(&daemon, &lie.item.nar);
         lie.replace();
         assert!([404, 200].contains(&harmonia.http().get(&lie.item.nar_url()).status));
-        harmonia.logged("is not held back any more: its nar is right");
+        harmonia.wait_for_log("is not held back any more: its nar is right");
         lie.is_served(&harmonia, &lie.item.nar);
     }
 }
 
 #[test]
-fn a_path_that_changes_while_it_is_hashed_is_not_said_to_be_wrong() {
+fn a_path_that_changes_while_it_is_hashed_is_not_quarantined() {
     let lie = Lie::new();
     let (item, changing) =
         (lie.item.clone(), Lie { item: lie.item.clone(), place: lie.place.clone(), false_nar: Vec::new() });
     let false_nar = lie.false_nar.clone();
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| match question {
-        Question::Nar(_) => {
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| match query {
+        Query::Nar(_) => {
             changing.replace();
-            StoreItem { nar: false_nar.clone(), ..item.clone() }.answer(question)
+            StoreItem { nar: false_nar.clone(), ..item.clone() }.reply(query)
         }
-        _ => item.answer(question),
+        _ => item.reply(query),
     }));
     let harmonia = lie.server(&daemon, "verify = \"once\"\n");
     lie.is_broken_off(&harmonia);
-    harmonia.logged("changed while its nar was read");
+    harmonia.wait_for_log("changed while its nar was read");
     assert!(!harmonia.log().contains("where its path info says"));
 }
 
 #[test]
-fn what_is_kept_compressed_is_hashed_whatever_was_proven_before() {
+fn a_nar_that_is_compressed_is_hashed_even_if_it_was_verified_before() {
     let lie = Lie::new();
     let daemon = ScriptedDaemon::start(lie.item.script());
     let keeping = format!("verify = \"once\"\nnar_cache.dir = \"{}\"\n", scratch::fresh_dir().display());
@@ -109,5 +109,5 @@ fn what_is_kept_compressed_is_hashed_whatever_was_proven_before() {
     let url = narinfo.text().lines().find_map(|line| line.strip_prefix("URL: ")).unwrap().to_owned();
     assert!(url.ends_with(".nar.zst"), "{url}");
     let _ = harmonia.http().get_failing(&format!("/{url}"), &[]);
-    harmonia.logged("where its path info says");
+    harmonia.wait_for_log("where its path info says");
 }

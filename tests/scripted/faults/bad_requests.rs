@@ -14,13 +14,13 @@ const HASH: &str = "0123456789abcdfghijklmnpqrsvwxyz";
 
 /// A server before a daemon that must not be asked anything.
 fn unasked() -> (ScriptedDaemon, Harmonia) {
-    let daemon = ScriptedDaemon::start(Script::answering(|question| panic!("asked {question:?}")));
+    let daemon = ScriptedDaemon::start(Script::replying(|query| panic!("asked {query:?}")));
     let harmonia = Harmonia::start(&daemon.config());
     (daemon, harmonia)
 }
 
 #[test]
-fn s27_malformed_hashes_are_404_without_a_word_to_the_daemon() {
+fn malformed_hashes_are_a_404_without_a_query() {
     let (daemon, harmonia) = unasked();
     let nar_hash = "0".repeat(52);
     for file in [
@@ -59,7 +59,7 @@ fn s27_malformed_hashes_are_404_without_a_word_to_the_daemon() {
     for url in [&*format!("/{HASH}x"), &format!("/{HASH}.narinfo.narinfo"), "/nar/", "/.narinfo"] {
         assert_eq!(harmonia.http().get(url).status, 404, "{url}");
     }
-    assert_eq!(daemon.seen().asked, []);
+    assert_eq!(daemon.seen().queries, []);
 }
 
 /// The statuses of all answers on a connection, up to its close.
@@ -78,7 +78,7 @@ fn statuses(address: SocketAddr, request: &[u8]) -> Vec<u16> {
 }
 
 #[test]
-fn what_is_not_http_is_refused_and_the_server_goes_on() {
+fn requests_that_are_not_http_are_refused_and_the_server_keeps_running() {
     let (daemon, harmonia) = unasked();
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n").into_bytes();
     let with = |headers: &str| format!("GET / HTTP/1.1\r\nHost: c\r\nConnection: close\r\n{headers}\r\n").into_bytes();
@@ -116,7 +116,7 @@ fn what_is_not_http_is_refused_and_the_server_goes_on() {
         assert!(statuses.iter().all(|status| (400..500).contains(status)), "{case}: {statuses:?}");
         assert_eq!(harmonia.http().get("/nix-cache-info").status, 200, "after: {case}");
     }
-    assert_eq!(daemon.seen().asked, []);
+    assert_eq!(daemon.seen().queries, []);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_line_end_in_the_target_makes_no_second_request() {
     );
     let statuses = statuses(harmonia.address(), hidden.as_bytes());
     assert!(statuses.len() <= 1 && statuses.iter().all(|status| (400..500).contains(status)), "{statuses:?}");
-    assert_eq!(daemon.seen().asked, []);
+    assert_eq!(daemon.seen().queries, []);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn no_url_forges_a_line_of_the_log() {
         let _ = statuses(harmonia.address(), request.as_bytes());
     }
     assert_eq!(harmonia.http().get("/the-last-one").status, 404);
-    harmonia.logged("the-last-one");
+    harmonia.wait_for_log("the-last-one");
     let log = harmonia.log();
     let lines: Vec<_> = log.split(['\n', '\r', '\u{85}', '\u{2028}']).filter(|line| line.contains("forged")).collect();
     assert!(!lines.is_empty() && lines.iter().all(|line| line.contains(" DEBUG request ")), "{lines:?}");

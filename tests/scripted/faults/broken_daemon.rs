@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::http::Response;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon, greeting};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon, greeting};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, NEXT, Wire};
@@ -43,20 +43,20 @@ fn is_unavailable(response: &Response, case: &str) {
 }
 
 #[test]
-fn s28_a_daemon_that_greets_wrongly_is_502_and_the_log_says_why() {
+fn an_invalid_handshake_is_a_502_and_the_log_has_the_reason() {
     let versioned = |version| Wire::new().number(MAGIC).number(version);
     let to_the_release = || versioned(0x126).number(0);
     let user = Command::new("id").arg("-un").output().unwrap().stdout;
     let allowed = format!("is user \"{}\" in allowed-users", String::from_utf8(user).unwrap().trim());
     for (case, greeting, reason) in [
-        ("closes at once", Answer::then_hang_up([]), &*allowed),
-        ("speaks HTTP", Answer::then_hang_up("HTTP/1.1 400 Bad Request\r\n\r\n"), "is not nix-daemon"),
+        ("closes at once", Reply::then_disconnect([]), &*allowed),
+        ("speaks HTTP", Reply::then_disconnect("HTTP/1.1 400 Bad Request\r\n\r\n"), "is not nix-daemon"),
         ("speaks HTTP and waits", Wire::new().raw(b"HTTP/1.1 400 Bad Request\r\n\r\n").into(), "is not nix-daemon"),
-        ("garbage", Answer::then_hang_up([0xa5; 4096]), "is not nix-daemon"),
+        ("garbage", Reply::then_disconnect([0xa5; 4096]), "is not nix-daemon"),
         ("guix-daemon", versioned(0x163).into(), "guix"),
         ("too old", versioned(0x114).into(), "older than 1.21"),
         ("another major version", versioned(0x200).into(), "unknown protocol version"),
-        ("closes in the middle", Answer::then_hang_up(greeting().done()[..20].to_vec()), "closed the connection"),
+        ("closes in the middle", Reply::then_disconnect(greeting().done()[..20].to_vec()), "closed the connection"),
         ("features without end", versioned(0x126).number(HUGE).into(), "malformed daemon features"),
         ("a release without end", to_the_release().number(HUGE).into(), "malformed daemon release"),
         ("padding", to_the_release().number(1).raw(b"2......!").into(), "padding is not zero"),
@@ -72,21 +72,21 @@ fn s28_a_daemon_that_greets_wrongly_is_502_and_the_log_says_why() {
         }
         let id = harmonia.http().get(&item.narinfo_url()).header("x-request-id").map(str::to_owned);
         assert!(id.is_some_and(|id| id.starts_with(|c: char| c.is_ascii_hexdigit())));
-        harmonia.logged(reason);
+        harmonia.wait_for_log(reason);
         assert_eq!(harmonia.http().get("/nix-cache-info").status, 200, "{case}");
         daemon.play(item.script());
         assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200, "after: {case}");
     }
 }
 
-/// Replies to a question about a path that no daemon gives.
-fn malformed(item: &StoreItem) -> Vec<(&'static str, Question, Answer)> {
-    let path = || Question::PathFromHashPart(String::new());
-    let info = || Question::PathInfo(String::new());
+/// Replies to a query about a path that no daemon gives.
+fn malformed(item: &StoreItem) -> Vec<(&'static str, Query, Reply)> {
+    let path = || Query::PathFromHashPart(String::new());
+    let info = || Query::PathInfo(String::new());
     let wrong = |change: fn(&mut StoreItem)| {
         let mut wrong = item.clone();
         change(&mut wrong);
-        Answer::from(wrong.info_reply())
+        Reply::from(wrong.info_reply())
     };
     let other = item.path.replace("0123", "3210");
     let last = || Wire::new().number(LAST);
@@ -114,16 +114,16 @@ fn malformed(item: &StoreItem) -> Vec<(&'static str, Question, Answer)> {
 }
 
 #[test]
-fn s28_a_daemon_that_answers_wrongly_is_502_and_the_server_goes_on() {
+fn an_invalid_reply_is_a_502_and_the_server_keeps_running() {
     let item = StoreItem::file(b"behind bad answers");
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config_without_cache());
     for (case, to, answer) in malformed(&item) {
         let bytes = answer.bytes;
         let good = item.clone();
-        daemon.play(Script::answering(move |question| {
-            let is_meant = std::mem::discriminant(question) == std::mem::discriminant(&to);
-            if is_meant { Wire::new().raw(&bytes).into() } else { good.answer(question) }
+        daemon.play(Script::replying(move |query| {
+            let is_meant = std::mem::discriminant(query) == std::mem::discriminant(&to);
+            if is_meant { Wire::new().raw(&bytes).into() } else { good.reply(query) }
         }));
         for url in [item.narinfo_url(), item.nar_url()] {
             is_unavailable(&harmonia.http().get(&url), case);
@@ -134,36 +134,36 @@ fn s28_a_daemon_that_answers_wrongly_is_502_and_the_server_goes_on() {
 }
 
 #[test]
-fn s28_a_daemons_words_are_in_the_log_and_not_in_the_answer() {
-    let daemon = ScriptedDaemon::start(Script::answering(|_| Wire::new().error("database\nis locked").into()));
+fn error_messages_of_the_daemon_are_logged_and_not_sent_to_clients() {
+    let daemon = ScriptedDaemon::start(Script::replying(|_| Wire::new().error("database\nis locked").into()));
     let harmonia = Harmonia::start(&daemon.config());
     let url = StoreItem::file(b"").narinfo_url();
     let response = harmonia.http().get(&url);
     is_unavailable(&response, "an error");
-    let line = harmonia.logged("database");
+    let line = harmonia.wait_for_log("database");
     assert!(line.contains("is locked") && line.contains(&url), "{line}");
     assert!(line.contains(response.header("x-request-id").unwrap()), "{line}");
 }
 
 #[test]
-fn s28_an_end_at_any_byte_of_a_reply_is_502() {
+fn a_reply_truncated_at_any_byte_is_a_502() {
     let mut item = StoreItem::file(b"cut short");
     item.references = vec![item.path.clone()];
     item.signatures = vec!["key:AAAA".to_owned()];
     let cut = Arc::new(AtomicUsize::new(0));
     let replies = [
-        (Question::PathFromHashPart(String::new()), item.path_reply()),
-        (Question::PathInfo(String::new()), item.info_reply()),
+        (Query::PathFromHashPart(String::new()), item.path_reply()),
+        (Query::PathInfo(String::new()), item.info_reply()),
     ];
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config_without_cache());
     for (to, reply) in replies {
         let whole = reply.done();
         let (length, good, at) = (whole.len(), item.clone(), Arc::clone(&cut));
-        daemon.play(Script::answering(move |question| {
-            let is_meant = std::mem::discriminant(question) == std::mem::discriminant(&to);
+        daemon.play(Script::replying(move |query| {
+            let is_meant = std::mem::discriminant(query) == std::mem::discriminant(&to);
             let cut = at.load(Ordering::Relaxed);
-            if is_meant { Answer::then_hang_up(&whole[..cut]) } else { good.answer(question) }
+            if is_meant { Reply::then_disconnect(&whole[..cut]) } else { good.reply(query) }
         }));
         for at in 0..length {
             cut.store(at, Ordering::Relaxed);
@@ -175,12 +175,12 @@ fn s28_an_end_at_any_byte_of_a_reply_is_502() {
 }
 
 #[test]
-fn s26_only_what_the_daemon_calls_invalid_is_404() {
+fn only_a_path_that_the_daemon_calls_invalid_is_a_404() {
     let item = StoreItem::file(b"not valid any more");
     let gone = item.clone();
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| match question {
-        Question::PathInfo(_) => Wire::new().number(LAST).number(0).into(),
-        _ => gone.answer(question),
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| match query {
+        Query::PathInfo(_) => Wire::new().number(LAST).number(0).into(),
+        _ => gone.reply(query),
     }));
     let harmonia = Harmonia::start(&daemon.config());
     for url in [item.narinfo_url(), item.nar_url(), "/11111111111111111111111111111111.narinfo".to_owned()] {
@@ -188,7 +188,7 @@ fn s26_only_what_the_daemon_calls_invalid_is_404() {
         assert_eq!((response.status, response.header("cache-control")), (404, Some("no-store")), "{url}");
         assert!(!response.text().contains("/nix"), "{url}");
     }
-    assert!(daemon.seen().asked.iter().all(|question| !matches!(question, Question::Nar(_))));
+    assert!(daemon.seen().queries.iter().all(|query| !matches!(query, Query::Nar(_))));
 }
 
 #[test]
@@ -198,8 +198,8 @@ fn a_daemon_that_logs_much_is_listened_to_up_to_a_bound() {
     let endless = Wire::new().number(NEXT).string(vec![b'x'; 1 << 20]).done();
     for (spam, status) in [(line.repeat(20_000), 200), (endless.repeat(65), 502)] {
         let good = item.clone();
-        let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-            let Answer { bytes, .. } = good.answer(question);
+        let daemon = ScriptedDaemon::start(Script::replying(move |query| {
+            let Reply { bytes, .. } = good.reply(query);
             Wire::new().raw(&spam).raw(&bytes).into()
         }));
         let harmonia = Harmonia::start(&daemon.config());
@@ -211,14 +211,14 @@ fn a_daemon_that_logs_much_is_listened_to_up_to_a_bound() {
 fn a_reply_with_more_behind_it_is_used_but_its_connection_is_not() {
     let item = StoreItem::file(b"and more");
     let good = item.clone();
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-        Wire::new().raw(&good.answer(question).bytes).number(LAST).into()
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| {
+        Wire::new().raw(&good.reply(query).bytes).number(LAST).into()
     }));
     let harmonia = Harmonia::start(&daemon.config_without_cache());
     for _ in 0..3 {
         assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200);
     }
-    // One question each, besides the greeting at the start, whose connection is used first.
+    // One query each, besides the greeting at the start, whose connection is used first.
     assert!(daemon.seen().connections >= 6, "{}", daemon.seen().connections);
 }
 
@@ -228,9 +228,9 @@ fn connections_that_died_while_they_were_idle_cost_no_request() {
     let good = item.clone();
     let hangs_up = Arc::new(AtomicBool::new(false));
     let hanging = Arc::clone(&hangs_up);
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-        // The end is found when the next question is asked, not before.
-        if hanging.swap(false, Ordering::Relaxed) { Answer::then_hang_up([]) } else { good.answer(question) }
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| {
+        // The end is found when the next query is asked, not before.
+        if hanging.swap(false, Ordering::Relaxed) { Reply::then_disconnect([]) } else { good.reply(query) }
     }));
     let harmonia = Harmonia::start(&daemon.config_without_cache());
     for url in [item.narinfo_url(), item.nar_url(), item.nar_url()] {
@@ -240,28 +240,28 @@ fn connections_that_died_while_they_were_idle_cost_no_request() {
         assert!(!hangs_up.load(Ordering::Relaxed));
     }
 
-    // Closed after each reply: seen before the next question.
+    // Closed after each reply: seen before the next query.
     let good = item.clone();
-    daemon.play(Script::answering(move |question| Answer::then_hang_up(good.answer(question).bytes)));
+    daemon.play(Script::replying(move |query| Reply::then_disconnect(good.reply(query).bytes)));
     for _ in 0..5 {
         assert_eq!(harmonia.http().get(&item.nar_url()).body, item.nar);
     }
 }
 
 #[test]
-fn a_question_without_an_answer_holds_up_no_other() {
+fn an_unanswered_query_blocks_no_other() {
     let item = StoreItem::file(b"meanwhile");
     let good = item.clone();
     let (release, released) = mpsc::channel::<()>();
     let (block, blocked) = mpsc::channel();
     let first = Mutex::new(Some((block, released)));
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| {
         let first = first.lock().unwrap().take();
         if let Some((block, released)) = first {
             block.send(()).unwrap();
             released.recv().unwrap_err();
         }
-        good.answer(question)
+        good.reply(query)
     }));
     let harmonia = Harmonia::start(&daemon.config());
     let (http, url) = (harmonia.http(), item.narinfo_url());
@@ -277,16 +277,16 @@ fn a_question_without_an_answer_holds_up_no_other() {
 }
 
 #[test]
-fn s28_a_missing_socket_is_502_in_bounded_time_and_what_appears_is_used() {
+fn a_missing_socket_is_a_502_in_bounded_time_and_is_used_once_it_appears() {
     let item = StoreItem::file(b"late");
     let socket = scratch::fresh_dir().join("socket");
     let harmonia = Harmonia::start(&format!("daemon_socket = \"{}\"\n", socket.display()));
     let started = Instant::now();
     is_unavailable(&harmonia.http().get(&item.narinfo_url()), "no socket");
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
-    let line = harmonia.logged("cannot reach the nix daemon");
+    let line = harmonia.wait_for_log("cannot reach the nix daemon");
     assert!(line.contains(&socket.display().to_string()), "{line}");
-    harmonia.logged("help: is nix-daemon running?");
+    harmonia.wait_for_log("help: is nix-daemon running?");
 
     // A request that waits for the daemon's start gets its answer.
     let (http, url) = (harmonia.http(), item.narinfo_url());

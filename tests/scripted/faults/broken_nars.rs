@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::support::scripted_daemon::{Answer, ScriptedDaemon};
-use crate::support::server::{Harmonia, compressing};
+use crate::support::scripted_daemon::{Reply, ScriptedDaemon};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
@@ -14,7 +14,7 @@ const SECRET: &str = "cannot open '/nix/store/secret'";
 struct Fault {
     case: &'static str,
     item: StoreItem,
-    sends: Answer,
+    sends: Reply,
     reason: &'static str,
 }
 
@@ -29,7 +29,7 @@ fn half_a_directory() -> Wire {
 fn faults() -> Vec<Fault> {
     let good = StoreItem::file_of(SIZE);
     let last = || Wire::new().number(LAST);
-    let sending = |wire: Wire| Answer::from(last().raw(&wire.done()));
+    let sending = |wire: Wire| Reply::from(last().raw(&wire.done()));
     let claiming = |change: fn(&mut StoreItem)| {
         let mut item = good.clone();
         change(&mut item);
@@ -38,8 +38,8 @@ fn faults() -> Vec<Fault> {
     let half = &good.nar[..SIZE / 2];
     let fault = |case, item: &StoreItem, sends, reason| Fault { case, item: item.clone(), sends, reason };
     vec![
-        fault("ends in the middle", &good, Answer::then_hang_up(last().raw(half).done()), "closed the connection"),
-        fault("ends before its first byte", &good, Answer::then_hang_up(last().done()), "closed the connection"),
+        fault("ends in the middle", &good, Reply::then_disconnect(last().raw(half).done()), "closed the connection"),
+        fault("ends before its first byte", &good, Reply::then_disconnect(last().done()), "closed the connection"),
         fault("an error in place of it", &good, sending(Wire::new().error(SECRET)), SECRET),
         fault("an error in the middle", &good, sending(half_a_directory().error(SECRET)), SECRET),
         fault("is none", &good, sending(Wire::new().string("nix-archive-2")), "is malformed: NAR offset 0"),
@@ -51,21 +51,21 @@ fn faults() -> Vec<Fault> {
 }
 
 #[test]
-fn s46_a_nar_that_is_not_as_promised_is_broken_off_and_the_server_goes_on() {
+fn a_nar_that_fails_verification_breaks_its_connection_and_the_server_keeps_running() {
     for Fault { case, item, sends, reason } in faults() {
         let sends = Arc::new(sends);
-        let reply = move || Answer { bytes: sends.bytes.clone(), hang_up: sends.hang_up };
+        let reply = move || Reply { bytes: sends.bytes.clone(), disconnect: sends.disconnect };
         let reply = Arc::new(reply);
         for headers in [&[][..], &[("Range", "bytes=1-")], &[("Accept-Encoding", "zstd")]] {
             let reply = Arc::clone(&reply);
             let daemon = ScriptedDaemon::start(item.script_with_nar(move || reply()));
-            let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), compressing()));
+            let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), nar_cache_on_demand()));
             let body = harmonia.http().get_failing(&item.nar_url(), headers);
             assert!(body.len() < item.nar.len(), "{case}: {headers:?}");
             assert!(!body.windows(SECRET.len()).any(|bytes| bytes == SECRET.as_bytes()), "{case}: {headers:?}");
             let is_zstd = headers.iter().any(|(name, _)| *name == "Accept-Encoding");
             assert!(!is_zstd || body.is_empty() || zstd::stream::decode_all(&body[..]).is_err(), "{case}: a frame");
-            let line = harmonia.logged(reason);
+            let line = harmonia.wait_for_log(reason);
             assert!(line.contains(item.hash_part()), "{case}: {line}");
 
             let good = StoreItem::file(b"as promised");
@@ -88,7 +88,7 @@ fn a_small_nar_with_the_wrong_hash_is_not_even_begun() {
 #[test]
 fn a_head_request_needs_no_nar() {
     let item = StoreItem::file(b"only asked about");
-    let daemon = ScriptedDaemon::start(item.script_with_nar(|| Answer::then_hang_up([])));
+    let daemon = ScriptedDaemon::start(item.script_with_nar(|| Reply::then_disconnect([])));
     let harmonia = Harmonia::start(&daemon.config());
     let response = harmonia.http().head(&item.nar_url());
     assert_eq!(response.header("content-length"), Some(&*item.nar.len().to_string()));

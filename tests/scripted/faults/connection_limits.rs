@@ -3,7 +3,7 @@
 use crate::support::http::{Connection, Http};
 use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, frame, get};
 use crate::support::metrics::{await_value, metrics, value};
-use crate::support::scripted_daemon::{Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -15,13 +15,13 @@ const RECLAIMED: &str = "harmonia_reclaimed_total{resource=\"connection\"}";
 /// As many paths as are asked for, all of which hold the same.
 fn daemon() -> ScriptedDaemon {
     let item = StoreItem::file(b"small");
-    ScriptedDaemon::start(Script::answering(move |question| {
-        let path = match question {
-            Question::PathFromHashPart(hash) => format!("/nix/store/{hash}-item"),
-            Question::PathInfo(path) | Question::Nar(path) => path.clone(),
+    ScriptedDaemon::start(Script::replying(move |query| {
+        let path = match query {
+            Query::PathFromHashPart(hash) => format!("/nix/store/{hash}-item"),
+            Query::PathInfo(path) | Query::Nar(path) => path.clone(),
             other => panic!("asked {other:?}"),
         };
-        StoreItem { path, ..item.clone() }.answer(question)
+        StoreItem { path, ..item.clone() }.reply(query)
     }))
 }
 
@@ -36,7 +36,7 @@ fn idle(http: Http, said: &str) -> Connection {
 }
 
 #[test]
-fn idle_connections_keep_nobody_out_of_one_address_or_of_four() {
+fn idle_connections_of_one_or_four_addresses_block_no_other_client() {
     const REQUEST: &str = "GET /health HTTP/1.1\r\nHost: cache\r\n\r\n";
     let daemon = daemon();
     let same: fn(u8) -> [u8; 4] = |_| OTHER;
@@ -49,7 +49,7 @@ fn idle_connections_keep_nobody_out_of_one_address_or_of_four() {
         for _ in 0..20 {
             assert_eq!(other.get("/health").status, 200);
         }
-        harmonia.logged("reclaimed one of 64 (connection) from 127.0.");
+        harmonia.wait_for_log("reclaimed one of 64 (connection) from 127.0.");
         assert!(value(&metrics(other), RECLAIMED).unwrap() >= 1.0);
         drop(crowd);
         await_value(other, "harmonia_http_connections{state=\"idle\"}", 0.0);
@@ -58,7 +58,7 @@ fn idle_connections_keep_nobody_out_of_one_address_or_of_four() {
 
 /// They have no idle time, and are cut for who comes: each was sent a response, none of which it took for seconds.
 #[test]
-fn connections_whose_clients_read_nothing_keep_nobody_out() {
+fn connections_that_read_nothing_block_no_other_client() {
     let item = StoreItem::file_of(6 << 20);
     let daemon = ScriptedDaemon::start(item.script());
     let config = format!("{}trusted_proxies = []\nworkers = 1\nmax_connections = 4\n", daemon.config());
@@ -79,11 +79,11 @@ fn connections_whose_clients_read_nothing_keep_nobody_out() {
 
 /// All that may be served and that may wait here, and more in the kernel's queue, each with a request that is never answered.
 #[test]
-fn a_crowd_that_waits_for_the_daemon_does_not_keep_others_out() {
+fn a_client_with_many_waiting_requests_blocks_no_other() {
     let daemon = daemon();
     let (go_on, pause) = std::sync::mpsc::channel::<()>();
     let pause = std::sync::Mutex::new(pause);
-    daemon.play(Script::answering(move |_| {
+    daemon.play(Script::replying(move |_| {
         // Until the test ends.
         let _ = pause.lock().unwrap().recv();
         Wire::new().number(LAST).string("").into()
@@ -99,12 +99,12 @@ fn a_crowd_that_waits_for_the_daemon_does_not_keep_others_out() {
         })
         .collect();
     assert_eq!(harmonia.http().from(OTHER).get("/health").status, 200);
-    harmonia.logged("closing connections of a client that has as many as it may");
+    harmonia.wait_for_log("closing connections of a client that has as many as it may");
     drop((go_on, crowd));
 }
 
 #[test]
-fn an_idle_connection_of_http2_is_told_to_go() {
+fn an_idle_http2_connection_gets_a_goaway() {
     let daemon = daemon();
     let harmonia = Harmonia::start(&format!("{}workers = 1\nmax_connections = 1\n", daemon.config()));
     let mut connection = RawHttp2::open(harmonia.address());
@@ -115,7 +115,7 @@ fn an_idle_connection_of_http2_is_told_to_go() {
 }
 
 #[test]
-fn connections_beyond_a_clients_bound_wait_for_its_others_and_nobody_else_does() {
+fn connections_beyond_a_clients_limit_wait_and_those_of_others_do_not() {
     let daemon = daemon();
     let config = format!("{}trusted_proxies = []\nmax_connections_per_client = 4\n", daemon.config());
     let harmonia = Harmonia::start(&config);

@@ -5,9 +5,9 @@
 
 use crate::support::http::{Connection, Http};
 use crate::support::metrics::await_value;
-use crate::support::nar_cache::{decoded, keeping, url_of};
+use crate::support::nar_cache::{decoded, nar_url_of, with_nar_cache};
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -38,9 +38,9 @@ fn store() -> Store {
     let large: Vec<_> = (1..=REQUESTS).map(|number| numbered(number, hashed(number))).collect();
     let small = numbered(0, StoreItem::file(b"small"));
     let items: Vec<_> = [&small].into_iter().chain(&large).cloned().collect();
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-        let none = || Answer::from(Wire::new().number(LAST).number(0));
-        StoreItem::answer_among(&items, question).unwrap_or_else(none)
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| {
+        let none = || Reply::from(Wire::new().number(LAST).number(0));
+        StoreItem::reply_among(&items, query).unwrap_or_else(none)
     }));
     Store { small, large, daemon }
 }
@@ -73,8 +73,8 @@ fn compressed_nars_of_one_client_leave_others_theirs(config: &str, greedy: fn(Ht
     let harmonia = Harmonia::start(&format!("{}{config}", daemon.config()));
     let other = harmonia.http().from(OTHER);
     let (greedy, headers) = greedy(harmonia.http());
-    let urls: Vec<_> = large.iter().map(|item| url_of(harmonia.http(), &item.narinfo_url())).collect();
-    let small_url = url_of(harmonia.http(), &small.narinfo_url());
+    let urls: Vec<_> = large.iter().map(|item| nar_url_of(harmonia.http(), &item.narinfo_url())).collect();
+    let small_url = nar_url_of(harmonia.http(), &small.narinfo_url());
     let kept = ask_and_do_not_read(greedy, urls.into_iter(), headers);
     await_value(other, "harmonia_nar_cache_fills", f64::from(REQUESTS));
     has_all(other, &small, Some(&small_url));
@@ -86,21 +86,21 @@ fn by_address(http: Http) -> (Http, &'static str) {
 }
 
 #[test]
-fn sixty_large_fills_of_one_client_leave_others_theirs() {
-    let config = keeping(&scratch::fresh_dir().join("nars"), NO_PROXIES);
+fn sixty_large_fills_of_one_client_do_not_starve_others() {
+    let config = with_nar_cache(&scratch::fresh_dir().join("nars"), NO_PROXIES);
     compressed_nars_of_one_client_leave_others_theirs(&config, by_address);
 }
 
 #[test]
 fn a_proxys_clients_are_told_apart_by_the_address_that_it_forwards() {
-    let config = keeping(&scratch::fresh_dir().join("nars"), "");
+    let config = with_nar_cache(&scratch::fresh_dir().join("nars"), "");
     let by_header = |http| (http, "X-Forwarded-For: 192.0.2.1\r\n");
     compressed_nars_of_one_client_leave_others_theirs(&config, by_header);
 }
 
 /// The greedy client has all connections, and is not at fault; it has more than its share all the same.
 #[test]
-fn nars_that_the_daemon_never_ends_make_way_for_clients_that_have_less() {
+fn nars_that_never_end_are_reclaimed_for_clients_with_fewer() {
     let Store { small, large, daemon } = store();
     let harmonia = Harmonia::start(&format!("{}{NO_PROXIES}max_nar_connections = 4\n", daemon.config()));
     let (greedy, other) = (harmonia.http().from(GREEDY), harmonia.http().from(OTHER));
@@ -114,7 +114,7 @@ fn nars_that_the_daemon_never_ends_make_way_for_clients_that_have_less() {
 }
 
 #[test]
-fn narinfos_that_one_client_waits_for_leave_others_their_turn() {
+fn narinfo_queries_of_one_client_do_not_delay_those_of_others() {
     let Store { small, large, daemon } = store();
     let harmonia = Harmonia::start(&format!("{}{NO_PROXIES}max_metadata_connections = 1\n", daemon.config()));
     let (greedy, other) = (harmonia.http().from(GREEDY), harmonia.http().from(OTHER));
@@ -122,17 +122,17 @@ fn narinfos_that_one_client_waits_for_leave_others_their_turn() {
     let (go_on, pause) = std::sync::mpsc::channel::<()>();
     let (items, pause) = (large.clone(), std::sync::Mutex::new(Some(pause)));
     let last = small.clone();
-    daemon.play(Script::answering(move |question| {
+    daemon.play(Script::replying(move |query| {
         if let Some(pause) = pause.lock().unwrap().take() {
             pause.recv().unwrap();
         }
         let items = [&last].into_iter().chain(&items);
-        let asked = |item: &&StoreItem| match question {
-            Question::PathFromHashPart(hash) => hash == item.hash_part(),
-            Question::PathInfo(path) => *path == item.path,
+        let asked = |item: &&StoreItem| match query {
+            Query::PathFromHashPart(hash) => hash == item.hash_part(),
+            Query::PathInfo(path) => *path == item.path,
             _ => false,
         };
-        items.clone().find(asked).unwrap().answer(question)
+        items.clone().find(asked).unwrap().reply(query)
     }));
     let waiting = "harmonia_daemon_pool_waiting{pool=\"metadata\"}";
     let kept = ask_and_do_not_read(greedy, large.iter().map(StoreItem::narinfo_url), "");
@@ -142,8 +142,8 @@ fn narinfos_that_one_client_waits_for_leave_others_their_turn() {
     go_on.send(()).unwrap();
     assert_eq!(late[0].receive(false).unwrap().status, 200);
     let about = |wanted: &StoreItem| {
-        let hash = Question::PathFromHashPart(wanted.hash_part().to_owned());
-        daemon.seen().asked.iter().position(|asked| *asked == hash)
+        let hash = Query::PathFromHashPart(wanted.hash_part().to_owned());
+        daemon.seen().queries.iter().position(|asked| *asked == hash)
     };
     // It was the first or the second that was asked about after the pause.
     let before = large.iter().filter_map(about).filter(|at| Some(*at) < about(&small)).count();

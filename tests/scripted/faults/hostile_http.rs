@@ -40,7 +40,7 @@ fn is_fine(harmonia: &Harmonia, after: &str) {
 }
 
 /// What stands between the line of a request and the request that is hidden behind it. A server and a proxy that differ
-/// about any of them see different requests, so there must be at most one answer, and no question to the daemon.
+/// about any of them see different requests, so there must be at most one answer, and no query to the daemon.
 fn ambiguous() -> Vec<(&'static str, String)> {
     let cases: [(&str, &str); 33] = [
         ("two lengths", "Content-Length: 0\r\nContent-Length: 5\r\n\r\n"),
@@ -92,7 +92,7 @@ fn no_request_is_found_behind_one_whose_end_is_in_doubt() {
             is_fine(&harmonia, case);
         }
     }
-    assert_eq!(daemon.seen().asked, []);
+    assert_eq!(daemon.seen().queries, []);
 }
 
 /// RFC 9112, section 2.2 lets a server take it for one, and nginx and Varnish do: what differs among them is what hides
@@ -145,7 +145,7 @@ fn no_request_is_found_in_the_body_of_another() {
             }
         }
     }
-    assert_eq!(daemon.seen().asked, []);
+    assert_eq!(daemon.seen().queries, []);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_line_of_a_request_that_is_no_line_is_refused() {
         assert!(statuses.iter().all(|status| (400..500).contains(status)), "{line:.80}: {statuses:?}");
         is_fine(&harmonia, &line);
     }
-    assert_eq!(daemon.seen().asked, []);
+    assert_eq!(daemon.seen().queries, []);
 }
 
 /// Ways to write "one level up", for servers that decode once, twice or by other rules.

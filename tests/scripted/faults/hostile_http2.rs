@@ -56,8 +56,8 @@ fn streams_that_are_reset_at_once_end_their_connection_and_ask_the_daemon_little
     };
     leaves_nothing(harmonia.pid(), flood);
     is_fine(&harmonia, "resets");
-    let asked = daemon.seen().asked.len();
-    assert!(asked < wanted, "{asked} questions");
+    let asked = daemon.seen().queries.len();
+    assert!(asked < wanted, "{asked} queries");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn errors_that_make_the_server_reset_streams_end_their_connection() {
     };
     leaves_nothing(harmonia.pid(), flood);
     is_fine(&harmonia, "errors");
-    assert_eq!(daemon.seen().asked, []);
+    assert_eq!(daemon.seen().queries, []);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn heads_that_go_on_and_on_end_their_connection() {
         leaves_nothing(harmonia.pid(), flood);
         is_fine(&harmonia, case);
     }
-    assert_eq!(daemon.seen().asked, []);
+    assert_eq!(daemon.seen().queries, []);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_small_head_that_would_unpack_to_a_large_one_is_refused() {
     };
     leaves_nothing(harmonia.pid(), flood);
     is_fine(&harmonia, "a large head");
-    assert_eq!(daemon.seen().asked, []);
+    assert_eq!(daemon.seen().queries, []);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn floods_of_frames_that_say_nothing_are_borne_or_end_their_connection() {
 
 /// Each frame obliges the server to answer; it must stop to read rather than keep what nobody takes.
 #[test]
-fn answers_that_are_never_read_are_not_kept() {
+fn unread_responses_are_not_buffered() {
     let (_daemon, harmonia) = server();
     for bytes in [frame(PING, 0, 0, &[7; 8]), frame(SETTINGS, 0, 0, &[])] {
         let flood = || {
@@ -215,7 +215,7 @@ fn frames_out_of_place_end_their_connection() {
         assert!(answers.goaway().is_some_and(|code| code != 0), "{case}: {answers:?}");
         is_fine(&harmonia, case);
     }
-    assert_eq!(daemon.seen().asked, []);
+    assert_eq!(daemon.seen().queries, []);
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn requests_that_http1_would_read_otherwise_are_refused() {
         let is_ended = answers.statuses().is_empty() && answers.goaway().is_some_and(|code| code != 0);
         assert!(is_ended || is_refused && of(3) == Some(200), "{case}: {answers:?}");
     }
-    assert_eq!(daemon.seen().asked, []);
+    assert_eq!(daemon.seen().queries, []);
     is_fine(&harmonia, "all that");
 }
 
@@ -282,5 +282,5 @@ fn frames_of_a_good_client_are_answered() {
     let mut statuses = answers.statuses();
     statuses.sort_unstable();
     assert_eq!(statuses, [(1, 404), (3, 405)]);
-    assert_eq!(daemon.seen().asked.len(), 1);
+    assert_eq!(daemon.seen().queries.len(), 1);
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::metrics::{metrics, value as series};
-use crate::support::nar_cache::keeping;
+use crate::support::nar_cache::with_nar_cache;
 use crate::support::narinfo::value;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
-use crate::support::server::{Harmonia, compressing};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
@@ -26,7 +26,7 @@ fn is_held_back(harmonia: &Harmonia, item: &StoreItem, case: &str) {
         assert_eq!(http.get(&url).status, 404, "{url}: {case}");
     }
     assert_eq!(series(&metrics(http), HELD_BACK), Some(1.0), "{case}");
-    let line = harmonia.logged("is held back");
+    let line = harmonia.wait_for_log("is held back");
     assert!(line.contains("ERROR") && line.contains(item.hash_part()), "{line}");
     assert_eq!(harmonia.log().matches("is held back").count(), 1, "{}", harmonia.log());
 }
@@ -49,9 +49,9 @@ fn wrong_contents() -> Vec<(&'static str, StoreItem, Vec<u8>)> {
 }
 
 #[test]
-fn s46_a_path_whose_nar_is_wrong_is_held_back_however_that_is_found_out() {
+fn a_path_whose_nar_fails_verification_is_quarantined_however_it_was_read() {
     for (case, item, nar) in wrong_contents() {
-        let reply = move || Answer::from(Wire::new().number(LAST).raw(&nar));
+        let reply = move || Reply::from(Wire::new().number(LAST).raw(&nar));
         let daemon = ScriptedDaemon::start(item.script_with_nar(reply));
         for (url, headers) in [
             (item.nar_url(), &[][..]),
@@ -59,7 +59,7 @@ fn s46_a_path_whose_nar_is_wrong_is_held_back_however_that_is_found_out() {
             (item.nar_url(), &[("Accept-Encoding", "zstd")]),
             (listing_url(&item), &[]),
         ] {
-            let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), compressing()));
+            let harmonia = Harmonia::start(&format!("{}{}", daemon.config(), nar_cache_on_demand()));
             assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200, "{case}");
             let _ = harmonia.http().get_failing(&url, headers);
             is_held_back(&harmonia, &item, case);
@@ -68,12 +68,12 @@ fn s46_a_path_whose_nar_is_wrong_is_held_back_however_that_is_found_out() {
 }
 
 #[test]
-fn s46_a_path_whose_nar_is_wrong_in_a_fill_is_held_back() {
+fn a_path_whose_nar_fails_verification_in_a_fill_is_quarantined() {
     let (case, item, nar) = wrong_contents().remove(0);
     let daemon = ScriptedDaemon::start(item.script_with_nar(move || Wire::new().number(LAST).raw(&nar).into()));
     // Ahead it would be found out before anybody asks.
     let config = format!("{}nar_cache.precompress = \"off\"\n", daemon.config());
-    let harmonia = Harmonia::start(&keeping(&scratch::fresh_dir().join("nars"), &config));
+    let harmonia = Harmonia::start(&with_nar_cache(&scratch::fresh_dir().join("nars"), &config));
     let narinfo = harmonia.http().get(&item.narinfo_url());
     let url = format!("/{}", value(narinfo.text(), "URL"));
     assert_eq!(value(narinfo.text(), "Compression"), "zstd");
@@ -83,7 +83,7 @@ fn s46_a_path_whose_nar_is_wrong_in_a_fill_is_held_back() {
 }
 
 #[test]
-fn a_daemon_that_fails_proves_nothing_against_a_path() {
+fn a_path_is_not_quarantined_because_the_daemon_fails() {
     let item = StoreItem::file_of(SIZE);
     let half = item.nar[..SIZE / 2].to_vec();
     let failures = [
@@ -93,7 +93,7 @@ fn a_daemon_that_fails_proves_nothing_against_a_path() {
         ("an error in its place", Wire::new().number(LAST).error("cannot open it")),
     ];
     for (case, failure) in failures {
-        let reply = move || Answer::then_hang_up(failure.clone().done());
+        let reply = move || Reply::then_disconnect(failure.clone().done());
         let daemon = ScriptedDaemon::start(item.script_with_nar(reply));
         let harmonia = Harmonia::start(&daemon.config());
         let http = harmonia.http();
@@ -106,7 +106,7 @@ fn a_daemon_that_fails_proves_nothing_against_a_path() {
 }
 
 #[test]
-fn what_the_daemon_says_anew_of_a_path_is_not_held_back() {
+fn a_path_with_new_path_info_is_not_quarantined() {
     let (_, item, nar) = wrong_contents().remove(0);
     let daemon = ScriptedDaemon::start(item.script_with_nar({
         let nar = nar.clone();
@@ -125,7 +125,7 @@ fn what_the_daemon_says_anew_of_a_path_is_not_held_back() {
 }
 
 #[test]
-fn a_path_that_is_held_back_and_deleted_is_simply_not_there() {
+fn a_quarantined_path_that_is_deleted_is_a_plain_404() {
     let (_, item, nar) = wrong_contents().remove(0);
     let daemon = ScriptedDaemon::start(item.script_with_nar(move || Wire::new().number(LAST).raw(&nar).into()));
     let directory = scratch::fresh_dir();
@@ -135,8 +135,8 @@ fn a_path_that_is_held_back_and_deleted_is_simply_not_there() {
     let http = harmonia.http();
     let _ = http.get_failing(&item.nar_url(), &[]);
     assert_eq!(series(&metrics(http), HELD_BACK), Some(1.0));
-    daemon.play(Script::answering(|question| match question {
-        Question::PathInfo(_) => Wire::new().number(LAST).number(0).into(),
+    daemon.play(Script::replying(|query| match query {
+        Query::PathInfo(_) => Wire::new().number(LAST).number(0).into(),
         _ => Wire::new().number(LAST).string("").into(),
     }));
     fs::remove_file(place).unwrap();
@@ -144,7 +144,7 @@ fn a_path_that_is_held_back_and_deleted_is_simply_not_there() {
 }
 
 #[test]
-fn a_path_that_was_wrong_once_is_there_again_at_once() {
+fn a_path_that_failed_verification_once_is_released_at_once() {
     let item = StoreItem::file_of(SIZE);
     let (right, mut wrong) = (item.nar.clone(), item.nar.clone());
     wrong[SIZE / 2] ^= 1;
@@ -155,16 +155,16 @@ fn a_path_that_was_wrong_once_is_there_again_at_once() {
     }));
     let harmonia = Harmonia::start(&daemon.config());
     let _ = harmonia.http().get_failing(&item.nar_url(), &[]);
-    harmonia.logged("is not held back any more: its nar is right");
+    harmonia.wait_for_log("is not held back any more: its nar is right");
     assert_eq!(harmonia.http().get(&item.nar_url()).body, item.nar);
 }
 
 /// What a daemon says that cannot read it now.
 #[test]
-fn a_path_that_the_daemon_fails_to_dump_for_another_reason_is_not_held_back() {
+fn a_path_that_the_daemon_fails_to_dump_for_another_reason_is_not_quarantined() {
     let item = StoreItem::file(b"unreadable");
     let message = format!("opening file '{}': Too many open files", item.path);
-    let answer = move || Answer::then_hang_up(Wire::new().number(LAST).error(&message).done());
+    let answer = move || Reply::then_disconnect(Wire::new().number(LAST).error(&message).done());
     let daemon = ScriptedDaemon::start(item.script_with_nar(answer));
     let harmonia = Harmonia::start(&daemon.config());
     for _ in 0..3 {

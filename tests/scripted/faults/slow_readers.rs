@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::support::http::{Connection, Http};
 use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, WINDOW_UPDATE, frame, get};
 use crate::support::metrics::{await_value, metrics, value};
-use crate::support::nar_cache::{keeping, url_of};
+use crate::support::nar_cache::{nar_url_of, with_nar_cache};
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -35,9 +35,9 @@ fn store() -> Store {
     let at = |number: u32, item: StoreItem| StoreItem { path: format!("/nix/store/{number:032}-item"), ..item };
     let (small, large) = (at(1, StoreItem::file(b"small")), at(2, StoreItem::file_of(LARGE)));
     let items = [small.clone(), large.clone()];
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-        let none = || Answer::from(Wire::new().number(LAST).string(""));
-        StoreItem::answer_among(&items, question).unwrap_or_else(none)
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| {
+        let none = || Reply::from(Wire::new().number(LAST).string(""));
+        StoreItem::reply_among(&items, query).unwrap_or_else(none)
     }));
     Store { small, large, daemon }
 }
@@ -68,7 +68,7 @@ fn has_all(http: Http, small: &StoreItem) {
 }
 
 #[test]
-fn readers_that_stopped_make_way_whether_they_are_many_clients_or_one() {
+fn stopped_readers_are_reclaimed_whether_they_are_many_clients_or_one() {
     let Store { small, large, daemon } = store();
     let many: fn(u8) -> [u8; 4] = |number| [127, 0, 1, number];
     let one: fn(u8) -> [u8; 4] = |_| OTHER;
@@ -81,7 +81,7 @@ fn readers_that_stopped_make_way_whether_they_are_many_clients_or_one() {
         has_all(other, &small);
         let reclaimed = value(&metrics(other), RECLAIMED).unwrap();
         assert!((1.0..f64::from(STREAMS)).contains(&reclaimed), "{reclaimed}");
-        harmonia.logged("reclaimed one of 16 (nar_stream) from 127.0.");
+        harmonia.wait_for_log("reclaimed one of 16 (nar_stream) from 127.0.");
         // One that was cut gets no complete NAR, and goes on where that ended.
         let bodies: Vec<_> = readers.iter_mut().map(|reader| reader.read(large.nar.len() as u64).unwrap()).collect();
         let cut = bodies.iter().find(|body| body.len() < large.nar.len()).unwrap();
@@ -95,7 +95,7 @@ fn readers_that_stopped_make_way_whether_they_are_many_clients_or_one() {
 
 /// Their windows are full, and the connection goes on.
 #[test]
-fn streams_of_http2_that_nobody_reads_make_way_and_their_connection_stays() {
+fn unread_http2_streams_are_reclaimed_and_their_connection_stays() {
     let Store { small, large, daemon } = store();
     let harmonia = server(&daemon);
     let other = harmonia.http().from(OTHER);
@@ -120,7 +120,7 @@ fn streams_of_http2_that_nobody_reads_make_way_and_their_connection_stays() {
 }
 
 #[test]
-fn a_byte_now_and_then_is_no_use_of_a_nar() {
+fn a_reader_of_a_byte_now_and_then_is_reclaimed() {
     let Store { small, large, daemon } = store();
     let harmonia = server(&daemon);
     let other = harmonia.http().from(OTHER);
@@ -144,7 +144,7 @@ fn a_byte_now_and_then_is_no_use_of_a_nar() {
 }
 
 #[test]
-fn statement_52_a_reader_that_pauses_is_not_cut_while_nobody_waits() {
+fn a_paused_reader_is_not_disconnected_while_nobody_waits() {
     let Store { small, large, daemon } = store();
     let harmonia = server(&daemon);
     let other = harmonia.http().from(OTHER);
@@ -159,7 +159,7 @@ fn statement_52_a_reader_that_pauses_is_not_cut_while_nobody_waits() {
 
 /// Each of them had the memory for a chunk while it waited, all of which there is.
 #[test]
-fn clients_that_wait_for_a_fill_keep_no_memory_from_others() {
+fn clients_that_wait_for_a_fill_reserve_no_memory() {
     const WAITING: usize = 600;
     let Store { large, daemon, .. } = store();
     // Not so short that it takes no memory.
@@ -167,20 +167,20 @@ fn clients_that_wait_for_a_fill_keep_no_memory_from_others() {
     let (go_on, pause) = std::sync::mpsc::channel::<()>();
     let pause = Arc::new(std::sync::Mutex::new(pause));
     let items = [small.clone(), large.clone()];
-    daemon.play(Script::answering(move |question| {
-        if matches!(question, Question::Nar(path) if *path == items[1].path) {
+    daemon.play(Script::replying(move |query| {
+        if matches!(query, Query::Nar(path) if *path == items[1].path) {
             // Until the test ends.
             let _ = pause.lock().unwrap().recv();
         }
-        StoreItem::answer_among(&items, question).unwrap()
+        StoreItem::reply_among(&items, query).unwrap()
     }));
-    let config = keeping(&scratch::fresh_dir().join("nars"), &daemon.config());
+    let config = with_nar_cache(&scratch::fresh_dir().join("nars"), &daemon.config());
     let harmonia = Harmonia::start(&format!("trusted_proxies = []\nnar_source = \"daemon\"\n{config}"));
     let other = harmonia.http().from(OTHER);
-    let warm = url_of(other, &small.narinfo_url());
+    let warm = nar_url_of(other, &small.narinfo_url());
     let expected = other.get(&warm).body;
     await_value(other, "harmonia_nar_cache_fills", 0.0);
-    let stopped = url_of(other, &large.narinfo_url());
+    let stopped = nar_url_of(other, &large.narinfo_url());
     let ask = |_| {
         let mut connection = harmonia.http().connect().unwrap();
         connection.send(format!("GET {stopped} HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes()).unwrap();

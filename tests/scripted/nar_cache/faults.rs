@@ -7,9 +7,9 @@ use std::process::Output;
 use crate::support::footprint::descriptors;
 use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, frame, get};
 use crate::support::metrics::{await_value, metrics, value as series};
-use crate::support::nar_cache::{decoded, keeping, scripted, url_of};
+use crate::support::nar_cache::{decoded, multi_block_nar, nar_url_of, with_nar_cache};
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -43,11 +43,11 @@ const CORRUPT: &str = "harmonia_nar_cache_removed_total{reason=\"corrupt\"}";
 
 #[test]
 fn a_file_that_has_rotted_breaks_the_body_and_the_client_resumes_it() {
-    let (item, daemon) = scripted();
+    let (item, daemon) = multi_block_nar();
     let dir = scratch::fresh_dir().join("nars");
-    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+    let harmonia = Harmonia::start(&with_nar_cache(&dir, &daemon.config()));
     let http = harmonia.http();
-    let url = url_of(http, &item.narinfo_url());
+    let url = nar_url_of(http, &item.narinfo_url());
     let whole = http.get(&url).body;
     let places = [3, 131_072 * 2 + 9, whole.len() - 1];
     for (times, at) in (1..).zip(places) {
@@ -56,7 +56,7 @@ fn a_file_that_has_rotted_breaks_the_body_and_the_client_resumes_it() {
         flip(&the_file(&dir), at);
         let received = http.get_failing(&url, &[]);
         assert!(whole.starts_with(&received) && received.len() <= at, "{at}");
-        harmonia.logged_times("ERROR removing", times);
+        harmonia.wait_for_log_times("ERROR removing", times);
         assert_eq!(series(&metrics(http), CORRUPT), Some(f64::from(u32::try_from(times).unwrap())), "{at}");
         // It is made anew.
         let rest = http.get_with(&url, &[("Range", &format!("bytes={}-", received.len()))]);
@@ -67,7 +67,7 @@ fn a_file_that_has_rotted_breaks_the_body_and_the_client_resumes_it() {
     for at in places {
         let file = the_file(&dir);
         flip(&file, at);
-        let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+        let harmonia = Harmonia::start(&with_nar_cache(&dir, &daemon.config()));
         let plain = harmonia.http().request(
             format!("GET {} HTTP/1.1\r\nHost: cache\r\nRange: bytes=5-\r\nConnection: close\r\n\r\n", item.nar_url())
                 .as_bytes(),
@@ -88,26 +88,26 @@ fn a_file_that_has_rotted_breaks_the_body_and_the_client_resumes_it() {
 
 #[test]
 fn where_the_directory_cannot_be_used_nars_are_served_as_they_are() {
-    let (item, daemon) = scripted();
+    let (item, daemon) = multi_block_nar();
     // Root may write everywhere, but not below a file.
     let dir = scratch::fresh_dir().join("file");
     fs::write(&dir, "").unwrap();
-    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
-    assert!(harmonia.logged("as the NAR cache").contains("ERROR"));
-    let url = url_of(harmonia.http(), &item.narinfo_url());
+    let harmonia = Harmonia::start(&with_nar_cache(&dir, &daemon.config()));
+    assert!(harmonia.wait_for_log("as the NAR cache").contains("ERROR"));
+    let url = nar_url_of(harmonia.http(), &item.narinfo_url());
     assert_eq!(url, item.nar_url());
     assert!(harmonia.http().get(&url).body == item.nar);
 }
 
 #[test]
 fn a_directory_that_goes_away_is_complained_of_once_and_nars_are_served_uncompressed() {
-    let (item, daemon) = scripted();
+    let (item, daemon) = multi_block_nar();
     let dir = scratch::fresh_dir().join("nars");
-    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+    let harmonia = Harmonia::start(&with_nar_cache(&dir, &daemon.config()));
     let http = harmonia.http();
-    harmonia.logged("opened the NAR cache");
+    harmonia.wait_for_log("opened the NAR cache");
     fs::remove_dir_all(&dir).unwrap();
-    let url = url_of(http, &item.narinfo_url());
+    let url = nar_url_of(http, &item.narinfo_url());
     for _ in 0..3 {
         let whole = http.get(&url);
         assert!(decoded(&whole.body) == item.nar && whole.header("accept-ranges") == Some("none"));
@@ -121,7 +121,7 @@ fn a_directory_that_goes_away_is_complained_of_once_and_nars_are_served_uncompre
 }
 
 #[test]
-fn s46_a_nar_that_fails_in_a_fill_breaks_the_body_and_leaves_nothing() {
+fn a_nar_that_fails_in_a_fill_breaks_the_body_and_leaves_no_file() {
     let item = StoreItem::file_of(3_000_000);
     for (case, change) in [("cut", None), ("of another hash", Some(2_000_000))] {
         let mut nar = item.nar.clone();
@@ -129,13 +129,13 @@ fn s46_a_nar_that_fails_in_a_fill_breaks_the_body_and_leaves_nothing() {
             None => nar.truncate(2_000_000),
             Some(at) => nar[at] ^= 1,
         }
-        let reply = move || Answer::then_hang_up(Wire::new().number(LAST).raw(&nar).done());
+        let reply = move || Reply::then_disconnect(Wire::new().number(LAST).raw(&nar).done());
         let daemon = ScriptedDaemon::start(item.script_with_nar(reply));
         for headers in [&[][..], &[("Range", "bytes=10-")]] {
             let dir = scratch::fresh_dir().join("nars");
-            let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+            let harmonia = Harmonia::start(&with_nar_cache(&dir, &daemon.config()));
             let http = harmonia.http();
-            let body = http.get_failing(&url_of(http, &item.narinfo_url()), headers);
+            let body = http.get_failing(&nar_url_of(http, &item.narinfo_url()), headers);
             assert!(zstd::stream::decode_all(&body[..]).is_err() || body.is_empty(), "{case}: a complete frame");
             await_value(http, "harmonia_nar_cache_fills", 0.0);
             assert_eq!(files(&dir), Vec::<PathBuf>::new(), "{case}");
@@ -152,8 +152,8 @@ fn a_process_that_is_killed_in_a_fill_leaves_nothing_that_is_served() {
     let stalling = item.script_with_nar(move || Wire::new().number(LAST).raw(&half).into());
     let daemon = ScriptedDaemon::start(stalling);
     let dir = scratch::fresh_dir().join("nars");
-    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
-    let url = url_of(harmonia.http(), &item.narinfo_url());
+    let harmonia = Harmonia::start(&with_nar_cache(&dir, &daemon.config()));
+    let url = nar_url_of(harmonia.http(), &item.narinfo_url());
     let mut client = std::net::TcpStream::connect(harmonia.address()).unwrap();
     std::io::Write::write_all(&mut client, format!("GET {url} HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes()).unwrap();
     // The head comes when something is written, or half a second later.
@@ -162,23 +162,23 @@ fn a_process_that_is_killed_in_a_fill_leaves_nothing_that_is_served() {
     drop(harmonia);
     assert_eq!(files(&dir).len(), 1, "it was killed");
     daemon.play(item.script());
-    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
-    harmonia.logged("opened the NAR cache");
+    let harmonia = Harmonia::start(&with_nar_cache(&dir, &daemon.config()));
+    harmonia.wait_for_log("opened the NAR cache");
     assert_eq!(files(&dir), Vec::<PathBuf>::new());
     assert!(decoded(&harmonia.http().get(&url).body) == item.nar);
 }
 
 #[test]
 fn operators_count_and_prove_and_clear_while_a_server_runs() {
-    let (item, daemon) = scripted();
+    let (item, daemon) = multi_block_nar();
     let dir = scratch::fresh_dir().join("nars");
-    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+    let harmonia = Harmonia::start(&with_nar_cache(&dir, &daemon.config()));
     let http = harmonia.http();
-    let url = url_of(http, &item.narinfo_url());
+    let url = nar_url_of(http, &item.narinfo_url());
     let whole = http.get(&url).body;
     await_value(http, "harmonia_nar_cache_entries", 1.0);
     let config = scratch::fresh_dir().join("config.toml");
-    fs::write(&config, keeping(&dir, &daemon.config())).unwrap();
+    fs::write(&config, with_nar_cache(&dir, &daemon.config())).unwrap();
     let cache = |action: &str| -> Output {
         Harmonia::program()
             .arg("--config")
@@ -221,13 +221,13 @@ fn clients_that_stop_reading_keep_few_files_open() {
     };
     let items: Vec<_> = (0..200).map(item).collect();
     let known = items.clone();
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-        StoreItem::answer_among(&known, question).unwrap_or_else(|| panic!("asked {question:?}"))
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| {
+        StoreItem::reply_among(&known, query).unwrap_or_else(|| panic!("asked {query:?}"))
     }));
     let dir = scratch::fresh_dir().join("nars");
-    let harmonia = Harmonia::start(&keeping(&dir, &format!("{}zstd.level = 1\n", daemon.config())));
+    let harmonia = Harmonia::start(&with_nar_cache(&dir, &format!("{}zstd.level = 1\n", daemon.config())));
     let http = harmonia.http();
-    let urls: Vec<_> = items.iter().map(|item| url_of(http, &item.narinfo_url())).collect();
+    let urls: Vec<_> = items.iter().map(|item| nar_url_of(http, &item.narinfo_url())).collect();
     let whole: Vec<_> = urls.iter().map(|url| http.get(url).body).collect();
     await_value(http, "harmonia_nar_cache_entries", 200.0);
     // More of each than its window and that of the connection.

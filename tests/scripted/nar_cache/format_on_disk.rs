@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::metrics::await_value;
-use crate::support::nar_cache::{decoded, keeping, scripted, url_of};
+use crate::support::nar_cache::{decoded, multi_block_nar, nar_url_of, with_nar_cache};
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 
@@ -22,11 +22,11 @@ fn only_child(dir: &Path) -> PathBuf {
 
 #[test]
 fn the_documented_commands_read_a_file_of_the_nar_cache() {
-    let (item, daemon) = scripted();
+    let (item, daemon) = multi_block_nar();
     let dir = scratch::fresh_dir().join("nars");
-    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config()));
+    let harmonia = Harmonia::start(&with_nar_cache(&dir, &daemon.config()));
     let http = harmonia.http();
-    let served = http.get(&url_of(http, &format!("/{}.narinfo", item.hash_part()))).body;
+    let served = http.get(&nar_url_of(http, &format!("/{}.narinfo", item.hash_part()))).body;
     await_value(http, "harmonia_nar_cache_entries", 1.0);
 
     let file = only_child(&only_child(&only_child(&dir)));

@@ -1,9 +1,9 @@
 //! NARs that are compressed before anybody asks for them.
 
 use crate::support::metrics::{await_value, metrics, value};
-use crate::support::nar_cache::{decoded, keeping, url_of};
+use crate::support::nar_cache::{decoded, nar_url_of, with_nar_cache};
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -17,22 +17,22 @@ fn item(number: u8) -> StoreItem {
 }
 
 fn daemon() -> ScriptedDaemon {
-    ScriptedDaemon::start(Script::answering(|question| {
-        let asked = |item: &StoreItem| match question {
-            Question::PathFromHashPart(hash) => hash == item.hash_part(),
-            Question::PathInfo(path) | Question::Nar(path) => *path == item.path,
+    ScriptedDaemon::start(Script::replying(|query| {
+        let asked = |item: &StoreItem| match query {
+            Query::PathFromHashPart(hash) => hash == item.hash_part(),
+            Query::PathInfo(path) | Query::Nar(path) => *path == item.path,
             _ => false,
         };
-        let none = || Answer::from(Wire::new().number(LAST).number(0));
-        (0..8).map(item).find(asked).map_or_else(none, |item| item.answer(question))
+        let none = || Reply::from(Wire::new().number(LAST).number(0));
+        (0..8).map(item).find(asked).map_or_else(none, |item| item.reply(query))
     }))
 }
 
 #[test]
-fn the_nar_of_a_narinfo_that_was_given_out_is_there_when_it_is_asked_for() {
+fn the_nar_of_a_requested_narinfo_is_precompressed() {
     let daemon = daemon();
     let dir = scratch::fresh_dir().join("nars");
-    let harmonia = Harmonia::start(&keeping(&dir, &daemon.config_without_cache()));
+    let harmonia = Harmonia::start(&with_nar_cache(&dir, &daemon.config_without_cache()));
     let http = harmonia.http();
     for number in 0..4 {
         assert_eq!(http.get(&item(number).narinfo_url()).status, 200);
@@ -44,7 +44,7 @@ fn the_nar_of_a_narinfo_that_was_given_out_is_there_when_it_is_asked_for() {
     for number in 0..4 {
         let narinfo = http.get(&item(number).narinfo_url());
         assert!(narinfo.text().contains("FileSize: "), "{}", narinfo.text());
-        assert!(decoded(&http.get(&url_of(http, &item(number).narinfo_url())).body) == item(number).nar);
+        assert!(decoded(&http.get(&nar_url_of(http, &item(number).narinfo_url())).body) == item(number).nar);
     }
     let metrics = metrics(http);
     assert_eq!(value(&metrics, AHEAD), Some(4.0));
@@ -53,13 +53,13 @@ fn the_nar_of_a_narinfo_that_was_given_out_is_there_when_it_is_asked_for() {
 }
 
 #[test]
-fn nothing_is_made_ahead_where_that_is_off() {
+fn nothing_is_precompressed_with_precompress_off() {
     let daemon = daemon();
     let dir = scratch::fresh_dir().join("nars");
     let off = format!("nar_cache.precompress = \"off\"\n{}", daemon.config());
-    let harmonia = Harmonia::start(&keeping(&dir, &off));
+    let harmonia = Harmonia::start(&with_nar_cache(&dir, &off));
     let http = harmonia.http();
-    let urls = [0, 1].map(|number| url_of(http, &item(number).narinfo_url()));
+    let urls = [0, 1].map(|number| nar_url_of(http, &item(number).narinfo_url()));
     // What is asked for comes after what would have been made ahead.
     assert!(decoded(&http.get(&urls[1]).body) == item(1).nar);
     await_value(http, ENTRIES, 1.0);
@@ -67,14 +67,15 @@ fn nothing_is_made_ahead_where_that_is_off() {
 }
 
 #[test]
-fn the_nar_of_a_path_that_is_new_in_the_store_is_made_where_that_is_wanted() {
+fn the_nar_of_a_new_store_path_is_precompressed_with_precompress_new() {
     let daemon = ScriptedDaemon::start(item(0).script());
     let dir = scratch::fresh_dir().join("nars");
-    let harmonia = Harmonia::start(&keeping(&dir, &format!("{}nar_cache.precompress = \"new\"\n", daemon.config())));
-    daemon.wait_until(|seen| seen.asked.contains(&Question::AllPaths));
+    let harmonia =
+        Harmonia::start(&with_nar_cache(&dir, &format!("{}nar_cache.precompress = \"new\"\n", daemon.config())));
+    daemon.wait_until(|seen| seen.queries.contains(&Query::AllPaths));
     // Now there is another one, and nobody asks for it.
     daemon.play(item(1).script());
     await_value(harmonia.http(), ENTRIES, 1.0);
-    daemon.wait_until(|seen| seen.asked.contains(&Question::Nar(item(1).path)));
-    assert!(!daemon.seen().asked.contains(&Question::Nar(item(0).path)));
+    daemon.wait_until(|seen| seen.queries.contains(&Query::Nar(item(1).path)));
+    assert!(!daemon.seen().queries.contains(&Query::Nar(item(0).path)));
 }

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::support::metrics::await_value;
-use crate::support::nar_cache::{decoded, keeping, url_of};
+use crate::support::nar_cache::{decoded, nar_url_of, with_nar_cache};
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -65,20 +65,20 @@ fn items() -> [StoreItem; 3] {
 }
 
 #[test]
-fn while_the_disk_stands_still_everything_is_answered_and_afterwards_it_is_used_again() {
+fn a_stalled_disk_blocks_no_request_and_is_used_again_afterwards() {
     let Some(disk) = Disk::mount() else { return };
     let [kept, other, third] = items();
     let known = [kept.clone(), other.clone(), third.clone()];
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| {
-        let none = || Answer::from(Wire::new().number(LAST).number(0));
-        StoreItem::answer_among(&known, question).unwrap_or_else(none)
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| {
+        let none = || Reply::from(Wire::new().number(LAST).number(0));
+        StoreItem::reply_among(&known, query).unwrap_or_else(none)
     }));
     // What is made ahead might be there before the disk stands still.
     let config = format!("{}nar_cache.precompress = \"off\"\n", daemon.config());
-    let harmonia = Harmonia::start(&keeping(&disk.0.join("nars"), &config));
+    let harmonia = Harmonia::start(&with_nar_cache(&disk.0.join("nars"), &config));
     let http = harmonia.http();
-    harmonia.logged("opened the NAR cache");
-    let urls = [&kept, &other, &third].map(|item| url_of(http, &item.narinfo_url()));
+    harmonia.wait_for_log("opened the NAR cache");
+    let urls = [&kept, &other, &third].map(|item| nar_url_of(http, &item.narinfo_url()));
     let whole = http.get(&urls[0]).body;
     await_value(http, "harmonia_nar_cache_entries", 1.0);
     assert!(disk.fsfreeze("-f"));

@@ -13,8 +13,8 @@ use crate::support::http::{Connection, Http};
 use crate::support::metrics::{await_that, metrics, value};
 use crate::support::narinfo::value as field;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
-use crate::support::server::{Harmonia, compressing};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;
 
@@ -48,7 +48,8 @@ impl Logged {
     fn start(item: StoreItem, script: Script, more: &str) -> Self {
         let daemon = ScriptedDaemon::start(script);
         let file = scratch::fresh_dir().join("access.log");
-        let config = format!("{}{}{more}access_log.file = \"{}\"\n", daemon.config(), compressing(), file.display());
+        let config =
+            format!("{}{}{more}access_log.file = \"{}\"\n", daemon.config(), nar_cache_on_demand(), file.display());
         let harmonia = Harmonia::start(&config);
         Self { item, daemon, harmonia, file }
     }
@@ -59,7 +60,7 @@ impl Logged {
 }
 
 #[test]
-fn each_response_is_a_line_that_says_what_it_came_to() {
+fn each_response_is_a_line_with_its_outcome() {
     let item = StoreItem::file(b"logged");
     let logged = Logged::start(item.clone(), item.script(), "access_log.format = \"json\"\n");
     let http = logged.http();
@@ -99,7 +100,7 @@ fn each_response_is_a_line_that_says_what_it_came_to() {
 #[test]
 fn a_request_is_that_of_the_proxys_client_and_has_the_id_that_a_proxy_gave_it() {
     let item = StoreItem::file(b"");
-    let script = Script::answering(|_| Wire::new().error("no").into());
+    let script = Script::replying(|_| Wire::new().error("no").into());
     let logged = Logged::start(item, script, "trusted_proxies = [\"127.0.0.2\"]\n");
     let url = logged.item.narinfo_url();
     let ask = |source, id: &str| {
@@ -117,7 +118,7 @@ fn a_request_is_that_of_the_proxys_client_and_has_the_id_that_a_proxy_gave_it() 
         assert!(line.starts_with(&format!("{client} - - [")), "{line}");
         assert!(line.ends_with(&format!(" miss daemon_error {id}")), "{line}");
         assert!(line.contains(" 502 ") && line.contains(r#""a\x22b\x5cc""#), "{line}");
-        assert!(logged.harmonia.logged("answered 502").contains("request "), "{}", logged.harmonia.log());
+        assert!(logged.harmonia.wait_for_log("answered 502").contains("request "), "{}", logged.harmonia.log());
     }
     assert_eq!(trusted.header("x-request-id"), Some("from-proxy_1.2"));
     assert!([&stranger, &forged].iter().all(|it| !it.header("x-request-id").unwrap().contains("proxy")));
@@ -125,12 +126,12 @@ fn a_request_is_that_of_the_proxys_client_and_has_the_id_that_a_proxy_gave_it() 
 }
 
 #[test]
-fn a_body_that_ends_early_says_by_whom() {
+fn the_line_of_an_aborted_body_names_who_aborted_it() {
     let item = StoreItem::file_of(8 << 20);
     let good = item.clone();
-    let script = Script::answering(move |question| match question {
-        Question::Nar(_) => Answer::then_hang_up(&good.answer(question).bytes[..4 << 20]),
-        _ => good.answer(question),
+    let script = Script::replying(move |query| match query {
+        Query::Nar(_) => Reply::then_disconnect(&good.reply(query).bytes[..4 << 20]),
+        _ => good.reply(query),
     });
     let logged = Logged::start(item.clone(), script, "");
     let _ = logged.http().get_failing(&item.nar_url(), &[]);
@@ -145,31 +146,32 @@ fn a_body_that_ends_early_says_by_whom() {
 }
 
 #[test]
-fn a_log_that_was_moved_away_is_opened_anew_by_a_hangup_and_no_line_is_lost() {
+fn sighup_reopens_a_rotated_log_without_losing_a_line() {
     let item = StoreItem::file(b"");
     let logged = Logged::start(item.clone(), item.script(), "");
     let moved = logged.file.with_extension("1");
     let _ = logged.http().get("/health");
     fs::rename(&logged.file, &moved).unwrap();
     let _ = logged.http().get("/version");
-    logged.harmonia.hang_up();
-    logged.harmonia.logged("INFO reopened the access log");
+    // A line that is still queued would go to the new file.
+    let before = lines(&moved, 2);
+    logged.harmonia.reload();
+    logged.harmonia.wait_for_log("INFO reopened the access log");
     let _ = logged.http().get("/nix-cache-info");
     assert!(lines(&logged.file, 1)[0].contains("/nix-cache-info"));
-    let before = lines(&moved, 2);
     assert!(before[0].contains("\"GET /health ") && before[1].contains("\"GET /version "), "{before:?}");
     // Where it cannot be opened the one in use stays.
     fs::rename(&logged.file, logged.file.with_extension("2")).unwrap();
     fs::create_dir(&logged.file).unwrap();
-    logged.harmonia.hang_up();
-    let error = logged.harmonia.logged("ERROR the access log in use stays: ");
+    logged.harmonia.reload();
+    let error = logged.harmonia.wait_for_log("ERROR the access log in use stays: ");
     assert!(error.contains("cannot open the access log "), "{error}");
     let _ = logged.http().get("/health");
     assert_eq!(lines(&logged.file.with_extension("2"), 2).len(), 2);
 }
 
 #[test]
-fn nobody_waits_for_a_log_that_cannot_be_written_and_what_is_dropped_is_counted() {
+fn a_blocked_log_delays_no_response_and_dropped_lines_are_counted() {
     let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
     let config = scratch::fresh_dir().join("config.toml");
     let text = format!("bind = \"127.0.0.1:0\"\n{}access_log.enable = true\n", daemon.config());
@@ -187,7 +189,7 @@ fn nobody_waits_for_a_log_that_cannot_be_written_and_what_is_dropped_is_counted(
         }
     }
     await_that(harmonia.http(), DROPPED, |lines| lines > Some(0.0));
-    let line = harmonia.logged("a line of the access log is dropped");
+    let line = harmonia.wait_for_log("a line of the access log is dropped");
     assert!(line.contains("WARN"), "{line}");
     // Then it is read, and all else is there.
     let reader = thread::spawn(move || std::io::read_to_string(unread).unwrap());
@@ -204,7 +206,7 @@ fn nobody_waits_for_a_log_that_cannot_be_written_and_what_is_dropped_is_counted(
 }
 
 #[test]
-fn a_log_that_cannot_be_opened_is_told_at_the_start() {
+fn a_log_that_cannot_be_opened_is_an_error_at_start() {
     let item = StoreItem::file(b"");
     let daemon = ScriptedDaemon::start(item.script());
     for (path, cause) in [("/nonexistent/access.log", "No such file or directory"), ("/", "Is a directory")] {

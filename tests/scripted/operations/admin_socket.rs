@@ -58,7 +58,7 @@ fn requests_are_answered_at_the_admin_socket_and_nowhere_else_for_as_long_as_the
 
     // Another server with the same configuration serves without it.
     let second = Harmonia::start(&config);
-    let line = second.logged("harmonia status cannot ask this server: ");
+    let line = second.wait_for_log("harmonia status cannot ask this server: ");
     assert!(line.contains(" WARN ") && line.contains("another server answers there"), "{line}");
     assert_eq!(second.http().get("/nix-cache-info").status, 200);
     drop(second);
@@ -105,12 +105,12 @@ fn another_user_may_not_ask_even_if_the_mode_of_the_socket_lets_it() {
     assert_eq!(as_another(&socket), Err(ErrorKind::PermissionDenied));
     fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
     assert!(as_another(&socket).is_err());
-    harmonia.logged(&format!("user {OTHER} may not use the admin socket"));
+    harmonia.wait_for_log(&format!("user {OTHER} may not use the admin socket"));
     get(&socket, "/cache");
 }
 
 #[test]
-fn without_a_place_for_it_there_is_no_admin_socket() {
+fn without_a_writable_directory_there_is_no_admin_socket() {
     let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
     for (key, is_there) in [("", true), ("admin_socket = \"\"\n", false)] {
         let (runtime, file) = (scratch::fresh_dir(), scratch::fresh_dir().join("config.toml"));

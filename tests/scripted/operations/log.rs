@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Question, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -48,14 +48,14 @@ fn is_honest(log: &str) {
 fn a_daemon_that_reports_an_error_writes_no_line_of_its_own() {
     let item = StoreItem::file(b"");
     let wire = || Wire::new().number(LAST).number(0).error(&hostile());
-    let daemon = ScriptedDaemon::start(Script::answering(move |question| match question {
-        Question::PathInfo(_) => Answer::from(Wire::new().error(&hostile())),
-        Question::Nar(_) => wire().into(),
-        _ => item.answer(question),
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| match query {
+        Query::PathInfo(_) => Reply::from(Wire::new().error(&hostile())),
+        Query::Nar(_) => wire().into(),
+        _ => item.reply(query),
     }));
     let harmonia = talkative(&daemon.config());
     assert_eq!(harmonia.http().get(&StoreItem::file(b"").narinfo_url()).status, 502);
-    harmonia.logged("answered 502");
+    harmonia.wait_for_log("answered 502");
     is_honest(&harmonia.log());
 }
 
@@ -65,7 +65,7 @@ fn a_program_that_speaks_for_the_daemon_writes_no_line_of_its_own() {
     fs::write(&program, format!("#!/bin/sh\ncat >&2 <<'END'\n{}\nEND\n", hostile())).unwrap();
     fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
     let harmonia = talkative(&format!("daemon_command = {program:?}\n"));
-    harmonia.logged("ERROR ");
+    harmonia.wait_for_log("ERROR ");
     is_honest(&harmonia.log());
 }
 
@@ -89,23 +89,23 @@ fn a_file_of_the_store_writes_no_line_by_its_name() {
     // It becomes shorter while it is sent.
     open.set_len(0).unwrap();
     stream.read_to_end(&mut Vec::new()).ok();
-    let line = harmonia.logged(" aborted: ");
+    let line = harmonia.wait_for_log(" aborted: ");
     assert!(line.contains("forged"), "{line}");
     is_honest(&harmonia.log());
 }
 
 /// Two hundred requests that all meet the same trouble, and bodies that all break off.
 #[test]
-fn trouble_that_many_requests_meet_is_one_line_of_each_kind_and_each_id_is_found_at_debug() {
+fn an_error_of_many_requests_is_logged_once_per_kind_and_each_request_id_at_debug() {
     const REQUESTS: usize = 100;
     let item = StoreItem::file_of(300_000);
     let cut = item.nar[..200_000].to_vec();
     let script = || {
         let (good, cut) = (item.clone(), cut.clone());
-        Script::answering(move |question| match question {
-            Question::Nar(_) => Answer::then_hang_up(Wire::new().number(LAST).raw(&cut).done()),
-            Question::PathInfo(_) => good.answer(question),
-            Question::PathFromHashPart(hash) if *hash == good.hash_part() => good.answer(question),
+        Script::replying(move |query| match query {
+            Query::Nar(_) => Reply::then_disconnect(Wire::new().number(LAST).raw(&cut).done()),
+            Query::PathInfo(_) => good.reply(query),
+            Query::PathFromHashPart(hash) if *hash == good.hash_part() => good.reply(query),
             _ => Wire::new().error("the database is locked").into(),
         })
     };
@@ -121,14 +121,14 @@ fn trouble_that_many_requests_meet_is_one_line_of_each_kind_and_each_id_is_found
     };
     let quiet = Harmonia::start(&daemon.config());
     ask(&quiet);
-    quiet.logged("database is locked");
-    quiet.logged(" aborted");
+    quiet.wait_for_log("database is locked");
+    quiet.wait_for_log(" aborted");
     let lines = quiet.log().lines().filter(|line| line.contains("ERROR") || line.contains("WARN")).count();
     // Two kinds, each again every ten seconds on a machine that is busy, and that nothing is signed.
     assert!(lines < REQUESTS / 5, "{}", quiet.log());
 
     let talkative = talkative(&daemon.config());
     for id in ask(&talkative) {
-        assert!(talkative.logged(&id).contains("the database is locked"));
+        assert!(talkative.wait_for_log(&id).contains("the database is locked"));
     }
 }

@@ -53,8 +53,8 @@ fn no_log_and_no_response_holds_a_secret() {
         (format!("sign_key_path = \"{secret}\"\n"), "the signing keys in use stay: a secret key was given"),
     ] {
         fs::write(&file, format!("{config}{mistake}")).unwrap();
-        harmonia.hang_up();
-        harmonia.logged(said);
+        harmonia.reload();
+        harmonia.wait_for_log(said);
     }
     let log = harmonia.log();
     assert!(log.contains(" DEBUG ") && log.contains(&keys::OURS.public), "{log}");

@@ -59,9 +59,9 @@ fn sockets_of_both_kinds_are_served_in_place_of_bind_and_outlive_the_server() {
         early.write_all(REQUEST).unwrap();
         let mut harmonia =
             Harmonia::launch(activated(&daemon, [tcp.try_clone().unwrap().into(), unix.try_clone().unwrap().into()]));
-        harmonia.logged("using the sockets of the service manager, not bind = \"192.0.2.1:1\"");
-        harmonia.logged(&format!("listening on http://{address}"));
-        harmonia.logged(&format!("listening on unix:{}", path.display()));
+        harmonia.wait_for_log("using the sockets of the service manager, not bind = \"192.0.2.1:1\"");
+        harmonia.wait_for_log(&format!("listening on http://{address}"));
+        harmonia.wait_for_log(&format!("listening on unix:{}", path.display()));
         let mut answer = String::new();
         early.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\r\n\r\nStoreDir: "), "{answer}");
@@ -90,7 +90,7 @@ fn sockets_that_were_lost_on_the_way_are_warned_of() {
     let daemon = daemon();
     let mut program = Harmonia::program();
     program.arg("--config").arg(config(&daemon)).args(["--bind", "127.0.0.1:0"]).env("LISTEN_FDS", "1");
-    Harmonia::launch(program).logged(" WARN LISTEN_FDS is set without LISTEN_PID");
+    Harmonia::launch(program).wait_for_log(" WARN LISTEN_FDS is set without LISTEN_PID");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn program(config: &Path) -> Command {
 fn the_log_of_a_start_says_where_it_listens_what_it_serves_and_what_clients_need() {
     let harmonia = Harmonia::start(&sample::config());
     let public = &keys::OURS.public;
-    let daemon = harmonia.logged("nix daemon at ");
+    let daemon = harmonia.wait_for_log("nix daemon at ");
     assert!(daemon.contains("nix 2.34.") && daemon.contains("protocol 1.38"), "{daemon}");
     for line in [
         format!(" INFO listening on {}", harmonia.url()),
@@ -48,7 +48,7 @@ fn the_log_of_a_start_says_where_it_listens_what_it_serves_and_what_clients_need
         format!(" nix.conf: extra-substituters = {}", harmonia.url()),
         format!(" nix.conf: extra-trusted-public-keys = {public}"),
     ] {
-        assert!(harmonia.logged(&line).ends_with(&line), "{line}");
+        assert!(harmonia.wait_for_log(&line).ends_with(&line), "{line}");
     }
     assert!(!harmonia.log().contains(" WARN ") && !harmonia.log().contains(" ERROR "), "{}", harmonia.log());
 }
@@ -57,21 +57,21 @@ fn the_log_of_a_start_says_where_it_listens_what_it_serves_and_what_clients_need
 fn files_that_are_not_where_they_should_be_are_warned_of() {
     let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
     let harmonia = Harmonia::start(&format!("{}real_nix_store = \"/nonexistent/nix/store\"\n", daemon.config()));
-    let line = harmonia.logged("the store's files are not visible in /nonexistent/nix/store: ");
+    let line = harmonia.wait_for_log("the store's files are not visible in /nonexistent/nix/store: ");
     assert!(line.contains(" WARN "), "{line}");
-    harmonia.logged("  help: is real_nix_store where /nix/store is on this machine?");
+    harmonia.wait_for_log("  help: is real_nix_store where /nix/store is on this machine?");
 }
 
 #[test]
 fn a_start_without_a_key_or_with_a_key_that_others_can_read_is_warned_of() {
     let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
-    Harmonia::start(&daemon.config()).logged(" WARN narinfos are not signed");
+    Harmonia::start(&daemon.config()).wait_for_log(" WARN narinfos are not signed");
 
     let readable = scratch::fresh_dir().join("secret");
     fs::copy(&keys::OURS.secret, &readable).unwrap();
     fs::set_permissions(&readable, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let harmonia = Harmonia::start(&format!("{}sign_key_paths = [{readable:?}]\n", daemon.config()));
-    assert!(harmonia.logged(" WARN ").contains(&readable.display().to_string()));
+    assert!(harmonia.wait_for_log(" WARN ").contains(&readable.display().to_string()));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_signal_to_stop_lets_a_download_finish_and_exits_with_0() {
     let mut beginning = [0; 4096];
     running.read_exact(&mut beginning).unwrap();
     harmonia.terminate();
-    harmonia.logged("stopping");
+    harmonia.wait_for_log("stopping");
     let mut rest = Vec::new();
     running.read_to_end(&mut rest).unwrap();
     let expected = sample::http().get(&nar).body;
@@ -139,7 +139,7 @@ fn a_signal_to_stop_lets_a_download_finish_and_exits_with_0() {
     assert!(beginning[head..] == expected[..4096 - head] && rest == expected[4096 - head..]);
     assert!(idle.receive(false).is_err());
     assert_eq!(harmonia.ended().code(), Some(0));
-    harmonia.logged("stopped");
+    harmonia.wait_for_log("stopped");
 }
 
 #[test]
@@ -153,13 +153,13 @@ fn what_does_not_finish_in_time_or_before_a_second_signal_is_cut_and_the_status_
         running.write_all(format!("GET {} HTTP/1.1\r\nHost: c\r\n\r\n", large.nar_url()).as_bytes()).unwrap();
         running.read_exact(&mut [0; 1]).unwrap();
         harmonia.terminate();
-        let said = harmonia.logged("stopping");
+        let said = harmonia.wait_for_log("stopping");
         let waits = said.contains("stopping: waiting up to 86400 s for 1 download; a second signal stops at once");
         assert_eq!(waits, timeout > 0, "{said}");
         if timeout > 0 {
             harmonia.terminate();
         }
-        harmonia.logged(cut);
+        harmonia.wait_for_log(cut);
         assert_eq!(harmonia.ended().code(), Some(0));
     }
 }
@@ -178,7 +178,7 @@ fn a_unix_socket_has_its_mode_and_goes_with_the_server() {
 }
 
 #[test]
-fn a_unix_socket_serves_and_is_taken_over_from_a_server_that_was_killed() {
+fn a_unix_socket_is_replaced_after_the_server_was_killed() {
     let socket = scratch::fresh_dir().join("http");
     let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
     let config = file(&format!("bind = \"unix:{}\"\n{}", socket.display(), daemon.config()));
@@ -205,7 +205,7 @@ async fn a_certificate_and_its_key_make_it_serve_https_alone() {
     let harmonia =
         Harmonia::start(&format!("{}tls_cert_path = {certificate:?}\ntls_key_path = {key:?}\n", daemon.config()));
     assert!(harmonia.url().starts_with("https://"), "{}", harmonia.url());
-    harmonia.logged(&format!("extra-substituters = {}", harmonia.url()));
+    harmonia.wait_for_log(&format!("extra-substituters = {}", harmonia.url()));
 
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();

@@ -59,7 +59,7 @@ fn the_status_says_that_there_is_no_daemon() {
 fn a_reload_is_announced_with_its_time_and_ends_in_ready() {
     let (manager, harmonia) = told(PATIENCE);
     assert_eq!(next_event(&manager), "READY=1\n");
-    harmonia.hang_up();
+    harmonia.reload();
     let reloading = next_event(&manager);
     let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
     assert!(time.trim_end().parse::<u64>().unwrap() > 0);

@@ -42,7 +42,7 @@ fn a_body_is_read_by_its_length_its_chunks_or_the_end_of_the_connection() {
 }
 
 #[test]
-fn a_body_that_ends_early_is_told_from_a_complete_one() {
+fn a_truncated_body_is_distinguished_from_a_complete_one() {
     for answer in [
         "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",

@@ -9,7 +9,7 @@ use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
 use crate::support::exit::{CANNOT_CREATE, CONFIG, DATA, NO_PERMISSION, OK, OS_ERROR, PROTOCOL, UNAVAILABLE, USAGE};
 use crate::support::scratch;
-use crate::support::scripted_daemon::{Answer, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Reply, Script, ScriptedDaemon};
 
 /// Servers and files that stay for as long as the mistakes are made.
 #[expect(dead_code, reason = "kept for what its end would undo")]
@@ -19,7 +19,7 @@ pub(super) fn mistakes() -> (Vec<Mistake>, Kept) {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let path = scratch::fresh_dir().join("http");
     let unix = UnixListener::bind(&path).unwrap();
-    let daemons = [Answer::then_hang_up([]), Answer::then_hang_up("SSH-2.0-OpenSSH_9.2\r\n")];
+    let daemons = [Reply::then_disconnect([]), Reply::then_disconnect("SSH-2.0-OpenSSH_9.2\r\n")];
     let daemons = Vec::from(daemons.map(|greeting| ScriptedDaemon::start(Script::greeting(greeting))));
     let mut mistakes = addresses(&taken, &path);
     mistakes.extend(daemon(&daemons));

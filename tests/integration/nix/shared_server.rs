@@ -13,7 +13,7 @@ use crate::support::store_item::hash_part;
 /// The server, started when first asked for. It ends with the test binary.
 pub(crate) fn server() -> &'static Harmonia {
     static SERVER: OnceLock<Harmonia> = OnceLock::new();
-    SERVER.get_or_init(|| Harmonia::before(Daemon::shared(Release::Nix2_34)))
+    SERVER.get_or_init(|| Harmonia::for_daemon(Daemon::shared(Release::Nix2_34)))
 }
 
 /// A client of it.
