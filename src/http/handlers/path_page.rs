@@ -264,7 +264,7 @@ mod tests {
             ..report()
         });
         assert_eq!(page.matches("<script").count(), plain.matches("<script").count(), "{page}");
-        assert!(page.contains("100.0%"), "{page}");
+        assert!(page.contains("100.0%") && page.contains("<dt>Signed by</dt>"), "{page}");
     }
 
     #[test]
