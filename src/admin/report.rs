@@ -245,7 +245,7 @@ pub struct LoggedLine {
 pub struct PathStatus {
     /// The report on it: what nix-daemon says, and what this server makes of that.
     #[serde(flatten)]
-    pub report: PathReport,
+    pub(crate) report: PathReport,
     /// The time of a client's last request for it, in seconds of the Unix epoch; nothing if that is not remembered.
     pub last_requested: Option<u64>,
     /// The reason why it is held back or in doubt, if it is.

@@ -28,7 +28,7 @@ pub(super) const DEFAULT_LIMIT: usize = 10;
 #[derive(Debug)]
 pub struct Server {
     /// Everything that requests of clients share.
-    pub app: Arc<App>,
+    pub(crate) app: Arc<App>,
     /// The connections of clients.
     pub places: Arc<Places>,
     /// The configuration at the start.

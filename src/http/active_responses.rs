@@ -22,7 +22,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Responses that are being sent.
 #[derive(Debug, Default)]
-pub struct ActiveResponses {
+pub(crate) struct ActiveResponses {
     responses: Mutex<HashMap<u64, Arc<Entry>>>,
     next: AtomicU64,
 }
@@ -57,21 +57,21 @@ pub(crate) struct ResponseInfo {
 
 /// Progress of a response.
 #[derive(Debug, Clone)]
-pub struct ResponseProgress {
+pub(crate) struct ResponseProgress {
     /// Path of the requested URL.
-    pub target: Box<str>,
+    pub(crate) target: Box<str>,
     /// Hash part of the store path, if the URL contains it.
-    pub hash: Option<HashPart>,
+    pub(crate) hash: Option<HashPart>,
     /// The client that requested it.
-    pub client: ClientId,
+    pub(crate) client: ClientId,
     /// Bytes that have been handed to the client's connection.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// Length of the body in bytes, if known.
-    pub length: Option<u64>,
+    pub(crate) length: Option<u64>,
     /// Time since the start of the response.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// Bytes per second over the last seconds.
-    pub rate: u64,
+    pub(crate) rate: u64,
 }
 
 impl ActiveResponses {
@@ -87,7 +87,7 @@ impl ActiveResponses {
 
     /// Returns the progress of all responses, in no particular order.
     #[must_use]
-    pub fn progress(&self) -> Vec<ResponseProgress> {
+    pub(crate) fn progress(&self) -> Vec<ResponseProgress> {
         let responses: Vec<_> = self.responses().values().cloned().collect();
         responses.iter().map(|response| response.progress(Instant::now())).collect()
     }

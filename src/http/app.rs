@@ -20,7 +20,7 @@ use crate::store::{Store, ValidPath};
 
 /// State that all requests share.
 #[derive(Debug)]
-pub struct App {
+pub(crate) struct App {
     pub(crate) store: Arc<Store>,
     /// `None` if compressed NARs are not cached.
     pub(crate) nar_cache: Option<Arc<NarCache>>,
@@ -44,7 +44,7 @@ pub struct App {
 impl App {
     /// Creates the state for this configuration. Must be called in a runtime.
     #[must_use]
-    pub fn new(config: &Config, store: Store, signer: Signer, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(config: &Config, store: Store, signer: Signer, metrics: Arc<Metrics>) -> Self {
         store.set_known_keys(signer.known_keys());
         let store = Arc::new(store);
         for reason in Reason::ALL {
@@ -69,19 +69,19 @@ impl App {
 
     /// Sets the access log that responses are entered into.
     #[must_use]
-    pub fn with_access_log(self, access_log: Option<Arc<AccessLog>>) -> Self {
+    pub(crate) fn with_access_log(self, access_log: Option<Arc<AccessLog>>) -> Self {
         Self { access_log, ..self }
     }
 
     /// Reopens the access log, which may have been rotated.
-    pub fn reopen_access_log(&self, config: &Config) {
+    pub(crate) fn reopen_access_log(&self, config: &Config) {
         if let (Some(log), Some(config)) = (&self.access_log, &config.access_log) {
             log.reopen(config);
         }
     }
 
     /// Waits until all entries of the access log are written.
-    pub async fn flush_access_log(&self) {
+    pub(crate) async fn flush_access_log(&self) {
         if let Some(log) = &self.access_log {
             log.flush().await;
         }
@@ -89,30 +89,30 @@ impl App {
 
     /// Returns the store that is served.
     #[must_use]
-    pub fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
     /// Returns the cache of compressed NARs, if there is one.
     #[must_use]
-    pub const fn nar_cache(&self) -> Option<&Arc<NarCache>> {
+    pub(crate) const fn nar_cache(&self) -> Option<&Arc<NarCache>> {
         self.nar_cache.as_ref()
     }
 
     /// Returns the responses that are being sent.
     #[must_use]
-    pub fn active_responses(&self) -> &ActiveResponses {
+    pub(crate) fn active_responses(&self) -> &ActiveResponses {
         &self.active_responses
     }
 
     /// Returns the metrics.
     #[must_use]
-    pub fn metrics(&self) -> &Metrics {
+    pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
     /// Updates the gauges of what is cached in memory and on disk.
-    pub fn update_gauges(&self) {
+    pub(crate) fn update_gauges(&self) {
         self.store.update_metrics();
         if let Some(nar_cache) = &self.nar_cache {
             nar_cache.update_metrics();
@@ -121,7 +121,7 @@ impl App {
 
     /// Applies the settings that take effect without a restart, other than keys: how long path infos are cached, and the
     /// size of the NAR cache.
-    pub fn apply_config(&self, config: &Config) {
+    pub(crate) fn apply_config(&self, config: &Config) {
         self.store.apply_config(config);
         if let Some(nar_cache) = &self.nar_cache {
             nar_cache.apply_config(config);
@@ -130,12 +130,12 @@ impl App {
 
     /// Returns the signing keys in use.
     #[must_use]
-    pub fn signing_keys(&self) -> Arc<SigningKeys> {
+    pub(crate) fn signing_keys(&self) -> Arc<SigningKeys> {
         Arc::clone(self.signer.load().keys())
     }
 
     /// Replaces the signer for all later requests.
-    pub fn replace_signer(&self, signer: Signer) {
+    pub(crate) fn replace_signer(&self, signer: Signer) {
         self.store.set_known_keys(signer.known_keys());
         self.signer.store(Arc::new(signer));
     }

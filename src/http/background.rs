@@ -16,14 +16,14 @@ const NEW_PATHS_INTERVAL: Duration = Duration::from_secs(10);
 impl App {
     /// Signs prefetched paths, whose narinfos clients are expected to request next: signing takes most of the time of a
     /// narinfo.
-    pub async fn sign_prefetched(&self) {
+    pub(crate) async fn sign_prefetched(&self) {
         while let Some(valid) = self.store.next_prefetched().await {
             narinfo::sign_prefetched(self, &valid).await;
         }
     }
 
     /// Compresses NARs that clients are expected to request.
-    pub async fn precompress(&self) {
+    pub(crate) async fn precompress(&self) {
         match &self.nar_cache {
             Some(cache) if cache.precompresses_new() => {
                 tokio::join!(cache.run_precompress(), self.expect_new_paths(cache));
@@ -34,7 +34,7 @@ impl App {
     }
 
     /// Compresses the NARs of paths that an operator named.
-    pub async fn compress_handed_over(&self) {
+    pub(crate) async fn compress_handed_over(&self) {
         if let Some(cache) = &self.nar_cache {
             cache.run_warm_queue().await;
         }

@@ -24,7 +24,7 @@ impl App {
     ///
     /// The client was determined by `net` from the connection and the request's headers, once: permits that the response
     /// holds and its send buffers count against the same [`ClientId`](crate::fairness::ClientId).
-    pub async fn respond<B>(&self, requester: Requester, request: Request<B>) -> hyper::Response<MeteredBody> {
+    pub(crate) async fn respond<B>(&self, requester: Requester, request: Request<B>) -> hyper::Response<MeteredBody> {
         let (parts, _) = request.into_parts();
         let route = Route::parse(&parts.uri);
         let request_metrics = RequestMetrics::start(&self.metrics, &parts.method, &route);

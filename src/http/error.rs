@@ -1,7 +1,6 @@
 //! Errors of handlers, and the reason and severity of each.
 
 use harmonia_protocol::narinfo::NarInfoError;
-use hyper::StatusCode;
 use tracing::Level;
 
 use crate::http::error_reason::{NotFound, Reason};
@@ -10,7 +9,7 @@ use crate::store::{Deadline, StoreError};
 
 /// Error of a handler.
 #[derive(Debug, thiserror::Error)]
-pub enum HandlerError {
+pub(crate) enum HandlerError {
     /// There is nothing under this URL.
     #[error("{}", .0.explanation())]
     NotFound(NotFound),
@@ -41,16 +40,10 @@ impl From<FillError> for HandlerError {
 }
 
 impl HandlerError {
-    /// Returns the status of the response. It is a 404 only for [`Self::NotFound`] and [`StoreError::NotValid`]; after any other
-    /// one clients retry, or try another cache.
+    /// Returns the reason, which determines the status, and by which the log throttles repeated errors. It is one of a 404
+    /// only for [`Self::NotFound`] and [`StoreError::NotValid`]; after any other one clients retry, or try another cache.
     #[must_use]
-    pub const fn status(&self) -> StatusCode {
-        self.reason().status()
-    }
-
-    /// Returns the reason, by which the log throttles repeated errors.
-    #[must_use]
-    pub const fn reason(&self) -> Reason {
+    pub(crate) const fn reason(&self) -> Reason {
         match self {
             Self::NotFound(why) => Reason::NotFound(*why),
             Self::Store(error) => match error {
@@ -86,7 +79,7 @@ impl HandlerError {
 
     /// Returns the severity in the log.
     #[must_use]
-    pub const fn level(&self) -> Level {
+    pub(crate) const fn level(&self) -> Level {
         match self.reason() {
             Reason::NotFound(_)
             | Reason::DaemonTimeout

@@ -6,7 +6,7 @@ use hyper::StatusCode;
 
 /// Reason of a 404: there is nothing under this URL, or nothing that clients get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum NotFound {
+pub(crate) enum NotFound {
     /// The URL belongs to no endpoint, or is malformed.
     UnknownUrl,
     /// nix-daemon says that no path with this hash is valid.
@@ -37,7 +37,7 @@ pub enum NotFound {
 
 /// Reason of an error response: 404, 502 or 503.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// There is nothing under this URL: 404.
     NotFound(NotFound),
     /// No connection to nix-daemon: 502.
@@ -68,7 +68,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::NotFound(NotFound::UnknownUrl),
         Self::NotFound(NotFound::NotValid),
         Self::NotFound(NotFound::Untrusted),
@@ -102,7 +102,7 @@ impl Reason {
     /// it tries another cache, where five 502 take it a second; earlier releases treat both alike. So 503 is for what
     /// passes by waiting: overload, an index that is being built, a file.
     #[must_use]
-    pub const fn status(self) -> StatusCode {
+    pub(crate) const fn status(self) -> StatusCode {
         match self {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::DaemonUnreachable
@@ -122,7 +122,7 @@ impl Reason {
 
     /// Returns the name in metrics and in JSON, of `a-z` and `_`.
     #[must_use]
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::NotFound(why) => why.label(),
             Self::DaemonUnreachable => "daemon_unreachable",
@@ -143,7 +143,7 @@ impl Reason {
     /// Returns a line for clients. It has no path, no address and no text of the system, and does not tell a hidden path from
     /// one that is not there.
     #[must_use]
-    pub const fn public_text(self) -> &'static str {
+    pub(crate) const fn public_text(self) -> &'static str {
         match self {
             Self::NotFound(why) => why.public_text(),
             Self::DaemonUnreachable => "nix-daemon is unreachable",
@@ -198,7 +198,7 @@ impl NotFound {
 
     /// Returns a line for the operator, who may know that a path is hidden from clients and why.
     #[must_use]
-    pub const fn explanation(self) -> &'static str {
+    pub(crate) const fn explanation(self) -> &'static str {
         match self {
             Self::NotValid => "nix-daemon says that no path with this hash is valid",
             Self::Untrusted => {

@@ -17,7 +17,7 @@ const CLOSURE_LIMITS: ClosureLimits = ClosureLimits { paths: 100_000, time: Some
 
 /// Result of a lookup.
 #[derive(Debug, Clone)]
-pub enum LookedUp {
+pub(crate) enum LookedUp {
     /// The path is valid.
     Valid {
         /// Its hash part.
@@ -41,7 +41,7 @@ impl App {
     /// Looks up the path that a text names: a store path, a file in it, its base name or hash part, the hash of its NAR, or a
     /// URL with one of these. For operators only, since it finds paths that are not served. Does not count as a request
     /// for the path.
-    pub async fn look_up(&self, text: &str) -> Result<LookedUp, HandlerError> {
+    pub(crate) async fn look_up(&self, text: &str) -> Result<LookedUp, HandlerError> {
         let hash = match LookupQuery::parse(text, self.store.directory()) {
             LookupQuery::Path(hash, _) => hash,
             LookupQuery::Nar(nar_hash) => {

@@ -24,42 +24,42 @@ const LARGEST: usize = 12;
 
 /// Report on a valid path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PathReport {
+pub(crate) struct PathReport {
     /// The path, with the store directory.
-    pub path: String,
+    pub(crate) path: String,
     /// Length of its NAR in bytes.
-    pub nar_size: u64,
+    pub(crate) nar_size: u64,
     /// Hash of its NAR, in the format of a narinfo.
-    pub nar_hash: String,
+    pub(crate) nar_hash: String,
     /// The derivation that built it, with the store directory, if known.
-    pub deriver: Option<String>,
+    pub(crate) deriver: Option<String>,
     /// Base names of its references, ascending.
-    pub references: Vec<String>,
+    pub(crate) references: Vec<String>,
     /// Time of its registration in the store, in seconds since 1970, if known.
-    pub registration_time: Option<u64>,
+    pub(crate) registration_time: Option<u64>,
     /// Whether it was built in this store.
-    pub ultimate: bool,
+    pub(crate) ultimate: bool,
     /// Its content address, if it has one.
-    pub content_address: Option<String>,
+    pub(crate) content_address: Option<String>,
     /// Its signatures, those of this cache first.
-    pub signatures: Vec<SignatureReport>,
+    pub(crate) signatures: Vec<SignatureReport>,
     /// Whether and why it is trusted.
-    pub trust: Trust,
+    pub(crate) trust: Trust,
     /// The reason why clients get a 404; `None` if it is served.
-    pub not_served: Option<NotServed>,
+    pub(crate) not_served: Option<NotServed>,
     /// Its closure.
-    pub closure: ClosureReport,
+    pub(crate) closure: ClosureReport,
     /// Its compressed NAR, if that is cached.
-    pub compressed: Option<CompressedReport>,
+    pub(crate) compressed: Option<CompressedReport>,
 }
 
 /// Reason why clients get a 404 although the path is valid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NotServed {
+pub(crate) struct NotServed {
     /// Its name in metrics: `untrusted` or `quarantined`.
-    pub reason: String,
+    pub(crate) reason: String,
     /// An explanation in one line.
-    pub explanation: String,
+    pub(crate) explanation: String,
 }
 
 impl From<NotFound> for NotServed {
@@ -70,33 +70,33 @@ impl From<NotFound> for NotServed {
 
 /// A closure, or the part of it that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClosureReport {
+pub(crate) struct ClosureReport {
     /// Number of paths, a lower bound if incomplete.
-    pub paths: usize,
+    pub(crate) paths: usize,
     /// Total length of their NARs in bytes, a lower bound if incomplete.
-    pub nar_size: u64,
+    pub(crate) nar_size: u64,
     /// The reason why it is incomplete; `None` if it is complete.
-    pub incomplete: Option<String>,
+    pub(crate) incomplete: Option<String>,
     /// The paths with the longest NARs, longest first.
-    pub largest: Vec<PathSize>,
+    pub(crate) largest: Vec<PathSize>,
 }
 
 /// A path and the size of its NAR.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PathSize {
+pub(crate) struct PathSize {
     /// Base name of the path.
-    pub name: String,
+    pub(crate) name: String,
     /// The length of its NAR in bytes.
-    pub nar_size: u64,
+    pub(crate) nar_size: u64,
 }
 
 /// A compressed NAR in the NAR cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CompressedReport {
+pub(crate) struct CompressedReport {
     /// Length in bytes.
-    pub size: u64,
+    pub(crate) size: u64,
     /// Name of the encoding.
-    pub encoding: String,
+    pub(crate) encoding: String,
 }
 
 impl From<Closure> for ClosureReport {
@@ -115,7 +115,7 @@ impl From<Closure> for ClosureReport {
 impl App {
     /// Returns the report on the valid path with this hash part, even if it is hidden from clients; `None` if nix-daemon says
     /// that there is none. Dropping the future may close a connection to nix-daemon.
-    pub async fn path_report(
+    pub(crate) async fn path_report(
         &self,
         hash: HashPart,
         limits: ClosureLimits,

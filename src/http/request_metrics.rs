@@ -70,7 +70,7 @@ impl RequestMetrics {
 }
 
 /// A body that counts its bytes, and whether it was sent completely.
-pub struct MeteredBody {
+pub(crate) struct MeteredBody {
     body: ReclaimableBody,
     active: Option<(ActiveResponse, Arc<ThrottledErrorLog>)>,
     sent: metrics::ByteCounter,

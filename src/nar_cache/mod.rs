@@ -28,5 +28,5 @@ pub use encode::{
 };
 pub use error::FillError;
 pub use fill::ActiveFill;
-pub use serve::{CompressedBody, CompressedNar};
+pub use serve::{CompressedBody, CompressedNar, HEAD_DELAY};
 pub use warm::{WarmError, WarmOutcome, resolve, select};

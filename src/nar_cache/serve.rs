@@ -24,8 +24,8 @@ use super::error::FillError;
 use super::fill::progress::Progress;
 use crate::store::{Deadline, StoreError};
 
-/// Limit on the wait for a fill's first bytes: clients expect a response head within a second.
-const HEAD_DELAY: Duration = Duration::from_millis(500);
+/// Limit on the wait for the first bytes of a body before its head is sent: clients expect a head within a second.
+pub const HEAD_DELAY: Duration = Duration::from_millis(500);
 /// Size up to which a NAR is usually compressed within [`HEAD_DELAY`], so that waiting for its end gives its length.
 const SMALL_NAR: u64 = 32 << 20;
 /// Limit on one read. The client may resume.

@@ -1,13 +1,13 @@
 //! Requests: what the URL and the headers ask for.
 
 pub mod accept_encoding;
-pub mod base_url;
-pub mod conditional;
-pub mod context;
-pub mod host;
-pub mod lookup_query;
+pub(crate) mod base_url;
+pub(crate) mod conditional;
+pub(crate) mod context;
+pub(crate) mod host;
+pub(crate) mod lookup_query;
 pub mod pasted_path;
 pub mod range;
-pub mod request_id;
+pub(crate) mod request_id;
 pub mod route;
-pub mod user_agent;
+pub(crate) mod user_agent;

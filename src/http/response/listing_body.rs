@@ -11,7 +11,6 @@ use std::io::Write as _;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use harmonia_protocol::nar::{Event, Object};
@@ -19,11 +18,9 @@ use hyper::body::{Body, Frame};
 use zstd::stream::write::Encoder;
 
 use crate::fairness::Permit;
+use crate::nar_cache::HEAD_DELAY;
 use crate::store::{NarEvents, StoreError};
 
-/// Time that a response waits for the start of its NAR. An error until then becomes a status, a later one can only break the
-/// body.
-const START_TIMEOUT: Duration = Duration::from_millis(500);
 /// Smallest piece that is sent before the end, in bytes. A chunk of a NAR is rendered into at most seven times its size.
 const MIN_PIECE: usize = 32 << 10;
 
@@ -53,10 +50,11 @@ impl ListingBody {
         }
     }
 
-    /// Waits until the first bytes are there, or all of a short listing, but not for long.
+    /// Waits until the first bytes are there, or all of a short listing, for up to [`HEAD_DELAY`]. An error until then becomes
+    /// a status, a later one can only break the body.
     pub(crate) async fn wait_for_start(&mut self) -> Result<(), StoreError> {
         let started = std::future::poll_fn(|context| self.poll_advance(context).map_ok(drop));
-        tokio::time::timeout(START_TIMEOUT, started).await.unwrap_or(Ok(()))
+        tokio::time::timeout(HEAD_DELAY, started).await.unwrap_or(Ok(()))
     }
 
     /// Renders the next chunk of the NAR. Returns whether more may follow.

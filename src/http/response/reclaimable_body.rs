@@ -17,7 +17,7 @@ use crate::http::response::body::{Body, BodyError};
 
 /// Error that ends a response early. The client learns only that it ended.
 #[derive(Debug, thiserror::Error)]
-pub enum SendError {
+pub(crate) enum SendError {
     /// The body failed.
     #[error(transparent)]
     Body(#[from] BodyError),
