@@ -1,4 +1,4 @@
-# NixOS module: the service and its socket, equal in effect to packaging/systemd, which vm-tests/module-eval.nix checks.
+# NixOS module: service and socket, equivalent to packaging/systemd (checked by vm-tests/module-eval.nix).
 {
   config,
   lib,
@@ -32,7 +32,7 @@ let
   # systemd resolves no names. The last group is the port.
   tcpAddress = builtins.match "(([0-9]+\\.){3}[0-9]+|\\[[0-9a-fA-F:.]+(%[0-9]+)?]):([1-9][0-9]{0,4})" settings.bind;
 
-  # Where nixpkgs' modules of other versions have the options.
+  # Option paths of the modules in nixpkgs.
   old = [
     "services"
     "harmonia"
@@ -88,7 +88,7 @@ in
       type = types.package;
       default = pkgs.callPackage ./package.nix { };
       defaultText = lib.literalMD "harmonia, of the same source as this module";
-      description = "The package that has the program.";
+      description = "Package that provides the harmonia program.";
     };
 
     cache = {
@@ -99,8 +99,8 @@ in
         default = [ ];
         example = [ "/var/lib/secrets/cache.secret" ];
         description = ''
-          Files with secret keys; each signs every narinfo. systemd reads them as root and hands copies to the service,
-          so the service has to be restarted after a change.
+          Files with secret keys; each key signs every narinfo. systemd reads them as root and passes copies to the
+          service, so restart the service after a change.
         '';
       };
 
@@ -112,8 +112,8 @@ in
 
       settings = mkOption {
         description = ''
-          The configuration file. Its keys are in config.example.toml; any other fails the build of the configuration. A
-          key that is null here is left out.
+          Contents of the configuration file. config.example.toml lists the keys; an unknown key fails the build of the
+          system configuration. Keys set to null are omitted.
         '';
         default = { };
         example = {
@@ -128,27 +128,27 @@ in
               default = "[::]:5000";
               example = "unix:/run/harmonia/http";
               description = ''
-                Where the socket unit listens: `ADDRESS:PORT`, `[IPV6-ADDRESS]:PORT` or `unix:/PATH`. NixOS leaves a
-                running socket as it is, so after a change: `systemctl restart harmonia.socket`.
+                Address of the socket unit: `ADDRESS:PORT`, `[IPV6-ADDRESS]:PORT` or `unix:/PATH`. NixOS does not restart a
+                running socket: after a change, run `systemctl restart harmonia.socket`.
               '';
             };
             unix_socket_mode = mkOption {
               type = types.strMatching "0?[0-7]{3}";
               default = "0666";
-              description = "Permissions of a Unix socket, in octal.";
+              description = "Permissions of the Unix socket that `bind` names, in octal.";
             };
             shutdown_timeout = mkOption {
               type = types.ints.between 0 86400;
               default = 30;
-              description = "Seconds that running downloads have when the service is stopped.";
+              description = "Seconds that running downloads may take when the service stops.";
             };
             workers = unlessNull (types.ints.between 1 1024) "Threads that serve requests.";
-            max_connections = unlessNull (types.ints.between 0 1000000) "Connections served at once, per worker.";
-            priority = unlessNull (types.ints.between 0 2147483647) "Clients ask the cache with the lowest first.";
+            max_connections = unlessNull (types.ints.between 0 1000000) "Connections served at the same time, per worker; 0 for the default.";
+            priority = unlessNull (types.ints.between 0 2147483647) "Priority in /nix-cache-info. Clients query the cache with the lowest number first.";
             browse = unlessNull types.bool "Whether /browse lists the valid paths by name.";
-            enable_compression = unlessNull types.bool "Whether downloads are compressed, which they are unless this is false.";
-            tls_cert_path = unlessNull types.str "Certificate with its chain, PEM, readable for the user harmonia.";
-            tls_key_path = unlessNull types.str "Its private key, PEM, readable for the user harmonia.";
+            enable_compression = unlessNull types.bool "Whether to compress NARs with zstd; true by default.";
+            tls_cert_path = unlessNull types.str "TLS certificate with its chain (PEM), readable by the user harmonia.";
+            tls_key_path = unlessNull types.str "Private key of the certificate (PEM), readable by the user harmonia.";
           };
         };
       };
@@ -159,7 +159,7 @@ in
     assertions = [
       {
         assertion = (settings.tls_cert_path == null) == (settings.tls_key_path == null);
-        message = "services.harmonia.cache.settings: tls_cert_path and tls_key_path need each other";
+        message = "services.harmonia.cache.settings: tls_cert_path and tls_key_path must be set together";
       }
       {
         assertion = !(settings ? sign_key_path || settings ? sign_key_paths);
@@ -209,7 +209,7 @@ in
       listenStreams = [ (escape (if unixPath == null then settings.bind else lib.head unixPath)) ];
       socketConfig = {
         Backlog = 4096;
-        # A service that cannot start is tried six times at once, then connections are refused instead of hanging.
+        # A service that cannot start is tried six times, then connections are refused instead of hanging.
         TriggerLimitIntervalSec = 10;
         TriggerLimitBurst = 6;
       }
@@ -219,7 +219,7 @@ in
         else
           {
             BindIPv6Only = "both";
-            # An address that is not up yet at boot would otherwise fail the socket for good.
+            # Allows an address that is not up yet at boot.
             FreeBind = true;
             NoDelay = true;
           }
@@ -235,12 +235,12 @@ in
         "nix-daemon.socket"
         "network.target"
       ];
-      # The first request would start it too; so what is wrong shows when a configuration is activated.
+      # The first request would start it too; this way, errors show when a configuration is activated.
       wantedBy = [ "multi-user.target" ];
-      # One that dies within two seconds of each start, for two minutes, is given up, and its socket with it.
+      # A service that dies within two seconds of each start, for two minutes, fails, and its socket with it.
       startLimitIntervalSec = 240;
       startLimitBurst = 60;
-      # Restarted, not stopped and started, so that connections wait in the socket.
+      # Restart in one step, so that connections wait in the socket.
       stopIfChanged = false;
       environment.CONFIG_FILE = configFile;
 
@@ -254,7 +254,7 @@ in
         ) cfg.signKeyPaths;
         Restart = "on-failure";
         RestartSec = 2;
-        # What no second attempt mends; then the socket's limit counts.
+        # Failures that a second attempt does not fix; the trigger limit of the socket then applies.
         RestartPreventExitStatus = "2 78 EXEC GROUP USER CREDENTIALS";
         WatchdogSec = 30;
         TimeoutStopSec = settings.shutdown_timeout + 30;
@@ -266,7 +266,7 @@ in
         CapabilityBoundingSet = "";
         AmbientCapabilities = "";
 
-        # What it sees: the store to read, the daemon's socket, its configuration.
+        # File system access: the store (read-only), nix-daemon's socket and the configuration.
         ProtectSystem = "strict";
         ProtectHome = true;
         InaccessiblePaths = [
@@ -292,22 +292,22 @@ in
         CacheDirectory = "harmonia";
         CacheDirectoryMode = "0700";
 
-        # For harmonia status; what else is in /run/harmonia stays when the service stops.
+        # For `harmonia status`; other files in /run/harmonia remain when the service stops.
         RuntimeDirectory = "harmonia/admin";
         RuntimeDirectoryMode = "0700";
 
-        # What it reaches: the daemon's socket and systemd's. Access lists go to the socket unit.
+        # Network access: the sockets of nix-daemon and systemd only. Access lists belong in the socket unit.
         PrivateNetwork = true;
         RestrictAddressFamilies = "AF_UNIX";
         IPAddressDeny = "any";
         SocketBindDeny = "any";
 
-        # What it calls.
+        # System calls.
         SystemCallArchitectures = "native";
         SystemCallFilter = [
           "@system-service"
           "~@privileged @resources"
-          # By which encoders step back behind answers.
+          # Lowers the priority of encoder threads.
           "setpriority"
         ];
         SystemCallErrorNumber = "EPERM";
@@ -317,7 +317,7 @@ in
         RestrictRealtime = true;
         RestrictSUIDSGID = true;
 
-        # What it may use: builds on the same machine come first.
+        # Resource limits: builds on the same machine take precedence.
         LimitNOFILE = 65536;
         LimitCORE = 0;
         TasksMax = 256;

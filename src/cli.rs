@@ -1,7 +1,6 @@
-//! The command line: what can be asked of the program, and how it explains itself.
+//! Command line: options, subcommands and their help texts.
 //!
-//! Owns names and help texts of options and subcommands. Leaves what they mean beside file and environment to
-//! [`crate::config`], and doing it to `main`.
+//! Leaves precedence between options, environment and file to [`crate::config`], and running the subcommands to `main`.
 
 #![expect(clippy::doc_markdown, reason = "the comments here are printed as help, where Markdown is noise")]
 
@@ -14,37 +13,38 @@ use crate::config::{BindAddress, CliOverrides, DaemonCommand, admin_socket_path,
 const ENVIRONMENT: &str = "\
 Environment:
   CONFIG_FILE             Configuration file, as --config
-  SIGN_KEY_PATHS          Files with secret keys, separated by spaces, besides those of the configuration
-  SIGN_KEY_PATH           One more such file
-  CREDENTIALS_DIRECTORY   Set by systemd; credentials whose names start with `sign-key` are secret keys too
-  NIX_STORE_DIR           The store directory, in place of virtual_nix_store of the configuration
-  CACHE_DIRECTORY         Set by systemd; compressed NARs are kept there, where the configuration does not say
-  RUNTIME_DIRECTORY       Set by systemd; the admin socket is made there, where the configuration does not say
-  NIX_DAEMON_SOCKET_PATH  The daemon's socket, where neither an option nor the configuration names a daemon
-  LISTEN_FDS              Set by systemd: its sockets are served, and `bind` is not used
-  RUST_LOG                What is logged, e.g. `error` or `info,harmonia=debug` [default: info]
+  SIGN_KEY_PATHS          Files with secret keys, separated by spaces, in addition to those of the configuration
+  SIGN_KEY_PATH           File with one more secret key
+  CREDENTIALS_DIRECTORY   Set by systemd; credentials whose names start with `sign-key` are secret keys
+  NIX_STORE_DIR           Store directory; overrides virtual_nix_store of the configuration
+  CACHE_DIRECTORY         Set by systemd; default of nar_cache.dir
+  RUNTIME_DIRECTORY       Set by systemd; default directory of the admin socket
+  NIX_DAEMON_SOCKET_PATH  Socket of nix-daemon, if neither an option nor the configuration sets one
+  LISTEN_FDS              Set by systemd; harmonia listens on its sockets instead of `bind`
+  RUST_LOG                Log filter, e.g. `error` or `info,harmonia=debug` [default: info]
 
-Options win over the environment, the environment over the configuration file.";
+Options override the environment, which overrides the configuration file, except that daemon_socket and daemon_command
+override NIX_DAEMON_SOCKET_PATH.";
 
 /// Serve the local Nix store over HTTP as a signed binary cache.
 ///
-/// Everything is learnt from nix-daemon: no database is opened, and no privileges are needed. Without a subcommand
-/// harmonia serves until it is told to stop.
+/// harmonia queries nix-daemon: it opens no database and needs no privileges. Without a subcommand it serves until it
+/// receives SIGINT or SIGTERM.
 #[derive(Debug, Parser)]
 #[command(name = "harmonia", version, after_help = ENVIRONMENT)]
 pub struct Cli {
-    /// Options that every subcommand has too.
+    /// Options of all subcommands.
     #[command(flatten)]
     pub options: Options,
-    /// What to do instead of serving.
+    /// Subcommand; without one, harmonia serves.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// Where the configuration is, and what wins over it.
+/// Options that select the configuration file or override it.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Configuration file in TOML; config.example.toml lists every key
+    /// Configuration file (TOML); config.example.toml lists every key
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 
@@ -52,29 +52,29 @@ pub struct Options {
     #[arg(long, value_name = "ADDRESS", global = true)]
     bind: Option<BindAddress>,
 
-    /// Socket at which the running server is asked for its status [default: see admin_socket in config.example.toml]
+    /// Admin socket of the server [default: see admin_socket in config.example.toml]
     ///
-    /// A server listens there, and subcommands that ask it connect to it.
+    /// The server listens on it; `status` and `cache` connect to it.
     #[arg(long, value_name = "PATH", value_parser = admin_socket_path, global = true)]
     admin_socket: Option<PathBuf>,
 
-    /// Socket of nix-daemon: a path, or unix://PATH [default: /nix/var/nix/daemon-socket/socket]
+    /// Unix socket of nix-daemon: PATH or unix://PATH [default: /nix/var/nix/daemon-socket/socket]
     ///
-    /// The configuration wins over the default, and so does NIX_DAEMON_SOCKET_PATH. Where the default does not exist
-    /// and nix-daemon is on PATH, `nix-daemon --stdio` is started instead.
+    /// The configuration and NIX_DAEMON_SOCKET_PATH override the default. If the default does not exist and nix-daemon is
+    /// on PATH, harmonia starts `nix-daemon --stdio` instead.
     #[arg(long, value_name = "PATH", value_parser = socket_path, global = true)]
     daemon_socket: Option<PathBuf>,
 
-    /// Instead of a socket, a command that speaks the daemon's protocol on stdin and stdout
+    /// Command that speaks nix-daemon's protocol on stdin and stdout, instead of a socket
     ///
-    /// For example "ssh builder nix-daemon --stdio". It is split at white space and run without a shell, once for each
+    /// For example "ssh builder nix-daemon --stdio". It is split at white space and run without a shell, once per
     /// connection.
     #[arg(long, value_name = "COMMAND", global = true)]
     daemon_command: Option<DaemonCommand>,
 }
 
 impl Options {
-    /// What wins over environment and configuration file, and which file that is.
+    /// Returns the settings that override environment and configuration file.
     #[must_use]
     pub fn overrides(&self) -> CliOverrides {
         CliOverrides {
@@ -87,57 +87,56 @@ impl Options {
     }
 }
 
-/// What to do instead of serving.
+/// Subcommands.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Check configuration, signing keys and daemon, and exit
+    /// Check the configuration, signing keys and nix-daemon, then exit
     ///
-    /// Reads the configuration, every key and the certificate, listens for a moment, looks at the directory of compressed
-    /// NARs, connects to the daemon, asks it about a path and reads a NAR. Prints all that was found; the exit status is 0
-    /// if harmonia would serve with it, else a code of sysexits.h, that of the first problem.
+    /// Reads the configuration, every signing key and the certificate, binds the listening address briefly, inspects the NAR
+    /// cache directory, connects to nix-daemon, queries a path and reads a NAR. Prints every finding. The exit status is 0 if
+    /// harmonia could serve with this configuration, otherwise a code of sysexits.h for the first problem.
     Check(Check),
-    /// Serve now, signed with a key of its own that is made on first use
+    /// Serve without a configuration, with a signing key that is created on first use
     ///
-    /// For trying it out: needs no configuration, and prints what to type on another machine to use this cache.
+    /// For trying harmonia out: prints the command to run on another machine to use this cache.
     Quickstart,
-    /// Ask the server that runs on this machine how it is, or what becomes of a path
+    /// Show the status of the server on this machine, or of a store path
     ///
-    /// Tells who is connected and what is being sent, whether nix-daemon answers, how the caches do, what is held back,
-    /// and the last errors. Asks over the admin socket, which is open to root and the server's own user. The exit status is
-    /// 0 if all is well, 75 if the server runs but nix-daemon does not answer it, 69 if no server answers, and 77 if this
-    /// user may not ask it.
+    /// Shows clients, running downloads, nix-daemon, caches, quarantined paths and the last errors. It connects to the admin
+    /// socket, which is accessible to root and the server's user. Exit status: 0 if all is well, 75 if the server runs but
+    /// nix-daemon does not respond, 69 if no server responds, 77 if this user may not connect.
     ///
-    /// With a path tells whether it is valid and given out, who has signed it and whether that is trusted, how large it is
-    /// with all that it needs, and when it was last asked for. The exit status is 65 then if it is not a valid path.
+    /// With a path, shows whether it is valid and served, its signatures and whether they are trusted, the size of its closure,
+    /// and when it was last requested. Exit status: 65 if it is not a valid path.
     Status(StatusOptions),
-    /// Look after the directory of compressed NARs, also while a server uses it
+    /// Inspect and maintain the NAR cache, also while a server uses it
     Cache {
-        /// What to do with it.
+        /// Action on the NAR cache.
         #[command(subcommand)]
         action: CacheAction,
     },
 }
 
-/// What to check.
+/// Options of `check`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Check {
-    /// Check what a configuration file says, and nothing else: no daemon, no key, no file that it names
+    /// Check only the keys and values of a configuration file, without nix-daemon or any file it names
     #[arg(long, value_name = "FILE", conflicts_with = "unit")]
     pub syntax: Option<PathBuf>,
 
-    /// Check an installed service, as its user, with its credentials and its environment; for root
+    /// Check an installed systemd service with its user, credentials and environment (as root)
     #[arg(long, value_name = "UNIT", num_args = 0..=1, default_missing_value = "harmonia")]
     pub unit: Option<String>,
 
-    /// Of the program that --unit runs
+    /// Set for the process that --unit starts
     #[arg(long, hide = true)]
     pub listening_is_checked: bool,
 }
 
-/// What is told of the server, and how.
+/// Options of `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct StatusOptions {
-    /// A store path or a link to one, its base name or hash, the hash of its NAR, or a URL of this cache
+    /// Store path, a link to one, its base name or hash, its NAR hash, or a URL of this cache
     #[arg(value_name = "PATH|HASH|URL", conflicts_with_all = ["watch", "top"])]
     pub path: Option<String>,
 
@@ -145,89 +144,89 @@ pub struct StatusOptions {
     #[arg(long)]
     pub json: bool,
 
-    /// Print it again every two seconds, until ctrl-C; where that is no terminal only with --json, a line each time
+    /// Refresh every two seconds until ctrl-C; if stdout is not a terminal, requires --json and prints a line each time
     #[arg(long)]
     pub watch: bool,
 
-    /// How many clients, downloads and so on are listed
+    /// Number of clients, downloads and so on to list
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     pub top: usize,
 }
 
-/// What to do with the directory of compressed NARs.
+/// Actions of `cache`.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum CacheAction {
-    /// Print how many NARs there are and what they take
+    /// Print the number of NARs and their total size
     Stats,
-    /// Print each NAR: its size, that of its compressed form, when it was asked for last, and its store path
+    /// List the NARs with their sizes, compressed sizes, times of last use, and store paths
     ///
-    /// A NAR that was never asked for has the time at which it was made. It is listed by the path that it was made for; others
-    /// may have the same NAR.
+    /// For a NAR that was never requested, the time is that of its creation. The store path is the one it was compressed for;
+    /// other paths may have the same NAR.
     List {
-        /// What to sort by, the most of it first.
+        /// Sort order, largest first (names: A to Z).
         #[arg(long, value_name = "ORDER", value_enum, default_value_t = ListOrder::Size)]
         sort: ListOrder,
-        /// Print a JSON array: sizes in bytes, times in seconds since 1970.
+        /// Print a JSON array, with sizes in bytes and times in seconds since 1970.
         #[arg(long)]
         json: bool,
     },
-    /// Read every NAR, and remove those that are not what they should be
+    /// Read and verify every NAR, and remove corrupt ones
     ///
-    /// The exit status is 65 if there were such.
+    /// Exit status: 65 if any were corrupt.
     Verify,
-    /// Remove all NARs; they are made again when they are asked for
+    /// Remove all NARs; they are compressed again when they are requested
     Clear,
-    /// Compress the NARs of paths before anybody asks for them
+    /// Compress the NARs of store paths before they are requested
     ///
-    /// The server that runs is asked to, by its admin socket; where none runs it is done here. A progress bar is shown on a
-    /// terminal. The exit status is 65 if one of them is not a valid path, and 69 if a NAR cannot be had.
+    /// The running server does so, asked over its admin socket; if none runs, this process does. Shows a progress bar on a
+    /// terminal. Exit status: 65 if a path is not valid, 69 if a NAR is unavailable.
     Warm {
-        /// The paths.
+        /// Store paths.
         #[command(flatten)]
         paths: PathArguments,
-        /// Leave the work to the server that runs, and return at once
+        /// Queue the paths in the running server and return at once
         ///
-        /// As for a post-build hook of Nix. If the server has too much to do it is waited for, ten seconds at the most; the
-        /// exit status is 69 if it did not take all of them then, or if none runs.
+        /// Suitable for Nix's post-build-hook. If the server's queue is full, waits for up to ten seconds. Exit status: 69 if
+        /// some paths were not queued, or if no server runs.
         #[arg(long)]
         background: bool,
     },
-    /// Remove the NARs of paths; they are made again when they are asked for
+    /// Remove the NARs of store paths; they are compressed again when they are requested
     ///
-    /// A path that is not valid any more is found by its name.
+    /// A path that is no longer valid is found by its name.
     Remove {
-        /// The paths.
+        /// Store paths.
         #[command(flatten)]
         paths: PathArguments,
     },
 }
 
-/// Store paths that something is done with.
+/// Store paths as arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct PathArguments {
-    /// Store paths, or links to them.
+    /// Store paths or links to them.
     #[arg(required_unless_present = "stdin", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// With all that they refer to.
+    /// Include their closures.
     #[arg(long, short)]
     pub recursive: bool,
-    /// Read paths from standard input too, separated by white space.
+    /// Also read paths from standard input, separated by white space.
     #[arg(long)]
     pub stdin: bool,
 }
 
-/// What to sort a list by.
+/// Sort order of `cache list`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ListOrder {
-    /// Size of the compressed form.
+    /// Compressed size.
     Size,
     /// Size of the NAR.
     NarSize,
-    /// How much smaller it was made.
+    /// Compression ratio.
     Ratio,
-    /// When it was asked for last.
+    /// Time of last use.
     Used,
-    /// Name of the path, after its hash.
+    /// Name of the store path, after its hash.
     Name,
 }
 

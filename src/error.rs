@@ -1,4 +1,4 @@
-//! Why the program ends, and with which status.
+//! Errors that end the program, and their exit statuses.
 
 use crate::access_log::AccessLogError;
 use crate::admin::ClientError;
@@ -9,10 +9,10 @@ use crate::net::{BindError, InheritError};
 use crate::signing::SigningKeyError;
 use crate::store::StoreError;
 
-/// Why the program cannot do what it was asked to. The message has its help line where there is something to do.
+/// Error that ends the program. Its message has a help line if the user can do something about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The configuration does not hold.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
     /// A signing key cannot be used.
@@ -24,123 +24,123 @@ pub enum Error {
     /// The address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// What the service manager passed on cannot be listened on.
+    /// A socket passed by the service manager cannot be used.
     #[error(transparent)]
     Inherit(#[from] InheritError),
     /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
-    /// The daemon cannot be asked.
+    /// A query of the store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is no place for a file that is to be made.
+    /// `quickstart` has no directory for its signing key.
     #[error("no directory for the signing key: {0}\n  help: set HOME, or name a key with sign_key_paths")]
     NoStateDirectory(String),
-    /// A check found what would keep it from serving, and has told of it.
+    /// `check` found problems that prevent serving, and printed them.
     #[error("harmonia would not serve")]
     WouldNotServe {
         /// The exit status of the first problem.
         code: u8,
     },
-    /// The validity of the certificate is over.
-    #[error("the certificate {} ended {days} days ago\n  help: renew it; clients refuse it", path.display())]
+    /// The certificate has expired.
+    #[error("the certificate {} expired {days} days ago\n  help: renew it; clients refuse it", path.display())]
     CertificateEnded {
         /// The certificate file.
         path: std::path::PathBuf,
-        /// Days since its end.
+        /// Days since it expired.
         days: i64,
     },
-    /// A unit is to be checked by somebody who cannot become its user.
-    #[error("only root can check a unit as its user\n  help: sudo harmonia check --unit harmonia")]
+    /// `check --unit` was not run by root.
+    #[error("only root can check a service as its user\n  help: sudo harmonia check --unit harmonia")]
     NotRoot,
-    /// There is no such service.
+    /// systemd has no such service.
     #[error(
-        "systemd has no service {0} that starts a program\n  help: systemctl list-units --all 'harmonia*' lists what there is"
+        "systemd has no service {0} that starts a program\n  help: systemctl list-units --all 'harmonia*' lists the services there are"
     )]
     NoUnit(String),
-    /// A socket unit that does not listen.
+    /// A socket unit is not listening.
     #[error(
-        "{unit} does not listen ({state}), so connections are refused\n  help: systemctl restart {unit}, when nothing else is wrong"
+        "{unit} is not listening ({state}), so connections are refused\n  help: fix other problems first, then systemctl restart {unit}"
     )]
     SocketDown {
         /// The socket unit.
         unit: String,
-        /// Its state, and how it came to it.
+        /// State of the unit and its cause.
         state: String,
     },
-    /// systemd could not begin to run the program.
+    /// systemd cannot execute the program of the unit.
     #[error("systemd cannot start the program of {unit}: {}\n  help: systemctl cat {unit} shows the unit with its drop-ins, systemd.exec(5) what the status means", .code.map_or_else(|| "it was killed".to_owned(), |code| format!("exit status {code}")))]
     UnitCannotStart {
         /// The unit.
         unit: String,
-        /// By systemd.exec(5), unless it was killed.
+        /// Exit status, see systemd.exec(5); `None` if the process was killed.
         code: Option<i32>,
     },
-    /// No directory keeps compressed NARs.
+    /// The NAR cache has no directory.
     #[error(
-        "no directory for compressed nars is configured\n  help: set nar_cache.dir or CACHE_DIRECTORY, or name the configuration of the server with --config"
+        "no NAR cache directory is configured\n  help: set nar_cache.dir or CACHE_DIRECTORY, or pass the server's configuration with --config"
     )]
     NoNarCache,
-    /// The directory of compressed NARs must not be used, or cannot.
+    /// The NAR cache directory cannot or must not be used.
     #[error(transparent)]
     NarCacheDirectory(#[from] DirectoryError),
-    /// The directory of compressed NARs cannot be read or changed.
-    #[error("cannot look after {}: {cause}", dir.display())]
+    /// The NAR cache directory cannot be read or changed.
+    #[error("cannot maintain the NAR cache in {}: {cause}", dir.display())]
     NarCache {
         /// The directory.
         dir: std::path::PathBuf,
-        /// The system's reason.
+        /// Error of the operating system.
         cause: std::io::Error,
     },
-    /// Compressed NARs were not what they should be.
-    #[error("{0} compressed nars were not what they should be, and are removed")]
+    /// Number of corrupt NARs that `cache verify` removed.
+    #[error("removed {0} corrupt NARs from the NAR cache")]
     CorruptNars(usize),
-    /// What is to be compressed is no path of the store.
-    #[error("{} is not a path of the store, nor a link to one\n  help: name a path such as /nix/store/HASH-NAME, or the result of a build", .0.display())]
+    /// An argument is not a store path.
+    #[error("{} is neither a store path nor a link to one\n  help: pass a path such as /nix/store/HASH-NAME, or the result link of a build", .0.display())]
     NoStorePath(std::path::PathBuf),
-    /// Compressed NARs are not made or removed.
+    /// Compressing or removing NARs failed.
     #[error(transparent)]
     ByHand(#[from] WarmError),
-    /// A server has the directory, and cannot be asked.
-    #[error("{} is used by another harmonia process, which cannot be asked: {why}", dir.display())]
+    /// A running server uses the directory, and does not respond.
+    #[error("{} is in use by another harmonia process, which does not respond: {why}", dir.display())]
     InUse {
         /// The directory.
         dir: std::path::PathBuf,
-        /// The reason why it cannot.
+        /// Error of the admin client.
         why: ClientError,
     },
-    /// A server has too much to do already.
+    /// The queue of the server is full.
     #[error(
-        "the server has {waiting} paths to compress already, and did not take {left} of these\n  help: hand them over again \
-         later, or wait for them without --background"
+        "the server already has {waiting} paths to compress and did not queue {left} of these\n  help: try again later, or \
+         wait for completion without --background"
     )]
     QueueFull {
-        /// Paths that were not taken, the last ones.
+        /// Number of paths that were not queued: the last ones.
         left: usize,
-        /// Paths that wait there already.
+        /// Number of paths in the queue.
         waiting: usize,
     },
-    /// The server that runs cannot be asked, or does not do what it is asked to.
+    /// A request to the running server failed.
     #[error(transparent)]
     Admin(#[from] ClientError),
-    /// The server runs without its daemon.
-    #[error("the server runs, and nix-daemon does not answer it")]
+    /// The server runs, but nix-daemon does not respond.
+    #[error("the server is running, but nix-daemon does not respond")]
     DaemonAway,
-    /// Something is asked for that makes no sense.
+    /// The combination of arguments is not supported.
     #[error("{0}")]
     Usage(&'static str),
-    /// The system refuses something basic.
+    /// An operation of the operating system failed.
     #[error("cannot {doing}: {cause}")]
     System {
-        /// What was being done.
+        /// Operation that failed, as in "cannot …".
         doing: &'static str,
-        /// The system's reason.
+        /// Error of the operating system.
         cause: std::io::Error,
     },
 }
 
 impl Error {
-    /// Each thing that is wrong, for a line of the log each.
+    /// Returns each error that this one consists of, to be logged on its own.
     #[must_use]
     pub fn each(&self) -> Vec<&dyn std::fmt::Display> {
         match self {
@@ -149,7 +149,7 @@ impl Error {
         }
     }
 
-    /// The exit status: a code of sysexits.h, so that a unit or a script can tell what to do.
+    /// Returns the exit status: a code of sysexits.h, for units and scripts.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         const USAGE: u8 = 64;

@@ -79,7 +79,7 @@ pub enum ConfigError {
         problem: Problem,
     },
     /// Two ways to reach the daemon, on the command line.
-    #[error("--daemon-socket and --daemon-command are both given\n  help: keep the one that reaches the daemon")]
+    #[error("--daemon-socket and --daemon-command are both given\n  help: keep one of them")]
     TwoDaemonFlags,
     /// `NIX_DAEMON_SOCKET_PATH` holds something else than a socket's path.
     #[error("NIX_DAEMON_SOCKET_PATH: {0}")]
@@ -101,7 +101,7 @@ pub enum ConfigError {
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// Not TOML.
-    #[error("{0}\n  help: the file is TOML, a line of it such as: bind = \"[::]:5000\"")]
+    #[error("{0}\n  help: write TOML, for example: bind = \"[::]:5000\"")]
     Syntax(String),
     /// A key that this server does not have.
     #[error("unknown key \"{key}\"\n  help: {}", suggest(key, *.suggestion))]
@@ -128,21 +128,21 @@ pub enum Problem {
         absent: &'static str,
     },
     /// A key about what is trusted, where that makes no difference.
-    #[error("{key} is set, but every path is signed\n  help: set sign = \"trusted\" too, or remove it")]
+    #[error("{key} has no effect with sign = \"all\"\n  help: set sign = \"trusted\", or remove it")]
     RequiresTrusted {
         /// The key.
         key: &'static str,
     },
     /// Two ways to reach the daemon, in the file.
-    #[error("daemon_socket and daemon_command are both set\n  help: keep the one that reaches the daemon")]
+    #[error("daemon_socket and daemon_command are both set\n  help: keep one of them")]
     TwoDaemons,
 }
 
 fn read_help(cause: &io::Error) -> &'static str {
     match cause.kind() {
-        io::ErrorKind::PermissionDenied => "the user that harmonia runs as has to be able to read it",
-        io::ErrorKind::InvalidData => "the file is TOML, which is text in UTF-8",
-        _ => "--config and CONFIG_FILE name the configuration file; without one the defaults hold",
+        io::ErrorKind::PermissionDenied => "make it readable for the user that runs harmonia",
+        io::ErrorKind::InvalidData => "the file must be TOML in UTF-8",
+        _ => "check the path in --config or CONFIG_FILE; without a file, harmonia uses the defaults",
     }
 }
 
@@ -150,7 +150,7 @@ fn suggest(key: &str, suggestion: Option<&str>) -> String {
     match suggestion {
         // What stands below a table's header belongs to the table.
         Some(own) if key.contains('.') && !own.contains('.') => {
-            format!("did you mean \"{own}\"? it stands above all [tables]")
+            format!("did you mean \"{own}\"? it belongs above all [tables]")
         }
         Some(key) => format!("did you mean \"{key}\"?"),
         None => "config.example.toml lists every key".to_owned(),
@@ -173,7 +173,7 @@ mod tests {
         }
         let contradictions =
             message("serve_untrusted = false\ntls_key_path = \"/k\"\ndaemon_socket = \"/s\"\ndaemon_command = \"d\"");
-        for contradiction in ["tls_key_path is set without", "every path is signed", "are both set"] {
+        for contradiction in ["tls_key_path is set without", "serve_untrusted has no effect", "are both set"] {
             assert!(contradictions.contains(contradiction), "{contradictions}");
         }
     }

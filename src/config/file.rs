@@ -1,7 +1,7 @@
-//! What a configuration file says: every key optional, each value of the right type and in range.
+//! Raw configuration file: every key optional, each value of the right type and in range.
 //!
-//! Owns the keys. [`KEYS`] is the only list of them: reading goes through it, so a key that is not in it cannot be
-//! read and one that is in it cannot be unknown. Leaves defaults and what keys mean together to `resolve`.
+//! [`KEYS`] is the only list of keys: the parser looks keys up in it. Leaves defaults and contradictions between keys to
+//! `resolve`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,31 +24,31 @@ use super::{
     SocketMode, Verify,
 };
 
-/// Workers, streams and connections each cost a thread or a descriptor; more than this is a slip of the hand.
+/// Each costs a thread or a file descriptor; a larger number is a typing error.
 const COUNT: RangeInclusive<i64> = 1..=1024;
-/// Per worker, and only a bound on what may be open at once.
+/// Connections per worker.
 const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
-/// The same, and 0 for the default.
+/// Connections per worker; 0 for the default.
 const CONNECTIONS_OR_DEFAULT: RangeInclusive<i64> = 0..=*CONNECTIONS.end();
-/// Threads, and 0 for what the machine has.
+/// Encoder threads; 0 for the number of processors.
 const ENCODERS: RangeInclusive<i64> = 0..=*COUNT.end();
-/// What the kernel takes, but for what needs a privilege.
+/// Nice values that need no privilege.
 const NICENESS: RangeInclusive<i64> = 0..=19;
-/// In seconds: up to a day, more than any download takes, and than anybody waits for a signature to show.
+/// Durations in seconds, up to a day.
 const TIMEOUT: RangeInclusive<i64> = 0..=86_400;
 /// Nix reads the number with `stoi`, and a client that cannot refuses the whole cache.
 const PRIORITY: RangeInclusive<i64> = 0..=i32::MAX as i64;
-/// What the library takes (`ZSTD_WINDOWLOG_MIN`, `ZSTD_WINDOWLOG_MAX`); `resolve` narrows it to what clients take.
+/// Range of the library (`ZSTD_WINDOWLOG_MIN`, `ZSTD_WINDOWLOG_MAX`); `nar_cache` lowers it to what clients accept.
 const WINDOW_LOG: RangeInclusive<i64> = 10..=31;
 
-/// The keys of one file. Names are those of [`KEYS`], with `_` for the dot.
+/// Values of the keys in [`KEYS`]; a dot in a key is `_` here.
 #[derive(Debug, Default)]
 // One is named like this type, since its key is.
 #[allow(clippy::struct_field_names)]
 pub(super) struct ConfigFile {
     pub(super) bind: Option<BindAddress>,
     pub(super) unix_socket_mode: Option<SocketMode>,
-    /// Empty for none.
+    /// Empty disables the socket.
     pub(super) admin_socket: Option<PathBuf>,
     pub(super) shutdown_timeout: Option<u64>,
     pub(super) workers: Option<usize>,
@@ -88,22 +88,22 @@ pub(super) struct ConfigFile {
     pub(super) serve_untrusted: Option<bool>,
     pub(super) tls_cert_path: Option<PathBuf>,
     pub(super) tls_key_path: Option<PathBuf>,
-    /// The file, as it was named.
+    /// Path of the file, for messages.
     path: PathBuf,
-    /// The keys that are there and the line of each.
+    /// Line of each key that is set.
     lines: BTreeMap<&'static str, usize>,
 }
 
-/// What a key does.
+/// Effect of a key.
 enum Effect {
-    /// Reads the value into the file's field.
+    /// Parses the value into a field.
     Set(fn(&mut ConfigFile, &Value<'_>) -> Result<(), ValueError>),
-    /// Nothing here: a key of other servers or versions, accepted so that their files load, and why it has no effect.
+    /// None: a key of other versions, accepted so that their files load. Holds the reason for the warning.
     Ignored(&'static str),
 }
 use Effect::{Ignored, Set};
 
-/// A key's name, with its table before a dot, and its effect.
+/// Name of a key, prefixed by its table and a dot, and its effect.
 struct Key(&'static str, Effect);
 
 /// Every key.
@@ -160,16 +160,16 @@ const KEYS: &[Key] = &[
     Key("serve_untrusted", Set(|f, v| v.boolean().map(|b| f.serve_untrusted = Some(b)))),
     Key("tls_cert_path", Set(|f, v| v.path().map(|p| f.tls_cert_path = Some(p)))),
     Key("tls_key_path", Set(|f, v| v.path().map(|p| f.tls_key_path = Some(p)))),
-    Key("nix_db_path", Ignored("this server asks nix-daemon and never opens the database")),
-    Key("zstd.max_ldm_encoders_per_worker", Ignored("nar_cache.threads bounds the number of encoders")),
+    Key("nix_db_path", Ignored("harmonia queries nix-daemon and never opens the database")),
+    Key("zstd.max_ldm_encoders_per_worker", Ignored("nar_cache.threads limits the number of encoders")),
 ];
 
-/// A window, or 0 for what is best.
+/// Parses a window; 0 is `None`.
 fn window_log(value: &Value<'_>) -> Result<Option<u32>, ValueError> {
     value.integer::<u32>(0..=0).map(|_| None).or_else(|_| value.integer(WINDOW_LOG).map(Some))
 }
 
-/// The name of every key.
+/// Returns the names of all keys.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     KEYS.iter().map(|Key(name, _)| *name)
 }
@@ -186,8 +186,8 @@ impl ConfigFile {
         Self::parse(path, &text)
     }
 
-    /// Parses `text`; `path` is for messages. The strings are warnings, each with its line. What is no TOML is one error,
-    /// otherwise there is one for each key that is wrong.
+    /// Parses `text` and returns warnings with it; `path` is for messages. Reports a syntax error alone, otherwise one error per
+    /// invalid key.
     pub(super) fn parse(path: &Path, text: &str) -> Result<(Self, Vec<String>), ConfigErrors> {
         let mut file = Self { path: path.to_owned(), ..Self::default() };
         let document = DeTable::parse(text).map_err(|error| {
@@ -221,12 +221,12 @@ impl ConfigFile {
         errors.end(Ok((file, warnings)))
     }
 
-    /// An error about a key that is there.
+    /// Returns an error at the line of a key that is set.
     pub(super) fn error_at(&self, key: &str, problem: Problem) -> ConfigError {
         self.error(self.lines.get(key).copied().unwrap_or(1), problem)
     }
 
-    /// A warning about a key that is there.
+    /// Returns a warning at the line of a key that is set.
     pub(super) fn warning(&self, key: &str, text: impl fmt::Display) -> String {
         format!("{}:{}: {key} {text}", self.path.display(), self.lines.get(key).copied().unwrap_or(1))
     }
@@ -236,14 +236,14 @@ impl ConfigFile {
     }
 }
 
-/// A key as the file has it.
+/// Key and value in the document.
 struct Entry<'a> {
     name: String,
     at: usize,
     value: &'a Spanned<DeValue<'a>>,
 }
 
-/// All entries of `table`, and of the tables in it that are known, under their dotted names.
+/// Appends the entries of `table` and of known tables in it, under their dotted names.
 fn flatten<'a>(prefix: &str, table: &'a DeTable<'a>, entries: &mut Vec<Entry<'a>>) {
     for (key, value) in table {
         let name = format!("{prefix}{}", key.get_ref());
@@ -254,12 +254,12 @@ fn flatten<'a>(prefix: &str, table: &'a DeTable<'a>, entries: &mut Vec<Entry<'a>
     }
 }
 
-/// The known table of this name.
+/// Returns the known table of this name.
 fn table_of(name: &str) -> Option<&'static str> {
     names().filter_map(|key| key.split_once('.')).map(|(table, _)| table).find(|table| *table == name)
 }
 
-/// Names that keys had, or that other caches give them, too unlike the key's own to be found by their letters.
+/// Former names of keys, for suggestions: most are too different from the current ones to be found by edit distance.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("gc_lease", "gc_protection"),
     ("log_dir", "build_log_dir"),
@@ -286,7 +286,7 @@ fn nearest(name: &str) -> Option<&'static str> {
     (distance <= key.len() / 3).then_some(key)
 }
 
-/// The line of a byte offset, counted from one.
+/// Returns the line of a byte offset, counted from one.
 fn line(text: &str, at: usize) -> usize {
     1 + text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count()
 }

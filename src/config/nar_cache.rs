@@ -1,4 +1,4 @@
-//! Compressed NARs as they are configured: how they are made, by which threads, where they are kept, and whether at all.
+//! NAR cache settings: `[nar_cache]`, `[zstd]` and `enable_compression`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,49 +9,48 @@ use super::ByteSize;
 use super::file::ConfigFile;
 use super::resolve::path_of;
 
-/// A third of the processor beside work that is not nice at all, a tenth of it and less beside more of that.
+/// Gives an encoder about a tenth of a processor that it shares with a thread of nice 0.
 const DEFAULT_ENCODER_NICENESS: i32 = 10;
-/// zstd's own default, and the highest level at which one thread still keeps up with a gigabit link (118 MB/s): on
+/// Default of zstd, and the highest level at which one thread keeps up with a gigabit link (118 MB/s): on
 /// 100 MB of a shared library level 3 took 2.4:1 at 170 MB/s, level 5 took 2.6:1 at 54 MB/s.
 const DEFAULT_ZSTD_LEVEL: i32 = 3;
-/// 128 MiB, the largest window that decoders take unless they are told otherwise: Nix 2.6 to 2.34 were seen to take 27
-/// and to refuse 31.
+/// 128 MiB, the largest window that decoders accept by default: Nix 2.6 to 2.34 accept 27 and refuse 31.
 const MAX_WINDOW_LOG: u32 = 27;
-/// A closure of a desktop, compressed.
+/// Fits the compressed closure of a desktop.
 const DEFAULT_NAR_CACHE: ByteSize = ByteSize::mebibytes(10 << 10);
 
-/// How bodies are compressed for clients that accept zstd.
+/// Parameters of zstd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ZstdConfig {
-    /// The library's level: higher is smaller and slower, negative is fastest.
+    /// Compression level: higher is smaller and slower, negative is fastest.
     pub level: i32,
-    /// Look for repetitions in the whole window; costs memory and time per encoder.
+    /// Whether to search for repetitions in the whole window, which costs memory and time per encoder.
     pub long_distance_matching: bool,
     /// Binary logarithm of the window in bytes, 10 to 27; `None` leaves it to the level, and with long distance matching to
     /// the size of the NAR.
     pub window_log: Option<u32>,
 }
 
-/// Where compressed NARs are kept.
+/// Directory of the NAR cache and its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NarCacheConfig {
-    /// The directory, which is no other program's.
+    /// Directory, used by no other program.
     pub dir: PathBuf,
-    /// What its files may take.
+    /// Upper bound of the total file size.
     pub max_size: ByteSize,
-    /// Which NARs are made before anybody asks for them.
+    /// NARs to compress before they are requested.
     pub precompress: Precompress,
 }
 
-/// Which NARs are compressed before anybody asks for them.
+/// Which NARs to compress before they are requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precompress {
     /// None.
     Off,
-    /// Those whose narinfos were given out.
+    /// NARs whose narinfos were served.
     #[default]
     Requested,
-    /// Those too that are new in the store, when nothing else is compressed.
+    /// Also NARs of new store paths, while nothing else is being compressed.
     New,
 }
 
@@ -79,16 +78,16 @@ impl Default for ZstdConfig {
     }
 }
 
-/// Which threads compress NARs.
+/// Threads that compress NARs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EncodersConfig {
-    /// How many there may be.
+    /// Number of threads, at least 1.
     pub threads: usize,
-    /// Their nice value, if it is above that of the process: 19 is the most polite.
+    /// Nice value of the threads, 0 to 19, if higher than that of the process.
     pub nice: i32,
 }
 
-/// How NARs are compressed, as the file says.
+/// Resolves `[zstd]`.
 pub(super) fn zstd(file: &ConfigFile, warnings: &mut Vec<String>) -> ZstdConfig {
     let level = file.zstd_level.unwrap_or(DEFAULT_ZSTD_LEVEL);
     let long_distance_matching = file.zstd_long_distance_matching.unwrap_or(true);
@@ -103,18 +102,19 @@ pub(super) fn zstd(file: &ConfigFile, warnings: &mut Vec<String>) -> ZstdConfig 
     ZstdConfig { level, long_distance_matching, window_log }
 }
 
-/// On where compressed NARs can be kept, unless the file says otherwise: made for each response anew they would cost more
-/// than they save.
+/// Resolves `enable_compression`: on by default if there is a NAR cache. Compressing a NAR for each response would cost more than
+/// it saves.
 pub(super) fn enable_compression(file: &ConfigFile, is_kept: bool, warnings: &mut Vec<String>) -> bool {
     if file.enable_compression == Some(true) && !is_kept {
-        let text = "has no effect without a directory for compressed nars\n  help: set nar_cache.dir, or CacheDirectory= in the unit";
+        let text =
+            "has no effect without a NAR cache directory\n  help: set nar_cache.dir, or CacheDirectory= in the unit";
         warnings.push(file.warning("enable_compression", text));
     }
     is_kept && file.enable_compression.unwrap_or(true)
 }
 
-/// The directory of the file, else the first of those that systemd names. That of the file is there to keep something, so
-/// what keeps that from being so is worth a warning; systemd names one to every unit.
+/// Resolves the NAR cache directory: `nar_cache.dir`, or else the first in `CACHE_DIRECTORY`. Warns if a directory set in the file
+/// remains unused.
 pub(super) fn nar_cache(
     file: &mut ConfigFile,
     variable: Option<&OsStr>,
@@ -122,11 +122,10 @@ pub(super) fn nar_cache(
 ) -> Option<NarCacheConfig> {
     if file.nar_cache_dir.is_some() {
         if file.nar_cache_max_size.is_some_and(|size| size.bytes() == 0) {
-            let text =
-                "has no effect, since nar_cache.max_size = 0 keeps no compressed nars\n  help: remove one of the two";
+            let text = "has no effect with nar_cache.max_size = 0\n  help: remove one of the two";
             warnings.push(file.warning("nar_cache.dir", text));
         } else if file.enable_compression == Some(false) {
-            let text = "keeps only nars whose compressed URLs clients remember, since enable_compression = false\n  \
+            let text = "stores only NARs whose compressed URLs clients have cached, since enable_compression = false\n  \
                         help: remove one of the two";
             warnings.push(file.warning("nar_cache.dir", text));
         }
@@ -138,7 +137,7 @@ pub(super) fn nar_cache(
     (max_size.bytes() > 0).then_some(NarCacheConfig { dir, max_size, precompress })
 }
 
-/// Which threads compress, as the file says.
+/// Resolves `nar_cache.threads` and `nar_cache.nice`.
 pub(super) fn encoders(file: &ConfigFile) -> EncodersConfig {
     EncodersConfig {
         threads: file.nar_cache_threads.filter(|threads| *threads > 0).unwrap_or_else(processors),
@@ -146,7 +145,7 @@ pub(super) fn encoders(file: &ConfigFile) -> EncodersConfig {
     }
 }
 
-/// How many threads can run at one time.
+/// Returns the number of threads that can run at the same time.
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -1,16 +1,16 @@
-//! What a running server takes over of a configuration that was read again.
+//! Reload: applies a new configuration to a running server.
 //!
-//! Owns which keys can change without a restart: what is asked for at each use, and so needs nothing to be made anew. A
-//! restart is what the others take, and with a socket of the service manager it costs no connection.
+//! Owns which keys apply without a restart: those that are read at each use. With socket activation a restart loses no
+//! waiting connection.
 
 use super::Config;
 
-/// The keys whose values are others than before, by their names in the file.
+/// Changed keys, by their names in the file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ReloadReport {
-    /// Those that have been taken over.
+    /// Keys whose new values are in use.
     pub applied: Vec<&'static str>,
-    /// Those that need a restart.
+    /// Keys whose new values take effect after a restart.
     pub needs_restart: Vec<&'static str>,
 }
 
@@ -30,11 +30,10 @@ impl ReloadReport {
 }
 
 impl Config {
-    /// Takes over of `new` what can change in a running server. The rest stays as it is, so that the next call tells it
-    /// again.
+    /// Applies the keys of `new` that need no restart. The others keep their values, so the next call reports them again.
     pub fn apply(&mut self, new: Self) -> ReloadReport {
         let mut report = ReloadReport::default();
-        // Every field by its name: one that is added has to be decided about.
+        // Names every field, so that the compiler asks for a decision about a new one.
         let Self {
             bind,
             unix_socket_mode,

@@ -1,7 +1,7 @@
-//! What this cache signs: `sign`, `trusted_public_keys` and `serve_untrusted`.
+//! Signing policy: `sign`, `trusted_public_keys` and `serve_untrusted`.
 //!
-//! Owns their values and what they mean together. Leaves to [`crate::signing`] whether a path is trusted. A message never
-//! holds what stands after the colon of a key: it may be a secret one.
+//! Leaves to [`crate::signing`] whether a path is trusted. A message never contains what follows the colon of a key, since it
+//! may be a secret key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,23 +14,23 @@ use super::{ConfigError, Problem};
 /// Which paths are signed with our keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum SigningPolicy {
-    /// Every one.
+    /// Every path.
     #[default]
     All,
-    /// Those that there is a reason to trust.
+    /// Trusted paths only.
     Trusted(TrustPolicy),
 }
 
-/// What is trusted besides what was built here and what is content-addressed, and what becomes of the rest.
+/// Which paths are trusted in addition to those built on this machine and content-addressed ones, and what happens to others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustPolicy {
-    /// A path that one of these has signed is trusted.
+    /// Keys whose signatures make a path trusted.
     pub public_keys: Vec<PublicKey>,
-    /// Whether the rest is served, without our signature.
+    /// Whether untrusted paths are served, unsigned.
     pub serve_untrusted: bool,
 }
 
-/// For people: `signing …`.
+/// Continues a sentence that begins with `signing`.
 impl fmt::Display for SigningPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Trusted(TrustPolicy { public_keys, serve_untrusted }) = self else {
@@ -65,14 +65,14 @@ impl FromStr for Scope {
     }
 }
 
-/// One of `trusted_public_keys`.
+/// Parses an element of `trusted_public_keys`.
 pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
     PublicKey::parse(text).map_err(|cause| {
         let name = text.split_once(':').and_then(|(name, _)| KeyName::new(name).ok());
         let shown = name.map_or_else(|| "an element".to_owned(), |name| format!("{:?}", name.as_str()));
         if matches!(cause, KeyError::Length { .. }) && SecretKey::parse(text).is_ok() {
             return format!(
-                "{shown} is a secret key\n  help: write its public half; the secret one belongs into a file of its own"
+                "{shown} is a secret key\n  help: write its public key; keep the secret key in a file that only harmonia can read"
             );
         }
         format!(
@@ -81,7 +81,7 @@ pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
     })
 }
 
-/// What the three say together.
+/// Combines the three keys.
 pub(super) fn sign(file: &mut ConfigFile) -> Result<SigningPolicy, ConfigError> {
     let public_keys = std::mem::take(&mut file.trusted_public_keys);
     let serve_untrusted = file.serve_untrusted.unwrap_or(true);
@@ -123,12 +123,12 @@ mod tests {
             ("sign = \"some\"".to_owned(), "config.toml:1: sign: expected \"all\" or \"trusted\", found \"some\""),
             (
                 format!("\ntrusted_public_keys = [\"{KEY}\"]"),
-                "config.toml:2: trusted_public_keys is set, but every path is signed\n  help: set sign = \"trusted\" too, \
-                 or remove it",
+                "config.toml:2: trusted_public_keys has no effect with sign = \"all\"\n  help: set sign = \"trusted\", or \
+                 remove it",
             ),
             (
                 "sign = \"all\"\nserve_untrusted = false".to_owned(),
-                "config.toml:2: serve_untrusted is set, but every path is signed\n  help: set sign = \"trusted\" too, or \
+                "config.toml:2: serve_untrusted has no effect with sign = \"all\"\n  help: set sign = \"trusted\", or \
                  remove it",
             ),
             (
@@ -149,8 +149,8 @@ mod tests {
             ),
             (
                 format!("trusted_public_keys = [\"{secret}\"]"),
-                "config.toml:1: trusted_public_keys: \"cache-1\" is a secret key\n  help: write its public half; the \
-                 secret one belongs into a file of its own",
+                "config.toml:1: trusted_public_keys: \"cache-1\" is a secret key\n  help: write its public key; keep \
+                 the secret key in a file that only harmonia can read",
             ),
         ] {
             assert_eq!(message(&text), expected);

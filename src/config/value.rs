@@ -1,6 +1,4 @@
-//! One value of a configuration file, read as what its key takes.
-//!
-//! Owns the words for a value that is of another type, out of range or malformed. Leaves which key takes what to `file`.
+//! Typed access to a value of the configuration file, with errors for wrong types, ranges and formats.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -11,15 +9,15 @@ use toml::de::DeValue;
 
 use super::{ByteSize, DaemonCommand};
 
-/// A value that is not what its key takes.
+/// Error of a value that its key does not accept.
 pub(super) struct ValueError {
-    /// The byte at which the value starts.
+    /// Byte offset of the value in the file.
     pub(super) at: usize,
-    /// What was expected and found, or what is malformed.
+    /// Reason, such as what was expected and found.
     pub(super) reason: String,
 }
 
-/// A value to be read.
+/// Value in the parsed document.
 pub(super) struct Value<'a>(pub(super) &'a Spanned<DeValue<'a>>);
 
 impl Value<'_> {
@@ -65,7 +63,7 @@ impl Value<'_> {
         }
     }
 
-    /// A string that `parse` takes.
+    /// Parses a string with `parse`.
     pub(super) fn parsed<'s, T, E: fmt::Display>(
         &'s self,
         parse: impl FnOnce(&'s str) -> Result<T, E>,
@@ -73,7 +71,7 @@ impl Value<'_> {
         parse(self.string()?).map_err(|cause| self.malformed(cause))
     }
 
-    /// A number of bytes, or a string with a unit.
+    /// Parses a number of bytes or a string with a unit.
     pub(super) fn size(&self) -> Result<ByteSize, ValueError> {
         match self.0.get_ref() {
             DeValue::String(_) => self.parsed(str::parse),
@@ -89,7 +87,7 @@ impl Value<'_> {
         self.elements("an array of paths")?.map(|element| element.path()).collect()
     }
 
-    /// An array of strings, each of which `parse` takes.
+    /// Parses each string of an array with `parse`.
     pub(super) fn all_parsed<T, E: fmt::Display>(
         &self,
         expected: &str,
@@ -103,7 +101,7 @@ impl Value<'_> {
         Ok(array.iter().map(Value))
     }
 
-    /// A string, split at white space, or an array of strings.
+    /// Parses a command: a string, split at white space, or an array of strings.
     pub(super) fn command(&self) -> Result<DaemonCommand, ValueError> {
         if self.0.get_ref().is_str() {
             return self.parsed(str::parse);

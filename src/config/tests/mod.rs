@@ -99,7 +99,7 @@ fn each_mistake_is_reported_with_its_line_its_key_and_what_to_do() {
         ),
         (
             "daemon_socket = \"/s\"\n\ndaemon_command = \"c\"",
-            "config.toml:3: daemon_socket and daemon_command are both set\n  help: keep the one that reaches the daemon",
+            "config.toml:3: daemon_socket and daemon_command are both set\n  help: keep one of them",
         ),
         (
             "\ntls_cert_path = \"/c\"",
@@ -235,10 +235,10 @@ max_ldm_encoders_per_worker = 2
     assert_eq!(
         warnings,
         [
-            "config.toml:10: nix_db_path has no effect: this server asks nix-daemon and never opens the database",
-            "config.toml:20: zstd.max_ldm_encoders_per_worker has no effect: nar_cache.threads bounds the \
+            "config.toml:10: nix_db_path has no effect: harmonia queries nix-daemon and never opens the database",
+            "config.toml:20: zstd.max_ldm_encoders_per_worker has no effect: nar_cache.threads limits the \
              number of encoders",
-            "config.toml:7: enable_compression has no effect without a directory for compressed nars\n  help: set \
+            "config.toml:7: enable_compression has no effect without a NAR cache directory\n  help: set \
              nar_cache.dir, or CacheDirectory= in the unit",
         ]
     );

@@ -98,7 +98,7 @@ fn warm_and_remove_work_alike_with_and_without_a_server() {
         says(&warmed, 0, &made);
         // On a pipe there is nothing but that line.
         assert_eq!((warmed.stdout.split(|byte| *byte == b'\n').count(), &*warmed.stderr), (2, &b""[..]));
-        says(&place.cache(&["warm", "/etc"]), 65, "/etc is not a path of the store");
+        says(&place.cache(&["warm", "/etc"]), 65, "/etc is neither a store path nor a link to one");
         says(&place.cache(&["warm", ABSENT]), 65, "no valid path has the hash part 00000000000000000000000000000000");
         if let Some(server) = &server {
             assert_eq!(entries(server), closure);
@@ -167,7 +167,7 @@ fn a_server_with_tls_is_reached_and_one_that_is_unreachable_is_named() {
     // Its socket is lost, and the directory still in use.
     fs::remove_file(&place.socket).unwrap();
     let why = format!(
-        "is used by another harmonia process, which cannot be queries: no server answers at {}",
+        "is in use by another harmonia process, which does not respond: no server answers at {}",
         place.socket.display()
     );
     says(&place.cache(&["warm", path]), 69, &why);

@@ -80,8 +80,8 @@ fn a_disabled_nar_cache_is_logged_at_start_and_by_check() {
     let kept = with_nar_cache(&dir, &signed);
     let off = "NARs are served uncompressed: enable_compression = false";
     for (config, warning, why) in [
-        (format!("{kept}enable_compression = false\n"), "nar_cache.dir keeps only nars whose", off),
-        (format!("{kept}nar_cache.max_size = 0\n"), "nar_cache.dir has no effect, since nar_cache.max_size = 0", ""),
+        (format!("{kept}enable_compression = false\n"), "nar_cache.dir stores only NARs whose", off),
+        (format!("{kept}nar_cache.max_size = 0\n"), "nar_cache.dir has no effect with nar_cache.max_size = 0", ""),
         (
             format!("{kept}nar_cache.max_size = \"1 MiB\"\n"),
             "nar_cache.max_size (1.0 MiB) is too small for any NAR",
@@ -201,6 +201,6 @@ fn the_directory_of_the_service_is_found_by_its_unit_or_at_the_usual_place() {
     let said = says(&stats_after(&format!("{none}{bind}")), 0, "/var/cache/harmonia: 1 nars, ");
     assert!(said.contains(" INFO using /var/cache/harmonia, which has the mark of harmonia"), "{said}");
     let said =
-        says(&stats_after(&format!("{none}rm -rf /var/cache/harmonia\n")), 78, "no directory for compressed nars");
+        says(&stats_after(&format!("{none}rm -rf /var/cache/harmonia\n")), 78, "no NAR cache directory is configured");
     assert!(said.contains("help: set nar_cache.dir"), "{said}");
 }

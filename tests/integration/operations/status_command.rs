@@ -118,7 +118,7 @@ fn it_says_since_when_the_daemon_is_down_and_why() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("DOWN for ") && text.contains("cannot reach the nix daemon"), "{text}");
     assert_eq!(output.status.code(), Some(75));
-    assert!(stderr(&output).contains("the server runs, and nix-daemon does not answer it"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the server is running, but nix-daemon does not respond"), "{}", stderr(&output));
     let now = json(&socket);
     assert_eq!(now["daemon"]["is_up"], false);
     // A client was told so too, and the log.

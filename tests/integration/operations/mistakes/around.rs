@@ -208,7 +208,7 @@ fn command_line() -> Vec<Mistake> {
             "two ways to the daemon on the command line",
             &["check", "--daemon-socket", "/s", "--daemon-command", "c"],
             CONFIG,
-            &["--daemon-socket and --daemon-command are both given", "keep the one"],
+            &["--daemon-socket and --daemon-command are both given", "keep one of them"],
         ),
         wrong(
             "a check of a file and of a unit",
@@ -235,14 +235,14 @@ fn command_line() -> Vec<Mistake> {
                 "a file for a store path",
                 &["cache", "warm", "/etc/hostname"],
                 DATA,
-                &["/etc/hostname is not a path of the store", "help: "],
+                &["/etc/hostname is neither a store path nor a link to one", "help: "],
             )
         },
         wrong(
             "a cache that is not configured",
             &["cache", "stats", "--config", "/dev/null"],
             CONFIG,
-            &["no directory for compressed nars", "help: "],
+            &["no NAR cache directory is configured", "help: "],
         ),
         wrong(
             "a quick start without a home",

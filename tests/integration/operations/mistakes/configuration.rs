@@ -22,7 +22,7 @@ fn keys_and_values() -> Vec<Mistake> {
             "[nar_cache]\nworkers = 4",
             &[
                 "config.toml:2: unknown key \"nar_cache.workers\"",
-                "did you mean \"workers\"? it stands above all [tables]",
+                "did you mean \"workers\"? it belongs above all [tables]",
             ],
         ),
         wrong("a table of another cache", "[compression]\nlevel = 1", &["config.toml:1: unknown key \"compression\""]),
@@ -64,7 +64,7 @@ fn keys_and_values() -> Vec<Mistake> {
         wrong(
             "untrusted paths kept back where all are signed",
             "serve_untrusted = false",
-            &["serve_untrusted is set, but every path is signed", "sign = \"trusted\""],
+            &["serve_untrusted has no effect with sign", "sign = \"trusted\""],
         ),
         wrong(
             "a trusted key without its name",
@@ -74,7 +74,7 @@ fn keys_and_values() -> Vec<Mistake> {
         wrong(
             "a secret key among the trusted ones",
             &format!("sign = \"trusted\"\ntrusted_public_keys = [{:?}]", secret.trim()),
-            &["is a secret key", "write its public half"],
+            &["is a secret key", "write its public key"],
         ),
         wrong(
             "a proxy by its name",
@@ -88,7 +88,7 @@ fn keys_and_values() -> Vec<Mistake> {
         wrong(
             "two ways to the daemon",
             "daemon_socket = \"/s\"\ndaemon_command = \"nix-daemon --stdio\"",
-            &["daemon_socket and daemon_command are both set", "keep the one"],
+            &["daemon_socket and daemon_command are both set", "keep one of them"],
         ),
         wrong(
             "a certificate without its key",

@@ -192,7 +192,7 @@ fn certificates() -> Vec<Mistake> {
         with("a key with a passphrase", &cert, &encrypted, CONFIG, &["ENCRYPTED PRIVATE KEY", "decrypted by openssl"]),
         with("a certificate in DER", &der, &leaf_key, CONFIG, &["no certificate in", "PEM"]),
         with("a certificate that was cut off", &torn, &key_file, CONFIG, &["cert.pem", "help: "]),
-        with("a certificate that has ended", &ended, &ended_key, CONFIG, &["ended 3 days ago", "renew it"]),
+        with("a certificate that has ended", &ended, &ended_key, CONFIG, &["expired 3 days ago", "renew it"]),
         with("a certificate that ends soon", &ending, &ending_key, OK, &["WARN", "ends in 1 days", "renew it"]),
         with("a certificate that is not valid yet", &early, &early_key, OK, &["WARN", "not valid yet", "clock"]),
         Mistake::in_file(
