@@ -1,4 +1,4 @@
-//! What a process holds: descriptors and memory, as the kernel counts them; and that a flood leaves nothing of it behind.
+//! Descriptors and memory of a process as the kernel counts them, and the check that a flood leaks neither.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -40,7 +40,7 @@ pub(crate) fn descriptors(pid: u32) -> Vec<PathBuf> {
     entries.map_while(Result::ok).filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
 }
 
-/// Waits until a process has no more descriptors of some kind than this.
+/// Waits until a process has at most this many descriptors of a kind.
 pub(crate) fn await_descriptors(pid: u32, at_most: usize, kind: impl Fn(&Path) -> bool) {
     let deadline = Instant::now() + TIMEOUT;
     loop {
@@ -50,17 +50,17 @@ pub(crate) fn await_descriptors(pid: u32, at_most: usize, kind: impl Fn(&Path) -
             return;
         }
         assert!(Instant::now() < deadline, "more than {at_most} descriptors: {descriptors:?}");
-        // Nobody tells when a process closes one.
+        // There is no event for a closed descriptor.
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// The memory of a process that is not in files, in bytes.
+/// Returns the anonymous memory of a process, in bytes.
 pub(crate) fn memory(pid: u32) -> u64 {
     status(pid, "RssAnon:")
 }
 
-/// The most memory that a process has had, with files that it has mapped, in bytes.
+/// Returns the peak resident memory of a process, in bytes.
 pub(crate) fn most_memory(pid: u32) -> u64 {
     status(pid, "VmHWM:")
 }

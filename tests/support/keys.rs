@@ -1,4 +1,4 @@
-//! Signing keys in Nix's form, one set per test run.
+//! Signing keys in the format of Nix, one set per test run.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,20 +11,20 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 
 use super::scratch;
 
-/// What harmonia signs with.
+/// Key that harmonia signs with.
 pub(crate) static OURS: LazyLock<Key> = LazyLock::new(|| Key::generate("harmonia.test-1"));
-/// What signed nothing that is served.
+/// Key that signed nothing.
 pub(crate) static THIRD: LazyLock<Key> = LazyLock::new(|| Key::generate("nowhere.test-1"));
-/// What some paths were signed with before, as if they came from another cache.
+/// Key that signed some paths of the store, as if they came from another cache.
 pub(crate) static FOREIGN: LazyLock<Key> = LazyLock::new(|| Key::generate("elsewhere.test-1"));
 
-/// A pair of keys in Nix's form.
+/// A key pair in the format of Nix.
 pub(crate) struct Key {
-    /// The name, which signatures begin with.
+    /// Name of the key, with which its signatures begin.
     pub(crate) name: &'static str,
-    /// A file on the host.
+    /// File of the secret key.
     pub(crate) secret: PathBuf,
-    /// The text of a public key: `name:base64`.
+    /// Public key as text: `name:base64`.
     pub(crate) public: String,
 }
 
@@ -41,12 +41,12 @@ impl Key {
         Self { name, secret, public: format!("{name}:{}", base64(&public)) }
     }
 
-    /// Its signature of these bytes, `name:base64`.
+    /// Signs these bytes; returns `name:base64`.
     pub(crate) fn sign(&self, message: &[u8]) -> String {
         SecretKey::parse(fs::read_to_string(&self.secret).unwrap().trim_end()).unwrap().sign(message).to_string()
     }
 
-    /// Whether this is its signature, `name:base64`, of these bytes.
+    /// Returns whether this is a signature, `name:base64`, of these bytes by this key.
     pub(crate) fn verifies(&self, signature: &str, message: &[u8]) -> bool {
         let base64 = |text: &str| data_encoding::BASE64.decode(text.as_bytes()).unwrap();
         let (name, public) = self.public.split_once(':').unwrap();

@@ -1,29 +1,29 @@
-//! What a server counts, and how a test waits for an event that is only counted.
+//! Metrics of a server, and waiting for events that only metrics show.
 
 use std::time::{Duration, Instant};
 
 use super::http::Http;
 
-/// No event takes this long; a test that hangs says nothing.
+/// Upper bound of the wait for an event: a failing test must end.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// All metrics as they are now.
+/// Requests all metrics.
 pub(crate) fn metrics(http: Http) -> String {
     http.get("/metrics").text().to_owned()
 }
 
-/// The value of the series that is written like this; nothing if there is none.
+/// Returns the value of a series, written as in the text format; `None` if it is absent.
 pub(crate) fn value(metrics: &str, series: &str) -> Option<f64> {
     let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.map(|value| value.parse().unwrap())
 }
 
-/// Asks until a series has this value; panics when it does not come to it.
+/// Polls until a series has this value; panics after a timeout.
 pub(crate) fn await_value(http: Http, wanted: &str, expected: f64) {
     await_that(http, wanted, |value| value == Some(expected));
 }
 
-/// Asks until this holds of a series; panics when it does not come to it.
+/// Polls until this holds of the value of a series; panics after a timeout.
 pub(crate) fn await_that(http: Http, wanted: &str, holds: impl Fn(Option<f64>) -> bool) {
     let deadline = Instant::now() + TIMEOUT;
     loop {

@@ -1,4 +1,4 @@
-//! What tests of the NAR cache have in common: a configuration, a NAR worth nar_cache_on_demand, and what comes of it.
+//! Fixtures of the NAR cache: a configuration, a NAR of several blocks, and decompression.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -8,12 +8,12 @@ use super::narinfo::value;
 use super::scripted_daemon::ScriptedDaemon;
 use super::store_item::StoreItem;
 
-/// The configuration of a server that compresses, and keeps what comes of it here.
+/// Returns a configuration with a NAR cache in this directory.
 pub(crate) fn with_nar_cache(dir: &Path, daemon: &str) -> String {
     format!("{daemon}nar_cache.dir = \"{}\"\n", dir.display())
 }
 
-/// The URL that a narinfo names, with its slash.
+/// Requests a narinfo and returns the URL of its NAR, with a leading slash.
 pub(crate) fn nar_url_of(http: Http, narinfo: &str) -> String {
     format!("/{}", value(http.get(narinfo).text(), "URL"))
 }
@@ -24,7 +24,7 @@ pub(crate) fn decoded(file: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// A NAR of several blocks and units that compresses little, and a daemon that has it.
+/// Returns a path whose NAR has several blocks and compresses little, and a daemon that has it.
 pub(crate) fn multi_block_nar() -> (StoreItem, ScriptedDaemon) {
     let mut state = 7_u32;
     let contents: Vec<u8> = (0..1_200_000)

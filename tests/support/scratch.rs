@@ -1,4 +1,4 @@
-//! The one directory that everything of a test run lives in.
+//! Temporary directory of a test run.
 //!
 //! It is removed when the test binary ends. Statics are not dropped and a run may be killed, so a process of its own
 //! does that: it waits for the end of a pipe whose other end only the test binary holds. A death signal would not do,
@@ -44,14 +44,14 @@ impl Scratch {
     }
 }
 
-/// A fresh empty directory, with a short path, removed at the end of the run.
+/// Creates an empty directory with a short path, removed at the end of the run.
 pub(crate) fn fresh_dir() -> PathBuf {
     let dir = SCRATCH.dir.join(SCRATCH.next.fetch_add(1, Ordering::Relaxed).to_string());
     fs::create_dir(&dir).unwrap();
     dir
 }
 
-/// Removes a directory earlier, with the read-only directories of a store in it.
+/// Removes a directory before the end of the run, with read-only directories in it.
 pub(crate) fn remove(dir: &Path) {
     let script = r#"chmod -R u+w "$0"; rm -rf "$0""#;
     let status = Command::new("bash").args(["-c", script]).arg(dir).status().expect("cannot run bash");

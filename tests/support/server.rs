@@ -1,4 +1,4 @@
-//! The program under test, as users run it: its binary, a configuration file, a port of the kernel's choice.
+//! The program under test as users run it: the binary, a configuration file, and a port that the kernel chooses.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -15,7 +15,7 @@ use super::http::Http;
 use super::scratch;
 use super::watchdog;
 
-/// Far more than a start takes; it is for a machine that is busy.
+/// Upper bound of a start, generous because the machine may be busy.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The part of a configuration by which NARs are compressed when they are asked for, and kept in a directory of this test's
@@ -24,41 +24,41 @@ pub(crate) fn nar_cache_on_demand() -> String {
     format!("nar_cache.dir = \"{}\"\nnar_cache.precompress = \"off\"\n", scratch::fresh_dir().join("nars").display())
 }
 
-/// A running harmonia; killed on drop, and when the test binary ends without that.
+/// A running harmonia, killed on drop and at the end of the test binary.
 pub(crate) struct Harmonia {
     program: Child,
     watchdog: Child,
     log: Arc<Log>,
     /// Shown beside its own log when a test fails.
     pub(crate) daemon_log: Option<PathBuf>,
-    /// What it says that it listens on.
+    /// URL that it logged as its listening address.
     url: String,
 }
 
 impl Harmonia {
-    /// Starts it with this configuration, TOML without `bind`, and waits until it says where it listens.
+    /// Starts harmonia with this configuration, TOML without `bind`, and waits until it listens.
     pub(crate) fn start(config: &str) -> Self {
         let file = scratch::fresh_dir().join("config.toml");
-        // First, since what comes may end in a table.
+        // `bind` comes first: the configuration may end in a table.
         fs::write(&file, format!("bind = \"127.0.0.1:0\"\n{config}")).unwrap();
         let mut program = Self::program();
         program.arg("--config").arg(file);
         Self::launch(program)
     }
 
-    /// The program, with nothing in its environment but the search path.
+    /// Returns the command, with nothing in its environment but PATH.
     pub(crate) fn program() -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_harmonia"));
         program.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null()).stdout(Stdio::null());
         program
     }
 
-    /// Starts the program as it is told to, and waits until it says where it listens.
+    /// Starts this command and waits until harmonia listens.
     pub(crate) fn launch(mut program: Command) -> Self {
         let mut program = program.stderr(Stdio::piped()).spawn().expect("cannot run harmonia");
         let watchdog = watchdog::at_the_end(r#"kill -KILL "$0""#, program.id().to_string());
         let log = Log::read(program.stderr.take().unwrap());
-        // Owns the processes already: a panic from here on stops them.
+        // Built before the URL is known, so that a panic stops the processes.
         let mut harmonia = Self { program, watchdog, log, daemon_log: None, url: String::new() };
         harmonia.url = harmonia.log.url();
         harmonia
@@ -69,7 +69,7 @@ impl Harmonia {
         self.log.line(text)
     }
 
-    /// All that it has logged so far.
+    /// Returns everything that it logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.state.lock().unwrap().text.clone()
     }
@@ -79,22 +79,22 @@ impl Harmonia {
         self.log.nth_line(text, times - 1);
     }
 
-    /// Sends it SIGTERM.
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Sends it SIGHUP.
+    /// Sends SIGHUP.
     pub(crate) fn reload(&self) {
         self.signal(Signal::HUP);
     }
 
-    /// Stops it where it is, to be killed on drop.
+    /// Sends SIGSTOP; the process is killed on drop.
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Kills it, and waits for its end.
+    /// Sends SIGKILL and waits for the exit.
     pub(crate) fn kill(&mut self) {
         self.program.kill().unwrap();
         self.program.wait().unwrap();
@@ -104,27 +104,27 @@ impl Harmonia {
         kill_process(Pid::from_child(&self.program), signal).unwrap();
     }
 
-    /// The number of its process.
+    /// Returns the process ID.
     pub(crate) fn pid(&self) -> u32 {
         self.program.id()
     }
 
-    /// Waits for its end by itself.
+    /// Waits until the process exits on its own.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         self.program.wait().unwrap()
     }
 
-    /// The base URL, without a slash at its end.
+    /// Returns the base URL, without a trailing slash.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// The address that it listens on, if that is one of TCP.
+    /// Returns the TCP address that it listens on; panics if it listens on another socket.
     pub(crate) fn address(&self) -> SocketAddr {
         self.url.split_once("://").expect("not an address of TCP").1.parse().unwrap()
     }
 
-    /// A client of it.
+    /// Returns a client of this server.
     pub(crate) fn http(&self) -> Http {
         Http::new(self.address())
     }
@@ -132,7 +132,7 @@ impl Harmonia {
 
 impl Drop for Harmonia {
     fn drop(&mut self) {
-        // First the watchdog, so that it never kills a process that has the number afterwards.
+        // The watchdog first: it must not kill a process that reuses the process ID.
         for child in [&mut self.watchdog, &mut self.program] {
             let _ = child.kill();
             let _ = child.wait();
@@ -147,7 +147,7 @@ impl Drop for Harmonia {
     }
 }
 
-/// Standard error, read by a thread until its end.
+/// Standard error of the program, read by a thread.
 struct Log {
     state: Mutex<LogState>,
     changed: Condvar,
@@ -177,24 +177,24 @@ impl Log {
         log
     }
 
-    /// What the line `listening on URL` says; panics with the log when the program ends without it.
+    /// Waits for the line `listening on URL` and returns the URL; panics if the program exits without it.
     fn url(&self) -> String {
         let line = self.line("listening on ");
         line.split_once("listening on ").unwrap().1.to_owned()
     }
 
-    /// The first line with this text, once it has come; panics with the log when none comes.
+    /// Waits for the first line with this text; panics with the log if none comes.
     fn line(&self, wanted: &str) -> String {
         self.nth_line(wanted, 0)
     }
 
-    /// The line with this text that `nth` others precede.
+    /// Waits for the line with this text that `nth` others precede.
     fn nth_line(&self, wanted: &str, nth: usize) -> String {
         let find = |log: &str| log.lines().filter(|line| line.contains(wanted)).nth(nth).map(str::to_owned);
         let waiting = |state: &mut LogState| !state.ended && find(&state.text).is_none();
         let (state, _) = self.changed.wait_timeout_while(self.state.lock().unwrap(), START_TIMEOUT, waiting).unwrap();
         let text = state.text.clone();
         drop(state);
-        find(&text).unwrap_or_else(|| panic!("harmonia does not say {wanted:?}:\n{text}"))
+        find(&text).unwrap_or_else(|| panic!("harmonia did not log {wanted:?}:\n{text}"))
     }
 }

@@ -1,16 +1,16 @@
-//! One path as a scripted daemon knows it: its info field by field, each of which a test can get wrong, and its NAR.
+//! A store path of a scripted daemon: its path info, each field of which a test can falsify, and its NAR.
 
 use ring::digest::{SHA256, digest};
 
 use super::scripted_daemon::{Query, Reply, Script};
 use super::wire::{LAST, Wire};
 
-/// A path, its info and its NAR; truthful as it is made.
+/// A store path with its path info and its NAR, consistent unless a test changes a field.
 #[derive(Clone)]
 pub(crate) struct StoreItem {
     pub(crate) path: String,
     pub(crate) deriver: String,
-    /// In hexadecimal.
+    /// SHA-256 of the NAR, in hexadecimal.
     pub(crate) nar_hash: String,
     pub(crate) references: Vec<String>,
     pub(crate) nar_size: u64,
@@ -20,7 +20,7 @@ pub(crate) struct StoreItem {
 }
 
 impl StoreItem {
-    /// A file of these contents.
+    /// Returns a path that is a file with these contents.
     pub(crate) fn file(contents: &[u8]) -> Self {
         Self::with_nar(
             Wire::new()
@@ -35,7 +35,7 @@ impl StoreItem {
         )
     }
 
-    /// Whatever has this NAR.
+    /// Returns a path with this NAR.
     pub(crate) fn with_nar(nar: Vec<u8>) -> Self {
         Self {
             path: "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-scripted".to_owned(),
@@ -49,7 +49,7 @@ impl StoreItem {
         }
     }
 
-    /// A file of this many bytes, none of them zero: a hole in it would show.
+    /// Returns a path that is a file of this many bytes, none of which is zero: missing bytes are noticed.
     pub(crate) fn file_of(size: usize) -> Self {
         let contents: Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).unwrap() + 1).collect();
         Self::file(&contents)
@@ -63,34 +63,34 @@ impl StoreItem {
         format!("/{}.narinfo", self.hash_part())
     }
 
-    /// The URL of the NAR, by the hash of the info.
+    /// Returns the URL of the NAR with the hash of the path info.
     pub(crate) fn nar_url(&self) -> String {
         format!("/nar/{}-{}.nar", self.hash_part(), self.nar_hash_in_nix32())
     }
 
-    /// The NAR hash as URLs have it.
+    /// Returns the NAR hash as in URLs.
     pub(crate) fn nar_hash_in_nix32(&self) -> String {
         let hash = data_encoding::HEXLOWER.decode(self.nar_hash.as_bytes()).unwrap();
         harmonia_protocol::nix32::encode(&hash)
     }
 
-    /// What signatures are made over.
+    /// Returns the fingerprint that signatures are made of.
     pub(crate) fn fingerprint(&self) -> String {
         let (hash, references) = (self.nar_hash_in_nix32(), self.references.join(","));
         format!("1;{};sha256:{hash};{};{references}", self.path, self.nar_size)
     }
 
-    /// The reply to a query about its hash part.
+    /// Returns the reply to `QueryPathFromHashPart`.
     pub(crate) fn path_reply(&self) -> Wire {
         Wire::new().number(LAST).string(&self.path)
     }
 
-    /// The reply to a query about its info.
+    /// Returns the reply to `QueryPathInfo`.
     pub(crate) fn info_reply(&self) -> Wire {
         self.info_reply_with(0)
     }
 
-    /// The same of a path that was built where the daemon is.
+    /// Returns the reply to `QueryPathInfo` of a path that was built locally.
     pub(crate) fn info_reply_of_built(&self) -> Wire {
         self.info_reply_with(1)
     }
@@ -110,12 +110,12 @@ impl StoreItem {
             .string(&self.content_address)
     }
 
-    /// The reply to a request for its NAR.
+    /// Returns the reply to `NarFromPath`.
     pub(crate) fn nar_reply(&self) -> Wire {
         Wire::new().number(LAST).raw(&self.nar)
     }
 
-    /// The answer of whichever of these items a query is about; `None` if it is about none of them.
+    /// Returns the reply of the item that a query is about; `None` if it is about none of these.
     pub(crate) fn reply_among(items: &[Self], query: &Query) -> Option<Reply> {
         let is_asked = |item: &&Self| match query {
             Query::PathFromHashPart(hash) => hash == item.hash_part(),
@@ -125,7 +125,7 @@ impl StoreItem {
         items.iter().find(is_asked).map(|item| item.reply(query))
     }
 
-    /// What a daemon that has it, and nothing else, answers.
+    /// Returns the reply of a daemon that has only this path.
     pub(crate) fn reply(&self, query: &Query) -> Reply {
         match query {
             Query::PathFromHashPart(hash) if hash == self.hash_part() => self.path_reply(),
@@ -139,13 +139,13 @@ impl StoreItem {
         .into()
     }
 
-    /// The script of such a daemon.
+    /// Returns the script of a daemon that has only this path.
     pub(crate) fn script(&self) -> Script {
         let item = self.clone();
         Script::replying(move |query| item.reply(query))
     }
 
-    /// The same, but for the reply to a request for the NAR.
+    /// Returns the script of a daemon that has only this path, with another reply to `NarFromPath`.
     pub(crate) fn script_with_nar(&self, reply: impl Fn() -> Reply + Send + Sync + 'static) -> Script {
         let item = self.clone();
         Script::replying(move |query| match query {
@@ -155,12 +155,12 @@ impl StoreItem {
     }
 }
 
-/// The 32 characters that a store path begins with.
+/// Returns the hash part of a full store path.
 pub(crate) fn hash_part(path: &str) -> &str {
     &path["/nix/store/".len()..][..32]
 }
 
-/// The same bytes each time, which no compressor makes smaller (xorshift64).
+/// Returns deterministic bytes that do not compress (xorshift64).
 pub(crate) fn noise(size: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(size);

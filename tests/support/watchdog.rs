@@ -1,4 +1,4 @@
-//! A process that outlives the test binary by a moment, to stop what the binary has left running.
+//! Clean-up process that outlives the test binary, to stop what the binary left running.
 
 use std::ffi::OsStr;
 use std::process::{Child, Command, Stdio};

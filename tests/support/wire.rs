@@ -1,4 +1,4 @@
-//! Bytes as a daemon sends them, built by hand: what the tests expect must not come from the code under test.
+//! Messages of nix-daemon, encoded independently of the code under test.
 
 /// Ends the log and begins the result.
 pub(crate) const LAST: u64 = 0x616c_7473;
@@ -7,7 +7,7 @@ pub(crate) const ERROR: u64 = 0x6378_7470;
 /// Begins a line of the log.
 pub(crate) const NEXT: u64 = 0x6f6c_6d67;
 
-/// A message in the making.
+/// A message that is being built.
 #[derive(Clone, Default)]
 pub(crate) struct Wire(Vec<u8>);
 
@@ -21,7 +21,7 @@ impl Wire {
         self
     }
 
-    /// Length, bytes, and zeros up to a multiple of eight.
+    /// Appends a string: length, bytes, and zeros up to a multiple of eight.
     pub(crate) fn string(self, bytes: impl AsRef<[u8]>) -> Self {
         let bytes = bytes.as_ref();
         let mut wire = self.number(bytes.len() as u64);
@@ -34,18 +34,18 @@ impl Wire {
         strings.iter().fold(self.number(strings.len() as u64), Self::string)
     }
 
-    /// Each of them, without their number.
+    /// Appends each string, without their count.
     pub(crate) fn strings_of(self, strings: &[&str]) -> Self {
         strings.iter().fold(self, Self::string)
     }
 
-    /// Bytes as they are.
+    /// Appends raw bytes.
     pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
         self.0.extend(bytes);
         self
     }
 
-    /// An error as daemons from 2.4 on send it.
+    /// Appends an error as daemons from 2.4 on send it.
     pub(crate) fn error(self, message: &str) -> Self {
         let level = 0;
         let (no_position, no_traces) = (0, 0);

@@ -1,4 +1,4 @@
-//! Real clients whose downloads break: statement 43 of the conformance list.
+//! Real clients that resume interrupted downloads.
 
 use crate::clients::faulty_proxy::{Fault, Proxy};
 use crate::nix::client::Client;

@@ -1,4 +1,4 @@
-//! `/log/…`: statement 57 of the conformance list, and logs that are not what they should be.
+//! `/log/…` with the `nix log` of real clients.
 
 use std::fs;
 use std::io::Write as _;

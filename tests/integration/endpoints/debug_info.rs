@@ -1,4 +1,4 @@
-//! `/debuginfo/…`: statement 60 of the conformance list, with stores that change, and what is no debug info.
+//! `/debuginfo/…` with a real store.
 
 use std::fs;
 

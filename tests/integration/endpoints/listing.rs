@@ -1,4 +1,4 @@
-//! `/<hash>.ls`: statements 55 and 56 of the conformance list.
+//! `/<hash>.ls`, compared with the listing that Nix writes.
 
 use serde_json::{Value, json};
 

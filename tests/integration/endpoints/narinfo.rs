@@ -1,4 +1,4 @@
-//! `/<hash>.narinfo` as text: statements 9 to 20, 25, 30 and 31 of the conformance list, on all content of a real store.
+//! `/<hash>.narinfo` as text, for every path of a real store.
 
 use harmonia_protocol::StoreDir;
 use harmonia_protocol::narinfo::NarInfo;
@@ -145,7 +145,7 @@ fn two_requests_get_the_same_bytes() {
     }
 }
 
-/// Our parser refuses what go-nix and nix-compat refuse, but for unknown fields, which statement 10 excludes.
+/// Our parser refuses what go-nix and nix-compat refuse, except for unknown fields, which have a test of their own.
 #[test]
 fn the_strictest_parsers_accept_every_narinfo() {
     let store = StoreDir::default();

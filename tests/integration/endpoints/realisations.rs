@@ -1,4 +1,4 @@
-//! `/realisations/…` and `/build-trace-v2/…`: statements 58 and 59 of the conformance list, before daemons that
+//! `/realisations/…` and `/build-trace-v2/…` of daemons that
 //! built content-addressed derivations, and for clients that substitute those.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Signatures and content addresses in narinfos: statements 21 to 24 of the conformance list, and the deriver of 13.
+//! Signatures and content addresses in narinfos, and derivers.
 
 use std::fmt::Write as _;
 use std::fs;

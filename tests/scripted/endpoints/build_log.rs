@@ -1,4 +1,4 @@
-//! `/log/…`: statement 57 of the conformance list, and logs that are not what they should be.
+//! `/log/…`: logs in every form, and damaged ones.
 
 use std::fs;
 use std::io::Write as _;

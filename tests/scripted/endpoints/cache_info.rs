@@ -1,4 +1,4 @@
-//! `/nix-cache-info`: statements 1 to 3 of the conformance list.
+//! `/nix-cache-info`.
 
 use crate::sample;
 use crate::support::narinfo;

@@ -1,4 +1,4 @@
-//! `/debuginfo/…`: statement 60 of the conformance list, with stores that change, and what is no debug info.
+//! `/debuginfo/…`, in stores that change, and for files that are not debug info.
 
 use std::fs;
 use std::os::unix::fs::symlink;

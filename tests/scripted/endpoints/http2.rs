@@ -1,4 +1,4 @@
-//! HTTP/2 by prior knowledge: the streams of statement 53, and how a NAR that fails ends one of them.
+//! HTTP/2 by prior knowledge: concurrent streams, and the reset of a stream whose NAR fails.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! `/nar/…` whole: statements 33, 34, 41, 46 to 48 and 51 of the conformance list.
+//! `/nar/…` without ranges.
 
 use std::io::Read as _;
 use std::net::TcpStream;

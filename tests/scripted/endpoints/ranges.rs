@@ -1,4 +1,4 @@
-//! Byte ranges of a NAR: statements 35, 37 to 40, 42 and 44 of the conformance list.
+//! Byte ranges of a NAR.
 
 use crate::sample::{http, nar_url};
 use crate::support::http::Response;

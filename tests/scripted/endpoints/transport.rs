@@ -1,5 +1,4 @@
-//! Methods, headers and connections of every endpoint: statements 4 to 8, 29, 32, 53, 54, 61 to 63 and 65 of the
-//! conformance list. The deadlines of 52 and 53 are minutes; `net::activity` proves them against its clock.
+//! Methods, headers and connections of every endpoint. The deadlines, which are minutes, are tested in `src/net`.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

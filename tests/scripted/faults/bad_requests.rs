@@ -1,5 +1,5 @@
 //! Requests that no client should send: each is answered 4xx, or its connection closed, and the server goes on.
-//! Statement 27 of the conformance list; malformed ranges are with the other ranges.
+//! Malformed ranges are in `endpoints/ranges.rs`.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,5 @@
 //! Daemons that greet, answer or vanish wrongly: every request ends in a 502 that says next to nothing, with the reason in the
-//! log, and never in a 404. Statement 28 of the conformance list, and the 404s of 26.
+//! log, and never in a 404.
 //!
 //! Replies that are merely late are not here: the deadlines are 10 s to 60 s.
 
