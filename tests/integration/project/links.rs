@@ -94,3 +94,23 @@ fn each_page_of_docs_is_in_the_summary_of_the_site() {
     let missing: Vec<_> = of_docs.filter(|page| !listed.contains(*page)).collect();
     assert!(missing.is_empty(), "not in docs/SUMMARY.md: {missing:?}");
 }
+
+#[test]
+fn each_source_that_a_document_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_path = |c: char| c.is_ascii_alphanumeric() || "/_.-".contains(c);
+    let mut named = 0;
+    for (name, page) in pages() {
+        let text = prose(&page).join("\n");
+        for span in text.split('`').skip(1).step_by(2).filter(|span| span.contains('/') && span.chars().all(is_path)) {
+            let is_source = span.ends_with(".rs")
+                || ["src/", "docs/", "tests/", "vm-tests/", "packaging/"].iter().any(|it| span.starts_with(it));
+            if is_source {
+                let exists = root.join(span).exists() || root.join("src").join(span).exists();
+                assert!(exists, "{} names {span}, which does not exist", name.display());
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 30, "{named}");
+}
