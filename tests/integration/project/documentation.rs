@@ -89,7 +89,7 @@ fn messages_that_the_pages_quote_are_in_the_sources() {
         "guide/migration.md",
         "guide/monitoring.md",
         "guide/operation.md",
-        "guide/queries.md",
+        "guide/questions.md",
         "guide/troubleshooting.md",
         "reference/limits.md",
     ] {
