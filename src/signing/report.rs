@@ -70,7 +70,7 @@ impl Signer {
 
     /// Returns the key names that sign a path when it is served, ours first.
     ///
-    /// These are nix-daemon's signatures, and ours if the path `is_trusted`. Verifies at most [`MAX_VERIFIED`] signatures.
+    /// These are nix-daemon's signatures, and ours if the path `is_trusted`. Verifies at most `MAX_VERIFIED` signatures.
     #[must_use]
     pub fn signature_reports(
         &self,
