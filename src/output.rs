@@ -1,17 +1,17 @@
-//! Standard output: what a command was asked to tell, besides the log.
+//! Standard output of commands.
 //!
-//! Whoever reads it may stop (`harmonia check | head -1`). That is no error, and no reason to leave a command undone: the
-//! rest is dropped, and the exit status is what it would have been.
+//! The reader may stop early (`harmonia check | head -1`). That is no error and does not interrupt a command: the rest of its
+//! output is dropped, and its exit status stays the same.
 
 use std::fmt;
 use std::io::{self, Write as _};
 
-/// Prints a line, at once. What cannot be written, because of a full disk, say, is an error in the log.
-pub fn line(text: impl fmt::Display) {
+/// Prints and flushes a line. A failure, because of a full disk for example, is logged.
+pub(crate) fn line(text: impl fmt::Display) {
     print(format_args!("{text}\n"));
 }
 
-/// Prints a text as [`line()`] does, with no line break of its own.
+/// Prints and flushes a text as [`line()`] does, without adding a line break.
 pub fn print(text: impl fmt::Display) {
     let mut stdout = io::stdout().lock();
     match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
@@ -19,4 +19,9 @@ pub fn print(text: impl fmt::Display) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         Err(error) => tracing::error!("cannot write to standard output: {error}"),
     }
+}
+
+/// Renders a number with its noun: `1 client`, `2 clients`.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

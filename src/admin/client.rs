@@ -1,4 +1,4 @@
-//! The client of the admin socket: finds the server that runs, and asks it.
+//! The client of the admin socket: finds the running server and sends it requests.
 
 use std::fmt::{Display, Write as _};
 use std::io;
@@ -19,26 +19,26 @@ use tokio::time::timeout;
 use super::MAX_TIME;
 use crate::config::default_admin_sockets;
 
-/// Longest answer that is read, in bytes.
-const MAX_ANSWER: usize = 64 << 20;
-/// Beyond the server's own bound, so that its answer is what is seen.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Limit on a response, in bytes.
+const MAX_RESPONSE: usize = 64 << 20;
+/// Added to the server's limit, so that its response arrives before the client times out.
+const GRACE: Duration = Duration::from_secs(5);
 
-/// A reason why no server can be asked.
+/// A reason why a request to the server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No server listens.
     #[error(
-        "no server answers at {}\n  help: is it running? try: systemctl status harmonia; --admin-socket names another socket",
+        "no harmonia server is listening on {}\n  help: check systemctl status harmonia, or name another socket with --admin-socket",
         listed(.tried)
     )]
     NoServer {
         /// The sockets that were tried.
         tried: Vec<PathBuf>,
     },
-    /// The socket is closed to this user.
+    /// This user may not connect.
     #[error(
-        "cannot ask the server at {}: {cause}\n  help: only root and the server's own user may; run this by sudo",
+        "cannot connect to the server at {}: {cause}\n  help: run this command as root or as the server's user (sudo)",
         path.display()
     )]
     NotAllowed {
@@ -47,18 +47,18 @@ pub enum ClientError {
         /// The system's reason.
         cause: io::Error,
     },
-    /// The server has broken off, or speaks another language.
-    #[error("the server at {} does not answer: {cause}", path.display())]
+    /// The connection broke, or the response cannot be parsed.
+    #[error("request to the server at {} failed: {cause}", path.display())]
     Failed {
         /// The socket.
         path: PathBuf,
-        /// The reason, as a text.
+        /// The reason.
         cause: String,
     },
-    /// The server has answered that it does not do this.
+    /// The server responded with an error.
     #[error("{message}")]
     Refused {
-        /// The status of its answer.
+        /// The status of its response.
         status: StatusCode,
         /// Its reason.
         message: String,
@@ -74,62 +74,63 @@ fn listed(paths: &[PathBuf]) -> String {
     text
 }
 
-/// A server that has answered at its admin socket.
+/// A client of a server that listens on its admin socket.
 #[derive(Debug, Clone)]
 pub struct Client {
     path: PathBuf,
 }
 
 impl Client {
-    /// Finds the server that runs: at `configured`, else where a user's and the system's own are by default.
+    /// Finds the running server: at `configured`, or else at the default sockets of the user and the system.
     pub async fn find(configured: Option<&Path>) -> Result<Self, ClientError> {
         let candidates = configured.map_or_else(default_admin_sockets, |path| vec![path.to_owned()]);
-        let mut closed = None;
+        let mut denied = None;
         for path in &candidates {
             match UnixStream::connect(path).await {
                 Ok(_) => return Ok(Self { path: path.clone() }),
                 Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
-                    closed.get_or_insert(ClientError::NotAllowed { path: path.clone(), cause });
+                    denied.get_or_insert(ClientError::NotAllowed { path: path.clone(), cause });
                 }
                 Err(_) => {}
             }
         }
-        Err(closed.unwrap_or(ClientError::NoServer { tried: candidates }))
+        Err(denied.unwrap_or(ClientError::NoServer { tried: candidates }))
     }
 
-    /// The socket.
+    /// Returns the path of the socket.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The answer to a question, e.g. about `/cache`.
+    /// Sends a GET request, for example for `/cache`.
     pub async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
-        self.parsed(&self.ask(Method::GET, target, Bytes::new()).await?)
+        self.parsed(&self.send(Method::GET, target, Bytes::new()).await?)
     }
 
-    /// The answer to a question as the server has sent it: JSON.
+    /// Sends a GET request. Returns the JSON as the server sent it.
     pub async fn get_text(&self, target: &str) -> Result<Bytes, ClientError> {
-        self.ask(Method::GET, target, Bytes::new()).await
+        self.send(Method::GET, target, Bytes::new()).await
     }
 
-    /// Has the server do something with `value`.
+    /// Sends a POST request with `value` as JSON.
     pub async fn post<T: DeserializeOwned>(&self, target: &str, value: &impl Serialize) -> Result<T, ClientError> {
         let body = serde_json::to_vec(value).map_err(|cause| self.failed(&cause))?;
-        self.parsed(&self.ask(Method::POST, target, body.into()).await?)
+        self.parsed(&self.send(Method::POST, target, body.into()).await?)
     }
 
     fn parsed<T: DeserializeOwned>(&self, text: &[u8]) -> Result<T, ClientError> {
-        serde_json::from_slice(text).map_err(|cause| self.failed(&format_args!("another release? {cause}")))
+        serde_json::from_slice(text)
+            .map_err(|cause| self.failed(&format_args!("unexpected response, perhaps of another release: {cause}")))
     }
 
     fn failed(&self, cause: &dyn Display) -> ClientError {
         ClientError::Failed { path: self.path.clone(), cause: cause.to_string() }
     }
 
-    async fn ask(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        let answered = timeout(MAX_TIME + PATIENCE, self.exchange(method, target, body)).await;
-        let (status, text) = answered.map_err(|_| self.failed(&"it takes too long"))??;
+    async fn send(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let answered = timeout(MAX_TIME + GRACE, self.exchange(method, target, body)).await;
+        let (status, text) = answered.map_err(|_| self.failed(&"timed out"))??;
         if status.is_success() {
             return Ok(text);
         }
@@ -151,7 +152,7 @@ impl Client {
         let exchange = async {
             let response = sender.send_request(request).await.map_err(|cause| self.failed(&cause))?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            let body = Limited::new(response.into_body(), MAX_RESPONSE).collect().await;
             Ok((status, body.map_err(|cause| self.failed(&cause))?.to_bytes()))
         };
         let mut exchange = std::pin::pin!(exchange);

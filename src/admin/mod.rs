@@ -1,25 +1,24 @@
-//! The local admin socket: what a running server tells its own subcommands, and what it does for them.
+//! The local admin socket, by which subcommands query and control the running server.
 //!
-//! HTTP/1.1 with JSON over a Unix socket of its own, so that `curl --unix-socket PATH http://harmonia/status` works too.
-//! Nothing of it is on the listeners that clients reach. Only root and the user of this process may ask: the socket has
-//! mode 0600, and the kernel is asked who has connected besides. Owns the socket, its bounds and which requests there are;
-//! leaves what they mean to [`crate::http`], [`crate::nar_cache`] and [`crate::store`]. Without a socket there is no task
-//! and nothing in memory.
+//! It serves HTTP/1.1 with JSON on a separate Unix socket, so that `curl --unix-socket PATH http://harmonia/status` works too.
+//! None of it is reachable by clients of the cache. Only root and the server's user may connect: the socket has mode 0600, and
+//! the credentials of each peer are checked. Owns the socket, its limits and the requests; leaves their meaning to
+//! [`crate::http`], [`crate::nar_cache`] and [`crate::store`].
 //!
 //! - `socket`: binds it and accepts connections, each for one request;
-//! - `requests`: from method and path to an answer;
-//! - `nar_cache`: requests about compressed NARs;
-//! - [`report`]: what is answered about the server, collected by `status`;
-//! - [`client`]: how a subcommand finds a server and asks it.
+//! - `requests`: dispatches a request to its handler;
+//! - `nar_cache`: requests about the NAR cache;
+//! - [`report`]: the types of the status, which `status` collects;
+//! - [`client`]: finds a server and sends it requests.
 //!
-//! A further request takes three steps:
+//! A new request takes three steps:
 //!
-//! 1. a type for what is answered (and for what is sent, if anything), which derives `Serialize` and `Deserialize`, in a
-//!    file of this module: server and subcommand share it;
+//! 1. types for its response and its body, if any, that derive `Serialize` and `Deserialize`, in a file of this module: server
+//!    and subcommand share them;
 //! 2. an arm in [`requests`](self): `(&Method::POST, "/cache/remove") => json(&remove(self, parse(body)?).await?)`;
 //! 3. in the subcommand `Client::find(config.admin_socket.as_deref()).await?.post("/cache/remove", &paths).await?`.
 //!
-//! An answer has to come within [`MAX_TIME`]. What takes longer is begun by one request and looked at by others.
+//! A response must be complete within [`MAX_TIME`]. Longer work is started by one request and polled by others.
 
 pub mod client;
 mod nar_cache;
@@ -29,13 +28,13 @@ mod socket;
 mod status;
 
 pub use client::{Client, ClientError};
-pub use nar_cache::{Made, Member, Paths, Taken};
+pub use nar_cache::{ClosurePath, Paths, Queued, WarmProgress};
 pub use requests::{CacheDirectory, Server};
 pub use socket::{AdminSocket, open};
 
 use std::time::Duration;
 
-/// Bytes of a request's body that are taken: ten thousand store paths.
+/// Limit on the body of a request, in bytes: ten thousand store paths.
 const MAX_REQUEST: usize = 1 << 20;
-/// A connection's time, from its start to the last byte of its answer.
+/// Limit on a connection, from its start to the last byte of the response.
 pub const MAX_TIME: Duration = Duration::from_secs(60);

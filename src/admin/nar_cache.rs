@@ -1,4 +1,4 @@
-//! Requests about compressed NARs: to make those of some paths, at once or by and by, and to remove them.
+//! Requests about the NAR cache: compress the NARs of some paths, now or in the background, or remove them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,67 +12,67 @@ use super::requests::{Refusal, Server};
 use crate::nar_cache::{NarCache, Removed, WarmError, WarmOutcome, resolve};
 use crate::store::ClosureMember;
 
-/// Time that one request waits for a NAR, which may take longer to be made.
-const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Limit on the wait of one request for a NAR, which may take longer to compress.
+const WARM_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Store paths that something is to be done with.
+/// Store paths that a request is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paths {
-    /// Their hash parts.
+    /// Hash parts.
     pub hash_parts: Vec<String>,
-    /// Whether all that they refer to is meant too.
+    /// Whether their closures are included.
     pub recursive: bool,
 }
 
-/// A path whose NAR may be made.
+/// A path of a closure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// Its base name.
+pub struct ClosurePath {
+    /// Base name.
     pub path: String,
-    /// The length of its NAR in bytes.
+    /// Size of its NAR in bytes.
     pub nar_size: u64,
 }
 
-/// Progress of the server with one NAR.
+/// Progress with one NAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Made {
-    /// The outcome; nothing while it is being made: ask again.
+pub struct WarmProgress {
+    /// The outcome, or `None` while the NAR is being compressed: repeat the request.
     pub outcome: Option<WarmOutcome>,
 }
 
-/// Paths that a server has taken over to compress by and by.
+/// The result of queuing paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Taken {
-    /// Of those that were sent, from the first on.
-    pub taken: usize,
-    /// All that it has to do, with those.
+pub struct Queued {
+    /// Number of paths that were queued, from the first on.
+    pub queued: usize,
+    /// Number of paths in the queue now.
     pub waiting: usize,
 }
 
 impl Server {
-    /// Looks up paths, and all that they refer to if that is meant.
-    pub(super) async fn closure(&self, paths: &Paths) -> Result<Vec<Member>, Refusal> {
+    /// Looks up paths, and their closures if requested.
+    pub(super) async fn closure(&self, paths: &Paths) -> Result<Vec<ClosurePath>, Refusal> {
         let members = resolve(self.app.store(), &hashes(&paths.hash_parts)?, paths.recursive).await.map_err(refusal)?;
-        let told = |it: ClosureMember| Member { path: it.path.base_name().to_owned(), nar_size: it.nar_size };
+        let told = |it: ClosureMember| ClosurePath { path: it.path.base_name().to_owned(), nar_size: it.nar_size };
         Ok(members.into_iter().map(told).collect())
     }
 
-    /// Waits for the NAR of one path, which goes on being made after the answer.
-    pub(super) async fn make(&self, hash_part: &str) -> Result<Made, Refusal> {
+    /// Compresses the NAR of one path. If that takes longer than [`WARM_TIMEOUT`], it continues after the response.
+    pub(super) async fn warm(&self, hash_part: &str) -> Result<WarmProgress, Refusal> {
         let (hash, cache) = (hash(hash_part)?, Arc::clone(self.nar_cache()?));
-        let making = tokio::spawn(async move { cache.warm(hash).await });
-        match timeout(MAX_WAIT, making).await {
-            Err(_) => Ok(Made { outcome: None }),
-            Ok(Ok(made)) => Ok(Made { outcome: Some(made.map_err(refusal)?) }),
+        let warming = tokio::spawn(async move { cache.warm(hash).await });
+        match timeout(WARM_TIMEOUT, warming).await {
+            Err(_) => Ok(WarmProgress { outcome: None }),
+            Ok(Ok(outcome)) => Ok(WarmProgress { outcome: Some(outcome.map_err(refusal)?) }),
             Ok(Err(panicked)) => Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, &panicked)),
         }
     }
 
-    /// Takes over to make the NARs of these paths.
-    pub(super) async fn hand_over(&self, paths: &Paths) -> Result<Taken, Refusal> {
+    /// Queues these paths to be compressed.
+    pub(super) async fn enqueue_warm(&self, paths: &Paths) -> Result<Queued, Refusal> {
         let (hashes, cache) = (hashes(&paths.hash_parts)?, self.nar_cache()?);
-        let taken = cache.enqueue_warm(&hashes, paths.recursive).await;
-        Ok(Taken { taken, waiting: cache.queued_warm() })
+        let queued = cache.enqueue_warm(&hashes, paths.recursive).await;
+        Ok(Queued { queued, waiting: cache.queued_warm() })
     }
 
     /// Removes the NARs of these paths.
@@ -82,7 +82,7 @@ impl Server {
     }
 
     fn nar_cache(&self) -> Result<&Arc<NarCache>, Refusal> {
-        let none = || Refusal::new(StatusCode::CONFLICT, &"the server keeps no compressed nars; its log says why");
+        let none = || Refusal::new(StatusCode::CONFLICT, &"the server has no NAR cache; its log says why");
         self.app.nar_cache().filter(|_| self.config.enable_compression).ok_or_else(none)
     }
 }

@@ -1,7 +1,6 @@
-//! The status of a running server, as the JSON of its admin socket.
+//! The types of the admin socket's status, which are serialised as JSON.
 //!
-//! Times are seconds, before now or of the Unix epoch as their names say; sizes are bytes. Lists are bounded, and say how
-//! many there are in all.
+//! Durations and times are in seconds, sizes in bytes. Lists are bounded and have the total number of items.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,251 +11,251 @@ use serde::{Deserialize, Serialize};
 use crate::http::path_report::PathReport;
 use crate::process::log::LogLine;
 
-/// Everything.
+/// The status of a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// The release of the server.
+    /// Version of the server.
     pub version: String,
-    /// Its process.
+    /// Process ID.
     pub pid: u32,
     /// Time since its start.
     pub uptime: u64,
-    /// The URLs that it listens on.
+    /// URLs on which it listens.
     pub listening: Vec<String>,
-    /// The public keys that it signs with.
+    /// Public keys of the signing keys.
     pub keys: Vec<String>,
-    /// The end of the certificate in use, in seconds of the Unix epoch; nothing without TLS.
+    /// Expiry of the certificate in use, as Unix time; `None` without TLS.
     pub certificate_ends: Option<u64>,
-    /// The daemon.
+    /// Status of nix-daemon.
     pub daemon: DaemonStatus,
     /// Requests of clients since the start.
     pub requests: Requests,
     /// Connections of clients.
     pub connections: Connections,
-    /// Responses on their way that come from disk or the daemon, the largest first.
+    /// Responses that are being sent from disk or nix-daemon, the largest first.
     pub sending: Listed<Sending>,
-    /// NARs that are being compressed, or wait for that.
+    /// NARs that are being compressed, or wait for an encoder.
     pub compressing: Listed<Compressing>,
-    /// The cache of path infos in memory.
+    /// Path info cache in memory.
     pub narinfo_cache: NarinfoCache,
-    /// Compressed NARs on disk; nothing where none are kept.
+    /// NAR cache; `None` without one.
     pub nar_cache: Option<NarCache>,
-    /// Paths that are kept from the garbage collector; nothing where none are.
-    pub gc_protection: Option<GcLease>,
-    /// Paths that are 404 because their NAR is not what the daemon says, or that are being looked at for that.
+    /// GC protection; `None` if it is off.
+    pub gc_protection: Option<GcProtection>,
+    /// Paths whose NAR failed verification, or is being verified after a failed read.
     pub quarantine: Listed<Quarantined>,
-    /// Counts of what was taken back from idle or slow clients while others waited, by kind; zeros are left out.
+    /// Number of times that each resource was reclaimed from idle or slow clients. Resources with 0 are omitted.
     pub reclaimed: BTreeMap<String, u64>,
-    /// The last errors and warnings of the log, the newest first.
+    /// Last errors and warnings in the log, the newest first.
     pub errors: Listed<LoggedLine>,
 }
 
-/// The first of a number of things.
+/// The first items of a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Listed<T> {
-    /// The number of all of them.
+    /// Number of all items.
     pub total: usize,
-    /// The first of them.
+    /// First items.
     pub first: Vec<T>,
 }
 
-/// Whether nix-daemon answers, found out for this status.
+/// The result of probing nix-daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DaemonStatus {
-    /// The socket or command by which it is reached.
+    /// Socket or command by which it is reached.
     pub address: String,
-    /// Whether it has answered now.
+    /// Whether it responded.
     pub is_up: bool,
-    /// Time since it came up or went down, if that is known.
+    /// Time since it became available or unavailable, if known.
     pub since: Option<u64>,
-    /// Milliseconds that its answer took.
+    /// Response time in milliseconds.
     pub answered_in: f64,
-    /// The reason why it does not answer.
+    /// Reason why it is unavailable.
     pub error: Option<String>,
-    /// Its release, as it says.
+    /// Release of Nix.
     pub release: Option<String>,
-    /// The version of the protocol that was agreed on.
+    /// Negotiated version of the protocol.
     pub protocol: Option<String>,
-    /// Connections to it, by what they are for.
+    /// Connections by pool.
     pub connections: BTreeMap<String, DaemonConnections>,
 }
 
-/// Connections to the daemon for one kind of work.
+/// One pool of connections to nix-daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DaemonConnections {
-    /// That are in use.
+    /// Connections in use.
     pub in_use: u64,
-    /// That there may be.
+    /// Limit on connections.
     pub max: u64,
-    /// Requests that wait for one.
+    /// Requests that wait for a connection.
     pub waiting: u64,
 }
 
 /// Requests of clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requests {
-    /// That were answered since the start.
+    /// Requests answered since the start.
     pub answered: u64,
-    /// That have not been answered to their end.
+    /// Requests in flight.
     pub in_flight: u64,
-    /// Bytes of bodies that were sent since the start.
+    /// Bytes of bodies sent since the start.
     pub bytes_sent: u64,
 }
 
 /// Open connections of clients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Connections {
-    /// With a request in flight.
+    /// Connections with a request in flight.
     pub active: u64,
-    /// Without.
+    /// Connections without a request.
     pub idle: u64,
-    /// That wait for their turn to be served.
+    /// Connections that wait to be served.
     pub waiting: u64,
-    /// By client, those with most of them first.
+    /// Connections by client, the largest number first.
     pub clients: Listed<ClientConnections>,
 }
 
 /// Connections of one client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientConnections {
-    /// An address, an IPv6 network of 64 bits, or a proxy.
+    /// Address, IPv6 /64 network, or proxy.
     pub client: String,
-    /// That are served.
+    /// Connections that are served.
     pub connections: usize,
-    /// Those of them with a request in flight.
+    /// Served connections with a request in flight.
     pub active: usize,
-    /// That wait for their turn.
+    /// Connections that wait to be served.
     pub waiting: usize,
 }
 
-/// A response on its way.
+/// A response that is being sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sending {
-    /// The client that it goes to.
+    /// Client that receives it.
     pub client: String,
-    /// The path of the URL.
+    /// Path of the URL.
     pub url: String,
-    /// The base name of the store path, if it is known.
+    /// Base name of the store path, if known.
     pub path: Option<String>,
-    /// Bytes that have been handed to the client's connection.
+    /// Bytes sent so far.
     pub sent: u64,
-    /// Bytes in all, if that is known.
+    /// Length in bytes, if known.
     pub length: Option<u64>,
-    /// Bytes per second since the last status, or else since it began.
+    /// Bytes per second since the last status, or since its start.
     pub rate: u64,
-    /// Time since it began.
+    /// Time since its start.
     pub duration: f64,
 }
 
 /// A NAR that is being compressed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compressing {
-    /// The base name of the path.
+    /// Base name of the path.
     pub path: String,
-    /// The length of the NAR.
+    /// Size of the NAR.
     pub nar_size: u64,
-    /// Compressed bytes so far.
+    /// Compressed bytes written so far.
     pub written: u64,
-    /// Whether it waits for its turn.
+    /// Whether it waits for an encoder.
     pub is_waiting: bool,
-    /// Time since it was asked for.
+    /// Time since the first request for it.
     pub duration: u64,
 }
 
-/// The cache of path infos in memory.
+/// Path info cache in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NarinfoCache {
-    /// Paths.
+    /// Number of paths.
     pub entries: u64,
-    /// Bytes that they take.
+    /// Bytes used.
     pub bytes: u64,
-    /// Bytes that they may take.
+    /// Limit in bytes.
     pub max_bytes: u64,
-    /// Questions about paths that it answered since the start.
+    /// Lookups answered from the cache since the start.
     pub hits: u64,
-    /// That the daemon was asked.
+    /// Lookups answered by nix-daemon.
     pub misses: u64,
-    /// That it answered because the daemon did not.
+    /// Lookups answered with stale entries while nix-daemon was unavailable.
     pub stale: u64,
 }
 
-/// Compressed NARs on disk.
+/// NAR cache on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NarCache {
-    /// The directory.
+    /// Directory.
     pub dir: PathBuf,
-    /// NARs.
+    /// Number of compressed NARs.
     pub entries: u64,
-    /// Bytes that they take.
+    /// Bytes used.
     pub bytes: u64,
-    /// Bytes that they may take.
+    /// Limit in bytes.
     pub max_bytes: u64,
-    /// NARs that were asked for since the start and were there.
+    /// Requests since the start for NARs in the cache.
     pub hits: u64,
-    /// That were being made.
+    /// Requests for NARs that were being compressed.
     pub joined: u64,
-    /// That were made for it.
+    /// Requests for which a NAR was compressed.
     pub misses: u64,
-    /// That were sent uncompressed, since the directory could not be used.
+    /// Requests answered uncompressed because the directory could not be used.
     pub bypassed: u64,
-    /// Files that were not what had been written.
+    /// Files removed because they were corrupt.
     pub corrupt: u64,
 }
 
-/// Paths that are kept from the garbage collector.
+/// Protection of served paths from garbage collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GcLease {
-    /// Time that a path is kept after its narinfo was given out.
+pub struct GcProtection {
+    /// Time for which a path is protected after its narinfo was served.
     pub seconds: u64,
-    /// Temporary roots that the daemon holds.
+    /// Temporary GC roots in nix-daemon.
     pub roots: u64,
-    /// Paths for which there was no root since the start.
+    /// Failed requests for GC roots since the start.
     pub failed: u64,
 }
 
-/// A path whose NAR was wrong.
+/// A path whose NAR failed verification or could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantined {
-    /// The base name.
+    /// Base name.
     pub path: String,
-    /// Whether it is a 404; otherwise it is only being looked at.
-    pub is_held: bool,
-    /// The fault of its NAR.
+    /// Whether it is answered 404; otherwise it is only being verified.
+    pub is_quarantined: bool,
+    /// Failure of its NAR.
     pub reason: String,
-    /// Time since the fault was first seen.
+    /// Time since the first failure.
     pub since: u64,
-    /// In what time its NAR is read again.
+    /// Time until its NAR is verified again.
     pub next_try: u64,
 }
 
-/// A line of the log.
+/// A line in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoggedLine {
-    /// Seconds of the Unix epoch.
+    /// Unix time.
     pub time: u64,
     /// `error` or `warning`.
     pub level: String,
-    /// Its text.
+    /// Text.
     pub message: String,
 }
 
-/// Everything about one valid path.
+/// The report on one valid path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PathStatus {
-    /// The report on it: what nix-daemon says, and what this server makes of that.
+    /// Path info, signatures and representations.
     #[serde(flatten)]
     pub(crate) report: PathReport,
-    /// The time of a client's last request for it, in seconds of the Unix epoch; nothing if that is not remembered.
+    /// Unix time of the last request for it; `None` if none is remembered.
     pub last_requested: Option<u64>,
-    /// The reason why it is held back or in doubt, if it is.
+    /// Quarantine of the path, if its NAR failed verification.
     pub quarantine: Option<Quarantined>,
-    /// Responses about it that are on their way, the largest first.
+    /// Responses about it that are being sent, the largest first.
     pub sending: Listed<Sending>,
 }
 
 impl<T> Listed<T> {
-    /// At most `limit` of `all`.
-    pub(super) fn of(all: impl IntoIterator<Item = T>, limit: usize) -> Self {
+    /// Takes at most `limit` items of `all`.
+    pub(super) fn new(all: impl IntoIterator<Item = T>, limit: usize) -> Self {
         let mut all = all.into_iter();
         let first: Vec<_> = all.by_ref().take(limit).collect();
         Self { total: first.len() + all.count(), first }
@@ -273,6 +272,7 @@ impl From<LogLine> for LoggedLine {
     }
 }
 
-fn seconds_since_epoch(time: SystemTime) -> u64 {
+/// Returns a time in seconds of the Unix epoch.
+pub(crate) fn seconds_since_epoch(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,4 +1,4 @@
-//! The requests of the admin socket, from method and path to an answer in JSON.
+//! Dispatches the requests of the admin socket by method and path.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -21,40 +21,40 @@ use crate::http::App;
 use crate::net::Places;
 use crate::process::log::RecentLines;
 
-/// Entries of a list that are told unless another number is asked for.
+/// Length of lists unless the request says otherwise.
 pub(super) const DEFAULT_LIMIT: usize = 10;
 
-/// The running server, as requests at the admin socket see it.
+/// The state of the running server that admin requests use.
 #[derive(Debug)]
 pub struct Server {
-    /// Everything that requests of clients share.
+    /// The state that requests of clients share.
     pub(crate) app: Arc<App>,
     /// The connections of clients.
     pub places: Arc<Places>,
     /// The configuration at the start.
     pub config: Config,
-    /// The URLs that it listens on.
+    /// The URLs on which it listens.
     pub listening: Vec<String>,
-    /// The last errors and warnings of the log.
+    /// The last errors and warnings in the log.
     pub recent: RecentLines,
     /// The time of its start.
-    pub began: Instant,
+    pub started: Instant,
 }
 
-/// The directory of compressed NARs of a running server.
+/// The NAR cache directory of a running server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheDirectory {
-    /// The directory's path; nothing if the server keeps no compressed NARs.
+    /// The directory's path; `None` without a NAR cache.
     pub dir: Option<PathBuf>,
-    /// Bytes that the files in it may take.
+    /// Limit on the size of its files, in bytes.
     pub max_size: u64,
 }
 
-/// A request that is not done, and why, for whoever asked.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
-    /// A line, with a help line where there is something to do.
+    /// One line, and a help line if something can be done.
     message: String,
 }
 
@@ -64,11 +64,11 @@ impl Refusal {
     }
 }
 
-/// The text of an answer, or why there is none.
+/// The JSON of a response, or an error response.
 pub(super) type Answer = Result<Vec<u8>, Refusal>;
 
 impl Server {
-    /// Answers one request.
+    /// Responds to one request.
     pub(super) async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let answer = match read(body).await {
@@ -87,19 +87,19 @@ impl Server {
         response
     }
 
-    /// Every request that there is.
+    /// Dispatches a request.
     async fn answer(&self, method: &Method, path: &str, query: Option<&str>, body: &[u8]) -> Answer {
         match (method, path) {
             (&Method::GET, "/status") => json(&self.status(limit(query)?).await),
             (&Method::GET, "/path") => json(&self.path(&text(query)?).await?),
             (&Method::GET, "/cache") => json(&self.cache_directory()),
             (&Method::POST, "/cache/closure") => json(&self.closure(&parse(body)?).await?),
-            (&Method::POST, "/cache/make") => json(&self.make(&parse::<String>(body)?).await?),
-            (&Method::POST, "/cache/warm") => json(&self.hand_over(&parse(body)?).await?),
+            (&Method::POST, "/cache/make") => json(&self.warm(&parse::<String>(body)?).await?),
+            (&Method::POST, "/cache/warm") => json(&self.enqueue_warm(&parse(body)?).await?),
             (&Method::POST, "/cache/remove") => json(&self.remove(&parse(body)?).await?),
             _ => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
-                &format_args!("harmonia {} has no request {method} {path}", env!("CARGO_PKG_VERSION")),
+                &format_args!("harmonia {} has no admin request {method} {path}", env!("CARGO_PKG_VERSION")),
             )),
         }
     }
@@ -113,21 +113,21 @@ impl Server {
     }
 }
 
-/// The number of entries of a list that are wanted: `limit=20`.
+/// Parses the length of lists: `limit=20`.
 fn limit(query: Option<&str>) -> Result<usize, Refusal> {
     let Some(query) = query else { return Ok(DEFAULT_LIMIT) };
     let limit = query.strip_prefix("limit=").and_then(|limit| limit.parse().ok());
     limit.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, &format_args!("{query:?} is not limit=NUMBER")))
 }
 
-/// The path that is asked about: `of=TEXT`, percent-encoded.
+/// Parses the path that a request is about: `of=TEXT`, percent-encoded.
 fn text(query: Option<&str>) -> Result<Cow<'_, str>, Refusal> {
     let text = query.and_then(|query| query.strip_prefix("of="));
     let decoded = text.and_then(|text| percent_decode_str(text).decode_utf8().ok());
     decoded.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, &"the query is not of=PATH"))
 }
 
-/// Reads a request's body, up to a bound.
+/// Reads a request's body of up to [`MAX_REQUEST`] bytes.
 async fn read(body: Incoming) -> Result<Bytes, Refusal> {
     let too_large = |cause: &dyn Display| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, cause);
     if body.size_hint().lower() > MAX_REQUEST as u64 {
@@ -137,12 +137,12 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
     read.map(Collected::to_bytes).map_err(|cause| too_large(&cause))
 }
 
-/// The text of a value.
+/// Renders a value as JSON.
 pub(super) fn json(value: &impl Serialize) -> Answer {
     serde_json::to_vec(value).map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, &error))
 }
 
-/// The value that a request's body has.
+/// Parses the JSON of a request's body.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &error))
 }

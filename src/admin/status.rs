@@ -1,4 +1,4 @@
-//! Collects what a running server tells of itself, when it is asked.
+//! Collects the status of the running server for a request.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use harmonia_protocol::StorePath;
 use hyper::StatusCode;
 
 use super::report::{
-    ClientConnections, Compressing, Connections, DaemonConnections, DaemonStatus, GcLease, Listed, LoggedLine,
+    ClientConnections, Compressing, Connections, DaemonConnections, DaemonStatus, GcProtection, Listed, LoggedLine,
     NarCache, NarinfoCache, PathStatus, Quarantined, Requests, Sending, Status,
 };
 use super::requests::{DEFAULT_LIMIT, Refusal, Server};
@@ -19,7 +19,7 @@ use crate::metrics::Samples;
 use crate::store::{Outage, QuarantinedPath, Uptime};
 
 impl Server {
-    /// Everything, with at most `limit` entries in each list. Asks the daemon whether it is there.
+    /// Returns the status, with at most `limit` items in each list. Probes nix-daemon.
     pub(super) async fn status(&self, limit: usize) -> Status {
         let app = &*self.app;
         let daemon = self.daemon().await;
@@ -29,7 +29,7 @@ impl Server {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            uptime: self.began.elapsed().as_secs(),
+            uptime: self.started.elapsed().as_secs(),
             listening: self.listening.clone(),
             keys: app.signing_keys().public_keys().map(ToString::to_string).collect(),
             certificate_ends: Some(count("harmonia_tls_certificate_expiry_timestamp_seconds")).filter(|end| *end > 0),
@@ -44,8 +44,8 @@ impl Server {
             compressing: compressing(app, limit),
             narinfo_cache: self.narinfo_cache(&samples),
             nar_cache: nar_cache(app, &samples),
-            gc_protection: self.config.gc_protection.map(|lease| GcLease {
-                seconds: lease.as_secs(),
+            gc_protection: self.config.gc_protection.map(|duration| GcProtection {
+                seconds: duration.as_secs(),
                 roots: count("harmonia_gc_roots"),
                 failed: ["full", "failed"]
                     .map(|it| result(&samples, "harmonia_gc_root_requests_total", it))
@@ -57,11 +57,11 @@ impl Server {
                 let all = samples.by_label("harmonia_reclaimed_total", "resource");
                 all.into_iter().filter(|(_, times)| *times > 0).collect()
             },
-            errors: Listed::of(self.recent.all().into_iter().rev().map(LoggedLine::from), limit),
+            errors: Listed::new(self.recent.all().into_iter().rev().map(LoggedLine::from), limit),
         }
     }
 
-    /// Everything about the path that a text names.
+    /// Returns the report on the path that `text` names.
     pub(super) async fn path(&self, text: &str) -> Result<PathStatus, Refusal> {
         let app = &*self.app;
         let unavailable = |error: HandlerError| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &error);
@@ -70,28 +70,28 @@ impl Server {
             LookedUp::Valid { hash, report, last_requested } => (hash, *report, last_requested),
             LookedUp::NotValid(hash) => {
                 return missing(&format_args!(
-                    "no valid path has the hash part {hash}, so clients get a 404\n  help: have it built or copied on this machine, e.g. by nix-store --realise PATH, which says why it cannot"
+                    "no valid path has the hash part {hash}, so clients get a 404\n  help: build it or copy it to this machine, for example with nix-store --realise PATH"
                 ));
             }
             LookedUp::NoSuchNar(nar_hash) => {
                 return missing(&format_args!(
-                    "no path that is known here has the NAR sha256:{}\n  help: nix-daemon cannot be asked for one by that hash; name the path",
+                    "no path in memory has the NAR sha256:{}\n  help: pass a store path; nix-daemon cannot look up paths by NAR hash",
                     nar_hash.to_nix32()
                 ));
             }
             LookedUp::OtherStore => {
-                return missing(&format_args!("it is not in {}, which is served here", app.store().directory()));
+                return missing(&format_args!("not in {}, the store that is served", app.store().directory()));
             }
             LookedUp::Unrecognized => {
-                let why = "it names no store path\n  help: write /nix/store/HASH-NAME, HASH-NAME, HASH or a URL of this cache";
+                let why = "not a store path\n  help: pass /nix/store/HASH-NAME, HASH-NAME, HASH or a URL of this cache";
                 return Err(Refusal::new(StatusCode::BAD_REQUEST, &why));
             }
         };
-        let held_back = app.store().quarantined();
+        let quarantined_paths = app.store().quarantined();
         Ok(PathStatus {
             report,
             last_requested,
-            quarantine: held_back.iter().find(|it| it.path.hash_part() == hash).map(quarantined),
+            quarantine: quarantined_paths.iter().find(|it| it.path.hash_part() == hash).map(quarantined),
             sending: sending(app, DEFAULT_LIMIT, |it| it.hash == Some(hash)),
         })
     }
@@ -131,7 +131,7 @@ impl Server {
             active: state("active"),
             idle: state("idle"),
             waiting: state("waiting"),
-            clients: Listed::of(clients, limit),
+            clients: Listed::new(clients, limit),
         }
     }
 
@@ -192,7 +192,7 @@ fn compressing(app: &App, limit: usize) -> Listed<Compressing> {
         is_waiting: !it.is_running,
         duration: it.elapsed.as_secs(),
     });
-    Listed::of(compressing, limit)
+    Listed::new(compressing, limit)
 }
 
 fn nar_cache(app: &App, samples: &Samples) -> Option<NarCache> {
@@ -214,13 +214,13 @@ fn nar_cache(app: &App, samples: &Samples) -> Option<NarCache> {
 fn quarantine(app: &App, limit: usize) -> Listed<Quarantined> {
     let mut all = app.store().quarantined();
     all.sort_by_key(|it| Reverse((it.is_quarantined, it.lasted)));
-    Listed::of(all.iter().map(quarantined), limit)
+    Listed::new(all.iter().map(quarantined), limit)
 }
 
 fn quarantined(it: &QuarantinedPath) -> Quarantined {
     Quarantined {
         path: name(&it.path),
-        is_held: it.is_quarantined,
+        is_quarantined: it.is_quarantined,
         reason: it.why.to_string(),
         since: it.lasted.as_secs(),
         next_try: it.due_in.as_secs(),

@@ -1,4 +1,4 @@
-//! `harmonia cache list`: what is kept.
+//! `harmonia cache list`: the compressed NARs, as a table or as JSON.
 
 use std::cmp::Reverse;
 use std::io::{self, Write};
@@ -10,9 +10,9 @@ use crate::cli::ListOrder;
 use crate::human_size::human_size;
 use crate::nar_cache::CachedNar;
 
-/// Sorts NARs: the largest, latest and best compressed first, and names by the alphabet.
+/// Sorts NARs: largest, most recently used or best compressed first, or by name.
 pub(super) fn sort(nars: &mut [CachedNar], order: ListOrder) {
-    // Whatever is equal keeps an order that does not change from one call to the next.
+    // Makes the order of equal ones the same in each call.
     nars.sort_by(|a, b| a.nar_hash.cmp(&b.nar_hash).then_with(|| a.encoding.cmp(&b.encoding)));
     match order {
         ListOrder::Size => nars.sort_by_key(|nar| Reverse(nar.file_size)),
@@ -25,7 +25,7 @@ pub(super) fn sort(nars: &mut [CachedNar], order: ListOrder) {
 
 /// Prints a table for people.
 pub(super) fn print(nars: &[CachedNar], directory: &StoreDir, to: &mut impl Write) -> io::Result<()> {
-    writeln!(to, "{:>10} {:>10} {:>6}  {:<12} PATH", "NAR", "ON DISK", "RATIO", "ASKED FOR")?;
+    writeln!(to, "{:>10} {:>10} {:>6}  {:<12} PATH", "NAR", "ON DISK", "RATIO", "LAST USED")?;
     let now = SystemTime::now();
     for nar in nars {
         let (plain, compressed) = (human_size(nar.nar_size), human_size(nar.file_size));
@@ -53,12 +53,12 @@ fn ratio(nar: &CachedNar) -> f64 {
     nar.nar_size as f64 / nar.file_size.max(1) as f64
 }
 
-/// The part of a path that people know it by.
+/// Returns the name of a path and its hash part.
 fn name(nar: &CachedNar) -> Option<(&str, &str)> {
     nar.path.as_deref()?.split_once('-').map(|(hash, name)| (name, hash))
 }
 
-/// A time that has passed, in its largest unit.
+/// Renders an age in its largest unit.
 fn human_age(age: Duration) -> String {
     let seconds = age.as_secs();
     let (count, unit) = match seconds {
@@ -111,7 +111,7 @@ mod tests {
         print(&nars, &StoreDir::default(), &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[0], "       NAR    ON DISK  RATIO  ASKED FOR    PATH");
+        assert_eq!(lines[0], "       NAR    ON DISK  RATIO  LAST USED    PATH");
         assert_eq!(lines[1], format!("  30.0 MiB   10.0 MiB   3.00  2 h ago      /nix/store/{:032}-glibc", 1));
         assert_eq!(lines[2], "      10 B       20 B   0.50  just now     sha256:10");
         assert_eq!(human_age(Duration::from_secs(200_000)), "2 d ago");

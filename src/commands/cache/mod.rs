@@ -1,4 +1,4 @@
-//! `harmonia cache`: looking after the directory of compressed NARs.
+//! `harmonia cache`: fills, lists, verifies and empties the NAR cache.
 
 mod list;
 mod paths;
@@ -11,13 +11,14 @@ use std::io::{self, Write as _};
 use crate::cli::{CacheAction, ListOrder, PathArguments};
 use crate::config::{CliOverrides, Config, Environment};
 use crate::error::Error;
+use crate::human_size::human_size;
 use crate::nar_cache::{CacheDirectory, Removed, clear, list, remove, select, stats, verify};
-use crate::output;
+use crate::output::{self, counted};
 use crate::store::Store;
 use place::Place;
 use warm::Warmed;
 
-/// Does it, and prints what came of it. Where `loaded` names no directory it is that of the service on this machine.
+/// Runs an action and prints its result. Uses the directory of the service on this machine if `loaded` names none.
 pub async fn run(
     loaded: Config,
     overrides: &CliOverrides,
@@ -32,19 +33,19 @@ pub async fn run(
         CacheAction::List { sort, json } => print_list(&place, sort, json),
         CacheAction::Clear => in_directory(&place, |dir, place| {
             let removed = clear(dir).map_err(|cause| failed(place, cause))?;
-            output::line(format_args!("{}: {removed} nars removed", place.nars.dir.display()));
+            output::line(format_args!("{}: removed {}", place.nars.dir.display(), counted(removed as u64, "NAR")));
             Ok(())
         }),
         CacheAction::Verify => in_directory(&place, print_verified),
     }
 }
 
-/// Does something with the directory, if there is one.
+/// Calls `act` on the directory if it exists.
 fn in_directory(place: &Place, act: impl Fn(&CacheDirectory, &Place) -> Result<(), Error>) -> Result<(), Error> {
     if let Some(dir) = CacheDirectory::find(&place.nars.dir, &place.config)? {
         return act(&dir, place);
     }
-    output::line(format_args!("{}: 0 nars, nothing has been kept there yet", place.nars.dir.display()));
+    output::line(format_args!("{}: 0 NARs, the cache is not in use yet", place.nars.dir.display()));
     Ok(())
 }
 
@@ -54,8 +55,8 @@ fn failed(place: &Place, cause: io::Error) -> Error {
 
 fn print_stats(dir: &CacheDirectory, place: &Place) -> Result<(), Error> {
     let (nars, bytes) = stats(dir).map_err(|cause| failed(place, cause))?;
-    let (name, most) = (place.nars.dir.display(), place.nars.max_size.bytes() >> 20);
-    output::line(format_args!("{name}: {nars} nars, {} MiB of at most {most} MiB", bytes >> 20));
+    let (nars, max_size) = (counted(nars as u64, "NAR"), human_size(place.nars.max_size.bytes()));
+    output::line(format_args!("{}: {nars}, {} of at most {max_size}", place.nars.dir.display(), human_size(bytes)));
     Ok(())
 }
 
@@ -68,7 +69,7 @@ fn print_list(place: &Place, order: ListOrder, json: bool) -> Result<(), Error> 
     let (mut stdout, directory) = (io::BufWriter::new(io::stdout().lock()), &place.config.virtual_nix_store);
     let print = if json { list::print_json } else { list::print };
     match print(&nars, directory, &mut stdout).and_then(|()| stdout.flush()) {
-        // Whoever reads has seen enough.
+        // The reader has seen enough.
         Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed.map_err(|cause| Error::System { doing: "print the list", cause }),
     }
@@ -77,19 +78,17 @@ fn print_list(place: &Place, order: ListOrder, json: bool) -> Result<(), Error> 
 fn print_verified(dir: &CacheDirectory, place: &Place) -> Result<(), Error> {
     let (all, bytes) = stats(dir).map_err(|cause| failed(place, cause))?;
     let (mut nars, mut corrupt, bar) = (0, 0, progress::bar(all, bytes));
-    for verdict in verify(dir).map_err(|cause| failed(place, cause))? {
+    for check in verify(dir).map_err(|cause| failed(place, cause))? {
         nars += 1;
-        bar.done(verdict.bytes);
-        if let Some(fault) = verdict.fault {
+        bar.done(check.bytes);
+        if let Some(fault) = check.fault {
             corrupt += 1;
-            output::line(format_args!("removed {}: {fault}", verdict.path.display()));
+            output::line(format_args!("removed {}: {fault}", check.path.display()));
         }
     }
     drop(bar);
-    output::line(format_args!(
-        "{}: {nars} nars, {corrupt} of them were not what they should be",
-        place.nars.dir.display()
-    ));
+    let dir = place.nars.dir.display();
+    output::line(format_args!("{dir}: verified {}, {corrupt} corrupt", counted(nars, "NAR")));
     if corrupt > 0 { Err(Error::CorruptNars(corrupt)) } else { Ok(()) }
 }
 
@@ -97,11 +96,12 @@ async fn warm(place: Place, arguments: &PathArguments, background: bool) -> Resu
     let name = place.nars.dir.display().to_string();
     let hashes = paths::hash_parts(arguments, &place.config.virtual_nix_store)?;
     if background {
-        let waiting = warm::hand_over(place, &hashes, arguments.recursive).await?;
-        output::line(format_args!("{name}: {} paths handed over, {waiting} are to be compressed", hashes.len()));
+        let waiting = warm::enqueue(place, &hashes, arguments.recursive).await?;
+        output::line(format_args!("{name}: queued {}, {waiting} in the queue", counted(hashes.len() as u64, "path")));
     } else {
-        let Warmed { made, found, plain } = warm::run(place, &hashes, arguments.recursive).await?;
-        output::line(format_args!("{name}: {made} nars made, {found} were there, {plain} are served as they are"));
+        let Warmed { compressed, cached, too_large } = warm::run(place, &hashes, arguments.recursive).await?;
+        let compressed = counted(compressed, "NAR");
+        output::line(format_args!("{name}: compressed {compressed}, {cached} already cached, {too_large} too large"));
     }
     Ok(())
 }
@@ -117,11 +117,7 @@ async fn remove_paths(place: Place, arguments: &PathArguments) -> Result<(), Err
     } else {
         Removed::default()
     };
-    output::line(format_args!(
-        "{}: {} nars removed, {} MiB",
-        place.nars.dir.display(),
-        removed.nars,
-        removed.bytes >> 20
-    ));
+    let (nars, bytes) = (counted(removed.nars as u64, "NAR"), human_size(removed.bytes));
+    output::line(format_args!("{}: removed {nars}, {bytes}", place.nars.dir.display()));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Store paths as they are given to commands: as arguments, or on standard input.
+//! Parses the store paths that a command is given as arguments or on standard input.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use harmonia_protocol::{HashPart, StoreDir, StorePath};
 use crate::cli::PathArguments;
 use crate::error::Error;
 
-/// Bytes of standard input that are read: some hundred thousand paths.
+/// Limit on standard input, in bytes: some hundred thousand paths.
 const MAX_INPUT: u64 = 64 << 20;
-/// Links that lead to one another, as the kernel bounds them (`MAXSYMLINKS`).
+/// Limit on nested symbolic links, as in the kernel (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
 
-/// The hash parts of all of them, each once, in their order.
+/// Returns the hash parts of all paths in their order, without duplicates.
 pub(super) fn hash_parts(arguments: &PathArguments, directory: &StoreDir) -> Result<Vec<HashPart>, Error> {
     let mut paths = arguments.paths.clone();
     if arguments.stdin {
@@ -28,7 +28,8 @@ pub(super) fn hash_parts(arguments: &PathArguments, directory: &StoreDir) -> Res
     Ok(hashes)
 }
 
-/// Of a store path, or of what is in one, or of a link to that, which may lead nowhere where the store is elsewhere.
+/// Returns the hash part of a store path, of a file in one, or of a symbolic link to either. The link may be dangling, because
+/// the store may be elsewhere.
 fn hash_part(path: &Path, directory: &StoreDir) -> Result<HashPart, Error> {
     let is_of_store = |path: &PathBuf| path.starts_with(directory.as_str());
     let linked = std::iter::successors(Some(path.to_owned()), |path| {

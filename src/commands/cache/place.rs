@@ -1,7 +1,7 @@
-//! The directory that `harmonia cache` looks after, and the server that uses it.
+//! Finds the directory for `harmonia cache`, and the server that uses it.
 //!
-//! Where neither configuration nor environment name a directory it is that of the server that runs, else that of the
-//! installed unit, else the usual one if it has the mark.
+//! If neither configuration nor environment name a directory, it is that of the running server, else that of the installed
+//! unit, else the packages' default if that has harmonia's tag.
 
 use std::path::{Path, PathBuf};
 
@@ -11,21 +11,21 @@ use crate::error::Error;
 use crate::nar_cache::CacheDirectory;
 use crate::process::unit::{SERVICE, Unit};
 
-/// The directory in which packages and NixOS module have the service keep compressed NARs.
-const USUAL_DIRECTORY: &str = "/var/cache/harmonia";
+/// Directory of the NAR cache in the packages and the NixOS module.
+const DEFAULT_DIRECTORY: &str = "/var/cache/harmonia";
 
-/// A directory of compressed NARs, with what is needed to add to it.
+/// The directory of the NAR cache, with the configuration and the server that belong to it.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// The configuration of the service, as far as it is known.
+    /// Configuration of the service, as far as it is known.
     pub(super) config: Config,
-    /// The cache of compressed NARs.
+    /// Settings of the NAR cache.
     pub(super) nars: NarCacheConfig,
-    /// The server that uses the directory, or why none can be asked.
+    /// The server that uses the directory, or the reason why none can be reached.
     pub(super) server: Result<Client, ClientError>,
 }
 
-/// Finds the directory, and says which it is where nobody has named it.
+/// Finds the directory. Logs which it is if it was not named.
 pub(super) async fn find(loaded: Config, overrides: &CliOverrides, environment: &Environment) -> Result<Place, Error> {
     let (server, in_use) = running(&loaded).await;
     if let Some(nars) = loaded.nar_cache.clone() {
@@ -34,7 +34,7 @@ pub(super) async fn find(loaded: Config, overrides: &CliOverrides, environment: 
         return Ok(Place { config: loaded, nars, server });
     }
     if let Some(nars) = in_use {
-        tracing::info!("using {}, as the server that runs does", nars.dir.display());
+        tracing::info!("using {}, the directory of the running server", nars.dir.display());
         return Ok(Place { config: loaded, nars, server });
     }
     let config = of_service(overrides, environment)?;
@@ -42,7 +42,7 @@ pub(super) async fn find(loaded: Config, overrides: &CliOverrides, environment: 
     Ok(Place { config, nars, server })
 }
 
-/// The server that runs, and what it keeps where.
+/// Finds the running server and the NAR cache that it uses.
 async fn running(config: &Config) -> (Result<Client, ClientError>, Option<NarCacheConfig>) {
     let server = match Client::find(config.admin_socket.as_deref()).await {
         Ok(server) => server,
@@ -58,7 +58,7 @@ async fn running(config: &Config) -> (Result<Client, ClientError>, Option<NarCac
     }
 }
 
-/// A server that keeps its NARs in another directory is none here.
+/// A server with another directory does not count.
 fn elsewhere(other: &Client) -> ClientError {
     ClientError::NoServer { tried: vec![other.path().to_owned()] }
 }
@@ -67,7 +67,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
     one == other || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
-/// The configuration of the service, of which there is none so far: with what its unit says, or with the usual directory.
+/// Loads the configuration again with the environment of the installed unit, or with the default directory.
 fn of_service(overrides: &CliOverrides, environment: &Environment) -> Result<Config, Error> {
     let unit = Unit::installed(SERVICE, &["Environment", "CacheDirectory"]);
     let unit = unit.map_err(|cause| Error::System { doing: "ask systemctl about the service", cause })?;
@@ -76,13 +76,13 @@ fn of_service(overrides: &CliOverrides, environment: &Environment) -> Result<Con
         environment.cache_directory = unit.cache_directory().map(PathBuf::into_os_string);
         environment.config_file = environment.config_file.or_else(|| unit.variable("CONFIG_FILE").map(Into::into));
     } else {
-        environment.cache_directory = Some(USUAL_DIRECTORY.into());
+        environment.cache_directory = Some(DEFAULT_DIRECTORY.into());
     }
     let (config, _) = Config::load(overrides.clone(), &environment)?;
     match (&config.nar_cache, unit) {
-        (Some(nars), Some(_)) => tracing::info!("using {}, as {SERVICE}.service does", nars.dir.display()),
+        (Some(nars), Some(_)) => tracing::info!("using {}, the directory of {SERVICE}.service", nars.dir.display()),
         (Some(nars), None) if CacheDirectory::configured(&config)?.is_some() => {
-            tracing::info!("using {}, which has the mark of harmonia", nars.dir.display());
+            tracing::info!("using {}, which has a CACHEDIR.TAG of harmonia", nars.dir.display());
         }
         _ => return Err(Error::NoNarCache),
     }

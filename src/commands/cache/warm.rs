@@ -1,6 +1,7 @@
-//! `harmonia cache warm`: compresses NARs before anybody asks for them.
+//! `harmonia cache warm`: compresses NARs before they are requested.
 //!
-//! A running server has the directory, so it is asked by its admin socket; where none runs the NARs are made here.
+//! A running server has locked the directory, so it is asked to do so by its admin socket. Without a server this process
+//! compresses them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,70 +11,69 @@ use tokio::task::JoinSet;
 
 use super::place::Place;
 use super::progress;
-use crate::admin::{Client, Made, Member, Paths, Taken};
+use crate::admin::{Client, ClosurePath, Paths, Queued, WarmProgress};
 use crate::config::Config;
 use crate::error::Error;
 use crate::nar_cache::{DirectoryError, NarCache, Removed, WarmOutcome, resolve};
 use crate::store::Store;
 
-/// Paths of one request, so that it stays below the server's bound.
+/// Paths in one request, which stays below the server's limit with them.
 const BATCH: usize = 10_000;
-/// Requests at a time: half of what an admin socket takes.
+/// Limit on concurrent requests: half of the admin socket's.
 const MAX_REQUESTS: usize = 8;
 
-/// The outcome of all paths.
+/// Numbers of NARs by outcome.
 #[derive(Debug, Default)]
 pub(super) struct Warmed {
-    /// NARs that were made.
-    pub(super) made: usize,
-    /// NARs that were there.
-    pub(super) found: usize,
-    /// NARs that are served as they are.
-    pub(super) plain: usize,
+    /// NARs that were compressed.
+    pub(super) compressed: u64,
+    /// NARs that were in the cache already.
+    pub(super) cached: u64,
+    /// NARs that do not fit into the cache and are served uncompressed.
+    pub(super) too_large: u64,
 }
 
-/// Compresses the NARs of these paths, and of all that they refer to if that is meant, and waits for it. The first one that
-/// fails is the error.
+/// Compresses the NARs of these paths, and with `recursive` of their closures. Fails with the first one that fails.
 pub(super) async fn run(place: Place, hashes: &[HashPart], recursive: bool) -> Result<Warmed, Error> {
-    let at_once = (2 * place.config.encoders.threads).min(MAX_REQUESTS);
-    let maker = Arc::new(Maker::find(place)?);
-    let mut pending = maker.members(hashes, recursive).await?;
+    let concurrency = (2 * place.config.encoders.threads).min(MAX_REQUESTS);
+    let compressor = Arc::new(Compressor::find(place)?);
+    let mut pending = compressor.closure(hashes, recursive).await?;
     let bar = progress::bar(pending.len(), pending.iter().map(|(_, nar_size)| nar_size).sum());
-    let (mut warmed, mut making) = (Warmed::default(), JoinSet::new());
+    let (mut warmed, mut running) = (Warmed::default(), JoinSet::new());
     loop {
-        while making.len() < at_once {
+        while running.len() < concurrency {
             let Some((hash, nar_size)) = pending.pop() else { break };
-            let maker = Arc::clone(&maker);
-            making.spawn(async move { Ok::<_, Error>((maker.make(hash).await?, nar_size)) });
+            let compressor = Arc::clone(&compressor);
+            running.spawn(async move { Ok::<_, Error>((compressor.compress(hash).await?, nar_size)) });
         }
-        let Some(made) = making.join_next().await else { break };
+        let Some(made) = running.join_next().await else { break };
         let cause = |panicked: tokio::task::JoinError| Error::System { doing: "compress", cause: panicked.into() };
         let (outcome, nar_size) = made.unwrap_or_else(|panicked| Err(cause(panicked)))?;
         match outcome {
-            WarmOutcome::Made => warmed.made += 1,
-            WarmOutcome::Found => warmed.found += 1,
-            WarmOutcome::Plain => warmed.plain += 1,
+            WarmOutcome::Compressed => warmed.compressed += 1,
+            WarmOutcome::Cached => warmed.cached += 1,
+            WarmOutcome::TooLarge => warmed.too_large += 1,
         }
         bar.done(nar_size);
     }
     Ok(warmed)
 }
 
-/// Hands these paths to the running server, and does not wait for more; how many it has to make now.
-pub(super) async fn hand_over(place: Place, hashes: &[HashPart], recursive: bool) -> Result<usize, Error> {
+/// Queues these paths on the running server, without waiting for them. Returns the length of its queue.
+pub(super) async fn enqueue(place: Place, hashes: &[HashPart], recursive: bool) -> Result<usize, Error> {
     let server = place.server?;
-    let mut all_waiting = 0;
+    let mut queue_len = 0;
     for (nth, batch) in hashes.chunks(BATCH).enumerate() {
-        let Taken { taken, waiting } = server.post("/cache/warm", &paths(batch, recursive)).await?;
-        if taken < batch.len() {
-            return Err(Error::QueueFull { left: hashes.len() - nth * BATCH - taken, waiting });
+        let Queued { queued, waiting } = server.post("/cache/warm", &paths(batch, recursive)).await?;
+        if queued < batch.len() {
+            return Err(Error::QueueFull { left: hashes.len() - nth * BATCH - queued, waiting });
         }
-        all_waiting = waiting;
+        queue_len = waiting;
     }
-    Ok(all_waiting)
+    Ok(queue_len)
 }
 
-/// Has the server remove the NARs of these paths.
+/// Asks the server to remove the NARs of these paths.
 pub(super) async fn remove(server: &Client, hashes: &[HashPart], recursive: bool) -> Result<Removed, Error> {
     let mut all = Removed::default();
     for batch in hashes.chunks(BATCH) {
@@ -83,18 +83,18 @@ pub(super) async fn remove(server: &Client, hashes: &[HashPart], recursive: bool
     Ok(all)
 }
 
-/// Paths for a request.
+/// Returns the body of a request.
 fn paths(hashes: &[HashPart], recursive: bool) -> Paths {
     Paths { hash_parts: hashes.iter().map(ToString::to_string).collect(), recursive }
 }
 
-/// The maker of NARs: a server that runs, or this process.
-enum Maker {
+/// Where NARs are compressed: by the running server, or in this process.
+enum Compressor {
     Server(Client),
     Here { store: Arc<Store>, nars: Arc<NarCache> },
 }
 
-impl Maker {
+impl Compressor {
     fn find(place: Place) -> Result<Self, Error> {
         let Place { mut config, nars, server } = place;
         let why = match server {
@@ -103,7 +103,7 @@ impl Maker {
         };
         config.nar_cache = Some(nars);
         Self::here(&config).map_err(|error| match error {
-            // A server is there, which cannot be asked.
+            // A server has the directory and cannot be reached.
             Error::NarCacheDirectory(DirectoryError::Locked(dir)) => Error::InUse { dir, why },
             error => error,
         })
@@ -115,8 +115,8 @@ impl Maker {
         Ok(Self::Here { store, nars })
     }
 
-    /// The paths whose NARs are to be made, each once, and the lengths of these in bytes.
-    async fn members(&self, hashes: &[HashPart], recursive: bool) -> Result<Vec<(HashPart, u64)>, Error> {
+    /// Returns the paths to compress, without duplicates, and the sizes of their NARs in bytes.
+    async fn closure(&self, hashes: &[HashPart], recursive: bool) -> Result<Vec<(HashPart, u64)>, Error> {
         let server = match self {
             Self::Server(server) => server,
             Self::Here { store, .. } => {
@@ -126,8 +126,8 @@ impl Maker {
         };
         let (mut members, mut seen) = (Vec::new(), HashSet::new());
         for batch in hashes.chunks(BATCH) {
-            let found: Vec<Member> = server.post("/cache/closure", &paths(batch, recursive)).await?;
-            for Member { path, nar_size } in found {
+            let found: Vec<ClosurePath> = server.post("/cache/closure", &paths(batch, recursive)).await?;
+            for ClosurePath { path, nar_size } in found {
                 let parsed = StorePath::from_base_name(&path).map(|path| path.hash_part());
                 let hash = parsed.map_err(|_| Error::NoStorePath(path.into()))?;
                 members.extend(seen.insert(hash).then_some((hash, nar_size)));
@@ -136,10 +136,10 @@ impl Maker {
         Ok(members)
     }
 
-    async fn make(&self, hash_part: HashPart) -> Result<WarmOutcome, Error> {
+    async fn compress(&self, hash_part: HashPart) -> Result<WarmOutcome, Error> {
         match self {
             Self::Server(server) => loop {
-                let Made { outcome } = server.post("/cache/make", &hash_part.to_string()).await?;
+                let WarmProgress { outcome } = server.post("/cache/make", &hash_part.to_string()).await?;
                 if let Some(outcome) = outcome {
                     return Ok(outcome);
                 }

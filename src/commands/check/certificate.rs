@@ -1,4 +1,4 @@
-//! The certificate: whether it can be used, for which names, and for how long.
+//! Checks the certificate: whether it can be used, for which names, and until when.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,33 +8,33 @@ use crate::error::Error;
 use crate::net::tls::Identity;
 
 const DAY: i64 = 24 * 60 * 60;
-/// In days: whoever renews certificates by a program has done so long before.
-const SOON: i64 = 7;
+/// Days before expiry from which there is a warning: automatic renewal happens long before.
+const WARN_DAYS: i64 = 7;
 
 pub(super) fn check(config: &Config, report: &mut Report) {
     let Some(files) = &config.tls else {
-        return Report::line(format_args!("tls: off, http is served"));
+        return Report::line(format_args!("tls: off, serving http"));
     };
-    let Some(identity) = report.keep(Identity::load(files, &config.store_directories())) else { return };
+    let Some(identity) = report.ok(Identity::load(files, &config.store_directories())) else { return };
     let Some(facts) = identity.certificate() else {
         return Report::line(format_args!("tls: ok, {}", files.cert.display()));
     };
     let names = if facts.names.is_empty() { "no name".to_owned() } else { facts.names.join(", ") };
     Report::line(format_args!("tls: {} is for {names}, until {}", files.cert.display(), facts.end));
-    judge(files, facts.not_before, facts.not_after, now(), report);
+    check_dates(files, facts.not_before, facts.not_after, now(), report);
 }
 
-fn judge(files: &TlsConfig, not_before: i64, not_after: i64, now: i64, report: &mut Report) {
+fn check_dates(files: &TlsConfig, not_before: i64, not_after: i64, now: i64, report: &mut Report) {
     let certificate = files.cert.display();
     if not_after < now {
         report.problem(Error::CertificateEnded { path: files.cert.clone(), days: (now - not_after) / DAY });
     } else if not_before > now {
         tracing::warn!(
-            "the certificate {certificate} is not valid yet\n  help: is the clock of this machine right? clients refuse it until then"
+            "the certificate {certificate} is not valid yet\n  help: check this machine's clock; clients reject the certificate until it is valid"
         );
-    } else if not_after - now < SOON * DAY {
+    } else if not_after - now < WARN_DAYS * DAY {
         tracing::warn!(
-            "the certificate {certificate} ends in {} days\n  help: renew it; `systemctl reload harmonia`, or SIGHUP, takes the new one",
+            "the certificate {certificate} expires in {} days\n  help: renew it, then run systemctl reload harmonia or send SIGHUP",
             (not_after - now) / DAY
         );
     }

@@ -1,4 +1,4 @@
-//! Whether the configured address can be listened on: that is tried, and given up again at once.
+//! Checks that the configured address can be bound, by binding it for a moment.
 
 use std::io;
 use std::time::Duration;
@@ -13,21 +13,21 @@ use crate::admin::report::Status;
 use crate::config::{BindAddress, Config};
 use crate::net::{BindError, Listener};
 
-/// For an answer of the server that has the address.
-const ANSWER: Duration = Duration::from_secs(2);
-/// Longest answer that is looked at, in bytes.
-const MAX_ANSWER: u64 = 4096;
+/// Limit on the wait for the server that uses the address.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Limit on its response, in bytes.
+const MAX_RESPONSE: u64 = 4096;
 
 pub(super) async fn check(config: &Config, report: &mut Report) {
     match Listener::bind(&config.bind, config.unix_socket_mode).await {
         Ok(_) => Report::line(format_args!("address: ok, {} is free", config.bind)),
-        // It is not in the way of itself: it is stopped before it starts again.
-        Err(error) if is_in_use(&error) => match timeout(ANSWER, version(&config.bind)).await {
+        // A running harmonia is no problem: it stops before a new one starts.
+        Err(error) if is_in_use(&error) => match timeout(TIMEOUT, version(&config.bind)).await {
             Ok(Ok(Some(version))) => {
-                Report::line(format_args!("address: {} is that of {version}, which runs", config.bind));
+                Report::line(format_args!("address: {} is in use by {version}, which is running", config.bind));
             }
-            _ if is_ours(config).await => {
-                Report::line(format_args!("address: {} is that of the harmonia that runs", config.bind));
+            _ if is_running_server(config).await => {
+                Report::line(format_args!("address: {} is in use by the running harmonia", config.bind));
             }
             _ => report.problem(error),
         },
@@ -43,7 +43,7 @@ fn is_in_use(error: &BindError) -> bool {
     }
 }
 
-/// Asks the server at this address for its name and version, which are nothing unless it is harmonia without TLS.
+/// Asks the server at this address for its version; `None` unless it is harmonia without TLS.
 async fn version(address: &BindAddress) -> io::Result<Option<String>> {
     match address {
         BindAddress::Unix(path) => ask(UnixStream::connect(path).await?).await,
@@ -54,11 +54,11 @@ async fn version(address: &BindAddress) -> io::Result<Option<String>> {
     }
 }
 
-/// Whether the server that runs says by its admin socket that it listens at the configured address.
-async fn is_ours(config: &Config) -> bool {
+/// Returns whether the running server listens on the configured address, according to its admin socket.
+async fn is_running_server(config: &Config) -> bool {
     let asked = async { Client::find(config.admin_socket.as_deref()).await?.get::<Status>("/status?limit=0").await };
     let address = config.bind.to_string();
-    match timeout(ANSWER, asked).await {
+    match timeout(TIMEOUT, asked).await {
         Ok(Ok(status)) => {
             status.listening.iter().any(|url| url.split_once("://").is_some_and(|(_, place)| place == address))
         }
@@ -68,9 +68,9 @@ async fn is_ours(config: &Config) -> bool {
 
 async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<Option<String>> {
     stream.write_all(b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
-    let mut answer = Vec::new();
-    stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
-    let answer = String::from_utf8_lossy(&answer);
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.trim()).unwrap_or_default();
+    let mut response = Vec::new();
+    stream.take(MAX_RESPONSE).read_to_end(&mut response).await?;
+    let response = String::from_utf8_lossy(&response);
+    let body = response.split_once("\r\n\r\n").map(|(_, body)| body.trim()).unwrap_or_default();
     Ok(body.starts_with("harmonia ").then(|| body.escape_default().to_string()))
 }

@@ -1,4 +1,4 @@
-//! `harmonia check`: would it serve?
+//! `harmonia check`: tests whether the server could start and serve with a configuration.
 
 mod certificate;
 mod listening;
@@ -22,11 +22,12 @@ use crate::output;
 use crate::signing::SigningKeys;
 use crate::store::{NarOptions, Store, StoreError, ValidPath};
 
-/// Paths that are looked at for a small NAR, and when it is small enough, in bytes.
+/// Limit on the paths among which one with a small NAR is searched.
 const CANDIDATES: usize = 32;
-const SMALL: u64 = 16 << 20;
+/// Size up to which a NAR is small enough, in bytes.
+const SMALL_NAR: u64 = 16 << 20;
 
-/// Looks at what a configuration file says, whatever is on this machine. All that is wrong is the error.
+/// Checks a configuration file alone, without looking at this machine. The error lists all mistakes.
 pub fn syntax(file: &Path) -> Result<(), Error> {
     for warning in Config::check_syntax(file)? {
         tracing::warn!("{warning}");
@@ -35,9 +36,8 @@ pub fn syntax(file: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Looks at configuration, address, keys, certificate, directories and daemon as serving does, and prints what it finds. What
-/// would keep it from serving is told as it is found; the error at the end has the exit status of the first. Where it is not
-/// asked to look at `listening`, somebody else does.
+/// Checks configuration, keys, certificate, directories and nix-daemon as the server would use them, and prints the findings.
+/// Checks the address too if `listening`. Problems are logged as they are found; the error has the exit status of the first.
 pub async fn run(config: &Config, listening: bool) -> Result<(), Error> {
     let mut report = Report::default();
     Report::line(format_args!("configuration: ok, would listen on {}", config.bind));
@@ -51,11 +51,11 @@ pub async fn run(config: &Config, listening: bool) -> Result<(), Error> {
     directories(config, &mut report);
     let store = Store::new(config, &Arc::default());
     let asked = daemon(config, &store, &mut report).await;
-    report.keep(asked);
-    report.end()
+    report.ok(asked);
+    report.finish()
 }
 
-/// Each key by itself, so that one that is bad hides no other.
+/// Checks each key separately, so that one bad key does not hide others.
 fn signing_keys(config: &Config, report: &mut Report) {
     if let Ok(keys) = SigningKeys::load_and_warn(config) {
         if config.sign_key_paths.is_empty() {
@@ -68,16 +68,16 @@ fn signing_keys(config: &Config, report: &mut Report) {
     let load = |paths: &[_]| SigningKeys::load(paths, credentials, &stores);
     let mut all_are_good = true;
     for path in &config.sign_key_paths {
-        all_are_good &= report.keep(load(std::slice::from_ref(path))).is_some();
+        all_are_good &= report.ok(load(std::slice::from_ref(path))).is_some();
     }
     if all_are_good {
-        report.keep(load(&config.sign_key_paths));
+        report.ok(load(&config.sign_key_paths));
     }
 }
 
 fn access_log(config: &Config, report: &mut Report) {
     let Some(log) = &config.access_log else { return };
-    if report.keep(AccessLog::check(log)).is_some() {
+    if report.ok(AccessLog::check(log)).is_some() {
         let place = log.file.as_ref().map_or_else(|| "standard output".into(), |file| file.to_string_lossy());
         Report::line(format_args!("access log: ok, {place}"));
     }
@@ -87,30 +87,30 @@ fn directories(config: &Config, report: &mut Report) {
     match nar_cache::disabled_reason(config) {
         None => {
             let looked = nar_cache::preflight(config).and_then(|texts| writable(config).map(|()| texts));
-            for text in report.keep(looked).unwrap_or_default() {
+            for text in report.ok(looked).unwrap_or_default() {
                 Report::line(format_args!("compression: {text}"));
             }
         }
         Some(why) => Report::line(format_args!("compression: off, {why}")),
     }
     match config.real_nix_store.as_deref().map(|files| (files.display(), std::fs::read_dir(files))) {
-        None => Report::line(format_args!(
-            "store files: not here, as far as is known; real_nix_store says where they are, if they are"
-        )),
+        None => {
+            Report::line(format_args!("store files: location unknown; set real_nix_store if they are on this machine"));
+        }
         Some((files, Ok(_))) => Report::line(format_args!("store files: visible in {files}")),
         Some((files, Err(cause))) => Report::line(format_args!(
-            "store files: not visible in {files} ({cause}), which only /serve and /debuginfo need"
+            "store files: not visible in {files} ({cause}): NARs are read from nix-daemon, /serve and /debuginfo answer 404"
         )),
     }
     match &config.build_log_dir {
-        None => Report::line(format_args!(
-            "build logs: not here, as far as is known; build_log_dir says where they are, if they are"
-        )),
-        Some(logs) => Report::line(format_args!("build logs: looked for in {}", logs.display())),
+        None => {
+            Report::line(format_args!("build logs: location unknown; set build_log_dir if they are on this machine"));
+        }
+        Some(logs) => Report::line(format_args!("build logs: read from {}", logs.display())),
     }
 }
 
-/// Whether this user may write into the directory of compressed NARs, or make it where it is not there yet.
+/// Checks that this user can write to the NAR cache directory, or create it.
 fn writable(config: &Config) -> Result<(), DirectoryError> {
     let Some(dir) = config.nar_cache.as_ref().map(|cache| &cache.dir) else { return Ok(()) };
     let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir);
@@ -118,18 +118,18 @@ fn writable(config: &Config) -> Result<(), DirectoryError> {
         .map_err(|cause| DirectoryError::Io { path: existing.to_owned(), cause: cause.into() })
 }
 
-/// Asks the daemon as serving does, up to a whole NAR.
+/// Queries nix-daemon as the server does, and reads one whole NAR.
 async fn daemon(config: &Config, store: &Store, report: &mut Report) -> Result<(), StoreError> {
     let session = store.session().await?;
     store.probe().await?;
     let trust = match session.trusted {
-        Some(true) => "trusts us, which a cache does not need",
-        Some(false) => "does not trust us, as it should be",
-        None => "does not say whether it trusts us",
+        Some(true) => "harmonia is a trusted user (not needed; consider removing it from trusted-users)",
+        Some(false) => "harmonia is not a trusted user (as recommended)",
+        None => "whether harmonia is a trusted user is unknown",
     };
-    let release = session.release.as_deref().unwrap_or("of a release before 2.7");
+    let release = session.release.as_deref().unwrap_or("older than 2.7");
     Report::line(format_args!(
-        "nix daemon: ok, {}: nix {release}, protocol {}, {trust}",
+        "nix-daemon: ok, {}: Nix {release}, protocol {}, {trust}",
         config.daemon, session.version
     ));
     let Some(valid) = small_path(store).await? else {
@@ -137,26 +137,26 @@ async fn daemon(config: &Config, store: &Store, report: &mut Report) -> Result<(
         return Ok(());
     };
     let path = store.directory().full_path(&valid.path);
-    Report::line(format_args!("path info: ok, {path} has a nar of {} bytes", valid.info.nar_size));
+    Report::line(format_args!("path info: ok, {path} has a NAR of {} bytes", valid.info.nar_size));
     match store.compare_files().await? {
         Some((valid, Ok(()))) => Report::line(format_args!(
-            "nars: read from the store's files, those of {} are what the nix daemon says",
+            "NARs: read from the store's files; those of {} match nix-daemon's path info",
             valid.path
         )),
         Some((valid, Err(why))) if config.nar_source == NarSource::Auto => Report::line(format_args!(
-            "nars: read from the nix daemon, since the store's files of {} are not what it says: {why}",
+            "NARs: read from nix-daemon, since the store's files of {} do not match its path info: {why}",
             valid.path
         )),
         Some((_, Err(why))) => report.problem(why),
-        None => Report::line(format_args!("nars: read from the nix daemon")),
+        None => Report::line(format_args!("NARs: read from nix-daemon")),
     }
     let mut nar = store.nar(&valid, NarOptions::for_cache(), ClientId::Server).await?;
     while nar.chunk().await?.is_some() {}
-    Report::line(format_args!("nar: ok, that of {path} has the size and the hash of its path info"));
+    Report::line(format_args!("NAR: ok, that of {path} has the size and the hash of its path info"));
     Ok(())
 }
 
-/// A path whose NAR is soon read, or else the smallest of those that were looked at; nothing in an empty store.
+/// Finds a path with a small NAR, or the smallest among [`CANDIDATES`]; `None` in an empty store.
 async fn small_path(store: &Store) -> Result<Option<Arc<ValidPath>>, StoreError> {
     let mut smallest: Option<Arc<ValidPath>> = None;
     for hash in store.all_hash_parts().await?.into_iter().take(CANDIDATES) {
@@ -164,7 +164,7 @@ async fn small_path(store: &Store) -> Result<Option<Arc<ValidPath>>, StoreError>
         if smallest.as_ref().is_none_or(|other| valid.info.nar_size < other.info.nar_size) {
             smallest = Some(valid);
         }
-        if smallest.as_ref().is_some_and(|valid| valid.info.nar_size <= SMALL) {
+        if smallest.as_ref().is_some_and(|valid| valid.info.nar_size <= SMALL_NAR) {
             break;
         }
     }

@@ -1,4 +1,4 @@
-//! The findings of a check: good ones go to standard output, those that would keep harmonia from serving to the log.
+//! Findings of a check: good ones go to standard output, problems to the log.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use crate::error::Error;
 use crate::output;
 use crate::process::log;
 
-/// Remembers the exit status of the first problem.
+/// Holds the exit status of the first problem.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     code: Option<u8>,
 }
 
 impl Report {
-    /// Tells what was found.
+    /// Prints a finding.
     pub(super) fn line(text: fmt::Arguments<'_>) {
         output::line(text);
     }
 
-    /// Tells why it would not serve, and goes on.
+    /// Logs a problem.
     pub(super) fn problem(&mut self, error: impl Into<Error>) {
         let error = error.into();
         for part in error.each() {
@@ -27,18 +27,18 @@ impl Report {
         self.code.get_or_insert(error.exit_code());
     }
 
-    /// The value, if there is one, or the problem otherwise.
-    pub(super) fn keep<T, E: Into<Error>>(&mut self, result: Result<T, E>) -> Option<T> {
+    /// Returns the value, or logs the error as a problem.
+    pub(super) fn ok<T, E: Into<Error>>(&mut self, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.problem(error)).ok()
     }
 
-    /// Takes over problems that somebody else has told of, by their exit status.
-    pub(super) fn told(&mut self, code: u8) {
+    /// Records the exit status of problems that another process has logged.
+    pub(super) fn failed(&mut self, code: u8) {
         self.code.get_or_insert(code);
     }
 
-    /// An error if there were problems.
-    pub(super) fn end(self) -> Result<(), Error> {
+    /// Returns an error if there were problems.
+    pub(super) fn finish(self) -> Result<(), Error> {
         match self.code {
             None => Ok(()),
             Some(code) => Err(Error::WouldNotServe { code }),

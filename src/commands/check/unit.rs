@@ -1,7 +1,7 @@
-//! The check of an installed service: as its user, with its credentials and its variables, in what it sees of the machine.
+//! `harmonia check --unit`: checks an installed service as its user, with its credentials, environment and sandbox.
 //!
-//! systemd does all that itself: the unit's own program runs as a transient service with the settings of the unit
-//! (systemd-run(1)). Sockets are looked at here, since the unit that has them is another one.
+//! systemd sets these up: the unit's program runs as a transient service with the unit's settings (systemd-run(1)). Sockets are
+//! checked here, because they belong to another unit.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,8 +12,7 @@ use crate::error::Error;
 use crate::process::unit::{Unit, words};
 use crate::signing::SigningKeys;
 
-/// What makes a difference to what a service can read, write and reach, by the names of systemd.exec(5), as `systemctl show`
-/// prints them.
+/// Settings of systemd.exec(5) that decide what a service can read, write and reach, as `systemctl show` prints them.
 const SETTINGS: [&str; 22] = [
     "User",
     "Group",
@@ -40,10 +39,10 @@ const SETTINGS: [&str; 22] = [
 ];
 /// Settings that `systemctl show` does not print.
 const CREDENTIALS: [&str; 4] = ["LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted"];
-/// Credentials that are signing keys.
+/// Prefix of the names of credentials that are signing keys.
 const SIGNING_KEY: &str = "sign-key";
-/// From here on systemd says with an exit status what it could not do itself.
-const OF_SYSTEMD: i32 = 200;
+/// First exit status by which systemd reports its own failures.
+const SYSTEMD_STATUS: i32 = 200;
 
 /// Checks the service of this name.
 pub fn run(name: &str) -> Result<(), Error> {
@@ -57,7 +56,7 @@ pub fn run(name: &str) -> Result<(), Error> {
 
     let sockets = words(unit.property("TriggeredBy").unwrap_or_default());
     for socket in sockets.iter().filter(|unit| Path::new(unit).extension().is_some_and(|kind| kind == "socket")) {
-        look_at_socket(socket, &mut report).map_err(system)?;
+        check_socket(socket, &mut report).map_err(system)?;
     }
     let mut command = Command::new("systemd-run");
     command.args(["--wait", "--pipe", "--collect", "--quiet", "--service-type=exec"]);
@@ -69,7 +68,7 @@ pub fn run(name: &str) -> Result<(), Error> {
     }
     let text = Unit::text(name).map_err(system)?;
     for (setting, value) in credentials(&text) {
-        if is_there(setting, &value, &mut report) {
+        if is_usable(setting, &value, &mut report) {
             command.arg(format!("--property={setting}={value}"));
         }
     }
@@ -84,14 +83,14 @@ pub fn run(name: &str) -> Result<(), Error> {
     let status = command.status().map_err(|cause| Error::System { doing: "run systemd-run", cause })?;
     match status.code() {
         Some(0) => {}
-        Some(code) if code < OF_SYSTEMD => report.told(u8::try_from(code).unwrap_or(1)),
+        Some(code) if code < SYSTEMD_STATUS => report.failed(u8::try_from(code).unwrap_or(1)),
         code => report.problem(Error::UnitCannotStart { unit: name.to_owned(), code }),
     }
-    report.end()
+    report.finish()
 }
 
-/// Says whether the socket unit listens.
-fn look_at_socket(name: &str, report: &mut Report) -> std::io::Result<()> {
+/// Checks that the socket unit listens.
+fn check_socket(name: &str, report: &mut Report) -> std::io::Result<()> {
     let Some(socket) = Unit::installed(name, &["Listen", "ActiveState", "Result"])? else { return Ok(()) };
     let state = socket.property("ActiveState").unwrap_or_default();
     if state == "active" {
@@ -105,14 +104,14 @@ fn look_at_socket(name: &str, report: &mut Report) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The program of `ExecStart=` and its arguments, of what is shown as `{ path=… ; argv[]=… ; ignore_errors=… }`.
+/// Parses program and arguments of `ExecStart=`, which is printed as `{ path=… ; argv[]=… ; ignore_errors=… }`.
 fn program(shown: &str) -> Option<Vec<String>> {
     let (_, arguments) = shown.split_once("argv[]=")?;
     let words = words(arguments.split(" ; ").next()?);
     (!words.is_empty()).then_some(words)
 }
 
-/// A file with variables, of what is shown as `/file (ignore_errors=yes)`.
+/// Parses an `EnvironmentFile=`, which is printed as `/file (ignore_errors=yes)`.
 fn environment_file(shown: &str) -> String {
     match shown.rsplit_once(" (ignore_errors=") {
         Some((file, "yes)")) => format!("-{file}"),
@@ -121,7 +120,7 @@ fn environment_file(shown: &str) -> String {
     }
 }
 
-/// The credentials of a unit, of the text of its files in their order: an empty value takes back those before it.
+/// Parses the credentials of a unit from the text of its files in their order. An empty value removes those before it.
 fn credentials(text: &str) -> Vec<(&str, String)> {
     let mut found: Vec<(&str, String)> = Vec::new();
     for (setting, value) in text.lines().filter_map(|line| line.split_once('=')) {
@@ -131,22 +130,22 @@ fn credentials(text: &str) -> Vec<(&str, String)> {
         }
         match value.trim() {
             "" => found.retain(|(other, _)| *other != setting),
-            // Of the specifiers there, the only one that a path needs.
+            // The only specifier that a path needs.
             value => found.push((setting, value.replace("%%", "%"))),
         }
     }
     found
 }
 
-/// Whether systemd could hand the credential on; otherwise the problem is told, by what is wrong with the file.
-fn is_there(setting: &str, value: &str, report: &mut Report) -> bool {
+/// Returns whether systemd could pass the credential on; logs what is wrong with the file otherwise.
+fn is_usable(setting: &str, value: &str, report: &mut Report) -> bool {
     let Some((id, path)) = value.split_once(':').filter(|_| setting == "LoadCredential") else { return true };
     let path = PathBuf::from(path);
     if !path.is_absolute() || !id.starts_with(SIGNING_KEY) || path.is_dir() {
         return true;
     }
-    // As root, which systemd reads it as.
-    report.keep(SigningKeys::load(&[path], None, &StoreDirectories::nix())).is_some()
+    // As root, like systemd.
+    report.ok(SigningKeys::load(&[path], None, &StoreDirectories::nix())).is_some()
 }
 
 #[cfg(test)]

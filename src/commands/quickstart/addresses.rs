@@ -1,4 +1,4 @@
-//! The URLs by which other machines may reach this one: its own addresses, tried before anybody is told of them.
+//! Finds URLs by which other machines may reach this one: its own addresses that answer.
 
 use std::collections::HashSet;
 use std::io;
@@ -9,16 +9,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// More than a newcomer reads. Hosts with containers have many addresses that nobody else reaches.
+/// Limit on URLs. Hosts with containers have many addresses that others cannot reach.
 const MAX_URLS: usize = 4;
-/// The question is this program's own to itself.
+/// Limit on one probe, which goes from this process to itself.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-const QUESTION: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-const ANSWER: &[u8; 12] = b"HTTP/1.1 200";
+const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+const STATUS_LINE: &[u8; 12] = b"HTTP/1.1 200";
 
-/// The URLs of a server that listens on all addresses at `listening`, without TLS: the address that leads out of this
-/// machine first. Empty where there is no address but for the machine itself.
+/// Returns the URLs of a server without TLS that listens on all addresses, with the address of the default route first. Empty
+/// if this machine has only loopback addresses.
 pub(super) async fn urls(listening: SocketAddr) -> Vec<String> {
     let mut urls = Vec::new();
     for address in candidates(listening.is_ipv6()) {
@@ -32,13 +32,13 @@ pub(super) async fn urls(listening: SocketAddr) -> Vec<String> {
 
 async fn answers(address: SocketAddr) -> io::Result<bool> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(QUESTION).await?;
-    let mut answer = [0; ANSWER.len()];
+    stream.write_all(REQUEST).await?;
+    let mut answer = [0; STATUS_LINE.len()];
     stream.read_exact(&mut answer).await?;
-    Ok(&answer == ANSWER)
+    Ok(&answer == STATUS_LINE)
 }
 
-/// Addresses of this machine that others may know it by, each once. An IPv6 socket takes IPv4 too.
+/// Returns the addresses of this machine that others may reach, without duplicates. An IPv6 socket accepts IPv4 too.
 fn candidates(v6: bool) -> Vec<IpAddr> {
     let found = if_addrs::get_if_addrs().unwrap_or_else(|cause| {
         tracing::debug!("cannot list the network interfaces: {cause}");
@@ -47,21 +47,21 @@ fn candidates(v6: bool) -> Vec<IpAddr> {
     let mut interfaces: Vec<_> = found.iter().map(if_addrs::Interface::ip).collect();
     interfaces.sort_by_key(IpAddr::is_ipv6);
     let mut seen = HashSet::new();
-    outward().into_iter().chain(interfaces).filter(|it| is_for_others(*it, v6) && seen.insert(*it)).collect()
+    outward().into_iter().chain(interfaces).filter(|it| may_be_reachable(*it, v6) && seen.insert(*it)).collect()
 }
 
-fn is_for_others(address: IpAddr, v6: bool) -> bool {
+fn may_be_reachable(address: IpAddr, v6: bool) -> bool {
     match address {
         IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local() && !address.is_unspecified(),
-        // A link-local address means nothing without the name that its reader has for the network.
+        // A link-local address needs the name of the interface on the other machine.
         IpAddr::V6(address) => {
             v6 && !address.is_loopback() && !address.is_unicast_link_local() && !address.is_unspecified()
         }
     }
 }
 
-/// The addresses that this machine would send from to the outside. Connecting a UDP socket sends nothing: it has the kernel
-/// choose a route, to an address that is reserved for documentation (RFC 5737, RFC 3849).
+/// Returns the source addresses of the default routes. Connecting a UDP socket sends nothing; it makes the kernel choose a
+/// route, here to an address that is reserved for documentation (RFC 5737, RFC 3849).
 fn outward() -> Vec<IpAddr> {
     let ways: [(IpAddr, IpAddr); 2] = [
         (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
@@ -87,7 +87,7 @@ mod tests {
         let bound = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                stream.read_exact(&mut [0; QUESTION.len()]).await.unwrap();
+                stream.read_exact(&mut [0; REQUEST.len()]).await.unwrap();
                 stream.write_all(answer).await.unwrap();
             }
         });
@@ -110,13 +110,13 @@ mod tests {
         for url in urls(bound).await {
             let address: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
             assert_eq!(address.port(), bound.port());
-            assert!(is_for_others(address.ip(), false) && answers(address).await.unwrap(), "{url}");
+            assert!(may_be_reachable(address.ip(), false) && answers(address).await.unwrap(), "{url}");
         }
     }
 
     #[test]
     fn addresses_that_mean_nothing_elsewhere_are_left_out() {
-        for (address, v6, is_told) in [
+        for (address, v6, is_listed) in [
             ("127.0.0.1", true, false),
             ("169.254.1.1", true, false),
             ("10.0.0.1", false, true),
@@ -125,7 +125,7 @@ mod tests {
             ("2001:db8::1", true, true),
             ("2001:db8::1", false, false),
         ] {
-            assert_eq!(is_for_others(address.parse().unwrap(), v6), is_told, "{address}");
+            assert_eq!(may_be_reachable(address.parse().unwrap(), v6), is_listed, "{address}");
         }
     }
 }

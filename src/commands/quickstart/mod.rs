@@ -1,4 +1,4 @@
-//! `harmonia quickstart`: a signed cache without any preparation, and what to type to use it.
+//! `harmonia quickstart`: a signed cache without preparation, and what to type on clients.
 
 mod addresses;
 
@@ -18,13 +18,13 @@ use crate::output;
 use crate::signing::{self, SigningKeys};
 use crate::store::{Closure, ClosureLimits, Store, ValidPath};
 
-/// Between two looks at a store that has nothing to try yet.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Newcomers do not wait for a number.
-const CLOSURE: ClosureLimits = ClosureLimits { paths: 10_000, time: Some(Duration::from_secs(5)) };
+/// Interval at which an empty store is checked again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Limits on the closure whose size is printed.
+const CLOSURE_LIMITS: ClosureLimits = ClosureLimits { paths: 10_000, time: Some(Duration::from_secs(5)) };
 
-/// Sees to it that there is a key: where none is configured, one of this machine's name is made on first use and kept
-/// in the user's state directory.
+/// Ensures that there is a signing key. If none is configured, uses one in the user's state directory, which is created on
+/// first use and named after this machine.
 pub fn prepare(config: &mut Config) -> Result<(), Error> {
     if !config.sign_key_paths.is_empty() {
         return Ok(());
@@ -35,14 +35,13 @@ pub fn prepare(config: &mut Config) -> Result<(), Error> {
         let name = KeyName::new(&format!("{host}-1")).or_else(|_| KeyName::new("harmonia-1"));
         let name = name.map_err(|error| Error::NoStateDirectory(error.to_string()))?;
         signing::generate(&path, name)?;
-        tracing::info!("made a signing key: {}", path.display());
+        tracing::info!("created a signing key: {}", path.display());
     }
     config.sign_key_paths.push(path);
     Ok(())
 }
 
-/// Where compressed NARs are kept unless something else is configured: in this user's directory for what programs can
-/// make again (XDG base directories). Nothing where there is none.
+/// Returns the default directory of the NAR cache: in the user's cache directory (XDG base directories), if there is one.
 #[must_use]
 pub fn cache_directory() -> Option<PathBuf> {
     variable("XDG_CACHE_HOME")
@@ -50,34 +49,34 @@ pub fn cache_directory() -> Option<PathBuf> {
         .map(|it| it.join("harmonia"))
 }
 
-/// What a newcomer types on another machine.
+/// The text that tells what to type on another machine.
 #[derive(Debug)]
 pub struct Guide {
     url: String,
-    /// The bound address, if every address of this machine is listened on without TLS.
-    everywhere: Option<SocketAddr>,
+    /// The bound address, if the server listens on all addresses without TLS.
+    unspecified: Option<SocketAddr>,
     keys: String,
 }
 
 impl Guide {
-    /// A guide to the cache that signs with `keys` and listens at `address`, if that is one of TCP. `url` has this machine's
-    /// name, which others may not know.
+    /// Creates a guide to the cache that signs with `keys` and listens on `address`, if that is a TCP address. `url` has this
+    /// machine's name, which others may not be able to resolve.
     #[must_use]
     pub fn new(url: String, address: Option<SocketAddr>, keys: &SigningKeys) -> Self {
-        // A certificate is for names.
-        let everywhere = address.filter(|address| address.ip().is_unspecified() && url.starts_with("http://"));
-        Self { url, everywhere, keys: keys.trusted_public_keys() }
+        // With TLS only the name fits the certificate.
+        let unspecified = address.filter(|address| address.ip().is_unspecified() && url.starts_with("http://"));
+        Self { url, unspecified, keys: keys.trusted_public_keys() }
     }
 
-    /// Prints it, as soon as there is a daemon, and a path in its store to try it with.
+    /// Prints the guide as soon as nix-daemon is available and its store has a path to try.
     pub async fn print(self, store: &Store) {
         let path = example(store).await;
-        let others = match self.everywhere {
+        let others = match self.unspecified {
             Some(address) => addresses::urls(address).await,
             None => Vec::new(),
         };
         let (url, others) = others.split_first().unwrap_or((&self.url, &[]));
-        let closure = store.closure(&[Arc::clone(&path)], CLOSURE, |_| true, ClientId::Server).await;
+        let closure = store.closure(&[Arc::clone(&path)], CLOSURE_LIMITS, |_| true, ClientId::Server).await;
         output::line(self.text(url, others, &store.directory().full_path(&path.path), &size(&closure)));
     }
 
@@ -85,7 +84,7 @@ impl Guide {
         let keys = &self.keys;
         let also = match others {
             [] => String::new(),
-            _ => format!("\nThis machine answers at other addresses too: {}\n", others.join(" ")),
+            _ => format!("\nOther addresses of this machine: {}\n", others.join(" ")),
         };
         format!(
             "
@@ -104,7 +103,7 @@ Press ctrl-C to stop.
     }
 }
 
-/// The size of a copy of a path.
+/// Renders the size of a closure.
 fn size(closure: &Closure) -> String {
     let (nars, size) = (closure.members.len(), human_size(closure.nar_size()));
     let more = if closure.incomplete.is_some() { "more than " } else { "" };
@@ -114,24 +113,23 @@ fn size(closure: &Closure) -> String {
     }
 }
 
-/// A path to try the cache with. Where the store has none that waits until somebody puts one in, which they are told how to
-/// do; where the daemon cannot be asked that waits for the daemon.
+/// Finds a path to try the cache with. Waits while the store is empty or nix-daemon is unavailable, and prints why.
 async fn example(store: &Store) -> Arc<ValidPath> {
-    let mut said = None;
+    let mut printed = None;
     loop {
-        let trouble = match store.example_path().await {
+        let reason = match store.example_path().await {
             Ok(Some(path)) => return path,
             Ok(None) => format!(
-                "\nThere is nothing in {} yet. From another shell on this machine, put a file in:\n\n  nix-store --add FILE\n",
+                "\nThe store {} is empty. Add a file from another shell on this machine:\n\n  nix-store --add FILE\n",
                 store.directory()
             ),
             Err(error) => format!("\nWaiting for nix-daemon: {error}\n"),
         };
-        if said.as_ref() != Some(&trouble) {
-            output::line(format_args!("{trouble}"));
+        if printed.as_ref() != Some(&reason) {
+            output::line(format_args!("{reason}"));
         }
-        said = Some(trouble);
-        sleep(PAUSE).await;
+        printed = Some(reason);
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
@@ -139,7 +137,7 @@ fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
-/// Where this user's programs keep their state (XDG base directories, systemd's `StateDirectory=`), made if need be.
+/// Returns the user's state directory (XDG base directories, systemd's `StateDirectory=`), and creates it if it is missing.
 fn state_directory() -> Result<PathBuf, Error> {
     let directory = variable("STATE_DIRECTORY")
         .or_else(|| variable("XDG_STATE_HOME").map(|state| state.join("harmonia")))

@@ -1,4 +1,4 @@
-//! Serving: everything put together, from start to the signal to stop.
+//! `harmonia` without a subcommand: starts the server, runs it until a stop signal, and drains it.
 
 mod reload;
 mod service_manager;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use reload::{Load, Reload};
+use reload::{LoadConfig, Reload};
 use stop::StopSignals;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, oneshot, watch};
@@ -30,12 +30,12 @@ use crate::process::systemd;
 use crate::signing::{Signer, SigningKeys};
 use crate::store::Store;
 
-/// Serves until SIGTERM or SIGINT, then lets running responses finish, unless the signal comes again.
+/// Serves until SIGTERM or SIGINT, then completes responses in flight, unless a second signal arrives.
 ///
-/// A daemon that is not there is no reason not to start: requests are answered 503 until it is. With `guide` a
-/// newcomer is told what to type. `load` is for SIGHUP; `recent` has what went wrong, for who asks.
-pub async fn run(config: Config, guide: bool, load: Load, recent: RecentLines) -> Result<(), Error> {
-    let began = Instant::now();
+/// Starts even if nix-daemon is unavailable: requests are answered 503 until it is there. `guide` prints what to type on
+/// clients. `load_config` reads the configuration again on SIGHUP. `recent` holds the last errors for `harmonia status`.
+pub async fn run(config: Config, guide: bool, load_config: LoadConfig, recent: RecentLines) -> Result<(), Error> {
+    let started = Instant::now();
     let keys = SigningKeys::load_and_warn(&config)?;
     let stores = config.store_directories();
     let identity = config.tls.as_ref().map(|files| Identity::load(files, &stores)).transpose()?;
@@ -45,15 +45,15 @@ pub async fn run(config: Config, guide: bool, load: Load, recent: RecentLines) -
         metrics.certificate.set(identity.not_after());
     }
     let access_log = config.access_log.as_ref().map(|config| AccessLog::open(config, &metrics)).transpose()?;
-    look_at_nar_cache(&config)?;
+    check_nar_cache(&config)?;
     warn_of_missing_files(&config);
     let store = Store::new(&config, &metrics);
     let counted = Arc::clone(&metrics);
-    let no_signals = |cause| Error::System { doing: "listen to signals", cause };
+    let no_signals = |cause| Error::System { doing: "install signal handlers", cause };
     let stop = StopSignals::new().map_err(no_signals)?;
     let hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
     let listeners = listen(&config).await?;
-    // Whoever reads where this server listens finds the admin socket there.
+    // Before the addresses are logged: whoever reads them can use the admin socket.
     let admin_socket = match &config.admin_socket {
         Some(path) => admin::open(path).await,
         None => None,
@@ -65,15 +65,21 @@ pub async fn run(config: Config, guide: bool, load: Load, recent: RecentLines) -
 
     let signer = Signer::new(Arc::new(keys), config.sign.clone());
     let app = Arc::new(App::new(&config, store, signer, metrics).with_access_log(access_log));
-    tokio::spawn(greet_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
+    tokio::spawn(probe_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
     let (changed_limits, limits) = watch::channel(Limits::of(&config));
     let places = Arc::new(Places::new(&limits.borrow(), &counted));
-    let reload =
-        Reload { config, load, identity, app: Arc::clone(&app), metrics: Arc::clone(&counted), limits: changed_limits };
-    // The socket's file goes with this.
+    let reload = Reload {
+        config,
+        load_config,
+        identity,
+        app: Arc::clone(&app),
+        metrics: Arc::clone(&counted),
+        limits: changed_limits,
+    };
+    // Dropping it removes the socket's file.
     let _admin_file = admin_socket.map(|(socket, file)| {
         let (app, places, config) = (Arc::clone(&app), Arc::clone(&places), reload.config.clone());
-        serve_admin(socket, admin::Server { app, places, config, listening, recent, began });
+        serve_admin(socket, admin::Server { app, places, config, listening, recent, started });
         file
     });
     supervise_tasks(&app, reload, hangup);
@@ -85,24 +91,24 @@ pub async fn run(config: Config, guide: bool, load: Load, recent: RecentLines) -
     };
     let (stop_serving, stopping) = oneshot::channel();
     let shutdown = async {
-        // A sender that is gone means the same.
+        // A dropped sender means the same.
         let _ = stopping.await;
     };
     tokio::select! {
         () = net::serve(listeners, acceptor, limits.clone(), &counted, &places, service, shutdown) => {}
-        () = stop.twice(stop_serving, limits, &counted) => tracing::warn!("stopping at once, with responses unfinished"),
+        () = stop.graceful_then_force(stop_serving, limits, &counted) => tracing::warn!("stopping at once, aborting responses in flight"),
     }
     if let Some(left) = app.nar_cache().map(|nars| nars.queued_warm()).filter(|left| *left > 0) {
-        tracing::warn!("{left} paths that were handed over are not compressed, and will be when they are asked for");
+        tracing::warn!("dropped {left} queued paths: their NARs will be compressed on request");
     }
     app.flush_access_log().await;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Refuses a directory for compressed NARs that must not be used, and says why there would be none. One that only cannot be
-/// used now is no reason not to serve.
-fn look_at_nar_cache(config: &Config) -> Result<(), Error> {
+/// Refuses a NAR cache directory that is not harmonia's, and logs why NARs are served uncompressed if they are. A directory that
+/// only cannot be used now does not keep the server from starting.
+fn check_nar_cache(config: &Config) -> Result<(), Error> {
     match CacheDirectory::configured(config) {
         Err(error) if error.is_refusal() => return Err(error.into()),
         Ok(_) | Err(_) => {}
@@ -113,7 +119,7 @@ fn look_at_nar_cache(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says that the store's files are not where they should be, as a name that is misspelt would show nowhere else.
+/// Logs that the store's files are not visible, because a misspelt directory would show nowhere else.
 fn warn_of_missing_files(config: &Config) {
     let Some(files) = &config.real_nix_store else { return };
     let Err(cause) = std::fs::read_dir(files) else { return };
@@ -122,13 +128,14 @@ fn warn_of_missing_files(config: &Config) {
         tracing::info!("{what}");
     } else {
         tracing::warn!(
-            "{what}\n  help: is real_nix_store where {} is on this machine? without files /serve and /debuginfo are 404",
+            "{what}\n  help: set real_nix_store to where {} is on this machine; without its files NARs are read from nix-daemon, and \
+             /serve and /debuginfo answer 404",
             config.virtual_nix_store
         );
     }
 }
 
-/// The sockets that the service manager passed on, or else the one that is configured.
+/// Returns the sockets that the service manager passed, or binds the configured address.
 async fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
     let inherited = net::inherited()?;
     if inherited.is_empty() {
@@ -138,8 +145,7 @@ async fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
     Ok(inherited)
 }
 
-/// Tells what an operator wants to see, and a client has to be told. The result is the URL for clients: Nix has none
-/// for a cache on a Unix socket.
+/// Logs addresses, keys and the lines for nix.conf of clients. Returns the URL for clients, which a Unix socket does not have.
 fn announce(listeners: &[Listener], tls: bool, keys: &SigningKeys, sign: &SigningPolicy) -> Option<String> {
     for listener in listeners {
         tracing::info!("listening on {}", listener.local_url(tls));
@@ -147,7 +153,7 @@ fn announce(listeners: &[Listener], tls: bool, keys: &SigningKeys, sign: &Signin
     let trusted = keys.trusted_public_keys();
     if trusted.is_empty() {
         tracing::warn!(
-            "narinfos are not signed: no key is configured\n  help: nix-store --generate-binary-cache-key makes one for sign_key_paths"
+            "narinfos are not signed: no key is configured\n  help: create a key with nix-store --generate-binary-cache-key and set sign_key_paths"
         );
     }
     for key in keys.public_keys() {
@@ -164,34 +170,34 @@ fn announce(listeners: &[Listener], tls: bool, keys: &SigningKeys, sign: &Signin
     Some(url)
 }
 
-/// The URL by which other machines reach us: where we listen on every address, by this machine's name.
+/// Returns the URL for other machines: with this machine's name in place of an unspecified address.
 fn public_url(local_url: &str) -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     local_url.replace("://[::]:", &format!("://{name}:")).replace("://0.0.0.0:", &format!("://{name}:"))
 }
 
-/// Begins everything that goes on beside requests, for as long as the program runs.
+/// Starts the tasks that run beside requests until the program ends.
 fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
-    // A reload that panics leaves what it had done so far, and the next signal begins another.
+    // If a reload panics, the steps before it stay in effect, and the next signal starts another.
     let reload = Arc::new(Mutex::new((reload, hangup)));
     supervise("reload", move || {
         let reload = Arc::clone(&reload);
         async move {
             let (reload, hangup) = &mut *reload.lock().await;
-            reload.at_each(hangup).await;
+            reload.run(hangup).await;
         }
     });
     supervise("memory", malloc::give_back);
     supervise_with(app, "watchdog", service_manager::watchdog);
     supervise_with(app, "status", service_manager::status);
     supervise_with(app, "index", |app| async move { app.store().index_debug_info().await });
-    supervise_with(app, "paths held back", |app| async move { app.store().recheck_quarantined().await });
-    supervise_with(app, "nars ahead", |app| async move { app.precompress().await });
-    supervise_with(app, "nars handed over", |app| async move { app.compress_handed_over().await });
-    supervise_with(app, "narinfos ahead", |app| async move { app.sign_prefetched().await });
+    supervise_with(app, "quarantine", |app| async move { app.store().recheck_quarantined().await });
+    supervise_with(app, "precompress", |app| async move { app.precompress().await });
+    supervise_with(app, "warm queue", |app| async move { app.compress_handed_over().await });
+    supervise_with(app, "prefetch", |app| async move { app.sign_prefetched().await });
 }
 
-/// Answers at the admin socket for as long as the program runs.
+/// Serves the admin socket until the program ends.
 fn serve_admin(socket: admin::AdminSocket, server: admin::Server) {
     let shared = Arc::new((socket, Arc::new(server)));
     supervise("admin socket", move || {
@@ -211,14 +217,14 @@ where
     supervise(name, move || begin(Arc::clone(&app)));
 }
 
-/// Tells which daemon this is, or why there is none.
-async fn greet_daemon(app: Arc<App>, daemon: String, guide: Option<Guide>) {
+/// Logs the release and protocol of nix-daemon, or why it is unavailable.
+async fn probe_daemon(app: Arc<App>, daemon: String, guide: Option<Guide>) {
     match app.store().session().await {
         Ok(session) => {
-            let release = session.release.as_deref().map(|release| format!("nix {release}, ")).unwrap_or_default();
-            tracing::info!("nix daemon at {daemon}: {release}protocol {}", session.version);
+            let release = session.release.as_deref().map(|release| format!("Nix {release}, ")).unwrap_or_default();
+            tracing::info!("nix-daemon at {daemon}: {release}protocol {}", session.version);
         }
-        // The guide says so.
+        // The guide tells so.
         Err(_) if guide.is_some() => {}
         Err(error) => tracing::error!("{error}"),
     }

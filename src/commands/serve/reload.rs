@@ -1,7 +1,7 @@
-//! SIGHUP: the configuration, the certificate and the signing keys are read again.
+//! SIGHUP: reloads the configuration, the certificate and the signing keys.
 //!
-//! Each takes effect by itself and at once, for new connections, handshakes and narinfos; what is running goes on. What
-//! cannot be used leaves the old in service, and what needs a restart is named.
+//! Each of them takes effect at once and independently, for new connections, handshakes and narinfos; running responses are not
+//! affected. If one cannot be used, the old one stays in use. Settings that need a restart are logged.
 
 use std::sync::Arc;
 
@@ -17,83 +17,83 @@ use crate::net::tls::Identity;
 use crate::process::systemd;
 use crate::signing::{Signer, SigningKeys};
 
-/// Reads the configuration again, with its warnings.
-pub(super) type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), Error> + Send>;
+/// Reads the configuration again, and returns it with its warnings.
+pub(super) type LoadConfig = Box<dyn Fn() -> Result<(Config, Vec<String>), Error> + Send>;
 
-/// What is replaced.
+/// The state that a reload replaces.
 pub(super) struct Reload {
-    /// What is in force.
+    /// The configuration in use.
     pub config: Config,
-    /// Where a new one comes from.
-    pub load: Load,
-    /// The certificate in use, where there is TLS.
+    /// Reads a new configuration.
+    pub load_config: LoadConfig,
+    /// The certificate in use, with TLS.
     pub identity: Option<Arc<Identity>>,
-    /// What signs and what remembers.
+    /// The handlers, whose signer and settings are replaced.
     pub app: Arc<App>,
-    /// The metrics, which have the end of the certificate.
+    /// The metrics, for the expiry of the certificate.
     pub metrics: Arc<Metrics>,
-    /// The bounds on connections.
+    /// The limits on connections.
     pub limits: watch::Sender<Limits>,
 }
 
 impl Reload {
-    /// Reads everything again at each signal.
-    pub(super) async fn at_each(&mut self, signal: &mut Signal) {
+    /// Reloads at each signal. Returns when no more can arrive.
+    pub(super) async fn run(&mut self, signal: &mut Signal) {
         while signal.recv().await.is_some() {
             systemd::reloading();
-            match (self.load)() {
-                Ok((new, warnings)) => self.take_over(new, &warnings),
+            match (self.load_config)() {
+                Ok((new, warnings)) => self.apply(new, &warnings),
                 Err(error) => {
                     for error in error.each() {
-                        tracing::error!("the configuration in use stays: {error}");
+                        tracing::error!("reload failed, keeping the current configuration: {error}");
                     }
                 }
             }
             self.app.reopen_access_log(&self.config);
-            self.certificate();
-            self.signer();
+            self.reload_certificate();
+            self.reload_keys();
             systemd::ready();
         }
     }
 
-    fn take_over(&mut self, new: Config, warnings: &[String]) {
+    fn apply(&mut self, new: Config, warnings: &[String]) {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
         let report = self.config.apply(new);
         if !report.needs_restart.is_empty() {
-            tracing::warn!("changed in the configuration, and needs a restart: {}", report.needs_restart.join(", "));
+            tracing::warn!("changed settings that take effect after a restart: {}", report.needs_restart.join(", "));
         }
         if !report.applied.is_empty() {
-            tracing::info!("changed by the configuration: {}", report.applied.join(", "));
+            tracing::info!("applied changed settings: {}", report.applied.join(", "));
         }
         self.app.apply_config(&self.config);
         self.limits.send_replace(Limits::of(&self.config));
     }
 
-    fn certificate(&self) {
+    fn reload_certificate(&self) {
         if let (Some(identity), Some(files)) = (&self.identity, &self.config.tls) {
             match identity.replace(files, &self.config.store_directories()) {
                 Ok(()) => {
                     self.metrics.certificate.set(identity.not_after());
                     tracing::info!("reloaded the certificate");
                 }
-                Err(error) => tracing::error!("the certificate in use stays: {error}"),
+                Err(error) => tracing::error!("reload failed, keeping the current certificate: {error}"),
             }
         }
     }
 
-    fn signer(&self) {
+    fn reload_keys(&self) {
         let (keys, outcome) = match SigningKeys::load_and_warn(&self.config) {
             Ok(keys) => (Arc::new(keys), Ok(())),
             Err(error) => (self.app.signing_keys(), Err(error)),
         };
         let names = names(&keys);
         self.app.replace_signer(Signer::new(keys, self.config.sign.clone()));
-        // Whoever reads it finds it done.
+        // Logged after the change, so that a reader can rely on it.
         match outcome {
             Ok(()) => tracing::info!("reloaded the signing keys: {names}"),
-            Err(error) => tracing::error!("the signing keys in use stay: {error}"),
+            Err(error) => tracing::error!("reload failed, keeping the current signing keys: {error}"),
         }
     }
 }

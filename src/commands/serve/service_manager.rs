@@ -1,8 +1,8 @@
-//! Tasks that report to the service manager: whether nix-daemon answers, and that requests are answered.
+//! Tasks that report to systemd: whether nix-daemon is available, and, for the watchdog, that requests are answered.
 //!
-//! The watchdog's request goes to [`App::respond`] on the threads that all requests run on. It does not go through a listening socket: the packaged unit may open no network
-//! socket of its own, and with all connections in use the request would wait behind them and a server that is merely
-//! full would be killed. The accept loop needs no proof, since no error ends it.
+//! The watchdog passes its request to [`App::respond`] on the threads that all requests run on, and not through a listening
+//! socket: the packaged unit may not open network sockets, and with all connections in use the request would queue, so that a
+//! server that is merely busy would be killed. The accept loop needs no check, since no error ends it.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::http::App;
 use crate::http::error::HandlerError;
 use crate::process::systemd;
 
-/// What the watchdog asks: it is answered without the daemon, whose absence is no reason to be restarted.
+/// Target of the watchdog's request. It needs no nix-daemon, whose absence is no reason for a restart.
 const WATCHDOG_TARGET: &str = "/nix-cache-info";
 
-/// Tells whether the daemon is there, at each change, for `systemctl status`; without an end.
+/// Reports to `systemctl status` whenever nix-daemon becomes available or unavailable. Never returns.
 pub(super) async fn status(app: Arc<App>) {
     let mut changes = app.store().daemon_outage();
     loop {
@@ -30,8 +30,7 @@ pub(super) async fn status(app: Arc<App>) {
     }
 }
 
-/// Twice in the time that the service manager allows (`WatchdogSec=`) tells it that a request was answered. A request
-/// that is not answered keeps it silent, for as long as that takes.
+/// Reports twice within `WatchdogSec=` that a request was answered. Reports nothing while a request is not answered.
 pub(super) async fn watchdog(app: Arc<App>) {
     let Some(allowed) = systemd::watchdog_interval() else {
         return;
@@ -47,7 +46,7 @@ pub(super) async fn watchdog(app: Arc<App>) {
         if status == StatusCode::OK {
             systemd::alive();
         } else {
-            tracing::error!("the watchdog's request was answered {status}");
+            tracing::error!("watchdog request failed with status {status}");
         }
     }
 }

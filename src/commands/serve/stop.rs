@@ -1,4 +1,4 @@
-//! The signals that ask for the end, SIGTERM and SIGINT.
+//! SIGTERM and SIGINT: the first stops gracefully, the second at once.
 
 use std::fmt;
 
@@ -9,65 +9,65 @@ use crate::metrics::Metrics;
 use crate::net::Limits;
 use crate::process::systemd;
 
-/// Receives them from its creation on.
+/// Receives stop signals from its creation on.
 #[derive(Debug)]
 pub(super) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-/// The signal that came: an interrupt is sent by somebody at a terminal.
+/// A stop signal. Interrupts usually come from somebody at a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum StopSignal {
     Terminate,
     Interrupt,
 }
 
 impl StopSignals {
-    /// Keeps them from ending the program by themselves.
+    /// Installs handlers, so that the signals do not end the process.
     pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> StopSignal {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::Terminate,
-            _ = self.interrupt.recv() => Asked::Interrupt,
+            _ = self.terminate.recv() => StopSignal::Terminate,
+            _ = self.interrupt.recv() => StopSignal::Interrupt,
         }
     }
 
-    /// Passes the first signal on, saying what is waited for, and is ready at the second.
-    pub(super) async fn twice(
+    /// Sends `first` at the first signal, after it has logged what is waited for. Returns at the second signal.
+    pub(super) async fn graceful_then_force(
         mut self,
         first: oneshot::Sender<()>,
         limits: watch::Receiver<Limits>,
         metrics: &Metrics,
     ) {
-        let asked = self.next().await;
+        let signal = self.next().await;
         let (downloads, seconds) = (metrics.http.requests_in_flight(), limits.borrow().drain.as_secs());
-        tracing::info!("{}", Farewell { asked, downloads, seconds });
+        tracing::info!("{}", Stopping { signal, downloads, seconds });
         systemd::stopping();
-        // Nobody waits for it when serving has ended by itself.
+        // Fails if serving has ended by itself.
         let _ = first.send(());
         self.next().await;
     }
 }
 
-/// The line for the log at the first signal.
-struct Farewell {
-    asked: Asked,
+/// The log line at the first signal.
+struct Stopping {
+    signal: StopSignal,
     downloads: u64,
     seconds: u64,
 }
 
-impl fmt::Display for Farewell {
+impl fmt::Display for Stopping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { asked, downloads, seconds } = self;
+        let Self { signal, downloads, seconds } = self;
         let (what, again) = (
             if *downloads == 1 { "download" } else { "downloads" },
-            match asked {
-                Asked::Terminate => "a second signal stops at once",
-                Asked::Interrupt => "press ctrl-C again to stop now",
+            match signal {
+                StopSignal::Terminate => "a second signal stops at once",
+                StopSignal::Interrupt => "press ctrl-C again to stop now",
             },
         );
         match (downloads, seconds) {
@@ -83,12 +83,12 @@ mod tests {
 
     #[test]
     fn only_what_is_waited_for_is_named() {
-        let said = |asked, downloads, seconds| Farewell { asked, downloads, seconds }.to_string();
-        assert_eq!(said(Asked::Interrupt, 0, 30), "stopping");
-        assert_eq!(said(Asked::Interrupt, 2, 0), "stopping");
+        let said = |signal, downloads, seconds| Stopping { signal, downloads, seconds }.to_string();
+        assert_eq!(said(StopSignal::Interrupt, 0, 30), "stopping");
+        assert_eq!(said(StopSignal::Interrupt, 2, 0), "stopping");
         let waiting = "stopping: waiting up to 30 s for 2 downloads; press ctrl-C again to stop now";
-        assert_eq!(said(Asked::Interrupt, 2, 30), waiting);
+        assert_eq!(said(StopSignal::Interrupt, 2, 30), waiting);
         let waiting = "stopping: waiting up to 30 s for 1 download; a second signal stops at once";
-        assert_eq!(said(Asked::Terminate, 1, 30), waiting);
+        assert_eq!(said(StopSignal::Terminate, 1, 30), waiting);
     }
 }

@@ -1,15 +1,15 @@
-//! Lines for a terminal: headings, entries and tables.
+//! Text for a terminal: headings, entries and tables.
 
 use crate::admin::report::Listed;
 use crate::process::log::escaped;
 
-/// Lines without control characters, whoever put them into what they say.
+/// Lines in which control characters are escaped.
 #[derive(Default)]
 pub(super) struct Text(pub(super) String);
 
 impl Text {
     pub(super) fn line(&mut self, line: &str) {
-        // A help line of a message stands below it.
+        // A message may have a help line.
         for line in escaped(line).lines() {
             self.0.push_str(line.trim_end());
             self.0.push('\n');
@@ -29,8 +29,7 @@ impl Text {
         self.indented(&format!("{name:<11} {value}"));
     }
 
-    /// Rows below the names of their columns; those of numbers begin with `>` and stand to the right. Says how many of the
-    /// list there are besides.
+    /// Adds a table. Columns whose names begin with `>` are right-aligned. Adds how many more items the list has.
     pub(super) fn table<const N: usize, T>(
         &mut self,
         names: [&str; N],

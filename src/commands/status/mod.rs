@@ -1,6 +1,6 @@
-//! `harmonia status`: what the server that runs on this machine tells of itself.
+//! `harmonia status`: prints the status of the server on this machine, once or repeatedly.
 //!
-//! Owns how it is printed, once or again and again; leaves finding and asking the server to [`crate::admin`].
+//! Leaves finding and querying the server to [`crate::admin`].
 
 mod lines;
 mod path;
@@ -19,7 +19,8 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::output;
 
-/// Asks and prints. A configuration that does not hold is no reason not to ask: the server may run with what it was.
+/// Queries the server and prints its status. Works with an invalid configuration too, since the server may run with an older
+/// one.
 pub fn run(options: &StatusOptions, loaded: Result<(Config, Vec<String>), Error>) -> Result<(), Error> {
     let config = loaded.inspect_err(|error| tracing::warn!("{error}")).ok().map(|(config, _)| config);
     let store = config.as_ref().map(|config| config.virtual_nix_store.clone()).unwrap_or_default();
@@ -33,28 +34,28 @@ pub fn run(options: &StatusOptions, loaded: Result<(Config, Vec<String>), Error>
         let client = Client::find(socket.as_deref()).await?;
         if let Some(named) = &options.path {
             let status = client.get(&path::target(named, &store)).await?;
-            output::print(if options.json { json(&status) } else { path::of(&status) });
+            output::print(if options.json { json(&status) } else { path::render(&status) });
             return Ok(());
         }
-        let (text, is_well) = ask(&client, options).await?;
+        let (text, is_well) = fetch(&client, options).await?;
         output::print(text);
         if is_well { Ok(()) } else { Err(Error::DaemonAway) }
     })
 }
 
-/// The status as it is printed, and whether the daemon answers.
-async fn ask(client: &Client, options: &StatusOptions) -> Result<(String, bool), Error> {
+/// Returns the rendered status, and whether nix-daemon is available.
+async fn fetch(client: &Client, options: &StatusOptions) -> Result<(String, bool), Error> {
     let status: Status = client.get(&format!("/status?limit={}", options.top)).await?;
     let is_well = status.daemon.is_up;
-    Ok((if options.json { json(&status) } else { text::of(&status) }, is_well))
+    Ok((if options.json { json(&status) } else { text::render(&status) }, is_well))
 }
 
 fn json(value: &impl Serialize) -> String {
-    // What has been read can be written.
+    // Serialising what was just parsed cannot fail.
     serde_json::to_string(value).unwrap_or_default() + "\n"
 }
 
-/// Whether there is somebody who sees it.
+/// Returns whether standard output is a terminal.
 fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }

@@ -1,4 +1,4 @@
-//! The report on one path, as people read it.
+//! Renders the report on one path for people.
 
 use std::path::Path;
 
@@ -6,29 +6,30 @@ use harmonia_protocol::StoreDir;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::lines::Text;
-use super::text::{held_back, responses};
-use super::words::{counted, duration, seconds_since};
+use super::text::{quarantined, responses};
+use super::words::{duration, seconds_since};
 use crate::admin::report::PathStatus;
 use crate::http::path_report::{ClosureReport, PathReport};
 use crate::human_size::human_size;
+use crate::output::counted;
 use crate::signing::{SignatureStatus, Trust};
 
-/// References and parts of a closure that are listed.
+/// Number of references, and of paths of a closure, that are listed.
 const LISTED: usize = 5;
 
-/// What is asked of the server about the path that somebody has named. A link on this machine is followed here, where it is;
-/// a store path may itself be a link, and is not.
+/// Returns the request target for a path that the operator named. Follows symbolic links on this machine, except store
+/// paths, which may be links themselves.
 pub(super) fn target(named: &str, store: &StoreDir) -> String {
     let may_be_link = named.contains('/') && !named.contains("://") && !Path::new(named).starts_with(store.as_str());
-    // What a link names may have been collected, and is asked about all the same.
+    // The target of a link may have been garbage collected.
     let follow = || Path::new(named).canonicalize().or_else(|_| Path::new(named).read_link());
     let followed = if may_be_link { follow().ok() } else { None };
     let text = followed.as_deref().and_then(Path::to_str).unwrap_or(named);
     format!("/path?of={}", utf8_percent_encode(text, NON_ALPHANUMERIC))
 }
 
-/// All of it, in lines.
-pub(super) fn of(status: &PathStatus) -> String {
+/// Renders the whole report.
+pub(super) fn render(status: &PathStatus) -> String {
     let (mut text, report) = (Text::default(), &status.report);
     text.line(&report.path);
     let since = report.registration_time.map(|time| format!(", for {}", duration(seconds_since(time))));
@@ -41,12 +42,12 @@ pub(super) fn of(status: &PathStatus) -> String {
         },
     );
     if let Some(why) = &status.quarantine {
-        text.entry("held back", &held_back(why));
+        text.entry("quarantined", &quarantined(why));
     }
     signatures(&mut text, report);
     text.entry("trusted", trust(report.trust));
     let compressed = report.compressed.as_ref().map_or_else(
-        || "not compressed yet, or not kept compressed".to_owned(),
+        || "not in the NAR cache".to_owned(),
         |file| format!("{} compressed ({})", human_size(file.size), file.encoding),
     );
     text.entry("NAR", &format!("{}, {}, {compressed}", human_size(report.nar_size), report.nar_hash));
@@ -59,11 +60,10 @@ pub(super) fn of(status: &PathStatus) -> String {
         text.entry("address", address);
     }
     text.entry(
-        "asked for",
-        &status.last_requested.map_or_else(
-            || "not, as far as is remembered".to_owned(),
-            |time| format!("{} ago", duration(seconds_since(time))),
-        ),
+        "last query",
+        &status
+            .last_requested
+            .map_or_else(|| "none known".to_owned(), |time| format!("{} ago", duration(seconds_since(time)))),
     );
     if status.sending.total > 0 {
         text.heading(&format!("Sending {}", counted(status.sending.total as u64, "response")));
@@ -80,8 +80,8 @@ fn signatures(text: &mut Text, report: &PathReport) {
         let whose = match signature.status {
             SignatureStatus::Ours => "a key of this cache",
             SignatureStatus::Trusted => "one of trusted_public_keys",
-            SignatureStatus::Unknown => "a key that is not known here",
-            SignatureStatus::Forged => "FORGED: the key of this name has not made it",
+            SignatureStatus::Unknown => "an unknown key",
+            SignatureStatus::Forged => "FORGED: not made by the key of this name",
         };
         text.entry("signed by", &format!("{} ({whose})", signature.key));
     }
@@ -90,12 +90,10 @@ fn signatures(text: &mut Text, report: &PathReport) {
 const fn trust(trust: Trust) -> &'static str {
     match trust {
         Trust::All => "yes: every path is signed (sign = \"all\")",
-        Trust::BuiltHere => "yes: nix-daemon built it itself",
-        Trust::ContentAddressed => "yes: its contents are those that its address names",
-        Trust::TrustedKey => "yes: one of trusted_public_keys has signed it",
-        Trust::Nobody => {
-            "no: it was not built here, has no content address that holds, and no trusted key has signed it"
-        }
+        Trust::BuiltHere => "yes: built by this nix-daemon",
+        Trust::ContentAddressed => "yes: its content address is correct",
+        Trust::TrustedKey => "yes: signed by one of trusted_public_keys",
+        Trust::Nobody => "no: not built here, without a correct content address, and not signed by a trusted key",
     }
 }
 
@@ -110,13 +108,13 @@ fn closure(text: &mut Text, closure: &ClosureReport) {
     }
 }
 
-/// The first ones, a line each.
+/// Renders the first items, one in each line.
 fn list(text: &mut Text, name: &str, all: &[String]) {
     for (nth, one) in all.iter().take(LISTED).enumerate() {
         text.entry(if nth == 0 { name } else { "" }, one);
     }
     if all.len() > LISTED {
-        text.entry("", &format!("and {} more (--json has them)", all.len() - LISTED));
+        text.entry("", &format!("and {} more (see --json)", all.len() - LISTED));
     }
 }
 

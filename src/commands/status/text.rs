@@ -1,16 +1,17 @@
-//! The status as people read it.
+//! Renders the status of a server for people.
 
 use std::fmt::Write as _;
 
 use super::lines::Text;
-use super::words::{counted, duration, percent, seconds_since, seconds_until};
+use super::words::{duration, percent, seconds_since, seconds_until};
 use crate::admin::report::{
     Compressing, Connections, DaemonStatus, Listed, LoggedLine, NarCache, NarinfoCache, Quarantined, Sending, Status,
 };
 use crate::human_size::human_size;
+use crate::output::counted;
 
-/// All of it, in lines.
-pub(super) fn of(status: &Status) -> String {
+/// Renders the whole status.
+pub(super) fn render(status: &Status) -> String {
     let mut text = Text::default();
     text.line(&format!("harmonia {}, up {}, process {}", status.version, duration(status.uptime), status.pid));
     for url in &status.listening {
@@ -20,11 +21,11 @@ pub(super) fn of(status: &Status) -> String {
         text.entry("key", key);
     }
     if status.keys.is_empty() {
-        text.entry("key", "none: narinfos carry only the signatures that the store has");
+        text.entry("key", "none: narinfos have only the signatures from the store");
     }
     if let Some(end) = status.certificate_ends {
         let left = seconds_until(end);
-        let when = if left == 0 { "has ended".to_owned() } else { format!("ends in {}", duration(left)) };
+        let when = if left == 0 { "expired".to_owned() } else { format!("expires in {}", duration(left)) };
         text.entry("certificate", &when);
     }
     text.entry(
@@ -49,7 +50,7 @@ pub(super) fn of(status: &Status) -> String {
 fn daemon(text: &mut Text, daemon: &DaemonStatus) {
     text.heading(&format!("nix-daemon at {}", daemon.address));
     let since = daemon.since.map(|since| format!(" for {}", duration(since))).unwrap_or_default();
-    let release = daemon.release.as_deref().map(|release| format!("nix {release}, ")).unwrap_or_default();
+    let release = daemon.release.as_deref().map(|release| format!("Nix {release}, ")).unwrap_or_default();
     let protocol = daemon.protocol.as_deref().unwrap_or("unknown");
     let state = match &daemon.error {
         None => format!("up{since}: {release}protocol {protocol}, answers in {:.1} ms", daemon.answered_in),
@@ -64,7 +65,7 @@ fn daemon(text: &mut Text, daemon: &DaemonStatus) {
 }
 
 fn connections(text: &mut Text, now: &Connections) {
-    let waiting = if now.waiting > 0 { format!(", {} waiting for their turn", now.waiting) } else { String::new() };
+    let waiting = if now.waiting > 0 { format!(", {} waiting", now.waiting) } else { String::new() };
     text.heading(&format!(
         "{} of {}: {} active, {} idle{waiting}",
         counted(now.active + now.idle + now.waiting, "connection"),
@@ -87,7 +88,7 @@ fn sending(text: &mut Text, sending: &Listed<Sending>) {
     responses(text, sending);
 }
 
-/// Responses that are on their way.
+/// Renders a table of responses that are being sent.
 pub(super) fn responses(text: &mut Text, sending: &Listed<Sending>) {
     let rows = sending.first.iter().map(|it| {
         let (of, done) = match it.length {
@@ -117,13 +118,13 @@ fn caches(text: &mut Text, status: &Status) {
     text.heading("Caches");
     let NarinfoCache { entries, bytes, max_bytes, hits, misses, stale } = status.narinfo_cache;
     let hit_rate = percent(hits + stale, hits + misses + stale);
-    let aged = if stale > 0 { format!(", {stale} old answers while nix-daemon was silent") } else { String::new() };
+    let aged = if stale > 0 { format!(", {stale} stale hits while nix-daemon was unavailable") } else { String::new() };
     text.entry(
         "narinfos",
         &format!("{entries} paths, {} of {}, hit rate {hit_rate}{aged}", human_size(bytes), human_size(max_bytes)),
     );
     match &status.nar_cache {
-        None => text.entry("NARs", "no directory keeps compressed NARs"),
+        None => text.entry("NARs", "no NAR cache"),
         Some(NarCache { dir, entries, bytes, max_bytes, hits, joined, misses, bypassed, corrupt }) => {
             let hit_rate = percent(hits + joined, hits + joined + misses + bypassed);
             let mut line = format!(
@@ -132,7 +133,7 @@ fn caches(text: &mut Text, status: &Status) {
                 human_size(*max_bytes),
                 dir.display()
             );
-            for (number, what) in [(bypassed, "sent uncompressed: the directory fails"), (corrupt, "were corrupt")] {
+            for (number, what) in [(bypassed, "sent uncompressed because the directory failed"), (corrupt, "corrupt")] {
                 if *number > 0 {
                     // Writing to a string cannot fail.
                     let _ = write!(line, "; {number} {what}");
@@ -141,13 +142,13 @@ fn caches(text: &mut Text, status: &Status) {
             text.entry("NARs", &line);
         }
     }
-    if let Some(lease) = status.gc_protection {
-        let failed = if lease.failed > 0 { format!("; {} could not be had", lease.failed) } else { String::new() };
-        text.entry("gc roots", &format!("{} held for {} each{failed}", lease.roots, duration(lease.seconds)));
+    if let Some(gc) = status.gc_protection {
+        let failed = if gc.failed > 0 { format!("; {} requests failed", gc.failed) } else { String::new() };
+        text.entry("gc roots", &format!("{}, for {} each{failed}", gc.roots, duration(gc.seconds)));
     }
     if !status.reclaimed.is_empty() {
         let what = status.reclaimed.iter().map(|(what, times)| format!("{what} {times}"));
-        text.entry("taken back", &format!("from idle or slow clients: {}", what.collect::<Vec<_>>().join(", ")));
+        text.entry("reclaimed", &format!("from idle or slow clients: {}", what.collect::<Vec<_>>().join(", ")));
     }
 }
 
@@ -155,21 +156,18 @@ fn quarantine(text: &mut Text, quarantine: &Listed<Quarantined>) {
     if quarantine.total == 0 {
         return;
     }
-    text.heading(&format!(
-        "Held back: {} whose NAR is not what nix-daemon says",
-        counted(quarantine.total as u64, "path")
-    ));
+    text.heading(&format!("Quarantined: {} whose NAR fails verification", counted(quarantine.total as u64, "path")));
     for it in &quarantine.first {
         text.indented(&it.path);
-        text.indented(&format!("  {}", held_back(it)));
+        text.indented(&format!("  {}", quarantined(it)));
     }
     text.rest(quarantine);
 }
 
-/// Renders for how long a path has been held back, and why.
-pub(super) fn held_back(it: &Quarantined) -> String {
-    let state = if it.is_held { "404" } else { "in doubt" };
-    format!("{state} for {}, read again in {}: {}", duration(it.since), duration(it.next_try), it.reason)
+/// Renders for how long a path has been quarantined, and why.
+pub(super) fn quarantined(it: &Quarantined) -> String {
+    let state = if it.is_quarantined { "404" } else { "being verified" };
+    format!("{state} for {}, next check in {}: {}", duration(it.since), duration(it.next_try), it.reason)
 }
 
 fn errors(text: &mut Text, errors: &Listed<LoggedLine>) {

@@ -1,8 +1,10 @@
-//! Numbers as people read them.
+//! Durations and percentages for people.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-/// A time in its two largest units: `12 s`, `3 min`, `3 h 12 min`, `12 d 3 h`.
+use crate::admin::report::seconds_since_epoch;
+
+/// Renders a duration in its two largest units: `12 s`, `3 min`, `3 h 12 min`, `12 d 3 h`.
 pub(super) fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {
@@ -14,29 +16,24 @@ pub(super) fn duration(seconds: u64) -> String {
     }
 }
 
-/// Seconds from a time of the Unix epoch until now.
+/// Returns the seconds since a time in seconds of the Unix epoch.
 pub(super) fn seconds_since(time: u64) -> u64 {
     now().saturating_sub(time)
 }
 
-/// Seconds from now until a time of the Unix epoch.
+/// Returns the seconds until a time in seconds of the Unix epoch.
 pub(super) fn seconds_until(time: u64) -> u64 {
     time.saturating_sub(now())
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    seconds_since_epoch(SystemTime::now())
 }
 
-/// A part of a whole: `42 %`, or nothing of nothing.
+/// Renders a part of a whole: `42 %`, or `-` of nothing.
 pub(super) fn percent(part: u64, whole: u64) -> String {
     let percent = u128::from(part) * 100 / u128::from(whole.max(1));
     if whole == 0 { "-".to_owned() } else { format!("{percent} %") }
-}
-
-/// A number with its noun: `1 client`, `2 clients`.
-pub(super) fn counted(number: u64, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -58,6 +55,5 @@ mod tests {
             assert_eq!(duration(seconds), text);
         }
         assert_eq!([percent(0, 0), percent(1, 3), percent(3, 3)], ["-", "33 %", "100 %"]);
-        assert_eq!([counted(0, "client"), counted(1, "client")], ["0 clients", "1 client"]);
     }
 }

@@ -1,4 +1,4 @@
-//! A NAR that is cut into chunks for its encoder, whatever pieces it comes in.
+//! Cuts a NAR into chunks of equal size for the encoder, whatever chunks it is read in.
 
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
@@ -6,40 +6,40 @@ use tokio::sync::mpsc;
 use super::frame_encoder::CHUNK_SIZE;
 use crate::store::{StoreError, VerifyingNar};
 
-/// A chunk of a NAR, or why there are no more.
+/// A chunk of a NAR, empty at its end, or the reason why reading failed.
 pub(crate) type Chunk = Result<Vec<u8>, StoreError>;
 
-/// A NAR of which chunks are taken.
+/// Reads a NAR in chunks of [`CHUNK_SIZE`].
 pub(crate) struct NarChunks {
     nar: VerifyingNar,
-    /// Bytes of the NAR, and how many of them were taken.
+    /// Size of the NAR, and bytes that were read, both in bytes.
     size: u64,
-    taken: u64,
-    /// The chunk that is not full.
+    read: u64,
+    /// The chunk that is not full yet.
     chunk: Vec<u8>,
-    /// What the last chunk has beyond its chunk.
+    /// Bytes that were read beyond that chunk.
     rest: Bytes,
 }
 
 impl NarChunks {
-    /// Of a NAR of `size` bytes of which nothing has been read.
+    /// Reads a NAR of `size` bytes from its start.
     pub(crate) const fn new(nar: VerifyingNar, size: u64) -> Self {
-        Self { nar, size, taken: 0, chunk: Vec::new(), rest: Bytes::new() }
+        Self { nar, size, read: 0, chunk: Vec::new(), rest: Bytes::new() }
     }
 
-    /// Exactly [`CHUNK_SIZE`] bytes, or what is left; nothing after the end. The last chunk comes only when the whole NAR has been
-    /// proven, since its last bytes are withheld until then. Safe to drop while pending.
+    /// Returns exactly [`CHUNK_SIZE`] bytes, or what is left; an empty chunk after the end. The last chunk is returned only after
+    /// the whole NAR was verified, since the NAR withholds its last bytes until then. Cancel safe.
     pub(crate) async fn next(&mut self) -> Chunk {
         if self.chunk.is_empty() {
-            // What is left of a NAR that is longer than its path info says is the parser's trouble.
-            let left = usize::try_from(self.size.saturating_sub(self.taken)).unwrap_or(CHUNK_SIZE).min(CHUNK_SIZE);
+            // The verifying reader reports a NAR that is longer than its path info says.
+            let left = usize::try_from(self.size.saturating_sub(self.read)).unwrap_or(CHUNK_SIZE).min(CHUNK_SIZE);
             self.chunk.reserve_exact(left);
         }
         loop {
-            let taken = self.rest.len().min(CHUNK_SIZE - self.chunk.len());
-            self.chunk.extend_from_slice(&self.rest[..taken]);
-            self.rest.advance(taken);
-            self.taken += taken as u64;
+            let read = self.rest.len().min(CHUNK_SIZE - self.chunk.len());
+            self.chunk.extend_from_slice(&self.rest[..read]);
+            self.rest.advance(read);
+            self.read += read as u64;
             if self.chunk.len() == CHUNK_SIZE {
                 return Ok(std::mem::take(&mut self.chunk));
             }
@@ -50,7 +50,7 @@ impl NarChunks {
         }
     }
 
-    /// Sends what is left, until the end or an error, or until nobody takes it any more.
+    /// Sends the remaining chunks, up to the end or an error, or until the receiver is dropped.
     pub(crate) async fn send_to(mut self, encoder: mpsc::Sender<Chunk>) {
         loop {
             let chunk = self.next().await;

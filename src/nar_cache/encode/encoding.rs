@@ -1,4 +1,4 @@
-//! How NARs are compressed, and the name that this has in URLs, entity tags and on disk.
+//! The zstd parameters of NARs, and the tag that identifies them in URLs, entity tags and on disk.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,18 +7,18 @@ use zstd::stream::raw::CParameter;
 
 use crate::config::ZstdConfig;
 
-/// Bytes of a NAR in one frame. Repetitions are found within a frame only, and a range costs at most one. On a store of
-/// 1.9 GB frames of 32 MiB came to 34 MB more than frames of 64 MiB.
+/// Bytes of a NAR in one frame. Repetitions are found only within a frame, and a range decodes at most one frame too much. On a
+/// store of 1.9 GB, frames of 32 MiB took 34 MB more than frames of 64 MiB.
 pub const FRAME_SIZE: u64 = 128 << 20;
-/// Longest name of an encoding.
+/// Limit on the length of a tag.
 const MAX_TAG: usize = 48;
 
-/// The name of an encoding: a safe component of paths and URLs, whoever made it.
+/// The tag of an encoding, which is always a safe component of paths and URLs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EncodingTag(Box<str>);
 
 impl EncodingTag {
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -31,9 +31,9 @@ impl fmt::Display for EncodingTag {
     }
 }
 
-/// A text that names no encoding.
+/// The error of parsing an [`EncodingTag`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("malformed name of an encoding")]
+#[error("malformed encoding tag")]
 pub struct InvalidTag;
 
 impl FromStr for EncodingTag {
@@ -46,7 +46,7 @@ impl FromStr for EncodingTag {
     }
 }
 
-/// How NARs are compressed: with the bytes of a NAR it determines those of its compressed form.
+/// The parameters of compression. Together with a NAR they determine every byte of its compressed form.
 #[derive(Debug, Clone)]
 pub struct Encoding {
     settings: ZstdConfig,
@@ -54,7 +54,7 @@ pub struct Encoding {
 }
 
 impl Encoding {
-    /// By these settings and the encoder that this program has.
+    /// Creates the encoding for these settings and this build's libzstd.
     #[must_use]
     pub fn new(settings: ZstdConfig) -> Self {
         let ZstdConfig { level, long_distance_matching, window_log } = settings;
@@ -72,16 +72,16 @@ impl Encoding {
         Self { settings, tag: EncodingTag(tag.into()) }
     }
 
-    /// Its name.
+    /// Returns its tag.
     #[must_use]
     pub const fn tag(&self) -> &EncodingTag {
         &self.tag
     }
 
-    /// The settings for a NAR of `size` bytes.
+    /// Returns the zstd parameters for a NAR of `size` bytes.
     pub(crate) fn parameters(&self, size: u64) -> Vec<CParameter> {
         let long_distance_matching = self.settings.long_distance_matching && size > LONG_FROM;
-        // Left to itself the library takes 128 MiB for long distance matching, and none that is larger.
+        // The library's default window for long distance matching is 128 MiB.
         let window_log = self.settings.window_log.or_else(|| {
             let log = if size > LARGE_WINDOW_FROM { LARGE_WINDOW_LOG } else { WINDOW_LOG };
             self.settings.long_distance_matching.then_some(log)
@@ -96,39 +96,37 @@ impl Encoding {
     }
 }
 
-/// NARs of up to this size are encoded without long distance matching, in bytes: that is for repetitions beyond the reach of
-/// the level's own tables, and takes a fifth of an encoder's time. On 1.5 GB of NARs it saved 1.7 of 164 MB in those of 1
+/// Size up to which NARs are encoded without long distance matching, in bytes. It finds repetitions beyond the reach of the
+/// level's tables, and takes a fifth of an encoder's time. On 1.5 GB of NARs it saved 1.7 of 164 MB in those of 1
 /// to 8 MiB, 10.5 of 135 MB in those between 8 and 32 MiB, and more than half in the four that are larger.
 const LONG_FROM: u64 = 8 << 20;
-/// Binary logarithm of the window in bytes, which holds any NAR of up to [`LARGE_WINDOW_FROM`] bytes as a whole.
+/// Binary logarithm of the window in bytes, which holds all of any NAR of up to [`LARGE_WINDOW_FROM`] bytes.
 const WINDOW_LOG: u32 = 25;
 const LARGE_WINDOW_FROM: u64 = 1 << WINDOW_LOG;
-/// The same of larger NARs. A NAR of 335 MB came to 41.0 MB with 25, 20.1 with 26 and 17.2 with 27, in 0.70, 0.44 and 0.44 s.
-/// An encoder takes its window, and so does the decoder of each NAR that a client downloads, of which Nix has up to 25 at a time:
+/// Binary logarithm of the window for larger NARs. A NAR of 335 MB took 41.0 MB with 25, 20.1 with 26 and 17.2 with 27, in 0.70,
+/// 0.44 and 0.44 s. An encoder allocates its window, and so does the decoder of each download, of which Nix runs up to 25:
 /// a server's largest resident set was 191 MiB with 27, and a client's 163 MB for one NAR where it was 66 with 25.
 const LARGE_WINDOW_LOG: u32 = 26;
 
-/// Binary logarithms of the tables that repetitions are looked up in, of 4 bytes each, where they are smaller than the
-/// level's own of 512 and 256 KiB: those fill the processor's second cache, out of which everything else that serves drives
-/// them. With two encoders beside daemon, server and client on two processors these took 0.82 of the time, and 1.01 of
+/// Binary logarithms of the lengths of hash and chain table, of 4 bytes an entry. The level's defaults of 512 and 256 KiB fill
+/// the processor's second-level cache, from which everything else that runs evicts them. With two encoders beside daemon, server and client on two processors these took 0.82 of the time, and 1.01 of
 /// the bytes; by itself an encoder takes 0.9 of the time with them.
 const TABLES_LOG: [u32; 2] = [16, 15];
-/// In smaller NARs, in bytes, they save nothing. The name of an encoding does not tell this: whoever changes it changes the
-/// name too.
+/// Size up to which smaller tables save nothing, in bytes. It is not in the tag: a change must change the tag too.
 const SMALL_TABLES_FROM: u64 = 1 << 20;
 
-/// Whether a level has these tables: the two that look for repetitions in this way (libzstd's "double fast").
+/// Returns whether a level uses these tables: those with libzstd's "double fast" strategy do.
 const fn has_small_tables(level: i32) -> bool {
     matches!(level, 3 | 4)
 }
 
-/// The release of libzstd, e.g. `1.5.7`: another one may write other bytes.
+/// Returns the release of libzstd, for example `1.5.7`. Another release may write other bytes.
 #[must_use]
 pub fn version() -> &'static str {
     zstd::zstd_safe::version_string()
 }
 
-/// The settings as the library takes them.
+/// Converts settings to parameters of libzstd.
 pub fn parameters(settings: &ZstdConfig) -> impl Iterator<Item = CParameter> + use<> {
     [
         Some(CParameter::CompressionLevel(settings.level)),

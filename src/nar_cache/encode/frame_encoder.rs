@@ -1,9 +1,8 @@
-//! A NAR as independent zstd frames with a seek table after them (RFC 8878, and the "zstd seekable format" 0.1.0 that is
-//! published with zstd).
+//! Encodes a NAR as independent zstd frames with a seek table behind them (RFC 8878, and the "zstd seekable format" 0.1.0 that
+//! is published with zstd).
 //!
-//! Owns the encoder: what it writes is a function of the encoding and of the NAR, never of how the NAR comes cut. Each
-//! frame holds [`FRAME_SIZE`] bytes of the NAR, the last one what is left, and has a checksum. The table stands in a frame
-//! that decoders skip, so that the whole is what any zstd decoder takes for the NAR.
+//! The output depends only on the encoding and the NAR. Each frame holds [`FRAME_SIZE`] bytes of the NAR, the last one the rest,
+//! and has a checksum. The seek table is in a frame that decoders skip, so that any zstd decoder decodes the whole to the NAR.
 
 use std::io;
 
@@ -12,60 +11,68 @@ use zstd::zstd_safe::{CCtx, InBuffer, OutBuffer, ResetDirective, compress_bound,
 use super::encoding::{Encoding, FRAME_SIZE};
 use super::seek_table::{Frame, render_seek_table};
 
-/// Bytes that are encoded in one go, a divisor of [`FRAME_SIZE`]: less than ten milliseconds at level 3.
+/// Bytes that are encoded at once, a divisor of [`FRAME_SIZE`]: less than ten milliseconds at level 3.
 pub(crate) const CHUNK_SIZE: usize = 1 << 20;
-/// Least room in the output for a call of the encoder.
-const ROOM: usize = 16 << 10;
+/// Least free space in the output for a call of libzstd.
+const MIN_SPACE: usize = 16 << 10;
 
-/// Encodes one NAR, unit by unit.
+/// Encodes one NAR chunk by chunk.
 pub(crate) struct FrameEncoder {
     encoding: Encoding,
-    /// Of the NAR, in bytes.
+    /// Size of the NAR in bytes.
     size: u64,
-    /// Bytes of the NAR that were taken.
-    taken: u64,
+    /// Bytes of the NAR that were encoded.
+    encoded_bytes: u64,
     context: CCtx<'static>,
-    /// Whether a frame has begun.
+    /// Whether a frame is open.
     is_open: bool,
-    /// What that frame has come to.
+    /// Compressed bytes of the open frame.
     compressed: u64,
     frames: Vec<Frame>,
 }
 
 impl FrameEncoder {
-    /// For a NAR of `size` bytes, which is not 0.
+    /// Creates an encoder for a NAR of `size` bytes, which must not be 0.
     pub(crate) fn new(encoding: Encoding, size: u64) -> Self {
-        Self { encoding, size, taken: 0, context: CCtx::create(), is_open: false, compressed: 0, frames: Vec::new() }
+        Self {
+            encoding,
+            size,
+            encoded_bytes: 0,
+            context: CCtx::create(),
+            is_open: false,
+            compressed: 0,
+            frames: Vec::new(),
+        }
     }
 
-    /// Whether the last unit has been taken.
+    /// Returns whether the whole NAR was encoded.
     pub(crate) const fn is_finished(&self) -> bool {
-        self.taken >= self.size
+        self.encoded_bytes >= self.size
     }
 
-    /// What the library has allocated for it, in bytes; all of it from the first unit on.
+    /// Returns the bytes that libzstd has allocated; everything is allocated from the first chunk on.
     pub(crate) fn memory(&self) -> usize {
         self.context.sizeof()
     }
 
-    /// Takes the next unit: [`CHUNK_SIZE`] bytes, or all that is left. The result is what it comes to, after the last unit with
-    /// the table.
-    pub(crate) fn encode(&mut self, unit: &[u8]) -> io::Result<Vec<u8>> {
-        let mut output = Vec::with_capacity(compress_bound(unit.len()));
+    /// Encodes the next chunk: [`CHUNK_SIZE`] bytes, or the rest of the NAR. The output of the last chunk includes the seek
+    /// table.
+    pub(crate) fn encode(&mut self, chunk: &[u8]) -> io::Result<Vec<u8>> {
+        let mut output = Vec::with_capacity(compress_bound(chunk.len()));
         if !self.is_open {
             self.begin()?;
         }
-        let mut input = InBuffer::around(unit);
-        while input.pos() < unit.len() {
-            output.reserve(ROOM);
+        let mut input = InBuffer::around(chunk);
+        while input.pos() < chunk.len() {
+            output.reserve(MIN_SPACE);
             let written = output.len();
-            let mut room = OutBuffer::around_pos(&mut output, written);
-            self.context.compress_stream(&mut room, &mut input).map_err(failed)?;
+            let mut space = OutBuffer::around_pos(&mut output, written);
+            self.context.compress_stream(&mut space, &mut input).map_err(failed)?;
         }
-        self.taken += unit.len() as u64;
+        self.encoded_bytes += chunk.len() as u64;
         let is_last = self.is_finished();
-        if is_last || self.taken % FRAME_SIZE == 0 {
-            // A NAR longer or shorter than was said is an error here: the frame states its length.
+        if is_last || self.encoded_bytes % FRAME_SIZE == 0 {
+            // Fails for a NAR of another length than announced, since the frame states its length.
             self.finish(&mut output)?;
             self.close(output.len())?;
         } else {
@@ -82,14 +89,14 @@ impl FrameEncoder {
         for parameter in self.encoding.parameters(self.size) {
             self.context.set_parameter(parameter).map_err(failed)?;
         }
-        self.context.set_pledged_src_size(Some(FRAME_SIZE.min(self.size - self.taken))).map_err(failed)?;
+        self.context.set_pledged_src_size(Some(FRAME_SIZE.min(self.size - self.encoded_bytes))).map_err(failed)?;
         self.is_open = true;
         Ok(())
     }
 
     fn finish(&mut self, output: &mut Vec<u8>) -> io::Result<()> {
         loop {
-            output.reserve(ROOM);
+            output.reserve(MIN_SPACE);
             let written = output.len();
             if self.context.end_stream(&mut OutBuffer::around_pos(output, written)).map_err(failed)? == 0 {
                 return Ok(());
@@ -101,7 +108,7 @@ impl FrameEncoder {
         let before = self.frames.len() as u64 * FRAME_SIZE;
         let frame = Frame {
             compressed: u32::try_from(self.compressed + written as u64).map_err(io::Error::other)?,
-            plain: u32::try_from(self.taken - before).map_err(io::Error::other)?,
+            plain: u32::try_from(self.encoded_bytes - before).map_err(io::Error::other)?,
         };
         self.frames.push(frame);
         self.compressed = 0;
@@ -134,8 +141,8 @@ mod tests {
         let encoding = Encoding::new(ZstdConfig { level: 1, ..ZstdConfig::default() });
         let mut encoder = FrameEncoder::new(encoding, plain.len() as u64);
         let mut output = Vec::new();
-        for unit in plain.chunks(CHUNK_SIZE) {
-            output.extend(encoder.encode(unit)?);
+        for chunk in plain.chunks(CHUNK_SIZE) {
+            output.extend(encoder.encode(chunk)?);
         }
         Ok(output)
     }
@@ -188,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nar_of_another_length_than_was_said_is_an_error() {
+    fn a_nar_of_another_length_than_announced_is_an_error() {
         let mut encoder = FrameEncoder::new(Encoding::new(ZstdConfig::default()), 99);
         assert!(encoder.encode(&sample(100)).is_err());
     }

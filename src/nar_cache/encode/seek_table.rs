@@ -4,30 +4,30 @@ use std::io;
 
 use super::encoding::FRAME_SIZE;
 
-/// RFC 8878, section 3.1.2; the last digit is the seekable format's choice.
+/// Magic number of a skippable frame (RFC 8878, section 3.1.2), with the last digit of the seekable format.
 const SKIPPABLE_MAGIC: u32 = 0x184D_2A5E;
 const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
-/// Magic and length in front of the table.
-const TABLE_HEAD: usize = 8;
-/// Compressed and plain size of a frame.
-const TABLE_ENTRY: usize = 8;
-/// Number of frames, descriptor, magic.
-const TABLE_FOOT: usize = 9;
-/// Most frames of a table that is read: of a NAR of 16 TiB.
+/// Length of the header: magic number and frame length.
+const HEADER: usize = 8;
+/// Length of an entry: compressed and uncompressed size of a frame.
+const ENTRY: usize = 8;
+/// Length of the footer: number of frames, descriptor, magic number.
+const FOOTER: usize = 9;
+/// Limit on frames: those of a NAR of 32 TiB.
 const MAX_FRAMES: usize = 1 << 18;
 
-/// The sizes of a frame, in bytes.
+/// Sizes of a frame, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
-    /// As it is served.
+    /// Compressed size.
     pub compressed: u32,
-    /// Of the NAR.
+    /// Uncompressed size.
     pub plain: u32,
 }
 
 pub(super) fn render_seek_table(frames: &[Frame]) -> io::Result<Vec<u8>> {
-    let length = frames.len() * TABLE_ENTRY + TABLE_FOOT;
-    let mut table = Vec::with_capacity(TABLE_HEAD + length);
+    let length = frames.len() * ENTRY + FOOTER;
+    let mut table = Vec::with_capacity(HEADER + length);
     table.extend(SKIPPABLE_MAGIC.to_le_bytes());
     table.extend(u32::try_from(length).map_err(io::Error::other)?.to_le_bytes());
     for frame in frames {
@@ -35,32 +35,33 @@ pub(super) fn render_seek_table(frames: &[Frame]) -> io::Result<Vec<u8>> {
         table.extend(frame.plain.to_le_bytes());
     }
     table.extend(u32::try_from(frames.len()).map_err(io::Error::other)?.to_le_bytes());
-    // No checksums of their own: the frames have theirs.
+    // Descriptor: no checksums, since each frame has its own.
     table.push(0);
     table.extend(SEEKABLE_MAGIC.to_le_bytes());
     Ok(table)
 }
 
-/// The bytes that the table takes at the end of a file of so many frames.
+/// Returns the length of the seek table for this number of frames, in bytes.
 #[must_use]
 pub const fn seek_table_len(frames: usize) -> usize {
-    TABLE_HEAD + frames * TABLE_ENTRY + TABLE_FOOT
+    HEADER + frames * ENTRY + FOOTER
 }
 
-/// How many frames a NAR of `size` bytes has; `None` if it is too long for a table.
+/// Returns the number of frames of a NAR of `size` bytes; `None` if it is empty or too large for a seek table.
 #[must_use]
 pub fn frame_count(size: u64) -> Option<usize> {
     usize::try_from(size.div_ceil(FRAME_SIZE)).ok().filter(|count| (1..=MAX_FRAMES).contains(count))
 }
 
-/// Reads the table of a file of `length` bytes, the compressed form of a NAR of `size` bytes; `None` if it is not that.
+/// Parses the seek table of a compressed NAR of `length` bytes, whose uncompressed size is `size`. Returns `None` unless the
+/// table is the only one that fits.
 #[must_use]
 pub fn parse_seek_table(bytes: &[u8], length: u64, size: u64) -> Option<Vec<Frame>> {
     let count = frame_count(size)?;
-    let entries = bytes.get(TABLE_HEAD..TABLE_HEAD + count * TABLE_ENTRY)?;
+    let entries = bytes.get(HEADER..HEADER + count * ENTRY)?;
     let number = |at: &[u8]| Some(u32::from_le_bytes(at.try_into().ok()?));
     let frames = entries
-        .chunks_exact(TABLE_ENTRY)
+        .chunks_exact(ENTRY)
         .map(|entry| Some(Frame { compressed: number(&entry[..4])?, plain: number(&entry[4..])? }))
         .collect::<Option<Vec<_>>>()?;
     let sum = |of: fn(&Frame) -> u32| frames.iter().map(|frame| u64::from(of(frame))).sum::<u64>();

@@ -1,9 +1,9 @@
-//! Threads that encode, a NAR each, and of lower priority than what else runs on the machine, which may be builds.
+//! Threads that encode, one for each NAR, with a lower priority than the rest of the machine.
 //!
-//! They are apart from the runtime's threads, whose priority is that of answers. A thread stays with its NAR to the end: the
-//! tables of an encoder fill the processor's cache, and changing between three NARs after each megabyte took 8 % more
-//! time. Owns how many there are: permits for memory, by turns of those who wait. Small NARs have permits apart from those
-//! of large ones, so that they need not wait for the end of one.
+//! They are separate from the runtime's threads, which keep their priority for responses. A thread encodes its NAR to the end:
+//! an encoder's tables fill the processor's cache, and switching between three NARs after each megabyte took 8 % more time.
+//! Limits their number by memory, fairly among clients. Small NARs have memory of their own, so that they need not wait for a
+//! large one to end.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,77 +20,77 @@ use crate::fairness::{FairSemaphore, Permit};
 use crate::metrics::Metrics;
 use crate::nar_cache::error::FillError;
 
-/// NARs of up to this size are small, in bytes.
-const SMALL: u64 = 4 << 20;
-/// Sizes of NARs, in bytes, for which the memory of an encoder is measured; larger ones take no more than the last one,
-/// since that is what a frame holds.
-const MEASURED: [u64; 5] = [SMALL, 8 << 20, 32 << 20, 64 << 20, FRAME_SIZE];
-/// NarChunks that are in memory beside an encoder: two that wait for it, one that is read, and what the last one came to.
+/// Size up to which a NAR is small, in bytes.
+const SMALL_NAR: u64 = 4 << 20;
+/// Sizes of NARs, in bytes, for which an encoder's memory is measured. Larger ones take no more than the last, which is the size
+/// of a frame.
+const MEASURED_SIZES: [u64; 5] = [SMALL_NAR, 8 << 20, 32 << 20, 64 << 20, FRAME_SIZE];
+/// Chunks in memory beside an encoder: two in its queue, one being read, and the output of the last.
 const CHUNKS_IN_FLIGHT: usize = 4;
-/// Small NARs for each thread that is configured: one is read while another is encoded.
-const SMALL_EACH: usize = 2;
-/// What the encoder of a small NAR takes at the levels that are used for caches, in MiB, with the units around it.
+/// Small NARs at one time for each configured thread: one is read while another is encoded.
+const SMALL_PER_THREAD: usize = 2;
+/// Memory of a small NAR's encoder and chunks at the usual levels, in MiB.
 const SMALL_MEMORY: usize = 10;
-/// What the encoder of a NAR of 32 MiB takes at those levels, in MiB.
+/// Memory of the encoder of a NAR of 32 MiB at the usual levels, in MiB.
 const LARGE_MEMORY: usize = 40;
-/// Memory is counted in these, in bytes.
+/// Unit of the semaphores, in bytes.
 const MIB: usize = 1 << 20;
-/// Threads for which memory is planned: one encoder alone would wait for its daemon, and more than eight are no faster
+/// Number of threads for which memory is provided: a single encoder would wait for nix-daemon, and more than eight are no faster
 /// than a network.
 const PLANNED_THREADS: std::ops::RangeInclusive<usize> = 2..=8;
 
-/// The threads of one cache.
+/// The encoder threads of one cache.
 #[derive(Debug)]
 pub(crate) struct EncoderThreads {
     niceness: i32,
-    /// Of an encoder for NARs of up to each of [`MEASURED`], in MiB.
-    memory: [usize; MEASURED.len()],
+    /// Memory of an encoder for NARs of up to each of [`MEASURED_SIZES`], in MiB.
+    memory: [usize; MEASURED_SIZES.len()],
     small: SizeClass,
     large: SizeClass,
     has_warned: AtomicBool,
 }
 
-/// NARs that share memory.
+/// A memory limit that NARs of similar size share.
 #[derive(Debug)]
 struct SizeClass {
     permits: FairSemaphore,
-    /// The least that a NAR takes, so that no more than are configured are encoded at one time.
-    least: usize,
+    /// Least memory that counts for a NAR, so that no more are encoded at one time than configured.
+    min_memory: usize,
 }
 
 impl SizeClass {
     fn new(what: &'static str, threads: usize, memory: usize, metrics: &Metrics) -> Self {
-        Self { permits: FairSemaphore::new(what, memory, metrics), least: memory / threads }
+        Self { permits: FairSemaphore::new(what, memory, metrics), min_memory: memory / threads }
     }
 }
 
 impl EncoderThreads {
-    /// None runs yet.
+    /// Measures the encoding's memory. Starts no thread.
     pub(crate) fn new(settings: EncodersConfig, encoding: &Encoding, metrics: &Metrics) -> Self {
         let threads = settings.threads.max(1);
         let planned = threads.clamp(*PLANNED_THREADS.start(), *PLANNED_THREADS.end());
-        let memory = MEASURED.map(|size| memory(encoding, size).div_ceil(MIB));
-        let small = SMALL_EACH * SMALL_MEMORY * planned;
-        let small = SizeClass::new("small_encoder_memory", SMALL_EACH * threads, small.max(memory[0]), metrics);
-        let large = (LARGE_MEMORY * planned).max(memory[MEASURED.len() - 1]);
+        let memory = MEASURED_SIZES.map(|size| measure_memory(encoding, size).div_ceil(MIB));
+        let small = SMALL_PER_THREAD * SMALL_MEMORY * planned;
+        let small = SizeClass::new("small_encoder_memory", SMALL_PER_THREAD * threads, small.max(memory[0]), metrics);
+        let large = (LARGE_MEMORY * planned).max(memory[MEASURED_SIZES.len() - 1]);
         let large = SizeClass::new("encoder_memory", threads, large, metrics);
         Self { niceness: settings.nice, memory, small, large, has_warned: AtomicBool::new(false) }
     }
 
-    /// Waits for a thread and its memory for a NAR of `size` bytes, by the turn of whichever of the clients is first.
+    /// Waits for memory for a NAR of `size` bytes, in the turn of whichever of the clients is first.
     pub(crate) async fn acquire(&self, size: u64, clients: mpsc::UnboundedReceiver<ClientId>) -> Permit {
         let (class, amount) = self.class(size);
         class.permits.acquire_for_any(clients, amount).await
     }
 
     fn class(&self, size: u64) -> (&SizeClass, usize) {
-        let class = if size <= SMALL { &self.small } else { &self.large };
-        let measured = MEASURED.iter().position(|most| size <= *most).unwrap_or(MEASURED.len() - 1);
-        (class, self.memory[measured].max(class.least))
+        let class = if size <= SMALL_NAR { &self.small } else { &self.large };
+        let measured = MEASURED_SIZES.iter().position(|most| size <= *most).unwrap_or(MEASURED_SIZES.len() - 1);
+        (class, self.memory[measured].max(class.min_memory))
     }
 
-    /// Runs `work` on a thread of its own, and keeps the permit until it has ended. The result comes later, or not at all
-    /// if the work panics.
+    /// Runs `work` on a new thread, which holds the permit until it ends. The receiver gets the result, or an error if `work`
+    /// panics.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
         permit: Permit,
@@ -100,14 +100,14 @@ impl EncoderThreads {
         let (niceness, is_first) = (self.niceness, !self.has_warned.swap(true, Ordering::Relaxed));
         let run = move || {
             if let Err(cause) = lower_priority(niceness) {
-                // The others fail alike.
+                // It fails on the other threads too.
                 if is_first {
                     tracing::warn!("cannot lower the priority of encoder threads: {cause}");
                 }
             }
             let done = work();
             drop(permit);
-            // Nobody may wait for it any more.
+            // The receiver may be gone.
             drop(sender.send(done));
         };
         thread::Builder::new().name("encoder".to_owned()).spawn(run).map_err(|cause| FillError::encoder(&cause))?;
@@ -115,16 +115,16 @@ impl EncoderThreads {
     }
 }
 
-/// The memory that an encoder of a NAR of `size` bytes takes, with the units around it, in bytes. The library says what it
-/// has allocated, which is all of it once it has begun.
-fn memory(encoding: &Encoding, size: u64) -> usize {
+/// Measures the memory of an encoder and chunks for a NAR of `size` bytes, in bytes. libzstd reports what it has allocated, which
+/// is everything once encoding has started.
+fn measure_memory(encoding: &Encoding, size: u64) -> usize {
     let mut encoder = FrameEncoder::new(encoding.clone(), size);
-    // One that cannot begin fails again where that is told.
+    // An error recurs when a NAR is encoded, and is reported then.
     let _ = encoder.encode(&[0; 1]);
     encoder.memory() + CHUNKS_IN_FLIGHT * CHUNK_SIZE
 }
 
-/// Of this thread alone: that is what Linux takes the process 0 for.
+/// Raises the nice value of the current thread: on Linux, process 0 means that.
 fn lower_priority(niceness: i32) -> io::Result<()> {
     let now = getpriority_process(None)?;
     if niceness > now {
@@ -162,11 +162,11 @@ mod tests {
         assert_eq!(getpriority_process(None).unwrap(), before);
     }
 
-    /// Counted by what the library allocates: it had been estimated, which was right for low levels only.
+    /// Reported by the library: an estimate was right for low levels only.
     #[test]
     fn memory_is_what_the_library_takes_at_any_level() {
-        let mib = |encoding: &Encoding, size| memory(encoding, size) >> 20;
-        let by_size = MEASURED.map(|size| mib(&encoding(3), size));
+        let mib = |encoding: &Encoding, size| measure_memory(encoding, size) >> 20;
+        let by_size = MEASURED_SIZES.map(|size| mib(&encoding(3), size));
         assert!(by_size.is_sorted() && by_size[0] <= SMALL_MEMORY && by_size[2] <= LARGE_MEMORY + 8, "{by_size:?}");
         assert!((64..96).contains(&by_size[4]), "{by_size:?}");
         let best = Encoding::new(ZstdConfig { level: 22, window_log: Some(27), ..ZstdConfig::default() });
@@ -182,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn as_many_large_nars_as_threads_and_twice_as_many_small_ones_are_encoded_at_a_time() {
         let threads = threads(3, 0);
-        for (size, most) in [(SMALL, 6), (8 << 20, 3)] {
+        for (size, most) in [(SMALL_NAR, 6), (8 << 20, 3)] {
             let mut held = Vec::new();
             let (class, amount) = threads.class(size);
             while let Some(permit) = class.permits.try_acquire(ClientId::Server, amount) {

@@ -52,11 +52,11 @@ impl WarmError {
 #[serde(rename_all = "kebab-case")]
 pub enum WarmOutcome {
     /// It was compressed.
-    Made,
+    Compressed,
     /// It was in the cache already.
-    Found,
+    Cached,
     /// It does not fit into the cache and is served uncompressed.
-    Plain,
+    TooLarge,
 }
 
 /// Looks up these paths, and with `recursive` their closures.

@@ -22,12 +22,12 @@ impl NarCache {
     pub async fn warm(self: &Arc<Self>, hash: HashPart) -> Result<WarmOutcome, WarmError> {
         let valid = self.store.valid_path(hash, ClientId::Server).await?.ok_or(WarmError::NotValid(hash))?;
         if !self.fits(valid.info.nar_size) {
-            return Ok(WarmOutcome::Plain);
+            return Ok(WarmOutcome::TooLarge);
         }
         let path = || self.store.directory().full_path(&valid.path);
         let failed = |cause| WarmError::Fill { path: path(), cause };
         let mut nar = self.get_or_fill(&valid, ClientId::Server).await.map_err(failed)?;
-        let outcome = if nar.known_length().is_some() { WarmOutcome::Found } else { WarmOutcome::Made };
+        let outcome = if nar.known_length().is_some() { WarmOutcome::Cached } else { WarmOutcome::Compressed };
         nar.length().await.map_err(failed)?;
         Ok(outcome)
     }

@@ -94,7 +94,7 @@ fn the_daemon_of_a_chroot_store_is_found_by_its_files() {
         let output = String::from_utf8(checked.stdout).unwrap();
         for line in [
             format!("(real_nix_store is in the store below {})", root.display()),
-            format!("build logs: looked for in {}", root.join("nix/var/log/nix").display()),
+            format!("build logs: read from {}", root.join("nix/var/log/nix").display()),
         ] {
             assert!(output.contains(&line), "{line} is not in:\n{output}");
         }

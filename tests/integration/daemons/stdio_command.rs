@@ -13,7 +13,7 @@ fn nix_daemon_on_pipes_serves_the_same_narinfos_and_nars() {
         let command = Daemon::shared(release).stdio_command();
         let harmonia =
             Harmonia::start(&format!("daemon_command = [{command:?}]\nsign_key_paths = [{:?}]\n", keys::OURS.secret));
-        let greeting = harmonia.wait_for_log("nix daemon at ");
+        let greeting = harmonia.wait_for_log("nix-daemon at ");
         assert!(greeting.contains(&command.display().to_string()), "{greeting}");
         for name in ["regular", "many-references", "odd-entries", "large"] {
             let narinfo = harmonia.http().get(&shared_server::narinfo_url(name));

@@ -98,7 +98,7 @@ fn files_of_another_store_are_ignored_and_quarantine_no_path() {
     fs::write(&file, checked).unwrap();
     let output = Harmonia::program().arg("--config").arg(file).arg("check").stdout(Stdio::piped()).output().unwrap();
     let output = String::from_utf8(output.stdout).unwrap();
-    assert!(output.contains("nars: read from the nix daemon, since the store's files of "), "{output}");
+    assert!(output.contains("NARs: read from nix-daemon, since the store's files of "), "{output}");
 }
 
 /// A path that both stores have is no proof for the others.

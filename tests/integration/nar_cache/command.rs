@@ -91,9 +91,9 @@ fn warm_and_remove_work_alike_with_and_without_a_server() {
     let link = link.to_str().unwrap();
     for runs in [false, true] {
         let server = runs.then(|| place.serve());
-        says(&place.cache(&["warm", root]), 0, "1 nars made, 0 were there, 0 are served as they are");
-        says(&place.cache(&["warm", link, root]), 0, "0 nars made, 1 were there");
-        let made = format!("{} nars made, 1 were there", closure - 1);
+        says(&place.cache(&["warm", root]), 0, "compressed 1 NAR, 0 already cached, 0 too large");
+        says(&place.cache(&["warm", link, root]), 0, "compressed 0 NARs, 1 already cached");
+        let made = format!("compressed {} NARs, 1 already cached", closure - 1);
         let warmed = place.cache(&["warm", "--recursive", root]);
         says(&warmed, 0, &made);
         // On a pipe there is nothing but that line.
@@ -105,15 +105,15 @@ fn warm_and_remove_work_alike_with_and_without_a_server() {
             let known = server.http().get(&format!("/{}.narinfo", hash_part(root)));
             assert!(known.text().contains("FileSize: "), "{}", known.text());
         }
-        says(&place.cache(&["remove", root, ABSENT]), 0, "1 nars removed");
-        says(&place.cache(&["remove", root]), 0, "0 nars removed");
+        says(&place.cache(&["remove", root, ABSENT]), 0, "removed 1 NAR");
+        says(&place.cache(&["remove", root]), 0, "removed 0 NARs");
         if let Some(server) = &server {
             assert_eq!(entries(server), closure - 1);
             let unknown = server.http().get(&format!("/{}.narinfo", hash_part(root)));
             assert!(!unknown.text().contains("FileSize: "), "{}", unknown.text());
         }
-        says(&place.cache(&["remove", "-r", root]), 0, &format!("{} nars removed", closure - 1));
-        says(&place.cache(&["stats"]), 0, " 0 nars, ");
+        says(&place.cache(&["remove", "-r", root]), 0, &format!("removed {} NARs", closure - 1));
+        says(&place.cache(&["stats"]), 0, " 0 NARs, ");
     }
 }
 
@@ -137,7 +137,7 @@ fn cached_nars_are_listed_and_found_by_store_paths_that_are_gone() {
     says(&table, 0, &format!("  just now     {}\n", item.path));
     // The daemon does not know it any more.
     daemon.play(Script::replying(|_| Wire::new().number(LAST).string("").into()));
-    says(&place.cache(&["remove", &item.path]), 0, "1 nars removed, 1 MiB");
+    says(&place.cache(&["remove", &item.path]), 0, "removed 1 NAR, 1.");
     assert_eq!(place.list(), Value::Array(vec![]));
 }
 
@@ -145,11 +145,11 @@ fn cached_nars_are_listed_and_found_by_store_paths_that_are_gone() {
 fn list_and_remove_need_neither_server_nor_daemon() {
     let (item, daemon) = multi_block_nar();
     let place = Place::new(&daemon.config(), "");
-    says(&place.cache(&["warm", &item.path]), 0, "1 nars made");
+    says(&place.cache(&["warm", &item.path]), 0, "compressed 1 NAR");
     drop(daemon);
     assert_eq!(place.list()[0]["path"], *item.path);
     says(&place.cache(&["remove", "-r", &item.path]), 69, "cannot reach the nix daemon");
-    says(&place.cache(&["remove", ABSENT, &item.path]), 0, "1 nars removed, 1 MiB");
+    says(&place.cache(&["remove", ABSENT, &item.path]), 0, "removed 1 NAR, 1.");
     assert_eq!(place.list(), Value::Array(vec![]));
 }
 
@@ -162,18 +162,18 @@ fn a_server_with_tls_is_reached_and_one_that_is_unreachable_is_named() {
     let path = shared_server::content().path("regular");
     let place = Place::new(&shared(), &format!("tls_cert_path = {cert:?}\ntls_key_path = {key:?}\n"));
     let server = place.serve();
-    says(&place.cache(&["warm", path]), 0, "1 nars made");
-    says(&place.cache(&["warm", "--background", path]), 0, "1 paths handed over");
+    says(&place.cache(&["warm", path]), 0, "compressed 1 NAR");
+    says(&place.cache(&["warm", "--background", path]), 0, "queued 1 path");
     // Its socket is lost, and the directory still in use.
     fs::remove_file(&place.socket).unwrap();
     let why = format!(
-        "is in use by another harmonia process, which does not respond: no server answers at {}",
+        "is in use by another harmonia process, which does not respond: no harmonia server is listening on {}",
         place.socket.display()
     );
     says(&place.cache(&["warm", path]), 69, &why);
-    says(&place.cache(&["warm", "--background", path]), 69, "no server answers at ");
+    says(&place.cache(&["warm", "--background", path]), 69, "no harmonia server is listening on ");
     drop(server);
-    says(&place.cache(&["warm", path]), 0, "0 nars made, 1 were there");
+    says(&place.cache(&["warm", path]), 0, "compressed 0 NARs, 1 already cached");
 }
 
 #[test]
@@ -183,15 +183,15 @@ fn paths_on_standard_input_are_queued_by_the_server() {
     let server = place.serve();
     let input = format!("{} {}\n\n\t{}\n", item.path, item.path, ABSENT);
     // Nothing of them is asked for yet: it is done when it is handed over.
-    says(&place.cache_with_input(&["warm", "--stdin", "--background"], &input), 0, "2 paths handed over");
+    says(&place.cache_with_input(&["warm", "--stdin", "--background"], &input), 0, "queued 2 paths");
     await_value(server.http(), "harmonia_nar_cache_entries", 1.0);
     let line = server.wait_for_log("cannot compress queued path");
     assert!(
         line.contains(" WARN ") && line.contains(" path 00000000000000000000000000000000: no valid path"),
         "{line}"
     );
-    says(&place.cache_with_input(&["warm", "--stdin"], "\n"), 0, "0 nars made");
-    says(&place.cache_with_input(&["remove", "--stdin"], &item.path), 0, "1 nars removed");
+    says(&place.cache_with_input(&["warm", "--stdin"], "\n"), 0, "compressed 0 NARs");
+    says(&place.cache_with_input(&["remove", "--stdin"], &item.path), 0, "removed 1 NAR");
 }
 
 /// The hook of the guide.

@@ -192,14 +192,14 @@ fn the_directory_of_the_service_is_found_by_its_unit_or_at_the_usual_place() {
     };
     let bind = format!("mkdir /var/cache/harmonia; mount --bind {} /var/cache/harmonia\n", dir.display());
     let unit = systemctl(&format!("LoadState=loaded\nEnvironment=CONFIG_FILE={}\n", config.display()));
-    let said = says(&stats_after(&unit), 0, &format!("{}: 1 nars, ", dir.display()));
-    assert!(said.contains(&format!(" INFO using {}, as harmonia.service does", dir.display())), "{said}");
+    let said = says(&stats_after(&unit), 0, &format!("{}: 1 NAR, ", dir.display()));
+    assert!(said.contains(&format!(" INFO using {}, the directory of harmonia.service", dir.display())), "{said}");
     let unit = systemctl("LoadState=loaded\nCacheDirectory=harmonia\nEnvironment=\n");
-    let said = says(&stats_after(&format!("{unit}{bind}")), 0, "/var/cache/harmonia: 1 nars, ");
-    assert!(said.contains("as harmonia.service does"), "{said}");
+    let said = says(&stats_after(&format!("{unit}{bind}")), 0, "/var/cache/harmonia: 1 NAR, ");
+    assert!(said.contains("the directory of harmonia.service"), "{said}");
     let none = systemctl("LoadState=not-found\n");
-    let said = says(&stats_after(&format!("{none}{bind}")), 0, "/var/cache/harmonia: 1 nars, ");
-    assert!(said.contains(" INFO using /var/cache/harmonia, which has the mark of harmonia"), "{said}");
+    let said = says(&stats_after(&format!("{none}{bind}")), 0, "/var/cache/harmonia: 1 NAR, ");
+    assert!(said.contains(" INFO using /var/cache/harmonia, which has a CACHEDIR.TAG of harmonia"), "{said}");
     let said =
         says(&stats_after(&format!("{none}rm -rf /var/cache/harmonia\n")), 78, "no NAR cache directory is configured");
     assert!(said.contains("help: set nar_cache.dir"), "{said}");

@@ -58,7 +58,7 @@ fn a_check_of_all_that_is_needed_says_what_it_found() {
         "address: ok, 127.0.0.1:0 is free\n",
         &format!("signing key: ok, {}\n", keys::OURS.public),
         "signing: every path\n",
-        "nix 2.34.",
+        "Nix 2.34.",
         "protocol 1.38",
         "path info: ok, /nix/store/",
         "has the size and the hash of its path info\n",
@@ -174,7 +174,7 @@ fn an_address_of_the_harmonia_that_runs_is_not_in_the_way() {
     for tls in [String::new(), format!("tls_cert_path = {cert:?}\ntls_key_path = {key:?}\n")] {
         let harmonia = Harmonia::start(&format!("{common}{tls}"));
         let ended = run(&format!("bind = \"{}\"\n{common}{tls}", harmonia.address()), &["check"]);
-        let is_told = ended.output.contains(&format!("address: {} is that of ", harmonia.address()));
+        let is_told = ended.output.contains(&format!("address: {} is in use by ", harmonia.address()));
         assert!(ended.code == Some(OK) && is_told, "{}{}", ended.output, ended.log);
     }
 }

@@ -48,7 +48,7 @@ fn sighup_loads_new_signing_keys_and_keeps_the_old_ones_on_error() {
 
     fs::write(&key, "nonsense").unwrap();
     harmonia.reload();
-    let error = harmonia.wait_for_log("ERROR the signing keys in use stay: ");
+    let error = harmonia.wait_for_log("ERROR reload failed, keeping the current signing keys: ");
     assert!(error.ends_with(&format!("{} is not a signing key: no key name before a colon", key.display())), "{error}");
     assert_eq!(signer(), keys::OURS.name);
 
@@ -110,7 +110,7 @@ fn a_key_is_replaced_by_way_of_both_and_no_download_is_dropped() {
         assert_eq!(signers, keys.iter().map(|key| Some(key.name)).collect::<Vec<_>>());
         assert_eq!([old, new].map(copies), takes, "{signers:?}");
     }
-    server.harmonia.wait_for_log_times("INFO changed by the configuration: sign_key_paths", 2);
+    server.harmonia.wait_for_log_times("INFO applied changed settings: sign_key_paths", 2);
 
     let mut answer = Vec::new();
     running.read_to_end(&mut answer).unwrap();
@@ -137,11 +137,11 @@ fn limits_change_while_connections_are_open_and_what_needs_a_restart_is_named() 
     assert_eq!(second.receive(false).unwrap().status, 200);
 
     server.reload(&config("max_connections = 1\nworkerz = 2\n"));
-    let error = server.harmonia.wait_for_log("ERROR the configuration in use stays: ");
+    let error = server.harmonia.wait_for_log("ERROR reload failed, keeping the current configuration: ");
     assert!(error.ends_with("config.toml:5: unknown key \"workerz\""), "{error}");
     server.reload(&config("max_connections = 1\npriority = 5\nbuild_log_dir = \"/x\"\nnarinfo_cache.ttl = 5\n"));
-    server.harmonia.wait_for_log("WARN changed in the configuration, and needs a restart: priority, build_log_dir");
-    server.harmonia.wait_for_log("INFO changed by the configuration: max_connections, narinfo_cache.ttl");
+    server.harmonia.wait_for_log("WARN changed settings that take effect after a restart: priority, build_log_dir");
+    server.harmonia.wait_for_log("INFO applied changed settings: max_connections, narinfo_cache.ttl");
     // Now there is one too many, so that it takes the end of both.
     ask(&mut second);
     assert_eq!(second.receive(false).unwrap().status, 200);
@@ -173,7 +173,7 @@ fn what_is_trusted_changes_at_once_even_where_no_key_can_be_read() {
     assert!(narinfo().text().contains("\nSig: "));
     fs::remove_file(&key).unwrap();
     server.reload(&config("sign = \"trusted\"\n"));
-    server.harmonia.wait_for_log("ERROR the signing keys in use stay: ");
+    server.harmonia.wait_for_log("ERROR reload failed, keeping the current signing keys: ");
     assert!(!narinfo().text().contains("\nSig: "));
     fs::copy(&keys::OURS.secret, &key).unwrap();
     server.reload(&config("sign = \"trusted\"\nserve_untrusted = false\n"));
@@ -236,7 +236,7 @@ async fn sighup_loads_certificates_of_every_kind_and_refuses_a_wrong_key() {
     certificate(&directory, KINDS[0].0, KINDS[0].1);
     fs::write(&key_file, old_key).unwrap();
     harmonia.reload();
-    let error = harmonia.wait_for_log("ERROR the certificate in use stays: ");
+    let error = harmonia.wait_for_log("ERROR reload failed, keeping the current certificate: ");
     assert!(error.contains("cannot use certificate ") && error.contains("key.pem: "), "{error}");
     assert!(shakes_hands(&harmonia, &current).await);
 }

@@ -104,7 +104,7 @@ fn it_tells_who_gets_what_and_how_the_caches_do() {
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
-    assert!(text.contains("up for ") && text.contains("nix 2.34.8, protocol 1."), "{text}");
+    assert!(text.contains("up for ") && text.contains("Nix 2.34.8, protocol 1."), "{text}");
     assert_eq!(status(&socket, &[]).status.code(), Some(0));
     let one = status(&socket, &["--top", "1"]);
     assert!(String::from_utf8(one.stdout).unwrap().contains("and 2 more (--top)"));
@@ -141,13 +141,13 @@ fn it_lists_quarantined_paths_with_the_reason() {
     harmonia.wait_for_log("is held back");
     let held_back = &json(&socket)["quarantine"]["first"][0];
     assert_eq!(
-        (&held_back["path"], &held_back["is_held"]),
+        (&held_back["path"], &held_back["is_quarantined"]),
         (&item.path.strip_prefix("/nix/store/").unwrap().into(), &true.into()),
         "{held_back}"
     );
     assert!(held_back["reason"].as_str().unwrap().contains("has sha256:"), "{held_back}");
     let text = text(&socket);
-    assert!(text.contains("Held back: 1 path whose NAR") && text.contains("  404 for "), "{text}");
+    assert!(text.contains("Quarantined: 1 path whose NAR") && text.contains("  404 for "), "{text}");
 }
 
 #[test]
@@ -155,13 +155,14 @@ fn an_unreachable_admin_socket_is_an_error_with_a_help() {
     let socket = scratch::fresh_dir().join("admin.sock");
     let output = status(&socket, &[]);
     assert_eq!(output.status.code(), Some(69));
-    let expected = format!("no server answers at {}\n  help: is it running?", socket.display());
+    let expected = format!("no harmonia server is listening on {}\n  help: check", socket.display());
     assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
     // Without a word where it is, it is where a unit or a user has it.
     let mut program = Harmonia::program();
     let runtime = scratch::fresh_dir();
     let output = program.arg("status").env("XDG_RUNTIME_DIR", &runtime).output().unwrap();
-    let expected = format!("no server answers at {}/harmonia/admin.sock or /run/harmonia/", runtime.display());
+    let expected =
+        format!("no harmonia server is listening on {}/harmonia/admin.sock or /run/harmonia/", runtime.display());
     assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
 }
 
@@ -187,7 +188,7 @@ fn it_is_watched_on_a_terminal_which_is_left_as_it_was() {
     let (_harmonia, socket) = server(&daemon.config());
     let refused = status(&socket, &["--watch"]);
     assert_eq!(refused.status.code(), Some(64));
-    assert!(stderr(&refused).contains("  help: --watch --json"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("  help: use --watch --json"), "{}", stderr(&refused));
 
     // A terminal of its own, of which ctrl-C is a byte, and without a shell between, which it would end too.
     let command = format!("exec {} status --watch --admin-socket {}", env!("CARGO_BIN_EXE_harmonia"), socket.display());

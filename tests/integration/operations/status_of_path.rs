@@ -84,9 +84,12 @@ fn it_names_the_reason_why_a_path_is_not_served_and_the_size_of_its_closure() {
     let references = now["references"].as_array().unwrap().len();
     assert_eq!(now["closure"]["paths"], references + 1, "{now}");
     let text = text(&socket, path);
-    for expected in
-        ["served      no, clients get a 404 (untrusted): ", "trusted     no: ", "signed by   nobody", "more (--json"]
-    {
+    for expected in [
+        "served      no, clients get a 404 (untrusted): ",
+        "trusted     no: ",
+        "signed by   nobody",
+        "more (see --json",
+    ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
 }
@@ -97,14 +100,12 @@ fn an_invalid_path_is_an_error_with_a_help() {
     let (_harmonia, socket) = server(&format!("daemon_socket = \"{}\"\n", daemon.socket().display()));
     for (named, message) in [
         ("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-absent", "no valid path has the hash part 0123456789abcdf"),
-        ("/gnu/store/0123456789abcdfghijklmnpqrsvwxyz-absent", "it is not in /nix/store"),
-        ("hello", "it names no store path\n  help: write /nix/store/HASH-NAME"),
+        ("/gnu/store/0123456789abcdfghijklmnpqrsvwxyz-absent", "not in /nix/store"),
+        ("hello", "not a store path\n  help: pass /nix/store/HASH-NAME"),
     ] {
         let output = status(&socket, &[named]);
         assert_eq!(output.status.code(), Some(65), "{output:?}");
         assert!(stderr(&output).contains(message), "{}", stderr(&output));
     }
-    assert!(
-        stderr(&status(&socket, &["0123456789abcdfghijklmnpqrsvwxyz"])).contains("\n  help: have it built or copied")
-    );
+    assert!(stderr(&status(&socket, &["0123456789abcdfghijklmnpqrsvwxyz"])).contains("\n  help: build it or copy it"));
 }

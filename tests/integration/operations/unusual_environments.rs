@@ -186,7 +186,7 @@ fn while_the_clock_jumps_by_decades_nothing_changes() {
     let more = format!("narinfo_cache.ttl = 1\nreal_nix_store = \"{}\"\n", daemon().on_host("/nix/store").display());
     let config = config(&daemon().socket(), &keys::OURS.secret, &more);
     let harmonia = Harmonia::launch(after(&format!("export LD_PRELOAD='{}'", library.display()), &config));
-    harmonia.wait_for_log("nix daemon at ");
+    harmonia.wait_for_log("nix-daemon at ");
     let log = harmonia.log();
     let decades: std::collections::BTreeSet<_> = log.lines().filter_map(|line| line.get(..3)).collect();
     assert!(decades.len() > 2, "the clock does not jump:\n{log}");

@@ -24,7 +24,7 @@ fn item_and_server() -> (StoreItem, ScriptedDaemon, Harmonia) {
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
     // It asks the daemon who it is when it starts, on a connection that would be in use.
-    harmonia.wait_for_log("nix daemon at");
+    harmonia.wait_for_log("nix-daemon at");
     (item, daemon, harmonia)
 }
 

@@ -192,16 +192,16 @@ fn operators_count_and_prove_and_clear_while_a_server_runs() {
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.code() == Some(code) && stdout.contains(text), "{code} {text}: {output:?}");
     };
-    says(&cache("stats"), 0, " 1 nars, ");
-    says(&cache("verify"), 0, " 1 nars, 0 of them");
+    says(&cache("stats"), 0, " 1 NAR, ");
+    says(&cache("verify"), 0, " verified 1 NAR, 0 corrupt");
     flip(&the_file(&dir), 500_000);
-    says(&cache("verify"), 65, " 1 nars, 1 of them");
-    says(&cache("stats"), 0, " 0 nars, ");
+    says(&cache("verify"), 65, " verified 1 NAR, 1 corrupt");
+    says(&cache("stats"), 0, " 0 NARs, ");
     // The server's file is open and wrong, which it finds out.
     assert!(whole.starts_with(&http.get_failing(&url, &[])));
     assert!(http.get(&url).body == whole);
     await_value(http, "harmonia_nar_cache_fills", 0.0);
-    says(&cache("clear"), 0, "1 nars removed");
+    says(&cache("clear"), 0, "removed 1 NAR");
     assert_eq!(files(&dir), Vec::<PathBuf>::new());
     assert!(http.get(&url).body == whole);
 }

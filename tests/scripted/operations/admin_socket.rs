@@ -49,7 +49,7 @@ fn requests_are_answered_at_the_admin_socket_and_nowhere_else_for_as_long_as_the
 
     let (head, error) = get(&socket, "/nix-cache-info");
     assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
-    assert!(error["error"].as_str().unwrap().contains("has no request GET /nix-cache-info"), "{error}");
+    assert!(error["error"].as_str().unwrap().contains("has no admin request GET /nix-cache-info"), "{error}");
     let long = ask(&socket, "POST /cache HTTP/1.1\r\nHost: harmonia\r\nContent-Length: 1048577\r\n\r\n");
     assert!(long.unwrap().0.starts_with("HTTP/1.1 413 "));
     for target in ["/cache", "/status"] {
@@ -58,7 +58,7 @@ fn requests_are_answered_at_the_admin_socket_and_nowhere_else_for_as_long_as_the
 
     // Another server with the same configuration serves without it.
     let second = Harmonia::start(&config);
-    let line = second.wait_for_log("harmonia status cannot ask this server: ");
+    let line = second.wait_for_log("cannot open the admin socket, ");
     assert!(line.contains(" WARN ") && line.contains("another server answers there"), "{line}");
     assert_eq!(second.http().get("/nix-cache-info").status, 200);
     drop(second);
@@ -105,7 +105,7 @@ fn another_user_may_not_ask_even_if_the_mode_of_the_socket_lets_it() {
     assert_eq!(as_another(&socket), Err(ErrorKind::PermissionDenied));
     fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
     assert!(as_another(&socket).is_err());
-    harmonia.wait_for_log(&format!("user {OTHER} may not use the admin socket"));
+    harmonia.wait_for_log(&format!("refused user {OTHER} on the admin socket"));
     get(&socket, "/cache");
 }
 

@@ -49,8 +49,11 @@ fn no_log_and_no_response_holds_a_secret() {
     let secret = format!("{}:{encoded}", keys::OURS.name);
     for (mistake, said) in [
         (format!("sign = \"trusted\"\ntrusted_public_keys = [\"{secret}\"]\n"), "is a secret key"),
-        (format!("sign_key_path = {secret}\n"), "the configuration in use stays: "),
-        (format!("sign_key_path = \"{secret}\"\n"), "the signing keys in use stay: a secret key was given"),
+        (format!("sign_key_path = {secret}\n"), "reload failed, keeping the current configuration: "),
+        (
+            format!("sign_key_path = \"{secret}\"\n"),
+            "reload failed, keeping the current signing keys: a secret key was given",
+        ),
     ] {
         fs::write(&file, format!("{config}{mistake}")).unwrap();
         harmonia.reload();

@@ -40,8 +40,8 @@ fn program(config: &Path) -> Command {
 fn the_log_of_a_start_says_where_it_listens_what_it_serves_and_what_clients_need() {
     let harmonia = Harmonia::start(&sample::config());
     let public = &keys::OURS.public;
-    let daemon = harmonia.wait_for_log("nix daemon at ");
-    assert!(daemon.contains("nix 2.34.") && daemon.contains("protocol 1.38"), "{daemon}");
+    let daemon = harmonia.wait_for_log("nix-daemon at ");
+    assert!(daemon.contains("Nix 2.34.") && daemon.contains("protocol 1.38"), "{daemon}");
     for line in [
         format!(" INFO listening on {}", harmonia.url()),
         format!(" INFO signing with {public}"),
@@ -59,7 +59,7 @@ fn files_that_are_not_where_they_should_be_are_warned_of() {
     let harmonia = Harmonia::start(&format!("{}real_nix_store = \"/nonexistent/nix/store\"\n", daemon.config()));
     let line = harmonia.wait_for_log("the store's files are not visible in /nonexistent/nix/store: ");
     assert!(line.contains(" WARN "), "{line}");
-    harmonia.wait_for_log("  help: is real_nix_store where /nix/store is on this machine?");
+    harmonia.wait_for_log("  help: set real_nix_store to where /nix/store is on this machine");
 }
 
 #[test]

@@ -193,7 +193,7 @@ fn certificates() -> Vec<Mistake> {
         with("a certificate in DER", &der, &leaf_key, CONFIG, &["no certificate in", "PEM"]),
         with("a certificate that was cut off", &torn, &key_file, CONFIG, &["cert.pem", "help: "]),
         with("a certificate that has ended", &ended, &ended_key, CONFIG, &["expired 3 days ago", "renew it"]),
-        with("a certificate that ends soon", &ending, &ending_key, OK, &["WARN", "ends in 1 days", "renew it"]),
+        with("a certificate that ends soon", &ending, &ending_key, OK, &["WARN", "expires in 1 days", "renew it"]),
         with("a certificate that is not valid yet", &early, &early_key, OK, &["WARN", "not valid yet", "clock"]),
         Mistake::in_file(
             "a certificate's key in the store",
