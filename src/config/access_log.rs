@@ -1,9 +1,9 @@
 //! The access log as it is configured.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use super::file::ConfigFile;
+use super::keyword::keywords;
 
 /// An access log that is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,22 +24,7 @@ pub enum AccessLogFormat {
     Json,
 }
 
-/// A text is not an [`AccessLogFormat`].
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("expected \"text\" or \"json\", found {0:?}")]
-pub struct AccessLogFormatError(String);
-
-impl FromStr for AccessLogFormat {
-    type Err = AccessLogFormatError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(AccessLogFormatError(text.to_owned())),
-        }
-    }
-}
+keywords!(AccessLogFormat, r#""text" or "json""#, "text" => Text, "json" => Json);
 
 /// The access log of a file, which is on if that says so, or names where it is written.
 pub(super) fn access_log(file: &mut ConfigFile) -> Option<AccessLogConfig> {

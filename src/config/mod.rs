@@ -18,6 +18,7 @@ mod daemon;
 mod environment;
 mod error;
 mod file;
+mod keyword;
 mod nar;
 mod nar_cache;
 mod reload;
@@ -29,7 +30,7 @@ mod store_layout;
 mod tests;
 mod value;
 
-pub use access_log::{AccessLogConfig, AccessLogFormat, AccessLogFormatError};
+pub use access_log::{AccessLogConfig, AccessLogFormat};
 pub use admin_socket::{
     AdminSocketError, SYSTEM_ADMIN_SOCKET, admin_socket_path, default_admin_sockets, user_runtime_directory,
 };
@@ -39,8 +40,9 @@ pub use cidr::{Cidr, CidrError};
 pub use daemon::{Daemon, DaemonAddress, DaemonAddressError, DaemonCommand, DaemonSource, socket_path};
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Problem};
-pub use nar::{NarSource, NarSourceError, Verify, VerifyError};
-pub use nar_cache::{EncodersConfig, NarCacheConfig, Precompress, PrecompressError, ZstdConfig};
+pub use keyword::KeywordError;
+pub use nar::{NarSource, Verify};
+pub use nar_cache::{EncodersConfig, NarCacheConfig, Precompress, ZstdConfig};
 pub use reload::ReloadReport;
 pub use resolve::{CliOverrides, Config, NarinfoCacheConfig, TlsConfig};
 pub use signing::{SigningPolicy, TrustPolicy};

@@ -1,6 +1,6 @@
 //! How NARs are read, and when their bytes are proven, as it is written in the configuration.
 
-use std::str::FromStr;
+use super::keyword::keywords;
 
 /// Where the bytes of NARs come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,23 +14,7 @@ pub enum NarSource {
     Store,
 }
 
-/// A text is not a [`NarSource`].
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("expected \"auto\", \"daemon\" or \"store\", found {0:?}")]
-pub struct NarSourceError(String);
-
-impl FromStr for NarSource {
-    type Err = NarSourceError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "daemon" => Ok(Self::Daemon),
-            "store" => Ok(Self::Store),
-            _ => Err(NarSourceError(text.to_owned())),
-        }
-    }
-}
+keywords!(NarSource, r#""auto", "daemon" or "store""#, "auto" => Auto, "daemon" => Daemon, "store" => Store);
 
 /// When a NAR is hashed while it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,19 +26,4 @@ pub enum Verify {
     Once,
 }
 
-/// A text is not a [`Verify`].
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("expected \"always\" or \"once\", found {0:?}")]
-pub struct VerifyError(String);
-
-impl FromStr for Verify {
-    type Err = VerifyError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "always" => Ok(Self::Always),
-            "once" => Ok(Self::Once),
-            _ => Err(VerifyError(text.to_owned())),
-        }
-    }
-}
+keywords!(Verify, r#""always" or "once""#, "always" => Always, "once" => Once);

@@ -3,10 +3,10 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use super::ByteSize;
 use super::file::ConfigFile;
+use super::keyword::keywords;
 use super::resolve::path_of;
 
 /// Gives an encoder about a tenth of a processor that it shares with a thread of nice 0.
@@ -54,23 +54,7 @@ pub enum Precompress {
     New,
 }
 
-/// A text is not an [`Precompress`].
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("expected \"off\", \"requested\" or \"new\", found {0:?}")]
-pub struct PrecompressError(String);
-
-impl FromStr for Precompress {
-    type Err = PrecompressError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "off" => Ok(Self::Off),
-            "requested" => Ok(Self::Requested),
-            "new" => Ok(Self::New),
-            _ => Err(PrecompressError(text.to_owned())),
-        }
-    }
-}
+keywords!(Precompress, r#""off", "requested" or "new""#, "off" => Off, "requested" => Requested, "new" => New);
 
 impl Default for ZstdConfig {
     fn default() -> Self {

@@ -4,11 +4,11 @@
 //! may be a secret key.
 
 use std::fmt;
-use std::str::FromStr;
 
 use harmonia_protocol::signature::{KeyError, KeyName, PublicKey, SecretKey};
 
 use super::file::ConfigFile;
+use super::keyword::keywords;
 use super::{ConfigError, Problem};
 
 /// Which paths are signed with our keys.
@@ -53,17 +53,7 @@ pub(super) enum Scope {
     Trusted,
 }
 
-impl FromStr for Scope {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "all" => Ok(Self::All),
-            "trusted" => Ok(Self::Trusted),
-            _ => Err(format!("expected \"all\" or \"trusted\", found {text:?}")),
-        }
-    }
-}
+keywords!(Scope, r#""all" or "trusted""#, "all" => All, "trusted" => Trusted);
 
 /// Parses an element of `trusted_public_keys`.
 pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
