@@ -1,4 +1,4 @@
-//! Why the store cannot say, or cannot deliver.
+//! Errors of the store.
 
 use std::borrow::Cow;
 use std::io;
@@ -16,152 +16,153 @@ use crate::metrics::Outcome;
 use crate::store::daemon::deadline::Deadline;
 use crate::store::daemon::socket_permission;
 
-/// Why there is no answer about the store. Only [`StoreError::NotValid`] means that a path is not valid.
+/// Reason why a store operation failed. Only [`StoreError::NotValid`] means that a path is not valid.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// No connection.
-    #[error("cannot reach the nix daemon at {daemon}: {reason}\n  help: {}", help(.daemon, *.kind))]
+    /// No connection to nix-daemon could be made.
+    #[error("cannot reach nix-daemon at {daemon}: {reason}\n  help: {}", help(.daemon, *.kind))]
     Unreachable {
-        /// Where it should be.
+        /// Address of nix-daemon.
         daemon: DaemonAddress,
-        /// What kind of reason.
+        /// Kind of the system's error.
         kind: io::ErrorKind,
-        /// The reason in words: the system's, or those of a program in the daemon's place.
+        /// Text of the error: the system's, or the last line that the configured program wrote to its standard error.
         reason: String,
     },
-    /// The daemon hung up on us without a word, as it does on users that it does not serve.
+    /// nix-daemon closed the connection before the handshake, as it does with users that it does not allow.
     #[error(
-        "the nix daemon closed the connection before its greeting\n  help: is user {user} in allowed-users of nix.conf?"
+        "nix-daemon closed the connection before the handshake\n  help: check that user {user} is in allowed-users of nix.conf"
     )]
     Refused {
-        /// Who we are to the daemon.
+        /// This process's user, as nix-daemon sees it.
         user: String,
     },
-    /// A step took longer than it may.
-    #[error("the nix daemon is late: {0} took more than {seconds} seconds", seconds = .0.duration().as_secs())]
+    /// A deadline passed.
+    #[error("timed out after {seconds} s waiting for {0}", seconds = .0.duration().as_secs())]
     Timeout(Deadline),
-    /// The exchange with the daemon failed.
+    /// An operation of nix-daemon failed.
     #[error("{message}")]
     Client {
-        /// What happened, with a help line where there is something to do.
+        /// Error text, with a help line if there is one.
         message: String,
-        /// Whether nothing of a reply had come, so that a read can be tried once more.
+        /// Whether no byte of the reply had come, so that the operation can be retried.
         before_reply: bool,
     },
-    /// The daemon has no such operation, and was not asked.
+    /// This nix-daemon has no such operation. Nothing was sent.
     #[error(transparent)]
     Unsupported(#[from] UnsupportedOperation),
-    /// The daemon answers, but not about the paths of our store directory.
-    #[error("the nix daemon refuses paths of {ours}: {refusal}\n  help: {OTHER_STORE}")]
+    /// nix-daemon has another store directory.
+    #[error("nix-daemon refuses paths of {ours}: {refusal}\n  help: {OTHER_STORE}")]
     StoreDirMismatch {
-        /// Ours.
+        /// Configured store directory.
         ours: StoreDir,
-        /// What it says.
+        /// nix-daemon's error.
         refusal: String,
     },
-    /// The daemon answered with a path that was not asked for.
-    #[error("the nix daemon answered {answered} to a question about {asked}")]
+    /// nix-daemon replied with a path of another hash part.
+    #[error("nix-daemon replied with {answered} to a query for {asked}")]
     WrongPath {
-        /// What was asked for.
+        /// Hash part of the query.
         asked: HashPart,
-        /// What it said.
+        /// Path of the reply.
         answered: StorePath,
     },
-    /// The question was given up by whoever asked it, for reasons that are in the log.
-    #[error("no question about {0} was carried through")]
+    /// The shared lookup ended without a result; the log has the reason.
+    #[error("lookup of {0} was abandoned")]
     Abandoned(HashPart),
-    /// A file of Nix's that cannot be read. Its name is anybody's who may build, so it is shown with escapes.
+    /// A file of the store or the log directory cannot be read. Anybody who may build chooses its name, so it is shown
+    /// with escapes.
     #[error("cannot read {path:?}: {reason}")]
     File {
-        /// Where it is.
+        /// Path of the file.
         path: PathBuf,
-        /// The system's reason, or the decoder's.
+        /// Error of the system or the decoder.
         reason: String,
     },
-    /// What is not in an index of the store, which is not whole yet.
-    #[error("the store was not looked through for {what} within {seconds} seconds, which goes on")]
+    /// The index of the store is not complete yet.
+    #[error("index of {what} is still being built (waited {seconds} s)")]
     IndexNotReady {
-        /// What of.
+        /// Kind of the index.
         what: &'static str,
-        /// How long was waited.
+        /// Time waited, in seconds.
         seconds: u64,
     },
-    /// What is not in an index of the store, where there was no room for all.
-    #[error("the store has more {what} than {max}: not all can be found")]
+    /// The index of the store is full.
+    #[error("index of {what} is full: it holds {max} entries, and the store has more")]
     IndexFull {
-        /// What of.
+        /// Kind of the index.
         what: &'static str,
-        /// How many there is room for.
+        /// Capacity of the index.
         max: usize,
     },
-    /// What is in an index for too many paths to try all, and none of those is given out.
-    #[error("more than {max} store paths have the same {what}, and the first of them are not given out")]
+    /// Too many paths share one key of the index, and none of those tried may be served.
+    #[error("more than {max} store paths share this {what} and none of those tried may be served")]
     TooManyPaths {
-        /// What of.
+        /// Kind of the index.
         what: &'static str,
-        /// How many are tried.
+        /// Number of paths tried.
         max: usize,
     },
-    /// The daemon has said meanwhile that a path is not valid any more.
-    #[error("{0} is not valid any more")]
+    /// nix-daemon says that a path has become invalid.
+    #[error("{0} is no longer valid")]
     NotValid(StorePath),
-    /// A path of an ancient store whose size was never recorded.
-    #[error("the nix daemon does not know the nar size of {0}\n  help: nix-store --repair-path records it")]
+    /// nix-daemon has no NAR size for a path, which very old versions of Nix did not record.
+    #[error("nix-daemon does not know the NAR size of {0}\n  help: run nix-store --repair-path to record it")]
     UnknownSize(StorePath),
-    /// Something in a store path that a NAR has no word for.
-    #[error("{path} is neither a file nor a directory nor a symlink: no nar can hold it", path = .0.display())]
+    /// A store path contains something that a NAR cannot.
+    #[error("{path} is neither a file nor a directory nor a symlink, so that a NAR cannot contain it", path = .0.display())]
     UnsupportedFileType(PathBuf),
-    /// A path that is not as it was when its NAR was proven, or not any more.
-    #[error("{0} changed while its nar was read")]
+    /// A path changed since its NAR was opened or verified.
+    #[error("{0} changed while its NAR was read")]
     Changed(StorePath),
-    /// Bytes that are no NAR, or go on where its size says that it ends.
+    /// The bytes are not a NAR, or continue after its end.
     #[error(
-        "the nar of {path} is malformed: {cause}\n  help: nix-store --verify-path tells whether the store is damaged"
+        "the NAR of {path} is malformed: {cause}\n  help: run nix-store --verify-path to check whether the store is damaged"
     )]
     Malformed {
-        /// The path.
+        /// Store path.
         path: StorePath,
-        /// What is wrong, and where.
+        /// Error, with its position.
         cause: NarError,
     },
-    /// A path that the daemon calls valid, without its files.
+    /// A valid path has no files.
     #[error(
-        "the files of {path} are not there: {message}\n  help: nix-store --repair-path brings them back where a substituter has them, nix-store --verify forgets the path"
+        "the files of {path} are missing: {message}\n  help: run nix-store --repair-path if a substituter has them, or nix-store --verify to remove the path"
     )]
     NoFiles {
-        /// The path.
+        /// Store path.
         path: StorePath,
-        /// What the daemon says.
+        /// nix-daemon's error.
         message: String,
     },
-    /// A NAR of another size than its path info says.
+    /// The NAR has another size than its path info says.
     #[error(
-        "the nar of {path} has {found} bytes where its path info says {expected}\n  help: nix-store --verify-path tells whether the store is damaged"
+        "the NAR of {path} has {found} bytes, but its path info says {expected}\n  help: run nix-store --verify-path to check whether the store is damaged"
     )]
     WrongSize {
-        /// The path.
+        /// Store path.
         path: StorePath,
-        /// The size of the path info, in bytes.
+        /// Size in the path info, in bytes.
         expected: u64,
-        /// The bytes that came.
+        /// Bytes received.
         found: u64,
     },
-    /// A NAR of another hash than its path info says.
+    /// The NAR has another hash than its path info says.
     #[error(
-        "the nar of {path} has {found} where its path info says {expected}\n  help: nix-store --verify-path tells whether the store is damaged"
+        "the NAR of {path} has the hash {found}, but its path info says {expected}\n  help: run nix-store --verify-path to check whether the store is damaged"
     )]
     WrongHash {
-        /// The path.
+        /// Store path.
         path: StorePath,
-        /// The hash of the path info.
+        /// Hash in the path info.
         expected: NarHash,
-        /// The hash of the bytes that came.
+        /// Hash of the bytes received.
         found: NarHash,
     },
 }
 
 impl StoreError {
-    /// Why no connection can be made.
+    /// Creates [`Self::Unreachable`].
     pub(crate) fn unreachable(daemon: &DaemonAddress, cause: &io::Error) -> Self {
         let text = cause.to_string();
         // "Connection refused (os error 111)" reads better without the number.
@@ -169,23 +170,23 @@ impl StoreError {
         Self::Unreachable { daemon: daemon.clone(), kind: cause.kind(), reason }
     }
 
-    /// What went wrong at `path`.
+    /// Creates [`Self::File`].
     pub(crate) fn file(path: &Path, cause: &io::Error) -> Self {
         Self::File { path: path.to_owned(), reason: cause.to_string() }
     }
 
-    /// Whether there was no word of the daemon: what would be said of any path.
+    /// Returns whether nix-daemon did not reply at all, so that lookups of other paths would fail too.
     #[must_use]
     pub const fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Refused { .. } | Self::Timeout(_)) || self.is_retryable()
     }
 
-    /// Whether it proves that a path is not what the daemon says of it.
+    /// Returns whether the NAR of a path does not match its path info.
     pub(crate) const fn is_mismatch(&self) -> bool {
         matches!(self, Self::Malformed { .. } | Self::WrongSize { .. } | Self::WrongHash { .. } | Self::NoFiles { .. })
     }
 
-    /// Why the daemon's dump of a path ended.
+    /// Converts an error of nix-daemon's dump of a path.
     pub(crate) fn of_dump(path: &StorePath, error: ClientError) -> Self {
         match error {
             ClientError::Nar(cause) => Self::Malformed { path: path.clone(), cause },
@@ -196,17 +197,17 @@ impl StoreError {
         }
     }
 
-    /// Whether a connection died before a byte of the reply had come.
+    /// Returns whether the connection closed before a byte of the reply came.
     pub(crate) const fn is_retryable(&self) -> bool {
         matches!(self, Self::Client { before_reply: true, .. })
     }
 }
 
-/// The protocol does not tell where the daemon's store is.
-const OTHER_STORE: &str = "is virtual_nix_store the store directory of this daemon?";
+/// Help for a wrong store directory, which the protocol does not transmit.
+const OTHER_STORE: &str = "set virtual_nix_store to the store directory of this nix-daemon";
 
-/// Whether a daemon says by this that there is nothing where the path should be: of a directory that is being deleted it
-/// names what is in it. The words are those of releases from 2.3 to 2.36 and of Lix.
+/// Returns whether this message says that the files of a path are missing. For a directory that is being deleted it
+/// names an entry. The words are those of Nix 2.3 to 2.36 and of Lix.
 fn is_absence(path: &StorePath, message: &str) -> bool {
     // Nix 2.34 adds a slash.
     let named = ["'", "/'"].map(|end| format!("/{}{end}", path.base_name()));
@@ -214,7 +215,7 @@ fn is_absence(path: &StorePath, message: &str) -> bool {
         && ["No such file or directory", "does not exist"].iter().any(|words| message.contains(words))
 }
 
-/// What metrics call a result.
+/// Returns the metric label of a result.
 pub(crate) const fn outcome<T>(result: &Result<T, StoreError>) -> Outcome {
     match result {
         Ok(_) => Outcome::Ok,
@@ -226,8 +227,8 @@ pub(crate) const fn outcome<T>(result: &Result<T, StoreError>) -> Outcome {
 fn help(daemon: &DaemonAddress, kind: io::ErrorKind) -> Cow<'static, str> {
     match daemon {
         DaemonAddress::Socket(path) if kind == io::ErrorKind::PermissionDenied => socket_permission::help(path).into(),
-        DaemonAddress::Socket(_) => "is nix-daemon running? try: systemctl status nix-daemon.socket".into(),
-        DaemonAddress::Command(_) => "does the program exist, and may this user run it?".into(),
+        DaemonAddress::Socket(_) => "check that nix-daemon is running: systemctl status nix-daemon.socket".into(),
+        DaemonAddress::Command(_) => "check that the program exists and that this user may run it".into(),
     }
 }
 
@@ -246,7 +247,7 @@ impl From<ClientError> for StoreError {
     }
 }
 
-/// Our name as the daemon sees it: by effective user id, in quotes, or the bare id where /etc/passwd has no name.
+/// Returns this process's effective user as nix-daemon sees it: the name in quotes, or the id if /etc/passwd has none.
 fn own_user() -> String {
     let id = rustix::process::geteuid().as_raw();
     let name = socket_permission::named("/etc/passwd", id);

@@ -1,9 +1,9 @@
-//! Realisations, from daemons that may not survive the question.
+//! Realisations, from a nix-daemon that may crash on the query.
 //!
-//! Nothing in the protocol tells whether a daemon has the experimental feature `ca-derivations`. Without it Nix 2.34
-//! says of every realisation that there is none; 2.8 and 2.26 abort (an assertion in `src/libstore/sqlite.cc`), which
-//! costs a process and perhaps a core file each time. A daemon that dies of this question and answers another one has
-//! no realisations, and is left in peace for a while.
+//! The protocol does not tell whether nix-daemon has the experimental feature `ca-derivations`. Without it Nix 2.34
+//! replies that there is no realisation, but 2.8 and 2.26 abort (an assertion in `src/libstore/sqlite.cc`), which costs
+//! a process and perhaps a core file each time. A nix-daemon that crashes on this query and replies to another one has
+//! no realisations, and is not queried for a while.
 
 use crate::sync::Mutex;
 use std::time::Duration;
@@ -20,33 +20,33 @@ use crate::store::daemon::deadline::Deadline;
 use crate::store::daemon::pool::Pool;
 use crate::store::error::StoreError;
 
-/// How long a daemon that died is not asked again: as long as clients remember what is not there.
+/// Time without queries after a crash: as long as clients cache a negative response.
 const BACKOFF: Duration = Duration::from_secs(60 * 60);
 
-/// A reason why there is no realisation of an output.
+/// Reason why there is no realisation of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRealisation {
-    /// The daemon says that it knows of none.
+    /// nix-daemon knows of none.
     Unknown,
-    /// The daemon has no realisations, or none in the form of the output.
+    /// nix-daemon does not support realisations, or not this form of an output.
     Unsupported,
 }
 
-/// What is known of the daemon.
+/// Support of nix-daemon for realisations.
 #[derive(Debug, Clone, Copy)]
 enum Support {
     Unknown,
-    /// It answers.
+    /// It replies.
     Works,
-    /// It died of the question then.
+    /// It crashed on the query at this time.
     Crashed(Instant),
 }
 
-/// Asks for realisations.
+/// Queries realisations.
 #[derive(Debug)]
 pub(crate) struct Realisations {
     support: Mutex<Support>,
-    /// Of a daemon that is not known to answer one question at a time is asked, so that one death is enough.
+    /// Held by a query while support is unknown, so that one crash is enough.
     probe_lock: Semaphore,
 }
 
@@ -55,7 +55,7 @@ impl Realisations {
         Self { support: Mutex::new(Support::Unknown), probe_lock: Semaphore::const_new(1) }
     }
 
-    /// The realisation of an output, or why there is none.
+    /// Returns the realisation of an output, or the reason why there is none.
     pub(crate) async fn find(
         &self,
         pool: &Pool,
@@ -70,7 +70,7 @@ impl Realisations {
             Support::Works => None,
             Support::Unknown | Support::Crashed(_) => Some(Deadline::FreeConnection.enforce(self.lock_probe()).await?),
         };
-        // Another one may have found out meanwhile.
+        // Another query may have crashed it meanwhile.
         if self.is_backing_off() {
             return unsupported;
         }
@@ -82,19 +82,19 @@ impl Realisations {
             Err(StoreError::Unsupported(_)) => return unsupported,
             Err(error) => error,
         };
-        // It was asked on two connections, the second one fresh.
+        // It was queried on two connections, the second one fresh.
         if !error.is_retryable() || pool.call(client, &QueryPathFromHashPart(HashPart::ZERO)).await.is_err() {
             return Err(error);
         }
         self.set(Support::Crashed(Instant::now()));
         tracing::warn!(
-            "the nix daemon dies when it is asked for a realisation, and will not be asked for an hour\n  help: \
-             experimental-features = ca-derivations in its nix.conf makes it answer"
+            "nix-daemon crashes when it is queried for a realisation; not querying it for an hour\n  help: \
+             set experimental-features = ca-derivations in its nix.conf"
         );
         unsupported
     }
 
-    /// It is never closed, so this does not fail.
+    /// The semaphore is never closed, so this does not fail.
     async fn lock_probe(&self) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
         Ok(self.probe_lock.acquire().await.ok())
     }

@@ -1,4 +1,4 @@
-//! What the status of the server tells about the store.
+//! State of the store for status reports and web pages.
 
 use crate::store::daemon::outage::Uptime;
 use crate::store::nar::quarantine::QuarantinedPath;
@@ -11,27 +11,26 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 impl Store {
-    /// The daemon that was last connected to, if one ever was.
+    /// Returns the period in which nix-daemon was last reachable, if it ever was.
     #[must_use]
     pub fn daemon_uptime(&self) -> Option<Uptime> {
         self.pool.uptime()
     }
 
-    /// The paths that are held back or doubted, in no order.
+    /// Returns the quarantined and suspected paths, unordered.
     #[must_use]
     pub fn quarantined(&self) -> Vec<QuarantinedPath> {
         self.quarantine.all()
     }
 
-    /// The path that has this hash part, if it is known without a question to the daemon: for its name and whether it was
-    /// asked for, not for whether it is valid.
+    /// Returns the cached path of this hash part, which may be stale.
     #[must_use]
     pub fn cached_path(&self, hash: HashPart) -> Option<Arc<ValidPath>> {
         self.path_infos.cached_path(hash)
     }
 
-    /// The valid paths as the daemon told them last, after a while by a new question that nobody waits for. Only the first
-    /// one is waited for, and not longer than `patience`; `None` if there was no answer by then.
+    /// Returns the last list of valid paths, and refreshes it in the background when it is old. Waits only for the
+    /// first one, at most for `patience`; `None` if there is none by then.
     pub async fn inventory(&self, stall_timer: Duration) -> Option<Arc<Inventory>> {
         let mut latest = self.inventories.latest.subscribe();
         let before = latest.borrow_and_update().attempts;

@@ -1,4 +1,4 @@
-//! The state of a [`Store`]. Its operations are beside what they are about.
+//! State of a [`Store`]. Its operations are in the folders of their subjects.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,13 +24,13 @@ use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::inventory::Inventories;
 use crate::store::realisation::{NoRealisation, Realisations};
 
-/// They take microseconds, unless the disk is slow.
+/// Upper bound of concurrent lookups in the store's files, which take microseconds unless the disk is slow.
 const MAX_LOOKUPS: usize = 4;
 
-/// In place of a directory that is not on this machine: nothing can be in it.
+/// Stands for a directory that is not on this machine: it contains nothing.
 const NOWHERE: &str = "/dev/null";
 
-/// The store of one daemon.
+/// The store of one nix-daemon.
 #[derive(Debug)]
 pub struct Store {
     pub(crate) directory: StoreDir,
@@ -40,17 +40,17 @@ pub struct Store {
     pub(crate) path_infos: Arc<PathInfoCache>,
     pub(crate) nar_opener: NarOpener,
     pub(crate) quarantine: Arc<Quarantine>,
-    /// Nothing where paths are not kept from the garbage collector.
+    /// `None` if paths are not protected from the garbage collector.
     pub(crate) gc_roots: Option<GcRoots>,
     pub(crate) realisations: Realisations,
-    /// Ways through the store's files that are looked for at one time, up to 128 descriptors each.
+    /// Permits for lookups in the store's files, up to 128 descriptors each.
     pub(crate) lookups: Semaphore,
     pub(crate) debug_info: DebugInfoIndex,
     pub(crate) inventories: Arc<Inventories>,
 }
 
 impl Store {
-    /// A store whose daemon is reached as `config` says; nothing is connected yet. Must be called in a runtime.
+    /// Creates a store as configured, without connecting. Must be called in a runtime.
     pub fn new(config: &Config, metrics: &Arc<Metrics>) -> Self {
         let directory = config.virtual_nix_store.clone();
         let dialer = Dialer::new(config.daemon.address.clone(), directory.clone(), Arc::clone(metrics));
@@ -90,29 +90,29 @@ impl Store {
         }
     }
 
-    /// The logical store directory.
+    /// Returns the logical store directory.
     #[must_use]
     pub const fn directory(&self) -> &StoreDir {
         &self.directory
     }
 
-    /// Keeps signatures of these keys before those of others, where a path has more than are kept.
+    /// Prefers signatures of these keys, where a path has more than are kept.
     pub fn set_known_keys(&self, keys: KnownKeys) {
         self.pool.set_known_keys(Arc::new(keys));
     }
 
-    /// Takes up what of these settings can change: how long an answer of the daemon is used.
+    /// Applies settings that can change at runtime: the time to live of cached path infos.
     pub fn apply_config(&self, config: &Config) {
         self.path_infos.set_ttl(config.narinfo_cache.ttl);
     }
 
-    /// Brings the metrics of connections and memory up to date.
+    /// Updates the metrics of connections and caches.
     pub fn update_metrics(&self) {
         self.pool.record();
         self.path_infos.record();
     }
 
-    /// The path that an output of a content-addressed derivation is, or why the daemon knows of none.
+    /// Returns the realisation of an output of a content-addressed derivation, or the reason why there is none.
     pub async fn realisation(
         &self,
         output: &DerivationOutput,
@@ -121,7 +121,7 @@ impl Store {
         self.realisations.find(&self.pool, output, client).await
     }
 
-    /// Does what blocks on the store's files, of which it is given the directory.
+    /// Runs `work`, which blocks on the store's files, on another thread. It gets the real store directory.
     pub(crate) async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Path) -> Result<T, StoreError> + Send + 'static,

@@ -174,7 +174,7 @@ async fn a_daemon_of_another_store_directory_is_told_from_a_broken_one() {
         listen(stream).await;
     });
     let error = store.valid_path(HASH.parse().unwrap(), ClientId::Server).await.unwrap_err().to_string();
-    assert!(error.contains("not in the store directory\n  help: is virtual_nix_store"), "{error}");
+    assert!(error.contains("not in the store directory\n  help: set virtual_nix_store"), "{error}");
 }
 
 #[test]
@@ -183,9 +183,9 @@ fn a_socket_that_may_not_be_reached_is_told_from_a_daemon_that_is_down() {
         StoreError::unreachable(&crate::config::DaemonAddress::Socket("/s".into()), &errno.into()).to_string()
     };
     let denied = message(rustix::io::Errno::ACCESS);
-    assert!(denied.contains("/s: permission denied\n  help: may this user enter"), "{denied}");
+    assert!(denied.contains("/s: permission denied\n  help: check that this user may enter"), "{denied}");
     let refused = message(rustix::io::Errno::CONNREFUSED);
-    assert!(refused.contains("/s: connection refused\n  help: is nix-daemon running?"), "{refused}");
+    assert!(refused.contains("/s: connection refused\n  help: check that nix-daemon is running"), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]

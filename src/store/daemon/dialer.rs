@@ -1,9 +1,8 @@
-//! Connecting to the daemon: bounded in number and time, patient with a daemon that restarts, and short with one that
-//! stays away.
+//! Connecting to nix-daemon, bounded in number and time.
 //!
-//! Owns whether the daemon is there. The first attempt that fails begins an outage. For as long as a restart takes, all who
-//! ask wait for its end together; after that they are told at once, and each new question makes one attempt, so that a
-//! daemon that is back is found by whoever asks next. An attempt that is slow is waited for by nobody, but goes on.
+//! The first attempt that fails begins an outage. For as long as a restart takes, all callers wait for its end
+//! together. After that they fail at once, but each new caller makes one attempt, so that the next request finds a
+//! nix-daemon that is back. A slow attempt continues in the background, and nobody waits for it.
 
 use crate::sync::Mutex;
 use std::io;
@@ -27,34 +26,34 @@ use crate::store::daemon::transport::{StderrTail, Transport};
 use crate::store::error::StoreError;
 use crate::store::error::outcome;
 
-/// Daemons up to 2.8 have a listen backlog of 5, and a non-blocking connect fails when it is full.
+/// Upper bound of concurrent dials. nix-daemon up to 2.8 has a listen backlog of 5, and a non-blocking connect fails
+/// when it is full.
 const CONCURRENT_DIALS: usize = 4;
-/// The pauses between attempts: the first, doubled up to the last, each lengthened by up to as much at random.
+/// First pause between attempts, doubled each time up to [`LAST_PAUSE`], with a jitter of up to 100%.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_millis(200);
-/// How long those who ask wait for an attempt while the daemon stays away: a daemon that is there greets within some
-/// tens of milliseconds.
+/// Time that callers wait for an attempt during an outage. The handshake takes some tens of milliseconds.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Shorter outages are not written to the log: a full backlog passes within milliseconds.
+/// Shorter outages are not logged: a full backlog passes within milliseconds.
 const MIN_LOGGED_OUTAGE: Duration = Duration::from_secs(1);
 
-/// Makes connections to one daemon.
+/// Dials one nix-daemon.
 #[derive(Debug)]
 pub(crate) struct Dialer {
     address: DaemonAddress,
     directory: StoreDir,
     metrics: Arc<Metrics>,
     permits: Semaphore,
-    /// Nothing while the last attempt succeeded, and before the first.
+    /// `None` if the last attempt succeeded, and before the first.
     outage: watch::Sender<Option<Outage>>,
-    /// Nothing before the first attempt that succeeds.
+    /// `None` before the first attempt that succeeds.
     uptime: Mutex<Option<Uptime>>,
-    /// For the one attempt that is made while the daemon stays away.
+    /// Permit for the one attempt that is made during an outage.
     attempt: Arc<Semaphore>,
-    /// When that began.
+    /// Start of that attempt.
     attempt_began: Mutex<Option<Instant>>,
-    /// Whose signatures are kept before those of others.
+    /// Keys whose signatures take precedence.
     known_keys: Mutex<Arc<KnownKeys>>,
 }
 
@@ -73,18 +72,18 @@ impl Dialer {
         })
     }
 
-    /// The keys whose signatures are kept before those of others.
+    /// Returns the keys whose signatures take precedence.
     pub(crate) fn known_keys(&self) -> Arc<KnownKeys> {
         Arc::clone(&self.known_keys.lock())
     }
 
-    /// Keeps signatures of these keys before those of others from now on.
+    /// Prefers signatures of these keys from now on, where a path has more than are kept.
     pub(crate) fn set_known_keys(&self, keys: Arc<KnownKeys>) {
         *self.known_keys.lock() = keys;
     }
 
-    /// Connects and greets. Those who wait behind a dial that fails share its failure, so that a daemon that is down
-    /// costs each request one deadline and not as many as there are requests.
+    /// Connects and performs the handshake. Callers that wait for a dial which fails share its error, so that each
+    /// request waits for one deadline at most.
     pub(crate) async fn dial(self: &Arc<Self>) -> Result<Client<Transport>, StoreError> {
         let since = Instant::now();
         let outage = self.outage.borrow().clone();
@@ -101,17 +100,17 @@ impl Dialer {
         result
     }
 
-    /// Tells whether there is a daemon: the changes of it too.
+    /// Returns the current outage, and its changes.
     pub(crate) fn outage(&self) -> watch::Receiver<Option<Outage>> {
         self.outage.subscribe()
     }
 
-    /// The daemon that was last connected to.
+    /// Returns the period in which nix-daemon was last reachable.
     pub(crate) fn uptime(&self) -> Option<Uptime> {
         self.uptime.lock().clone()
     }
 
-    /// Why the last attempt to connect failed, within a dial too; none if it did not.
+    /// Returns the error of the last attempt to connect, also within a dial; `None` if it succeeded.
     pub(crate) fn last_error(&self) -> Option<StoreError> {
         self.outage.borrow().as_ref().map(|outage| outage.error.clone())
     }
@@ -121,8 +120,8 @@ impl Dialer {
         outage.as_ref().filter(|outage| outage.failed > Some(since)).map(|outage| outage.error.clone())
     }
 
-    /// One attempt, which is that of all who ask meanwhile. It ends by itself: who has waited for long enough is told
-    /// what is `known`.
+    /// Makes one attempt, shared by all callers meanwhile. It continues if they time out, which returns the error
+    /// `known`.
     async fn attempt_once(
         self: &Arc<Self>,
         since: Instant,
@@ -149,7 +148,7 @@ impl Dialer {
         timeout_at(deadline, look).await.unwrap_or_else(|_| Err(known.clone()))
     }
 
-    /// The end of a dial, which began at `since`.
+    /// Records the result of a dial that began at `since`.
     fn record_attempt(&self, since: Instant, result: &Result<Client<Transport>, StoreError>) {
         self.metrics.daemon.record_connection_attempt(outcome(result));
         match result {
@@ -174,7 +173,7 @@ impl Dialer {
         });
     }
 
-    /// The result is whether the daemon has been away.
+    /// Ends the outage. Returns whether there was one that is worth a log line.
     fn end_outage(&self) -> bool {
         self.metrics.daemon.set_up(true);
         let mut ended = None;
@@ -185,7 +184,7 @@ impl Dialer {
         let Some(outage) = ended.filter(|outage| outage.lasted() >= MIN_LOGGED_OUTAGE) else { return false };
         let reason = outage.error.to_string();
         let reason = reason.lines().next().unwrap_or_default();
-        tracing::info!("the nix daemon answers again, after {:.1?}; before: {reason}", outage.lasted());
+        tracing::info!("nix-daemon replies again after {:.1?}; last error: {reason}", outage.lasted());
         true
     }
 
@@ -197,7 +196,7 @@ impl Dialer {
         let greeted = Client::connect(transport, self.directory.clone());
         let result = Deadline::Daemon(Phase::Handshake).enforce(greeted).await;
         match (result, stderr_tail) {
-            // A program says why it fails on its standard error, and then closes its output.
+            // The configured program writes its error to its standard error and closes its output.
             (Err(StoreError::Refused { .. }), Some(stderr_tail)) => {
                 let reason = stderr_tail.read().await;
                 Err(StoreError::Unreachable { daemon: self.address.clone(), kind: io::ErrorKind::Other, reason })
@@ -206,8 +205,8 @@ impl Dialer {
         }
     }
 
-    /// Tries while the reasons are those of a daemon that is starting or swamped, until the outage is longer than a
-    /// restart. It began at `since` if it begins with this.
+    /// Retries errors of a nix-daemon that is starting or overloaded, until the outage is longer than a restart. A new
+    /// outage begins at `since`.
     async fn connect_patiently(&self, since: Instant) -> Result<(Transport, Option<StderrTail>), StoreError> {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -232,7 +231,7 @@ impl Dialer {
         Deadline::Connect.enforce(opened).await
     }
 
-    /// A full backlog, a socket between two daemons, a socket not there yet. A program that is not there stays away.
+    /// Returns whether the error is that of a full backlog or a restart. A missing program stays missing.
     const fn is_passing(&self, error: &StoreError) -> bool {
         use io::ErrorKind::{ConnectionRefused, NotFound, WouldBlock};
         let StoreError::Unreachable { kind, .. } = error else { return false };
@@ -240,10 +239,10 @@ impl Dialer {
     }
 }
 
-/// Between one and two pauses, so that many who failed together do not come back together.
+/// Adds a jitter of up to 100%, so that many callers that failed together do not retry together.
 fn jittered(pause: Duration) -> Duration {
     let mut byte = [0];
-    // Without randomness the pause is merely regular.
+    // Without randomness there is no jitter.
     let _ = SystemRandom::new().fill(&mut byte);
     pause + pause * u32::from(byte[0]) / 256
 }
@@ -259,7 +258,7 @@ mod tests {
         Dialer::new(DaemonAddress::Socket(socket.to_owned()), StoreDir::default(), Arc::default())
     }
 
-    /// Greets whoever connects.
+    /// Performs the handshake with whoever connects.
     fn listen(socket: &std::path::Path) {
         let listener = tokio::net::UnixListener::bind(socket).unwrap();
         tokio::spawn(async move {
@@ -281,7 +280,7 @@ mod tests {
         let start = Instant::now();
         let error = dialer.dial().await.unwrap_err();
         assert!(matches!(&error, StoreError::Unreachable { reason, .. } if reason == "no such file or directory"));
-        assert!(error.to_string().contains("\n  help: is nix-daemon running?"));
+        assert!(error.to_string().contains("\n  help: check that nix-daemon is running"));
         assert!((Duration::from_secs(5)..=Deadline::Connect.duration()).contains(&start.elapsed()));
         let later = Instant::now();
         for _ in 0..100 {
@@ -341,7 +340,7 @@ mod tests {
             assert!(matches!(dialer.dial().await, Err(StoreError::Timeout(_))));
         }
         assert_eq!(start.elapsed(), ATTEMPT_TIMEOUT);
-        // What waits in the backlog is greeted late, and nobody waits for it any more; but it was the attempt.
+        // The handshake of the attempt in the backlog succeeds late, when nobody waits for it.
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::UnixListener::from_std(listener).unwrap();
         tokio::spawn(async move {
@@ -362,7 +361,7 @@ mod tests {
         let socket = directory.path().join("socket");
         let dialer = dialer(&socket);
         let connecting = tokio::spawn(async move { dialer.connect_patiently(Instant::now()).await });
-        // The dial has begun when it has been polled once; its first attempts fail.
+        // Polled once, the dial has begun; its first attempts fail.
         tokio::task::yield_now().await;
         let _listener = UnixListener::bind(&socket).unwrap();
         assert!(matches!(connecting.await.unwrap(), Ok((Transport::Socket(_), None))));
@@ -374,7 +373,7 @@ mod tests {
         let socket = directory.path().join("socket");
         let _listener = UnixListener::bind(&socket).unwrap();
         let error = dialer(&socket).dial().await.unwrap_err();
-        assert_eq!(error.to_string(), "the nix daemon is late: the handshake took more than 10 seconds");
+        assert_eq!(error.to_string(), "timed out after 10 s waiting for nix-daemon: the handshake");
     }
 
     #[tokio::test]
@@ -382,7 +381,7 @@ mod tests {
         let command = "/nonexistent/nix-daemon --stdio".parse().unwrap();
         let dialer = Dialer::new(DaemonAddress::Command(command), StoreDir::default(), Arc::default());
         let error = dialer.dial().await.unwrap_err();
-        assert!(error.to_string().contains("help: does the program exist"), "{error}");
+        assert!(error.to_string().contains("help: check that the program exists"), "{error}");
     }
 
     #[tokio::test]

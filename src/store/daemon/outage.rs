@@ -1,4 +1,4 @@
-//! Whether the daemon is there, and since when.
+//! Since when nix-daemon is reachable or not.
 
 use std::time::Duration;
 
@@ -7,39 +7,39 @@ use tokio::time::Instant;
 
 use crate::store::error::StoreError;
 
-/// A time without a daemon.
+/// A period in which nix-daemon is unreachable.
 #[derive(Debug, Clone)]
 pub struct Outage {
-    /// The reason why the last attempt failed.
+    /// Error of the last attempt to connect.
     pub error: StoreError,
     pub(crate) began: Instant,
-    /// The time at which a dial last gave up. Until the first does, the daemon may be restarting.
+    /// Time at which a dial last failed; `None` while nix-daemon may only be restarting.
     pub(crate) failed: Option<Instant>,
 }
 
 impl Outage {
-    /// Time since it began.
+    /// Returns the time since it began.
     #[must_use]
     pub fn lasted(&self) -> Duration {
         self.began.elapsed()
     }
 }
 
-/// A time with a daemon, which a connection that failed for less than a second does not end.
+/// A period in which nix-daemon is reachable. Outages of less than a second do not end it.
 #[derive(Debug, Clone)]
 pub struct Uptime {
-    /// The session that was agreed on when it was connected to last.
+    /// Session of the last connection.
     pub session: Session,
     began: Instant,
 }
 
 impl Uptime {
-    /// A connection has been made, and there was no outage since the one `before`.
+    /// Continues the period `before`, or begins one now.
     pub(crate) fn new(session: Session, before: Option<&Self>) -> Self {
         Self { session, began: before.map_or_else(Instant::now, |before| before.began) }
     }
 
-    /// Time since it began.
+    /// Returns the time since it began.
     #[must_use]
     pub fn lasted(&self) -> Duration {
         self.began.elapsed()

@@ -1,4 +1,4 @@
-//! Probes of nix-daemon: whether it answers, and what it was found to be.
+//! Probes of nix-daemon.
 
 use crate::fairness::ClientId;
 use crate::store::daemon::deadline::Deadline;
@@ -10,28 +10,28 @@ use harmonia_protocol::session::Session;
 use harmonia_protocol::{HashPart, StorePath};
 use tokio::sync::watch;
 
-/// A path of any store directory that is not there.
+/// A path that exists in no store.
 const NO_PATH: &str = "00000000000000000000000000000000-none";
 
 impl Store {
-    /// Connects, if there is no idle connection, and returns what was agreed on with the daemon.
+    /// Returns the session of a connection to nix-daemon, connecting if there is no idle one.
     pub async fn session(&self) -> Result<Session, StoreError> {
         self.pool.session().await
     }
 
-    /// Tells whether the daemon was there when a connection to it was last attempted, and of changes.
+    /// Returns the current outage of nix-daemon, if the last attempt to connect failed, and its changes.
     #[must_use]
     pub fn daemon_outage(&self) -> watch::Receiver<Option<Outage>> {
         self.pool.outage()
     }
 
-    /// Whether the daemon answers questions about paths of this store directory, found out by two that cost it next to
-    /// nothing. Tells sooner than other questions that it does not.
+    /// Checks that nix-daemon replies to queries about paths of this store directory, by two cheap ones. Fails sooner
+    /// than other operations do.
     pub async fn probe(&self) -> Result<(), StoreError> {
         let questions = async {
             self.pool.call(ClientId::Server, &QueryPathFromHashPart(HashPart::ZERO)).await?;
             let Ok(no_path) = StorePath::from_base_name(NO_PATH) else { return Ok(()) };
-            // The protocol does not tell where the daemon's store is, but daemons refuse paths that lie elsewhere.
+            // The protocol does not transmit the store directory, but nix-daemon refuses paths of another.
             match self.pool.call(ClientId::Server, &QueryPathInfo(&no_path)).await {
                 Err(StoreError::Client { message, before_reply: false }) => {
                     Err(StoreError::StoreDirMismatch { ours: self.directory.clone(), refusal: message })
@@ -40,7 +40,7 @@ impl Store {
             }
         };
         match Deadline::Readiness.enforce(questions).await {
-            // The daemon has not been late yet if there was none.
+            // Without a connection the error is that of connecting.
             Err(StoreError::Timeout(Deadline::Readiness)) => {
                 Err(self.pool.last_error().unwrap_or(StoreError::Timeout(Deadline::Readiness)))
             }

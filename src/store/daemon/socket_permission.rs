@@ -1,21 +1,21 @@
-//! The way in for a user whom the permissions of the daemon's socket keep out.
+//! Help for a user whom the permissions of nix-daemon's socket exclude.
 //!
-//! Debian's nix-setup-systemd opens the directory of the socket to the group nix-users alone. Which group it is on this
-//! machine is read from the first directory, or else the socket, that others may not enter; names come from /etc/group
-//! and /etc/passwd. A user of a directory service has none there, and is named by number.
+//! Debian's nix-setup-systemd opens the directory of the socket to the group nix-users only. The group on this machine
+//! is that of the first directory on the path, or else of the socket, that is closed to others. Names come from
+//! /etc/group and /etc/passwd; users of a directory service are shown by number.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Users below are the system's: they do not log in (`SYS_UID_MAX` of login.defs(5)).
+/// First id of users that log in; lower ones are system users (`SYS_UID_MAX` in login.defs(5)).
 const FIRST_USER: u32 = 1000;
 
-/// Says how this user gets in to the socket at `path`.
+/// Returns how this user gets access to the socket at `path`.
 pub(crate) fn help(path: &Path) -> String {
     let user = rustix::process::geteuid().as_raw();
     match group_that_may(path) {
-        None => "may this user enter the socket's directory, and write to the socket?".to_owned(),
+        None => "check that this user may enter the socket's directory and write to the socket".to_owned(),
         Some(group) => advice(&named("/etc/group", group), &named("/etc/passwd", user), user),
     }
 }
@@ -23,16 +23,16 @@ pub(crate) fn help(path: &Path) -> String {
 fn advice(group: &str, user: &str, id: u32) -> String {
     if id != 0 && id < FIRST_USER {
         return format!(
-            "only the group {group} may: give the service it, by SupplementaryGroups={group} in its unit, or as root: \
+            "only the group {group} may connect: add SupplementaryGroups={group} to the service's unit, or as root: \
              usermod -aG {group} {user}"
         );
     }
     format!(
-        "only the group {group} may; as root: usermod -aG {group} {user} -- then, in this shell: newgrp {group}, or log in again"
+        "only the group {group} may connect; as root: usermod -aG {group} {user} -- then, in this shell: newgrp {group}, or log in again"
     )
 }
 
-/// The group that the first directory on the way, or the socket, lets in where it does not let in everybody.
+/// Returns the group of the first component of the path that is open to its group but not to others.
 fn group_that_may(path: &Path) -> Option<u32> {
     let mut ways: Vec<_> = path.ancestors().collect();
     ways.reverse();
@@ -47,7 +47,7 @@ fn lets_in_its_group_alone(found: &Metadata, needed: u32) -> bool {
     found.mode() & needed == 0 && found.mode() & (needed << 3) != 0
 }
 
-/// The name that belongs to this id in a file like /etc/passwd, or the bare id.
+/// Returns the name of an id in a file like /etc/passwd, or the id itself.
 pub(crate) fn named(file: &str, id: u32) -> String {
     let id = id.to_string();
     let lines = fs::read_to_string(file).unwrap_or_default();
@@ -89,7 +89,7 @@ mod tests {
     fn who_logs_in_gets_the_whole_command_and_a_service_its_line() {
         let person = advice("nix-users", "alice", 1000);
         assert!(person.contains("as root: usermod -aG nix-users alice -- then, in this shell: newgrp nix-users"));
-        assert!(advice("nix-users", "harmonia", 999).contains("SupplementaryGroups=nix-users in its unit"));
+        assert!(advice("nix-users", "harmonia", 999).contains("SupplementaryGroups=nix-users to the service's unit"));
     }
 
     #[test]

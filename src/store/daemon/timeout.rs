@@ -1,10 +1,10 @@
-//! Work with a deadline.
+//! Futures with a deadline.
 
 use crate::store::daemon::deadline::Deadline;
 use crate::store::error::StoreError;
 
 impl Deadline {
-    /// Gives `work` the step's time.
+    /// Runs `work` up to the deadline.
     pub(crate) async fn enforce<T, E: Into<StoreError>>(
         self,
         work: impl Future<Output = Result<T, E>>,

@@ -1,4 +1,4 @@
-//! The bytes between us and a daemon: a Unix socket, or the pipes of a program.
+//! Byte streams to nix-daemon: a Unix socket, or the pipes of a program.
 
 use std::io;
 use std::pin::Pin;
@@ -13,24 +13,24 @@ use tokio::task::JoinHandle;
 
 use crate::config::DaemonAddress;
 
-/// A connection to a daemon. Dropping it closes the socket or kills the program.
+/// A byte stream to nix-daemon. Dropping it closes the socket or kills the program.
 #[derive(Debug)]
 pub(crate) enum Transport {
-    /// The daemon's socket.
+    /// nix-daemon's socket.
     Socket(UnixStream),
     /// A program that speaks the protocol.
     Program {
-        /// What is written is its standard input.
+        /// Standard input, written to.
         stdin: ChildStdin,
-        /// What is read is its standard output.
+        /// Standard output, read from.
         stdout: ChildStdout,
-        /// Killed when it is dropped, and then reaped by the runtime.
+        /// Killed when dropped, then reaped by the runtime.
         _child: Box<Child>,
     },
 }
 
 impl Transport {
-    /// Connects to the socket or starts the program; one attempt.
+    /// Connects to the socket or starts the program, in one attempt.
     pub(crate) async fn open(address: &DaemonAddress) -> io::Result<(Self, Option<StderrTail>)> {
         match address {
             DaemonAddress::Socket(path) => Ok((Self::Socket(UnixStream::connect(path).await?), None)),
@@ -54,15 +54,15 @@ impl Transport {
     }
 }
 
-/// What a program writes to its standard error: warnings of each connection's process, of no use to an operator,
-/// until the program fails; then the last line is the reason.
+/// Last line of a program's standard error, which is the reason if the program fails. Until then only debug logs have
+/// it.
 #[derive(Debug)]
 pub(crate) struct StderrTail(JoinHandle<String>);
 
 impl StderrTail {
-    /// The longest line that is kept, in bytes; the rest of it counts as the next line.
+    /// Upper bound of a line, in bytes; the rest counts as the next line.
     const MAX_LINE: u64 = 1000;
-    /// How long a program may keep its standard error open after it has closed its output.
+    /// Time that a program may keep its standard error open after closing its output.
     const PATIENCE: Duration = Duration::from_secs(1);
 
     fn listen(stderr: ChildStderr) -> Self {
@@ -76,7 +76,7 @@ impl StderrTail {
                     Ok(_) => {}
                 }
                 let line = String::from_utf8_lossy(&line).trim_end().replace(char::is_control, " ");
-                tracing::debug!("the nix daemon's program says: {line}");
+                tracing::debug!("nix-daemon's program wrote to its standard error: {line}");
                 if !line.is_empty() {
                     last = line;
                 }
@@ -84,11 +84,11 @@ impl StderrTail {
         }))
     }
 
-    /// The last line of a program that has closed its output.
+    /// Returns the last line of a program that has closed its output.
     pub(crate) async fn read(self) -> String {
         match tokio::time::timeout(Self::PATIENCE, self.0).await {
             Ok(Ok(line)) if !line.is_empty() => line,
-            _ => "it ended without a greeting".to_owned(),
+            _ => "it exited before the handshake".to_owned(),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The logs of builds, as nix-daemon leaves them below its log directory: `drvs/<2>/<rest>` with the base name of the
-//! derivation cut after two characters, plain or with `.bz2` (Nix, `src/libstore/build/derivation-goal.cc`) or `.zst`.
+//! Build logs, which nix-daemon writes below its log directory as `drvs/<2>/<rest>`: the base name of the derivation,
+//! split after two characters, plain or with `.bz2` (Nix, `src/libstore/build/derivation-goal.cc`) or `.zst`.
 //!
-//! A log is found by the hash part of its derivation alone: clients send the characters after it in several ways. The
-//! daemon gives no logs to users that it does not trust, so this reads the files; the directories and files themselves
-//! must not be links.
+//! A log is found by the hash part of its derivation, because clients encode the rest of the name differently.
+//! nix-daemon sends logs only to trusted users, so the files are read directly. Neither directories nor files may be
+//! symlinks.
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,34 +16,34 @@ use rustix::fs::Dir;
 use crate::store::error::StoreError;
 use crate::store::files::regular_file::{RegularFile, open_configured, open_directory};
 
-/// Entries of one directory that are looked at. Nix spreads logs over 1024 directories by two random characters, so a
-/// hundred million builds have room.
+/// Upper bound of entries examined in a directory. Nix spreads logs over 1024 directories, so that this is enough for a
+/// hundred million builds.
 const MAX_ENTRIES: usize = 100_000;
-/// Where Nix leaves out its compression or adds it.
+/// Compressions and their file name suffixes, in order of preference.
 const FORMS: [(LogCompression, &str); 3] =
     [(LogCompression::Plain, ""), (LogCompression::Zstd, ".zst"), (LogCompression::Bzip2, ".bz2")];
 
-/// A log.
+/// A build log.
 #[derive(Debug)]
 pub struct BuildLog {
-    /// As it lies there.
+    /// The file, as stored.
     pub file: RegularFile,
-    /// How.
+    /// Compression of the file.
     pub form: LogCompression,
 }
 
-/// How a log lies there.
+/// Compression of a build log file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogCompression {
-    /// As text.
+    /// Plain text.
     Plain,
-    /// Compressed by zstd.
+    /// zstd.
     Zstd,
-    /// Compressed by bzip2, as Nix does unless it is told not to.
+    /// bzip2, which is Nix's default.
     Bzip2,
 }
 
-/// Finds and opens the log of the derivation with this hash part, below Nix's log directory. Blocks on the disk.
+/// Opens the log of the derivation with this hash part. Blocks on the disk.
 pub(crate) fn find(log_dir: &Path, derivation: HashPart) -> Result<Option<BuildLog>, StoreError> {
     let (start, rest) = derivation.as_str().split_at(2);
     let path = log_dir.join("drvs").join(start);
@@ -60,7 +60,7 @@ pub(crate) fn find(log_dir: &Path, derivation: HashPart) -> Result<Option<BuildL
         let entry = entry.map_err(|errno| failed(&errno.into()))?;
         seen += 1;
         if seen > MAX_ENTRIES {
-            return Err(failed(&io::Error::other(format!("it has more than {MAX_ENTRIES} entries"))));
+            return Err(failed(&io::Error::other(format!("more than {MAX_ENTRIES} entries"))));
         }
         if let Some(form) = form(start, rest, entry.file_name().to_bytes()) {
             names.push((form, entry.file_name().to_bytes().to_owned()));
@@ -77,7 +77,8 @@ pub(crate) fn find(log_dir: &Path, derivation: HashPart) -> Result<Option<BuildL
     Ok(None)
 }
 
-/// The form of the log of this name, if it is one of the derivation whose hash part is `start` and `rest`.
+/// Returns the compression of the log of this name, if it belongs to the derivation whose hash part is `start` and
+/// `rest`.
 fn form(start: &str, rest: &str, name: &[u8]) -> Option<LogCompression> {
     let name = std::str::from_utf8(name).ok().filter(|name| name.starts_with(rest))?;
     let is_derivation =

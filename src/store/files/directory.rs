@@ -1,6 +1,6 @@
-//! A directory of the store that is shown: its names in order, and what has each, looked at one by one.
+//! Listings of store directories: sorted names, and the kind of each entry, read one by one.
 //!
-//! Anybody who may build decides how much is in one, so only names are kept, as many as there is room for.
+//! Anybody who may build decides how large a directory is, so only names are kept in memory, up to a bound.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,9 +13,9 @@ use rustix::io::Errno;
 
 use crate::store::error::StoreError;
 
-/// Entries of a directory that are shown.
+/// Upper bound of entries.
 const MAX_SHOWN: usize = 50_000;
-/// Bytes of their names in all: 80 each.
+/// Upper bound of the names together, in bytes: 80 each.
 const MAX_TEXT: usize = 4 << 20;
 
 /// An open directory of the store.
@@ -25,48 +25,48 @@ pub struct Directory {
     path: PathBuf,
 }
 
-/// The names in a directory, ascending by their bytes.
+/// Names in a directory, sorted by their bytes.
 #[derive(Debug)]
 pub struct Names {
     text: Vec<u8>,
-    /// Where each is in the text, and its length.
+    /// Offset and length of each in the text.
     places: Vec<(u32, u16)>,
     is_complete: bool,
 }
 
-/// What an entry is.
+/// Kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryKind {
-    /// A directory.
+    /// Directory.
     Directory,
-    /// A file of this many bytes.
+    /// File of this size in bytes.
     File(u64),
-    /// A symlink to this target.
+    /// Symlink to this target.
     Symlink(OsString),
-    /// Something that no store path should have.
+    /// Anything else, which store paths should not have.
     Other,
 }
 
 impl Names {
-    /// How many there are.
+    /// Returns the number of names.
     #[must_use]
     pub fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// Whether the directory has no others: 50,000 are taken at the most, and 4 MiB of them.
+    /// Returns whether these are all names of the directory; at most 50,000 names of 4 MiB in total are read.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// One by its place in their order; `None` behind the last.
+    /// Returns the `n`th name; `None` after the last.
     #[must_use]
     pub fn nth(&self, n: usize) -> Option<&OsStr> {
         self.places.get(n).map(|place| OsStr::from_bytes(self.at(*place)))
@@ -89,18 +89,18 @@ impl Names {
 }
 
 impl Directory {
-    /// A directory that is open, and its place for messages.
+    /// Wraps an open directory, with its path for messages.
     pub(crate) const fn new(handle: OwnedFd, path: PathBuf) -> Self {
         Self { handle, path }
     }
 
-    /// Where it is, for messages.
+    /// Returns the path, for messages.
     #[must_use]
     pub fn path(&self) -> &PathBuf {
         &self.path
     }
 
-    /// Its names. Blocks on the disk.
+    /// Reads the names. Blocks on the disk.
     pub fn names(&self) -> Result<Names, StoreError> {
         self.read().map_err(|errno| StoreError::file(&self.path, &errno.into()))
     }
@@ -120,7 +120,7 @@ impl Directory {
         Ok(Names { places, ..names })
     }
 
-    /// What has this name; `None` if nothing has any more. Blocks on the disk.
+    /// Reads the kind of an entry; `None` if it no longer exists. Blocks on the disk.
     pub fn entry(&self, name: &OsStr) -> io::Result<Option<EntryKind>> {
         let Some(stat) = stat(&self.handle, name)? else { return Ok(None) };
         Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
@@ -135,7 +135,7 @@ impl Directory {
     }
 }
 
-/// What has this name, not followed; `None` if nothing has.
+/// Reads the metadata of an entry without following symlinks; `None` if it does not exist.
 pub(crate) fn stat(directory: &OwnedFd, name: &OsStr) -> Result<Option<Stat>, Errno> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),

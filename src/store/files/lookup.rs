@@ -12,8 +12,8 @@ use harmonia_protocol::nar::Name;
 use std::sync::Arc;
 
 impl Store {
-    /// The file or directory that `names` lead to from a valid path, where the store is visible here, and the valid path
-    /// that it is in; `None` if they lead nowhere, out of the store, or to a path that is not valid.
+    /// Returns the file or directory at `names` below a valid path of a visible store, and the valid path that it is
+    /// in; `None` if it does not exist, or a symlink leads out of the store or to an invalid path.
     pub async fn find_file(
         &self,
         valid: &Arc<ValidPath>,
@@ -22,7 +22,7 @@ impl Store {
     ) -> Result<Option<(Found, Arc<ValidPath>)>, StoreError> {
         let look = || tree::find(&self.directory, &self.real_directory, &valid.path, names);
         let found = {
-            // It is never closed.
+            // The semaphore is never closed.
             let _permit = self.lookups.acquire().await;
             tokio::task::block_in_place(look)?
         };
@@ -34,7 +34,7 @@ impl Store {
         Ok(other.filter(|other| other.path == found.store_path).map(|other| (found, other)))
     }
 
-    /// The log of the derivation with this hash part, or of the build of the output that has it.
+    /// Returns the build log of the derivation with this hash part, or of the derivation of the output that has it.
     pub async fn build_log(&self, hash: HashPart, client: ClientId) -> Result<Option<BuildLog>, StoreError> {
         let find = |derivation| tokio::task::block_in_place(|| build_log::find(&self.log_dir, derivation));
         if let Some(log) = find(hash)? {

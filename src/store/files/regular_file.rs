@@ -1,5 +1,5 @@
-//! Regular files in directories that others write to: opened without following a link, waiting for a peer or waking a
-//! device.
+//! Regular files in directories that others write to: opened without following symlinks, blocking on a FIFO or opening
+//! a device.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -23,14 +23,13 @@ pub struct RegularFile {
 }
 
 impl RegularFile {
-    /// Opens what has this name in the directory, `path` in messages; `None` if that is nothing, or something else
-    /// than a regular file.
+    /// Opens a file of a directory, called `path` in messages; `None` if it does not exist or is not a regular file.
     pub(crate) fn open(directory: impl AsFd, name: &OsStr, path: &Path) -> Result<Option<Self>, StoreError> {
         Self::try_open(directory, name, path).map_err(|cause| StoreError::file(path, &cause))
     }
 
     fn try_open(directory: impl AsFd, name: &OsStr, path: &Path) -> io::Result<Option<Self>> {
-        // Looked at before it is opened: to open a device can do something.
+        // Checked before opening: opening a device can have effects.
         match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {}
             Ok(_) | Err(Errno::NOENT) => return Ok(None),
@@ -51,33 +50,33 @@ impl RegularFile {
         Ok(Some(Self { file, path: path.to_owned(), size, version }))
     }
 
-    /// Where it is, for messages.
+    /// Returns the path, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its size in bytes when it was opened.
+    /// Returns the size when it was opened, in bytes.
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.size
     }
 
-    /// What is another one when its contents are: inode, size and time of modification, in characters of entity tags.
+    /// Returns a version that changes with the contents: inode, size and modification time, in characters allowed in
+    /// entity tags.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// The file, at its start.
+    /// Returns the file, at its start.
     #[must_use]
     pub fn into_file(self) -> File {
         self.file
     }
 }
 
-/// Opens a directory, which may be reached over links only if they are not its last component; `None` if it is not
-/// there or not a directory.
+/// Opens a directory that is not a symlink itself; `None` if it does not exist or is not a directory.
 pub(crate) fn open_directory(parent: impl AsFd, name: &OsStr) -> io::Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(parent, name, flags, Mode::empty()) {
@@ -87,7 +86,7 @@ pub(crate) fn open_directory(parent: impl AsFd, name: &OsStr) -> io::Result<Opti
     }
 }
 
-/// Opens a directory that the configuration names, over any links; `None` if it is not there.
+/// Opens a configured directory, following symlinks; `None` if it does not exist.
 pub(crate) fn open_configured(directory: &Path) -> io::Result<Option<OwnedFd>> {
     match rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
         Ok(directory) => Ok(Some(directory)),

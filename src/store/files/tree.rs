@@ -1,14 +1,14 @@
-//! The store's files, where they are visible here: what a path below a valid store path leads to.
+//! Path resolution below valid paths of a visible store.
 //!
-//! Contents of a store are anybody's who may build, so nothing is left to the kernel's idea of a path. Each component is
-//! opened by itself below the directory before it, and symlinks are followed here, by this rule:
+//! Anybody who may build decides what is in a store, so the kernel resolves no path. Each component is opened by itself
+//! below the directory before it, and symlinks are resolved here, by these rules:
 //!
-//! - A relative target goes on from the directory of its link; `..` goes up, but never above the store directory.
-//! - An absolute target must lie in the logical store directory by its text; it goes on in the real one.
-//! - What the way enters of the store is a store path by its name. Whether the last one is valid is for the caller to
-//!   ask: nothing of a path that the daemon does not call valid may be served.
+//! - A relative target starts at the directory of its symlink; `..` goes up, but never above the store directory.
+//! - An absolute target must begin with the logical store directory, and continues in the real one.
+//! - Entries of the store directory must have the name of a store path. The caller checks whether the last one is
+//!   valid: nothing of an invalid path may be served.
 //!
-//! Anything else is not there, as is what is neither a regular file nor a directory.
+//! Anything else counts as missing, as does what is neither a regular file nor a directory.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -26,22 +26,22 @@ use crate::store::error::StoreError;
 use crate::store::files::directory::{Directory, stat};
 use crate::store::files::regular_file::{RegularFile, open_configured};
 
-/// Symlinks that are followed for one request: as many as Linux follows.
+/// Upper bound of symlinks followed for one request, as in Linux.
 const MAX_LINKS: usize = 40;
-/// Directories that may be open on the way to a file: a descriptor each, and deeper than any package.
+/// Upper bound of open directories, a descriptor each: deeper than any package.
 const MAX_LEVELS: usize = 128;
-/// Components that a request and the links on its way may have in all.
+/// Upper bound of components, of the request and of symlinks together.
 const MAX_COMPONENTS: usize = 4096;
 
-/// What a path leads to.
+/// Result of a resolution.
 #[derive(Debug)]
 pub struct Found {
-    /// The store path that it lies in: another than the one that was asked for, where a symlink leads there. To be
-    /// served only if it is valid.
+    /// Store path that it is in, which may be another one than requested because of symlinks. It may be served only if
+    /// it is valid.
     pub store_path: StorePath,
-    /// Its place in that, over no links; empty at the root.
+    /// Path in the store path, without symlinks; empty for the root.
     pub below: PathBuf,
-    /// What it is.
+    /// File or directory.
     pub object: FoundObject,
 }
 
@@ -54,8 +54,8 @@ pub enum FoundObject {
     Directory(Directory),
 }
 
-/// Follows `names` from the store path `start`. `logical` is the store directory as links name it, `real` where it is.
-/// `None` if that leads nowhere, or where it may not. Blocks on the disk.
+/// Resolves `names` from the store path `start`. Symlinks contain the `logical` store directory; files are in the
+/// `real` one. `None` if the path does not exist or leads out of the store. Blocks on the disk.
 pub(crate) fn find(
     logical: &StoreDir,
     real: &Path,
@@ -77,7 +77,7 @@ pub(crate) fn find(
             Step::On => {}
             Step::Nowhere => return Ok(None),
             Step::File => {
-                // A component after a file is not there.
+                // A file has no components below it.
                 let found = if todo.is_empty() { walk.file(&component, real)? } else { None };
                 return Ok(found);
             }
@@ -88,17 +88,17 @@ pub(crate) fn find(
 
 enum Step {
     On,
-    /// What there is, is a regular file.
+    /// A regular file.
     File,
     Nowhere,
 }
 
-/// Where a request has got to.
+/// State of a resolution.
 struct Walk<'a> {
     logical: &'a StoreDir,
     /// The store directory.
     root: OwnedFd,
-    /// The directories below it that are open, each in the one before.
+    /// Open directories below it, each in the one before.
     levels: Vec<OwnedFd>,
     /// Their names.
     names: Vec<OsString>,
@@ -111,7 +111,7 @@ impl Walk<'_> {
         self.levels.last().unwrap_or(&self.root)
     }
 
-    /// Goes into a component, or puts what a link says in front of what is to be done.
+    /// Enters a component, or prepends the target of a symlink to the remaining ones.
     fn step(&mut self, component: &OsStr, todo: &mut VecDeque<OsString>) -> Result<Step, Errno> {
         match component.as_bytes() {
             b"" | b"." => return Ok(Step::On),
@@ -150,7 +150,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether the target of a link is one that is followed.
+    /// Follows a symlink. Returns whether its target is allowed.
     fn follow(&mut self, target: &[u8], todo: &mut VecDeque<OsString>) -> bool {
         let relative = if target.starts_with(b"/") {
             let inside = target.strip_prefix(self.logical.as_str().as_bytes());
@@ -175,7 +175,7 @@ impl Walk<'_> {
 
     fn directory(mut self, real: &Path) -> io::Result<Option<Found>> {
         let place: PathBuf = self.names.iter().collect();
-        // Nothing of the store directory itself is shown.
+        // The store directory itself is not listed.
         let Some(here) = self.levels.pop() else { return Ok(None) };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::openat(here, ".", flags, Mode::empty())?;

@@ -18,14 +18,14 @@ use crate::store::gc_roots::shared::{RootGuard, RootRequest, Shared};
 use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::valid_path::ValidPath;
 
-/// Paths that wait for their roots. The daemon roots them faster than it answers for them, so that even a crawl does not
-/// fill it; a NAR's place is in a queue of its own.
+/// Capacity of the queue of served paths. nix-daemon sets roots faster than it replies to queries, so that even a crawl
+/// does not fill it. NARs have a queue of their own.
 const QUEUE: usize = 4096;
 const URGENT_QUEUE: usize = 1024;
-/// How long a NAR waits for its root: Nix 2.3 sets none while it collects garbage.
+/// Time that a NAR waits for its root: Nix 2.3 sets none while it collects garbage.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Keeps paths of one store alive.
+/// Protects paths of one store from the garbage collector.
 #[derive(Debug)]
 pub(crate) struct GcRoots {
     shared: Arc<Shared>,
@@ -35,7 +35,7 @@ pub(crate) struct GcRoots {
 }
 
 impl GcRoots {
-    /// Of this length, which is not 0. Must be called in a runtime.
+    /// Protects paths for `length`, which is not 0. Must be called in a runtime.
     pub(crate) fn new(
         length: Duration,
         pool: &Arc<Pool>,
@@ -46,7 +46,7 @@ impl GcRoots {
         let (requests, queue) = mpsc::channel(QUEUE);
         let (urgent, urgent_queue) = mpsc::channel(URGENT_QUEUE);
         let queues = Arc::new(tokio::sync::Mutex::new((queue, urgent_queue)));
-        supervise("gc lease", {
+        supervise("GC roots", {
             let (shared, pool) = (Arc::clone(&shared), Arc::clone(pool));
             let (path_infos, metrics) = (Arc::clone(path_infos), Arc::clone(metrics));
             move || {
@@ -63,21 +63,21 @@ impl GcRoots {
         Self { shared, requests, urgent, metrics: Arc::clone(metrics) }
     }
 
-    /// The path has been given out: its lease begins anew.
+    /// Extends the protection of a served path.
     pub(crate) fn extend(&self, valid: &Arc<ValidPath>) {
         let current = self.shared.current();
         if valid.mark.is_of(current) || !valid.mark.wish(current) {
             return;
         }
         if self.requests.try_send(RootRequest { valid: Arc::clone(valid), waiting: None }).is_err() {
-            // Whoever asks next tries again.
+            // The next request tries again.
             valid.mark.clear();
             self.metrics.gc_roots.record(RootOutcome::Full, 1);
         }
     }
 
-    /// Keeps the path alive until the result is dropped. An error says that the path is not valid any more; where it
-    /// merely cannot be kept alive it is held all the same, and kept as soon as it can.
+    /// Protects the path until the result is dropped. Fails if the path is no longer valid. If a root cannot be set in
+    /// time, it is set as soon as possible.
     pub(crate) async fn hold(&self, valid: &Arc<ValidPath>) -> Result<RootGuard, StoreError> {
         let held = RootGuard { shared: Arc::clone(&self.shared), path: valid.path.clone() };
         let is_rooted = {

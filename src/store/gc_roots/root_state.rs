@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Where a path stands with the lease: the number of a generation, twice, and 1 if its root is set there.
+/// Twice the number of the generation in which a root was requested, plus 1 if it is set there. Kept in the path's
+/// cached value, so that a request needs no lock to read it.
 #[derive(Debug, Default)]
 pub(crate) struct RootState(AtomicU64);
 
@@ -16,7 +17,7 @@ impl RootState {
         mark & 1 == 1 && generations.contains(&(mark >> 1))
     }
 
-    /// Whether it was of another generation until now.
+    /// Records a request in this generation. Returns whether there was none.
     pub(crate) fn wish(&self, generation: u64) -> bool {
         self.0.swap(generation << 1, Ordering::Relaxed) >> 1 != generation
     }

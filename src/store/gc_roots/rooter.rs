@@ -1,12 +1,12 @@
-//! The keeper of the lease: sets roots, in generations, and lets them go.
+//! The task that sets GC roots, in generations, and removes them.
 //!
-//! The daemon keeps a root for as long as the connection lives that asked for it, and no root can be taken back. So each
-//! generation is a connection: it takes in roots for half a lease and is closed a whole lease later, which makes four
-//! connections at most. A daemon process with its roots costs the host a megabyte. A generation whose connection ends,
-//! be it because one question was late, gets another, on which its roots are set again.
+//! nix-daemon keeps a temporary root for as long as the connection that set it, and a single root cannot be removed. So
+//! each generation is a connection: it accepts roots for half the protection time and is closed a whole one later,
+//! which makes four connections at most, at a megabyte each. A generation whose connection ends, for example because an
+//! operation timed out, gets another one, on which its roots are set again.
 //!
-//! Up to 2.3 Nix sets no root while it collects garbage; the exchange then waits, and the generations with it: none ends
-//! before those that are being sent have roots in another. Later releases take a root in the middle of a collection.
+//! Nix up to 2.3 sets no root while it collects garbage. The operation then waits, and no generation ends before paths
+//! that are being sent have roots in another. Later releases accept roots during a collection.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
@@ -29,14 +29,14 @@ use crate::store::error::StoreError;
 use crate::store::gc_roots::shared::{RootRequest, Shared};
 use crate::store::path_info::cache::PathInfoCache;
 
-/// Roots of one generation: the closures of several desktops, and with their NARs' a file of a megabyte for the collector
-/// to read. Those that are being sent are rooted beyond it.
+/// Upper bound of roots in a generation: the closures of several desktops, and a file of a megabyte for the collector
+/// to read. Paths that are being sent are rooted beyond it.
 const MAX_ROOTS: usize = 16_384;
-/// Roots that are asked for at once: some milliseconds of the daemon's time, for which a NAR may have to wait.
+/// Roots per pipeline: some milliseconds of nix-daemon's time, for which a NAR may have to wait.
 const BATCH: usize = 64;
-/// How long no root is asked for after one could not be had.
+/// Backoff after a failure.
 pub(crate) const PAUSE: Duration = Duration::from_secs(5);
-/// With nothing to wait for, any time will do.
+/// Stands for no deadline.
 const FAR: Duration = Duration::from_secs(86_400);
 
 pub(crate) struct Rooter {
@@ -45,21 +45,21 @@ pub(crate) struct Rooter {
     pool: Arc<Pool>,
     path_infos: Arc<PathInfoCache>,
     metrics: Arc<Metrics>,
-    /// The oldest first. The last one takes in roots if it has the number that the ledger says.
+    /// Oldest first. The last one accepts roots if its number is the current one.
     generations: VecDeque<Generation>,
-    /// Until when no root is asked for.
+    /// End of the backoff.
     pause: Option<Instant>,
-    /// Whether the last failure has been logged.
+    /// Whether the current failure has been logged.
     has_complained: bool,
 }
 
 struct Generation {
     number: u64,
-    /// Nothing before the first root, and after the connection has ended.
+    /// `None` before the first root, and after the connection has ended.
     client: Option<Client<Transport>>,
-    /// Its roots, and whether their paths were valid after they had been set; to be set again without a connection.
+    /// Roots, and whether their paths were valid afterwards. Set again if the connection ends.
     roots: HashMap<StorePath, bool>,
-    /// When it stops taking in roots.
+    /// Time at which it stops accepting roots.
     end: Instant,
 }
 
@@ -75,7 +75,7 @@ impl Rooter {
         Self { length, shared, pool, path_infos, metrics, generations, pause: None, has_complained: false }
     }
 
-    /// Ends with the lease.
+    /// Runs until the queues are closed.
     pub(crate) async fn run(
         mut self,
         requests: &mut mpsc::Receiver<RootRequest>,
@@ -97,7 +97,7 @@ impl Rooter {
         }
     }
 
-    /// When a generation stops taking in roots or ends, or roots may be asked for again.
+    /// Returns the time at which a generation stops accepting roots or ends, or the backoff ends.
     fn next_turn(&self) -> Instant {
         let current = self.current().map(|last| last.end);
         let oldest = self.generations.front().map(|oldest| oldest.end + self.length);
@@ -105,7 +105,7 @@ impl Rooter {
         times.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
     }
 
-    /// Sets roots again that were lost, and ends what is over, after what is being sent has been rooted elsewhere.
+    /// Sets lost roots again, and ends old generations after paths that are being sent have roots in another.
     async fn turn(&mut self) {
         let now = Instant::now();
         self.pause = self.pause.filter(|end| now < *end);
@@ -116,7 +116,7 @@ impl Rooter {
         loop {
             self.renew().await;
             let mut sending = self.shared.sending();
-            // A NAR that has begun meanwhile relies on an old generation; one whose root cannot be set has to do without.
+            // A NAR that has begun meanwhile relies on an old generation; one whose root cannot be set goes without.
             if self.pause.is_some() || sending.paths.keys().all(|path| self.is_rooted(path)) {
                 while self.generations.front().is_some_and(|oldest| oldest.end + self.length <= now) {
                     self.generations.pop_front();
@@ -127,7 +127,7 @@ impl Rooter {
         }
     }
 
-    /// Roots what is being sent in the generation of now.
+    /// Roots paths that are being sent in the current generation.
     async fn renew(&mut self) {
         let missing: Vec<_> = {
             let sending = self.shared.sending();
@@ -151,7 +151,7 @@ impl Rooter {
             if has_room {
                 wanted.push(valid.path.clone());
             } else {
-                // Its mark stays, so that it is not wished for again in this generation.
+                // Its state stays, so that it is not requested again in this generation.
                 self.metrics.gc_roots.record(RootOutcome::Full, 1);
             }
             has_room
@@ -165,13 +165,13 @@ impl Rooter {
                 None => valid.mark.clear(),
             }
             if let Some(waiting) = waiting.filter(|_| self.is_rooted(&valid.path)) {
-                // It may have lost its patience.
+                // It may have timed out.
                 let _ = waiting.send(is_kept);
             }
         }
     }
 
-    /// Sets roots in the generation of now, if they can be had, and forgets the paths that turn out not to be valid.
+    /// Sets roots in the current generation, and removes paths from the cache that are not valid.
     async fn root(&mut self, paths: &[StorePath]) {
         if paths.is_empty() {
             return;
@@ -191,7 +191,8 @@ impl Rooter {
         self.judge(failure.as_ref());
     }
 
-    /// Why the daemon has refused a root, if it has. An error is one of the connection, which is gone then.
+    /// Returns nix-daemon's refusal of a root, if there is one. An error is one of the connection, which is closed
+    /// then.
     async fn try_root(&mut self, paths: &[StorePath]) -> Result<Option<StoreError>, StoreError> {
         let number = self.shared.current();
         let mut generation = match self.generations.pop_back() {
@@ -240,7 +241,7 @@ impl Rooter {
         Ok(refusal)
     }
 
-    /// Sets the roots again of generations whose connection has ended, the latest first.
+    /// Sets the roots of generations whose connection has ended again, latest first.
     async fn mend(&mut self) {
         self.generations.retain(|generation| generation.client.is_some() || !generation.roots.is_empty());
         self.shared.sending().living = self.living();
@@ -256,7 +257,7 @@ impl Rooter {
         }
     }
 
-    /// The generations whose roots hold.
+    /// Returns the generations whose roots hold.
     fn living(&self) -> Vec<u64> {
         let living = self.generations.iter().filter(|generation| generation.client.is_some());
         living.map(|generation| generation.number).collect()
@@ -266,12 +267,12 @@ impl Rooter {
         self.generations.back().filter(|last| last.number == self.shared.current())
     }
 
-    /// Whether it has a root in the generation of now.
+    /// Returns whether a path has a root in the current generation.
     fn is_rooted(&self, path: &StorePath) -> bool {
         self.root_of(path).is_some()
     }
 
-    /// Whether it was also valid then. What was not may be by now, and is rooted again.
+    /// Returns whether a path has a root and was valid afterwards. If not, it may be by now, and is rooted again.
     fn is_kept(&self, path: &StorePath) -> bool {
         self.root_of(path) == Some(true)
     }
@@ -281,7 +282,7 @@ impl Rooter {
         living.roots.get(path).copied()
     }
 
-    /// From now on roots are set in the next generation, so that every path that is given out is wished for again.
+    /// Starts the next generation, so that served paths request roots again.
     fn end_intake(&self) {
         self.shared.current.fetch_add(1, Ordering::Relaxed);
     }
@@ -293,16 +294,16 @@ impl Rooter {
         }
     }
 
-    /// Leaves the daemon alone for a while. That it is not there is told by those whose questions it does not answer.
+    /// Starts the backoff. An unavailable nix-daemon is logged elsewhere.
     fn fail(&mut self, error: &StoreError) {
         self.pause = Some(Instant::now() + PAUSE);
         if !error.is_unavailable() && !std::mem::replace(&mut self.has_complained, true) {
-            tracing::warn!("paths that are served are not kept from the garbage collector: {error}");
+            tracing::warn!("cannot protect served paths from the garbage collector: {error}");
         }
     }
 }
 
-/// Takes the next wishes, those of NARs first; none when the lease is gone.
+/// Receives the next requests, those of NARs first; none when the queues are closed.
 async fn queued(
     urgent: &mut mpsc::Receiver<RootRequest>,
     requests: &mut mpsc::Receiver<RootRequest>,
@@ -315,7 +316,7 @@ async fn queued(
     .await
 }
 
-/// Ready when connections have ended, which are gone then.
+/// Waits until connections have ended, and drops them.
 async fn ended(generations: &mut VecDeque<Generation>) {
     poll_fn(|context| {
         let mut ended = |client: &mut Client<Transport>| client.poll_disconnected(context).is_ready();

@@ -10,28 +10,29 @@ use tokio::sync::oneshot;
 
 use crate::store::path_info::valid_path::ValidPath;
 
-/// A path to be rooted, and who waits for it: told whether the path is valid then, or nothing if it cannot be rooted.
+/// A request for a root, and who waits for it. The waiter is told whether the path is still valid, or nothing if it
+/// cannot be rooted.
 #[derive(Debug)]
 pub(crate) struct RootRequest {
     pub(crate) valid: Arc<ValidPath>,
     pub(crate) waiting: Option<oneshot::Sender<bool>>,
 }
 
-/// What requests and the keeper share.
+/// State shared by requests and the rooter.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// The generation that paths are rooted in now; generations count from 1.
+    /// Generation in which roots are set now, from 1.
     pub(crate) current: AtomicU64,
     pub(crate) sending: Mutex<Sending>,
-    /// Whether the last one who waited for a root waited in vain; nobody else waits then.
+    /// Whether the last wait for a root timed out; nobody else waits then.
     pub(crate) is_stuck: AtomicBool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Sending {
-    /// How many NARs of each path are being sent.
+    /// Number of NARs of each path that are being sent.
     pub(crate) paths: HashMap<StorePath, usize>,
-    /// The generations whose roots hold. Under this lock, so that no NAR begins by one that is just ending.
+    /// Generations whose roots hold. Under this lock, so that no NAR relies on one that is just ending.
     pub(crate) living: Vec<u64>,
 }
 
@@ -45,7 +46,7 @@ impl Shared {
         self.current.load(Ordering::Relaxed)
     }
 
-    /// Every root is gone, as at the beginning: each path that is given out is wished for again.
+    /// Starts over without roots: served paths request theirs again.
     pub(crate) fn start_over(&self) {
         self.sending().living.clear();
         self.current.fetch_add(1, Ordering::Relaxed);
@@ -56,7 +57,7 @@ impl Shared {
     }
 }
 
-/// A path that is kept alive.
+/// Protects a path until it is dropped.
 #[derive(Debug)]
 pub(crate) struct RootGuard {
     pub(crate) shared: Arc<Shared>,

@@ -1,4 +1,4 @@
-//! Build ids: what names a program and its debug info alike, and where debuggers look for the latter.
+//! Build IDs, which a program and its debug info share, and the file names that debuggers derive from them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,36 +6,36 @@ use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 
-/// What a linker leaves in an ELF file to tell it from all others. Linkers make 8 to 20 bytes of it, and may be told
-/// any; one byte is the name of a directory and the others are that of a file.
+/// Identifier that a linker writes into an ELF file: usually 8 to 20 bytes. The first byte is the name of a directory,
+/// and the others are that of a file.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BuildId(Arc<[u8]>);
 
-/// A text that is no build id.
+/// A text is not a build ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a build id: it must be 3 to 64 bytes in lower case hexadecimal")]
 pub struct InvalidBuildId;
 
 impl BuildId {
     const LENGTHS: std::ops::RangeInclusive<usize> = 3..=64;
-    /// The directories from the root of a store path to that of the ids.
+    /// Directories from the root of a store path to the debug info.
     pub(crate) const DIRECTORIES: [&str; 3] = ["lib", "debug", ".build-id"];
     const SUFFIX: &str = ".debug";
 
-    /// The one that has its debug info in the file of this name, in the directory of that.
+    /// Parses a build ID from the names of a directory and a file in it.
     pub(crate) fn from_names(directory: &[u8], file: &[u8]) -> Option<Self> {
         let (directory, file) = (std::str::from_utf8(directory).ok()?, std::str::from_utf8(file).ok()?);
         let rest = file.strip_suffix(Self::SUFFIX)?;
         if directory.len() == 2 { format!("{directory}{rest}").parse().ok() } else { None }
     }
 
-    /// The names of the directory below [`Self::DIRECTORIES`] and of the file in it.
+    /// Returns the names of the directory below [`Self::DIRECTORIES`] and of the file in it.
     pub(crate) fn names(&self) -> (String, String) {
         let (first, rest) = self.0.split_at(1);
         (HEXLOWER.encode(first), HEXLOWER.encode(rest) + Self::SUFFIX)
     }
 
-    /// The file with the debug info, as a path from the root of a store path.
+    /// Returns the path of the debug info, relative to the root of a store path.
     #[must_use]
     pub fn member(&self) -> String {
         let (directory, file) = self.names();
@@ -47,7 +47,7 @@ impl FromStr for BuildId {
     type Err = InvalidBuildId;
 
     fn from_str(text: &str) -> Result<Self, InvalidBuildId> {
-        // Nothing else is decoded, however long it is.
+        // Bounds what is decoded.
         if !Self::LENGTHS.contains(&(text.len() / 2)) {
             return Err(InvalidBuildId);
         }

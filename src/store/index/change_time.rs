@@ -1,4 +1,4 @@
-//! When something in the store's files was last changed, where they are visible here.
+//! Change times of visible files in the store.
 
 use std::io;
 use std::path::Path;
@@ -11,10 +11,10 @@ use rustix::io::Errno;
 use crate::store::error::StoreError;
 use crate::store::files::regular_file::open_configured;
 
-/// File systems tell times apart by some milliseconds; two changes within less may leave the same one.
+/// Resolution of change times, rounded up: two changes within some milliseconds may have the same.
 const RESOLUTION: Duration = Duration::from_secs(1);
 
-/// When a file was last changed, by the clock of its file system that nobody sets back.
+/// Change time (ctime) of a file, which no user can set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChangeTime {
     seconds: i64,
@@ -27,7 +27,8 @@ impl ChangeTime {
         Self { seconds, nanoseconds }
     }
 
-    /// When an entry of the store directory last came or went; `None` if it is not visible here. Blocks on the disk.
+    /// Reads when an entry of the store directory was last added or removed; `None` if it is not visible. Blocks on the
+    /// disk.
     pub(crate) fn of_store(directory: &Path) -> Result<Option<Self>, StoreError> {
         let changed = || match open_configured(directory)? {
             Some(store) => Self::of(&store, "", AtFlags::EMPTY_PATH),
@@ -36,7 +37,7 @@ impl ChangeTime {
         changed().map_err(|cause| StoreError::file(directory, &cause))
     }
 
-    /// When these paths were last changed themselves; `None` for what is not there. Blocks on the disk.
+    /// Reads the change times of paths; `None` for those that do not exist. Blocks on the disk.
     pub(crate) fn of_paths(
         directory: &Path,
         paths: &[StorePath],
@@ -58,7 +59,7 @@ impl ChangeTime {
         }
     }
 
-    /// Whether any change from `now` on will be told from this one.
+    /// Returns whether a change from `now` on will have another change time.
     pub(crate) fn is_past(self, now: SystemTime) -> bool {
         let since_epoch = u64::try_from(self.seconds).map(|seconds| Duration::new(seconds, self.nanoseconds));
         let then = since_epoch.ok().and_then(|time| SystemTime::UNIX_EPOCH.checked_add(time));
@@ -89,7 +90,7 @@ mod tests {
         let changed = of_path(store.path());
         assert!(changed.is_some());
         assert_eq!(of_path(store.path()), changed);
-        // The clock of a file system ticks every few milliseconds.
+        // File system timestamps have a resolution of a few milliseconds.
         let shows = (0..100_000).any(|n| {
             fs::remove_file(&root).unwrap();
             symlink(n.to_string(), &root).unwrap();

@@ -1,7 +1,7 @@
-//! The files with debug info in the store, where it is visible here.
+//! Files with debug info in a visible store.
 //!
-//! What is found is named to clients as a member of a NAR, so no link is followed on the way to it: a NAR has the link
-//! itself there. That also keeps every way inside of its store path. All of it blocks on the disk.
+//! Clients get the path of a file as a member of a NAR, so no symlink is followed: a NAR has the symlink itself there.
+//! This also keeps every access inside its store path. All functions block on the disk.
 
 #[cfg(test)]
 mod tests;
@@ -20,13 +20,13 @@ use crate::store::error::StoreError;
 use crate::store::files::regular_file::{open_configured, open_directory};
 use crate::store::index::build_id::BuildId;
 
-/// Build ids of each of some paths, or why they cannot be known; `None` for a path that is not there any more.
+/// Build IDs of each path, or an error; `None` for a path that no longer exists.
 type Found = Vec<Result<Option<Vec<BuildId>>, StoreError>>;
 
-/// Entries that are looked at of one path. The debug info of a kernel with all of its modules is a tenth of that.
+/// Upper bound of entries examined per path: ten times the debug info of a kernel with all its modules.
 const MAX_ENTRIES: usize = 65_536;
 
-/// The builds whose debug info each of the paths has.
+/// Returns the build IDs of each path.
 pub(crate) fn build_ids(directory: &Path, paths: &[StorePath]) -> Result<Found, StoreError> {
     let store = open_configured(directory).map_err(|cause| StoreError::file(directory, &cause))?;
     let build_ids = |path: &StorePath| match &store {
@@ -36,7 +36,7 @@ pub(crate) fn build_ids(directory: &Path, paths: &[StorePath]) -> Result<Found, 
     Ok(paths.iter().map(build_ids).collect())
 }
 
-/// Whether the path has the debug info of this build now.
+/// Returns whether the path has debug info for this build ID now.
 pub(crate) fn have(directory: &Path, path: &StorePath, id: &BuildId) -> Result<bool, StoreError> {
     let (byte, file) = id.names();
     let have = || {
@@ -52,7 +52,7 @@ fn failed(directory: &Path, path: &StorePath, cause: &io::Error) -> StoreError {
     StoreError::file(&directory.join(path.base_name()), cause)
 }
 
-/// The builds whose debug info is among so many entries of the path.
+/// Returns the build IDs among the first `max_entries` entries of the path.
 pub(crate) fn of_path(store: &OwnedFd, path: &StorePath, max_entries: usize) -> io::Result<Vec<BuildId>> {
     let mut ids = Vec::new();
     let Some(top) = directory_of_ids(store, path)? else { return Ok(ids) };
@@ -67,12 +67,12 @@ pub(crate) fn of_path(store: &OwnedFd, path: &StorePath, max_entries: usize) -> 
         }
     }
     if room == 0 {
-        tracing::warn!("{path} has {max_entries} files of debug info or more: no others of it are found");
+        tracing::warn!("{path} has {max_entries} or more files of debug info; ignoring the others");
     }
     Ok(ids)
 }
 
-/// The names in a directory, as many as there is room for, which they take.
+/// Returns the names in a directory, up to `room`, which is reduced by their number.
 fn names(directory: &OwnedFd, room: &mut usize) -> io::Result<Vec<OsString>> {
     let entries = Dir::read_from(directory)?
         .map(|entry| Ok(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned()))

@@ -1,7 +1,7 @@
-//! Which store paths have the debug info of a build.
+//! Build IDs and the paths that have their debug info.
 //!
-//! The index is a hint: it holds what was seen, and who uses it asks whether it is so still. What was seen of each path
-//! is kept beside it, by the scans alone, so that a scan looks only into what has changed.
+//! The index is a hint that its users check. Beside it the scans keep the state of each path, so that they read only
+//! paths that have changed.
 
 use crate::sync::Mutex;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -12,47 +12,47 @@ use harmonia_protocol::HashPart;
 use crate::store::index::build_id::BuildId;
 use crate::store::index::change_time::ChangeTime;
 
-/// Paths that are tried for one key, each by a question of the daemon at worst. Several have the debug info of one build
-/// only where it was reproduced under another name.
+/// Upper bound of paths tried per key, each by a query at worst. Several paths share a build ID only if a build was
+/// reproduced under another name.
 pub(crate) const MAX_CANDIDATES: usize = 64;
 
-/// Keys, each with the paths that have it.
+/// Pairs of key and path.
 #[derive(Debug)]
 pub(crate) struct Entries {
     max: usize,
     keys: Mutex<BTreeSet<(BuildId, HashPart)>>,
 }
 
-/// There is no room for more.
+/// The index is full.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
 impl Entries {
-    /// None, with room for this many.
+    /// Creates an empty index for `max` pairs.
     pub(crate) const fn new(max: usize) -> Self {
         Self { max, keys: Mutex::new(BTreeSet::new()) }
     }
 
-    /// The paths that had it when they were looked at, [`MAX_CANDIDATES`] of them at most.
+    /// Returns at most [`MAX_CANDIDATES`] paths that had this key when they were scanned.
     pub(crate) fn candidates(&self, key: &BuildId) -> Vec<HashPart> {
-        // The least of all hash parts.
+        // The zero hash part sorts first.
         let least = (key.clone(), HashPart::ZERO);
         let keys = self.keys();
         let with_key = keys.range(least..).take_while(|(other, _)| other == key);
         with_key.take(MAX_CANDIDATES).map(|(_, path)| *path).collect()
     }
 
-    /// How many there is room for.
+    /// Returns the capacity.
     pub(crate) const fn max(&self) -> usize {
         self.max
     }
 
-    /// How many there are, counted for each path.
+    /// Returns the number of pairs.
     pub(crate) fn len(&self) -> usize {
         self.keys().len()
     }
 
-    /// Forgets all of them.
+    /// Removes all pairs.
     pub(crate) fn clear(&self) {
         self.keys().clear();
     }
@@ -73,13 +73,13 @@ impl Entries {
         }
     }
 
-    /// Nothing waits while it holds them: each use is about one key or one path.
+    /// Locked briefly: each use is about one key or one path.
     fn keys(&self) -> MutexGuard<'_, BTreeSet<(BuildId, HashPart)>> {
         self.keys.lock()
     }
 }
 
-/// What the scans so far have seen.
+/// State of the paths scanned so far.
 #[derive(Debug)]
 pub(crate) struct Scanned {
     paths: HashMap<HashPart, Path>,
@@ -92,17 +92,17 @@ struct Path {
 }
 
 impl Scanned {
-    /// Nothing so far.
+    /// Creates an empty state.
     pub(crate) fn new() -> Self {
         Self { paths: HashMap::new() }
     }
 
-    /// The change that was seen when the path was last looked at.
+    /// Returns the change time of a path when it was last scanned.
     pub(crate) fn changed(&self, path: HashPart) -> Option<ChangeTime> {
         Some(self.paths.get(&path)?.changed)
     }
 
-    /// Enters what a path has now in place of what it had. If there is no room for that, the path was not seen.
+    /// Replaces the keys of a path. If the index is full, the path counts as not scanned.
     pub(crate) fn enter(
         &mut self,
         entries: &Entries,
@@ -116,14 +116,14 @@ impl Scanned {
         Ok(())
     }
 
-    /// Forgets a path.
+    /// Removes a path.
     pub(crate) fn forget(&mut self, entries: &Entries, path: HashPart) {
         if let Some(old) = self.paths.remove(&path) {
             entries.remove(path, &old.keys);
         }
     }
 
-    /// Forgets all paths but these.
+    /// Removes all other paths.
     pub(crate) fn keep(&mut self, entries: &Entries, paths: &HashSet<HashPart>) {
         self.paths.retain(|path, old| {
             let stays = paths.contains(path);
@@ -134,7 +134,7 @@ impl Scanned {
         });
     }
 
-    /// How many paths there are.
+    /// Returns the number of paths.
     pub(crate) fn len(&self) -> usize {
         self.paths.len()
     }

@@ -1,8 +1,8 @@
-//! Where in the store the debug info of a build is: `lib/debug/.build-id/<2>/<rest>.debug` in some path, as nixpkgs'
-//! hook for separate debug info leaves it, and as Nix indexes it when it copies to a cache (`src/libstore/
-//! binary-cache-store.cc`, `index-debug-info`).
+//! Index of debug info by build ID: `lib/debug/.build-id/<2>/<rest>.debug` in some path, where nixpkgs' hook for
+//! separate debug info puts it, and where Nix looks when it copies to a cache (`src/libstore/binary-cache-store.cc`,
+//! `index-debug-info`).
 //!
-//! The daemon knows nothing of it, so there is an index of valid paths by what is in their files.
+//! nix-daemon has no such query.
 
 pub(super) mod build_id;
 pub(super) mod change_time;

@@ -18,16 +18,16 @@ use crate::store::index::entries::{Full, Scanned};
 use crate::store::index::scans::Scan;
 use crate::store::state::Store;
 
-/// The least time between two scans, whoever asks for what; at most half of the time is spent with them.
+/// Minimum time between two scans, which also pause for as long as they take.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
-/// Longer than a question waits would be of no use.
+/// Maximum time between two scans, below the time that a lookup waits.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Paths that are looked at in one step. Shutting down waits for the end of a step.
+/// Paths per step. Shutdown waits for the end of a step.
 const STEP: usize = 256;
 
 impl Store {
-    /// Scans whenever that is wanted, with pauses. Begun once more after a panic, it knows nothing of earlier scans: what
-    /// they found is not used, and those who wait for the end of the last one begin another.
+    /// Scans the store for debug info when a lookup needs it, for ever. Restarted after a panic, it starts with an
+    /// empty index, and waiting lookups request another scan.
     pub async fn index_debug_info(&self) {
         let index = &self.debug_info;
         index.entries.clear();
@@ -37,18 +37,18 @@ impl Store {
             index.wanted.notified().await;
             index.scans.send_if_modified(|scans| {
                 scans.begun += 1;
-                // Nobody waits for a beginning.
+                // Nobody waits for the start of a scan.
                 false
             });
             let began = Instant::now();
             let result = self.scan(&mut seen).await;
             let took = began.elapsed();
             let (what, paths, keys) = (LABEL, seen.len(), index.entries.len());
-            let line = format!("indexed the {what} of {paths} store paths: {keys} found, in {took:.1?}");
+            let line = format!("indexed the {what} of {paths} store paths in {took:.1?}: {keys} entries");
             match &result {
                 Ok(_) if index.scans.borrow().last.is_none() => tracing::info!("{line}"),
                 Ok(_) => tracing::debug!("{line}"),
-                Err(error) => tracing::debug!("{line}, but not all: {error}"),
+                Err(error) => tracing::debug!("{line}, but incomplete: {error}"),
             }
             index.scans.send_modify(|scans| {
                 scans.ended = scans.begun;
@@ -58,14 +58,15 @@ impl Store {
         }
     }
 
-    /// Looks into all valid paths that are not as they were `seen`, and goes on past those that fail.
+    /// Scans all valid paths that have changed since they were `seen`, and continues after errors. Returns the change
+    /// time of the store directory.
     async fn scan(&self, seen: &mut Scanned) -> Result<Option<ChangeTime>, StoreError> {
         let index = &self.debug_info;
-        // First: what changes from now on is for the next scan.
+        // Read first: later changes are for the next scan.
         let now = SystemTime::now();
         let mut result = Ok(self.on_disk(ChangeTime::of_store).await?.filter(|changed| changed.is_past(now)));
         let mut paths = self.pool.call(ClientId::Server, &QueryAllValidPaths).await?;
-        // A tenth of a second for the largest stores, which requests need not wait for.
+        // Takes a tenth of a second for the largest stores.
         tokio::task::block_in_place(|| {
             // A derivation is a file, which holds no other.
             paths.retain(|path| !path.is_derivation());
@@ -84,7 +85,7 @@ impl Store {
                     Err(error) => result = Err(error),
                 }
             }
-            // After when they were changed: a change that comes in between is seen the next time.
+            // Read after the change times: a change in between is seen next time.
             let paths: Vec<_> = new.iter().map(|(path, _)| path.clone()).collect();
             let keys = self.on_disk(move |directory| debug_files::build_ids(directory, &paths)).await?;
             for ((path, changed), keys) in new.into_iter().zip(keys) {
@@ -131,7 +132,7 @@ mod tests {
             async move {
                 while stream.read_exact(&mut [0; 8]).await.is_ok() {
                     asked.send(()).unwrap();
-                    // The first scan gets no answer.
+                    // The first scan gets no reply.
                     if number > 0 {
                         stream.write_all(&bytes(&[LAST, 0])).await.unwrap();
                     }

@@ -1,4 +1,4 @@
-//! The scans so far, and what they allow to say of a key that none of them has found.
+//! Scans so far, and whether they allow a negative result.
 
 use std::time::Duration;
 
@@ -7,37 +7,38 @@ use tokio::time::Instant;
 use crate::store::error::StoreError;
 use crate::store::index::change_time::ChangeTime;
 
-/// How long a scan holds while the store directory does not change.
+/// Time for which a scan holds while the store directory does not change.
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 
-/// By their number.
+/// Scans, counted.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scans {
-    /// How many have begun.
+    /// Scans begun.
     pub(crate) begun: u64,
-    /// How many of them have ended.
+    /// Scans ended.
     pub(crate) ended: u64,
-    /// The last that ended.
+    /// Last scan that ended.
     pub(crate) last: Option<Scan>,
 }
 
 /// A scan that has ended.
 #[derive(Debug, Clone)]
 pub(crate) struct Scan {
-    /// When it began.
+    /// Start time.
     pub(crate) began: Instant,
-    /// Fails if not all of the store was seen, and otherwise says when the store directory had last been changed; not
-    /// if that was only just, since it would not tell the next change from this one.
+    /// Change time of the store directory before the scan; `None` if that was too recent to tell the next change apart.
+    /// An error if the scan is incomplete.
     pub(crate) result: Result<Option<ChangeTime>, StoreError>,
 }
 
 impl Scans {
-    /// Whether one goes on.
+    /// Returns whether a scan is running.
     pub(crate) const fn is_running(&self) -> bool {
         self.begun != self.ended
     }
 
-    /// What can be said of a key that is not in the index, to who asked when `begun` scans had; `None` if nothing can.
+    /// Returns the result for a key that is not in the index, looked up when `begun` scans had begun; `None` if another
+    /// scan is needed.
     pub(crate) fn verdict(&self, begun: u64, changed: ChangeTime, now: Instant) -> Option<Result<(), StoreError>> {
         let last = self.last.as_ref()?;
         match &last.result {

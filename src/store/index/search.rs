@@ -15,7 +15,7 @@ use crate::store::index::entries::MAX_CANDIDATES;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
 
-/// How long a question waits for scans. They take well below a second, but for the first one of a large store.
+/// Time that a lookup waits for scans. They take well below a second, except for the first one of a large store.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Store {
@@ -34,13 +34,13 @@ impl Store {
         let begun = scans.borrow().begun;
         loop {
             let Some(changed) = self.on_disk(ChangeTime::of_store).await? else { return Ok(None) };
-            // Before the index is looked at, which has what was found by then.
+            // Read before the index, which then has everything these scans found.
             let now = scans.borrow_and_update().clone();
             let verdict = now.verdict(begun, changed, Instant::now());
             let candidates = index.entries.candidates(id);
             for hash in &candidates {
                 let Some(valid) = self.valid_path(*hash, client).await? else { continue };
-                // A path of the same name can have come in its place.
+                // Another path may have taken its place.
                 if wanted(&valid) && self.has_debug_info(&valid, id).await? {
                     return Ok(Some(valid));
                 }
@@ -51,7 +51,7 @@ impl Store {
                 }
                 Some(Ok(())) => return Ok(None),
                 Some(Err(error)) => return Err(error),
-                // The end of one that goes on may be enough.
+                // The scan in progress may be enough.
                 None if now.is_running() => {}
                 None => index.wanted.notify_one(),
             }
@@ -61,7 +61,7 @@ impl Store {
         }
     }
 
-    /// Whether a valid path has the debug info of this build.
+    /// Returns whether a valid path has debug info for this build ID.
     async fn has_debug_info(&self, valid: &ValidPath, id: &BuildId) -> Result<bool, StoreError> {
         let (path, id) = (valid.path.clone(), id.clone());
         self.on_disk(move |directory| debug_files::have(directory, &path, &id)).await

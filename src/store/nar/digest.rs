@@ -3,7 +3,7 @@
 use harmonia_protocol::hash::NarHash;
 use ring::digest;
 
-/// Length of what has passed, and its SHA-256 where that is not known.
+/// Length of the bytes read so far, and their SHA-256 unless they were verified before.
 pub(crate) struct Digest {
     pub(crate) sha256: Option<digest::Context>,
     size: u64,

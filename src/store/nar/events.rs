@@ -1,7 +1,6 @@
-//! What is in a NAR, told in its order up to its proven end, however large it is.
+//! Events of a NAR in its order, up to its verified end, in bounded memory.
 //!
-//! A dump is told as it passes. Of a NAR that is read from files the index is there before, and is told when the NAR has
-//! been proven.
+//! A dump is parsed as it is read. For files the index exists before, and is visited after the NAR was verified.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,36 +11,36 @@ use crate::fairness::Permit;
 use crate::store::error::StoreError;
 use crate::store::nar::verifying::VerifyingNar;
 
-/// Pieces of a NAR that are passed over before other tasks have their turn: a few milliseconds of hashing.
+/// Chunks that are hashed before the task yields: a few milliseconds.
 const PIECES: usize = 16;
-/// Events that are told at once: most in a [`Layout`] have some tens of bytes.
+/// Events per poll: most have some tens of bytes.
 const BATCH: usize = 512;
 
-/// The events of a valid path's NAR. Dropping it does as dropping the [`VerifyingNar`].
+/// Events of a valid path's NAR. Dropping it drops the [`VerifyingNar`].
 #[derive(Debug)]
 pub struct NarEvents {
     nar: VerifyingNar,
-    /// Of a NAR that is read from files, with the place that has been come to.
+    /// Index of a NAR that is read from files, and the position in it.
     index: Option<(Arc<Layout>, Cursor)>,
-    /// Whether that may be told: the NAR is proven.
+    /// Whether the NAR is verified, so that the index may be visited.
     is_verified: bool,
 }
 
 impl NarEvents {
-    /// Of a whole NAR of which nothing has been read.
+    /// Wraps a whole NAR of which nothing has been read.
     pub(crate) fn new(nar: VerifyingNar) -> Self {
         let index = nar.index().map(|layout| (layout, Cursor::default()));
         Self { nar, index, is_verified: false }
     }
 
-    /// What the NAR holds until it is dropped.
+    /// Returns the permit of the NAR.
     #[must_use]
     pub fn permit(&self) -> &Permit {
         self.nar.permit()
     }
 
-    /// Tells what comes next; whether there may be more after it. After the end, or an error, there is nothing more. Only the
-    /// end says that what was told is true.
+    /// Visits the next events and returns whether there may be more. They are verified only when this returns `false`.
+    /// It must not be polled after that or an error.
     pub fn poll_next(
         &mut self,
         context: &mut Context<'_>,
@@ -65,7 +64,7 @@ impl NarEvents {
     }
 }
 
-/// Reads a NAR to its proven end, unless it has been proven before.
+/// Reads a NAR to its verified end, unless it was verified before.
 fn poll_verified(nar: &mut VerifyingNar, context: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
     if nar.is_verified() {
         return Poll::Ready(nar.check_stamp());

@@ -4,7 +4,7 @@ use crate::store::path_info::valid_path::ValidPath;
 use harmonia_protocol::StorePath;
 use harmonia_protocol::hash::NarHash;
 
-/// What is to be proven of a NAR: what the daemon says of it.
+/// Path, size and hash that nix-daemon reports for a NAR.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExpectedNar {
     pub(crate) path: StorePath,

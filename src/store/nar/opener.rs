@@ -1,15 +1,12 @@
-//! Where the bytes of a NAR come from, and whether they are hashed.
+//! Choice of the source of a NAR, and of whether it is hashed.
 //!
-//! Owns the choice: the daemon's dump, or the store's files (`nar_files`) where the configuration says so, or leaves it
-//! open and they are those of the daemon's store, and they can be read. Both are held against the same path info by
-//! [`VerifyingNar`]. A part of a NAR is read from files only if all of them have been proven, of a path that looks the same since:
-//! else the whole is read and hashed first, once for all who wait. That is so of a part that reaches the end, which says
-//! that the NAR is complete. Of others nothing could be proven where they come from a dump, so they are not from files
-//! either; that the path's size is right and stays so is all that holds.
+//! The source is nix-daemon's dump, or the store's files if `nar_source` says so, or is `"auto"` and they are those of
+//! nix-daemon's store. [`VerifyingNar`] compares both with the same path info. A range that reaches the end of the NAR
+//! completes it, so it is read from files only if the whole was verified; if not, the whole is read and hashed first,
+//! once for all who wait. Other ranges are not verified, whatever the source: only the size of the NAR is checked.
 //!
-//! Where the choice is open the daemon is the judge: its dumps prove nothing about files, no part of a NAR is read from
-//! files that are not proven, a path whose files have failed is dumped by it, and if that is right while the files are as
-//! they were, they are another store's.
+//! With `"auto"`, ranges are read only from verified files. A path whose files have failed is dumped by nix-daemon; if
+//! the dump is right and the files have not changed, they belong to another store.
 
 use std::ops::Range;
 use std::path::Path;
@@ -35,31 +32,31 @@ use crate::store::path_info::path_stamp::PathStamp;
 use crate::store::path_info::single_flight::SingleFlight;
 use crate::store::path_info::valid_path::ValidPath;
 
-/// How long a NAR waits for its files to be compared with what the daemon says, which some hundred megabytes take. Then it
-/// is dumped by the daemon, and the next one may tell.
+/// Time that a NAR waits for its files to be compared with its path info, enough for some hundred megabytes. After that
+/// nix-daemon dumps it.
 const LONGEST_COMPARISON: Duration = Duration::from_millis(500);
 
-/// A NAR of so many bytes is proven for a part of it, so that further parts cost no more than their bytes. Of larger ones
-/// parts are cut out of the daemon's dump until somebody has read all.
+/// Upper bound of a NAR that is verified for the sake of a range, in bytes. Ranges of larger ones are cut out of
+/// nix-daemon's dump until somebody has read the whole.
 const MAX_VERIFIED_FOR_RANGE: u64 = 64 << 20;
 
-/// The NARs of one store.
+/// Opens the NARs of one store.
 #[derive(Debug)]
 pub(crate) struct NarOpener {
     pool: Arc<Pool>,
     path_infos: Arc<PathInfoCache>,
     verified: Arc<VerifiedNars>,
     quarantine: Arc<Quarantine>,
-    /// Nothing if they are not to be read.
+    /// `None` if files are not read.
     files: Option<Arc<StoreFiles>>,
-    /// Whether they are the daemon's; nothing if that is not the question.
+    /// Whether the files belong to nix-daemon's store; `None` unless `nar_source` is `"auto"`.
     same_store: Option<SameStore>,
     verify: Verify,
     verifying: Arc<SingleFlight<HashPart, Result<(), StoreError>>>,
 }
 
 impl NarOpener {
-    /// As `config` says.
+    /// Creates an opener as configured.
     pub(crate) fn new(
         config: &Config,
         directory: &Path,
@@ -84,15 +81,14 @@ impl NarOpener {
         }
     }
 
-    /// Reads no files any more, since those of this path are not what the daemon dumps.
+    /// Stops reading files, because those of this path differ from nix-daemon's dump.
     pub(crate) fn report_mismatch(&self, expected: &ExpectedNar) {
         if let Some(same_store) = &self.same_store {
             same_store.is_refuted(&format_args!("{} differs", expected.path));
         }
     }
 
-    /// Reads the files of a path and compares them with what the daemon says of it: whether they are that, or why not;
-    /// `None` if no files are to be read, or none can be.
+    /// Compares the files of a path with its path info; `None` if files are not read or not readable.
     pub(crate) async fn compare(&self, valid: &ValidPath) -> Option<Result<(), StoreError>> {
         let (files, expected) = (self.files.as_ref()?, ExpectedNar::from_valid_path(valid));
         let seen = self.verified.stamp(&expected.path)?;
@@ -207,7 +203,7 @@ impl NarOpener {
         Ok(VerifyingNar::new(Source::Daemon(Box::new(stream)), expectation))
     }
 
-    /// The files, if the NAR of this path is to be read from them.
+    /// Returns the files, if the NAR of this path is to be read from them.
     async fn files_of(&self, expected: &ExpectedNar, seen: Option<PathStamp>) -> Option<&Arc<StoreFiles>> {
         let files = self.files.as_ref()?;
         let Some(same_store) = &self.same_store else { return Some(files) };
@@ -219,7 +215,7 @@ impl NarOpener {
         }
         let compared = self.verify_files(files, expected, Some(seen), Origin::ComparedFiles);
         match tokio::time::timeout(LONGEST_COMPARISON, compared).await {
-            // Files that cannot be read have not been compared.
+            // Unreadable files were not compared.
             Ok(Ok(())) if self.verified.may_contain(expected, seen) => same_store.agrees(),
             Ok(Err(error)) if error.is_mismatch() => same_store.differs(&error),
             _ => {}
@@ -227,7 +223,7 @@ impl NarOpener {
         (same_store.standing() == Standing::Same).then_some(files)
     }
 
-    /// Whether the daemon is the judge of this path's files.
+    /// Returns whether this path is suspected, so that nix-daemon dumps it.
     fn uses_daemon_only(&self, expected: &ExpectedNar) -> bool {
         self.same_store.is_some() && self.quarantine.is_suspected(expected)
     }
@@ -248,7 +244,7 @@ impl NarOpener {
         Expectation { expected, path_infos, verified, quarantine, origin, seen, is_verified }
     }
 
-    /// Reads and hashes all files of a path that looks so, unless that has been done or they cannot be read. It goes on for
+    /// Reads and hashes all files of a path with this stamp, unless they were verified or cannot be read. Continues for
     /// as long as anybody waits.
     async fn verify_files(
         &self,

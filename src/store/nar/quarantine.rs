@@ -1,19 +1,16 @@
-//! Paths whose content has turned out to be wrong: nobody is told of them until a dump proves them good again.
+//! Quarantine of paths whose NAR does not match its path info: they are not served until their NAR passes verification.
 //!
-//! Owns which paths these are and when they are looked at again. A path is held back by proof alone: the daemon called it
-//! valid, and its NAR had another size, another hash or no structure, or there was nothing at its place to make a NAR of.
-//! A daemon that is late, gone or refuses proves nothing. What proves a path good is its whole NAR; whoever asks meanwhile
-//! is answered as if the path were not valid, and goes to another cache or builds.
+//! A path is quarantined only for a mismatch: nix-daemon called it valid, and its NAR had another size or hash, was
+//! malformed, or had no files. Timeouts and refusals do not count. Meanwhile clients are answered as if the path were
+//! not valid, so that they use another cache or build. Reading the whole NAR without a mismatch ends the quarantine.
 //!
-//! Some proofs are only as good as the place where they were found: a daemon's word that files are not there may be about
-//! a path that has just been deleted, and files that are visible here may be those of another store
-//! ([`NarSource::Auto`](crate::config::NarSource)). Such a path is doubted, not held back, until the daemon has failed to dump it as well. A
-//! doubted path is read from the daemon.
+//! Some mismatches need confirmation: missing files may be those of a path that is just being deleted, and visible
+//! files may belong to another store ([`NarSource::Auto`](crate::config::NarSource)). Such a path is only suspected,
+//! and dumped by nix-daemon, until that fails too.
 //!
-//! Held back is what the daemon said of the path. If that changes, because the path is not valid any more or has another
-//! hash, there is nothing to hold back. A path is looked at again at once, since what was wrong may have passed, and then
-//! after growing pauses. One that looks otherwise than before has perhaps been repaired: it is looked at as soon as
-//! somebody asks for it.
+//! An entry is about one path info, and is dropped when nix-daemon reports another. A path is rechecked at once, and
+//! then with exponential backoff. If its stamp has changed it may have been repaired, and is rechecked as soon as
+//! somebody requests it.
 
 #[cfg(test)]
 mod tests;
@@ -35,63 +32,63 @@ use crate::store::nar::expected::ExpectedNar;
 use crate::store::path_info::path_stamp::PathStamp;
 use crate::store::path_info::valid_path::ValidPath;
 
-/// How long after its second failure a path is looked at again; doubled each time up to the last.
+/// Backoff after the second failure, doubled each time up to [`MAX_BACKOFF`].
 pub(crate) const MIN_BACKOFF: Duration = Duration::from_secs(1);
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
-/// Beyond, a damaged store's paths are found out one request at a time, each of whose NARs still breaks off.
+/// Upper bound of entries. Beyond, each NAR of a damaged store still fails by itself.
 pub(crate) const MAX_PATHS: usize = 4096;
 
-/// Where bytes came from that failed.
+/// Source of a NAR that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The daemon's dump.
+    /// nix-daemon's dump.
     Daemon,
-    /// The store's files, which are known to be those of the daemon's store.
+    /// The store's files, which are configured to be those of nix-daemon's store.
     Files,
-    /// The store's files, as far as is known.
+    /// The store's files with `nar_source = "auto"`, which may belong to another store.
     UnconfirmedFiles,
-    /// Files of which it is being found out whose they are.
+    /// Files that were read to find out whose they are.
     ComparedFiles,
 }
 
-/// The paths of one store that are held back or doubted.
+/// Quarantined and suspected paths of one store.
 #[derive(Debug)]
 pub(crate) struct Quarantine {
     pub(crate) real_directory: Arc<Path>,
     pub(crate) paths: Mutex<HashMap<HashPart, Entry>>,
-    /// Claim that is being looked at again: if it leaves `paths` meanwhile, the daemon has said something else.
+    /// NAR that is being rechecked. If it is removed from `paths` meanwhile, its path info has changed.
     pub(crate) rechecking: Mutex<Option<ExpectedNar>>,
-    /// How many there are, so that a request costs no lock while there are none.
+    /// Number of entries, so that requests take no lock while there are none.
     pub(crate) count: AtomicUsize,
-    /// A path is due sooner than was thought.
+    /// Notified when an entry is due sooner.
     pub(crate) changed: Notify,
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// A path that is held back or doubted.
+/// A quarantined or suspected path.
 #[derive(Debug, Clone)]
 pub struct QuarantinedPath {
-    /// The path.
+    /// Store path.
     pub path: StorePath,
-    /// Whether nobody is told of it; otherwise it is only doubted, and is being looked at.
+    /// Whether it is quarantined; otherwise it is suspected and being rechecked.
     pub is_quarantined: bool,
-    /// The fault that its NAR was last seen to have.
+    /// Last error of its NAR.
     pub why: StoreError,
-    /// Time since a fault was first seen.
+    /// Time since the first error.
     pub lasted: Duration,
-    /// In what time it is looked at again.
+    /// Time until the next recheck.
     pub due_in: Duration,
 }
 
 #[derive(Debug)]
 pub(crate) struct Entry {
     expected: ExpectedNar,
-    /// Whether nobody is told of it; otherwise it is only doubted.
+    /// Whether it is quarantined; otherwise it is suspected.
     is_quarantined: bool,
     origin: Origin,
     why: StoreError,
     began: Instant,
-    /// As it looked when it failed last.
+    /// Stamp at the last failure.
     seen: Option<PathStamp>,
     backoff: Duration,
     due: Instant,
@@ -102,25 +99,25 @@ impl Entry {
         self.why = why.clone();
         if !self.is_quarantined {
             self.is_quarantined = true;
-            tracing::error!("{} is held back, 404 until its nar is right: {why}", self.expected.path);
+            tracing::error!("quarantined {} (answering 404): {why}", self.expected.path);
         }
     }
 }
 
-/// What another look at a path has shown.
+/// Result of a recheck.
 pub(crate) enum RecheckResult {
-    /// Its NAR is what the daemon says.
+    /// The NAR matches.
     Verified,
-    /// It is not.
+    /// The NAR does not match.
     Mismatch(StoreError),
-    /// The daemon does not say that any more.
+    /// nix-daemon reports another path info, or none.
     Obsolete,
-    /// There was no NAR to look at.
+    /// The NAR could not be read.
     Failed(StoreError),
 }
 
 impl Quarantine {
-    /// None yet, of the paths in this directory.
+    /// Creates an empty quarantine for the paths in this directory.
     pub(crate) fn new(real_directory: &Path, metrics: &Arc<Metrics>) -> Self {
         Self {
             real_directory: real_directory.into(),
@@ -132,7 +129,7 @@ impl Quarantine {
         }
     }
 
-    /// Takes note of why a NAR failed, and holds its path back or doubts it if that is a proof against it.
+    /// Reports an error of a NAR. Quarantines or suspects its path if the error is a mismatch.
     pub(crate) fn report(&self, expected: &ExpectedNar, why: &StoreError, origin: Origin) {
         if !why.is_mismatch() || origin == Origin::ComparedFiles {
             return;
@@ -154,7 +151,7 @@ impl Quarantine {
                 if is_enough {
                     entry.quarantine(why);
                 } else {
-                    tracing::debug!("{} is doubted: {why}", entry.expected.path);
+                    tracing::debug!("{} is suspected: {why}", entry.expected.path);
                 }
                 paths.insert(hash, entry);
                 self.changed.notify_one();
@@ -163,7 +160,7 @@ impl Quarantine {
         self.update_count(&paths);
     }
 
-    /// Whether nobody is to be told of this path.
+    /// Returns whether this path is quarantined.
     pub(crate) fn contains(&self, valid: &ValidPath) -> bool {
         if self.count.load(Ordering::Relaxed) == 0 {
             return false;
@@ -184,7 +181,7 @@ impl Quarantine {
         entry.is_quarantined
     }
 
-    /// All of them, in no order.
+    /// Returns all entries, unordered.
     pub(crate) fn all(&self) -> Vec<QuarantinedPath> {
         let now = Instant::now();
         let path = |entry: &Entry| QuarantinedPath {
@@ -197,41 +194,41 @@ impl Quarantine {
         self.paths().values().map(path).collect()
     }
 
-    /// Whether this is held back or doubted.
+    /// Returns whether this NAR is quarantined or suspected.
     pub(crate) fn is_suspected(&self, expected: &ExpectedNar) -> bool {
         self.count.load(Ordering::Relaxed) > 0
             && self.paths().get(&expected.path.hash_part()).is_some_and(|entry| entry.expected == *expected)
     }
 
-    /// The path that is due first.
+    /// Returns the entry that is due first.
     pub(crate) fn next(&self) -> Option<(Instant, ExpectedNar)> {
         let paths = self.paths();
         let next = paths.values().min_by_key(|entry| entry.due)?;
         Some((next.due, next.expected.clone()))
     }
 
-    /// Takes note of what a look has shown, before which the path looked like `seen`. The result is whether the files are to
-    /// blame: they were wrong, and are as they were, while the daemon's dump is right.
+    /// Records the result of a recheck, before which the path had the stamp `seen`. Returns whether the visible files
+    /// belong to another store: they did not match and have not changed, while nix-daemon's dump matches.
     pub(crate) fn record(&self, expected: &ExpectedNar, seen: Option<PathStamp>, result: &RecheckResult) -> bool {
         let mut paths = self.paths();
         let hash = expected.path.hash_part();
         let Some(entry) = paths.get_mut(&hash).filter(|entry| entry.expected == *expected) else { return false };
         let is_same = PathStamp::read(&self.real_directory, &expected.path) == seen;
         let freed = match result {
-            RecheckResult::Verified => Some("its nar is right"),
-            RecheckResult::Obsolete => Some("it is not valid, or another"),
+            RecheckResult::Verified => Some("its NAR was verified"),
+            RecheckResult::Obsolete => Some("its path info changed"),
             RecheckResult::Mismatch(why) => {
                 entry.quarantine(why);
                 None
             }
             RecheckResult::Failed(why) => {
-                tracing::debug!("{} could not be looked at: {why}", expected.path);
+                tracing::debug!("cannot recheck {}: {why}", expected.path);
                 None
             }
         };
         if let Some(why) = freed {
             if entry.is_quarantined {
-                tracing::info!("{} is not held back any more: {why}", expected.path);
+                tracing::info!("released {} from quarantine: {why}", expected.path);
             }
             let by_files = entry.origin == Origin::UnconfirmedFiles && entry.seen == seen && is_same;
             paths.remove(&hash);
@@ -239,7 +236,7 @@ impl Quarantine {
             return by_files && seen.is_some() && matches!(result, RecheckResult::Verified);
         }
         entry.due = Instant::now();
-        // Repaired during the look, perhaps: whoever asked meanwhile only saw that one was under way.
+        // If the stamp changed during the recheck, the path may have been repaired: it is due at once.
         if is_same {
             entry.due += entry.backoff.max(MIN_BACKOFF);
             if matches!(result, RecheckResult::Mismatch(_)) {

@@ -12,14 +12,14 @@ use crate::store::path_info::path_stamp::PathStamp;
 use crate::store::state::Store;
 use tokio::time::{Instant, sleep_until};
 
-/// With nothing to look at, any time will do.
+/// Stands for no deadline.
 const FAR: Duration = Duration::from_secs(86_400);
 
 impl Store {
-    /// Looks again at paths that are held back, one after the other, whenever it is time, without an end.
+    /// Rechecks quarantined and suspected paths when they are due, one at a time, for ever.
     pub async fn recheck_quarantined(&self) {
         let quarantine = &self.quarantine;
-        // A watch that panicked has left it.
+        // Left by a task that panicked.
         *quarantine.rechecking() = None;
         loop {
             let next = quarantine.next();
@@ -41,7 +41,7 @@ impl Store {
     }
 }
 
-/// Asks the daemon what it says of a path now, and reads the whole NAR, unless that takes longer than the others may wait.
+/// Queries the path info of a path and reads its whole NAR, up to a deadline for the sake of the other paths.
 async fn look(store: &Store, expected: &ExpectedNar) -> RecheckResult {
     let read = tokio::time::timeout(MAX_BACKOFF, read(store, expected)).await;
     match read.unwrap_or(Err(StoreError::Timeout(Deadline::NarBytes))) {

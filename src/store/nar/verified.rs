@@ -1,14 +1,13 @@
-//! Which NARs have been proven since the start, so that they need not be hashed again when they are read from the store's
+//! NARs that were verified since the start, so that they need not be hashed again when they are read from the store's
 //! files.
 //!
-//! Owns the one record of it. A NAR is proven when all of its bytes had the size and the hash of its path info, its store
-//! path looked the same before they were read and after, and none of its files had been modified since it was looked
-//! through. That holds for a day, while the path looks so, its files say so, and its info says the same. What a daemon dumps proves
-//! nothing of the next dump: nobody sees what it reads. Where the store is not visible here nothing counts as proven.
+//! A NAR is verified when its bytes matched size and hash of its path info, its store path had the same stamp before
+//! and after, and no file was modified since it was indexed. That holds for a day, while stamp, modification times and
+//! path info are the same. A dump of nix-daemon says nothing about the next one, and where the store is not visible
+//! nothing counts as verified.
 //!
-//! What does not show is a file that somebody with the right to overwrites in place, inside a path that is a directory, and
-//! sets its time of modification back; and, for a day, what a disk changes by itself. `verify = "always"` is for those who
-//! fear it.
+//! Two changes remain undetected: a privileged user overwrites a file below a directory and resets its modification
+//! time; and, for a day, corruption on the disk. Use `verify = "always"` against these.
 
 use crate::sync::Mutex;
 use std::path::Path;
@@ -24,15 +23,15 @@ use crate::store::nar::expected::ExpectedNar;
 use crate::store::nar::files::open::LastModified;
 use crate::store::path_info::path_stamp::PathStamp;
 
-/// For a hundred thousand paths, in bytes. One that is forgotten is hashed once more.
+/// Upper bound of memory, in bytes, for a hundred thousand paths. An evicted one is hashed once more.
 const MAX_BYTES: usize = 32 << 20;
-/// How long a proof counts: a disk that changes by itself shows in nothing else, and a hash a day costs nobody anything.
+/// Time for which a verification counts. Corruption on the disk shows in nothing else, and hashing once a day is cheap.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What has been proven of the paths of one store.
+/// Verified NARs of one store.
 #[derive(Debug)]
 pub(crate) struct VerifiedNars {
-    /// Nothing if nobody asks for proofs.
+    /// `None` if disabled.
     real_directory: Option<Arc<Path>>,
     entries: Mutex<ClockCache<HashPart, Entry>>,
 }
@@ -47,7 +46,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// Whether it is one of this, and not too old.
+    /// Returns whether the entry is about this and not too old.
     fn holds(&self, expected: &ExpectedNar, seen: PathStamp) -> bool {
         let is_same = self.nar_hash == expected.nar_hash && self.nar_size == expected.nar_size && self.seen == seen;
         is_same && self.since.elapsed() < MAX_AGE
@@ -55,36 +54,37 @@ impl Entry {
 }
 
 impl VerifiedNars {
-    /// Nothing is proven yet, of the paths in this directory.
+    /// Creates an empty record for the paths in this directory.
     pub(crate) fn new(real_directory: &Path) -> Self {
         let entries = Mutex::new(ClockCache::new(MAX_BYTES));
         Self { real_directory: Some(real_directory.into()), entries }
     }
 
-    /// For when nobody asks: nothing ever is, and no file is looked at.
+    /// Creates a record that stays empty and reads no stamps.
     pub(crate) fn disabled() -> Self {
         Self { real_directory: None, entries: Mutex::new(ClockCache::new(0)) }
     }
 
-    /// How a path looks now, to be taken before its NAR is read; nothing if it cannot be seen.
+    /// Reads the stamp of a path; `None` if it is not visible. To be read before the NAR.
     pub(crate) fn stamp(&self, path: &StorePath) -> Option<PathStamp> {
         PathStamp::read(self.real_directory.as_ref()?, path)
     }
 
-    /// Whether this has been proven of a path that looks so, the last of whose files was modified then.
+    /// Returns whether this NAR was verified with this stamp and this last modification of its files.
     pub(crate) fn contains(&self, expected: &ExpectedNar, seen: PathStamp, modified: LastModified) -> bool {
         let mut entries = self.entries();
         let entry = entries.find(&expected.path.hash_part());
         entry.is_some_and(|entry| entry.modified == modified && entry.holds(expected, seen))
     }
 
-    /// The same, whenever its files were modified, which is found out when they are read.
+    /// Returns whether this NAR was verified with this stamp, leaving the modification times to be compared when the
+    /// files are read.
     pub(crate) fn may_contain(&self, expected: &ExpectedNar, seen: PathStamp) -> bool {
         self.entries().find(&expected.path.hash_part()).is_some_and(|entry| entry.holds(expected, seen))
     }
 
-    /// Takes note that this was proven of a path that looked so before its files were read, none of which had been modified
-    /// later.
+    /// Records that this NAR was verified with the stamp `seen`, if the path still has it, and no file was modified
+    /// after `modified`.
     pub(crate) fn add(&self, expected: &ExpectedNar, seen: PathStamp, modified: LastModified) {
         if self.stamp(&expected.path) == Some(seen) {
             let (nar_hash, nar_size) = (expected.nar_hash, expected.nar_size);
@@ -93,7 +93,7 @@ impl VerifiedNars {
         }
     }
 
-    /// Takes note that a NAR has failed.
+    /// Removes the record of a NAR that failed.
     pub(crate) fn invalidate(&self, hash: HashPart) {
         self.entries().remove(&hash);
     }

@@ -1,7 +1,7 @@
-//! A NAR that cannot lie: it ends well only if its size and hash are those of its path info.
+//! A NAR that is verified while it is read: it ends without an error only if its size and hash match its path info.
 //!
-//! Where the bytes come from makes no difference to that, nor does whether they are all of them: a part of a NAR is one of
-//! bytes that have been proven. The hash is left out only for bytes that have been proven before, of a path that has not changed since (`proven`).
+//! This holds for any source. Bytes are not hashed only if they were verified before and the path has not changed since
+//! (see `verified`), as is the case for ranges.
 
 use std::ops::Range;
 use std::pin::Pin;
@@ -29,49 +29,49 @@ use crate::store::nar::verified::VerifiedNars;
 use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::path_stamp::PathStamp;
 
-/// How long a response waits for the first bytes of its NAR: clients want a head within a second.
+/// Time that a response waits for the first bytes of its NAR: clients want a head within a second.
 const LONGEST_BEGINNING: Duration = Duration::from_millis(500);
 
-/// The bytes of a valid path's NAR, hashed and counted as they pass.
+/// The bytes of a valid path's NAR, counted and hashed while they are read.
 ///
-/// The last piece is withheld until size and hash are proven, so whoever passes the bytes on has not passed on a
-/// complete NAR before. Dropping it closes its connection to the daemon, unless the NAR has been read to its end.
+/// The last chunk is withheld until size and hash are verified, so that nobody forwards a complete but wrong NAR.
+/// Dropping it closes its connection to nix-daemon, unless the NAR has been read to its end.
 #[derive(Debug)]
 pub struct VerifyingNar {
     source: Source,
     expected: ExpectedNar,
-    /// Where its first byte is in the whole NAR, and how many bytes there are to be.
+    /// Offset of its first byte in the whole NAR, and its length.
     first: u64,
     length: u64,
-    /// Where the path info may come from, which is doubtful once the NAR has failed.
+    /// Marks the path info stale if the NAR fails.
     path_infos: Arc<PathInfoCache>,
     verified: Arc<VerifiedNars>,
-    /// Where its path goes if it turns out to be wrong.
+    /// Gets the path if the NAR does not match.
     quarantine: Arc<Quarantine>,
     origin: Origin,
-    /// How the path looked before anything was read.
+    /// Stamp of the path before anything was read.
     seen: Option<PathStamp>,
-    /// What has passed; nothing once the end has been reached.
+    /// Digest of what was read; `None` after the end.
     digest: Option<Digest>,
-    /// The piece that is handed on when the next one has come or all is proven.
+    /// Chunk that is returned when the next one has come, or the NAR is verified.
     withheld: Option<Bytes>,
-    /// Runs while the source owes us bytes.
+    /// Runs while the source has no bytes.
     stall_timer: Option<Pin<Box<Sleep>>>,
-    /// What keeps the path alive.
+    /// Protects the path from the garbage collector.
     _root: Option<RootGuard>,
 }
 
-/// Where bytes come from.
+/// Source of the bytes.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// The daemon's dump.
+    /// nix-daemon's dump.
     Daemon(Box<NarStream<PooledClient, Transport>>),
     /// The store's files.
     Files(FileStream),
 }
 
 impl Source {
-    /// The next bytes, and, of a dump, what is in them; where files are read, their index has it all.
+    /// Reads the next bytes, and visits the events in them if they are a dump's. For files, the index has all events.
     fn poll_chunk_with(
         &mut self,
         path: &StorePath,
@@ -100,7 +100,7 @@ impl Source {
         }
     }
 
-    /// What it is when the bytes stay away.
+    /// Returns the error of a source that stalls.
     fn timeout(&self) -> StoreError {
         match self {
             Self::Daemon(_) => StoreError::Timeout(Deadline::NarBytes),
@@ -109,7 +109,7 @@ impl Source {
     }
 }
 
-/// What a NAR is held against: what is known of its path, and how that looked before the NAR was asked for.
+/// What a NAR is verified against, and who is told about the result.
 #[derive(Debug)]
 pub(crate) struct Expectation {
     pub(crate) expected: ExpectedNar,
@@ -118,7 +118,7 @@ pub(crate) struct Expectation {
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) origin: Origin,
     pub(crate) seen: Option<PathStamp>,
-    /// Whether its bytes have been proven before, as the path looks.
+    /// Whether the bytes were verified before, with this stamp.
     pub(crate) is_verified: bool,
 }
 
@@ -151,33 +151,34 @@ impl VerifyingNar {
         }
     }
 
-    /// The same, which keeps its path alive until it is dropped.
+    /// Holds a GC root until it is dropped.
     pub(crate) fn with_root(self, root: Option<RootGuard>) -> Self {
         Self { _root: root, ..self }
     }
 
-    /// The path whose NAR it is.
+    /// Returns the store path.
     pub const fn path(&self) -> &StorePath {
         &self.expected.path
     }
 
-    /// What it holds until it is dropped: a connection to the daemon, or memory for what is read of the files.
+    /// Returns the permit that it holds until it is dropped: for a connection to nix-daemon, or for memory to read
+    /// files into.
     #[must_use]
     pub fn permit(&self) -> &Permit {
         self.source.permit()
     }
 
-    /// Where its first byte is in the whole NAR.
+    /// Returns the offset of its first byte in the whole NAR.
     pub const fn first(&self) -> u64 {
         self.first
     }
 
-    /// The next bytes; nothing after the last ones. After an error there is nothing more to be had.
+    /// Polls for the next bytes; `None` after the last ones. It must not be polled after an error.
     pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StoreError>> {
         self.poll_chunk_with(context, &mut |_| ())
     }
 
-    /// The next bytes as [`VerifyingNar::poll_chunk`], and, of a dump, what is in those that were read for it.
+    /// Polls for the next bytes, and visits the events in what was read if the source is a dump.
     pub(crate) fn poll_chunk_with(
         &mut self,
         context: &mut Context<'_>,
@@ -191,7 +192,8 @@ impl VerifyingNar {
         Poll::Ready(Ok(self.withheld.take()))
     }
 
-    /// Takes one piece more from the source, or proves the NAR at its end. The result is the piece that was held before.
+    /// Reads one more chunk from the source, or verifies the NAR at its end. Returns the chunk that was withheld
+    /// before.
     fn poll_advance(
         &mut self,
         context: &mut Context<'_>,
@@ -230,8 +232,8 @@ impl VerifyingNar {
         }
     }
 
-    /// Waits until the source has begun, or a NAR of one piece has been proven, but not for long: what goes wrong up to then
-    /// can still be said in the head of a response, and later only by breaking its body.
+    /// Waits briefly until the first bytes have come, or a NAR of one chunk is verified. Errors up to then can still
+    /// become a status code; later ones can only abort the body.
     pub async fn prime(&mut self) -> Result<(), StoreError> {
         let begun = std::future::poll_fn(|context| {
             while self.digest.is_some() && (self.withheld.is_none() || self.source.is_finished()) {
@@ -242,12 +244,12 @@ impl VerifyingNar {
         tokio::time::timeout(LONGEST_BEGINNING, begun).await.unwrap_or(Ok(()))
     }
 
-    /// Waits for the next bytes, as [`VerifyingNar::poll_chunk`].
+    /// Waits for the next bytes; `None` after the last ones.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         std::future::poll_fn(|context| self.poll_chunk(context)).await
     }
 
-    /// The index of the whole NAR, where that is read from files.
+    /// Returns the index of the whole NAR, if it is read from files.
     pub(crate) fn index(&self) -> Option<Arc<Layout>> {
         match &self.source {
             Source::Files(files) => Some(Arc::clone(files.layout())),
@@ -255,7 +257,7 @@ impl VerifyingNar {
         }
     }
 
-    /// Whether its bytes are not hashed, since they have been proven before.
+    /// Returns whether its bytes were verified before and are not hashed.
     pub(crate) const fn is_verified(&self) -> bool {
         matches!(self.digest, Some(Digest { sha256: None, .. }))
     }
@@ -288,8 +290,8 @@ impl VerifyingNar {
         }
     }
 
-    /// Whether the path looks as it did before: if not, bytes that were not hashed need not be the proven ones, and wrong
-    /// ones prove nothing.
+    /// Checks that the path still has its stamp. If not, bytes that were not hashed may be others, and a mismatch is no
+    /// fault of the path info.
     pub(crate) fn check_stamp(&self) -> Result<(), StoreError> {
         let ExpectedNar { path, .. } = &self.expected;
         if self.verified.stamp(path) == self.seen { Ok(()) } else { Err(StoreError::Changed(path.clone())) }

@@ -1,8 +1,6 @@
-//! Questions about many paths at once: they go out on one connection together, so that a level of a closure takes one
-//! round trip.
+//! Queries of many paths in one pipeline, so that a level of a closure takes one round trip.
 //!
-//! Owns such a batch and its size. It takes a connection only while another one stays free, so that it never stands in the
-//! way of a request.
+//! A batch uses a connection only while another one stays free, so that it never delays a request.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,21 +14,21 @@ use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::entry::{Answer, Freshness};
 use crate::store::path_info::single_flight::Leader;
 
-/// Number of times that a free connection is looked for.
+/// Pause between attempts to get a connection.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// An answer to one question of a batch.
+/// Reply to one query of a batch.
 pub(crate) struct BatchReply {
     hash: HashPart,
     pub(crate) answer: Answer,
-    /// Whether nothing was known of the path before.
+    /// Whether the path was not cached before.
     pub(crate) is_new: bool,
 }
 
 impl PathInfoCache {
-    /// Looks up [`BATCH`] paths at the most, whose answers come in their order. Those that are not known are asked about
-    /// together if there is a connection to spare, and else one after the other by the client's turns. Dropping the future
-    /// may close a connection to the daemon.
+    /// Looks up at most [`BATCH`] paths. Results are in their order. Paths that are not cached are queried together if
+    /// a connection is to spare, and else one after the other as the client's own queries. Dropping the future may
+    /// close a connection to nix-daemon.
     pub(crate) async fn valid_paths(self: &std::sync::Arc<Self>, paths: &[StorePath], client: ClientId) -> Vec<Answer> {
         let mut answers: HashMap<HashPart, Answer> = HashMap::new();
         let mut unknown = Vec::new();
@@ -44,7 +42,7 @@ impl PathInfoCache {
         if unknown.len() > 1 {
             match self.query_batch(unknown, 1).await {
                 Ok(asked) => answers.extend(asked.into_iter().map(|asked| (asked.hash, asked.answer))),
-                Err(error) => tracing::debug!("not asking about many paths at once: {error}"),
+                Err(error) => tracing::debug!("cannot query the paths in one batch: {error}"),
             }
         }
         let mut in_order = Vec::with_capacity(paths.len());
@@ -57,9 +55,8 @@ impl PathInfoCache {
         in_order
     }
 
-    /// Asks about those that nobody is asking about, over a free connection that is looked for `attempts` times. There is
-    /// no answer about a path of which the daemon returned an error: whoever wants it asks again, and gets an error of his
-    /// own.
+    /// Queries those paths that are not being queried already. Tries `attempts` times to get a connection. Omits paths
+    /// for which nix-daemon returned an error: those who need them query again and get their own error.
     pub(crate) async fn query_batch(
         &self,
         paths: Vec<StorePath>,

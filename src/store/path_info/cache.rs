@@ -1,15 +1,15 @@
-//! What the daemon said about paths, kept in memory for as long as it is known to hold.
+//! Cache of path infos, each used for as long as it is known to hold.
 //!
-//! Owns when an answer may be used again, and that one question is asked for all who wait for it. `ahead` asks
-//! about references before clients do, `batch` about many paths at once. Leaves how a path looks to `sighting`, how many wait for one question to `flights`,
-//! the connections to `pool`, and what is made of an answer to others.
+//! `query` asks nix-daemon about one path and `batch` about many; `prefetch` does so for references before clients
+//! request them.
 //!
-//! - An answer is used while the path looks as it did *before* the daemon was asked, and is younger than `ttl`. The
-//!   second is all there is where the store is not visible here; where it is, it is for what no file shows: signatures.
-//! - That a path is not valid is never kept, and wins over whatever is.
-//! - While the daemon does not answer, what it said about a path that is visible and still there is used whatever its
-//!   age. A path is valid until it is deleted, which shows.
-//! - Errors are shared by those who waited for the question, and not kept.
+//! - An entry is fresh while its path has the stamp that it had *before* the query, and is younger than `ttl`. Where
+//!   the store is not visible, only the age counts; where it is, the age limits changes that no file shows, such as
+//!   signatures.
+//! - Negative replies are never cached, and remove the entry.
+//! - While nix-daemon does not respond, stale entries of paths that still exist are served. A path is valid until it is
+//!   deleted, which changes its stamp.
+//! - Errors are shared by those who wait for the query, and never cached.
 
 #[cfg(test)]
 mod tests;
@@ -34,32 +34,31 @@ use crate::store::path_info::prefetch_queue::PrefetchQueue;
 use crate::store::path_info::single_flight::SingleFlight;
 use crate::store::path_info::valid_path::{SignatureLines, ValidPath};
 
-/// How long a client waits for a new answer where an old one would do.
+/// Time that a client waits for nix-daemon before a stale entry is served.
 const STALE_AFTER: Duration = Duration::from_secs(2);
-/// How long old answers are used without asking once the daemon has not answered: it is not asked by every request then,
-/// each of which would wait.
+/// Time for which stale entries are served without a query, once nix-daemon has not responded.
 const BACKOFF: Duration = Duration::from_secs(10);
-/// Known paths that are looked at before others have their turn: a tenth of a millisecond.
+/// Entries that a scan visits before it releases the lock, which takes a tenth of a millisecond.
 pub(crate) const SCAN_STEP: usize = 1024;
-/// What is known of the paths of one daemon.
+/// Path infos of one nix-daemon.
 #[derive(Debug)]
 pub(crate) struct PathInfoCache {
     pub(crate) pool: Arc<Pool>,
     pub(crate) real_directory: Arc<Path>,
-    /// In milliseconds.
+    /// Time to live, in milliseconds.
     pub(crate) ttl: AtomicU64,
     pub(crate) entries: Mutex<ClockCache<HashPart, Entry>>,
     pub(crate) single_flight: Arc<SingleFlight<HashPart, Answer>>,
     pub(crate) prefetch_queue: PrefetchQueue,
-    /// Until when nothing is asked where an old answer would do; something since the daemon last did not answer.
+    /// Time until which stale entries are served without a query; `None` unless the last refresh failed.
     pub(crate) backoff: Mutex<Option<Instant>>,
-    /// Held by whoever looks through all that is known.
+    /// Locked by a scan of all entries.
     pub(crate) scanning: Mutex<()>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 impl PathInfoCache {
-    /// Knows nothing yet. What it keeps is no more than `max_bytes` and used for `ttl`.
+    /// Creates an empty cache of at most `max_bytes`, whose entries are fresh for `ttl`.
     pub(crate) fn new(
         pool: Arc<Pool>,
         real_directory: &Path,
@@ -80,8 +79,8 @@ impl PathInfoCache {
         })
     }
 
-    /// The valid path that has this hash part; `None` if the daemon says that there is none. Dropping the future takes
-    /// nothing from others who wait for the same.
+    /// Returns the valid path that has this hash part, or `None` if nix-daemon says that there is none. Dropping the
+    /// future does not affect others that wait for the same path.
     pub(crate) async fn valid_path(self: &Arc<Self>, hash: HashPart, client: ClientId) -> Answer {
         let known = self.entries().find(&hash).cloned();
         let freshness = known.map(|known| (self.freshness(&known), known.valid));
@@ -96,8 +95,7 @@ impl PathInfoCache {
         }
     }
 
-    /// Takes note of why a NAR failed. If that may be because it is not what its info says, or not valid any more, the
-    /// daemon is to be asked again; not if there is no daemon.
+    /// Marks an entry stale because its NAR failed, unless nix-daemon was unavailable.
     pub(crate) fn mark_stale(&self, hash: HashPart, why: &StoreError) {
         if why.is_unavailable() {
             return;
@@ -107,17 +105,17 @@ impl PathInfoCache {
         }
     }
 
-    /// The daemon has said that a path is not valid.
+    /// Removes the entry of a path that is no longer valid.
     pub(crate) fn forget(&self, path: &StorePath) {
         self.entries().remove(&path.hash_part());
     }
 
-    /// The base name of the path with this hash part, if that is known; no use of what is known.
+    /// Returns the base name of a cached path, without counting as a use of the entry.
     pub(crate) fn cached_name(&self, hash: HashPart) -> Option<String> {
         self.entries().peek(&hash).map(|known| known.valid.path.base_name().to_string())
     }
 
-    /// Keeps what has been made of a path with it, which then takes more of the memory.
+    /// Stores our signatures with a cached path, whose size grows by them.
     pub(crate) fn cache_signature_lines(&self, valid: &ValidPath, by: &Arc<()>, signed: SignatureLines) {
         let hash = valid.path.hash_part();
         let mut known = self.entries();
@@ -128,8 +126,7 @@ impl PathInfoCache {
         }
     }
 
-    /// How many paths are known, and the lengths of their NARs together in bytes. Looks at a few at a time, as
-    /// [`Self::with_nar`] does.
+    /// Returns the number of cached paths, and the total size of their NARs in bytes. Yields between steps.
     pub(crate) async fn sizes(&self) -> (usize, u64) {
         let (mut paths, mut bytes, mut end) = (0, 0_u64, usize::MAX);
         while end > 0 {
@@ -147,19 +144,19 @@ impl PathInfoCache {
         (paths, bytes)
     }
 
-    /// The path that has this hash part, by what the daemon said last, if that is kept.
+    /// Returns the cached path of this hash part, fresh or not.
     pub(crate) fn cached_path(&self, hash: HashPart) -> Option<Arc<ValidPath>> {
         self.entries().peek(&hash).map(|known| Arc::clone(&known.valid))
     }
 
-    /// Enters how much is known.
+    /// Updates the metrics.
     pub(crate) fn record(&self) {
         let known = self.entries();
         self.metrics.narinfo_cache.set_size(known.len(), known.bytes());
     }
 
-    /// One system call, on the thread of the request: a path that is served has its inode in memory, so that it takes a
-    /// microsecond, less than handing it to another thread would.
+    /// Makes one system call on the thread of the request: the inode of a served path is in memory, so that this takes
+    /// a microsecond, less than another thread would.
     pub(crate) fn freshness(&self, known: &Entry) -> Freshness {
         let stamp = PathStamp::read(&self.real_directory, &known.valid.path);
         if stamp != known.stamp {
@@ -173,7 +170,7 @@ impl PathInfoCache {
         }
     }
 
-    /// Uses answers for so long from now on, also those that are known.
+    /// Changes the time to live of all entries.
     pub(crate) fn set_ttl(&self, ttl: Duration) {
         self.ttl.store(milliseconds(ttl), Ordering::Relaxed);
     }
@@ -186,7 +183,7 @@ impl PathInfoCache {
         known.asked.is_some_and(|asked| asked.elapsed() < self.ttl())
     }
 
-    /// A new answer in place of an old one, or that if there is no new one.
+    /// Queries a path again, and returns the stale entry if nix-daemon does not respond.
     async fn refresh(self: &Arc<Self>, hash: HashPart, old: Arc<ValidPath>, client: ClientId) -> Answer {
         if !self.is_backing_off() {
             match timeout(STALE_AFTER, self.ask(hash, Some(Arc::clone(&old)), client)).await {
@@ -195,9 +192,9 @@ impl PathInfoCache {
                     return Ok(answer);
                 }
                 Ok(Err(error)) if error.is_unavailable() => self.back_off(&error),
-                // Of this path only; others are still worth asking about. The metrics count it.
-                Ok(Err(error)) => tracing::debug!(path = %old.path, "the path info in use stays: {error}"),
-                Err(_) => self.back_off(&format_args!("the nix daemon does not answer within {STALE_AFTER:?}")),
+                // An error of this path only, which the metrics count; other paths are still queried.
+                Ok(Err(error)) => tracing::debug!(path = %old.path, "keeping the cached path info: {error}"),
+                Err(_) => self.back_off(&format_args!("no reply within {STALE_AFTER:?}")),
             }
         }
         self.metrics.narinfo_cache.record_lookup(Lookup::Stale);
@@ -211,7 +208,7 @@ impl PathInfoCache {
     fn back_off(&self, why: &dyn std::fmt::Display) {
         let before = self.backoff.lock().replace(Instant::now() + BACKOFF);
         if before.is_none() {
-            tracing::warn!("what is known of paths that are still there is used until the nix daemon answers: {why}");
+            tracing::warn!("nix-daemon does not respond, serving cached path info of paths that still exist: {why}");
         }
     }
 

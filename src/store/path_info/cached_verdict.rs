@@ -1,22 +1,22 @@
-//! What was decided about a path, remembered beside what is known of it.
+//! A decision about a path, cached with its path info.
 //!
-//! Owns only that: what is decided, and by what rules, is for those above. As the daemon's knowledge of a path is one
-//! value for as long as it stays the same, what follows from it need be found out once.
+//! The rules that lead to it belong to the caller. A path info keeps its value for as long as it is unchanged, so that
+//! a decision is made once.
 
 use crate::sync::Mutex;
 use std::sync::Arc;
 
-/// Yes or no, by rules that have an identity.
+/// A cached decision, with the identity of the rules that led to it.
 #[derive(Debug, Default)]
 pub struct CachedVerdict(Mutex<Option<(Arc<()>, bool)>>);
 
 impl CachedVerdict {
-    /// What was decided by these rules, if that was the last decision.
+    /// Returns the decision, if these rules made it.
     pub fn get(&self, rules: &Arc<()>) -> Option<bool> {
         self.0.lock().as_ref().filter(|(by, _)| Arc::ptr_eq(by, rules)).map(|(_, verdict)| *verdict)
     }
 
-    /// Remembers what was decided by these rules, in place of what others have led to.
+    /// Caches a decision of these rules, replacing that of others.
     pub fn set(&self, rules: &Arc<()>, verdict: bool) {
         *self.0.lock() = Some((Arc::clone(rules), verdict));
     }

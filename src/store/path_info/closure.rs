@@ -1,7 +1,7 @@
-//! Closures: a valid path, what it refers to, what that refers to, and so on.
+//! Closures: valid paths with everything that they refer to, directly or not.
 //!
-//! Owns the walk and its bounds. What is known of paths comes from `info_cache`, so that a second walk asks the daemon
-//! nothing. The walk goes level by level, and whatever keeps it from being whole is told beside what was found.
+//! The traversal is bounded and goes level by level. Path infos come from the cache, so that a second traversal needs
+//! no query. An incomplete result carries the reason.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -16,68 +16,67 @@ use crate::store::path_info::prefetch_queue::BATCH;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
 
-/// How long questions that are under way at the end of the time are waited for: dropping them closes a connection to the
-/// daemon.
+/// Additional time for queries in progress: dropping them would close a connection to nix-daemon.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Without a limit any time will do.
+/// Stands for no time limit.
 const FAR: Duration = Duration::from_secs(86_400 * 365);
 
-/// The limits of a walk.
+/// Limits of a traversal.
 #[derive(Debug, Clone, Copy)]
 pub struct ClosureLimits {
-    /// Paths, which take up to 300 bytes each, and mostly a third of that.
+    /// Upper bound of paths, which take up to 300 bytes each, and usually a third of that.
     pub paths: usize,
-    /// Time, if there is a limit. Questions that are under way at its end have a second more.
+    /// Time limit, if there is one. Queries in progress get one more second.
     pub time: Option<Duration>,
 }
 
 /// A path of a closure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClosureMember {
-    /// The path.
+    /// Store path.
     pub path: StorePath,
-    /// The length of its NAR in bytes.
+    /// Size of its NAR, in bytes.
     pub nar_size: u64,
 }
 
-/// The result of a walk.
+/// Result of a traversal.
 #[derive(Debug)]
 pub struct Closure {
-    /// Paths in the order in which they were found, the roots first, none of them twice.
+    /// Paths in the order in which they were found, the roots first, without duplicates.
     pub members: Vec<ClosureMember>,
-    /// The first reason why there may be more than these.
+    /// First reason why paths may be missing.
     pub incomplete: Option<Incomplete>,
 }
 
-/// A reason why a walk has not found a whole closure.
+/// Reason why a closure is incomplete.
 #[derive(Debug, thiserror::Error)]
 pub enum Incomplete {
-    /// There are more paths than the limit.
+    /// The limit of paths was reached.
     #[error("it has more than {0} paths")]
     TooManyPaths(usize),
-    /// The time was over.
-    #[error("the walk through it took more than {0:?}")]
+    /// The time limit was reached.
+    #[error("its traversal took more than {0:?}")]
     Timeout(Duration),
-    /// A reference that is not valid: the garbage collector was faster.
+    /// A reference is not valid: the garbage collector was faster.
     #[error("{0} is not valid")]
     NotValid(StorePath),
-    /// A reference that the caller does not want to see.
-    #[error("{0} is not given out")]
+    /// A reference is not `visible`.
+    #[error("{0} is hidden")]
     Hidden(StorePath),
-    /// The daemon does not say what a path refers to.
+    /// A lookup failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Closure {
-    /// The lengths of all NARs together in bytes.
+    /// Returns the total size of all NARs, in bytes.
     #[must_use]
     pub fn nar_size(&self) -> u64 {
         self.members.iter().fold(0, |sum, member| sum.saturating_add(member.nar_size))
     }
 
-    /// The paths with the longest NARs, longest first, `count` at the most.
+    /// Returns the `count` paths with the largest NARs, largest first.
     #[must_use]
     pub fn largest(&self, count: usize) -> Vec<&ClosureMember> {
         let mut members: Vec<_> = self.members.iter().collect();
@@ -88,8 +87,8 @@ impl Closure {
 }
 
 impl Store {
-    /// Walks through the closure of these paths as far as the limits allow, but not through references that are not
-    /// `visible`. Dropping the future may close a connection to the daemon.
+    /// Traverses the closure of these paths up to the limits, omitting references that are not `visible`. Dropping the
+    /// future may close a connection to nix-daemon.
     pub async fn closure(
         &self,
         roots: &[Arc<ValidPath>],
@@ -129,18 +128,18 @@ impl Store {
                     }
                 }
             }
-            // All may have been known, so that nothing was waited for.
+            // If all were cached, nothing was awaited.
             tokio::task::yield_now().await;
         }
         walk.found
     }
 }
 
-/// A walk under way.
+/// A traversal in progress.
 struct Walk {
     found: Closure,
     pending: VecDeque<StorePath>,
-    /// All that are found or pending, or were.
+    /// All paths ever queued.
     seen: HashSet<HashPart>,
     max_paths: usize,
 }
@@ -151,7 +150,7 @@ impl Walk {
         Self { found, pending: VecDeque::new(), seen: HashSet::new(), max_paths }
     }
 
-    /// Whether a path is met for the first time and there is room for it.
+    /// Returns whether a path is new and within the limit.
     fn is_new(&mut self, hash: HashPart) -> bool {
         if self.seen.contains(&hash) {
             return false;
@@ -194,9 +193,9 @@ mod tests {
 
     const QUERY_PATH_INFO: u64 = 26;
 
-    /// A daemon's word on the path with a number.
+    /// The scripted nix-daemon's reply about a numbered path.
     enum Says {
-        /// It refers to these.
+        /// Valid, with references to these.
         Valid(Vec<usize>),
         Invalid,
         Nothing,
@@ -213,7 +212,7 @@ mod tests {
         string
     }
 
-    /// Answers questions about paths as `says` has it, with NARs of 120 bytes and one for each number.
+    /// Replies to queries as `says` decides. NARs have 120 bytes, plus the number of the path.
     async fn converse(mut stream: UnixStream, says: Arc<dyn Fn(usize) -> Says + Send + Sync>, asked: Arc<AtomicUsize>) {
         while let Ok(opcode) = stream.read_u64_le().await {
             let length = usize::try_from(stream.read_u64_le().await.unwrap()).unwrap();
@@ -259,7 +258,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_path_of_a_graph_with_cycles_is_found_once_and_asked_about_once() {
-        // Each refers to itself, to its two children, and the last ones to the first.
+        // Each refers to itself and to two children; the last ones refer to the first.
         let says = |number| {
             let children = [2 * number + 1, 2 * number + 2].map(|child| if child < 200 { child } else { 0 });
             Says::Valid([&[number][..], &children].concat())

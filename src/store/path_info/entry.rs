@@ -8,32 +8,32 @@ use crate::store::error::StoreError;
 use crate::store::path_info::path_stamp::PathStamp;
 use crate::store::path_info::valid_path::ValidPath;
 
-/// The valid path, or that there is none, or why the daemon cannot say.
+/// Result of a lookup: a valid path, `None` if there is none, or an error.
 pub(crate) type Answer = Result<Option<Arc<ValidPath>>, StoreError>;
 
-/// An answer of the daemon.
+/// A cached path info.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) valid: Arc<ValidPath>,
-    /// As the path looked before the daemon was asked; nothing where the store is not visible here.
+    /// Stamp of the path before the query; `None` if the path is not visible.
     pub(crate) stamp: Option<PathStamp>,
-    /// When it was asked; nothing if what it said has turned out to be doubtful.
+    /// Time of the query; `None` if the entry was marked stale.
     pub(crate) asked: Option<Instant>,
-    /// Whether its references have been looked through.
+    /// Whether its references were prefetched.
     pub(crate) prefetched: bool,
 }
 
-/// What an answer is good for now.
+/// Freshness of an entry.
 pub(crate) enum Freshness {
-    /// To be used.
+    /// Can be served.
     Fresh,
-    /// To be used if the daemon does not answer.
+    /// Can be served if nix-daemon does not respond.
     Stale,
-    /// For nothing but the path's name.
+    /// The path may have changed: only its name is of use, as a hint.
     Changed,
 }
 
-/// When, and with what in sight, the daemon was asked about a path.
+/// Time and stamp of a path before a query.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Observation {
     pub(crate) asked: Instant,

@@ -1,4 +1,4 @@
-//! A path to try a cache with, for somebody who has not thought of one.
+//! Choice of a path for trying out a cache.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::store::error::StoreError;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
 
-/// Paths that are looked at, a question to the daemon each. They come in the order of their hashes, which is as good as
-/// none, so that among so many of any store there are outputs.
+/// Number of paths examined, by a query each. Sorted by hash they are a random sample, so that some of them are
+/// outputs.
 const LOOKED_AT: usize = 64;
 
 impl Store {
-    /// Some valid path, to see whether the daemon tells about paths; `None` if the store is empty.
+    /// Returns some valid path, or `None` if the store is empty.
     pub async fn any_valid_path(&self) -> Result<Option<Arc<ValidPath>>, StoreError> {
         match self.pool.call(ClientId::Server, &QueryAllValidPaths).await?.first() {
             Some(path) => self.path_infos.valid_path(path.hash_part(), ClientId::Server).await,
@@ -22,8 +22,8 @@ impl Store {
         }
     }
 
-    /// Chooses a valid path that is no derivation and quick to copy: built rather than added, with few references, small.
-    /// `None` if nothing was built or added yet.
+    /// Chooses a valid path that is quick to copy: no derivation, built rather than added, with few references, small.
+    /// `None` if there is none.
     pub async fn example_path(&self) -> Result<Option<Arc<ValidPath>>, StoreError> {
         let paths = self.pool.call(ClientId::Server, &QueryAllValidPaths).await?;
         let mut best = None;
@@ -38,7 +38,7 @@ impl Store {
     }
 }
 
-/// Orders paths from the one that is tried first.
+/// Returns a sort key: the least is preferred.
 fn rank(valid: &ValidPath) -> (bool, usize, u64) {
     let info = valid.info.to_path_info();
     let others = info.references.iter().filter(|reference| **reference != valid.path).count();

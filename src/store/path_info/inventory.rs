@@ -1,8 +1,7 @@
-//! A count of the valid paths, for people.
+//! The list of all valid paths, for web pages.
 //!
-//! Owns how rarely the daemon is asked: the answer names every path of its store, which takes it a second for a large one.
-//! One question is under way at a time, in a task of its own, and none follows within a minute of an answer. Nobody asks
-//! where nobody looks.
+//! The reply names every path of the store, which takes nix-daemon a second for a large one. So there is one query at a
+//! time, at most one a minute, and only if somebody looks at such a page.
 
 use crate::sync::Mutex;
 use std::sync::Arc;
@@ -18,34 +17,34 @@ use crate::store::daemon::pool::Pool;
 use crate::store::error::StoreError;
 use crate::store::path_info::cache::PathInfoCache;
 
-/// Time for which an answer is used.
+/// Time for which a reply is used.
 const HOLDS: Duration = Duration::from_secs(60);
-/// Pause after a question without an answer.
+/// Pause after a failed query.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// The valid paths of a store at some moment.
+/// The valid paths of a store at some time.
 #[derive(Debug)]
 pub struct Inventory {
-    /// The time of the daemon's answer.
+    /// Time of the reply.
     pub at: Instant,
-    /// Valid paths.
+    /// Number of valid paths.
     pub paths: usize,
-    /// The number of them that are known, and the lengths of their NARs together in bytes.
+    /// Number of cached paths, and the total size of their NARs in bytes.
     pub known: (usize, u64),
-    /// All of them by name, if names are kept.
+    /// All paths sorted by name, if the configuration enables browsing.
     pub names: Arc<[StorePath]>,
 }
 
-/// The result of the last question.
+/// Result of the last query.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Latest {
     pub(crate) attempts: u64,
     pub(crate) inventory: Option<Arc<Inventory>>,
-    /// The time from which another question may be asked.
+    /// Time of the next query at the earliest.
     due: Option<Instant>,
 }
 
-/// The last inventory, and the question for the next one.
+/// The last inventory, and the query for the next one.
 #[derive(Debug)]
 pub(crate) struct Inventories {
     keeps_names: bool,
@@ -54,12 +53,12 @@ pub(crate) struct Inventories {
 }
 
 impl Inventories {
-    /// None yet. Names take up to 300 bytes each, and mostly a third of that.
+    /// Creates an empty value. Names take up to 300 bytes each, and usually a third of that.
     pub(crate) fn new(keeps_names: bool) -> Arc<Self> {
         Arc::new(Self { keeps_names, latest: watch::Sender::default(), is_asking: Mutex::default() })
     }
 
-    /// Begins a question, if it is time for one.
+    /// Starts a query if one is due.
     pub(crate) fn ask_if_due(self: &Arc<Self>, pool: &Arc<Pool>, path_infos: &Arc<PathInfoCache>) {
         let mut is_asking = self.is_asking.lock();
         let is_due = self.latest.borrow().due.is_none_or(|due| due <= Instant::now());
@@ -72,7 +71,7 @@ impl Inventories {
     }
 }
 
-/// A question under way. Dropped without an outcome, be it by a panic, it counts as failed.
+/// A query in progress. Dropped without a result, also by a panic, it counts as failed.
 struct Asking {
     inventories: Arc<Inventories>,
     outcome: Option<Inventory>,
@@ -82,7 +81,7 @@ impl Asking {
     async fn ask(mut self, pool: Arc<Pool>, path_infos: Arc<PathInfoCache>) {
         match self.inventory(&pool, &path_infos).await {
             Ok(inventory) => self.outcome = Some(inventory),
-            Err(error) => tracing::debug!("cannot count the valid paths: {error}"),
+            Err(error) => tracing::debug!("cannot list the valid paths: {error}"),
         }
     }
 

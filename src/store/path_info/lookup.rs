@@ -1,4 +1,4 @@
-//! Answers to the question whether a hash part is of a path that may be given out.
+//! Lookups of store paths by their hash part.
 
 use harmonia_protocol::operation::QueryAllValidPaths;
 use harmonia_protocol::{HashPart, StorePath};
@@ -10,19 +10,19 @@ use crate::store::path_info::valid_path::SignatureLines;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
 
-/// The state of the path that has some hash part.
+/// Status of the path of a hash part.
 #[derive(Debug, Clone)]
 pub enum PathStatus {
-    /// The daemon says that it is valid, and nothing speaks against it.
+    /// nix-daemon says that it is valid.
     Valid(Arc<ValidPath>),
-    /// The daemon says that it is valid, but its NAR is not what its path info says: it is held back.
+    /// nix-daemon says that it is valid, but it is quarantined because its NAR does not match its path info.
     Quarantined(Arc<ValidPath>),
-    /// The daemon says that there is none.
+    /// nix-daemon says that there is no such path.
     NotValid,
 }
 
 impl PathStatus {
-    /// The path, if it is valid and not held back.
+    /// Returns the path if it is valid and not quarantined.
     #[must_use]
     pub fn valid(self) -> Option<Arc<ValidPath>> {
         match self {
@@ -33,7 +33,8 @@ impl PathStatus {
 }
 
 impl Store {
-    /// Takes note that a client has been told of a path: keeps it alive for a while, and does as [`Self::ask_ahead`].
+    /// Records that a narinfo was served: protects the path from the garbage collector for a while, and prefetches its
+    /// references.
     pub fn record_served(&self, valid: &Arc<ValidPath>) {
         if let Some(gc_roots) = &self.gc_roots {
             gc_roots.extend(valid);
@@ -41,52 +42,51 @@ impl Store {
         self.prefetch_references(valid);
     }
 
-    /// Keeps what has been made of a path for as long as what is known of the path.
+    /// Caches our signatures of a path with its path info.
     pub fn cache_signature_lines(&self, valid: &ValidPath, by: &Arc<()>, signed: SignatureLines) {
         self.path_infos.cache_signature_lines(valid, by, signed);
     }
 
-    /// Expects requests for the references of a path: asks the daemon about them in the background.
+    /// Prefetches the path infos of a path's references in the background.
     pub fn prefetch_references(&self, valid: &ValidPath) {
         self.path_infos.prefetch_references(valid);
     }
 
-    /// Waits for the next path that has become known before anybody asked for it. There is no next one only at the end of
-    /// the program. One that nobody waits for is not told of when there are many.
+    /// Waits for the next prefetched path that was not cached before; `None` at shutdown. Paths are dropped if they are
+    /// not taken fast enough.
     pub async fn next_prefetched(&self) -> Option<Arc<ValidPath>> {
         self.path_infos.next_prefetched().await
     }
 
-    /// The hash parts of all valid paths.
+    /// Returns the hash parts of all valid paths.
     pub async fn all_hash_parts(&self) -> Result<Vec<HashPart>, StoreError> {
         let paths = self.pool.call(ClientId::Server, &QueryAllValidPaths).await?;
         Ok(paths.iter().map(StorePath::hash_part).collect())
     }
 
-    /// The base name of the path with this hash part, if that is known without a question.
+    /// Returns the base name of the path with this hash part, if it is cached.
     #[must_use]
     pub fn cached_name(&self, hash: HashPart) -> Option<String> {
         self.path_infos.cached_name(hash)
     }
 
-    /// The valid path that has this hash part; `None` if the daemon says that there is none, or if it is held back because
-    /// its NAR is wrong. What the daemon said before is used while it is known to hold.
+    /// Returns the valid path of a hash part, or `None` if nix-daemon says that there is none or the path is
+    /// quarantined. Uses the cache.
     pub async fn valid_path(&self, hash: HashPart, client: ClientId) -> Result<Option<Arc<ValidPath>>, StoreError> {
         Ok(self.path_status(hash, client).await?.valid())
     }
 
-    /// Tells a hash part of no valid path from one whose path is held back. What the daemon said before is used while it is
-    /// known to hold.
+    /// Returns the status of a hash part. Uses the cache.
     pub async fn path_status(&self, hash: HashPart, client: ClientId) -> Result<PathStatus, StoreError> {
         match self.path_infos.valid_path(hash, client).await? {
-            // What is held back is what the daemon said, which it may not say any more.
+            // The path info may have changed since the path was quarantined.
             Some(valid) if self.quarantine.contains(&valid) => self.fresh_path_status(hash, client).await,
             Some(valid) => Ok(PathStatus::Valid(valid)),
             None => Ok(PathStatus::NotValid),
         }
     }
 
-    /// Does as [`Self::look_up`], by what the daemon says now.
+    /// Returns the status of a hash part by a query of nix-daemon, without the cache.
     pub async fn fresh_path_status(&self, hash: HashPart, client: ClientId) -> Result<PathStatus, StoreError> {
         Ok(match self.path_infos.ask(hash, None, client).await? {
             Some(valid) if self.quarantine.contains(&valid) => PathStatus::Quarantined(valid),
@@ -94,7 +94,7 @@ impl Store {
             None => PathStatus::NotValid,
         })
     }
-    /// Looks up these paths, up to 64, in their order: those that are not known are asked about together.
+    /// Looks up at most 64 paths, in their order. Those that are not cached are queried in one pipeline.
     pub async fn valid_paths(
         &self,
         paths: &[StorePath],
@@ -103,7 +103,7 @@ impl Store {
         self.path_infos.valid_paths(paths, client).await
     }
 
-    /// Whether nobody is to be told of this path, because its NAR is wrong.
+    /// Returns whether this path is quarantined.
     #[must_use]
     pub fn is_quarantined(&self, valid: &ValidPath) -> bool {
         self.quarantine.contains(valid)

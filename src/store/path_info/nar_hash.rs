@@ -1,4 +1,4 @@
-//! Paths by the hash of their NAR, among those that are cached: nix-daemon cannot be asked for one.
+//! Paths by the hash of their NAR, among cached ones: nix-daemon has no such query.
 
 use crate::fairness::ClientId;
 use crate::store::path_info::cache::SCAN_STEP;
@@ -11,15 +11,15 @@ use crate::store::state::Store;
 use harmonia_protocol::HashPart;
 use harmonia_protocol::hash::NarHash;
 
-/// Paths of one NAR that are of use: very many have that of an empty directory, and one is enough.
+/// Upper bound of results. Very many paths share the NAR of an empty directory, and one is enough.
 const MAX_WITH_NAR: usize = 64;
 
 impl PathInfoCache {
-    /// Known paths that are `wanted` and whose NAR has this hash, [`MAX_WITH_NAR`] or a few more at the most. Looks at all that
-    /// are known, a few at a time, since others wait meanwhile.
+    /// Returns cached paths that are `wanted` and whose NAR has this hash, about [`MAX_WITH_NAR`] at most. Scans all
+    /// entries, in steps between which it releases the lock.
     pub(crate) fn with_nar(&self, nar_hash: &NarHash, wanted: impl Fn(&ValidPath) -> bool) -> Vec<HashPart> {
         let (mut found, mut end) = (Vec::new(), usize::MAX);
-        // One at a time, however many ask.
+        // One scan at a time.
         let _looking = self.scanning.lock();
         while end > 0 && found.len() < MAX_WITH_NAR {
             let with_it: Vec<_> = {
@@ -37,8 +37,8 @@ impl PathInfoCache {
 }
 
 impl Store {
-    /// A valid path that is known, whose NAR has this hash, and that is `wanted`; `None` if there is none. The daemon cannot
-    /// be asked for one, but whoever knows the hash of a NAR has it from a narinfo.
+    /// Returns a `wanted` valid path whose NAR has this hash, or `None` if there is none in the cache. A client that
+    /// knows the hash of a NAR has it from a narinfo, so that its path is cached.
     pub async fn find_by_nar_hash(
         &self,
         hash: &NarHash,
@@ -46,7 +46,7 @@ impl Store {
         client: ClientId,
     ) -> Result<Option<Arc<ValidPath>>, StoreError> {
         let known = {
-            // It is never closed.
+            // The semaphore is never closed.
             let _permit = self.lookups.acquire().await;
             tokio::task::block_in_place(|| self.path_infos.with_nar(hash, &wanted))
         };

@@ -1,4 +1,4 @@
-//! What a store path looks like from here: by it a path that has been deleted or replaced is known from one that has not.
+//! Stamps of store paths, which show whether a path was deleted or replaced.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -8,16 +8,15 @@ use std::path::Path;
 use harmonia_protocol::StorePath;
 use rustix::fs::AtFlags;
 
-/// Device, inode and change time of a store path, where the store's files are visible here.
+/// Device, inode and change time of a visible store path.
 ///
-/// Whoever takes one before asking the daemon, and finds an equal one later, knows that the path is still the one that
-/// the answer was about: a path that comes back is another inode, or at least one that has changed since. The other way
-/// round is not so: a path that is a file changes when the store is optimised (its links are counted), and the daemon
-/// is then asked for nothing.
+/// If a stamp read before a query equals one read later, the path is the one that nix-daemon replied about: a path that
+/// was deleted and added again has another inode or change time. The reverse does not hold: optimising the store
+/// changes the stamp of a path that is a file (by its link count), which only costs a query.
 ///
-/// Nix invalidates a path in its database first and then renames it away (up to 2.3), or begins to delete it, for which
-/// it makes a directory writable. So there is a moment, of a transaction's length, in which a path that is not valid any
-/// more looks as before; an answer that was on its way to the client would be as old.
+/// Nix first invalidates a path in its database, and then renames it (up to 2.3) or starts deleting it, for which it
+/// makes a directory writable. So for the time of a transaction an invalid path has its old stamp; a response already
+/// on its way to the client would be as old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PathStamp {
     device: u64,
@@ -26,13 +25,13 @@ pub(crate) struct PathStamp {
 }
 
 impl PathStamp {
-    /// Looks; nothing where there is no such path, or none that may be seen.
+    /// Reads the stamp of a path; `None` if it is not visible.
     pub(crate) fn read(real_directory: &Path, path: &StorePath) -> Option<Self> {
         let seen = fs::symlink_metadata(real_directory.join(path.base_name())).ok()?;
         Some(Self { device: seen.dev(), inode: seen.ino(), changed: (seen.ctime(), seen.ctime_nsec()) })
     }
 
-    /// The same in a store directory that is open.
+    /// Reads the stamp of a path in an open store directory.
     pub(crate) fn read_at(store: impl AsFd, path: &StorePath) -> Option<Self> {
         let seen = rustix::fs::statat(store, path.base_name(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
         let nanoseconds = i64::try_from(seen.st_ctime_nsec).ok()?;

@@ -1,12 +1,12 @@
-//! Asking about references before clients do: whoever was given a narinfo asks for those of its references next.
+//! Prefetching of references: a client that received a narinfo requests those of its references next.
 //!
-//! Owns the queue and its bounds. References are whole paths, so that one question each is enough, and many go out at
-//! once on one connection. What was not known at all has references of its own, which join the queue: by the time a client
-//! has walked to the second level of a closure most of it is known. What was known and has aged is asked about only if it
-//! is a reference of what was served: a client that asks for one narinfo every minute does not refresh a whole closure.
+//! References are whole paths, so that one operation each is enough, in pipelines. References of paths that were not
+//! cached are queued in turn: when a client has come to the second level of a closure, most of it is cached. A stale
+//! entry is queried only if it is a direct reference of a served path, so that a client that requests one narinfo every
+//! minute does not refresh a whole closure.
 //!
-//! It is never in the way of a request: it takes a connection only if another one stays free, one at a time, gives it
-//! back after each batch, and drops everything where it finds none for a while or the daemon fails.
+//! Never delays a request: it uses one connection at a time, only if another one stays free, returns it after each
+//! batch, and drops its queue if it gets none for a while or nix-daemon fails.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::prefetch_queue::{Offered, PrefetchQueue};
 use crate::store::path_info::valid_path::ValidPath;
 
-/// Number of times that a free connection is looked for.
+/// Number of attempts to get a connection.
 const BUSY_ATTEMPTS: usize = 100;
 
-/// Ends a run of questions when it is dropped, be it by a panic: what is offered next begins another.
+/// Ends a run when dropped, also by a panic, so that the next offer begins another.
 struct Run<'a>(&'a PrefetchQueue);
 
 impl Drop for Run<'_> {
@@ -30,7 +30,7 @@ impl Drop for Run<'_> {
 }
 
 impl PathInfoCache {
-    /// Asks in the background about the references of a path that has just been given out, as far as they are not known.
+    /// Queries in the background the references of a served path that are not cached.
     pub(crate) fn prefetch_references(self: &Arc<Self>, valid: &ValidPath) {
         let hash = valid.path.hash_part();
         let unknown: Vec<_> = {
@@ -39,7 +39,7 @@ impl PathInfoCache {
                 Some(entry) if !entry.prefetched => entry.prefetched = true,
                 _ => return,
             }
-            // With a ttl of 0 nothing that is asked ahead would ever be used.
+            // With a ttl of 0 a prefetched entry would never be fresh.
             let wanted = |path: &StorePath| {
                 let is_within_ttl = known.peek(&path.hash_part()).is_some_and(|known| self.is_within_ttl(known));
                 *path != valid.path && !is_within_ttl && !self.ttl().is_zero()
@@ -51,14 +51,14 @@ impl PathInfoCache {
             tokio::spawn(Arc::clone(self).run_prefetch());
         }
         if !is_whole {
-            // The rest is for when this is asked for again.
+            // The rest is prefetched when this path is requested again.
             if let Some(entry) = self.entries().find(&hash) {
                 entry.prefetched = false;
             }
         }
     }
 
-    /// The next path that was not known and has been learned of; safe to drop.
+    /// Waits for the next prefetched path that was not cached before. Cancel safe.
     pub(crate) async fn next_prefetched(&self) -> Option<Arc<ValidPath>> {
         self.prefetch_queue.told.lock().await.recv().await
     }
@@ -73,18 +73,18 @@ impl PathInfoCache {
                         self.metrics.narinfo_cache.record_prefetched();
                         if is_new {
                             self.prefetch_references(&valid);
-                            // With many of them untaken, this one is made something of when it is asked for.
+                            // If the channel is full, this path is processed when it is requested.
                             drop(self.prefetch_queue.learned.try_send(valid));
                         }
                     }
                 }
                 Err(error) => {
-                    tracing::debug!("not asking ahead: {error}");
+                    tracing::debug!("prefetching stopped: {error}");
                     return;
                 }
             }
         }
-        // It has ended by itself, and another may have begun.
+        // This run has ended by itself, and another may have begun.
         std::mem::forget(run);
     }
 }

@@ -8,20 +8,21 @@ use crate::store::path_info::valid_path::ValidPath;
 use harmonia_protocol::{HashPart, StorePath};
 use tokio::sync::mpsc;
 
-/// Questions that go out at once: milliseconds of the daemon's time, which a request for one of them waits for.
+/// Upper bound of queries in one pipeline: milliseconds of nix-daemon's time, which a request for one of them waits
+/// for.
 pub(crate) const BATCH: usize = 64;
-/// Paths that are asked about before the queue has been empty once: the closure of a desktop, and half a megabyte.
+/// Upper bound of paths until the queue is empty: the closure of a desktop, and half a megabyte.
 const MAX_SEEN: usize = 4096;
-/// And no more than would take half of a small memory, at two kilobytes each.
+/// Bytes of the cache per path, so that a run fills no more than half of a small cache.
 const BYTES_EACH: usize = 4096;
-/// What is told of and has not been taken yet: four batches.
+/// Capacity of the channel of prefetched paths: four batches.
 const MAX_LEARNED: usize = 4 * BATCH;
-/// Paths to be asked about.
+/// Queue of paths to be queried.
 #[derive(Debug)]
 pub(crate) struct PrefetchQueue {
     queue: Mutex<Queue>,
     max_seen: usize,
-    /// What was not known and is now.
+    /// Prefetched paths that were not cached before.
     pub(crate) learned: mpsc::Sender<Arc<ValidPath>>,
     pub(crate) told: tokio::sync::Mutex<mpsc::Receiver<Arc<ValidPath>>>,
 }
@@ -29,22 +30,22 @@ pub(crate) struct PrefetchQueue {
 #[derive(Debug, Default)]
 struct Queue {
     pending: VecDeque<StorePath>,
-    /// All that were pending since the queue was empty: none comes twice, even if it is forgotten meanwhile.
+    /// Paths queued since the queue was empty. None is queued twice, even if it is evicted meanwhile.
     seen: HashSet<HashPart>,
     is_running: bool,
 }
 
-/// What became of an offer.
+/// Result of an offer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Offered {
-    /// Whether there was room for all.
+    /// Whether all paths were queued.
     pub(crate) is_whole: bool,
-    /// Whether somebody has to begin with them.
+    /// Whether the caller has to start a run.
     pub(crate) begins: bool,
 }
 
 impl PrefetchQueue {
-    /// For a memory of so many bytes.
+    /// Creates a queue for a cache of `max_bytes`.
     pub(crate) fn new(max_bytes: usize) -> Self {
         let (learned, told) = mpsc::channel(MAX_LEARNED);
         let max_seen = MAX_SEEN.min(max_bytes / BYTES_EACH);
@@ -71,7 +72,7 @@ impl PrefetchQueue {
         Offered { is_whole, begins }
     }
 
-    /// The next paths; with nothing left it is over, until something is offered again.
+    /// Returns the next paths. `None` ends the run, until the next offer.
     pub(crate) fn next(&self) -> Option<Vec<StorePath>> {
         let mut queue = self.queue.lock();
         let length = queue.pending.len().min(BATCH);
@@ -82,7 +83,7 @@ impl PrefetchQueue {
         Some(queue.pending.drain(..length).collect())
     }
 
-    /// It is over, with whatever is left.
+    /// Ends the run and drops what is queued.
     pub(crate) fn stop(&self) {
         *self.queue.lock() = Queue::default();
     }

@@ -16,10 +16,10 @@ use harmonia_protocol::{HashPart, StorePath};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// A question that others asked ahead may end without an answer; it is then asked here.
+/// Upper bound of attempts: a query that a prefetch began may end without a reply.
 const ATTEMPTS: usize = 3;
 impl PathInfoCache {
-    /// Asks the daemon, or waits for an answer that somebody has asked for already. `hint` spares a question.
+    /// Queries nix-daemon, or joins a query in flight. If the path is still `hint`, one operation is enough.
     pub(crate) async fn ask(
         self: &Arc<Self>,
         hash: HashPart,
@@ -40,7 +40,7 @@ impl PathInfoCache {
         Err(StoreError::Abandoned(hash))
     }
 
-    /// Asks by the turn of whichever of these clients is first.
+    /// Executes a query when the first of these clients has its turn. Both operations use one connection.
     async fn question(
         &self,
         hash: HashPart,
@@ -49,7 +49,7 @@ impl PathInfoCache {
     ) -> Answer {
         let mut questions = self.pool.metadata_for_any(clients).await?;
         if let Some(hint) = hint {
-            // Most often it is as it was.
+            // Most often the path is the same.
             if let Some(valid) = self.info(hint.path.clone(), &mut questions).await? {
                 return Ok(Some(valid));
             }
@@ -70,20 +70,19 @@ impl PathInfoCache {
         self.insert(path, info, observation)
     }
 
-    /// Looks at paths before the daemon is asked about them; in their order. Nobody has looked at them yet, perhaps, so
-    /// that it may take a disk's time.
+    /// Reads the stamps of paths before they are queried, in their order. On another thread, because their inodes may
+    /// not be in memory.
     pub(crate) async fn observe(&self, paths: Vec<StorePath>) -> Vec<Observation> {
         let directory = Arc::clone(&self.real_directory);
         let look = move || {
             let asked = Instant::now();
             paths.iter().map(|path| Observation { asked, stamp: PathStamp::read(&directory, path) }).collect()
         };
-        // It is cancelled only at the end of the program.
+        // Cancelled only when the runtime shuts down.
         tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
 
-    /// Takes up an answer of the daemon. The same info as before is the same value as before, so that what was made of it
-    /// holds.
+    /// Caches a reply of nix-daemon. An unchanged info keeps its value, and so everything that is cached with it.
     pub(crate) fn insert(&self, path: StorePath, info: Option<PathInfo>, observation: Option<Observation>) -> Answer {
         let hash = path.hash_part();
         let Some(info) = info else {
@@ -94,7 +93,7 @@ impl PathInfoCache {
             self.entries().remove(&hash);
             return Err(StoreError::UnknownSize(path));
         }
-        // It came while the daemon was asked; if it went before the next look, nothing would show.
+        // A path that appeared during the query is not cached: if it disappeared again, its stamp would be the same.
         let came = |seen: &Observation| seen.stamp.is_none() && PathStamp::read(&self.real_directory, &path).is_some();
         let observation = observation.filter(|seen| !came(seen));
         let mut known = self.entries();

@@ -1,8 +1,8 @@
-//! One question for all who wait for its answer.
+//! Single flight: concurrent callers with the same key share one execution.
 //!
-//! A flight has a key; whoever asks about the key while it is under way waits for it. A flight belongs to nobody who
-//! waits: it runs in a task of its own, so that a client that goes away takes nothing from the others, and it ends early
-//! only when nobody waits any more. It tells who waits, so that its work can have the turn of each of them.
+//! The first caller becomes the leader's owner and spawns it as a task, so that a waiter that goes away does not affect
+//! the others. The task is cancelled when the last waiter is gone. The leader knows the waiting clients, so that its
+//! work can wait in the queue of each of them.
 
 use crate::sync::Mutex;
 use std::collections::HashMap;
@@ -14,22 +14,22 @@ use tokio::sync::{mpsc, watch};
 
 use crate::fairness::ClientId;
 
-/// The flights that are under way.
+/// Executions in flight.
 #[derive(Debug)]
 pub(crate) struct SingleFlight<K, T>(Mutex<HashMap<K, InFlight<T>>>);
 
-/// Where those who ask join a flight.
+/// Where callers join an execution.
 #[derive(Debug)]
 struct InFlight<T> {
     outcome: watch::Sender<Option<T>>,
     clients: mpsc::UnboundedSender<ClientId>,
 }
 
-/// A place among those who wait.
+/// A caller that waits for the result.
 #[derive(Debug)]
 pub(crate) struct Waiter<T>(watch::Receiver<Option<T>>);
 
-/// A flight under way. Dropped without having landed it sends away those who wait, who may begin another.
+/// The execution. If it is dropped before it completes, waiters get `None` and may start another.
 #[derive(Debug)]
 pub(crate) struct Leader<K: Eq + Hash, T> {
     flights: Arc<SingleFlight<K, T>>,
@@ -43,11 +43,11 @@ impl<K: Copy + Eq + Hash, T: Clone> SingleFlight<K, T> {
         Arc::new(Self(Mutex::default()))
     }
 
-    /// A client's ticket for the flight about `key`, and the flight itself if it is not under way yet.
+    /// Joins the execution for `key`. Also returns its leader if there was none, which the caller has to run.
     pub(crate) fn join(self: &Arc<Self>, key: K, client: ClientId) -> (Waiter<T>, Option<Leader<K, T>>) {
         let mut flights = self.0.lock();
         if let Some(boarding) = flights.get(&key) {
-            // A flight that has had its turn needs no other.
+            // A leader that has had its turn ignores further clients.
             let _ = boarding.clients.send(client);
             return (Waiter(boarding.outcome.subscribe()), None);
         }
@@ -60,7 +60,7 @@ impl<K: Copy + Eq + Hash, T: Clone> SingleFlight<K, T> {
 }
 
 impl<T: Clone> Waiter<T> {
-    /// What the flight brings; nothing if it ended without landing. Dropping the future gives up the place.
+    /// Waits for the result; `None` if the leader was dropped. Dropping the future stops waiting.
     pub(crate) async fn wait(mut self) -> Option<T> {
         let landed = self.0.wait_for(Option::is_some).await.ok()?;
         landed.clone()
@@ -68,19 +68,19 @@ impl<T: Clone> Waiter<T> {
 }
 
 impl<K: Copy + Eq + Hash, T: Clone> Leader<K, T> {
-    /// The clients that wait for it, each as it comes, from the first on. To be taken once.
+    /// Takes the channel of waiting clients, from the first on. May be called once.
     pub(crate) fn clients(&mut self) -> mpsc::UnboundedReceiver<ClientId> {
         let (_, none) = mpsc::unbounded_channel();
         std::mem::replace(&mut self.clients, none)
     }
 
-    /// Tells all who wait. Whoever asks from now on begins another flight.
+    /// Sends the result to all waiters. Later callers start another execution.
     pub(crate) fn complete(self, outcome: T) {
         self.flights.0.lock().remove(&self.key);
         self.sender.send_replace(Some(outcome));
     }
 
-    /// Lands with the outcome of `work`, unless nobody waits for it any more.
+    /// Completes with the result of `work`, or cancels it when nobody waits any more.
     pub(crate) async fn run(self, work: impl Future<Output = T>) {
         tokio::select! {
             outcome = work => self.complete(outcome),
@@ -88,12 +88,12 @@ impl<K: Copy + Eq + Hash, T: Clone> Leader<K, T> {
         }
     }
 
-    /// Ready when the last one who waited has gone; the flight is not to be boarded then.
+    /// Waits until the last waiter is gone, after which nobody can join.
     async fn abandoned(&self) {
         loop {
             self.sender.closed().await;
             let mut flights = self.flights.0.lock();
-            // Somebody may have come in between; nobody can while this is locked.
+            // Somebody may have joined meanwhile, but not while this is locked.
             if self.sender.receiver_count() == 0 {
                 flights.remove(&self.key);
                 return;
@@ -105,7 +105,7 @@ impl<K: Copy + Eq + Hash, T: Clone> Leader<K, T> {
 impl<K: Eq + Hash, T> Drop for Leader<K, T> {
     fn drop(&mut self) {
         let mut flights = self.flights.0.lock();
-        // After a landing there may already be another flight.
+        // After completion there may already be another execution.
         if flights.get(&self.key).is_some_and(|it| it.outcome.same_channel(&self.sender)) {
             flights.remove(&self.key);
         }

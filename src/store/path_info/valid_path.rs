@@ -1,8 +1,8 @@
-//! Valid paths as they are kept in memory, where there may be a hundred thousand of them.
+//! Valid paths in a form that is compact enough to cache a hundred thousand of them.
 //!
-//! Owns the representation: what the daemon said of a path, mostly names of other paths, is one text in the syntax of
-//! narinfos, so that a narinfo is put together of its pieces and nothing else need be kept of it but our own signatures.
-//! Whoever wants more parses it ([`CompactInfo::expand`]).
+//! A path info, which is mostly names of other paths, is one text in the syntax of narinfos. So a narinfo is assembled
+//! from slices of it, and only our own signatures need be cached beside it. [`CompactInfo::to_path_info`] parses it for
+//! everything else.
 
 use crate::sync::Mutex;
 use std::fmt::Write as _;
@@ -19,59 +19,58 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::store::gc_roots::root_state::RootState;
 use crate::store::path_info::cached_verdict::CachedVerdict;
 
-/// What an allocation costs beside its bytes: the allocator's own word, and rounding.
+/// Overhead of an allocation, in bytes: the allocator's header, and rounding.
 const ALLOCATION: usize = 16;
-/// The two counts of an `Arc`.
+/// Size of the two counts of an `Arc`.
 const COUNTS: usize = 2 * size_of::<usize>();
 
-/// A path that the daemon has called valid, and what it knows of it.
+/// A valid path with its path info, and what is cached with it.
 #[derive(Debug)]
 pub struct ValidPath {
-    /// The path.
+    /// Store path.
     pub path: StorePath,
-    /// What the daemon knows of it. The NAR's size is not 0.
+    /// Path info. The NAR size is not 0.
     pub info: CompactInfo,
-    /// What those above have decided about it.
+    /// Cached decision of whether it is trusted.
     pub verdict: CachedVerdict,
-    /// Whether it is kept from the garbage collector.
+    /// State of its GC root.
     pub(crate) mark: RootState,
-    /// The time of a client's last request for it, in seconds since 1970; 0 if there was none.
+    /// Time of the last request, in seconds since 1970; 0 if there was none.
     asked: AtomicU32,
-    /// With who made it.
+    /// Our signatures, with the identity of the signer.
     signed: Mutex<Option<(Arc<()>, SignatureLines)>>,
 }
 
-/// What those who sign make of a valid path. It holds for as long as the path info is the same.
+/// Our signatures of a valid path, valid for as long as the path info is unchanged.
 #[derive(Debug, Clone)]
 pub struct SignatureLines {
-    /// Lines of the narinfo, `Sig` and perhaps `CA`.
+    /// Lines of the narinfo: `Sig`, and possibly `CA`.
     pub lines: Arc<str>,
     /// Whether [`CompactInfo::lines`] follow.
     pub append_daemon_lines: bool,
 }
 
 impl ValidPath {
-    /// A path and what the daemon says of it.
+    /// Creates a value with nothing cached.
     #[must_use]
     pub fn new(path: StorePath, info: &PathInfo) -> Self {
         let (verdict, mark, signed) = (CachedVerdict::default(), RootState::default(), Mutex::default());
         Self { path, info: CompactInfo::from_path_info(info), verdict, mark, asked: AtomicU32::new(0), signed }
     }
 
-    /// Takes note that a client asks for it now. Costs some nanoseconds: the clock is the one of the kernel's ticks.
+    /// Records a request. Takes some nanoseconds, because the coarse clock is enough.
     pub fn record_request(&self) {
         let now = clock_gettime(ClockId::RealtimeCoarse).tv_sec;
         self.asked.store(u32::try_from(now).unwrap_or_default(), Ordering::Relaxed);
     }
 
-    /// When a client asked for it last, in seconds since 1970, as far as is remembered: for as long as what the daemon says
-    /// of it is kept and stays the same.
+    /// Returns the time of the last request in seconds since 1970, as long as the path info is cached and unchanged.
     #[must_use]
     pub fn last_requested(&self) -> Option<u64> {
         Some(self.asked.load(Ordering::Relaxed)).filter(|asked| *asked > 0).map(u64::from)
     }
 
-    /// What the signer of this identity has made of it, if it was the last one that did.
+    /// Returns our signatures, if the signer of this identity made them last.
     #[must_use]
     pub fn signature_lines(&self, by: &Arc<()>) -> Option<SignatureLines> {
         self.signed.lock().as_ref().filter(|(signer, _)| Arc::ptr_eq(signer, by)).map(|(_, signed)| signed.clone())
@@ -81,7 +80,7 @@ impl ValidPath {
         *self.signed.lock() = Some((Arc::clone(by), signed));
     }
 
-    /// The memory that it takes, in bytes, or a little more.
+    /// Returns the memory it takes, in bytes, rounded up.
     #[must_use]
     pub fn weight(&self) -> usize {
         let signed = self.signed.lock().as_ref().map_or(0, |(_, signed)| signed.lines.len() + COUNTS + ALLOCATION);
@@ -90,23 +89,23 @@ impl ValidPath {
     }
 }
 
-/// What the daemon knows of a path: a [`PathInfo`], but for a deriver that is no derivation.
+/// A [`PathInfo`], without a deriver that is no derivation.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CompactInfo {
-    /// The hash of its NAR.
+    /// Hash of the NAR.
     pub nar_hash: NarHash,
-    /// The length of its NAR in bytes.
+    /// Size of the NAR, in bytes.
     pub nar_size: u64,
     registration_time: u64,
     ultimate: bool,
-    /// References, deriver and lines, one after the other.
+    /// References, deriver and lines, concatenated.
     text: Box<str>,
     references_end: usize,
     deriver_end: usize,
 }
 
 impl CompactInfo {
-    /// The same in less memory.
+    /// Converts a path info.
     #[must_use]
     pub fn from_path_info(info: &PathInfo) -> Self {
         let mut text = String::new();
@@ -117,7 +116,7 @@ impl CompactInfo {
             text.push_str(reference.base_name());
         }
         let references_end = text.len();
-        // Nothing is done with another one: clients refuse it, and it has no log.
+        // Any other is useless: clients refuse it, and it has no build log.
         if let Some(deriver) = info.deriver.as_ref().filter(|it| it.is_derivation()) {
             text.push_str(deriver.base_name());
         }
@@ -134,31 +133,31 @@ impl CompactInfo {
         Self { nar_hash, nar_size, registration_time, ultimate, text, references_end, deriver_end }
     }
 
-    /// The base names of what the path refers to, ascending, with a space between two.
+    /// Returns the base names of the references, ascending, separated by spaces.
     #[must_use]
     pub fn references(&self) -> &str {
         &self.text[..self.references_end]
     }
 
-    /// The base name of the derivation that built the path, if known.
+    /// Returns the base name of the derivation that built the path, if known.
     #[must_use]
     pub fn deriver(&self) -> Option<&str> {
         Some(&self.text[self.references_end..self.deriver_end]).filter(|deriver| !deriver.is_empty())
     }
 
-    /// The daemon's signatures and the content address as lines of a narinfo.
+    /// Returns nix-daemon's signatures and the content address as lines of a narinfo.
     #[must_use]
     pub fn trailing_lines(&self) -> &str {
         &self.text[self.deriver_end..]
     }
 
-    /// What the path refers to, ascending.
+    /// Returns the references, ascending.
     pub fn reference_paths(&self) -> impl Iterator<Item = StorePath> {
-        // They were store paths before, as all else here was what it is parsed as.
+        // They were store paths when they were encoded.
         self.references().split(' ').filter_map(|name| StorePath::from_base_name(name).ok())
     }
 
-    /// All of it.
+    /// Parses everything.
     #[must_use]
     pub fn to_path_info(&self) -> PathInfo {
         let lines = || self.trailing_lines().lines().filter_map(|line| line.split_once(": "));

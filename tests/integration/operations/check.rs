@@ -80,16 +80,12 @@ fn a_check_exits_with_what_would_keep_it_from_serving() {
     let public = key_file(&keys::OURS.public);
     let short = key_file("name:AAAA");
     for (config, code, reason) in [
-        (
-            "daemon_socket = \"/nonexistent/socket\"\n",
-            UNAVAILABLE,
-            "cannot reach the nix daemon at /nonexistent/socket",
-        ),
+        ("daemon_socket = \"/nonexistent/socket\"\n", UNAVAILABLE, "cannot reach nix-daemon at /nonexistent/socket"),
         ("daemon_command = \"/nonexistent/daemon\"\n", UNAVAILABLE, "/nonexistent/daemon"),
         (&refusing.config(), NO_PERMISSION, "in allowed-users of nix.conf?"),
         (&foreign.config(), PROTOCOL, "is not nix-daemon"),
         (&guix.config(), PROTOCOL, "guix"),
-        (&elsewhere, PROTOCOL, "the nix daemon refuses paths of /gnu/store: "),
+        (&elsewhere, PROTOCOL, "nix-daemon refuses paths of /gnu/store: "),
         ("bind = 5\n", CONFIG, "config.toml:1: bind: "),
         ("\n\nworkers = 0\n", CONFIG, "config.toml:3: workers: "),
         (&format!("sign_key_paths = [{public:?}]\n"), CONFIG, "public"),
@@ -196,7 +192,7 @@ fn the_log_has_what_the_environment_asks_for() {
         ("harmonia=off", false),
     ] {
         let Ended { code, log, .. } = run_with(config, &["check"], &[("RUST_LOG", filter)]);
-        let is_told = log.contains("ERROR cannot reach the nix daemon at /nonexistent/socket");
+        let is_told = log.contains("ERROR cannot reach nix-daemon at /nonexistent/socket");
         assert!(code == Some(UNAVAILABLE) && is_told && log.contains(" WARN ") == has_warning, "{filter}: {log}");
         assert_eq!(log.contains("RUST_LOG: \"verbose\" is neither a level"), filter == "verbose", "{log}");
     }

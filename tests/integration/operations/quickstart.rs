@@ -87,7 +87,7 @@ fn a_daemon_that_is_not_there_is_waited_for() {
     let mut program = program();
     program.arg("--daemon-socket").arg(&socket);
     let mut printed = Printed::by(program);
-    printed.line("Waiting for nix-daemon: cannot reach the nix daemon at");
+    printed.line("Waiting for nix-daemon: cannot reach nix-daemon at");
     let _daemon = ScriptedDaemon::start_at(socket, StoreItem::file(b"contents").script());
     printed.line("copy --from");
 }

@@ -1,4 +1,4 @@
-//! The memory that files are read into: used again, so that it is in the processor's cache and need not be cleared.
+//! Buffers that files are read into. Reused, so that they are in the processor's cache and need not be zeroed.
 
 use crate::sync::Mutex;
 use std::mem;
@@ -6,32 +6,32 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Pieces whose memory lies ready. More are on their way only to more clients than a processor serves at a time.
+/// Upper bound of free buffers: about as many as are filled at a time.
 const MAX_FREE: usize = 16;
 
-/// Memory of pieces, all of one size, that is not in use.
+/// Free buffers, all of one size.
 #[derive(Debug)]
 pub(crate) struct BufferPool {
     size: usize,
     free: Mutex<Vec<Vec<u8>>>,
 }
 
-/// A piece that is being filled. What it is made of later goes back to where it came from.
+/// A buffer that is being filled. Its memory returns to the pool when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Piece {
-    /// Initialised to its end, though only the beginning is of the piece.
+    /// Initialised to its end; only the first `length` bytes are in use.
     memory: Vec<u8>,
     length: usize,
     from: Arc<BufferPool>,
 }
 
 impl BufferPool {
-    /// None yet, for pieces of so many bytes.
+    /// Creates an empty pool for buffers of `size` bytes.
     pub(crate) fn new(size: usize) -> Arc<Self> {
         Arc::new(Self { size, free: Mutex::default() })
     }
 
-    /// An empty piece with room for so many bytes. Short ones have memory of their own.
+    /// Returns an empty buffer with room for `room` bytes. Small ones are allocated separately.
     pub(crate) fn take(self: &Arc<Self>, room: usize) -> Piece {
         let is_short = room <= self.size / 2;
         let memory = if is_short { None } else { self.free.lock().pop() };
@@ -41,17 +41,17 @@ impl BufferPool {
 }
 
 impl Piece {
-    /// Bytes that are in it.
+    /// Returns the number of bytes in it.
     pub(crate) const fn len(&self) -> usize {
         self.length
     }
 
-    /// Keeps no more than the first `length` bytes.
+    /// Shortens it to `length` bytes.
     pub(crate) fn truncate(&mut self, length: usize) {
         self.length = self.length.min(length);
     }
 
-    /// Room for so many bytes more, to be read into.
+    /// Returns room for `count` more bytes, to be read into.
     pub(crate) fn room(&mut self, count: usize) -> &mut [u8] {
         let end = self.length + count;
         if self.memory.len() < end {
@@ -60,7 +60,7 @@ impl Piece {
         &mut self.memory[self.length..end]
     }
 
-    /// So many bytes of the room have been filled.
+    /// Records that `count` bytes of the room were filled.
     pub(crate) fn fill(&mut self, count: usize) {
         self.length = (self.length + count).min(self.memory.len());
     }
@@ -71,7 +71,7 @@ impl Piece {
         self.fill(bytes.len());
     }
 
-    /// To be sent.
+    /// Converts it for sending, without a copy.
     pub(crate) fn into_bytes(self) -> Bytes {
         Bytes::from_owner(self)
     }

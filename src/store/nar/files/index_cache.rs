@@ -1,4 +1,4 @@
-//! The indexes that are kept in memory.
+//! Cache of NAR indexes.
 
 use crate::sync::Mutex;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::store::nar::expected::ExpectedNar;
 use crate::store::nar::files::open::LastModified;
 use crate::store::path_info::path_stamp::PathStamp;
 
-/// For all of them, in bytes: those of three thousand paths of two hundred files.
+/// Upper bound of the cache, in bytes: three thousand paths of two hundred files.
 const MAX_BYTES: usize = 32 << 20;
 
-/// Indexes of paths as they looked then.
+/// Indexes of paths, with their stamps.
 #[derive(Debug)]
 pub(crate) struct IndexCache(Mutex<ClockCache<HashPart, Entry>>);
 
@@ -27,12 +27,12 @@ struct Entry {
 }
 
 impl IndexCache {
-    /// None yet.
+    /// Creates an empty cache.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(ClockCache::new(MAX_BYTES))))
     }
 
-    /// The index that was made of the path as it looks, and when the last of its files had been modified.
+    /// Returns the index of a path with this stamp, and the last modification of its files.
     pub(crate) fn find(&self, expected: &ExpectedNar, seen: PathStamp) -> Option<(Arc<Layout>, LastModified)> {
         let mut entries = self.0.lock();
         let entry = entries.find(&expected.path.hash_part())?;
@@ -40,13 +40,13 @@ impl IndexCache {
         holds.then(|| (Arc::clone(&entry.layout), entry.modified))
     }
 
-    /// Keeps the index of a path that looks so.
+    /// Caches the index of a path with this stamp.
     pub(crate) fn add(&self, expected: &ExpectedNar, seen: PathStamp, layout: &Arc<Layout>, modified: LastModified) {
         let entry = Entry { seen, nar_size: expected.nar_size, layout: Arc::clone(layout), modified };
         self.0.lock().insert(expected.path.hash_part(), entry, layout.heap_size());
     }
 
-    /// The path is not as it was indexed.
+    /// Removes the index of a path that has changed.
     pub(crate) fn forget(&self, hash: &HashPart) {
         self.0.lock().remove(hash);
     }

@@ -1,12 +1,12 @@
-//! NARs read from the store's own files, where they are visible here, under the daemon's path info.
+//! NARs read from the store's files, where they are visible.
 //!
-//! Owns which paths can be read so, the indexes that are kept in memory, and the bounds on all of it. `index` looks
-//! through a store path, `reader` reads a NAR by the index, `stream` waits for the disk off the threads that serve, `open` keeps
-//! every way inside the path, `same_store` finds out whose files they are. Leaves to `nar` the proof that the bytes are what the daemon says of them: this is only
-//! another source.
+//! `index` reads the metadata of a store path, `reader` reads a NAR by its index, `stream` waits for the disk on other
+//! threads, `open` keeps every access inside the path, `same_store` finds out whether the files are those of
+//! nix-daemon's store, and `store_files` bounds it all. `VerifyingNar` compares the bytes with the path info, as those
+//! of any source.
 //!
-//! What cannot be read here is the daemon's to dump, which is said once in the log. A thing that no NAR can hold, and a
-//! tree whose NAR would have another size than the daemon says, are errors at once.
+//! nix-daemon dumps what cannot be read here, which is logged once. File types that a NAR cannot contain, and a tree
+//! whose NAR would have another size than its path info says, are errors at once.
 
 pub(in crate::store) mod buffer_pool;
 pub(in crate::store) mod index;

@@ -47,7 +47,7 @@ impl SameStore {
         let mut standing = self.standing.lock();
         if matches!(*standing, Standing::Unknown(_)) {
             *standing = Standing::Same;
-            tracing::info!("nars are read from the files in {}", self.directory.display());
+            tracing::info!("reading NARs from the files in {}", self.directory.display());
         }
     }
 
@@ -70,7 +70,7 @@ impl SameStore {
         if *standing != Standing::Other {
             *standing = Standing::Other;
             tracing::warn!(
-                "nars are read from the nix daemon, since the files in {} are not those of its store: {why}\n  help: set real_nix_store to where they are on this machine, or nar_source = \"daemon\" if they are not",
+                "reading NARs from nix-daemon, because the files in {} are not those of its store: {why}\n  help: set real_nix_store to its store directory on this machine, or nar_source = \"daemon\" if there is none",
                 self.directory.display()
             );
         }

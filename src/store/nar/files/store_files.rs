@@ -176,7 +176,7 @@ impl StoreFiles {
         client: ClientId,
     ) -> Result<Permit, StoreError> {
         let share = tokio::time::timeout(Deadline::FreeNarStream.duration(), of.acquire(client, amount)).await;
-        share.map_err(|_| StoreError::file(&self.place(expected), &io::Error::other("too many others are being read")))
+        share.map_err(|_| StoreError::file(&self.place(expected), &io::Error::other("too many NARs are being read")))
     }
 
     fn place(&self, expected: &ExpectedNar) -> PathBuf {
@@ -185,7 +185,7 @@ impl StoreFiles {
 
     fn tell(&self, why: &dyn fmt::Display) {
         if !self.is_told.swap(true, Ordering::Relaxed) {
-            tracing::warn!("nars of paths that cannot be read here are read from the nix daemon: {why}");
+            tracing::warn!("cannot read some store paths directly, falling back to nix-daemon: {why}");
         }
     }
 }

@@ -84,7 +84,7 @@ fn daemon(scripted: &[ScriptedDaemon]) -> Vec<Mistake> {
             "a daemon that is not there",
             socket("/nonexistent/socket"),
             UNAVAILABLE,
-            &["cannot reach the nix daemon at /nonexistent/socket", "help: "],
+            &["cannot reach nix-daemon at /nonexistent/socket", "help: "],
         ),
         wrong(
             "a daemon that was stopped",
@@ -96,7 +96,7 @@ fn daemon(scripted: &[ScriptedDaemon]) -> Vec<Mistake> {
             "a file for the daemon's socket",
             socket(file("socket", "").to_str().unwrap()),
             UNAVAILABLE,
-            &["cannot reach the nix daemon", "help: "],
+            &["cannot reach nix-daemon", "help: "],
         ),
         wrong(
             "a daemon's socket too deep",
