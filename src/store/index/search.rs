@@ -19,9 +19,8 @@ use crate::store::state::Store;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// A valid path that has the debug info of this build as [`BuildId::member`] and is `wanted`; `None` if there is none,
-    /// or if the store is not visible here. To be answered, [`Self::make_index`] has to run. A dropped future leaves a scan
-    /// that it asked for to go on.
+    /// Returns a `wanted` valid path that has the file [`BuildId::member`], or `None` if there is none or the store is
+    /// not visible. Requires [`Self::index_debug_info`] to run. A scan that a dropped future requested continues.
     pub async fn find_debug_info(
         &self,
         id: &BuildId,

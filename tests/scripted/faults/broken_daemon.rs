@@ -47,7 +47,7 @@ fn an_invalid_handshake_is_a_502_and_the_log_has_the_reason() {
     let versioned = |version| Wire::new().number(MAGIC).number(version);
     let to_the_release = || versioned(0x126).number(0);
     let user = Command::new("id").arg("-un").output().unwrap().stdout;
-    let allowed = format!("is user \"{}\" in allowed-users", String::from_utf8(user).unwrap().trim());
+    let allowed = format!("user \"{}\" is in allowed-users", String::from_utf8(user).unwrap().trim());
     for (case, greeting, reason) in [
         ("closes at once", Reply::then_disconnect([]), &*allowed),
         ("speaks HTTP", Reply::then_disconnect("HTTP/1.1 400 Bad Request\r\n\r\n"), "is not nix-daemon"),

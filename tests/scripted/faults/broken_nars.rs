@@ -45,8 +45,8 @@ fn faults() -> Vec<Fault> {
         fault("is none", &good, sending(Wire::new().string("nix-archive-2")), "is malformed: NAR offset 0"),
         fault("is longer", &claiming(|it| it.nar_size -= 8), good.nar_reply().into(), "exceeds the NAR size"),
         fault("is much longer", &claiming(|it| it.nar_size = 128), good.nar_reply().into(), "exceeds the NAR size"),
-        fault("is shorter", &claiming(|it| it.nar_size += 8), good.nar_reply().into(), "where its path info says"),
-        fault("is another", &claiming(|it| it.nar_hash = "ab".repeat(32)), good.nar_reply().into(), "where its path"),
+        fault("is shorter", &claiming(|it| it.nar_size += 8), good.nar_reply().into(), "but its path info says"),
+        fault("is another", &claiming(|it| it.nar_hash = "ab".repeat(32)), good.nar_reply().into(), "but its path"),
     ]
 }
 
