@@ -41,7 +41,7 @@ fn clients_of_every_release_ride_out_a_restart_of_five_seconds() {
         daemon.restart(Release::Nix2_34);
     });
     await_value(harmonia.http(), UP, 1.0);
-    harmonia.wait_for_log("the nix daemon answers again, after ");
+    harmonia.wait_for_log("nix-daemon replies again after ");
     let log = harmonia.log();
     assert!(!log.contains("answered 502"), "{log}");
 }

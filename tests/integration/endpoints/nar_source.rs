@@ -137,7 +137,7 @@ impl Scene {
         fs::remove_file(passing).unwrap();
         // It may have been looked at already.
         assert!([404, 206].contains(&self.part(1)));
-        self.harmonia.wait_for_log("is not held back any more: its nar is right");
+        self.harmonia.wait_for_log("from quarantine: its NAR was verified");
     }
 
     /// Where the contents of a file are in the NAR.
@@ -166,7 +166,7 @@ fn what_is_no_file_directory_or_symlink_is_an_error_and_not_waited_for() {
     for scene in [alone, inside] {
         assert_eq!(scene.harmonia.http().get(&scene.item.nar_url()).status, 502);
         assert_eq!(scene.part(1), 502);
-        scene.harmonia.wait_for_log("no nar can hold it");
+        scene.harmonia.wait_for_log("a NAR cannot contain it");
         assert_eq!(scene.asked_for_nars(), 0);
     }
 }
@@ -177,7 +177,7 @@ fn files_that_do_not_match_the_path_info_are_never_served() {
     let file = scene.place.join("a/file");
     fs::write(&file, vec![b'x'; 300_000]).unwrap();
     scene.fails(&[]);
-    scene.harmonia.wait_for_log("where its path info says");
+    scene.harmonia.wait_for_log("but its path info says");
     assert_eq!(scene.part(1), 404);
     fs::write(&file, vec![b'a'; 300_000]).unwrap();
     scene.is_repaired();
@@ -204,7 +204,7 @@ fn a_range_of_a_verified_nar_reads_only_its_file() {
     assert_eq!(listing.status, 200);
     // The other file is needed for this, and to prove the whole anew.
     scene.fails(&[("Range", &range(a, a + 9))]);
-    scene.harmonia.wait_for_log("changed while its nar was read");
+    scene.harmonia.wait_for_log("changed while its NAR was read");
     assert_eq!(scene.asked_for_nars(), 0);
 }
 
@@ -216,7 +216,7 @@ fn a_part_that_does_not_reach_the_end_is_read_alone_and_one_that_does_proves_the
     assert_eq!(scene.part(scene.offset(b'b')), 206);
     let whole = scene.item.nar.len();
     scene.fails(&[("Range", &range(whole - 10, whole - 1))]);
-    scene.harmonia.wait_for_log("where its path info says");
+    scene.harmonia.wait_for_log("but its path info says");
     assert_eq!((scene.part(1), scene.asked_for_nars()), (404, 0));
 }
 
@@ -259,10 +259,10 @@ fn a_verified_nar_is_hashed_again_after_a_file_in_it_was_written() {
     scene.is_served();
     overwrite(&scene.place.join("b/file"));
     scene.fails(&[]);
-    scene.harmonia.wait_for_log("changed while its nar was read");
+    scene.harmonia.wait_for_log("changed while its NAR was read");
     // Looked through anew it is seen to be wrong.
     scene.fails(&[]);
-    scene.harmonia.wait_for_log("is held back, 404 until its nar is right");
+    scene.harmonia.wait_for_log("(answering 404)");
     assert_eq!(scene.part(1), 404);
     fs::write(scene.place.join("b/file"), vec![b'b'; 300_000]).unwrap();
     scene.is_repaired();
@@ -280,7 +280,7 @@ fn a_file_that_was_written_to_and_its_time_set_back_is_noticed_by_always_and_not
         File::options().write(true).open(&file).unwrap().set_modified(before).unwrap();
         if is_noticed {
             scene.fails(&[]);
-            scene.harmonia.wait_for_log("where its path info says");
+            scene.harmonia.wait_for_log("but its path info says");
         } else {
             assert_ne!(scene.harmonia.http().get(&scene.item.nar_url()).body, scene.item.nar);
         }
@@ -315,7 +315,7 @@ fn what_changes_while_it_is_read_breaks_the_body() {
             // The connection may be reset.
             let _ = stream.read_to_end(&mut rest);
             assert!(rest.len() < HUGE, "{number} with {verify}");
-            scene.harmonia.wait_for_log("changed while its nar was read");
+            scene.harmonia.wait_for_log("changed while its NAR was read");
         }
     }
 }
@@ -329,7 +329,7 @@ fn the_daemon_helps_out_where_files_are_not_visible_and_that_is_said_once() {
     }
     assert_eq!(scene.asked_for_nars(), 4);
     let log = scene.harmonia.log();
-    assert_eq!(log.matches("are read from the nix daemon").count(), 1, "{log}");
+    assert_eq!(log.matches("falling back to nix-daemon").count(), 1, "{log}");
 }
 
 #[test]

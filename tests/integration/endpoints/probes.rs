@@ -24,6 +24,6 @@ fn not_ready_if_the_daemon_has_another_store_directory() {
         let config = format!("daemon_socket = \"{}\"\nvirtual_nix_store = \"/gnu/store\"\n", socket.display());
         let harmonia = Harmonia::start(&config);
         is_not_ready(&harmonia.http().get("/ready"), "nix-daemon has another store directory");
-        harmonia.wait_for_log("the nix daemon refuses paths of /gnu/store: ");
+        harmonia.wait_for_log("nix-daemon refuses paths of /gnu/store: ");
     }
 }

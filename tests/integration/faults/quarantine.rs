@@ -67,11 +67,11 @@ fn damage_and_repair_of_a_store_are_detected_for_every_release() {
             let _ = http.get_failing(&url, &[]);
             assert_eq!(http.get(&narinfo_url(path)).status, 404, "{name} of {release}");
             assert_eq!(http.get(&url).status, 404, "{name} of {release}");
-            harmonia.wait_for_log_times("is held back", number);
+            harmonia.wait_for_log_times("(answering 404)", number);
             repair(&daemon.on_host(path));
             await_served(http, path);
             assert_eq!(http.get(&url).status, 200, "{name} of {release}");
-            harmonia.wait_for_log_times("is not held back any more: its nar is right", number);
+            harmonia.wait_for_log_times("from quarantine: its NAR was verified", number);
         }
         await_value(http, HELD_BACK, 0.0);
     }
@@ -95,8 +95,8 @@ fn a_valid_path_without_files_is_quarantined_until_they_are_back_for_every_relea
             fs::remove_file(daemon.on_host(path)).unwrap();
             // Nobody knows yet; then it is looked at once more, and only then believed.
             assert!([502, 404].contains(&http.get(&url).status), "{release}");
-            let line = harmonia.wait_for_log("is held back");
-            assert!(line.contains("the files of ") && line.contains("are not there"), "{release}: {line}");
+            let line = harmonia.wait_for_log("(answering 404)");
+            assert!(line.contains("the files of ") && line.contains("are missing"), "{release}: {line}");
             assert_eq!([narinfo_url(path), url.clone()].map(|url| http.get(&url).status), [404, 404], "{release}");
             fs::write(daemon.on_host(path), "a regular file\n").unwrap();
             await_served(http, path);

@@ -116,7 +116,7 @@ fn it_says_since_when_the_daemon_is_down_and_why() {
     let (harmonia, socket) = server("daemon_socket = \"/nonexistent/socket\"\n");
     let output = status(&socket, &[]);
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("DOWN for ") && text.contains("cannot reach the nix daemon"), "{text}");
+    assert!(text.contains("DOWN for ") && text.contains("cannot reach nix-daemon"), "{text}");
     assert_eq!(output.status.code(), Some(75));
     assert!(stderr(&output).contains("the server is running, but nix-daemon does not respond"), "{}", stderr(&output));
     let now = json(&socket);
@@ -125,7 +125,7 @@ fn it_says_since_when_the_daemon_is_down_and_why() {
     assert_eq!(harmonia.http().get("/ready").status, 503);
     let errors = json(&socket)["errors"].clone();
     let first = &errors["first"][0];
-    assert!(first["message"].as_str().unwrap().contains("cannot reach the nix daemon"), "{errors}");
+    assert!(first["message"].as_str().unwrap().contains("cannot reach nix-daemon"), "{errors}");
     assert!(first["time"].as_u64().unwrap() > 1_700_000_000, "{errors}");
     drop(daemon);
 }
@@ -138,7 +138,7 @@ fn it_lists_quarantined_paths_with_the_reason() {
     let (harmonia, socket) = server(&daemon.config());
     assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200);
     let _ = harmonia.http().get_failing(&item.nar_url(), &[]);
-    harmonia.wait_for_log("is held back");
+    harmonia.wait_for_log("(answering 404)");
     let held_back = &json(&socket)["quarantine"]["first"][0];
     assert_eq!(
         (&held_back["path"], &held_back["is_quarantined"]),

@@ -200,7 +200,7 @@ fn an_unchanged_path_is_served_at_any_age_while_the_daemon_is_silent() {
     assert_eq!(daemon.seen().queries.len(), 3, "with a ttl of 0 each request asks");
     daemon.play(Script::replying(|_| Reply::then_disconnect([])));
     assert_eq!(statuses(http, &url, 3), [200; 3]);
-    harmonia.wait_for_log("WARN what is known of paths that are still there is used until the nix daemon answers: ");
+    harmonia.wait_for_log("WARN nix-daemon does not respond, serving cached path info of paths that still exist: ");
     assert_eq!(http.get("/11111111111111111111111111111111.narinfo").status, 502);
     fs::remove_file(place).unwrap();
     assert_eq!(http.get(&url).status, 502);

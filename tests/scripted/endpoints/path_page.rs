@@ -186,6 +186,6 @@ fn a_path_whose_nar_is_wrong_has_no_page() {
     let _ = harmonia
         .http()
         .request(format!("GET {} HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n", item.nar_url()).as_bytes());
-    harmonia.wait_for_log("is held back");
+    harmonia.wait_for_log("(answering 404)");
     assert_eq!(page(&harmonia, &item.path).status, 404);
 }

@@ -284,9 +284,9 @@ fn a_missing_socket_is_a_502_in_bounded_time_and_is_used_once_it_appears() {
     let started = Instant::now();
     is_unavailable(&harmonia.http().get(&item.narinfo_url()), "no socket");
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
-    let line = harmonia.wait_for_log("cannot reach the nix daemon");
+    let line = harmonia.wait_for_log("cannot reach nix-daemon");
     assert!(line.contains(&socket.display().to_string()), "{line}");
-    harmonia.wait_for_log("help: is nix-daemon running?");
+    harmonia.wait_for_log("help: check that nix-daemon is running");
 
     // A request that waits for the daemon's start gets its answer.
     let (http, url) = (harmonia.http(), item.narinfo_url());

@@ -26,9 +26,9 @@ fn is_held_back(harmonia: &Harmonia, item: &StoreItem, case: &str) {
         assert_eq!(http.get(&url).status, 404, "{url}: {case}");
     }
     assert_eq!(series(&metrics(http), HELD_BACK), Some(1.0), "{case}");
-    let line = harmonia.wait_for_log("is held back");
+    let line = harmonia.wait_for_log("(answering 404)");
     assert!(line.contains("ERROR") && line.contains(item.hash_part()), "{line}");
-    assert_eq!(harmonia.log().matches("is held back").count(), 1, "{}", harmonia.log());
+    assert_eq!(harmonia.log().matches("(answering 404)").count(), 1, "{}", harmonia.log());
 }
 
 /// What the daemon knows of a file, and dumps in its place.
@@ -155,7 +155,7 @@ fn a_path_that_failed_verification_once_is_released_at_once() {
     }));
     let harmonia = Harmonia::start(&daemon.config());
     let _ = harmonia.http().get_failing(&item.nar_url(), &[]);
-    harmonia.wait_for_log("is not held back any more: its nar is right");
+    harmonia.wait_for_log("from quarantine: its NAR was verified");
     assert_eq!(harmonia.http().get(&item.nar_url()).body, item.nar);
 }
 
