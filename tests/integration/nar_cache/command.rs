@@ -148,7 +148,7 @@ fn list_and_remove_need_neither_server_nor_daemon() {
     says(&place.cache(&["warm", &item.path]), 0, "compressed 1 NAR");
     drop(daemon);
     assert_eq!(place.list()[0]["path"], *item.path);
-    says(&place.cache(&["remove", "-r", &item.path]), 69, "cannot reach the nix daemon");
+    says(&place.cache(&["remove", "-r", &item.path]), 69, "cannot reach nix-daemon");
     says(&place.cache(&["remove", ABSENT, &item.path]), 0, "removed 1 NAR, 1.");
     assert_eq!(place.list(), Value::Array(vec![]));
 }
