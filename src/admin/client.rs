@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::MAX_TIME;
+use super::limits::MAX_TIME;
 use crate::config::default_admin_sockets;
 
 /// Limit on a response, in bytes.

@@ -18,9 +18,10 @@
 //! 2. an arm in [`requests`](self): `(&Method::POST, "/cache/remove") => json(&remove(self, parse(body)?).await?)`;
 //! 3. in the subcommand `Client::find(config.admin_socket.as_deref()).await?.post("/cache/remove", &paths).await?`.
 //!
-//! A response must be complete within [`MAX_TIME`]. Longer work is started by one request and polled by others.
+//! A response must be complete within `limits::MAX_TIME`. Longer work is started by one request and polled by others.
 
 pub mod client;
+mod limits;
 mod nar_cache;
 pub mod report;
 mod requests;
@@ -31,10 +32,3 @@ pub use client::{Client, ClientError};
 pub use nar_cache::{ClosurePath, Paths, Queued, WarmProgress};
 pub use requests::{CacheDirectory, Server};
 pub use socket::{AdminSocket, open};
-
-use std::time::Duration;
-
-/// Limit on the body of a request, in bytes: ten thousand store paths.
-const MAX_REQUEST: usize = 1 << 20;
-/// Limit on a connection, from its start to the last byte of the response.
-pub const MAX_TIME: Duration = Duration::from_secs(60);

@@ -15,7 +15,7 @@ use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::MAX_REQUEST;
+use super::limits::MAX_REQUEST;
 use crate::config::Config;
 use crate::http::App;
 use crate::net::Places;

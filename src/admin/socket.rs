@@ -15,7 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::MAX_TIME;
+use super::limits::MAX_TIME;
 use super::requests::Server;
 use crate::config::SocketMode;
 use crate::net::{SocketFile, bind_unix};

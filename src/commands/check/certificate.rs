@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::Report;
+use super::report::Report;
 use crate::config::{Config, TlsConfig};
 use crate::error::Error;
 use crate::net::tls::Identity;

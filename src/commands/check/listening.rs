@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::Report;
+use super::report::Report;
 use crate::admin::Client;
 use crate::admin::report::Status;
 use crate::config::{BindAddress, Config};

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Report;
+use super::report::Report;
 use crate::config::StoreDirectories;
 use crate::error::Error;
 use crate::process::unit::{Unit, words};

@@ -2,18 +2,16 @@
 //!
 //! Leaves finding and querying the server to [`crate::admin`].
 
+mod fetch;
 mod lines;
 mod path;
 mod text;
 mod watch;
 mod words;
 
-use std::io::IsTerminal as _;
-
-use serde::Serialize;
+use fetch::{fetch, json};
 
 use crate::admin::Client;
-use crate::admin::report::Status;
 use crate::cli::StatusOptions;
 use crate::config::Config;
 use crate::error::Error;
@@ -41,21 +39,4 @@ pub fn run(options: &StatusOptions, loaded: Result<(Config, Vec<String>), Error>
         output::print(text);
         if is_well { Ok(()) } else { Err(Error::DaemonAway) }
     })
-}
-
-/// Returns the rendered status, and whether nix-daemon is available.
-async fn fetch(client: &Client, options: &StatusOptions) -> Result<(String, bool), Error> {
-    let status: Status = client.get(&format!("/status?limit={}", options.top)).await?;
-    let is_well = status.daemon.is_up;
-    Ok((if options.json { json(&status) } else { text::render(&status) }, is_well))
-}
-
-fn json(value: &impl Serialize) -> String {
-    // Serialising what was just parsed cannot fail.
-    serde_json::to_string(value).unwrap_or_default() + "\n"
-}
-
-/// Returns whether standard output is a terminal.
-fn is_terminal() -> bool {
-    std::io::stdout().is_terminal()
 }

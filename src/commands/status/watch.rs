@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{fetch, is_terminal};
+use super::fetch::{fetch, is_terminal};
 use crate::admin::Client;
 use crate::cli::StatusOptions;
 use crate::error::Error;

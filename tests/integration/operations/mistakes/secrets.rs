@@ -50,7 +50,7 @@ fn signing_keys() -> Vec<Mistake> {
             Path::new(secret.trim()),
             &["a secret key was given", "write it into a file"],
         ),
-        wrong("the directory of the key", &scratch::fresh_dir(), &["Is a directory", "the file in it"]),
+        wrong("the directory of the key", &scratch::fresh_dir(), &["Is a directory", "a key file in this directory"]),
         wrong(
             "an empty key file",
             &written(""),
