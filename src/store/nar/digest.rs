@@ -1,9 +1,9 @@
-//! Length and hash of the bytes of a NAR.
+//! Running length and hash of a NAR.
 
 use harmonia_protocol::hash::NarHash;
 use ring::digest;
 
-/// Length of the bytes read so far, and their SHA-256 unless they were verified before.
+/// Counts the bytes of a NAR and, if it has to be verified, computes their SHA-256.
 pub(crate) struct Digest {
     pub(crate) sha256: Option<digest::Context>,
     size: u64,
@@ -33,6 +33,6 @@ impl Digest {
 
 impl std::fmt::Debug for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Passed({} bytes)", self.size)
+        write!(f, "Digest({} bytes)", self.size)
     }
 }

@@ -1,6 +1,7 @@
-//! Events of a NAR in its order, up to its verified end, in bounded memory.
+//! Events of a NAR (its files, directories and symlinks) in NAR order, in bounded memory.
 //!
-//! A dump is parsed as it is read. For files the index exists before, and is visited after the NAR was verified.
+//! A NAR dumped by nix-daemon is parsed as it is read. A NAR read from the store's files is verified first, then its
+//! index is walked.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,36 +12,38 @@ use crate::fairness::Permit;
 use crate::store::error::StoreError;
 use crate::store::nar::verifying::VerifyingNar;
 
-/// Chunks that are hashed before the task yields: a few milliseconds.
-const PIECES: usize = 16;
-/// Events per poll: most have some tens of bytes.
+/// Chunks hashed before yielding to other tasks: a few milliseconds.
+const CHUNKS_PER_POLL: usize = 16;
+/// Maximal number of events per poll when walking a [`Layout`].
 const BATCH: usize = 512;
 
-/// Events of a valid path's NAR. Dropping it drops the [`VerifyingNar`].
+/// Source of a NAR's events. Dropping it drops the [`VerifyingNar`].
 #[derive(Debug)]
 pub struct NarEvents {
     nar: VerifyingNar,
-    /// Index of a NAR that is read from files, and the position in it.
+    /// Index and position in it, if the NAR is read from files.
     index: Option<(Arc<Layout>, Cursor)>,
-    /// Whether the NAR is verified, so that the index may be visited.
+    /// Set once the NAR is verified; before, no event of the index is returned.
     is_verified: bool,
 }
 
 impl NarEvents {
-    /// Wraps a whole NAR of which nothing has been read.
+    /// Wraps a whole NAR that has not been read from.
     pub(crate) fn new(nar: VerifyingNar) -> Self {
         let index = nar.index().map(|layout| (layout, Cursor::default()));
         Self { nar, index, is_verified: false }
     }
 
-    /// Returns the permit of the NAR.
+    /// Returns the permit that the NAR holds until it is dropped.
     #[must_use]
     pub fn permit(&self) -> &Permit {
         self.nar.permit()
     }
 
-    /// Visits the next events and returns whether there may be more. They are verified only when this returns `false`.
-    /// It must not be polled after that or an error.
+    /// Passes the next events to `visit` and returns whether more may follow; must not be polled again after an error.
+    ///
+    /// The events are trustworthy only once this returned `false`: a NAR that is parsed as it is read is verified at
+    /// its end.
     pub fn poll_next(
         &mut self,
         context: &mut Context<'_>,
@@ -64,12 +67,12 @@ impl NarEvents {
     }
 }
 
-/// Reads a NAR to its verified end, unless it was verified before.
+/// Reads the NAR to its end, which verifies it, unless it was verified before.
 fn poll_verified(nar: &mut VerifyingNar, context: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
     if nar.is_verified() {
         return Poll::Ready(nar.check_stamp());
     }
-    for _ in 0..PIECES {
+    for _ in 0..CHUNKS_PER_POLL {
         if ready!(nar.poll_chunk(context))?.is_none() {
             return Poll::Ready(Ok(()));
         }

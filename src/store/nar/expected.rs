@@ -1,10 +1,10 @@
-//! The NAR that nix-daemon promises for a path.
+//! Size and hash that nix-daemon's path info gives for a NAR.
 
 use crate::store::path_info::valid_path::ValidPath;
 use harmonia_protocol::StorePath;
 use harmonia_protocol::hash::NarHash;
 
-/// Path, size and hash that nix-daemon reports for a NAR.
+/// Size and hash that a path's NAR must have, according to nix-daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExpectedNar {
     pub(crate) path: StorePath,

@@ -1,4 +1,4 @@
-//! NARs of valid paths: where their bytes come from, how they are verified, and which paths failed.
+//! NARs of valid paths: sources of their bytes, verification, and quarantine of paths that fail it.
 
 pub(super) mod content_check;
 pub(super) mod digest;

@@ -13,10 +13,10 @@ use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
 
 impl Store {
-    /// Opens the NAR of a valid path. The path is protected from the garbage collector until the result is dropped.
+    /// Opens the NAR of a valid path. With GC protection, the path has a GC root until the result is dropped.
     ///
-    /// If the options have a range, the result begins at [`VerifyingNar::first`]: at the range if that can be read alone, and
-    /// else at the beginning of the NAR.
+    /// The options' range is read alone if possible, else the NAR is read from its beginning;
+    /// [`VerifyingNar::first`] tells which.
     pub async fn nar(
         &self,
         valid: &Arc<ValidPath>,
@@ -27,7 +27,7 @@ impl Store {
         Ok(self.nar_opener.open(valid, options, client).await?.with_root(root))
     }
 
-    /// Opens a range of a NAR if it can be read from the store's files now, without reading anything else first.
+    /// Opens a range of a NAR, if it can be read from the store's files without verifying the NAR first.
     pub async fn verified_range(
         &self,
         valid: &Arc<ValidPath>,
@@ -43,7 +43,7 @@ impl Store {
         Ok(NarEvents::new(self.nar(valid, NarOptions::for_listing(), client).await?))
     }
 
-    /// Protects a path from the garbage collector, if that is configured. Fails if the path is not valid any more.
+    /// Acquires a GC root for the path; `None` without GC protection. Fails if the path is no longer valid.
     async fn root(&self, valid: &Arc<ValidPath>) -> Result<Option<RootGuard>, StoreError> {
         match &self.gc_roots {
             Some(gc_roots) => gc_roots.hold(valid).await.map(Some),

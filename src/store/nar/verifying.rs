@@ -1,7 +1,7 @@
-//! A NAR that is verified while it is read: it ends without an error only if its size and hash match its path info.
+//! A stream of a NAR that ends without an error only if size and hash match the path info.
 //!
-//! This holds for any source. Bytes are not hashed only if they were verified before and the path has not changed since
-//! (see `verified`), as is the case for ranges.
+//! Hashing is skipped for files that were verified before and have not changed since (`verified`), which includes every
+//! range that is read alone.
 
 use std::ops::Range;
 use std::pin::Pin;
@@ -29,49 +29,50 @@ use crate::store::nar::verified::VerifiedNars;
 use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::path_stamp::PathStamp;
 
-/// Time that a response waits for the first bytes of its NAR: clients want a head within a second.
-const LONGEST_BEGINNING: Duration = Duration::from_millis(500);
+/// Time limit of [`VerifyingNar::prime`]: clients expect a response head within a second.
+const PRIME_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The bytes of a valid path's NAR, counted and hashed while they are read.
+/// The bytes of a valid path's NAR, hashed and counted as they pass.
 ///
-/// The last chunk is withheld until size and hash are verified, so that nobody forwards a complete but wrong NAR.
-/// Dropping it closes its connection to nix-daemon, unless the NAR has been read to its end.
+/// The last chunk is withheld until size and hash are verified, so no client receives a complete NAR that is corrupt.
+/// Dropping it before its end closes its connection to nix-daemon.
 #[derive(Debug)]
 pub struct VerifyingNar {
     source: Source,
     expected: ExpectedNar,
-    /// Offset of its first byte in the whole NAR, and its length.
+    /// Offset of the first byte in the whole NAR.
     first: u64,
+    /// Number of bytes expected.
     length: u64,
-    /// Marks the path info stale if the NAR fails.
+    /// Cache whose entry for the path is marked stale if the NAR fails.
     path_infos: Arc<PathInfoCache>,
     verified: Arc<VerifiedNars>,
-    /// Gets the path if the NAR does not match.
+    /// Told of every failure.
     quarantine: Arc<Quarantine>,
     origin: Origin,
     /// Stamp of the path before anything was read.
-    seen: Option<PathStamp>,
-    /// Digest of what was read; `None` after the end.
+    stamp: Option<PathStamp>,
+    /// `None` once the end has been reached.
     digest: Option<Digest>,
-    /// Chunk that is returned when the next one has come, or the NAR is verified.
+    /// Chunk that is returned once the next one has arrived or the NAR is verified.
     withheld: Option<Bytes>,
-    /// Runs while the source has no bytes.
+    /// Runs while the source has no bytes ready.
     stall_timer: Option<Pin<Box<Sleep>>>,
     /// Protects the path from the garbage collector.
     _root: Option<RootGuard>,
 }
 
-/// Source of the bytes.
+/// Source of a NAR's bytes.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// nix-daemon's dump.
+    /// A dump by nix-daemon.
     Daemon(Box<NarStream<PooledClient, Transport>>),
     /// The store's files.
     Files(FileStream),
 }
 
 impl Source {
-    /// Reads the next bytes, and visits the events in them if they are a dump's. For files, the index has all events.
+    /// Polls for the next bytes and passes the events in them to `visit`: only of a dump, since files have an index.
     fn poll_chunk_with(
         &mut self,
         path: &StorePath,
@@ -100,7 +101,7 @@ impl Source {
         }
     }
 
-    /// Returns the error of a source that stalls.
+    /// Returns the error for a source that stalls.
     fn timeout(&self) -> StoreError {
         match self {
             Self::Daemon(_) => StoreError::Timeout(Deadline::NarBytes),
@@ -109,7 +110,7 @@ impl Source {
     }
 }
 
-/// What a NAR is verified against, and who is told about the result.
+/// What a NAR is verified against, and where the result is recorded.
 #[derive(Debug)]
 pub(crate) struct Expectation {
     pub(crate) expected: ExpectedNar,
@@ -117,22 +118,23 @@ pub(crate) struct Expectation {
     pub(crate) verified: Arc<VerifiedNars>,
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) origin: Origin,
-    pub(crate) seen: Option<PathStamp>,
-    /// Whether the bytes were verified before, with this stamp.
+    /// Stamp of the path before the NAR was opened.
+    pub(crate) stamp: Option<PathStamp>,
+    /// Set if the files were verified before at that stamp: the bytes are not hashed.
     pub(crate) is_verified: bool,
 }
 
 impl VerifyingNar {
-    /// Wraps a source of the whole NAR of which nothing has been read.
+    /// Wraps a source of the whole NAR that has not been read from.
     pub(crate) fn new(source: Source, expectation: Expectation) -> Self {
         let range = 0..expectation.expected.nar_size;
         Self::range(source, expectation, &range)
     }
 
-    /// Wraps a source of a range of the NAR, which has to be verified already unless it is the whole.
+    /// Wraps a source of a range of the NAR, which must be verified already unless it is the whole NAR.
     pub(crate) fn range(source: Source, expectation: Expectation, range: &Range<u64>) -> Self {
         let (first, length) = (range.start, range.end - range.start);
-        let Expectation { expected, path_infos, verified, quarantine, origin, seen, is_verified } = expectation;
+        let Expectation { expected, path_infos, verified, quarantine, origin, stamp, is_verified } = expectation;
         let digest = Some(Digest::new(!is_verified));
         Self {
             source,
@@ -143,7 +145,7 @@ impl VerifyingNar {
             verified,
             quarantine,
             origin,
-            seen,
+            stamp,
             digest,
             withheld: None,
             stall_timer: None,
@@ -151,7 +153,7 @@ impl VerifyingNar {
         }
     }
 
-    /// Holds a GC root until it is dropped.
+    /// Keeps a GC root until the NAR is dropped.
     pub(crate) fn with_root(self, root: Option<RootGuard>) -> Self {
         Self { _root: root, ..self }
     }
@@ -161,24 +163,23 @@ impl VerifyingNar {
         &self.expected.path
     }
 
-    /// Returns the permit that it holds until it is dropped: for a connection to nix-daemon, or for memory to read
-    /// files into.
+    /// Returns the permit held until the NAR is dropped: for a connection to nix-daemon, or for memory to read files.
     #[must_use]
     pub fn permit(&self) -> &Permit {
         self.source.permit()
     }
 
-    /// Returns the offset of its first byte in the whole NAR.
+    /// Returns the offset of the first byte in the whole NAR.
     pub const fn first(&self) -> u64 {
         self.first
     }
 
-    /// Polls for the next bytes; `None` after the last ones. It must not be polled after an error.
+    /// Polls for the next bytes; `None` at the end. Must not be polled again after an error.
     pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StoreError>> {
         self.poll_chunk_with(context, &mut |_| ())
     }
 
-    /// Polls for the next bytes, and visits the events in what was read if the source is a dump.
+    /// Polls as [`VerifyingNar::poll_chunk`] does, and passes the events of a dump to `visit` as they are read.
     pub(crate) fn poll_chunk_with(
         &mut self,
         context: &mut Context<'_>,
@@ -192,8 +193,7 @@ impl VerifyingNar {
         Poll::Ready(Ok(self.withheld.take()))
     }
 
-    /// Reads one more chunk from the source, or verifies the NAR at its end. Returns the chunk that was withheld
-    /// before.
+    /// Reads one more chunk, or verifies the NAR at its end. Returns the chunk withheld before, and reports errors.
     fn poll_advance(
         &mut self,
         context: &mut Context<'_>,
@@ -232,8 +232,9 @@ impl VerifyingNar {
         }
     }
 
-    /// Waits briefly until the first bytes have come, or a NAR of one chunk is verified. Errors up to then can still
-    /// become a status code; later ones can only abort the body.
+    /// Waits, up to half a second, for the first bytes, or the end of a NAR of a single chunk.
+    ///
+    /// An error up to then can still become the response's status; a later one can only break off its body.
     pub async fn prime(&mut self) -> Result<(), StoreError> {
         let begun = std::future::poll_fn(|context| {
             while self.digest.is_some() && (self.withheld.is_none() || self.source.is_finished()) {
@@ -241,10 +242,10 @@ impl VerifyingNar {
             }
             Poll::Ready(Ok(()))
         });
-        tokio::time::timeout(LONGEST_BEGINNING, begun).await.unwrap_or(Ok(()))
+        tokio::time::timeout(PRIME_TIMEOUT, begun).await.unwrap_or(Ok(()))
     }
 
-    /// Waits for the next bytes; `None` after the last ones.
+    /// Waits for the next bytes, as [`VerifyingNar::poll_chunk`].
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         std::future::poll_fn(|context| self.poll_chunk(context)).await
     }
@@ -257,7 +258,7 @@ impl VerifyingNar {
         }
     }
 
-    /// Returns whether its bytes were verified before and are not hashed.
+    /// Returns whether the bytes are not hashed because they were verified before.
     pub(crate) const fn is_verified(&self) -> bool {
         matches!(self.digest, Some(Digest { sha256: None, .. }))
     }
@@ -275,8 +276,8 @@ impl VerifyingNar {
         let ExpectedNar { path, nar_hash, .. } = &self.expected;
         let (found, size) = digest.finish();
         if size == self.length && found == Some(*nar_hash) {
-            if let (Some(seen), Source::Files(files)) = (self.seen, &self.source) {
-                self.verified.add(&self.expected, seen, files.modified());
+            if let (Some(stamp), Source::Files(files)) = (self.stamp, &self.source) {
+                self.verified.add(&self.expected, stamp, files.modified());
             }
             return Ok(());
         }
@@ -290,10 +291,10 @@ impl VerifyingNar {
         }
     }
 
-    /// Checks that the path still has its stamp. If not, bytes that were not hashed may be others, and a mismatch is no
-    /// fault of the path info.
+    /// Fails if the path's stamp has changed: bytes that were not hashed may be unverified then, and a mismatch proves
+    /// nothing.
     pub(crate) fn check_stamp(&self) -> Result<(), StoreError> {
         let ExpectedNar { path, .. } = &self.expected;
-        if self.verified.stamp(path) == self.seen { Ok(()) } else { Err(StoreError::Changed(path.clone())) }
+        if self.verified.stamp(path) == self.stamp { Ok(()) } else { Err(StoreError::Changed(path.clone())) }
     }
 }

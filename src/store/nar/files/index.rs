@@ -1,7 +1,7 @@
-//! The index of a store path's NAR, made of what the file system says of its files without reading them.
+//! Builds the index of a store path's NAR from file metadata, without reading contents.
 //!
-//! Bounded by the memory that the index may take, entries included that have been listed but not come to yet; depth by
-//! the length of a path, which the kernel bounds. One directory is open at a time.
+//! Memory is limited, including that of entries listed but not yet visited; depth is limited by the kernel's maximal path
+//! length. One directory is open at a time.
 
 use std::ffi::OsStr;
 use std::io;
@@ -17,29 +17,29 @@ use rustix::io::Errno;
 use crate::store::nar::files::open;
 use crate::store::nar::files::open::LastModified;
 
-/// What an entry takes beside its name and target while it waits.
-const PENDING: usize = size_of::<Entry>() + 16;
-/// The mode's bit for those who are neither owner nor of the group.
+/// Memory of an entry not yet visited, beside its name and target, in bytes.
+const PENDING_ENTRY: usize = size_of::<Entry>() + 16;
+/// Read bit for users who are neither the owner nor in the group.
 const READABLE_BY_OTHERS: u32 = 0o004;
 
-/// A NAR by what is in it.
+/// Index of a NAR.
 #[derive(Debug)]
 pub(crate) struct Index {
     pub(crate) layout: Layout,
     /// The size of the NAR, in bytes.
     pub(crate) nar_size: u64,
-    /// When the file was modified that was modified last.
+    /// Latest modification time of a file.
     pub(crate) modified: LastModified,
 }
 
-/// Why there is no index.
+/// Reason why a path could not be indexed.
 #[derive(Debug)]
 pub(crate) enum NoIndex {
-    /// There is something here that no NAR can hold.
+    /// File of a type that a NAR cannot hold.
     Special(PathBuf),
-    /// It would take too much memory.
+    /// The index would exceed its memory limit.
     TooLarge,
-    /// Something cannot be read.
+    /// File or directory that cannot be read.
     Unreadable(PathBuf, io::Error),
 }
 
@@ -56,7 +56,7 @@ enum Kind {
     Directory,
 }
 
-/// Indexes a path of the store directory, if that takes no more than `max` bytes. Blocks on the disk.
+/// Indexes a path of the store directory `store`, using at most `max` bytes of memory. Blocks on the disk.
 pub(crate) fn index(store: &OwnedFd, path: &StorePath, max: usize) -> Result<Index, NoIndex> {
     let mut walk = Walk {
         store,
@@ -86,30 +86,30 @@ pub(crate) fn index(store: &OwnedFd, path: &StorePath, max: usize) -> Result<Ind
         }
     }
     let Walk { builder, nar_size, modified, .. } = walk;
-    // It is complete, and not too large.
+    // Complete; only its size can fail it.
     let layout = builder.finish().map_err(|_| NoIndex::TooLarge)?;
     Ok(Index { layout, nar_size, modified })
 }
 
 struct Walk<'a> {
     store: &'a OwnedFd,
-    /// The innermost directory that is listed, from the store directory on.
+    /// Directory being visited, relative to the store directory.
     path: Vec<u8>,
-    /// How long the path was before each directory that is listed.
+    /// Length of `path` before each directory on it was entered.
     lengths: Vec<usize>,
     builder: LayoutBuilder,
     writer: Writer,
     nar_size: u64,
     modified: LastModified,
-    /// What the writer writes, of which only the length counts.
+    /// Output of `writer`, of which only the length is used.
     scratch: Vec<u8>,
-    /// What the entries weigh that are listed but not come to yet.
+    /// Memory of the entries not yet visited, in bytes.
     pending: usize,
     max: usize,
 }
 
 impl Walk<'_> {
-    /// Takes an object up; the result is what is in it if it is a directory, the last entry first.
+    /// Adds an object to the index. Returns the entries of a directory, in reverse order.
     fn enter(&mut self, name: Option<&[u8]>, kind: &Kind) -> Result<Option<Vec<Entry>>, NoIndex> {
         let object = match kind {
             Kind::Regular { executable, size } => Object::Regular { executable: *executable, size: *size, offset: 0 },
@@ -146,7 +146,7 @@ impl Walk<'_> {
         if self.builder.heap_size() + self.pending > self.max { Err(NoIndex::TooLarge) } else { Ok(()) }
     }
 
-    /// What is in the directory that the path has come to.
+    /// Lists the directory at `path`, in reverse order.
     fn list(&mut self) -> Result<Vec<Entry>, NoIndex> {
         let unreadable = |cause| self.unreadable(b"", cause);
         let directory = open::directory(self.store, &self.path).map_err(unreadable)?;
@@ -157,7 +157,7 @@ impl Walk<'_> {
             if matches!(&name[..], b"." | b"..") {
                 continue;
             }
-            // What has just gone is not there: size and hash tell whether that is all of it.
+            // Deleted since it was listed. If the rest is not the whole path either, size and hash tell.
             let Some(entry) = self.examine(&directory, name)? else { continue };
             self.pending += weight(&entry.name, &entry.kind);
             self.check_weight()?;
@@ -167,7 +167,7 @@ impl Walk<'_> {
         Ok(entries)
     }
 
-    /// What has this name in a directory that is open.
+    /// Returns the entry of this name in an open directory; `None` if it does not exist.
     fn examine(&mut self, directory: &OwnedFd, name: Vec<u8>) -> Result<Option<Entry>, NoIndex> {
         let unreadable = |this: &Self, cause: Errno| this.unreadable(&name, cause.into());
         let stat = match rustix::fs::statat(directory, OsStr::from_bytes(&name), AtFlags::SYMLINK_NOFOLLOW) {
@@ -193,17 +193,17 @@ impl Walk<'_> {
                 Kind::Symlink { target: target.map_err(|cause| unreadable(self, cause))?.into_bytes() }
             }
             FileType::Directory => Kind::Directory,
-            _ => return Err(NoIndex::Special(self.place(&name))),
+            _ => return Err(NoIndex::Special(self.error_path(&name))),
         };
         Ok(Some(Entry { name, kind }))
     }
 
     fn unreadable(&self, name: &[u8], cause: io::Error) -> NoIndex {
-        NoIndex::Unreadable(self.place(name), cause)
+        NoIndex::Unreadable(self.error_path(name), cause)
     }
 
-    /// A name in the directory that is listed, below the store directory; for messages.
-    fn place(&self, name: &[u8]) -> PathBuf {
+    /// Returns the path of a name in the directory being visited, relative to the store directory, for error messages.
+    fn error_path(&self, name: &[u8]) -> PathBuf {
         let directory = PathBuf::from(OsStr::from_bytes(&self.path));
         if self.lengths.is_empty() || name.is_empty() { directory } else { directory.join(OsStr::from_bytes(name)) }
     }
@@ -211,5 +211,5 @@ impl Walk<'_> {
 
 fn weight(name: &[u8], kind: &Kind) -> usize {
     let target = if let Kind::Symlink { target } = kind { target.len() } else { 0 };
-    name.len() + target + PENDING
+    name.len() + target + PENDING_ENTRY
 }

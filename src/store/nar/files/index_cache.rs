@@ -11,16 +11,16 @@ use crate::store::nar::expected::ExpectedNar;
 use crate::store::nar::files::open::LastModified;
 use crate::store::path_info::path_stamp::PathStamp;
 
-/// Upper bound of the cache, in bytes: three thousand paths of two hundred files.
+/// Memory limit, in bytes: the indexes of about 3,000 paths of 200 files.
 const MAX_BYTES: usize = 32 << 20;
 
-/// Indexes of paths, with their stamps.
+/// Indexes by hash part, each valid for one stamp of its path.
 #[derive(Debug)]
 pub(crate) struct IndexCache(Mutex<ClockCache<HashPart, Entry>>);
 
 #[derive(Debug)]
 struct Entry {
-    seen: PathStamp,
+    stamp: PathStamp,
     nar_size: u64,
     layout: Arc<Layout>,
     modified: LastModified,
@@ -32,21 +32,21 @@ impl IndexCache {
         Arc::new(Self(Mutex::new(ClockCache::new(MAX_BYTES))))
     }
 
-    /// Returns the index of a path with this stamp, and the last modification of its files.
-    pub(crate) fn find(&self, expected: &ExpectedNar, seen: PathStamp) -> Option<(Arc<Layout>, LastModified)> {
+    /// Returns the index made at this stamp and the latest modification time of its files.
+    pub(crate) fn find(&self, expected: &ExpectedNar, stamp: PathStamp) -> Option<(Arc<Layout>, LastModified)> {
         let mut entries = self.0.lock();
         let entry = entries.find(&expected.path.hash_part())?;
-        let holds = entry.seen == seen && entry.nar_size == expected.nar_size;
-        holds.then(|| (Arc::clone(&entry.layout), entry.modified))
+        let is_current = entry.stamp == stamp && entry.nar_size == expected.nar_size;
+        is_current.then(|| (Arc::clone(&entry.layout), entry.modified))
     }
 
-    /// Caches the index of a path with this stamp.
-    pub(crate) fn add(&self, expected: &ExpectedNar, seen: PathStamp, layout: &Arc<Layout>, modified: LastModified) {
-        let entry = Entry { seen, nar_size: expected.nar_size, layout: Arc::clone(layout), modified };
+    /// Adds the index made at this stamp.
+    pub(crate) fn add(&self, expected: &ExpectedNar, stamp: PathStamp, layout: &Arc<Layout>, modified: LastModified) {
+        let entry = Entry { stamp, nar_size: expected.nar_size, layout: Arc::clone(layout), modified };
         self.0.lock().insert(expected.path.hash_part(), entry, layout.heap_size());
     }
 
-    /// Removes the index of a path that has changed.
+    /// Removes an index that is outdated.
     pub(crate) fn forget(&self, hash: &HashPart) {
         self.0.lock().remove(hash);
     }

@@ -1,12 +1,12 @@
-//! NARs read from the store's files, where they are visible.
+//! NARs read from the store's files instead of nix-daemon, where they are visible to this process.
 //!
-//! `index` reads the metadata of a store path, `reader` reads a NAR by its index, `stream` waits for the disk on other
-//! threads, `open` keeps every access inside the path, `same_store` finds out whether the files are those of
-//! nix-daemon's store, and `store_files` bounds it all. `VerifyingNar` compares the bytes with the path info, as those
-//! of any source.
+//! `store_files` opens them within limits of memory and descriptors, `index` walks a store path, `index_cache` caches
+//! the result, `reader` reads a NAR by it, `stream` does so without blocking the runtime's threads, `open` keeps opens
+//! inside the store directory, and `same_store` finds out whether the files are those of nix-daemon's store. The bytes
+//! are unverified: [`VerifyingNar`](crate::store::nar::verifying::VerifyingNar) does that.
 //!
-//! nix-daemon dumps what cannot be read here, which is logged once. File types that a NAR cannot contain, and a tree
-//! whose NAR would have another size than its path info says, are errors at once.
+//! Unreadable paths are left to nix-daemon, with one warning. A file type that a NAR cannot hold, and a tree whose NAR
+//! has another size than the path info says, are errors.
 
 pub(in crate::store) mod buffer_pool;
 pub(in crate::store) mod index;

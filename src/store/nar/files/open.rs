@@ -1,7 +1,7 @@
-//! Opening what lies in a store path: below the store directory, over no symlink, waiting for no peer.
+//! Opens files and directories of a store path: below the store directory, through no symlink, not blocking on FIFOs.
 //!
-//! Contents of a store are anybody's who may build. The kernel is told to refuse any way that leads over a link or upwards
-//! (openat2, Linux 5.6); a path is opened from the store directory each time, so that no descriptor is held for it.
+//! Anybody who may build controls the contents of a store, so the kernel refuses symlinks and `..` (openat2, Linux 5.6).
+//! Each open starts at the store directory, so no descriptor is held for a path.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -13,10 +13,10 @@ use std::os::unix::fs::MetadataExt as _;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// The execute bit that a NAR knows of: the owner's.
+/// Execute bit that a NAR records: the owner's.
 const EXECUTABLE: u32 = 0o100;
 
-/// Whether a mode is that of a program.
+/// Returns whether a NAR marks a file of this mode as executable.
 pub(crate) const fn is_executable(mode: u32) -> bool {
     mode & EXECUTABLE != 0
 }
@@ -26,35 +26,37 @@ pub(crate) fn directory(store: impl AsFd, path: &[u8]) -> io::Result<OwnedFd> {
     open(store, path, OFlags::RDONLY | OFlags::DIRECTORY, true)
 }
 
-/// When something was modified: seconds and nanoseconds since 1970. Nix sets it to 1 for all that it adds, and a hard link
-/// to a file, which `nix-store --optimise` makes, leaves it as it is.
+/// Modification time (mtime): seconds and nanoseconds since the Unix epoch.
+///
+/// Nix sets it to 1 s for every file it adds, and the hard links of `nix-store --optimise` do not change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LastModified(pub(crate) i64, pub(crate) i64);
 
 impl LastModified {
-    /// Before everything.
+    /// Earlier than any file's.
     pub(crate) const NEVER: Self = Self(i64::MIN, 0);
 
-    /// So many seconds after the beginning of 1970.
+    /// Creates a time from whole seconds since the Unix epoch.
     #[cfg(test)]
     pub(crate) const fn at(seconds: i64) -> Self {
         Self(seconds, 0)
     }
 }
 
-/// What a file was when it was indexed.
+/// Attributes of a file when it was indexed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expected {
     pub(crate) executable: bool,
     pub(crate) size: u64,
-    /// It was not modified later than this.
+    /// Latest modification time it may have.
     pub(crate) modified: LastModified,
 }
 
-/// Opens what was such a file when it was indexed; `None` if it is another one now, or one that was written to. An error
-/// that [`is_wait`] is one of not waiting for the disk where that was not allowed.
+/// Opens a file; `None` if its attributes have changed since it was indexed.
+///
+/// Without `may_wait` it fails with an error for which [`is_wait`] is true if the disk would have to be waited for.
 pub(crate) fn file(store: impl AsFd, path: &[u8], expected: &Expected, may_wait: bool) -> io::Result<Option<File>> {
-    // What is no file any more does not make us wait.
+    // NONBLOCK: a FIFO in its place must not block.
     let file = File::from(open(store, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, may_wait)?);
     let now = file.metadata()?;
     let is_same = now.is_file()
@@ -64,7 +66,8 @@ pub(crate) fn file(store: impl AsFd, path: &[u8], expected: &Expected, may_wait:
     Ok(is_same.then_some(file))
 }
 
-/// Whether the disk has to be waited for; or the kernel (before Linux 5.12) or the file system cannot tell.
+/// Returns whether an open or read failed because it would block on the disk, or because the kernel (before Linux 5.12) or
+/// the file system cannot tell.
 pub(crate) fn is_wait(cause: &io::Error) -> bool {
     matches!(Errno::from_io_error(cause), Some(Errno::AGAIN | Errno::INVAL | Errno::OPNOTSUPP))
 }

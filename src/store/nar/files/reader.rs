@@ -1,8 +1,7 @@
-//! A NAR, or a part of it, read from the files of a store path by its index.
+//! Reads a NAR, or a range of it, from the files of a store path by its index.
 //!
-//! Holds no descriptor of a file between two pieces. Reads of the files only what is to be sent. What is not as the index
-//! says ends it in an error, as does a file that was written to since; where the bytes are not hashed, so does a path that
-//! does not look as it did when they were proven.
+//! Holds no file open between two pieces and reads only the bytes requested. Fails if a file differs from the index or was
+//! modified since, and, where the bytes are not hashed, if the path's stamp has changed since they were verified.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -25,10 +24,9 @@ use crate::store::nar::files::open;
 use crate::store::nar::files::open::{Expected, LastModified};
 use crate::store::path_info::path_stamp::PathStamp;
 
-/// How much is read at once, in bytes: with [`SLACK`] what a body may have on its way. The path is looked at for each piece;
-/// pieces of half that size took a tenth more time.
+/// Target size of a piece, in bytes; half of it took 10 % more time, since each piece opens files and checks the stamp.
 pub(crate) const PIECE: usize = 248 << 10;
-/// A piece may be longer by what stands between two files.
+/// Bytes by which a piece may exceed [`PIECE`]: NAR syntax between two files.
 pub(crate) const SLACK: usize = 8 << 10;
 
 /// Reads a NAR piece by piece.
@@ -36,29 +34,29 @@ pub(crate) const SLACK: usize = 8 << 10;
 pub(crate) struct Reader {
     from: Arc<OpenStore>,
     path: StorePath,
-    /// How the path must look while bytes are read that nobody hashes.
-    seen: Option<PathStamp>,
-    /// No file may have been modified later.
+    /// Stamp the path must keep; `None` if the bytes are hashed.
+    stamp: Option<PathStamp>,
+    /// Latest modification time a file may have.
     modified: LastModified,
     segments: Segments<Arc<Layout>>,
-    /// Bytes of the NAR before those that are wanted.
+    /// Bytes of the NAR left to skip before the range.
     skip: u64,
-    /// Bytes that are wanted still.
+    /// Bytes of the range left to return.
     remaining: u64,
-    /// The file that is being read.
+    /// File being read.
     file: Option<Reading>,
-    /// What there is of the next piece, if there is anything.
+    /// Next piece, partly filled.
     piece: Option<Piece>,
-    /// What stands between two files, before it is in the piece.
+    /// Scratch buffer for NAR syntax between two files.
     tokens: Vec<u8>,
 }
 
-/// What readers of one store have in common.
+/// Open store directory, shared by all readers.
 #[derive(Debug)]
 pub(crate) struct OpenStore {
-    /// The store directory.
+    /// Path of the store directory.
     pub(crate) directory: PathBuf,
-    /// The same, open.
+    /// Descriptor of the store directory.
     pub(crate) store: OwnedFd,
     pub(crate) pieces: Arc<BufferPool>,
 }
@@ -71,7 +69,7 @@ struct Reading {
 }
 
 impl Reader {
-    /// Of these bytes of the NAR of a path.
+    /// Creates a reader of a range of a path's NAR.
     pub(crate) fn new(
         from: Arc<OpenStore>,
         path: StorePath,
@@ -82,7 +80,7 @@ impl Reader {
         Self {
             from,
             path,
-            seen: None,
+            stamp: None,
             modified,
             segments: Segments::new(layout),
             skip: bytes.start,
@@ -93,47 +91,48 @@ impl Reader {
         }
     }
 
-    /// From now on the path must look like that.
-    pub(crate) fn require_stamp(&mut self, seen: PathStamp) {
-        self.seen = Some(seen);
+    /// Makes every following piece fail if the path's stamp is another one.
+    pub(crate) fn require_stamp(&mut self, stamp: PathStamp) {
+        self.stamp = Some(stamp);
     }
 
-    /// Bytes that are wanted still.
+    /// Returns the number of bytes left.
     pub(crate) const fn remaining(&self) -> u64 {
         self.remaining
     }
 
-    /// The next bytes; none after the last ones. After an error there is nothing more to be had. Blocks on the disk.
+    /// Returns the next bytes, empty at the end. Must not be called again after an error. Blocks on the disk.
     pub(crate) fn piece(&mut self) -> Result<Bytes, StoreError> {
-        self.gather(true)?;
-        self.hand_on()
+        self.fill_piece(true)?;
+        self.finish_piece()
     }
 
-    /// The same if the disk need not be waited for; else `None`, and what has been read is kept for the next call. Nor is a
-    /// part's first byte looked for, which may be far into a large index.
+    /// Returns the next bytes if they are in the page cache, else `None`; bytes read so far are kept for the next call.
+    ///
+    /// Also `None` before the first piece of a range that does not begin at 0, because seeking in a large index takes time.
     pub(crate) fn piece_now(&mut self) -> Result<Option<Bytes>, StoreError> {
-        if self.skip == 0 && self.gather(false)? { self.hand_on().map(Some) } else { Ok(None) }
+        if self.skip == 0 && self.fill_piece(false)? { self.finish_piece().map(Some) } else { Ok(None) }
     }
 
-    fn hand_on(&mut self) -> Result<Bytes, StoreError> {
+    fn finish_piece(&mut self) -> Result<Bytes, StoreError> {
         let Some(mut piece) = self.piece.take() else { return Ok(Bytes::new()) };
         piece.truncate(usize::try_from(self.remaining).unwrap_or(usize::MAX));
         self.remaining -= piece.len() as u64;
-        // What looks the same afterwards has looked so meanwhile: change times do not come again.
-        self.look()?;
+        // The same stamp after the read means that it did not change during the read: a ctime does not come back.
+        self.check_stamp()?;
         Ok(piece.into_bytes())
     }
 
-    /// Reads until there is a piece; whether that could be done.
-    fn gather(&mut self, may_wait: bool) -> Result<bool, StoreError> {
+    /// Fills a whole piece; returns false if that would block and `may_wait` is false.
+    fn fill_piece(&mut self, may_wait: bool) -> Result<bool, StoreError> {
         let wanted = usize::try_from(self.remaining).unwrap_or(PIECE).min(PIECE);
         let mut piece = self.piece.take().unwrap_or_else(|| self.from.pieces.take(wanted + SLACK));
-        let gathered = self.gather_into(&mut piece, wanted, may_wait);
+        let filled = self.fill_piece_into(&mut piece, wanted, may_wait);
         self.piece = Some(piece);
-        gathered
+        filled
     }
 
-    fn gather_into(&mut self, piece: &mut Piece, wanted: usize, may_wait: bool) -> Result<bool, StoreError> {
+    fn fill_piece_into(&mut self, piece: &mut Piece, wanted: usize, may_wait: bool) -> Result<bool, StoreError> {
         while piece.len() < wanted {
             let Some(mut file) = self.file.take() else {
                 self.advance(piece)?;
@@ -141,7 +140,7 @@ impl Reader {
             };
             let count = (file.size - file.at).min((wanted - piece.len()) as u64);
             if count > 0 {
-                let Some(read) = self.read(&file, piece.room(usize::try_from(count).unwrap_or(PIECE)), may_wait)?
+                let Some(read) = self.read(&file, piece.spare(usize::try_from(count).unwrap_or(PIECE)), may_wait)?
                 else {
                     self.file = Some(file);
                     return Ok(false);
@@ -156,7 +155,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// Goes on by one segment: takes up what is the NAR's own, or comes to a file.
+    /// Moves to the next segment of the index: appends its NAR syntax and starts on its file, if any.
     fn advance(&mut self, piece: &mut Piece) -> Result<(), StoreError> {
         self.tokens.clear();
         let segment = self.segments.next(&mut self.tokens).ok_or_else(|| self.changed())?;
@@ -171,9 +170,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads some bytes of a file, one or more and no more than there is room for; `None` if the disk would have to be waited
-    /// for.
-    fn read(&self, from: &Reading, room: &mut [u8], may_wait: bool) -> Result<Option<usize>, StoreError> {
+    /// Reads at least one byte of a file into `buffer`; `None` if that would block and `may_wait` is false.
+    fn read(&self, from: &Reading, buffer: &mut [u8], may_wait: bool) -> Result<Option<usize>, StoreError> {
         let mut path = self.path.base_name().as_bytes().to_vec();
         if !self.segments.path().is_empty() {
             path.push(b'/');
@@ -182,8 +180,8 @@ impl Reader {
         let expected = Expected { executable: from.executable, size: from.size, modified: self.modified };
         let opened = open::file(&self.from.store, &path, &expected, may_wait);
         let read = opened.and_then(|file| match file {
-            Some(file) if may_wait => read_on(&file, from.at, room),
-            Some(file) => read_cached(&file, from.at, room),
+            Some(file) if may_wait => read_fully(&file, from.at, buffer),
+            Some(file) => read_cached(&file, from.at, buffer),
             None => Ok(0),
         });
         match read {
@@ -195,9 +193,9 @@ impl Reader {
         }
     }
 
-    fn look(&self) -> Result<(), StoreError> {
-        match self.seen {
-            Some(_) if PathStamp::read(&self.from.directory, &self.path) != self.seen => Err(self.changed()),
+    fn check_stamp(&self) -> Result<(), StoreError> {
+        match self.stamp {
+            Some(_) if PathStamp::read(&self.from.directory, &self.path) != self.stamp => Err(self.changed()),
             _ => Ok(()),
         }
     }
@@ -207,11 +205,11 @@ impl Reader {
     }
 }
 
-/// Reads what there is, from `at` on, until the room is full.
-fn read_on(file: &File, at: u64, room: &mut [u8]) -> io::Result<usize> {
+/// Reads from offset `at` until the buffer is full or the file ends.
+fn read_fully(file: &File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
-    while filled < room.len() {
-        match file.read_at(&mut room[filled..], at + filled as u64) {
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], at + filled as u64) {
             Ok(0) => break,
             Ok(read) => filled += read,
             Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
@@ -221,12 +219,12 @@ fn read_on(file: &File, at: u64, room: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Reads what is in memory.
-fn read_cached(file: &File, at: u64, room: &mut [u8]) -> io::Result<usize> {
-    Ok(rustix::io::preadv2(file, &mut [IoSliceMut::new(room)], at, ReadWriteFlags::NOWAIT)?)
+/// Reads from the page cache, at offset `at`.
+fn read_cached(file: &File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::io::preadv2(file, &mut [IoSliceMut::new(buffer)], at, ReadWriteFlags::NOWAIT)?)
 }
 
-/// Whether what was there has gone, or has become something that is not opened.
+/// Returns whether the file is gone or has become one that is not opened.
 fn is_gone(cause: &io::Error) -> bool {
     matches!(Errno::from_io_error(cause), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO))
 }

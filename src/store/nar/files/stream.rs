@@ -1,5 +1,4 @@
-//! A NAR out of files as it is sent: what is in memory is taken at once, as from a socket, and where the disk has to be
-//! waited for a blocking thread does it.
+//! Asynchronous reads of a NAR from files: from the page cache at once, else on a blocking thread.
 
 use std::future::Future as _;
 use std::io;
@@ -22,84 +21,84 @@ use crate::store::nar::files::reader::Reader;
 use crate::store::path_info::path_stamp::PathStamp;
 
 type Piece = Result<Bytes, StoreError>;
-type Turn = Pin<Box<dyn Future<Output = (Box<Reader>, Option<OwnedSemaphorePermit>)> + Send + Sync>>;
+type PermitFuture = Pin<Box<dyn Future<Output = (Box<Reader>, Option<OwnedSemaphorePermit>)> + Send + Sync>>;
 
-/// The bytes of a NAR, or of a part of it. Dropping it ends the reading after the piece that is being read.
+/// Stream of the bytes of a NAR, or of a range of it. Dropping it stops the reading after the current piece.
 pub(crate) struct FileStream {
     work: Work,
-    /// Where it is, for messages.
-    place: PathBuf,
+    /// Path of the store path's files, for error messages.
+    file_path: PathBuf,
     layout: Arc<Layout>,
     modified: LastModified,
-    /// Where the index is kept, and of which path.
-    kept: (Arc<IndexCache>, HashPart),
-    /// What each piece that is read takes a permit of.
+    /// Cache of the index, and the key of its entry.
+    cached: (Arc<IndexCache>, HashPart),
+    /// Limits concurrent reads on blocking threads.
     reads: Arc<Semaphore>,
-    /// What it takes of the memory for all.
+    /// Share of the memory limit.
     memory: Permit,
 }
 
 enum Work {
-    /// Nothing under way.
+    /// Not reading.
     Idle(Box<Reader>),
-    /// Waiting for its turn to read.
-    Waiting(Turn),
+    /// Waiting for a permit to read.
+    Waiting(PermitFuture),
     Reading(JoinHandle<(Box<Reader>, Piece)>),
     Done,
 }
 
 impl FileStream {
-    /// What this reads.
+    /// Creates a stream of the reader's bytes.
     pub(crate) fn new(
         reader: Reader,
-        place: PathBuf,
+        file_path: PathBuf,
         (layout, modified): (Arc<Layout>, LastModified),
-        kept: (Arc<IndexCache>, HashPart),
+        cached: (Arc<IndexCache>, HashPart),
         reads: Arc<Semaphore>,
         memory: Permit,
     ) -> Self {
-        Self { work: Work::Idle(Box::new(reader)), place, layout, modified, kept, reads, memory }
+        Self { work: Work::Idle(Box::new(reader)), file_path, layout, modified, cached, reads, memory }
     }
 
-    /// Before anything is read: the bytes are not hashed, so the path must look like that while they are read.
-    pub(crate) fn require_stamp(&mut self, seen: PathStamp) {
+    /// Makes reads fail if the path's stamp is another one, for bytes that are not hashed. To be called before reading.
+    pub(crate) fn require_stamp(&mut self, stamp: PathStamp) {
         if let Work::Idle(reader) = &mut self.work {
-            reader.require_stamp(seen);
+            reader.require_stamp(stamp);
         }
     }
 
-    /// When the file was modified that was modified last: none is sent that was since.
+    /// Returns the latest modification time of the files when they were indexed; reading a file modified later fails.
     pub(crate) const fn modified(&self) -> LastModified {
         self.modified
     }
 
-    /// The index of the whole NAR.
+    /// Returns the index of the whole NAR.
     pub(crate) const fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
 
-    /// Its memory.
+    /// Returns the permit for its memory.
     pub(crate) const fn permit(&self) -> &Permit {
         &self.memory
     }
 
-    /// Whether the last bytes have been taken.
+    /// Returns whether the last bytes have been returned, or reading failed.
     pub(crate) const fn is_finished(&self) -> bool {
         matches!(self.work, Work::Done)
     }
 
-    /// What it is when the bytes stay away.
+    /// Returns the error for reads that stall.
     pub(crate) fn timeout(&self) -> StoreError {
         self.failed(&io::ErrorKind::TimedOut.into())
     }
 
-    /// The next bytes; nothing after the last ones, nor after an error.
+    /// Polls for the next bytes; `None` at the end, and after an error.
     pub(crate) fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StoreError>> {
         let polled = self.poll_piece(context);
         if let Poll::Ready(Err(_)) = &polled {
-            // What is not as it was indexed is to be looked at anew.
-            let (kept, hash) = &self.kept;
-            kept.forget(hash);
+            // The index may be outdated.
+            let (cached, hash) = &self.cached;
+            cached.forget(hash);
         }
         polled
     }
@@ -109,20 +108,20 @@ impl FileStream {
             match std::mem::replace(&mut self.work, Work::Done) {
                 Work::Done => return Poll::Ready(Ok(None)),
                 Work::Idle(mut reader) => match reader.piece_now()? {
-                    Some(piece) => return Poll::Ready(Ok(Some(self.take(reader, piece)))),
+                    Some(piece) => return Poll::Ready(Ok(Some(self.idle_after(reader, piece)))),
                     None => self.work = self.wait(reader),
                 },
-                Work::Waiting(mut turn) => match turn.as_mut().poll(context) {
+                Work::Waiting(mut acquire) => match acquire.as_mut().poll(context) {
                     Poll::Ready((reader, permit)) => self.work = reading(reader, permit),
                     Poll::Pending => {
-                        self.work = Work::Waiting(turn);
+                        self.work = Work::Waiting(acquire);
                         return Poll::Pending;
                     }
                 },
                 Work::Reading(mut work) => match Pin::new(&mut work).poll(context) {
                     Poll::Ready(done) => {
                         let (reader, piece) = done.map_err(|cause| self.failed(&io::Error::other(cause)))?;
-                        return Poll::Ready(Ok(Some(self.take(reader, piece?))));
+                        return Poll::Ready(Ok(Some(self.idle_after(reader, piece?))));
                     }
                     Poll::Pending => {
                         self.work = Work::Reading(work);
@@ -133,7 +132,7 @@ impl FileStream {
         }
     }
 
-    fn take(&mut self, reader: Box<Reader>, piece: Bytes) -> Bytes {
+    fn idle_after(&mut self, reader: Box<Reader>, piece: Bytes) -> Bytes {
         if reader.remaining() > 0 {
             self.work = Work::Idle(reader);
         }
@@ -144,22 +143,22 @@ impl FileStream {
         if let Ok(permit) = Arc::clone(&self.reads).try_acquire_owned() {
             return reading(reader, Some(permit));
         }
-        let turn = Arc::clone(&self.reads).acquire_owned();
-        Work::Waiting(Box::pin(async move { (reader, turn.await.ok()) }))
+        let acquire = Arc::clone(&self.reads).acquire_owned();
+        Work::Waiting(Box::pin(async move { (reader, acquire.await.ok()) }))
     }
 
     fn failed(&self, cause: &io::Error) -> StoreError {
-        StoreError::file(&self.place, cause)
+        StoreError::file(&self.file_path, cause)
     }
 }
 
 impl std::fmt::Debug for FileStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "FileStream({})", self.place.display())
+        write!(f, "FileStream({})", self.file_path.display())
     }
 }
 
-/// There always is a permit: the semaphore is never closed.
+/// Reads a piece on a blocking thread. `permit` is `None` only if the semaphore were closed, which it never is.
 fn reading(mut reader: Box<Reader>, permit: Option<OwnedSemaphorePermit>) -> Work {
     Work::Reading(tokio::task::spawn_blocking(move || {
         let _permit = permit;
