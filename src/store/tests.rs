@@ -136,7 +136,7 @@ async fn a_nar_whose_bytes_stay_away_is_late() {
         verified: Arc::new(VerifiedNars::disabled()),
         quarantine: Arc::clone(&store.quarantine),
         origin: Origin::Daemon,
-        seen: None,
+        stamp: None,
         is_verified: false,
     };
     let mut nar = VerifyingNar::new(Source::Daemon(Box::new(stream)), expectation);

@@ -4,8 +4,8 @@
 //! files once some have been found to match nix-daemon's path infos ([`SameStore`]). [`VerifyingNar`] verifies both.
 //!
 //! A range that reaches the end of the NAR tells the client that the NAR is complete. So it is read from files only if
-//! all of them are verified and the path's stamp is unchanged; else the whole NAR is hashed first, once for all
-//! waiting requests. With `files`, other ranges are read from files without a hash. With `auto`, no unverified range is.
+//! all of them are verified and the path's stamp is unchanged; else the whole NAR is hashed first, once for all waiting
+//! requests. With `files`, other ranges are read from files without a hash. With `auto`, no unverified range is.
 //!
 //! With `auto`, nix-daemon decides: a path whose files fail is dumped by nix-daemon, and if the dump is verified while
 //! the files are unchanged, they are taken for those of another store.
@@ -90,8 +90,8 @@ impl NarOpener {
         }
     }
 
-    /// Compares the files of a path with nix-daemon's path info. `None` if NARs are not read from files, or these cannot
-    /// be read.
+    /// Compares the files of a path with nix-daemon's path info. `None` if NARs are not read from files, or these
+    /// cannot be read.
     pub(crate) async fn compare(&self, valid: &ValidPath) -> Option<Result<(), StoreError>> {
         let (files, expected) = (self.files.as_ref()?, ExpectedNar::from_valid_path(valid));
         let stamp = self.verified.stamp(&expected.path)?;

@@ -9,7 +9,8 @@ use crate::config::Verify;
 pub struct NarOptions {
     /// The bytes needed; `None` for the whole NAR.
     pub range: Option<Range<u64>>,
-    /// Overrides the configured `verify`. Bytes sent for a range that ends before the NAR does are not hashed themselves.
+    /// Overrides the configured `verify`. Bytes sent for a range that ends before the NAR does are not hashed
+    /// themselves.
     pub verify: Option<Verify>,
 }
 

@@ -1,7 +1,7 @@
 //! Builds the index of a store path's NAR from file metadata, without reading contents.
 //!
-//! Memory is limited, including that of entries listed but not yet visited; depth is limited by the kernel's maximal path
-//! length. One directory is open at a time.
+//! Memory is limited, including that of entries listed but not yet visited; depth is limited by the kernel's maximal
+//! path length. One directory is open at a time.
 
 use std::ffi::OsStr;
 use std::io;

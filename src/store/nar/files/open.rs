@@ -1,7 +1,7 @@
 //! Opens files and directories of a store path: below the store directory, through no symlink, not blocking on FIFOs.
 //!
-//! Anybody who may build controls the contents of a store, so the kernel refuses symlinks and `..` (openat2, Linux 5.6).
-//! Each open starts at the store directory, so no descriptor is held for a path.
+//! Anybody who may build controls the contents of a store, so the kernel refuses symlinks and `..` (openat2, Linux
+//! 5.6). Each open starts at the store directory, so no descriptor is held for a path.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -66,8 +66,8 @@ pub(crate) fn file(store: impl AsFd, path: &[u8], expected: &Expected, may_wait:
     Ok(is_same.then_some(file))
 }
 
-/// Returns whether an open or read failed because it would block on the disk, or because the kernel (before Linux 5.12) or
-/// the file system cannot tell.
+/// Returns whether an open or read failed because it would block on the disk, or because the kernel (before Linux 5.12)
+/// or the file system cannot tell.
 pub(crate) fn is_wait(cause: &io::Error) -> bool {
     matches!(Errno::from_io_error(cause), Some(Errno::AGAIN | Errno::INVAL | Errno::OPNOTSUPP))
 }

@@ -1,7 +1,7 @@
 //! Reads a NAR, or a range of it, from the files of a store path by its index.
 //!
-//! Holds no file open between two pieces and reads only the bytes requested. Fails if a file differs from the index or was
-//! modified since, and, where the bytes are not hashed, if the path's stamp has changed since they were verified.
+//! Holds no file open between two pieces and reads only the bytes requested. Fails if a file differs from the index or
+//! was modified since, and, where the bytes are not hashed, if the path's stamp has changed since they were verified.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -109,7 +109,8 @@ impl Reader {
 
     /// Returns the next bytes if they are in the page cache, else `None`; bytes read so far are kept for the next call.
     ///
-    /// Also `None` before the first piece of a range that does not begin at 0, because seeking in a large index takes time.
+    /// Also `None` before the first piece of a range that does not begin at 0, because seeking in a large index takes
+    /// time.
     pub(crate) fn piece_now(&mut self) -> Result<Option<Bytes>, StoreError> {
         if self.skip == 0 && self.fill_piece(false)? { self.finish_piece().map(Some) } else { Ok(None) }
     }
