@@ -5,7 +5,7 @@ use crate::admin::ClientError;
 use crate::config::ConfigErrors;
 use crate::nar_cache::{DirectoryError, WarmError};
 use crate::net::tls::TlsError;
-use crate::net::{BindError, InheritError};
+use crate::net::{BindError, SocketActivationError};
 use crate::signing::SigningKeyError;
 use crate::store::StoreError;
 
@@ -26,7 +26,7 @@ pub enum Error {
     Bind(#[from] BindError),
     /// A socket passed by the service manager cannot be used.
     #[error(transparent)]
-    Inherit(#[from] InheritError),
+    Inherit(#[from] SocketActivationError),
     /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),

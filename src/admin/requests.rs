@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::MAX_REQUEST;
 use crate::config::Config;
 use crate::http::App;
-use crate::net::Places;
+use crate::net::ConnectionLimiter;
 use crate::process::log::RecentLines;
 
 /// Length of lists unless the request says otherwise.
@@ -30,7 +30,7 @@ pub struct Server {
     /// The state that requests of clients share.
     pub(crate) app: Arc<App>,
     /// The connections of clients.
-    pub places: Arc<Places>,
+    pub places: Arc<ConnectionLimiter>,
     /// The configuration at the start.
     pub config: Config,
     /// The URLs on which it listens.

@@ -1,7 +1,7 @@
-//! The loop that accepts connections, and the drain that ends them.
+//! Accepts connections from all listeners, and drains them at the end.
 //!
-//! A connection is accepted only when there is room for it or for its waiting, so that what is too much waits in the
-//! kernel's queue and costs nothing. An error of accept never ends the loop.
+//! A connection is accepted only when it can be served or queued, so excess connections wait in the kernel's queue and cost
+//! nothing. No error of accept ends the loop.
 
 use std::future::poll_fn;
 use std::io;
@@ -20,32 +20,30 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::BoxError;
-use super::activity::Activity;
-use super::connection::Server;
+use super::connection::{BoxError, Server};
+use super::connection_limiter::ConnectionLimiter;
+use super::deadlines::Activity;
 use super::limits::Limits;
 use super::listener::{Listener, Socket};
-use super::outgoing::Outgoing;
-use super::places::Places;
+use super::send_budget::SendBudget;
 use crate::fairness::Requester;
 use crate::metrics::Metrics;
 use crate::sync::LogThrottle;
 
-/// Time for a shortage of files or memory to pass; far below any client's connect timeout of 5 s.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Delay after a shortage of descriptors or memory; far below clients' connect timeout of 5 s.
+const SHORTAGE_DELAY: Duration = Duration::from_millis(100);
 
 /// Serves the connections of all `listeners` with `service` until `shutdown` is ready, then drains.
 ///
-/// The limits hold for all of them together, as do `places`. When they change, the number of connections and the time of the drain are
-/// new at once; what is open stays open. The drain closes the listeners, tells each connection to
-/// end after the responses that are in flight, waits for them as long as the limits say and cuts the
-/// rest. Dropping the future cuts every connection at once.
+/// The limits and the `limiter` apply to all listeners together. Changed limits on connections and on the drain take effect
+/// at once, and open connections stay open. The drain closes the listeners, tells each connection to end after the responses
+/// in flight, waits for them as long as the limits allow and cuts the rest. Dropping the future cuts every connection.
 pub async fn serve<S, R, B, F>(
     listeners: Vec<Listener>,
     tls: Option<TlsAcceptor>,
     mut limits: watch::Receiver<Limits>,
     metrics: &Metrics,
-    places: &Places,
+    limiter: &ConnectionLimiter,
     service: S,
     shutdown: F,
 ) where
@@ -56,39 +54,39 @@ pub async fn serve<S, R, B, F>(
     F: Future<Output = ()>,
 {
     let first = limits.borrow_and_update().clone();
-    let counted = &metrics.connections;
+    let gauges = &metrics.connections;
     let server =
-        Arc::new(Server { tls, http: first.builder(), limits: first, outgoing: Outgoing::new(metrics), service });
+        Arc::new(Server { tls, http: first.builder(), limits: first, send_budget: SendBudget::new(metrics), service });
     let (drain, draining) = watch::channel(false);
     let mut connections = JoinSet::new();
-    let mut listeners = Turns { listeners, next: 0 };
-    let (errors, crowded) = (LogThrottle::default(), LogThrottle::default());
+    let mut listeners = ListenerSet { listeners, next: 0 };
+    let (accept_errors, rejections) = (LogThrottle::default(), LogThrottle::default());
     let mut shutdown = pin!(shutdown);
-    // The connection that was accepted last, for which there may be no room yet.
-    let mut at_the_door = None;
+    // The connection accepted last, which may not be admitted yet.
+    let mut accepted = None;
     loop {
         let admitted = async {
-            let address = match &at_the_door {
+            let address = match &accepted {
                 Some((_, address)) => *address,
-                None => at_the_door.insert(listeners.accept_next(&errors).await).1,
+                None => accepted.insert(listeners.accept_next(&accept_errors).await).1,
             };
-            places.admit(address).await
+            limiter.admit(address).await
         };
         tokio::select! {
             biased;
             () = shutdown.as_mut() => break,
-            Ok(()) = limits.changed() => places.adjust(&limits.borrow_and_update()),
+            Ok(()) = limits.changed() => limiter.set_limits(&limits.borrow_and_update()),
             Some(ended) = connections.join_next() => report(ended),
-            place = admitted => {
-                let Some((socket, address)) = at_the_door.take() else { continue };
-                let Some(place) = place else {
-                    report_crowd(&crowded, address);
+            admission = admitted => {
+                let Some((socket, address)) = accepted.take() else { continue };
+                let Some(admission) = admission else {
+                    report_rejection(&rejections, address);
                     continue;
                 };
                 let (server, draining) = (Arc::clone(&server), draining.clone());
-                let activity = Activity::new(Instant::now(), counted);
+                let activity = Activity::new(Instant::now(), gauges);
                 connections.spawn(async move {
-                    if let Err(error) = server.connection(socket, activity, (place, address), draining).await {
+                    if let Err(error) = server.connection(socket, activity, (admission, address), draining).await {
                         tracing::debug!(%error, "connection ended");
                     }
                 });
@@ -104,41 +102,41 @@ pub async fn serve<S, R, B, F>(
     };
     let limit = limits.borrow().drain;
     if timeout(limit, ended).await.is_err() {
-        tracing::warn!(connections = connections.len(), "stopping with responses unfinished after {limit:?}");
+        tracing::warn!(connections = connections.len(), "stopping with unfinished responses after {limit:?}");
         connections.shutdown().await;
     }
 }
 
 fn report(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        // The panic itself is in the log, once for each place and interval.
-        tracing::debug!(%error, "a connection's task failed");
+        // The panic hook has logged the panic itself.
+        tracing::debug!(%error, "connection task failed");
     }
 }
 
-fn report_crowd(lines: &LogThrottle<()>, address: Option<IpAddr>) {
+fn report_rejection(lines: &LogThrottle<()>, address: Option<IpAddr>) {
     let Some(more) = lines.admit(()) else { return };
     let address = address.map(tracing::field::display);
     tracing::warn!(
         address,
-        "closing connections of a client that has as many as it may, and as many that wait{more}\n  help: if it is \
-         a proxy, name it in trusted_proxies; if many machines share the address, raise max_connections_per_client"
+        "closing connections of a client that is at its limit, and whose queue is full{more}\n  help: if it is a proxy, add it \
+         to trusted_proxies; if many machines share the address, raise max_connections_per_client"
     );
 }
 
-/// Listeners that are accepted from in turn, so that a busy one does not hide the others.
-struct Turns {
+/// Listeners that are polled round-robin, so that a busy one does not starve the others.
+struct ListenerSet {
     listeners: Vec<Listener>,
-    /// The one that is asked first.
+    /// Index of the listener to poll first.
     next: usize,
 }
 
-impl Turns {
-    /// The next connection of any of them. Cancel safe.
+impl ListenerSet {
+    /// Accepts the next connection of any listener. Cancel safe.
     async fn accept(&mut self) -> io::Result<(Socket, Option<IpAddr>)> {
         poll_fn(|cx| {
-            for turn in 0..self.listeners.len() {
-                let index = (self.next + turn) % self.listeners.len();
+            for offset in 0..self.listeners.len() {
+                let index = (self.next + offset) % self.listeners.len();
                 if let Poll::Ready(accepted) = self.listeners[index].poll_accept(cx) {
                     self.next = index + 1;
                     return Poll::Ready(accepted);
@@ -149,7 +147,7 @@ impl Turns {
         .await
     }
 
-    /// The next connection, whatever errors come before it. Cancel safe.
+    /// Accepts the next connection, and logs errors that come before it. Cancel safe.
     async fn accept_next(&mut self, errors: &LogThrottle<Option<Errno>>) -> (Socket, Option<IpAddr>) {
         loop {
             let error = match self.accept().await {
@@ -161,13 +159,13 @@ impl Turns {
                 tracing::warn!("cannot accept a connection{more}: {error}{}", help(kind));
             }
             if is_shortage(&error) {
-                sleep(PAUSE).await;
+                sleep(SHORTAGE_DELAY).await;
             }
         }
     }
 }
 
-/// Whether an error of accept will come again at once, rather than being that of one connection.
+/// Returns whether an error of accept concerns this process rather than one connection, and would recur at once.
 fn is_shortage(error: &io::Error) -> bool {
     !matches!(
         error.kind(),
@@ -178,7 +176,7 @@ fn is_shortage(error: &io::Error) -> bool {
 fn help(kind: Option<Errno>) -> &'static str {
     match kind {
         Some(Errno::MFILE) => {
-            "\n  help: raise the limit of open files (LimitNOFILE= in the unit) or lower max_connections"
+            "\n  help: raise the limit of open files (LimitNOFILE= in the unit), or lower max_connections"
         }
         _ => "",
     }
@@ -189,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_shortage_is_waited_for() {
+    fn only_a_shortage_delays_the_next_accept() {
         assert!(is_shortage(&Errno::MFILE.into()));
         assert!(is_shortage(&Errno::NOBUFS.into()));
         assert!(!is_shortage(&Errno::CONNABORTED.into()));

@@ -1,8 +1,8 @@
-//! One connection, from the handshake to its end.
+//! Serves one connection, from its handshake to its end.
 //!
-//! HTTP/1.1 and HTTP/2 by prior knowledge or ALPN, told apart by their first bytes. The deadlines
-//! are looked at by a single timer, which asks the connection's [`Activity`] when it fires: nothing
-//! is armed or disarmed per request. The same [`Activity`] tells when others need the connection's place.
+//! HTTP/1.1 and HTTP/2 (by prior knowledge or ALPN) are told apart by their first bytes. A single timer checks the deadlines
+//! with the connection's [`Activity`] when it fires, so nothing is armed or disarmed per request. The [`Activity`] also tells
+//! when the connection has to end because others wait.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -22,46 +22,48 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use super::BoxError;
-use super::activity::{Activity, Farewell, Verdict};
-use super::forwarded::behind;
+use super::connection_limiter::Admission;
+use super::deadlines::{Activity, Deadline, EndRequest};
+use super::forwarded::client_of;
 use super::limits::Limits;
 use super::listener::Socket;
-use super::outgoing::{Outgoing, OutgoingBody};
-use super::places::Place;
-use super::reading::Reading;
-use super::watched::WatchedSocket;
+use super::read_progress::ReadProgress;
+use super::send_budget::{BudgetedBody, SendBudget};
+use super::tracked_io::TrackedSocket;
 use crate::fairness::ClientId;
 use crate::fairness::{Holder, Requester};
 
-/// How long an idle client has to take note of the end: a round trip of GOAWAY and PING on HTTP/2.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// Time for an idle client to react to a graceful shutdown: a round trip of GOAWAY and PING on HTTP/2.
+const GOAWAY_GRACE: Duration = Duration::from_secs(1);
 
-/// Why a connection ended otherwise than by its client or by HTTP's rules.
+/// Reason for which a connection was ended by neither its client nor the rules of HTTP.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
-    #[error("it was not its client's turn within {0:?}")]
-    NoPlace(Duration),
-    #[error("the TLS handshake failed: {0}")]
+    #[error("queued for {0:?}: too many connections are being served")]
+    QueueTimeout(Duration),
+    #[error("TLS handshake failed: {0}")]
     Handshake(std::io::Error),
-    #[error("the TLS handshake took longer than {0:?}")]
+    #[error("TLS handshake timed out after {0:?}")]
     HandshakeTimeout(Duration),
-    #[error("no request came within {0:?}")]
+    #[error("no request within {0:?}")]
     NoRequest(Duration),
-    #[error("the client took nothing of its response for {0:?}")]
+    #[error("client read nothing of its response for {0:?}")]
     Stalled(Duration),
-    #[error("it was idle or slow while others waited for its place")]
+    #[error("reclaimed for waiting clients: it was idle or slow")]
     Reclaimed,
     #[error(transparent)]
     Http(BoxError),
 }
 
-/// What all connections have in common.
+/// Error of a response body, as hyper takes it.
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// State shared by all connections.
 pub(super) struct Server<S> {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) limits: Limits,
     pub(super) http: Builder<TokioExecutor>,
-    pub(super) outgoing: Outgoing,
+    pub(super) send_budget: SendBudget,
     pub(super) service: S,
 }
 
@@ -72,37 +74,37 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Serves `socket`, when it has its `place`, until its client leaves, a deadline passes, others need the place or, once
+    /// Serves `socket`, once it is admitted, until its client disconnects, a deadline passes, its permit is reclaimed or, once
     /// `drain` is true, nothing is in flight.
     ///
-    /// Dropping it cuts the connection.
+    /// Dropping the future cuts the connection.
     pub(super) async fn connection(
         &self,
         socket: Socket,
         activity: Arc<Activity>,
-        (place, address): (Place, Option<IpAddr>),
+        (admission, address): (Admission, Option<IpAddr>),
         mut drain: watch::Receiver<bool>,
     ) -> Result<(), ConnectionError> {
-        let (client, limit) = (place.client(), self.limits.place);
-        let place = tokio::select! {
+        let (client, limit) = (admission.client(), self.limits.queue_timeout);
+        let permit = tokio::select! {
             biased;
-            permit = place.permit() => permit,
+            permit = admission.permit() => permit,
             _ = drain.wait_for(|drain| *drain) => return Ok(()),
-            () = sleep(limit) => return Err(ConnectionError::NoPlace(limit)),
+            () = sleep(limit) => return Err(ConnectionError::QueueTimeout(limit)),
         };
-        let began = Instant::now();
-        activity.serve();
+        let started = Instant::now();
+        activity.served();
         let holder: Arc<dyn Holder> = Arc::clone(&activity) as _;
-        place.set_holder(Arc::downgrade(&holder));
-        let socket = WatchedSocket::new(socket, Arc::clone(&activity));
+        permit.set_holder(Arc::downgrade(&holder));
+        let socket = TrackedSocket::new(socket, Arc::clone(&activity));
         let Some(tls) = &self.tls else {
-            // Boxed, as below: of the two that might be, each connection has the memory of one.
+            // Boxed, as below, so that each connection takes the memory of only one of the two futures.
             return Box::pin(self.http(socket, (client, address), &activity, drain)).await;
         };
         let limit = self.limits.handshake;
         let stream = tokio::select! {
-            handshake = timeout_at(began + limit, tls.accept(socket)) => handshake,
-            _ = activity.farewell() => return Err(ConnectionError::Reclaimed),
+            handshake = timeout_at(started + limit, tls.accept(socket)) => handshake,
+            _ = activity.end_requested() => return Err(ConnectionError::Reclaimed),
         };
         let stream =
             stream.map_err(|_| ConnectionError::HandshakeTimeout(limit))?.map_err(ConnectionError::Handshake)?;
@@ -120,24 +122,24 @@ where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let service = service_fn(|request: Request<Incoming>| {
-            let (client, address) = behind(peer, address, request.headers());
-            let reading = Reading::begin(activity, request.version() == Version::HTTP_2);
-            let reader =
-                Requester::new(client, Arc::clone(&reading) as _).with_address(address, peer == ClientId::Proxy);
-            let response = (self.service)(reader, request);
-            let memory = self.outgoing.clone();
+            let (client, address) = client_of(peer, address, request.headers());
+            let progress = ReadProgress::start(activity, request.version() == Version::HTTP_2);
+            let requester =
+                Requester::new(client, Arc::clone(&progress) as _).with_address(address, peer == ClientId::Proxy);
+            let response = (self.service)(requester, request);
+            let budget = self.send_budget.clone();
             async move {
                 let response = response.await;
-                Ok::<_, Infallible>(response.map(|body| OutgoingBody::new(body, client, memory, reading)))
+                Ok::<_, Infallible>(response.map(|body| BudgetedBody::new(body, client, budget, progress)))
             }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
-        attend(pin!(connection), activity, &self.limits, drain).await
+        drive(pin!(connection), activity, &self.limits, drain).await
     }
 }
 
-/// Polls `connection` to its end or to that of its time.
-async fn attend<C>(
+/// Polls `connection` until it ends or a deadline passes.
+async fn drive<C>(
     mut connection: Pin<&mut C>,
     activity: &Activity,
     limits: &Limits,
@@ -147,38 +149,38 @@ where
     C: GracefulConnection<Error = BoxError>,
 {
     let mut timer = pin!(sleep_until(Instant::now()));
-    let (mut closing, mut leaving) = (false, false);
+    let (mut is_closing, mut is_reclaimed) = (false, false);
     loop {
         tokio::select! {
             result = connection.as_mut() => return result.map_err(ConnectionError::Http),
-            _ = drain.wait_for(|drain| *drain), if !closing => {
-                closing = true;
+            _ = drain.wait_for(|drain| *drain), if !is_closing => {
+                is_closing = true;
                 connection.as_mut().graceful_shutdown();
             }
-            farewell = activity.farewell() => match farewell {
-                Farewell::Cut => return Err(ConnectionError::Reclaimed),
-                Farewell::Leave => {
-                    (closing, leaving) = (true, true);
+            request = activity.end_requested() => match request {
+                EndRequest::Abort => return Err(ConnectionError::Reclaimed),
+                EndRequest::Graceful => {
+                    (is_closing, is_reclaimed) = (true, true);
                     connection.as_mut().graceful_shutdown();
-                    timer.as_mut().reset(Instant::now() + FAREWELL);
+                    timer.as_mut().reset(Instant::now() + GOAWAY_GRACE);
                 }
             },
             () = timer.as_mut() => {
                 let now = Instant::now();
-                match activity.verdict(limits, now) {
-                    // A request may have come before the client took note.
-                    Verdict::Wait(_) if leaving && !activity.is_busy() => return Err(ConnectionError::Reclaimed),
-                    Verdict::Wait(until) => timer.as_mut().reset(until),
-                    Verdict::Idle if closing => return Ok(()),
-                    Verdict::Idle => {
-                        closing = true;
+                match activity.deadline(limits, now) {
+                    // Not if a request came before the client noticed the shutdown.
+                    Deadline::Pending(_) if is_reclaimed && !activity.is_busy() => return Err(ConnectionError::Reclaimed),
+                    Deadline::Pending(until) => timer.as_mut().reset(until),
+                    Deadline::Idle if is_closing => return Ok(()),
+                    Deadline::Idle => {
+                        is_closing = true;
                         connection.as_mut().graceful_shutdown();
-                        timer.as_mut().reset(now + FAREWELL);
+                        timer.as_mut().reset(now + GOAWAY_GRACE);
                     }
-                    Verdict::NoRequest => {
+                    Deadline::NoRequest => {
                         return Err(ConnectionError::NoRequest(limits.first_request));
                     }
-                    Verdict::Stalled => return Err(ConnectionError::Stalled(limits.stall)),
+                    Deadline::Stalled => return Err(ConnectionError::Stalled(limits.stall)),
                 }
             }
         }

@@ -1,45 +1,43 @@
-//! Listening, connections and their ends.
+//! Accepts and serves client connections.
 //!
-//! Owns the sockets, TLS, the number of connections, every deadline of a connection and the drain
-//! at the end. Tells clients apart, by their addresses or by what a proxy forwards. What a request means is [`crate::http`]'s: it is handed in as a
-//! function from reader and request to response.
+//! Owns the sockets, TLS, the limits and deadlines of connections, and the drain at the end. Decides once for each request
+//! which client it is for, by the address of the connection or by the header of a trusted proxy. Leaves the meaning of
+//! requests to [`crate::http`], which is passed in as a function from requester and request to response.
 //!
-//! - [`listener`]: bind TCP or a Unix socket, accept;
-//! - [`inherited`](mod@inherited): listeners that a service manager passed on;
-//! - [`tls`]: certificate and key from PEM files; `key_kind` says which key is none for it;
-//! - [`limits`]: the bounds, and what of them hyper enforces;
-//! - `places`: how many connections are served, and which are next;
-//! - `forwarded`: which client a request is for;
-//! - `activity` and `watched`: what a connection is doing, seen at its socket;
-//! - `reading` and `send_queue`: how a client reads a response;
-//! - `outgoing`: the memory of what is on its way to clients;
-//! - `connection`: one connection from handshake to end;
-//! - `accept`: the loop over all of them, and the drain.
+//! - [`accept`]: the loop over all listeners, and the drain;
+//! - [`connection`]: one connection, from its handshake to its end;
+//! - [`connection_limiter`]: how many connections are served, and which is next;
+//! - [`deadlines`] and [`tracked_io`]: activity of a connection, as its socket reports it;
+//! - [`forwarded`]: the client that a request is for;
+//! - [`limits`]: limits on connections, and those of them that hyper enforces;
+//! - [`listener`]: TCP and Unix sockets; [`socket_activation`]: those that the service manager passes on;
+//! - [`read_progress`] and [`send_queue`]: how a client reads a response;
+//! - [`send_budget`]: memory of response bodies on their way to clients;
+//! - [`tls`]: certificate and key.
 
 mod accept;
-mod activity;
-pub mod certificate;
+mod bind_error;
 mod connection;
+mod connection_limiter;
+mod deadlines;
 mod forwarded;
-pub mod inherited;
-mod key_kind;
-pub mod limits;
-pub mod listener;
-mod outgoing;
-mod places;
-mod reading;
+mod limits;
+mod listener;
+mod read_progress;
+mod send_budget;
 mod send_queue;
+mod socket_activation;
 pub mod tls;
-mod watched;
+mod tracked_io;
+mod unix_socket;
 
 #[cfg(test)]
 mod tests;
 
 pub use accept::serve;
-pub use inherited::{InheritError, inherited};
+pub use bind_error::BindError;
+pub use connection_limiter::ConnectionLimiter;
 pub use limits::Limits;
-pub use listener::{BindError, Listener, SocketFile, bind_unix};
-pub use places::Places;
-
-/// The error of a body, as hyper takes it.
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub use listener::Listener;
+pub use socket_activation::{SocketActivationError, activated_listeners};
+pub use unix_socket::{SocketFile, bind_unix};

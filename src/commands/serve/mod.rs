@@ -22,7 +22,7 @@ use crate::http::App;
 use crate::metrics::Metrics;
 use crate::nar_cache::{self, CacheDirectory};
 use crate::net::tls::Identity;
-use crate::net::{self, Limits, Listener, Places};
+use crate::net::{self, ConnectionLimiter, Limits, Listener};
 use crate::process::log::RecentLines;
 use crate::process::malloc;
 use crate::process::supervisor::supervise;
@@ -66,8 +66,8 @@ pub async fn run(config: Config, guide: bool, load_config: LoadConfig, recent: R
     let signer = Signer::new(Arc::new(keys), config.sign.clone());
     let app = Arc::new(App::new(&config, store, signer, metrics).with_access_log(access_log));
     tokio::spawn(probe_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
-    let (changed_limits, limits) = watch::channel(Limits::of(&config));
-    let places = Arc::new(Places::new(&limits.borrow(), &counted));
+    let (changed_limits, limits) = watch::channel(Limits::from_config(&config));
+    let places = Arc::new(ConnectionLimiter::new(&limits.borrow(), &counted));
     let reload = Reload {
         config,
         load_config,
@@ -137,7 +137,7 @@ fn warn_of_missing_files(config: &Config) {
 
 /// Returns the sockets that the service manager passed, or binds the configured address.
 async fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
-    let inherited = net::inherited()?;
+    let inherited = net::activated_listeners()?;
     if inherited.is_empty() {
         return Ok(Listener::bind(&config.bind, config.unix_socket_mode).await?);
     }

@@ -68,7 +68,7 @@ impl Reload {
             tracing::info!("applied changed settings: {}", report.applied.join(", "));
         }
         self.app.apply_config(&self.config);
-        self.limits.send_replace(Limits::of(&self.config));
+        self.limits.send_replace(Limits::from_config(&self.config));
     }
 
     fn reload_certificate(&self) {

@@ -1,5 +1,9 @@
 //! Addresses of both kinds: bound, told, and given up again.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use super::*;
 
 fn address(text: &str) -> BindAddress {
@@ -85,7 +89,7 @@ async fn a_port_that_is_taken_is_an_error_with_help() {
     let error = bind(&address(&taken)).await.unwrap_err();
     let message = error.to_string();
     assert!(message.starts_with(&format!("cannot listen on {taken}: ")), "{message}");
-    assert!(message.contains("\n  help: another server"), "{message}");
+    assert!(message.contains("\n  help: find the server"), "{message}");
 }
 
 /// A Unix socket as a killed server leaves it.

@@ -53,7 +53,7 @@ impl Running {
         };
         let serving = tokio::spawn(async move {
             let metrics = Metrics::default();
-            let places = Places::new(&limits, &metrics);
+            let places = ConnectionLimiter::new(&limits, &metrics);
             serve(vec![listener], tls, watch::channel(limits).1, &metrics, &places, service, shutdown).await;
         });
         Self { address, stop, serving }
@@ -140,7 +140,7 @@ async fn a_unix_socket_serves_as_well() {
     let never = std::future::pending();
     let serving = tokio::spawn(async move {
         let metrics = Metrics::default();
-        let places = Places::new(&Limits::default(), &metrics);
+        let places = ConnectionLimiter::new(&Limits::default(), &metrics);
         serve(vec![listener], None, watch::channel(Limits::default()).1, &metrics, &places, echo, never).await;
     });
     let mut client = UnixStream::connect(&path).await.unwrap();
@@ -169,7 +169,7 @@ async fn several_listeners_are_served_in_turn_under_one_bound() {
     let limits = Limits { max_connections: LISTENERS, ..Limits::default() };
     let serving = tokio::spawn(async move {
         let metrics = Metrics::default();
-        let places = Places::new(&limits, &metrics);
+        let places = ConnectionLimiter::new(&limits, &metrics);
         let never = std::future::pending();
         serve(listeners, None, watch::channel(limits).1, &metrics, &places, echo, never).await;
     });

@@ -147,7 +147,7 @@ fn what_does_not_finish_in_time_or_before_a_second_signal_is_cut_and_the_status_
     // More than the buffers of both sockets hold, for a client that does not read.
     let large = StoreItem::file_of(32 * 1024 * 1024);
     let daemon = ScriptedDaemon::start(large.script());
-    for (timeout, cut) in [(0, "stopping with responses unfinished"), (86_400, "stopping at once")] {
+    for (timeout, cut) in [(0, "stopping with unfinished responses"), (86_400, "stopping at once")] {
         let mut harmonia = Harmonia::start(&format!("{}shutdown_timeout = {timeout}\n", daemon.config()));
         let mut running = TcpStream::connect(harmonia.address()).unwrap();
         running.write_all(format!("GET {} HTTP/1.1\r\nHost: c\r\n\r\n", large.nar_url()).as_bytes()).unwrap();

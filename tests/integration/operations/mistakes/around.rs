@@ -35,7 +35,11 @@ fn addresses(taken: &TcpListener, unix: &std::path::Path) -> Vec<Mistake> {
     let port = taken.local_addr().unwrap().to_string();
     let precious = file("precious", "");
     vec![
-        wrong("a port that another program has", &port, &["cannot listen on", &port, "another server has this port"]),
+        wrong(
+            "a port that another program has",
+            &port,
+            &["cannot listen on", &port, "find the server that uses this port"],
+        ),
         Mistake {
             arguments: Vec::new(),
             ..wrong("the same without a check", &port, &["cannot listen on", "ss -ltnp"])
@@ -43,7 +47,7 @@ fn addresses(taken: &TcpListener, unix: &std::path::Path) -> Vec<Mistake> {
         wrong(
             "an address of another machine",
             "192.0.2.1:5000",
-            &["cannot listen on 192.0.2.1:5000", "no interface has"],
+            &["cannot listen on 192.0.2.1:5000", "use the address of an interface"],
         ),
         wrong(
             "a name that there is not",
@@ -53,7 +57,7 @@ fn addresses(taken: &TcpListener, unix: &std::path::Path) -> Vec<Mistake> {
         wrong(
             "a Unix socket of another server",
             &format!("unix:{}", unix.display()),
-            &["another server answers there", "help: "],
+            &["another server is listening there", "help: "],
         ),
         wrong(
             "a file where the socket is to be",

@@ -180,7 +180,7 @@ fn certificates() -> Vec<Mistake> {
             &cert,
             &private("key.pem", &other),
             CONFIG,
-            &["cannot use certificate", "the key must be its own"],
+            &["cannot use certificate", "use its own key"],
         ),
         with(
             "a chain with its issuer first",
@@ -189,7 +189,7 @@ fn certificates() -> Vec<Mistake> {
             CONFIG,
             &["cannot use certificate", "be the first in its file"],
         ),
-        with("a key with a passphrase", &cert, &encrypted, CONFIG, &["ENCRYPTED PRIVATE KEY", "decrypted by openssl"]),
+        with("a key with a passphrase", &cert, &encrypted, CONFIG, &["ENCRYPTED PRIVATE KEY", "with openssl pkey"]),
         with("a certificate in DER", &der, &leaf_key, CONFIG, &["no certificate in", "PEM"]),
         with("a certificate that was cut off", &torn, &key_file, CONFIG, &["cert.pem", "help: "]),
         with("a certificate that has ended", &ended, &ended_key, CONFIG, &["expired 3 days ago", "renew it"]),

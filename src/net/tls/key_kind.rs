@@ -1,12 +1,11 @@
-//! The kinds of private keys, to tell an operator which one was found where another is wanted.
+//! Describes an unsupported private key in an error message.
 //!
-//! Reads no more than the names of things (object identifiers, X.690) at the beginning of a key: nothing secret gets from here
-//! into a message.
+//! Reads only the object identifiers (X.690) at the start of a key, so that nothing secret gets into the message.
 
-/// Where the names of algorithm and curve are, in bytes from the start: behind the secret number in SEC 1.
-const NAMES_WITHIN: usize = 128;
+/// Bytes from the start that contain the identifiers of algorithm and curve; in SEC 1 they follow the secret number.
+const HEADER_LENGTH: usize = 128;
 
-/// By the encoding of their names, those of curves first.
+/// Kinds by the encoding of their identifiers, curves first.
 const KINDS: [(&[u8], &str); 11] = [
     (b"\x06\x05\x2b\x81\x04\x00\x23", "an ECDSA key over P-521"),
     (b"\x06\x05\x2b\x81\x04\x00\x0a", "an ECDSA key over secp256k1"),
@@ -22,15 +21,15 @@ const KINDS: [(&[u8], &str); 11] = [
 ];
 const RSA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
 
-/// The kind of a key in DER that is none of those that are taken.
-pub(super) fn of_refused(der: &[u8]) -> &'static str {
-    let beginning = &der[..der.len().min(NAMES_WITHIN)];
+/// Returns the kind of an unsupported key in DER, with an article.
+pub(super) fn describe(der: &[u8]) -> &'static str {
+    let beginning = &der[..der.len().min(HEADER_LENGTH)];
     let kind = KINDS.iter().find(|(name, _)| beginning.windows(name.len()).any(|bytes| bytes == *name));
     kind.map_or("something else", |(_, kind)| kind)
 }
 
-/// The label of what is in a PEM file without a private key that can be read; nothing if there is nothing.
-pub(super) fn label(pem: &[u8]) -> Option<String> {
+/// Returns the first label in a PEM file without a supported key, or `None` if it has none.
+pub(super) fn pem_label(pem: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(pem);
     let labels = text.lines().filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"));
     let plain = |label: &&str| label.len() < 40 && label.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b' ');

@@ -2,8 +2,8 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::task::Waker;
 
-use super::super::activity::{Activity, Farewell};
 use super::*;
+use crate::net::deadlines::{Activity, EndRequest};
 
 const PIECE: usize = 128 << 10;
 
@@ -51,8 +51,8 @@ impl Body for Text {
     }
 }
 
-fn memory() -> Outgoing {
-    Outgoing::new(&Metrics::default())
+fn budget() -> SendBudget {
+    SendBudget::new(&Metrics::default())
 }
 
 fn client(last: u8) -> ClientId {
@@ -67,27 +67,27 @@ fn connection() -> Arc<Activity> {
 fn body<B: Body<Data = Bytes> + Unpin>(
     body: B,
     last: u8,
-    memory: &Outgoing,
+    memory: &SendBudget,
     connection: &Arc<Activity>,
-) -> OutgoingBody<B> {
-    OutgoingBody::new(body, client(last), memory.clone(), Reading::begin(connection, true))
+) -> BudgetedBody<B> {
+    BudgetedBody::new(body, client(last), memory.clone(), ReadProgress::start(connection, true))
 }
 
 /// The next bytes, if they come at once.
-fn next<B: Body<Data = Bytes, Error = Infallible> + Unpin>(body: &mut OutgoingBody<B>) -> Option<Bytes> {
+fn next<B: Body<Data = Bytes, Error = Infallible> + Unpin>(body: &mut BudgetedBody<B>) -> Option<Bytes> {
     match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
         _ => None,
     }
 }
 
-async fn awaited<B: Body<Data = Bytes, Error = Infallible> + Unpin>(body: &mut OutgoingBody<B>) -> Bytes {
+async fn awaited<B: Body<Data = Bytes, Error = Infallible> + Unpin>(body: &mut BudgetedBody<B>) -> Bytes {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
     frame.unwrap().unwrap().into_data().unwrap()
 }
 
 /// Bodies of this client on one connection each, until there is no memory; each has given a chunk that nobody takes.
-fn unread(last: u8, memory: &Outgoing) -> Vec<(Arc<Activity>, OutgoingBody<Endless>, Bytes)> {
+fn unread(last: u8, memory: &SendBudget) -> Vec<(Arc<Activity>, BudgetedBody<Endless>, Bytes)> {
     let of_one = |_| {
         let connection = connection();
         let mut body = body(Endless(PIECE), last, memory, &connection);
@@ -97,8 +97,8 @@ fn unread(last: u8, memory: &Outgoing) -> Vec<(Arc<Activity>, OutgoingBody<Endle
 }
 
 #[tokio::test]
-async fn everything_comes_back() {
-    let memory = memory();
+async fn all_memory_is_released() {
+    let memory = budget();
     for round in 0..3 {
         let held = unread(round, &memory);
         // Bodies that wait are given up.
@@ -106,13 +106,13 @@ async fn everything_comes_back() {
         let mut waiting: Vec<_> = (0..10).map(|_| body(Endless(PIECE), round, &memory, &connection)).collect();
         assert!(held.len() >= TOTAL / PIECE / 2 && waiting.iter_mut().all(|body| next(body).is_none()));
         drop((held, waiting));
-        assert_eq!((memory.0.available(), memory.0.waiting()), (grains(TOTAL as u64), 0));
+        assert_eq!((memory.0.available(), memory.0.waiting()), (units(TOTAL as u64), 0));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn bodies_that_have_nothing_to_send_leave_the_memory_to_those_that_have() {
-    let (memory, connection) = (memory(), connection());
+async fn memory_of_bodies_without_data_is_reclaimed_for_others() {
+    let (memory, connection) = (budget(), connection());
     let source = Waits::default();
     let mut waiting: Vec<_> = (0..600).map(|_| body(source.clone(), 1, &memory, &connection)).collect();
     assert!(waiting.iter_mut().all(|body| next(body).is_none()));
@@ -130,8 +130,8 @@ async fn bodies_that_have_nothing_to_send_leave_the_memory_to_those_that_have() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_does_not_read_loses_its_connection_to_those_who_wait_for_memory() {
-    let memory = memory();
+async fn a_connection_that_reads_nothing_is_cut_for_those_that_wait_for_memory() {
+    let memory = budget();
     let held = unread(1, &memory);
     let mut other = body(Endless(PIECE), 2, &memory, &connection());
     let (began, mut told) = (Instant::now(), false);
@@ -141,7 +141,8 @@ async fn whoever_does_not_read_loses_its_connection_to_those_who_wait_for_memory
         }
         // A connection that is told to ends drops what it has.
         for (connection, _, _) in &held {
-            if !told && tokio::time::timeout(Duration::ZERO, connection.farewell()).await == Ok(Farewell::Cut) {
+            if !told && tokio::time::timeout(Duration::ZERO, connection.end_requested()).await == Ok(EndRequest::Abort)
+            {
                 told = true;
             }
         }
@@ -155,22 +156,22 @@ async fn whoever_does_not_read_loses_its_connection_to_those_who_wait_for_memory
 }
 
 #[tokio::test]
-async fn one_of_several_responses_is_given_out_in_slices_that_are_counted_together() {
-    let (memory, connection) = (memory(), connection());
+async fn a_multiplexed_response_is_given_in_slices_that_are_counted_together() {
+    let (memory, connection) = (budget(), connection());
     let mut body = body(Text(Some(vec![7; PIECE].into())), 1, &memory, &connection);
     let slices: Vec<_> = std::iter::from_fn(|| next(&mut body)).collect();
     assert!(slices.len() == PIECE / SLICE && slices.iter().all(|slice| slice.len() == SLICE));
-    assert_eq!(memory.0.available(), grains(TOTAL as u64) - grains(PIECE as u64));
+    assert_eq!(memory.0.available(), units(TOTAL as u64) - units(PIECE as u64));
     drop(slices);
-    assert_eq!(memory.0.available(), grains(TOTAL as u64));
+    assert_eq!(memory.0.available(), units(TOTAL as u64));
 }
 
 #[tokio::test]
-async fn short_texts_need_no_memory_and_others_as_much_as_they_have() {
-    let (memory, connection) = (memory(), connection());
+async fn short_texts_need_no_memory_and_others_their_length() {
+    let (memory, connection) = (budget(), connection());
     let text = |length: usize| body(Text(Some(vec![7; length].into())), 1, &memory, &connection);
     let (mut short, mut long) = (text(4096), text(10_000));
-    let total = grains(TOTAL as u64);
+    let total = units(TOTAL as u64);
     let held = next(&mut short).unwrap();
     assert_eq!((held.len(), memory.0.available()), (4096, total));
     let held = next(&mut long).unwrap();

@@ -1,8 +1,7 @@
-//! Sockets that a service manager made and passed on: sd_listen_fds(3).
+//! Listening sockets passed on by a service manager (sd_listen_fds(3)).
 //!
-//! Such a socket outlives the program, so that no connection is lost while it is started again. Its
-//! address, its backlog and the file of a Unix socket are the manager's; what is set here is how its
-//! connections behave.
+//! Such a socket outlives the program, so no connection is lost while it restarts. Its address, its backlog and the file of a
+//! Unix socket belong to the manager; only the options of its connections are set here.
 
 use std::fs::File;
 use std::io;
@@ -12,64 +11,64 @@ use std::path::PathBuf;
 use socket2::Type;
 use tokio::net::{TcpListener, UnixListener};
 
-use super::listener::{Bound, Listener, tune};
+use super::listener::{Bound, Listener, set_options};
 
-/// How many sockets there are, and for which process.
+/// Number of sockets, and the process that they are for.
 const LISTEN_FDS: &str = "LISTEN_FDS";
 const LISTEN_PID: &str = "LISTEN_PID";
 
-/// Why what was passed on cannot be served.
+/// Reason for which passed sockets cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum InheritError {
-    /// The environment does not say what it has to.
-    #[error("cannot take the sockets that were passed on: {0}")]
+pub enum SocketActivationError {
+    /// The environment variables are wrong.
+    #[error("cannot use the sockets passed by the service manager: {0}")]
     Environment(io::Error),
-    /// A descriptor is something else than a socket that connections are accepted from.
+    /// A descriptor is not a listening stream socket.
     #[error(
-        "cannot listen on the descriptor \"{0}\" that was passed on: it is not a listening stream socket\n  help: the socket unit needs ListenStream= and Accept=no"
+        "cannot listen on the passed descriptor \"{0}\": it is not a listening stream socket\n  help: use ListenStream= and Accept=no in the socket unit"
     )]
     NotAListener(String),
-    /// The kernel refused.
-    #[error("cannot listen on the socket \"{name}\" that was passed on: {cause}")]
+    /// The kernel reported an error.
+    #[error("cannot listen on the passed socket \"{name}\": {cause}")]
     Socket {
-        /// Its name (`FileDescriptorName=`).
+        /// Name of the socket (`FileDescriptorName=`).
         name: String,
-        /// Why not.
+        /// Error of the kernel.
         cause: io::Error,
     },
 }
 
-/// The sockets that were passed to this process, in their order; none where it was started otherwise.
+/// Returns the sockets passed to this process, in order, or none if it was started without socket activation.
 ///
-/// They are closed in the programs that this one starts.
-pub fn inherited() -> Result<Vec<Listener>, InheritError> {
+/// Child processes do not inherit them.
+pub fn activated_listeners() -> Result<Vec<Listener>, SocketActivationError> {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if is_set(LISTEN_FDS) && !is_set(LISTEN_PID) {
         tracing::warn!(
-            "{LISTEN_FDS} is set without {LISTEN_PID}, so the sockets of the service manager are not used\n  help: a shell or wrapper in between has to pass both on, and to start the program by exec"
+            "ignoring the sockets of the service manager: {LISTEN_FDS} is set without {LISTEN_PID}\n  help: let a wrapper script pass both variables on, and start harmonia by exec"
         );
     }
-    let passed = sd_notify::listen_fds_with_names().map_err(InheritError::Environment)?;
+    let passed = sd_notify::listen_fds_with_names().map_err(SocketActivationError::Environment)?;
     passed.map(|(descriptor, name)| listener(descriptor, name)).collect()
 }
 
-fn listener(descriptor: RawFd, name: String) -> Result<Listener, InheritError> {
-    match bound(owned(descriptor).map_err(InheritError::Environment)?) {
+fn listener(descriptor: RawFd, name: String) -> Result<Listener, SocketActivationError> {
+    match bound(owned(descriptor).map_err(SocketActivationError::Environment)?) {
         Ok(Some(bound)) => Ok(Listener(bound)),
-        Ok(None) => Err(InheritError::NotAListener(name)),
-        Err(cause) => Err(InheritError::Socket { name, cause }),
+        Ok(None) => Err(SocketActivationError::NotAListener(name)),
+        Err(cause) => Err(SocketActivationError::Socket { name, cause }),
     }
 }
 
-/// A duplicate of a descriptor that was passed on, which stays open itself.
-#[expect(unsafe_code, reason = "the number in the environment is all that there is of such a descriptor")]
+/// Duplicates a passed descriptor, which stays open itself.
+#[expect(unsafe_code, reason = "the environment passes descriptors as bare numbers")]
 fn owned(descriptor: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: it is open, since sd-notify has just set its flag, and nothing in this process owns it
-    // and could close it.
+    // SAFETY: it is open, since sd-notify has just set its close-on-exec flag, and nothing in this process owns it and could
+    // close it.
     unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()
 }
 
-/// The listener that this is, if it is one.
+/// Converts a descriptor to a listener, if it is one.
 fn bound(descriptor: OwnedFd) -> io::Result<Option<Bound>> {
     if !is_socket(&descriptor)? {
         return Ok(None);
@@ -81,19 +80,19 @@ fn bound(descriptor: OwnedFd) -> io::Result<Option<Bound>> {
     let address = socket.local_addr()?;
     socket.set_nonblocking(true)?;
     if let Some(tcp) = address.as_socket() {
-        tune(&socket)?;
+        set_options(&socket)?;
         return Ok(Some(Bound::Tcp(TcpListener::from_std(socket.into())?, tcp)));
     }
     if !address.is_unix() {
         return Ok(None);
     }
-    // An abstract one is shown as in systemd's units.
+    // An abstract address is written as in systemd's units.
     let path = address.as_pathname().map(PathBuf::from).or_else(|| {
         let name = address.as_abstract_namespace()?;
         Some(PathBuf::from(format!("@{}", String::from_utf8_lossy(name))))
     });
     let listener = UnixListener::from_std(socket.into())?;
-    Ok(Some(Bound::Inherited(listener, path.unwrap_or_default())))
+    Ok(Some(Bound::Passed(listener, path.unwrap_or_default())))
 }
 
 fn is_socket(descriptor: &OwnedFd) -> io::Result<bool> {
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn listeners_of_either_kind_are_told_apart() {
+    async fn tcp_and_unix_listeners_are_distinguished() {
         for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
             let tcp = std::net::TcpListener::bind((address, 0)).unwrap();
             let expected = format!("http://{}", tcp.local_addr().unwrap());
@@ -123,11 +122,11 @@ mod tests {
         let path = directory.path().join("socket");
         let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
         assert_eq!(url(unix), format!("unix:{}", path.display()));
-        assert!(path.exists(), "the file belongs to who made it");
+        assert!(path.exists(), "the file belongs to the service manager");
     }
 
     #[tokio::test]
-    async fn connections_of_an_inherited_listener_have_no_delay_and_are_kept_alive() {
+    async fn connections_of_a_passed_listener_have_nodelay_and_keepalive() {
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let shared = socket2::SockRef::from(&tcp).try_clone().unwrap();
         bound(tcp.into()).unwrap().unwrap();
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_accepts_no_connections_is_refused() {
+    async fn other_descriptors_are_refused() {
         let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let file = tempfile::tempfile().unwrap();

@@ -1,4 +1,4 @@
-//! A socket that reports to the [`Activity`] of its connection, and changes nothing of what passes through it.
+//! A socket that reports to the [`Activity`] of its connection, and leaves the bytes as they are.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd as _;
@@ -8,19 +8,18 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::activity::Activity;
+use super::deadlines::Activity;
 use super::listener::Socket;
 
-/// A socket that reports when it takes bytes and when it does not. TLS, where there is any, goes on
-/// top.
-pub(super) struct WatchedSocket {
+/// A socket that reports when it accepts bytes and when it is full. TLS, if any, is layered on top.
+pub(super) struct TrackedSocket {
     socket: Socket,
     activity: Arc<Activity>,
 }
 
-impl WatchedSocket {
+impl TrackedSocket {
     pub(super) fn new(socket: Socket, activity: Arc<Activity>) -> Self {
-        activity.socket_opens(match &socket {
+        activity.set_socket(match &socket {
             Socket::Tcp(socket) => socket.as_raw_fd(),
             Socket::Unix(socket) => socket.as_raw_fd(),
         });
@@ -30,20 +29,20 @@ impl WatchedSocket {
     fn report(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Pending => self.activity.socket_blocked(),
-            Poll::Ready(Ok(bytes)) => self.activity.socket_took(*bytes),
+            Poll::Ready(Ok(bytes)) => self.activity.bytes_written(*bytes),
             Poll::Ready(Err(_)) => {}
         }
         written
     }
 }
 
-impl Drop for WatchedSocket {
+impl Drop for TrackedSocket {
     fn drop(&mut self) {
-        self.activity.socket_closes();
+        self.activity.clear_socket();
     }
 }
 
-impl AsyncRead for WatchedSocket {
+impl AsyncRead for TrackedSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.socket {
             Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
@@ -52,7 +51,7 @@ impl AsyncRead for WatchedSocket {
     }
 }
 
-impl AsyncWrite for WatchedSocket {
+impl AsyncWrite for TrackedSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = match &mut self.socket {
             Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
@@ -78,7 +77,7 @@ impl AsyncWrite for WatchedSocket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The kernel has what it took.
+        // Nothing is buffered here.
         Poll::Ready(Ok(()))
     }
 

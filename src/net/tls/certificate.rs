@@ -1,34 +1,36 @@
-//! Facts of an X.509 certificate that an operator wants to see (RFC 5280).
+//! Names and validity of an X.509 certificate (RFC 5280).
 
 use std::net::IpAddr;
 
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-/// The names and the end of a certificate, for operators.
+/// Names and validity of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    /// Names and addresses that it is for.
+pub struct CertificateInfo {
+    /// DNS names and addresses.
     pub names: Vec<String>,
-    /// From when on it is valid, in seconds since 1970.
+    /// Start of its validity, in seconds since 1970.
     pub not_before: i64,
-    /// Until when, in the same.
+    /// End of its validity, in seconds since 1970.
     pub not_after: i64,
-    /// That as a date.
+    /// End of its validity as a date.
     pub end: String,
 }
 
-/// The facts of a certificate in DER; nothing if it cannot be read. Names have no control characters.
-pub(super) fn facts(certificate: &[u8]) -> Option<Facts> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let validity = certificate.validity();
-    let alternatives = certificate.subject_alternative_name().ok().flatten();
-    let names = alternatives.map(|names| names.value.general_names.iter().filter_map(name).collect());
-    Some(Facts {
-        names: names.unwrap_or_default(),
-        not_before: validity.not_before.timestamp(),
-        not_after: validity.not_after.timestamp(),
-        end: validity.not_after.to_string(),
-    })
+impl CertificateInfo {
+    /// Parses a certificate in DER. Names have no control characters.
+    pub(super) fn from_der(certificate: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        let validity = certificate.validity();
+        let alternatives = certificate.subject_alternative_name().ok().flatten();
+        let names = alternatives.map(|names| names.value.general_names.iter().filter_map(name).collect());
+        Some(Self {
+            names: names.unwrap_or_default(),
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+            end: validity.not_after.to_string(),
+        })
+    }
 }
 
 fn name(name: &GeneralName<'_>) -> Option<String> {
@@ -42,7 +44,7 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// The end of the validity of a certificate in DER, in seconds since 1970; nothing if it cannot be read.
+/// Returns the end of a DER certificate's validity in seconds since 1970, or `None` if it cannot be parsed.
 pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     Some(certificate.validity().not_after.timestamp())
@@ -56,12 +58,12 @@ mod tests {
     fn the_names_of_a_certificate_are_those_that_clients_compare() {
         let names = ["cache.example.org", "192.0.2.1", "2001:db8::1"];
         let made = rcgen::generate_simple_self_signed(names.map(str::to_owned)).unwrap();
-        assert_eq!(facts(made.cert.der()).unwrap().names, names);
-        assert_eq!(facts(b""), None);
+        assert_eq!(CertificateInfo::from_der(made.cert.der()).unwrap().names, names);
+        assert_eq!(CertificateInfo::from_der(b""), None);
     }
 
     #[test]
-    fn the_end_of_a_certificate_is_read_and_of_other_bytes_there_is_none() {
+    fn the_expiry_of_a_certificate_is_read_and_other_bytes_have_none() {
         let key = rcgen::KeyPair::generate().unwrap();
         // In GeneralizedTime and in UTCTime, which ends in 2049.
         for (year, seconds) in [(2050, 2_524_608_000), (2030, 1_893_456_000)] {

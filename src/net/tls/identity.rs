@@ -1,11 +1,10 @@
-//! TLS for the listener: certificate chain and key from PEM files.
+//! The server's certificate and private key, read from PEM files.
 //!
-//! TLS 1.2 and 1.3 with ring, `h2` and `http/1.1` by ALPN (RFC 7301). The files are read at the start
-//! and whenever [`Identity::replace`] is called; connections keep what they began with.
+//! TLS 1.2 and 1.3 with ring, `h2` and `http/1.1` by ALPN (RFC 7301). The files are read at the start and by
+//! [`Identity::replace`]; open connections keep the certificate that they started with.
 
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -16,102 +15,42 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
 
-use super::certificate::Facts;
-use super::{certificate, key_kind};
+use super::certificate::{self, CertificateInfo};
+use super::error::TlsError;
+use super::key_kind;
 use crate::config::{StoreDirectories, TlsConfig};
 
-/// Why TLS cannot be offered.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file cannot be read.
-    #[error("cannot read {}: {cause}\n  help: {}", .path.display(), read_help(.cause))]
-    Read {
-        /// The certificate or key file.
-        path: PathBuf,
-        /// Why not.
-        cause: io::Error,
-    },
-    /// The key is in the store.
-    #[error("the key {} is no secret: it is {} in the Nix store, which every user reads and this cache serves\n  help: make a new one outside the store, have a certificate issued for it, and name it by its path as a string", .path.display(), .found.display())]
-    InStore {
-        /// The key file, as it was named.
-        path: PathBuf,
-        /// Its place behind all symlinks.
-        found: PathBuf,
-    },
-    /// A file is not PEM.
-    #[error("cannot read {}: not valid PEM: {cause}\n  help: is the file whole? a DER file is converted by openssl x509 -inform der or openssl pkey -inform der", .path.display())]
-    Pem {
-        /// The certificate or key file.
-        path: PathBuf,
-        /// What is wrong with it.
-        cause: io::Error,
-    },
-    /// The certificate file has no certificate.
-    #[error("no certificate in {}\n  help: tls_cert_path names the PEM file with the server's certificate, then its issuers", .0.display())]
-    NoCertificate(PathBuf),
-    /// The key file has no key that can be read.
-    #[error("no private key in {}{}\n  help: tls_key_path names an unencrypted PEM file (PKCS #8, PKCS #1 or SEC 1); one with a passphrase is decrypted by openssl pkey", .path.display(), .found.as_ref().map(|found| format!(": it has \"{found}\"")).unwrap_or_default())]
-    NoKey {
-        /// The key file.
-        path: PathBuf,
-        /// The label of what it has.
-        found: Option<String>,
-    },
-    /// The key is of a kind that cannot be used.
-    #[error("cannot use key {}: it is {found}\n  help: ECDSA keys over P-256 and P-384, Ed25519 keys and RSA keys of 2048 to 4096 bits are taken; openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 makes one", .path.display())]
-    KeyKind {
-        /// The key file.
-        path: PathBuf,
-        /// The kind, with an article.
-        found: &'static str,
-    },
-    /// The library offers no version of TLS.
-    #[error("cannot offer TLS: {0}")]
-    Versions(rustls::Error),
-    /// The certificate and the key are refused, e.g. because they do not belong together.
-    #[error("cannot use certificate {} with key {}: {cause}\n  help: the certificate must be X.509 version 3 and be the first in its file, the key must be its own", .certificate.display(), .key.display())]
-    Refused {
-        /// The certificate file.
-        certificate: PathBuf,
-        /// The key file.
-        key: PathBuf,
-        /// Why not.
-        cause: rustls::Error,
-    },
-}
-
-/// Who the server is: a certificate and its key, which can be replaced while it runs.
+/// The server's certificate chain and private key, which can be replaced while it runs.
 #[derive(Debug)]
 pub struct Identity {
     current: ArcSwap<CertifiedKey>,
 }
 
 impl Identity {
-    /// Reads the chain of the certificate, and its key, which must not be in a store.
+    /// Reads the certificate chain and its key, which must not be in a Nix store.
     pub fn load(files: &TlsConfig, stores: &StoreDirectories) -> Result<Arc<Self>, TlsError> {
         let current = ArcSwap::from_pointee(read(files, stores)?);
         Ok(Arc::new(Self { current }))
     }
 
-    /// Reads both files, the same as before or others. On an error what was read before stays in use.
+    /// Reads both files again. On an error the current certificate and key stay in use.
     pub fn replace(&self, files: &TlsConfig, stores: &StoreDirectories) -> Result<(), TlsError> {
         self.current.store(Arc::new(read(files, stores)?));
         Ok(())
     }
 
-    /// The names and the end of the certificate in use; nothing if it cannot be read.
+    /// Returns names and validity of the certificate in use, or `None` if it cannot be parsed.
     #[must_use]
-    pub fn certificate(&self) -> Option<Facts> {
-        certificate::facts(self.current.load().cert.first()?)
+    pub fn certificate(&self) -> Option<CertificateInfo> {
+        CertificateInfo::from_der(self.current.load().cert.first()?)
     }
 
-    /// The end of the certificate in use, in seconds since 1970; nothing if it cannot be read.
+    /// Returns the expiry of the certificate in use, in seconds since 1970, or `None` if it cannot be parsed.
     pub fn not_after(&self) -> Option<i64> {
         certificate::not_after(self.current.load().cert.first()?)
     }
 
-    /// What shakes hands by this identity.
+    /// Returns an acceptor that performs handshakes with this identity.
     pub fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, TlsError> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -129,18 +68,11 @@ impl ResolvesServerCert for Identity {
     }
 }
 
-fn read_help(cause: &io::Error) -> &'static str {
-    match cause.kind() {
-        io::ErrorKind::NotFound => "tls_cert_path and tls_key_path name files in PEM; is it there, and the name right?",
-        _ => "the user that harmonia runs as must be able to read it",
-    }
-}
-
 fn refused(certificate: &Path, key: &Path, cause: rustls::Error) -> TlsError {
     TlsError::Refused { certificate: certificate.to_owned(), key: key.to_owned(), cause }
 }
 
-/// A certificate with the key that belongs to it.
+/// Reads and checks a certificate chain and its key.
 fn read(files: &TlsConfig, stores: &StoreDirectories) -> Result<CertifiedKey, TlsError> {
     let TlsConfig { cert: certificate, key } = files;
     if let Some(found) = stores.find(key) {
@@ -149,12 +81,12 @@ fn read(files: &TlsConfig, stores: &StoreDirectories) -> Result<CertifiedKey, Tl
     let (chain, private) = load(certificate, key)?;
     let provider = ring::default_provider();
     if provider.key_provider.load_private_key(private.clone_key()).is_err() {
-        return Err(TlsError::KeyKind { path: key.clone(), found: key_kind::of_refused(private.secret_der()) });
+        return Err(TlsError::KeyKind { path: key.clone(), found: key_kind::describe(private.secret_der()) });
     }
     CertifiedKey::from_der(chain, private, &provider).map_err(|cause| refused(certificate, key, cause))
 }
 
-/// All that is known of PEM: the one place that `rustls_pemfile` is used in.
+/// Parses both PEM files.
 fn load(certificate: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
     let read = |path: &Path| fs::read(path).map_err(|cause| TlsError::Read { path: path.to_owned(), cause });
     let not_pem = |path: &Path| {
@@ -169,7 +101,7 @@ fn load(certificate: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>,
     }
     let pem = read(key)?;
     let private = rustls_pemfile::private_key(&mut pem.as_slice()).map_err(not_pem(key))?;
-    let private = private.ok_or_else(|| TlsError::NoKey { path: key.to_owned(), found: key_kind::label(&pem) })?;
+    let private = private.ok_or_else(|| TlsError::NoKey { path: key.to_owned(), found: key_kind::pem_label(&pem) })?;
     Ok((chain, private))
 }
 
@@ -177,7 +109,7 @@ fn load(certificate: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>,
 mod tests {
     use super::*;
 
-    /// The error for these contents of the two files.
+    /// Returns the error for these contents of the two files.
     fn refused(certificate: &str, key: &str) -> String {
         let directory = tempfile::tempdir().unwrap();
         let paths = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
@@ -212,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_a_kind_that_is_not_taken_is_told_by_its_kind() {
+    fn an_unsupported_key_is_named_by_its_kind() {
         let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
         let pem = |label: &str, der: &[u8]| {
             let text = data_encoding::BASE64.encode(der);
             format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
         };
-        // The names in a key, in the order of its format, around no key.
+        // The object identifiers of a key, in the order of its format, without a key.
         let pkcs8 = |names: &[u8]| pem("PRIVATE KEY", &[b"\x30\x40\x02\x01\x00\x30\x10", names, &[0; 40]].concat());
         let ec = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01";
         let p521 = b"\x06\x05\x2b\x81\x04\x00\x23";
@@ -246,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_missing_is_named() {
+    fn a_missing_file_is_named() {
         let files = TlsConfig { cert: "/nonexistent/cert.pem".into(), key: "key.pem".into() };
         let error = Identity::load(&files, &StoreDirectories::default()).unwrap_err();
         let message = error.to_string();
