@@ -1,25 +1,23 @@
-//! A map that is bounded in bytes: what has not been used for longest goes first, or nearly so.
+//! A cache with a limit in bytes and CLOCK eviction, an approximation of LRU.
 //!
-//! Owns the choice of what goes. Leaves what a value weighs to whoever puts it in, and locking as well.
-//!
-//! The order is that of a clock: each value has a mark that its use sets, and a hand that goes round takes marks away and
-//! the first value that has none. A use costs one look into the map and moves nothing.
+//! Each entry has a flag that is set when it is used. The clock hand clears flags until it finds an entry without one, and
+//! evicts it. So a lookup is a single hash table access and moves nothing. Callers provide the size of values, and locking.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 
 use hashbrown::HashTable;
 
-/// Bytes that the map itself needs for a value beside its slot: its place in the table, and room to grow.
+/// Bytes of an entry beside its slot: its index in the hash table, and spare capacity.
 const OVERHEAD: usize = 32;
 
-/// Values by their keys, up to a number of bytes in all.
+/// Values by key, up to a total size in bytes.
 #[derive(Debug)]
 pub struct ClockCache<K, V> {
     max_bytes: usize,
     bytes: usize,
     slots: Vec<Slot<K, V>>,
-    /// Slots by the hashes of their keys: the keys themselves are in the slots alone.
-    places: HashTable<usize>,
+    /// Indexes of slots, by hash of the key. Keys are stored in the slots only.
+    index: HashTable<usize>,
     hasher: RandomState,
     hand: usize,
 }
@@ -33,107 +31,106 @@ struct Slot<K, V> {
 }
 
 impl<K: Copy + Eq + Hash, V> ClockCache<K, V> {
-    /// An empty map. With a bound of 0 it stays empty.
+    /// Creates an empty cache. With a limit of 0 it stays empty.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
-        let (slots, places, hasher) = (Vec::new(), HashTable::new(), RandomState::new());
-        Self { max_bytes, bytes: 0, slots, places, hasher, hand: 0 }
+        let (slots, index, hasher) = (Vec::new(), HashTable::new(), RandomState::new());
+        Self { max_bytes, bytes: 0, slots, index, hasher, hand: 0 }
     }
 
-    /// How many values there are.
+    /// Returns the number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether the cache is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// What all of them weigh.
+    /// Returns the total size in bytes.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Looks without a use.
+    /// Returns the value of a key, without marking it as used.
     #[must_use]
     pub fn peek(&self, key: &K) -> Option<&V> {
-        self.place(key).map(|place| &self.slots[place].value)
+        self.position(key).map(|position| &self.slots[position].value)
     }
 
-    /// Up to `count` values that are not at the places from `end` on, without a use, and where the next ones end; nothing
-    /// after the first places. Who looks through all of them so, from [`Self::len`] on, misses none that stays, whatever is put
-    /// in and taken out in between.
+    /// Returns up to `count` values at positions below `end`, without marking them as used, and the position of the first of
+    /// them, which is the `end` of the next call, or 0 at the end. A scan from [`Self::len`] down misses no entry that stays,
+    /// whatever is inserted and removed in between.
     pub fn before(&self, end: usize, count: usize) -> (impl Iterator<Item = &V>, usize) {
         let end = end.min(self.slots.len());
         let first = end.saturating_sub(count);
         (self.slots[first..end].iter().map(|slot| &slot.value), first)
     }
 
-    /// The value of this key, which is used thereby.
+    /// Returns the value of a key, and marks it as used.
     pub fn find(&mut self, key: &K) -> Option<&mut V> {
-        let place = self.place(key)?;
-        let slot = &mut self.slots[place];
+        let position = self.position(key)?;
+        let slot = &mut self.slots[position];
         slot.is_used = true;
         Some(&mut slot.value)
     }
 
-    /// Puts a value in, in place of another of this key, and makes room for it. `heap` is what it holds beside its own
-    /// size, in bytes. One that alone is too large is not kept, nor is what it replaces.
+    /// Inserts a value, replaces that of the same key, and evicts others as needed. `heap` is the heap memory of the value, in
+    /// bytes. A value larger than the whole cache is dropped, and so is the one that it replaces.
     pub fn insert(&mut self, key: K, value: V, heap: usize) {
         let was_used = self.remove(&key);
         let bytes = heap + size_of::<Slot<K, V>>() + OVERHEAD;
         if bytes > self.max_bytes {
             return;
         }
-        self.make_room(bytes);
+        self.evict_to_fit(bytes);
         self.bytes += bytes;
-        let Self { slots, places, hasher, .. } = self;
-        places.insert_unique(hasher.hash_one(key), slots.len(), |place| hasher.hash_one(slots[*place].key));
+        let Self { slots, index, hasher, .. } = self;
+        index.insert_unique(hasher.hash_one(key), slots.len(), |position| hasher.hash_one(slots[*position].key));
         if slots.len() == slots.capacity() {
-            // By itself it would double, and half of it lie idle.
+            // The default growth doubles the capacity, half of which would be unused.
             slots.reserve_exact(slots.len() / 8 + 8);
         }
         slots.push(Slot { key, value, bytes, is_used: was_used });
     }
 
-    /// The value of this key holds `heap` bytes from now on, beside its own size. Makes room for it, perhaps by taking out
-    /// that very value.
+    /// Changes the heap memory of a value, in bytes, and evicts entries as needed, possibly this one.
     pub fn reweigh(&mut self, key: &K, heap: usize) {
-        let Some(place) = self.place(key) else { return };
-        let slot = &mut self.slots[place];
+        let Some(position) = self.position(key) else { return };
+        let slot = &mut self.slots[position];
         let bytes = heap + size_of::<Slot<K, V>>() + OVERHEAD;
         self.bytes = self.bytes - slot.bytes + bytes;
         slot.bytes = bytes;
-        self.make_room(0);
+        self.evict_to_fit(0);
     }
 
-    /// Takes a value out; whether it had been used of late.
+    /// Removes a value. Returns whether it was marked as used.
     pub fn remove(&mut self, key: &K) -> bool {
-        let Self { slots, places, hasher, .. } = self;
-        let Ok(entry) = places.find_entry(hasher.hash_one(key), |place| slots[*place].key == *key) else {
+        let Self { slots, index, hasher, .. } = self;
+        let Ok(entry) = index.find_entry(hasher.hash_one(key), |position| slots[*position].key == *key) else {
             return false;
         };
-        let (place, _) = entry.remove();
-        let removed = slots.swap_remove(place);
-        if let Some(moved) = slots.get(place) {
+        let (position, _) = entry.remove();
+        let removed = slots.swap_remove(position);
+        if let Some(moved) = slots.get(position) {
             let last = slots.len();
-            if let Some(its_place) = places.find_mut(hasher.hash_one(moved.key), |place| *place == last) {
-                *its_place = place;
+            if let Some(its_position) = index.find_mut(hasher.hash_one(moved.key), |position| *position == last) {
+                *its_position = position;
             }
         }
         self.bytes -= removed.bytes;
         removed.is_used
     }
 
-    fn place(&self, key: &K) -> Option<usize> {
-        self.places.find(self.hasher.hash_one(key), |place| self.slots[*place].key == *key).copied()
+    fn position(&self, key: &K) -> Option<usize> {
+        self.index.find(self.hasher.hash_one(key), |position| self.slots[*position].key == *key).copied()
     }
 
-    fn make_room(&mut self, bytes: usize) {
+    fn evict_to_fit(&mut self, bytes: usize) {
         while self.bytes + bytes > self.max_bytes {
             self.evict();
         }
@@ -162,7 +159,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What one value weighs that holds nothing else.
+    /// Returns the size of an entry without heap memory.
     fn alone() -> usize {
         let mut map = ClockCache::new(usize::MAX);
         map.insert(0_u8, 0_u8, 0);
@@ -170,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_stays_and_what_is_not_goes() {
+    fn used_entries_stay_and_unused_ones_are_evicted() {
         let mut map = ClockCache::new(3 * alone());
         for key in 0..3 {
             map.insert(key, key, 0);
@@ -183,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_not_kept_nor_what_it_replaces() {
+    fn a_value_that_is_too_large_is_dropped_with_the_one_that_it_replaces() {
         let mut map = ClockCache::new(2 * alone());
         map.insert(1_u8, 1_u8, 0);
         map.insert(2, 2, 0);
@@ -195,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_through_all_misses_none_that_stays() {
+    fn a_scan_misses_no_entry_that_stays() {
         let mut map = ClockCache::new(usize::MAX);
         for key in 0..100_u8 {
             map.insert(key, key, 0);
@@ -206,7 +203,7 @@ mod tests {
             let (values, first) = map.before(end, 7);
             seen.extend(values.copied());
             end = first;
-            // The last one comes in its place.
+            // The last entry moves to its position.
             map.remove(&removed);
             map.insert(100 + removed, 0, 0);
             removed += 1;
@@ -216,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_bound_holds_and_nothing_that_is_found_is_another(
+        fn the_limit_holds_and_lookups_return_the_value_inserted_last(
             max in 0_usize..4096,
             steps in prop::collection::vec((0_u8..4, 0_u8..32, 0_usize..600), 0..200),
         ) {
@@ -240,9 +237,9 @@ mod tests {
                 }
                 prop_assert!(map.bytes() <= max);
                 prop_assert_eq!(map.bytes(), map.slots.iter().map(|slot| slot.bytes).sum::<usize>());
-                prop_assert_eq!(map.places.len(), map.len());
-                for (place, slot) in map.slots.iter().enumerate() {
-                    prop_assert_eq!(map.place(&slot.key), Some(place));
+                prop_assert_eq!(map.index.len(), map.len());
+                for (position, slot) in map.slots.iter().enumerate() {
+                    prop_assert_eq!(map.position(&slot.key), Some(position));
                     prop_assert_eq!(Some(&slot.value), model.get(&slot.key));
                 }
             }

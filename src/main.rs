@@ -12,11 +12,11 @@ use harmonia::process::log::RecentLines;
 use harmonia::process::{core_dump, log, malloc, rlimit};
 
 fn main() -> ExitCode {
-    malloc::bound();
-    rlimit::raise();
+    malloc::tune();
+    rlimit::raise_nofile();
     let cli = Cli::parse();
     let recent = log::start();
-    core_dump::forbid();
+    core_dump::disable();
     match run(&cli, recent) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,7 +1,7 @@
 //! One line of the access log.
 //!
-//! Owns that a line is one line, whatever a client sends: values of clients are bounded, and all that is not printable
-//! ASCII, quotes and backslashes are `\xHH`. Neither a query nor any header but those here gets into it.
+//! It stays one line whatever a client sends: values from clients are truncated, and quotes, backslashes and bytes that are not
+//! printable ASCII are written as `\xHH`. No query and no other header is logged.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -16,10 +16,10 @@ use crate::config::AccessLogFormat;
 const MAX_METHOD: usize = 16;
 const MAX_TARGET: usize = 512;
 const MAX_USER_AGENT: usize = 256;
-/// Longest request id, in bytes: of a proxy a longer one is not taken over.
+/// Maximum length of a request id, in bytes. A longer one from a proxy is not used.
 pub const MAX_REQUEST_ID: usize = 64;
 
-/// A response that has ended.
+/// A response that has been sent.
 #[derive(Debug, Clone)]
 pub struct Record {
     at: SystemTime,
@@ -29,26 +29,26 @@ pub struct Record {
     protocol: &'static str,
     user_agent: Option<String>,
     request_id: String,
-    /// The base name of the store path that the request is about, if that is known.
+    /// Base name of the store path that the request is for, if it is known.
     pub store_path: Option<String>,
-    /// The status of the response.
+    /// Status of the response.
     pub status: u16,
-    /// The reason of a 404, 502 or 503.
+    /// Reason of a 404, 502 or 503.
     pub reason: Option<&'static str>,
-    /// The result of the cache that the endpoint has, e.g. `hit`.
+    /// Result of the cache behind the endpoint, e.g. `hit`.
     pub cache: Option<&'static str>,
-    /// The bytes of the body that were sent.
+    /// Bytes of the body that were sent.
     pub bytes: u64,
-    /// The time from the request's head to the response's head.
+    /// Time from the request's head to the response's head.
     pub first_byte: Duration,
-    /// The time from the request's head to the end of the response's body.
-    pub whole: Duration,
-    /// The side that ended the body early, if one did: `client` or `server`.
+    /// Time from the request's head to the end of the response's body.
+    pub total: Duration,
+    /// Side that ended the body early, if any: `client` or `server`.
     pub aborted_by: Option<&'static str>,
 }
 
 impl Record {
-    /// A request that comes now: from this address, or by a Unix socket; with this path of its target.
+    /// Creates the record of a request received now, from this address or on a Unix socket, for this path.
     #[must_use]
     pub fn new(client: Option<IpAddr>, method: &[u8], path: &[u8], protocol: &'static str) -> Self {
         Self {
@@ -65,22 +65,22 @@ impl Record {
             cache: None,
             bytes: 0,
             first_byte: Duration::ZERO,
-            whole: Duration::ZERO,
+            total: Duration::ZERO,
             aborted_by: None,
         }
     }
 
-    /// Enters what the client calls itself.
+    /// Sets the client's `User-Agent`.
     pub fn set_user_agent(&mut self, agent: &[u8]) {
         self.user_agent = Some(escaped(agent, MAX_USER_AGENT));
     }
 
-    /// Enters the id of the request.
+    /// Sets the request id.
     pub fn set_request_id(&mut self, id: &[u8]) {
         self.request_id = escaped(id, MAX_REQUEST_ID);
     }
 
-    /// Appends the line, with its line feed.
+    /// Appends the line, including its line feed.
     pub(super) fn write(&self, format: AccessLogFormat, out: &mut Vec<u8>) {
         // Writing to memory cannot fail.
         let _ = match format {
@@ -90,7 +90,7 @@ impl Record {
         out.push(b'\n');
     }
 
-    /// The Combined Log Format of Apache and nginx, and behind it what that has no place for.
+    /// Formats the Combined Log Format of Apache and nginx, followed by further fields.
     fn text(&self) -> String {
         let at = OffsetDateTime::from(self.at);
         let month = &at.month().to_string()[..3];
@@ -112,7 +112,7 @@ impl Record {
             or_none(self.user_agent.as_deref()),
             or_none(self.store_path.as_deref()),
             self.first_byte.as_secs_f64(),
-            self.whole.as_secs_f64(),
+            self.total.as_secs_f64(),
             or_none(self.cache),
             or_none(aborted.as_deref().or(self.reason)),
             or_none(Some(self.request_id.as_str()).filter(|id| !id.is_empty())),
@@ -134,7 +134,7 @@ impl Record {
             "status": self.status,
             "bytes": self.bytes,
             "first_byte_seconds": self.first_byte.as_secs_f64(),
-            "seconds": self.whole.as_secs_f64(),
+            "seconds": self.total.as_secs_f64(),
             "user_agent": self.user_agent,
             "request_id": self.request_id,
             "store_path": self.store_path,
@@ -153,7 +153,7 @@ impl Record {
     }
 }
 
-/// Printable ASCII of these bytes, in which all else is `\xHH`; where it gets longer than `max` it ends in dots.
+/// Escapes all but printable ASCII, and truncates to `max` bytes, ending in dots.
 fn escaped(bytes: &[u8], max: usize) -> String {
     let mut text = String::with_capacity(bytes.len().min(max));
     for byte in bytes {
@@ -184,7 +184,7 @@ mod tests {
         record.set_user_agent(b"curl/8.4.0 Nix/2.18.1\n");
         record.set_request_id(b"1f-2");
         (record.status, record.bytes, record.cache) = (200, 7, Some("hit"));
-        (record.first_byte, record.whole) = (Duration::from_micros(250), Duration::from_millis(1500));
+        (record.first_byte, record.total) = (Duration::from_micros(250), Duration::from_millis(1500));
         record.store_path = Some("0123456789abcdfghijklmnpqrsvwxyz-hello".to_owned());
         record
     }

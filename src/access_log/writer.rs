@@ -1,26 +1,27 @@
-//! The thread that writes the access log, and waits for the disk where others must not.
+//! The thread that writes the access log, the only one that waits for the disk.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::{AccessLogError, Message, Settings};
+use super::error::AccessLogError;
+use super::record::Record;
 use crate::config::AccessLogConfig;
 use crate::metrics::Metrics;
-use crate::sync::LogThrottle;
+use crate::sync::{LogThrottle, Mutex};
 
-/// Bytes that are written at one time.
+/// Bytes that are collected before a write.
 const BATCH: usize = 64 << 10;
 
-/// Opens the file, or standard output. A pipe or socket that lies there is refused: it could keep the open waiting.
+/// Opens the file, or standard output. Pipes and sockets are rejected, since opening them may block.
 pub(super) fn open(config: &AccessLogConfig) -> Result<File, AccessLogError> {
     let Some(path) = &config.file else {
-        return io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(AccessLogError::Begin);
+        return io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(AccessLogError::Start);
     };
     let failed = |cause| AccessLogError::Open { path: path.clone(), cause };
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -30,32 +31,49 @@ pub(super) fn open(config: &AccessLogConfig) -> Result<File, AccessLogError> {
     if kind.is_file() || std::os::unix::fs::FileTypeExt::is_char_device(&kind) {
         Ok(file)
     } else {
-        Err(failed(io::Error::other("it is neither a file nor a device")))
+        Err(failed(io::Error::other("not a regular file or a device")))
     }
 }
 
+pub(super) enum Message {
+    Record(Box<Record>),
+    /// The settings have changed.
+    Reopen,
+    /// All earlier records have to be written.
+    Flush(oneshot::Sender<()>),
+}
+
+/// Settings of the writer thread that can change.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) config: Mutex<AccessLogConfig>,
+    /// Number of changes.
+    pub(super) generation: AtomicU64,
+}
+
+/// The writer thread.
 pub(super) struct Writer {
     file: File,
     config: AccessLogConfig,
     settings: Arc<Settings>,
-    /// Of the settings in use.
+    /// Generation of the settings in use.
     generation: u64,
     buffer: Vec<u8>,
-    /// In the buffer.
+    /// Number of lines in the buffer.
     lines: u64,
-    /// Whether the end of a line may be missing, because the last write failed.
+    /// Whether the last write failed, so that its last line may be incomplete.
     is_torn: bool,
     metrics: Arc<Metrics>,
-    failures: LogThrottle<()>,
+    write_errors: LogThrottle<()>,
 }
 
 impl Writer {
     pub(super) fn new(file: File, config: AccessLogConfig, settings: Arc<Settings>, metrics: Arc<Metrics>) -> Self {
-        let (buffer, failures) = (Vec::with_capacity(BATCH), LogThrottle::default());
-        Self { file, config, settings, generation: 0, buffer, lines: 0, is_torn: false, metrics, failures }
+        let (buffer, write_errors) = (Vec::with_capacity(BATCH), LogThrottle::default());
+        Self { file, config, settings, generation: 0, buffer, lines: 0, is_torn: false, metrics, write_errors }
     }
 
-    /// Writes until nobody can send any more. What came together is written together.
+    /// Writes until all senders are gone. Records that arrive together are written together.
     pub(super) fn write_all(mut self, mut messages: mpsc::Receiver<Message>) {
         while let Some(first) = messages.blocking_recv() {
             let mut next = Some(first);
@@ -83,7 +101,7 @@ impl Writer {
             Message::Reopen => {}
             Message::Flush(done) => {
                 self.flush();
-                // Nobody waits any more, perhaps.
+                // The receiver may have timed out.
                 let _ = done.send(());
             }
         }
@@ -98,7 +116,7 @@ impl Writer {
                 (self.file, self.config, self.is_torn) = (file, config, false);
                 tracing::info!("reopened the access log");
             }
-            Err(error) => tracing::error!("the access log in use stays: {error}"),
+            Err(error) => tracing::error!("reopening failed, keeping the current access log: {error}"),
         }
     }
 
@@ -111,9 +129,9 @@ impl Writer {
         self.is_torn = written.is_err();
         if let Err(cause) = written {
             self.metrics.http.record_dropped_log_lines(self.lines);
-            if let Some(more) = self.failures.admit(()) {
+            if let Some(more) = self.write_errors.admit(()) {
                 let lines = self.lines;
-                tracing::warn!("{lines} lines of the access log are lost{more}: it cannot be written: {cause}");
+                tracing::warn!("lost {lines} lines of the access log{more}: {cause}");
             }
         }
         self.buffer.clear();

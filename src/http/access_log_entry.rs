@@ -85,8 +85,8 @@ impl AccessLogEntry {
 
     /// Writes the entry. `aborted` is set if the response ended early.
     pub(crate) fn end(mut self, aborted: Option<AbortedBy>) {
-        self.record.whole = self.started.elapsed();
+        self.record.total = self.started.elapsed();
         self.record.aborted_by = aborted.map(AbortedBy::label);
-        self.log.enter(self.record);
+        self.log.record(self.record);
     }
 }

@@ -1,57 +1,57 @@
-//! How the C library gives memory back.
+//! Tunes malloc, so that freed memory is returned to the system.
 
-/// Larger pieces are returned to the system when they are freed: the windows of encoders and decoders. By itself glibc
-/// learns from the first one to keep them, in as many heaps as there are threads, which came to 400 MiB where less than
-/// 100 are in use at any time. Up to that much is kept at the end of a heap, where glibc keeps 128 KiB: nearly every buffer
-/// of a NAR was given back and taken anew, a sixth of the processor time of plain NARs.
+/// Allocations above this size are returned to the system when freed: the windows of encoders and decoders. By default glibc
+/// raises its threshold after the first one and keeps them, in as many arenas as there are threads, which came to 400 MiB
+/// with less than 100 MiB in use. Up to this much is kept at the top of an arena. glibc's default of 128 KiB returned and
+/// requested nearly every buffer of a NAR, a sixth of the CPU time of plain NARs.
 #[cfg(target_env = "gnu")]
-const RETURNED: libc::c_int = 8 << 20;
-/// Heaps for all threads together. With two the threads that serve waited for each other's: 9.8 instead of 8.8 µs of
-/// processor time for a narinfo, over 16 connections on two processors.
+const TRIM_THRESHOLD: libc::c_int = 8 << 20;
+/// Arenas for all threads together. With two, worker threads waited for each other: 9.8 instead of 8.8 µs of CPU time for a
+/// narinfo, with 16 connections on two processors.
 #[cfg(target_env = "gnu")]
-const HEAPS: libc::c_int = 4;
+const MAX_ARENAS: libc::c_int = 4;
 
-/// How often what is free is returned. A crowd of 2,400 connections left 120 MiB of it, in pieces between what is in use.
+/// Interval at which free memory is returned. 2,400 connections left 120 MiB of it, fragmented.
 #[cfg(target_env = "gnu")]
 const INTERVAL: std::time::Duration = std::time::Duration::from_secs(15);
 
-/// Bounds what is kept. To be called before there are threads.
+/// Sets the thresholds. Must be called before threads are started.
 #[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "mallopt has no other form, and the encoder takes its memory from malloc")]
-pub fn bound() {
-    // SAFETY: it only sets parameters of the allocator, and no other thread runs yet. That it fails does no harm.
+#[expect(unsafe_code, reason = "there is no safe form of mallopt, and the encoder allocates with malloc")]
+pub fn tune() {
+    // SAFETY: this only sets parameters of the allocator, and no other thread runs yet. Failure is harmless.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, RETURNED);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, RETURNED);
-        libc::mallopt(libc::M_ARENA_MAX, HEAPS);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, TRIM_THRESHOLD);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_THRESHOLD);
+        libc::mallopt(libc::M_ARENA_MAX, MAX_ARENAS);
     }
 }
 
-/// Other C libraries return them by themselves.
+/// Does nothing: other C libraries return memory by themselves.
 #[cfg(not(target_env = "gnu"))]
-pub const fn bound() {}
+pub const fn tune() {}
 
-/// Returns what is free to the system now and then, without an end.
+/// Returns free memory to the system periodically, without end.
 #[cfg(target_env = "gnu")]
-pub async fn give_back() {
+pub async fn trim_periodically() {
     loop {
         tokio::time::sleep(INTERVAL).await;
-        // It ends early only with the program.
+        // This fails only when the program ends.
         let _ = tokio::task::spawn_blocking(trim).await;
     }
 }
 
 #[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "malloc_trim has no other form")]
+#[expect(unsafe_code, reason = "there is no safe form of malloc_trim")]
 fn trim() {
-    // SAFETY: it takes the allocator's own locks, and touches only what is free.
+    // SAFETY: malloc_trim takes the allocator's locks and touches only free memory.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// Other C libraries return it by themselves.
+/// Never returns: other C libraries return memory by themselves.
 #[cfg(not(target_env = "gnu"))]
-pub async fn give_back() {
+pub async fn trim_periodically() {
     std::future::pending().await
 }

@@ -1,13 +1,13 @@
-//! How many files may be open.
+//! Raises the limit of open files.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit to the most that may be had without a privilege. Systems set it low for programs that call `select`,
-/// which this one does not; where there are many connections each of them is a descriptor.
-pub fn raise() {
+/// Raises the soft limit of open files to the hard limit. Systems set it low for programs that call `select`, which this one
+/// does not; each connection needs a descriptor.
+pub fn raise_nofile() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        // Where it is refused the lower one holds, and connections are fewer.
+        // If this fails, the lower limit allows fewer connections.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     }
 }

@@ -1,39 +1,39 @@
-//! Runs the tasks that live as long as the program, and begins them again when they panic.
+//! Runs long-running tasks, and restarts them when they panic.
 //!
-//! Owns that none of them ends silently: a panic is an error in the log, and after a pause the task begins anew. Leaves
-//! to each task that what it shares with others is whole at that moment, and to `log` the panic's own words.
+//! No such task ends silently: a panic is logged as an error, and the task restarts after a delay. Each task has to keep the
+//! state that it shares with others consistent in case of a panic.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// The pause before a task begins anew; doubled each time up to the last, and the first again after the task has run for
-/// longer than that.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(5 * 60);
+/// Delay before the first restart of a task. It doubles with each restart up to [`MAX_DELAY`], and is reset once the task has
+/// run for longer than that.
+const MIN_DELAY: Duration = Duration::from_secs(1);
+const MAX_DELAY: Duration = Duration::from_secs(5 * 60);
 
-/// Spawns what `begin` makes, again whenever it panics. It is over when it returns. `name` is for the log.
+/// Spawns the task that `begin` creates, and does so again whenever it panics, until it returns. `name` is for the log.
 ///
-/// Must be called in a runtime, whose end cuts the task off.
+/// Must be called in a runtime. The task is cancelled when the runtime shuts down.
 pub fn supervise<F>(name: &'static str, mut begin: impl FnMut() -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
 {
     tokio::spawn(async move {
-        let mut pause = FIRST_PAUSE;
+        let mut delay = MIN_DELAY;
         loop {
             let start = Instant::now();
             match tokio::spawn(begin()).await {
                 Err(error) if error.is_panic() => {}
-                // It has returned, or the runtime ends.
+                // It has returned, or the runtime is shutting down.
                 _ => return,
             }
-            if start.elapsed() > LAST_PAUSE {
-                pause = FIRST_PAUSE;
+            if start.elapsed() > MAX_DELAY {
+                delay = MIN_DELAY;
             }
-            tracing::error!("the task \"{name}\" has panicked, and begins anew in {pause:?}");
-            sleep(pause).await;
-            pause = (pause * 2).min(LAST_PAUSE);
+            tracing::error!("task \"{name}\" panicked, restarting in {delay:?}");
+            sleep(delay).await;
+            delay = (delay * 2).min(MAX_DELAY);
         }
     });
 }
@@ -44,7 +44,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_panics_begins_anew_after_pauses_that_grow_up_to_a_bound() {
+    async fn a_task_that_panics_restarts_after_growing_delays() {
         let (began, mut begins) = mpsc::unbounded_channel();
         supervise("test", move || {
             let began = began.clone();
@@ -54,35 +54,35 @@ mod tests {
             }
         });
         let mut last = begins.recv().await.unwrap();
-        let mut expected = FIRST_PAUSE;
+        let mut expected = MIN_DELAY;
         for _ in 0..12 {
             let now = begins.recv().await.unwrap();
             assert_eq!((now - last).as_secs(), expected.as_secs());
-            (last, expected) = (now, (expected * 2).min(LAST_PAUSE));
+            (last, expected) = (now, (expected * 2).min(MAX_DELAY));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_pause_is_short_again_after_a_long_run() {
+    async fn the_delay_is_reset_after_a_long_run() {
         let (began, mut begins) = mpsc::unbounded_channel();
         supervise("test", move || {
             let began = began.clone();
             async move {
                 began.send(Instant::now()).unwrap();
-                sleep(LAST_PAUSE * 2).await;
+                sleep(MAX_DELAY * 2).await;
                 panic!("on purpose");
             }
         });
         let mut last = begins.recv().await.unwrap();
         for _ in 0..5 {
             let now = begins.recv().await.unwrap();
-            assert_eq!((now - last).as_secs(), (LAST_PAUSE * 2 + FIRST_PAUSE).as_secs());
+            assert_eq!((now - last).as_secs(), (MAX_DELAY * 2 + MIN_DELAY).as_secs());
             last = now;
         }
     }
 
     #[tokio::test]
-    async fn a_task_that_returns_is_over() {
+    async fn a_task_that_returns_is_not_restarted() {
         let (began, mut begins) = mpsc::unbounded_channel();
         supervise("test", move || {
             let began = began.clone();

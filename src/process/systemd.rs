@@ -1,17 +1,17 @@
-//! Tells the service manager (sd_notify(3)) that this process is ready, reloading or stopping.
+//! Notifies the service manager (sd_notify(3)) that this process is ready, reloading or stopping.
 //!
-//! Tells nothing where `NOTIFY_SOCKET` is not set.
+//! Does nothing if `NOTIFY_SOCKET` is not set.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// Requests are accepted, and with the configuration that is in force.
+/// Reports that requests are accepted, with the current configuration.
 pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// The configuration is being replaced; [`ready`] follows.
+/// Reports that the configuration is being reloaded; [`ready`] follows.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -19,22 +19,22 @@ pub fn reloading() {
     }
 }
 
-/// No more connections are accepted.
+/// Reports that no more connections are accepted.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Tells the service manager that a request was answered, for its watchdog.
+/// Reports that a request was answered, for the watchdog.
 pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
-/// Shows a phrase in `systemctl status`.
+/// Sets the status text of `systemctl status`.
 pub fn status(phrase: &str) {
     tell(&[NotifyState::Status(phrase)]);
 }
 
-/// Returns the interval in which the watchdog expects [`alive`] (`WatchdogSec=`), if there is one.
+/// Returns the interval at which the watchdog expects [`alive`] (`WatchdogSec=`), if it is enabled.
 #[must_use]
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|allowed| !allowed.is_zero())
@@ -42,6 +42,6 @@ pub fn watchdog_interval() -> Option<Duration> {
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!("cannot tell the service manager {state:?}: {error}");
+        tracing::warn!("cannot notify the service manager of {state:?}: {error}");
     }
 }

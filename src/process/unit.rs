@@ -1,24 +1,24 @@
-//! An installed unit of systemd, so that a command that an operator runs looks at what the service looks at.
+//! Settings of an installed systemd unit, so that a command sees what the service sees.
 //!
-//! Owns the question to `systemctl show` and the form of its answer. Leaves what the settings mean to whoever asks.
+//! Runs `systemctl show` and parses its output. Leaves the meaning of the settings to the caller.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The unit of the packages.
+/// Name of the packaged unit.
 pub const SERVICE: &str = "harmonia";
-/// The directory in which systemd makes what `CacheDirectory=` names.
+/// Directory in which systemd creates those of `CacheDirectory=`.
 const CACHES: &str = "/var/cache";
 
-/// The settings of a unit that is installed, with its drop-ins.
+/// Properties of an installed unit, including its drop-ins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit(BTreeMap<String, String>);
 
 impl Unit {
-    /// The unit of this name, a service where it has no ending, if systemd is here and has it. It is asked for these properties only
-    /// (systemd.exec(5), systemd.service(5)). Waits for the answer.
+    /// Returns these properties (systemd.exec(5), systemd.service(5)) of a unit, or `None` if there is no systemd or no such unit. A name
+    /// without a suffix is that of a service. Blocks until `systemctl` has finished.
     pub fn installed(name: &str, properties: &[&str]) -> io::Result<Option<Self>> {
         let name = full_name(name);
         let asked = ["LoadState"].iter().chain(properties).map(|property| format!("--property={property}"));
@@ -32,13 +32,13 @@ impl Unit {
         Ok(Some(unit).filter(|unit| output.status.success() && unit.property("LoadState") == Some("loaded")))
     }
 
-    /// The files of the unit, its drop-ins after it, each with its name in a comment. Waits for the answer.
+    /// Returns the text of the unit file and its drop-ins, each after a comment with its path. Blocks until `systemctl` has finished.
     pub fn text(name: &str) -> io::Result<String> {
         let output = Command::new("systemctl").args(["cat", "--", &full_name(name)]).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// What `systemctl show` prints: a line `Name=value` for each property. Of several of one name the first counts.
+    /// Parses the output of `systemctl show`: a line `Name=value` for each property. The first line of a name counts.
     fn parse(text: &str) -> Self {
         let mut properties = BTreeMap::new();
         for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
@@ -47,37 +47,37 @@ impl Unit {
         Self(properties)
     }
 
-    /// The value of a property, which is not empty.
+    /// Returns the value of a property, unless it is empty.
     #[must_use]
     pub fn property(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// A variable of `Environment=`, which must have been asked for.
+    /// Returns a variable of `Environment=`, which must be among the queried properties.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<String> {
         let assignments = words(self.property("Environment")?);
-        // The last one of a name is in force.
+        // The last assignment counts.
         assignments.into_iter().rev().find_map(|word| Some(word.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
     }
 
-    /// The first directory of `CacheDirectory=`, which must have been asked for: what the service has as
+    /// Returns the first directory of `CacheDirectory=`, which must be among the queried properties. The service gets it as
     /// `CACHE_DIRECTORY`.
     #[must_use]
     pub fn cache_directory(&self) -> Option<PathBuf> {
         let first = words(self.property("CacheDirectory")?).into_iter().next()?;
-        // After a colon stands the name of a link to it.
+        // A colon is followed by the name of a symlink to it.
         let first = first.split(':').next()?;
         Some(Path::new(CACHES).join(first))
     }
 }
 
-/// The name with its kind, which is a service where nothing else is said.
+/// Returns the name with its suffix, which defaults to `.service`.
 fn full_name(name: &str) -> String {
     if name.contains('.') { name.to_owned() } else { format!("{name}.service") }
 }
 
-/// Splits at spaces outside quotes, and takes quotes and backslashes away, as a shell would.
+/// Splits at spaces outside quotes, and removes quotes and backslashes, as a shell does.
 #[must_use]
 pub fn words(text: &str) -> Vec<String> {
     let (mut words, mut word, mut quote, mut is_escaped) = (Vec::new(), String::new(), None, false);

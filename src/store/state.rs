@@ -51,6 +51,7 @@ pub struct Store {
 
 impl Store {
     /// Creates a store as configured, without connecting. Must be called in a runtime.
+    #[must_use]
     pub fn new(config: &Config, metrics: &Arc<Metrics>) -> Self {
         let directory = config.virtual_nix_store.clone();
         let dialer = Dialer::new(config.daemon.address.clone(), directory.clone(), Arc::clone(metrics));

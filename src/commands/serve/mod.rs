@@ -187,7 +187,7 @@ fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
             reload.run(hangup).await;
         }
     });
-    supervise("memory", malloc::give_back);
+    supervise("memory", malloc::trim_periodically);
     supervise_with(app, "watchdog", service_manager::watchdog);
     supervise_with(app, "status", service_manager::status);
     supervise_with(app, "index", |app| async move { app.store().index_debug_info().await });

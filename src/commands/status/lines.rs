@@ -1,7 +1,7 @@
 //! Text for a terminal: headings, entries and tables.
 
 use crate::admin::report::Listed;
-use crate::process::log::escaped;
+use crate::process::log::escape_controls;
 
 /// Lines in which control characters are escaped.
 #[derive(Default)]
@@ -10,7 +10,7 @@ pub(super) struct Text(pub(super) String);
 impl Text {
     pub(super) fn line(&mut self, line: &str) {
         // A message may have a help line.
-        for line in escaped(line).lines() {
+        for line in escape_controls(line).lines() {
             self.0.push_str(line.trim_end());
             self.0.push('\n');
         }
@@ -37,7 +37,7 @@ impl Text {
         of: &Listed<T>,
     ) {
         let mut lines = vec![names.map(|name| name.trim_start_matches('>').to_owned())];
-        lines.extend(rows.map(|row| row.map(|cell| escaped(&cell).into_owned())));
+        lines.extend(rows.map(|row| row.map(|cell| escape_controls(&cell).into_owned())));
         if lines.len() == 1 {
             return;
         }

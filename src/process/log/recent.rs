@@ -1,7 +1,7 @@
-//! The last errors and warnings of the log, kept for people who ask what has gone wrong.
+//! The last errors and warnings of the log, for `harmonia status`.
 //!
-//! They are the words of the log, escaped as there, and no more than a few dozen of a bounded length. Events of other levels
-//! cost a comparison.
+//! They have the text of the log, escaped as there; their number and length are limited. Events of other levels cost a
+//! comparison.
 
 use std::collections::VecDeque;
 use std::fmt::{Debug, Write as _};
@@ -13,22 +13,22 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::on_its_line;
+use super::escape::escape_event;
 use crate::sync::Mutex;
 
-/// Lines that are kept.
+/// Maximum number of lines.
 const MAX_LINES: usize = 50;
-/// Bytes of a line that are kept.
+/// Maximum length of a line, in bytes.
 const MAX_BYTES: usize = 2 << 10;
 
 /// A line of the log.
 #[derive(Debug, Clone)]
 pub struct LogLine {
-    /// The time at which it was written.
+    /// Time at which it was logged.
     pub time: SystemTime,
-    /// Whether it is an error; otherwise it is a warning.
+    /// Whether it is an error rather than a warning.
     pub is_error: bool,
-    /// Its text, perhaps with a second line that says what to do.
+    /// Its text, which may have a second line with help.
     pub message: String,
 }
 
@@ -37,7 +37,7 @@ pub struct LogLine {
 pub struct RecentLines(Arc<Mutex<VecDeque<LogLine>>>);
 
 impl RecentLines {
-    /// All that are kept, the newest last.
+    /// Returns all lines, the newest last.
     #[must_use]
     pub fn all(&self) -> Vec<LogLine> {
         self.lines().iter().cloned().collect()
@@ -59,13 +59,13 @@ impl RecentLines {
 impl<S: Subscriber> Layer<S> for RecentLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let level = *event.metadata().level();
-        // More is less severe.
+        // A greater level is less severe.
         if level > Level::WARN {
             return;
         }
         let mut text = Text::default();
         event.record(&mut text);
-        let mut message = on_its_line(&(text.message + &text.fields), false).into_owned();
+        let mut message = escape_event(&(text.message + &text.fields), false).into_owned();
         if message.len() > MAX_BYTES {
             let end = (0..=MAX_BYTES).rev().find(|end| message.is_char_boundary(*end)).unwrap_or_default();
             message.truncate(end);
@@ -75,11 +75,11 @@ impl<S: Subscriber> Layer<S> for RecentLines {
     }
 }
 
-/// The text of an event.
+/// Text of an event.
 #[derive(Default)]
 struct Text {
     message: String,
-    /// Its further fields, each after a space.
+    /// Other fields, each after a space.
     fields: String,
 }
 
@@ -99,7 +99,7 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
     #[test]
-    fn the_last_errors_and_warnings_are_kept_and_no_control_characters() {
+    fn the_last_errors_and_warnings_are_recorded_without_control_characters() {
         let recent = RecentLines::default();
         let subscriber = tracing_subscriber::registry().with(recent.clone());
         tracing::subscriber::with_default(subscriber, || {

@@ -244,7 +244,7 @@ fn the_limit_of_open_files_is_raised_and_connections_keep_to_it() {
     let limits = fs::read_to_string(format!("/proc/{}/limits", harmonia.pid())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(line.split_whitespace().collect::<Vec<_>>()[3..5], ["128", "128"]);
-    harmonia.wait_for_log("no more than 64 connections at a time, not 8192: the limit of open files is 128");
+    harmonia.wait_for_log("limiting connections to 64 instead of 8192: the limit of open files is 128");
     // Those beyond wait in the kernel, and have their turn.
     let mut crowd: Vec<_> = (0..200).map(|_| ask(harmonia.http(), &narinfo_url("regular"), false)).collect();
     for mut connection in crowd.drain(..) {

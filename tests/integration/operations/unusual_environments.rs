@@ -70,7 +70,7 @@ fn with_64_descriptors_clients_wait_and_the_log_says_for_what() {
     let harmonia = Harmonia::launch(after("ulimit -n 64", &config));
     serves(&harmonia);
     let crowd: Vec<_> = (0..100).map(|_| Connection::open(harmonia.address()).unwrap()).collect();
-    harmonia.wait_for_log("no more than 32 connections at a time, not 8192: the limit of open files is 64");
+    harmonia.wait_for_log("limiting connections to 32 instead of 8192: the limit of open files is 64");
     harmonia.wait_for_log("  help: raise it (LimitNOFILE= in the unit, ulimit -Hn), or lower max_connections");
     // Those that ask nothing make way for those that do.
     serves(&harmonia);

@@ -87,7 +87,8 @@ fn sockets_that_were_lost_on_the_way_are_warned_of() {
     let daemon = daemon();
     let mut program = Harmonia::program();
     program.arg("--config").arg(config(&daemon)).args(["--bind", "127.0.0.1:0"]).env("LISTEN_FDS", "1");
-    Harmonia::launch(program).wait_for_log(" WARN LISTEN_FDS is set without LISTEN_PID");
+    Harmonia::launch(program)
+        .wait_for_log(" WARN ignoring the sockets of the service manager: LISTEN_FDS is set without LISTEN_PID");
 }
 
 #[test]
