@@ -196,9 +196,12 @@ fn two_slashes_are_one_and_no_body_has_an_absolute_url() {
     for url in urls() {
         let doubled = url.replace('/', "//");
         let (once, twice) = (http().get(&url), http().get(&doubled));
-        assert_eq!((once.status, &once.body), (twice.status, &twice.body), "{doubled}");
-        // The page at / is for people, who have to be told the URL.
-        assert!(url == "/" || !String::from_utf8_lossy(&once.body).contains("://"), "{url}");
+        assert_eq!(once.status, twice.status, "{doubled}");
+        // The page at / tells people its URL, and counters that other tests change.
+        if url != "/" {
+            assert_eq!(once.body, twice.body, "{doubled}");
+            assert!(!String::from_utf8_lossy(&once.body).contains("://"), "{url}");
+        }
     }
 }
 
