@@ -11,7 +11,7 @@ pub(crate) fn line(text: impl fmt::Display) {
     print(format_args!("{text}\n"));
 }
 
-/// Prints and flushes a text as [`line()`] does, without adding a line break.
+/// Prints and flushes a text as `line` does, without adding a line break.
 pub fn print(text: impl fmt::Display) {
     let mut stdout = io::stdout().lock();
     match write!(stdout, "{text}").and_then(|()| stdout.flush()) {

@@ -46,7 +46,7 @@ pub struct ValidPath {
 pub struct SignatureLines {
     /// Lines of the narinfo: `Sig`, and possibly `CA`.
     pub lines: Arc<str>,
-    /// Whether [`CompactInfo::lines`] follow.
+    /// Whether lines follow.
     pub append_daemon_lines: bool,
 }
 

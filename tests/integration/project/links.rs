@@ -103,7 +103,7 @@ fn each_source_that_a_document_names_exists() {
     for (name, page) in pages() {
         let text = prose(&page).join("\n");
         for span in text.split('`').skip(1).step_by(2).filter(|span| span.contains('/') && span.chars().all(is_path)) {
-            let is_source = span.ends_with(".rs")
+            let is_source = Path::new(span).extension().is_some_and(|it| it == "rs")
                 || ["src/", "docs/", "tests/", "vm-tests/", "packaging/"].iter().any(|it| span.starts_with(it));
             if is_source {
                 let exists = root.join(span).exists() || root.join("src").join(span).exists();
