@@ -86,7 +86,7 @@ impl NarOpener {
     /// Stops reading files, because those of this path differ from nix-daemon's verified dump.
     pub(crate) fn report_mismatch(&self, expected: &ExpectedNar) {
         if let Some(same_store) = &self.same_store {
-            same_store.is_refuted(&format_args!("{} differs", expected.path));
+            same_store.refute(&format_args!("{} differs", expected.path));
         }
     }
 
@@ -219,8 +219,8 @@ impl NarOpener {
         let comparison = self.verify_files(files, expected, Some(stamp), Origin::ComparedFiles);
         match tokio::time::timeout(COMPARISON_TIMEOUT, comparison).await {
             // Unreadable files have not been compared, although the result is `Ok`.
-            Ok(Ok(())) if self.verified.may_contain(expected, stamp) => same_store.agrees(),
-            Ok(Err(error)) if error.is_mismatch() => same_store.differs(&error),
+            Ok(Ok(())) if self.verified.may_contain(expected, stamp) => same_store.record_match(),
+            Ok(Err(error)) if error.is_mismatch() => same_store.record_difference(&error),
             _ => {}
         }
         (same_store.standing() == Standing::Same).then_some(files)

@@ -35,7 +35,7 @@ use crate::store::path_info::valid_path::ValidPath;
 /// Backoff after the second failure, doubled each time up to [`MAX_BACKOFF`].
 pub(crate) const MIN_BACKOFF: Duration = Duration::from_secs(1);
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
-/// Upper bound of entries. Beyond, each NAR of a damaged store still fails by itself.
+/// Maximal number of entries. Beyond, the NAR of a corrupt path still fails, but its narinfo is served.
 pub(crate) const MAX_PATHS: usize = 4096;
 
 /// Source of a NAR that failed.
@@ -89,7 +89,7 @@ pub(crate) struct Entry {
     why: StoreError,
     began: Instant,
     /// Stamp at the last failure.
-    seen: Option<PathStamp>,
+    stamp: Option<PathStamp>,
     backoff: Duration,
     due: Instant,
 }
@@ -134,21 +134,21 @@ impl Quarantine {
         if !why.is_mismatch() || origin == Origin::ComparedFiles {
             return;
         }
-        let is_enough = origin != Origin::UnconfirmedFiles && !matches!(why, StoreError::NoFiles { .. });
+        let is_confirmed = origin != Origin::UnconfirmedFiles && !matches!(why, StoreError::NoFiles { .. });
         let mut paths = self.paths();
         let hash = expected.path.hash_part();
         let is_full = paths.len() >= MAX_PATHS;
         match paths.get_mut(&hash).filter(|entry| entry.expected == *expected) {
-            Some(entry) if is_enough => entry.quarantine(why),
+            Some(entry) if is_confirmed => entry.quarantine(why),
             Some(_) => {}
             None if is_full || self.rechecking().as_ref() == Some(expected) => {}
             None => {
-                let seen = PathStamp::read(&self.real_directory, &expected.path);
+                let stamp = PathStamp::read(&self.real_directory, &expected.path);
                 let (expected, why_first, now) = (expected.clone(), why.clone(), Instant::now());
                 let (backoff, due, began) = (Duration::ZERO, now, now);
                 let mut entry =
-                    Entry { expected, is_quarantined: false, origin, why: why_first, began, seen, backoff, due };
-                if is_enough {
+                    Entry { expected, is_quarantined: false, origin, why: why_first, began, stamp, backoff, due };
+                if is_confirmed {
                     entry.quarantine(why);
                 } else {
                     tracing::debug!("{} is suspected: {why}", entry.expected.path);
@@ -174,7 +174,7 @@ impl Quarantine {
             return false;
         }
         let is_due = entry.due <= Instant::now();
-        if !is_due && PathStamp::read(&self.real_directory, &valid.path) != entry.seen {
+        if !is_due && PathStamp::read(&self.real_directory, &valid.path) != entry.stamp {
             entry.due = Instant::now();
             self.changed.notify_one();
         }
@@ -207,14 +207,14 @@ impl Quarantine {
         Some((next.due, next.expected.clone()))
     }
 
-    /// Records the result of a recheck, before which the path had the stamp `seen`. Returns whether the visible files
+    /// Records the result of a recheck, before which the path had the stamp `stamp`. Returns whether the visible files
     /// belong to another store: they did not match and have not changed, while nix-daemon's dump matches.
-    pub(crate) fn record(&self, expected: &ExpectedNar, seen: Option<PathStamp>, result: &RecheckResult) -> bool {
+    pub(crate) fn record(&self, expected: &ExpectedNar, stamp: Option<PathStamp>, result: &RecheckResult) -> bool {
         let mut paths = self.paths();
         let hash = expected.path.hash_part();
         let Some(entry) = paths.get_mut(&hash).filter(|entry| entry.expected == *expected) else { return false };
-        let is_same = PathStamp::read(&self.real_directory, &expected.path) == seen;
-        let freed = match result {
+        let is_same = PathStamp::read(&self.real_directory, &expected.path) == stamp;
+        let release = match result {
             RecheckResult::Verified => Some("its NAR was verified"),
             RecheckResult::Obsolete => Some("its path info changed"),
             RecheckResult::Mismatch(why) => {
@@ -226,14 +226,14 @@ impl Quarantine {
                 None
             }
         };
-        if let Some(why) = freed {
+        if let Some(why) = release {
             if entry.is_quarantined {
                 tracing::info!("released {} from quarantine: {why}", expected.path);
             }
-            let by_files = entry.origin == Origin::UnconfirmedFiles && entry.seen == seen && is_same;
+            let by_files = entry.origin == Origin::UnconfirmedFiles && entry.stamp == stamp && is_same;
             paths.remove(&hash);
             self.update_count(&paths);
-            return by_files && seen.is_some() && matches!(result, RecheckResult::Verified);
+            return by_files && stamp.is_some() && matches!(result, RecheckResult::Verified);
         }
         entry.due = Instant::now();
         // If the stamp changed during the recheck, the path may have been repaired: it is due at once.
@@ -241,7 +241,7 @@ impl Quarantine {
             entry.due += entry.backoff.max(MIN_BACKOFF);
             if matches!(result, RecheckResult::Mismatch(_)) {
                 entry.backoff = (entry.backoff.max(MIN_BACKOFF) * 2).min(MAX_BACKOFF);
-                entry.seen = seen;
+                entry.stamp = stamp;
             }
         }
         self.update_count(&paths);

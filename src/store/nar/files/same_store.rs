@@ -1,30 +1,30 @@
-//! Whether the files that are visible here are those of the daemon's store.
+//! Detects whether the visible files are those of nix-daemon's store (`nar_source = "auto"`).
 //!
-//! Nothing in the protocol tells: a socket may have been forwarded from another machine, and a directory may be a copy. So
-//! it is found out by a NAR whose files have the hash that the daemon says. As one path of another store may have the very
-//! files, what is read later is not trusted for that, but hashed; the first path whose files are wrong, while the
-//! daemon's dump of it is right, ends it.
+//! The protocol does not tell: the socket may be forwarded from another machine, and the directory may be a copy. So
+//! files are used once those of one path match its path info. As another store may contain that path too, further
+//! paths are hashed as well, and files are no longer used after the first path whose files are wrong while nix-daemon's
+//! dump is right.
 
 use crate::sync::Mutex;
 use std::path::{Path, PathBuf};
 
 use crate::store::error::StoreError;
 
-/// Paths whose files are others than the daemon says before that is taken for an answer. The first one may be damaged.
+/// Number of paths whose files must differ before any match to give up on the files. A single one may be corrupt.
 const MISMATCHES: u8 = 3;
 
-/// What is known of it.
+/// State of the detection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Nothing yet, but that so many paths had other files.
+    /// No path has matched; this many have differed.
     Unknown(u8),
-    /// They are.
+    /// The files are those of nix-daemon's store.
     Same,
-    /// They are not.
+    /// The files are those of another store.
     Other,
 }
 
-/// The answer, as it is found out.
+/// Detector for one store directory.
 #[derive(Debug)]
 pub(crate) struct SameStore {
     directory: PathBuf,
@@ -32,18 +32,18 @@ pub(crate) struct SameStore {
 }
 
 impl SameStore {
-    /// Nothing is known of the files in this directory.
+    /// Creates a detector for `directory` in the state [`Standing::Unknown`].
     pub(crate) fn unknown(directory: &Path) -> Self {
         Self { directory: directory.to_owned(), standing: Mutex::new(Standing::Unknown(0)) }
     }
 
-    /// What is known now.
+    /// Returns the state.
     pub(crate) fn standing(&self) -> Standing {
         *self.standing.lock()
     }
 
-    /// The files of a path are what the daemon says.
-    pub(crate) fn agrees(&self) {
+    /// Records that the files of a path match its path info.
+    pub(crate) fn record_match(&self) {
         let mut standing = self.standing.lock();
         if matches!(*standing, Standing::Unknown(_)) {
             *standing = Standing::Same;
@@ -51,8 +51,8 @@ impl SameStore {
         }
     }
 
-    /// The files of a path are not what the daemon says.
-    pub(crate) fn differs(&self, why: &StoreError) {
+    /// Records that the files of a path do not match its path info, which decides only before the first match.
+    pub(crate) fn record_difference(&self, why: &StoreError) {
         let mut standing = self.standing.lock();
         match *standing {
             Standing::Unknown(before) if before + 1 < MISMATCHES => *standing = Standing::Unknown(before + 1),
@@ -61,8 +61,8 @@ impl SameStore {
         }
     }
 
-    /// The files of a path are not what the daemon says, and its dump is.
-    pub(crate) fn is_refuted(&self, why: &dyn std::fmt::Display) {
+    /// Records that the files of a path differ while nix-daemon's dump matches: ends the use of files.
+    pub(crate) fn refute(&self, why: &dyn std::fmt::Display) {
         self.give_up(&mut self.standing.lock(), why);
     }
 
@@ -83,32 +83,32 @@ mod tests {
 
     use super::*;
 
-    fn wrong() -> StoreError {
+    fn wrong_size() -> StoreError {
         let path = StorePath::from_base_name("0123456789abcdfghijklmnpqrsvwxyz-other").unwrap();
         StoreError::WrongSize { path, expected: 1, found: 2 }
     }
 
     #[test]
-    fn one_path_that_agrees_is_enough_and_one_that_differs_is_not() {
+    fn one_match_decides_and_one_difference_does_not() {
         let same = SameStore::unknown(Path::new("/s"));
         for _ in 1..MISMATCHES {
-            same.differs(&wrong());
+            same.record_difference(&wrong_size());
         }
-        same.agrees();
-        same.differs(&wrong());
+        same.record_match();
+        same.record_difference(&wrong_size());
         assert_eq!(same.standing(), Standing::Same);
-        same.is_refuted(&"x");
-        same.agrees();
+        same.refute(&"x");
+        same.record_match();
         assert_eq!(same.standing(), Standing::Other);
     }
 
     #[test]
-    fn some_that_differ_are_an_answer() {
+    fn several_differences_without_a_match_decide() {
         let same = SameStore::unknown(Path::new("/s"));
         for _ in 0..MISMATCHES {
-            same.differs(&wrong());
+            same.record_difference(&wrong_size());
         }
-        same.agrees();
+        same.record_match();
         assert_eq!(same.standing(), Standing::Other);
     }
 }

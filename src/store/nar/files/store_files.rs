@@ -1,4 +1,4 @@
-//! The files of a store as a source of NARs: their indexes, and the bounds on memory, descriptors and reads.
+//! Opens NARs from the store's files, within limits on memory, file descriptors and concurrent reads.
 
 #[cfg(test)]
 mod tests;
@@ -31,87 +31,89 @@ use crate::store::nar::files::index_cache::IndexCache;
 use crate::store::nar::files::reader::{OpenStore, PIECE, Reader, SLACK};
 use crate::store::path_info::path_stamp::PathStamp;
 
-/// Most that the index of one NAR may take, in bytes: three hundred thousand entries. Larger ones are left to the daemon.
+/// Size limit of the index of one NAR, in bytes: about 300,000 entries. nix-daemon dumps larger ones.
 const MAX_INDEX: usize = 16 << 20;
-/// For NARs that are being read, their indexes and pieces, in bytes: 80 of small trees.
-const IN_USE: usize = 64 << 20;
-/// Memory is counted in these, in bytes.
+/// Memory limit of the indexes and buffers of all NARs being read, in bytes: about 80 small trees.
+const MAX_MEMORY: usize = 64 << 20;
+/// Bytes per permit of the memory limit.
 const GRAIN: usize = 1 << 10;
-/// The piece that is withheld, the one that is sent, and the one that is read.
+/// Buffers of one NAR, in bytes: the piece being read, the one being sent, and the withheld one.
 const PIECES: usize = 3 * (PIECE + SLACK);
-/// Paths that are indexed at one time; each may take [`MAX_INDEX`] before it is counted.
-const INDEXED: usize = 4;
-/// How long a tree may be looked through. The largest take a second, and a minute where no inode of them is in memory.
-const LONGEST_INDEX: Duration = Duration::from_secs(120);
-/// Pieces that are read at one time, two descriptors each. More would not make a disk faster.
-const READS: usize = 16;
+/// Limit of concurrently indexed paths, each of which may use [`MAX_INDEX`] before its memory is counted.
+const MAX_INDEXING: usize = 4;
+/// Time limit for indexing one path. The largest take a second, or a minute if no inode is cached.
+const INDEX_TIMEOUT: Duration = Duration::from_secs(120);
+/// Limit of concurrent reads from disk, which use two file descriptors each. More would not be faster.
+const MAX_READS: usize = 16;
 
-/// The files of one store.
+/// The store's files as a source of NARs.
 #[derive(Debug)]
 pub(crate) struct StoreFiles {
     real_directory: Arc<Path>,
-    /// What all that are being read now have in common; while there are none, no descriptor is held.
-    place: Mutex<Weak<OpenStore>>,
+    /// Open store directory, shared by all readers and closed with the last one.
+    open_store: Mutex<Weak<OpenStore>>,
     pieces: Arc<BufferPool>,
-    kept: Arc<IndexCache>,
-    indexed: FairSemaphore,
+    index_cache: Arc<IndexCache>,
+    indexing: FairSemaphore,
     memory: FairSemaphore,
     reads: Arc<Semaphore>,
-    /// Whether it has been said that the daemon has to help out.
-    is_told: AtomicBool,
+    /// Set once the fallback to nix-daemon has been logged.
+    has_warned: AtomicBool,
 }
 
 impl StoreFiles {
-    /// Nothing of the directory has been looked at.
+    /// Creates a source of the files in `real_directory`, which is not accessed yet.
     pub(crate) fn new(real_directory: &Path, metrics: &Metrics) -> Self {
         Self {
             real_directory: real_directory.into(),
-            place: Mutex::default(),
+            open_store: Mutex::default(),
             pieces: BufferPool::new(PIECE + SLACK),
-            kept: IndexCache::new(),
-            indexed: FairSemaphore::new("nar_index", INDEXED, metrics),
-            memory: FairSemaphore::new("nar_files_memory", IN_USE / GRAIN, metrics),
-            reads: Arc::new(Semaphore::new(READS)),
-            is_told: AtomicBool::new(false),
+            index_cache: IndexCache::new(),
+            indexing: FairSemaphore::new("nar_index", MAX_INDEXING, metrics),
+            memory: FairSemaphore::new("nar_files_memory", MAX_MEMORY / GRAIN, metrics),
+            reads: Arc::new(Semaphore::new(MAX_READS)),
+            has_warned: AtomicBool::new(false),
         }
     }
 
-    /// These bytes of the NAR of a path that looks so; `None` if they are to be had from the daemon.
+    /// Opens a range of the NAR of a path at this stamp; `None` if nix-daemon has to dump it.
+    ///
+    /// Waits for its share of the limits, up to a deadline.
     pub(crate) async fn open(
         &self,
         expected: &ExpectedNar,
-        seen: Option<PathStamp>,
+        stamp: Option<PathStamp>,
         bytes: Range<u64>,
         client: ClientId,
     ) -> Result<Option<FileStream>, StoreError> {
-        let Some(seen) = seen else {
-            self.tell(&format_args!("{} is not visible here", expected.path));
+        let Some(stamp) = stamp else {
+            self.warn_once(&format_args!("{} is not visible here", expected.path));
             return Ok(None);
         };
-        let ((layout, modified), turn) = if let Some(kept) = self.kept.find(expected, seen) {
-            (kept, None)
+        let ((layout, modified), index_permit) = if let Some(cached) = self.index_cache.find(expected, stamp) {
+            (cached, None)
         } else {
-            let turn = self.reserve(&self.indexed, 1, expected, client).await?;
-            match self.index(expected, seen, turn).await? {
-                Some((indexed, turn)) => (indexed, Some(turn)),
+            let index_permit = self.reserve(&self.indexing, 1, expected, client).await?;
+            match self.index(expected, stamp, index_permit).await? {
+                Some((index, index_permit)) => (index, Some(index_permit)),
                 None => return Ok(None),
             }
         };
         let grains = (PIECES + layout.heap_size()).div_ceil(GRAIN);
         let memory = self.reserve(&self.memory, grains, expected, client).await?;
-        // While memory is waited for, no more indexes are made than there are turns.
-        drop(turn);
+        // Held until here, so that at most `MAX_INDEXING` indexes wait for memory.
+        drop(index_permit);
         let reader =
-            Reader::new(self.common(expected, seen)?, expected.path.clone(), Arc::clone(&layout), modified, bytes);
-        let kept = (Arc::clone(&self.kept), expected.path.hash_part());
-        let (place, reads) = (self.place(expected), Arc::clone(&self.reads));
-        Ok(Some(FileStream::new(reader, place, (layout, modified), kept, reads, memory)))
+            Reader::new(self.open_store(expected, stamp)?, expected.path.clone(), Arc::clone(&layout), modified, bytes);
+        let cached = (Arc::clone(&self.index_cache), expected.path.hash_part());
+        let (path, reads) = (self.real_path(expected), Arc::clone(&self.reads));
+        Ok(Some(FileStream::new(reader, path, (layout, modified), cached, reads, memory)))
     }
 
-    /// The store directory, which is opened if nobody has it open, or if the path looks otherwise there.
-    fn common(&self, expected: &ExpectedNar, seen: PathStamp) -> Result<Arc<OpenStore>, StoreError> {
-        let mut common = self.place.lock().upgrade();
-        if let Some(open) = common.take_if(|open| PathStamp::read_at(&open.store, &expected.path) == Some(seen)) {
+    /// Returns the open store directory; opens it if it is not, or if the path has another stamp in it.
+    fn open_store(&self, expected: &ExpectedNar, stamp: PathStamp) -> Result<Arc<OpenStore>, StoreError> {
+        let mut shared = self.open_store.lock().upgrade();
+        if let Some(open) = shared.take_if(|open| PathStamp::read_at(&open.store, &expected.path) == Some(stamp)) {
             return Ok(open);
         }
         let store = open_configured(&self.real_directory);
@@ -119,38 +121,39 @@ impl StoreFiles {
         let store = store.ok_or_else(|| StoreError::Changed(expected.path.clone()))?;
         let (directory, pieces) = (self.real_directory.to_path_buf(), Arc::clone(&self.pieces));
         let opened = Arc::new(OpenStore { directory, store, pieces });
-        *self.place.lock() = Arc::downgrade(&opened);
+        *self.open_store.lock() = Arc::downgrade(&opened);
         Ok(opened)
     }
 
-    /// Makes the index. The turn comes back with it, or when a disk that hangs lets go of the thread.
+    /// Indexes a path on a blocking thread, which holds the permit until it ends, even after a timeout. Returns the
+    /// permit.
     async fn index(
         &self,
         expected: &ExpectedNar,
-        seen: PathStamp,
-        turn: Permit,
+        stamp: PathStamp,
+        permit: Permit,
     ) -> Result<Option<((Arc<Layout>, LastModified), Permit)>, StoreError> {
         let (directory, path) = (Arc::clone(&self.real_directory), expected.path.clone());
         let work = tokio::task::spawn_blocking(move || {
-            let turn = turn;
+            let permit = permit;
             let unreadable = |cause| NoIndex::Unreadable(directory.to_path_buf(), cause);
             let store = open_configured(&directory).map_err(unreadable)?;
             let store = store.ok_or_else(|| unreadable(io::ErrorKind::NotFound.into()))?;
             let index = crate::store::nar::files::index::index(&store, &path, MAX_INDEX)?;
-            // Whether it may be used again.
-            Ok((index, PathStamp::read(&directory, &path) == Some(seen), turn))
+            // Only an index of an unchanged path may be cached.
+            Ok((index, PathStamp::read(&directory, &path) == Some(stamp), permit))
         });
-        let done = tokio::time::timeout(LONGEST_INDEX, work).await.map_err(io::Error::from);
+        let done = tokio::time::timeout(INDEX_TIMEOUT, work).await.map_err(io::Error::from);
         let done = done.and_then(|done| done.map_err(io::Error::other));
-        let done = done.map_err(|cause| StoreError::file(&self.place(expected), &cause))?;
-        let (Index { layout, nar_size, modified }, is_same, turn) = match done {
+        let done = done.map_err(|cause| StoreError::file(&self.real_path(expected), &cause))?;
+        let (Index { layout, nar_size, modified }, is_same, permit) = match done {
             Ok(done) => done,
             Err(NoIndex::Special(below)) => {
                 return Err(StoreError::UnsupportedFileType(self.real_directory.join(below)));
             }
             Err(NoIndex::TooLarge) => return Ok(None),
             Err(NoIndex::Unreadable(below, cause)) => {
-                self.tell(&format_args!("cannot read {}: {cause}", self.real_directory.join(below).display()));
+                self.warn_once(&format_args!("cannot read {}: {cause}", self.real_directory.join(below).display()));
                 return Ok(None);
             }
         };
@@ -163,28 +166,29 @@ impl StoreFiles {
         }
         let layout = Arc::new(layout);
         if is_same {
-            self.kept.add(expected, seen, &layout, modified);
+            self.index_cache.add(expected, stamp, &layout, modified);
         }
-        Ok(Some(((layout, modified), turn)))
+        Ok(Some(((layout, modified), permit)))
     }
 
     async fn reserve(
         &self,
-        of: &FairSemaphore,
+        semaphore: &FairSemaphore,
         amount: usize,
         expected: &ExpectedNar,
         client: ClientId,
     ) -> Result<Permit, StoreError> {
-        let share = tokio::time::timeout(Deadline::FreeNarStream.duration(), of.acquire(client, amount)).await;
-        share.map_err(|_| StoreError::file(&self.place(expected), &io::Error::other("too many NARs are being read")))
+        let permit = tokio::time::timeout(Deadline::FreeNarStream.duration(), semaphore.acquire(client, amount)).await;
+        permit
+            .map_err(|_| StoreError::file(&self.real_path(expected), &io::Error::other("too many NARs are being read")))
     }
 
-    fn place(&self, expected: &ExpectedNar) -> PathBuf {
+    fn real_path(&self, expected: &ExpectedNar) -> PathBuf {
         self.real_directory.join(expected.path.base_name())
     }
 
-    fn tell(&self, why: &dyn fmt::Display) {
-        if !self.is_told.swap(true, Ordering::Relaxed) {
+    fn warn_once(&self, why: &dyn fmt::Display) {
+        if !self.has_warned.swap(true, Ordering::Relaxed) {
             tracing::warn!("cannot read some store paths directly, falling back to nix-daemon: {why}");
         }
     }

@@ -1,4 +1,4 @@
-//! When paths are held back, doubted, looked at again and freed.
+//! Quarantine, suspicion, rechecks and release of paths.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ fn wrong() -> StoreError {
     StoreError::WrongSize { path: path().path, expected: 120, found: 119 }
 }
 
-/// A store whose one path is held back.
+/// Returns a store directory with one path, which is quarantined.
 fn quarantine() -> (tempfile::TempDir, Quarantine) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join(path().path.base_name()), "").unwrap();
@@ -28,7 +28,7 @@ fn quarantine() -> (tempfile::TempDir, Quarantine) {
     (directory, quarantine)
 }
 
-/// Time until the next look.
+/// Returns the time until the next recheck.
 fn backoff(quarantine: &Quarantine) -> Duration {
     quarantine.next().unwrap().0 - Instant::now()
 }
@@ -39,7 +39,7 @@ fn record(quarantine: &Quarantine, result: &RecheckResult) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_path_is_looked_at_at_once_and_then_after_pauses_that_grow_up_to_an_hour() {
+async fn rechecks_begin_at_once_and_back_off_up_to_an_hour() {
     let (_directory, quarantine) = quarantine();
     assert_eq!(backoff(&quarantine), Duration::ZERO);
     for exponent in 0..12 {
@@ -56,7 +56,7 @@ async fn a_path_is_looked_at_at_once_and_then_after_pauses_that_grow_up_to_an_ho
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_pauses_do_not_grow_by_a_daemon_that_is_silent() {
+async fn backoff_does_not_grow_while_nix_daemon_does_not_respond() {
     let (_directory, quarantine) = quarantine();
     for _ in 0..3 {
         record(&quarantine, &RecheckResult::Failed(StoreError::Timeout(Deadline::NarBytes)));
@@ -65,7 +65,7 @@ async fn the_pauses_do_not_grow_by_a_daemon_that_is_silent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_path_that_looks_otherwise_is_looked_at_when_it_is_asked_for_and_once() {
+async fn a_path_with_another_stamp_is_rechecked_once_when_it_is_requested() {
     let (directory, quarantine) = quarantine();
     record(&quarantine, &RecheckResult::Mismatch(wrong()));
     assert!(quarantine.contains(&path()) && backoff(&quarantine) == MIN_BACKOFF);
@@ -77,7 +77,7 @@ async fn a_path_that_looks_otherwise_is_looked_at_when_it_is_asked_for_and_once(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_path_that_looks_otherwise_after_a_look_than_before_is_looked_at_again() {
+async fn a_path_whose_stamp_changes_during_a_recheck_is_rechecked_again() {
     let (directory, quarantine) = quarantine();
     record(&quarantine, &RecheckResult::Mismatch(wrong()));
     let before = PathStamp::read(&quarantine.real_directory, &path().path);
@@ -90,8 +90,8 @@ async fn a_path_that_looks_otherwise_after_a_look_than_before_is_looked_at_again
     assert_eq!(backoff(&quarantine), MIN_BACKOFF * 2);
 }
 
-/// A store whose one path is doubted for this reason.
-fn doubted(why: &StoreError, origin: Origin) -> (tempfile::TempDir, Quarantine) {
+/// Returns a store directory with one path, which is suspected for this reason.
+fn suspected(why: &StoreError, origin: Origin) -> (tempfile::TempDir, Quarantine) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join(path().path.base_name()), "").unwrap();
     let quarantine = Quarantine::new(directory.path(), &Arc::default());
@@ -109,45 +109,45 @@ fn no_files() -> StoreError {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_not_be_so_is_doubted_until_the_daemon_has_failed_to_dump_the_path_as_well() {
+async fn a_path_is_suspected_until_nix_daemon_fails_to_dump_it_too() {
     for (why, origin) in [(no_files(), Origin::Daemon), (wrong(), Origin::UnconfirmedFiles)] {
-        let (_directory, quarantine) = doubted(&why, origin);
+        let (_directory, quarantine) = suspected(&why, origin);
         record(&quarantine, &RecheckResult::Failed(StoreError::Timeout(Deadline::NarBytes)));
         quarantine.report(&ExpectedNar::from_valid_path(&path()), &no_files(), Origin::Daemon);
         assert!(!quarantine.contains(&path()));
         record(&quarantine, &RecheckResult::Mismatch(no_files()));
         assert!(quarantine.contains(&path()));
-        let (_directory, quarantine) = doubted(&why, origin);
+        let (_directory, quarantine) = suspected(&why, origin);
         quarantine.report(&ExpectedNar::from_valid_path(&path()), &wrong(), Origin::Daemon);
-        assert!(quarantine.contains(&path()), "the daemon has dumped something else");
+        assert!(quarantine.contains(&path()), "nix-daemon dumped a NAR of another size");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn files_are_to_blame_if_they_are_as_they_were_and_the_dump_is_right() {
+async fn files_are_refuted_if_they_are_unchanged_and_the_dump_is_right() {
     let good = |quarantine: &Quarantine, before| {
         quarantine.record(&ExpectedNar::from_valid_path(&path()), before, &RecheckResult::Verified)
     };
-    let (directory, quarantine) = doubted(&wrong(), Origin::UnconfirmedFiles);
-    let place = directory.path().join(path().path.base_name());
+    let (directory, quarantine) = suspected(&wrong(), Origin::UnconfirmedFiles);
+    let file = directory.path().join(path().path.base_name());
     let before = PathStamp::read(directory.path(), &path().path);
     assert!(good(&quarantine, before));
     assert!(!quarantine.is_suspected(&ExpectedNar::from_valid_path(&path())));
-    // Repaired before the look, or during it.
+    // Repaired before the recheck, or during it.
     for _ in 0..2 {
         quarantine.report(&ExpectedNar::from_valid_path(&path()), &wrong(), Origin::UnconfirmedFiles);
-        fs::remove_file(&place).unwrap();
-        fs::create_dir(&place).unwrap();
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
         assert!(!good(&quarantine, before));
-        fs::remove_dir(&place).unwrap();
-        fs::write(&place, "").unwrap();
+        fs::remove_dir(&file).unwrap();
+        fs::write(&file, "").unwrap();
     }
     quarantine.report(&ExpectedNar::from_valid_path(&path()), &no_files(), Origin::Daemon);
     assert!(!good(&quarantine, PathStamp::read(directory.path(), &path().path)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_daemon_says_otherwise_now_and_what_it_does_not_say_any_more_is_not_held_back() {
+async fn a_path_whose_path_info_changed_is_released() {
     let (_directory, quarantine) = quarantine();
     let mut other = path();
     other.info.nar_size += 8;
@@ -158,11 +158,11 @@ async fn what_the_daemon_says_otherwise_now_and_what_it_does_not_say_any_more_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_at_what_the_daemon_does_not_say_any_more_holds_nothing_back() {
+async fn a_recheck_of_an_obsolete_path_info_quarantines_nothing() {
     let (_directory, quarantine) = quarantine();
     *quarantine.rechecking() = Some(ExpectedNar::from_valid_path(&path()));
     quarantine.report(&ExpectedNar::from_valid_path(&path()), &wrong(), Origin::Daemon);
-    assert!(quarantine.contains(&path()), "a look that fails has freed the path");
+    assert!(quarantine.contains(&path()), "a recheck that fails released the path");
     let mut other = path();
     other.info.nar_size += 8;
     assert!(!quarantine.contains(&other));
@@ -171,7 +171,7 @@ async fn a_look_at_what_the_daemon_does_not_say_any_more_holds_nothing_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_proofs_count_and_there_is_room_for_so_many() {
+async fn only_mismatches_count_and_entries_are_limited() {
     let directory = tempfile::tempdir().unwrap();
     let quarantine = Quarantine::new(directory.path(), &Arc::default());
     quarantine.report(&ExpectedNar::from_valid_path(&path()), &StoreError::Timeout(Deadline::NarBytes), Origin::Daemon);

@@ -1,4 +1,4 @@
-//! Trees on a disk against their NARs in memory, and what may happen to them meanwhile.
+//! NARs read from trees on disk, compared with NARs encoded in memory, and changes of the files meanwhile.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -16,10 +16,10 @@ use rustix::fs::{Advice, CWD, FileType, Mode, mknodat};
 
 use super::*;
 
-/// The user of that name on most systems.
+/// User id of `nobody` on most systems.
 const NOBODY: u32 = 65_534;
 
-/// What somebody does at a place, and its name.
+/// Name of a change, and the function that makes it at a path.
 type Change = (&'static str, fn(&Path));
 
 /// A store directory with one path in it.
@@ -69,7 +69,7 @@ fn write(place: &Path, node: &Node) {
     match node {
         Node::Regular { executable, contents } => {
             fs::write(place, contents).unwrap();
-            // As Nix does to all that it adds: what is written later shows, what is put there by Nix again does not.
+            // As Nix does for every file it adds, so that a later write shows in the modification time.
             File::options().write(true).open(place).unwrap().set_modified(UNIX_EPOCH + Duration::from_secs(1)).unwrap();
             fs::set_permissions(place, Permissions::from_mode(if *executable { 0o555 } else { 0o444 })).unwrap();
         }
@@ -97,7 +97,7 @@ fn directory<const N: usize>(entries: [(&str, Node); N]) -> Node {
     Node::Directory(entries.map(|(name, node)| (Name::new(name.as_bytes()).unwrap(), node)).into())
 }
 
-/// All that a reader reads, waiting where it has to.
+/// Reads to the end, blocking.
 fn read(mut reader: Reader) -> Result<Vec<u8>, StoreError> {
     let mut all = Vec::new();
     while reader.remaining() > 0 {
@@ -122,7 +122,7 @@ fn nodes() -> impl Strategy<Value = Node> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn what_is_read_of_a_tree_is_its_nar_from_any_byte_to_any_other(
+    fn any_range_read_from_a_tree_is_that_of_its_nar(
         node in nodes(),
         ends in vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 8),
     ) {
@@ -155,12 +155,12 @@ fn a_large_file_is_read_in_pieces() {
 }
 
 #[test]
-fn what_is_in_memory_is_kept_while_the_disk_is_waited_for() {
+fn cached_bytes_are_kept_while_waiting_for_the_disk() {
     let (small, large) = (file(vec![b's'; 10_000]), file(vec![b'l'; 3 * PIECE / 2]));
     let node = directory([("a", small), ("b", large.clone()), ("c", large)]);
     let (nar, tree) = (encoded(&node), Tree::of(&node));
     let all = || tree.reader(tree.index(), 0..nar.len() as u64, false);
-    // Where the kernel can tell at all, all of it has just been written.
+    // Just written, so it is in the page cache, if the kernel can tell.
     assert!(read(all()).unwrap() == nar);
     for name in ["b", "c"] {
         let file = File::open(tree.place().join(name)).unwrap();
@@ -168,7 +168,7 @@ fn what_is_in_memory_is_kept_while_the_disk_is_waited_for() {
         rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
     }
     assert!(read(all()).unwrap() == nar);
-    // As if nothing were in memory.
+    // As if nothing were in the page cache.
     let mut waiting = all();
     let mut pieces = Vec::new();
     while waiting.remaining() > 0 {
@@ -178,7 +178,7 @@ fn what_is_in_memory_is_kept_while_the_disk_is_waited_for() {
 }
 
 #[test]
-fn only_files_of_the_part_are_read() {
+fn only_files_of_the_range_are_read() {
     let node = directory([("a", file("gone")), ("b", file("wanted")), ("c", file("gone too"))]);
     let (nar, tree) = (encoded(&node), Tree::of(&node));
     let index = tree.index();
@@ -194,7 +194,7 @@ fn only_files_of_the_part_are_read() {
 }
 
 #[test]
-fn what_no_nar_can_hold_is_told_without_waiting_for_it() {
+fn unsupported_file_types_are_reported_without_blocking() {
     let put: [Change; 2] = [
         ("fifo", |place| mknodat(CWD, place, FileType::Fifo, Mode::RUSR, 0).unwrap()),
         ("socket", |place| drop(UnixListener::bind(place).unwrap())),
@@ -211,9 +211,9 @@ fn what_no_nar_can_hold_is_told_without_waiting_for_it() {
     }
 }
 
-/// Each of these happens after the index was made and before the file is read.
+/// Each change happens after indexing and before reading.
 #[test]
-fn what_is_not_as_it_was_indexed_ends_the_nar() {
+fn files_that_differ_from_the_index_fail_the_nar() {
     let changes: [Change; 8] = [
         ("gone", |place| fs::remove_file(place.join("d/f")).unwrap()),
         ("shorter", |place| File::options().write(true).open(place.join("d/f")).unwrap().set_len(3).unwrap()),
@@ -245,7 +245,7 @@ fn what_is_not_as_it_was_indexed_ends_the_nar() {
 }
 
 #[test]
-fn bytes_that_nobody_hashes_come_only_while_the_path_looks_the_same() {
+fn unhashed_bytes_are_returned_only_while_the_stamp_is_the_same() {
     let contents = vec![7; 2 * PIECE];
     for is_verified in [false, true] {
         let tree = Tree::of(&file(contents.clone()));
@@ -261,18 +261,18 @@ fn bytes_that_nobody_hashes_come_only_while_the_path_looks_the_same() {
 }
 
 #[test]
-fn an_index_is_bounded_by_its_weight_and_by_what_is_listed_for_it() {
+fn an_index_is_limited_by_its_size_and_its_pending_entries() {
     let node = directory([("a", directory([("b", file(""))])), ("c", file("")), ("d", file(""))]);
     let tree = Tree::of(&node);
     let weight = tree.index().layout.heap_size();
     assert!(matches!(tree.index_within(weight - 1), Err(NoIndex::TooLarge)));
-    // The entries are held besides while they wait.
+    // Pending entries count too.
     assert!(matches!(tree.index_within(weight), Err(NoIndex::TooLarge)));
     assert!(tree.index_within(4 * weight).is_ok());
 }
 
 #[test]
-fn what_may_not_be_read_is_unreadable() {
+fn files_without_permission_are_unreadable() {
     let closed = Permissions::from_mode(0o000);
     for below in ["d/f", "d"] {
         let tree = Tree::of(&directory([("d", directory([("f", file("contents"))]))]));
@@ -282,7 +282,7 @@ fn what_may_not_be_read_is_unreadable() {
         let store = open_configured(tree.store.path()).unwrap().unwrap();
         let look = || {
             if rustix::process::geteuid().is_root() {
-                // Of this thread alone, for good.
+                // Affects this thread only, for the rest of its life.
                 rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(NOBODY)).unwrap();
             }
             crate::store::nar::files::index::index(&store, &tree.path, MAX_INDEX)
@@ -291,13 +291,13 @@ fn what_may_not_be_read_is_unreadable() {
         let expected = Path::new(tree.path.base_name()).join(below);
         let Err(NoIndex::Unreadable(path, cause)) = index else { panic!("{below}: {index:?}") };
         assert_eq!((path, cause.kind()), (expected, io::ErrorKind::PermissionDenied));
-        // So that the directory can be removed.
+        // Lets the directory be removed.
         fs::set_permissions(&place, Permissions::from_mode(0o755)).unwrap();
     }
 }
 
 #[test]
-fn what_is_not_there_is_unreadable() {
+fn a_missing_path_is_unreadable() {
     let tree = Tree::new();
     assert!(matches!(tree.index_within(MAX_INDEX), Err(NoIndex::Unreadable(..))));
 }
