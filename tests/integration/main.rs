@@ -1,6 +1,6 @@
-//! The integration tests: one binary with a folder per subject, and `support` with what they stand on.
+//! Integration tests: one binary with a folder per subject, and `support` with their fixtures.
 //!
-//! They run the real program before real daemons and real clients; `tests/nix-releases get` fetches those.
+//! They run the program with the nix-daemons and clients of real Nix releases, which `tests/nix-releases get` downloads.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod clients;

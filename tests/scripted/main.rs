@@ -1,7 +1,7 @@
-//! The scripted tests: the real program before a daemon that plays a script, asked by clients of our own.
+//! Scripted tests: the program with a nix-daemon that plays a script, and HTTP clients of our own.
 //!
-//! They need neither Nix nor root nor a download, and take less than a minute. What only real daemons, clients and proxies
-//! can show is in `tests/integration/`.
+//! They need neither Nix nor root nor a download, and take less than a minute. Tests that need a real nix-daemon, client or
+//! proxy are in `tests/integration/`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod endpoints;

@@ -1,4 +1,4 @@
-//! A store of a few paths, played by a scripted daemon and served by one server, for the tests that change neither.
+//! Store of a few paths in a scripted daemon behind one server, shared by the tests that change neither.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::{StoreItem, noise};
 use crate::support::wire::Wire;
 
-/// Size of `large` in bytes: more than any buffer on the way, and more than is sent with a content coding.
+/// Size of `large`, in bytes: more than any buffer between server and client, and too large for a content coding.
 const LARGE: usize = 20 << 20;
 
-/// The paths by what they are.
+/// Store paths by name.
 static ITEMS: LazyLock<BTreeMap<&str, StoreItem>> = LazyLock::new(|| {
     let references: Vec<_> = (0..300).map(|n| format!("/nix/store/{:032}-leaf-{n}", 1000 + n)).collect();
     let nars = [
@@ -61,7 +61,7 @@ fn deep_tree(depth: usize) -> Wire {
     (0..depth).fold(nar, |nar, _| nar.strings_of(&[")", ")"])).string(")")
 }
 
-/// A directory of names that need care, one of which is not UTF-8.
+/// Returns a directory with names that need escaping, one of which is not UTF-8.
 fn odd_entries() -> Wire {
     let names: [&[u8]; 7] = [
         b" leading space",
@@ -80,45 +80,45 @@ fn odd_entries() -> Wire {
     names.into_iter().fold(nar, entry).string(")")
 }
 
-/// The path of this name.
+/// Returns the path of this name.
 pub(crate) fn item(name: &str) -> &'static StoreItem {
     ITEMS.get(name).unwrap_or_else(|| panic!("there is no {name} in the sample store"))
 }
 
-/// The part of a configuration that names the daemon and signs with [`keys::OURS`].
+/// Returns the lines of a configuration that name the daemon and sign with [`keys::OURS`].
 pub(crate) fn config() -> String {
     format!("{}sign_key_paths = [\"{}\"]\n", DAEMON.config(), keys::OURS.secret.display())
 }
 
-/// The socket of the daemon.
+/// Returns the socket of the daemon.
 pub(crate) fn socket() -> &'static Path {
     &DAEMON.socket
 }
 
-/// The server, started when first asked for. It ends with the test binary.
+/// Returns the shared server, started at the first call. It ends with the test binary.
 pub(crate) fn server() -> &'static Harmonia {
     static SERVER: LazyLock<Harmonia> = LazyLock::new(|| Harmonia::start(&config()));
     &SERVER
 }
 
-/// A client of the server.
+/// Returns a client of the server.
 pub(crate) fn http() -> Http {
     server().http()
 }
 
-/// The URL of the narinfo of the path of this name.
+/// Returns the URL of the narinfo of the path of this name.
 pub(crate) fn narinfo_url(name: &str) -> String {
     item(name).narinfo_url()
 }
 
-/// The text of that narinfo.
+/// Requests the narinfo of the path of this name.
 pub(crate) fn narinfo(name: &str) -> String {
     let response = http().get(&narinfo_url(name));
     assert_eq!(response.status, 200, "{name}");
     response.text().to_owned()
 }
 
-/// The URL of the NAR of the path of this name, with its slash.
+/// Returns the URL of the NAR of the path of this name, with a leading slash.
 pub(crate) fn nar_url(name: &str) -> String {
     format!("/{}", value(&narinfo(name), "URL"))
 }

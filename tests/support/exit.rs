@@ -1,7 +1,7 @@
 //! Exit statuses of the program: those of sysexits.h, and clap's for a wrong command line.
 
 pub(crate) const OK: i32 = 0;
-/// A command line that is none of this program's.
+/// Invalid command line.
 pub(crate) const USAGE: i32 = 2;
 pub(crate) const DATA: i32 = 65;
 pub(crate) const UNAVAILABLE: i32 = 69;

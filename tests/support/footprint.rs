@@ -1,4 +1,4 @@
-//! Descriptors and memory of a process as the kernel counts them, and the check that a flood leaks neither.
+//! File descriptors and memory of a process as the kernel counts them, and a check that a flood of requests leaks neither.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::geteuid;
 
-/// Far more than a server needs to notice that clients have gone; it is for a machine that is busy.
+/// Upper bound of the wait until the server notices that clients disconnected, generous because the machine may be busy.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Descriptors that a server may come to have for good: its connections to the daemon.
+/// Descriptors that a server may keep open: its connections to nix-daemon.
 const SPARE: usize = 10;
-/// What memory may differ by for other reasons than a leak, in bytes: what the allocator keeps.
+/// Growth of memory that is no leak, in bytes: the allocator keeps freed memory.
 const SLACK: u64 = 24 << 20;
 
-/// Does it once, since what is needed for the first time may stay, and three times more.
+/// Runs the flood once to allocate what stays, then three times more, and checks that nothing grows.
 pub(crate) fn leaves_nothing(pid: u32, flood: impl Fn()) {
     let at_most = descriptors(pid).len() + SPARE;
     flood();
@@ -29,14 +29,14 @@ pub(crate) fn leaves_nothing(pid: u32, flood: impl Fn()) {
     assert!(after <= before + SLACK, "memory went from {before} to {after}");
 }
 
-/// What the descriptors of a process are open to. A process whose memory is not to be dumped shows them to root alone:
-/// for others there are none, and only memory is compared.
+/// Returns the targets of a process's descriptors. Only root sees those of a process whose core dumps are disabled:
+/// other users get an empty list and compare memory alone.
 pub(crate) fn descriptors(pid: u32) -> Vec<PathBuf> {
     let entries = match fs::read_dir(format!("/proc/{pid}/fd")) {
         Err(cause) if cause.kind() == ErrorKind::PermissionDenied && !geteuid().is_root() => return Vec::new(),
         entries => entries.unwrap(),
     };
-    // One may be closed at any time.
+    // A descriptor may be closed meanwhile.
     entries.map_while(Result::ok).filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn await_descriptors(pid: u32, at_most: usize, kind: impl Fn(&Path) -
             return;
         }
         assert!(Instant::now() < deadline, "more than {at_most} descriptors: {descriptors:?}");
-        // There is no event for a closed descriptor.
+        // No event tells that a descriptor was closed.
         thread::sleep(Duration::from_millis(5));
     }
 }

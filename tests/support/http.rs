@@ -1,6 +1,6 @@
-//! An HTTP/1.1 client that sends exactly the bytes it is given and shows what came back, undecoded but for the framing.
+//! HTTP/1.1 client that sends exactly the bytes it is given and returns the response with only its framing decoded.
 //!
-//! Real clients hide what the tests are about: they follow, retry, decode and normalise.
+//! Real clients hide what the tests check: they follow redirects, retry, decode and normalize.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// No answer takes this long; a test that hangs says nothing.
+/// Upper bound of the wait for a response: a failing test must end.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The kernel doubles it, in bytes.
+/// Size of a small receive buffer, in bytes. The kernel doubles it.
 const NARROW: usize = 16 << 10;
 
-/// A client of one server: each request goes on a connection of its own.
+/// Client of one server that opens a connection for each request.
 #[derive(Clone, Copy)]
 pub(crate) struct Http {
     address: SocketAddr,
-    /// Where it asks from, if it matters.
+    /// Source address, if a test needs a certain one.
     source: Option<IpAddr>,
 }
 
@@ -27,38 +27,38 @@ impl Http {
         Self { address, source: None }
     }
 
-    /// The same from another of this machine's addresses.
+    /// Returns a client of the same server with this source address.
     pub(crate) fn from(self, source: [u8; 4]) -> Self {
         Self { source: Some(source.into()), ..self }
     }
 
-    /// A connection from there.
+    /// Opens a connection.
     pub(crate) fn connect(self) -> io::Result<Connection> {
         Connection::open_from(self.source, self.address)
     }
 
-    /// A connection that takes little ahead of what is read of it.
+    /// Opens a connection with a small receive buffer, so that little is sent before it is read.
     pub(crate) fn connect_narrow(self) -> io::Result<Connection> {
         Connection::open_with(self.source, self.address, |socket| socket.set_recv_buffer_size(NARROW))
     }
 
-    /// GET; panics unless a complete response comes.
+    /// Sends a GET; panics unless it receives a complete response.
     pub(crate) fn get(self, path: &str) -> Response {
         self.get_with(path, &[])
     }
 
-    /// GET with these headers besides `Host` and `Connection`; panics unless a complete response comes.
+    /// Sends a GET with `Host`, `Connection` and these headers; panics unless it receives a complete response.
     pub(crate) fn get_with(self, path: &str, headers: &[(&str, &str)]) -> Response {
         self.ask("GET", path, headers)
     }
 
-    /// HEAD; panics unless a response comes.
+    /// Sends a HEAD; panics unless it receives a response.
     pub(crate) fn head(self, path: &str) -> Response {
         self.ask("HEAD", path, &[])
     }
 
-    /// GET of what cannot be had: a 502 or 503, or an answer that breaks off. Gives what came of the body. Even the head may be
-    /// lost, when the break comes before it is written.
+    /// Sends a GET that must fail, with 502, 503 or a truncated response, and returns the received part of the body. Even the
+    /// head may be missing, if the server aborts before it writes it.
     pub(crate) fn get_failing(self, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
         match self.request(self.head_of("GET", path, headers).as_bytes()) {
             Ok(response) if matches!(response.status, 502 | 503) => response.body,
@@ -72,7 +72,7 @@ impl Http {
         }
     }
 
-    /// Sends these bytes, and reads to the end of the connection.
+    /// Sends these bytes and reads up to the end of the connection.
     pub(crate) fn exchange(self, raw: &[u8]) -> Vec<u8> {
         let mut connection = self.connect().unwrap();
         connection.send(raw).unwrap();
@@ -81,7 +81,7 @@ impl Http {
         answer
     }
 
-    /// Sends these bytes, and reads one response.
+    /// Sends these bytes and reads one response.
     pub(crate) fn request(self, raw: &[u8]) -> io::Result<Response> {
         let mut connection = self.connect()?;
         connection.send(raw)?;
@@ -104,7 +104,7 @@ impl Http {
     }
 }
 
-/// A connection, for what is about more than one request.
+/// Connection for more than one request.
 pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
 }
@@ -140,7 +140,7 @@ impl Connection {
         self.stream.get_mut().write_all(raw)
     }
 
-    /// Reads so many bytes of what comes, as they are; fewer at the end of the connection.
+    /// Reads this many raw bytes; fewer at the end of the connection.
     pub(crate) fn read(&mut self, bytes: u64) -> io::Result<Vec<u8>> {
         let mut read = Vec::new();
         match self.stream.by_ref().take(bytes).read_to_end(&mut read) {
@@ -149,12 +149,12 @@ impl Connection {
         }
     }
 
-    /// Says that nothing more comes, while answers may.
+    /// Closes the sending half of the connection.
     pub(crate) fn shut_down(&self) {
         let _ = self.stream.get_ref().shutdown(Shutdown::Write);
     }
 
-    /// Reads the response to a request, which was a HEAD or not: one to HEAD has no body, whatever its headers say.
+    /// Reads a response. One to a HEAD has no body, whatever its headers say.
     pub(crate) fn receive(&mut self, to_head: bool) -> io::Result<Response> {
         let mut response = self.head()?;
         if !to_head && !matches!(response.status, 100..=199 | 204 | 304) {
@@ -163,7 +163,7 @@ impl Connection {
         Ok(response)
     }
 
-    /// Reads the head of a response, and nothing of its body.
+    /// Reads the head of a response and nothing of its body.
     pub(crate) fn head(&mut self) -> io::Result<Response> {
         let status_line = self.line()?;
         let status = status_line
@@ -182,7 +182,7 @@ impl Connection {
         Ok(response)
     }
 
-    /// Reads the body by its framing; whether it came to its end.
+    /// Reads the body by its framing; returns whether it is complete.
     fn body(&mut self, response: &mut Response) -> io::Result<bool> {
         if response.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
             return self.chunks(&mut response.body);
@@ -224,7 +224,7 @@ impl Connection {
         }
     }
 
-    /// A line without its CRLF, which must be there.
+    /// Reads a line and returns it without its CRLF, which must be there.
     fn line(&mut self) -> io::Result<String> {
         let mut line = Vec::new();
         if self.stream.read_until(b'\n', &mut line)? == 0 {
@@ -235,19 +235,19 @@ impl Connection {
     }
 }
 
-/// A response as it was sent.
+/// Response as the server sent it.
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// In their order, names in lower case, values without the space around them.
+    /// Headers in order, names in lower case, values trimmed.
     pub(crate) headers: Vec<(String, String)>,
-    /// Without transfer coding; a content coding is not undone.
+    /// Body without transfer coding; a content coding is not decoded.
     pub(crate) body: Vec<u8>,
-    /// False when the connection ended before the body did.
+    /// False if the connection ended before the body did.
     pub(crate) complete: bool,
 }
 
 impl Response {
-    /// The value of the only header of this name; panics when there are several.
+    /// Returns the value of the only header of this name; panics if there are several.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(sent, _)| sent == name).map(|(_, value)| value.as_str());
         let value = values.next();
@@ -255,7 +255,7 @@ impl Response {
         value
     }
 
-    /// The body, which must be UTF-8.
+    /// Returns the body, which must be UTF-8.
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }

@@ -1,5 +1,5 @@
-//! What all tests stand on: the program under test, a daemon that plays a script, clients that show what was sent, and
-//! counters to wait for. Nothing here needs Nix.
+//! Fixtures of all tests: the program under test, a scripted nix-daemon, HTTP clients that show the raw response, and
+//! metrics to wait for. Nothing here needs Nix.
 //!
 //! Nothing outlives the test binary, however it ends: see [`scratch`] for files and [`server`] for the program.
 

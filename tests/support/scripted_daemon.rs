@@ -65,7 +65,7 @@ impl Reply {
 /// The behaviour of a daemon: its handshake, and its replies.
 pub(crate) struct Script {
     greeting: Reply,
-    /// Whether realisations are identified by derivation path, as from Nix 2.35 on, or by hash.
+    /// True if realisations are identified by derivation path, as from Nix 2.35 on; false if by hash.
     by_path: bool,
     reply: Box<dyn Fn(&Query) -> Reply + Send + Sync>,
     protect: Box<dyn Fn(&GcOperation) -> Reply + Send + Sync>,

@@ -18,8 +18,7 @@ use super::watchdog;
 /// Upper bound of a start, generous because the machine may be busy.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The part of a configuration by which NARs are compressed when they are asked for, and kept in a directory of this test's
-/// own.
+/// Returns the lines of a configuration that enable a NAR cache in a directory of this test's own, without precompression.
 pub(crate) fn nar_cache_on_demand() -> String {
     format!("nar_cache.dir = \"{}\"\nnar_cache.precompress = \"off\"\n", scratch::fresh_dir().join("nars").display())
 }
@@ -29,9 +28,9 @@ pub(crate) struct Harmonia {
     program: Child,
     watchdog: Child,
     log: Arc<Log>,
-    /// Shown beside its own log when a test fails.
+    /// Log of nix-daemon, printed after the program's own when a test fails.
     pub(crate) daemon_log: Option<PathBuf>,
-    /// URL that it logged as its listening address.
+    /// URL of the listening address, from the log.
     url: String,
 }
 

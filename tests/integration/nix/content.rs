@@ -1,8 +1,8 @@
-//! What every store holds: one path for each thing that a cache could get wrong.
+//! Content of every test store: one path for each mistake that a cache could make.
 //!
-//! Each release registers the content itself and computes the hashes itself, so that agreement between them means
-//! something. The paths are equal all the same: those without a content address have a made-up hash part, which no
-//! release can tell from one of a build. They are unsigned unless they say otherwise.
+//! Each release registers the content and computes the hashes itself, so that a comparison between releases proves
+//! something. The store paths are the same in all releases: those without a content address have an invented hash part.
+//! Paths are unsigned unless their name says otherwise.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -16,21 +16,21 @@ use crate::nix::release::Release;
 use crate::support::keys::{self, Key};
 use crate::support::store_item::noise;
 
-/// How many references `many-references` has.
+/// Number of references of `many-references`.
 pub(crate) const MANY: usize = 300;
-/// Deeper than any real package, well below what a path's length allows.
+/// Depth of the deepest directory: more than in any package, well below the limit on a path's length.
 const DEPTH: usize = 60;
-/// The size of `large` in bytes: more than any buffer on the way.
+/// Size of `large`, in bytes: more than any buffer between store and client.
 pub(crate) const LARGE: usize = 64 << 20;
 
-/// The store paths by what they are; by default none.
+/// Store paths by name; none by default.
 #[derive(Default)]
 pub(crate) struct Content {
     paths: BTreeMap<&'static str, String>,
 }
 
 impl Content {
-    /// Puts the content into an empty store.
+    /// Adds the content to an empty store.
     pub(crate) fn populate(prefix: &Prefix) -> Self {
         let mut plain = Plain { prefix, paths: BTreeMap::new(), registration: String::new(), next: 0 };
         plain.add_all();
@@ -41,22 +41,23 @@ impl Content {
         Self { paths }
     }
 
-    /// The full store path of what has this name.
+    /// Returns the full store path of this name.
     pub(crate) fn path(&self, name: &str) -> &str {
         self.paths.get(name).unwrap_or_else(|| panic!("there is no {name} in the content"))
     }
 
-    /// Names and full store paths of everything but the references of `many-references`.
+    /// Returns names and full store paths of everything but the references of `many-references`.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.paths.iter().map(|(name, path)| (*name, path.as_str()))
     }
 }
 
-/// The paths without a content address.
+/// Paths without a content address.
 struct Plain<'p> {
     prefix: &'p Prefix,
     paths: BTreeMap<&'static str, String>,
-    /// Of each path: itself, its deriver, the number of its references, each of them, in lines.
+    /// Registrations as `nix-store --register-validity` reads them. One line each: path, deriver, number of references, and
+    /// every reference.
     registration: String,
     next: usize,
 }
@@ -105,7 +106,7 @@ impl Plain<'_> {
         path
     }
 
-    /// Hash parts are counted downwards, so that the order of the paths is not the order of their registration.
+    /// Returns a new path. Hash parts count down, so that the order of the paths is not the order of their registration.
     fn reserve(&mut self, name: &str) -> String {
         self.next += 1;
         format!("/nix/store/{:032}-{name}", 10_000 - self.next)
@@ -130,7 +131,7 @@ impl Plain<'_> {
     }
 }
 
-/// One path for each form of content address, from the file `/nix/tmp/addressed`.
+/// Adds a path for each form of content address, from the file `/nix/tmp/addressed`.
 fn add_content_addressed(prefix: &Prefix, paths: &mut BTreeMap<&'static str, String>) {
     fs::write(prefix.on_host("/nix/tmp/addressed"), "found by what it holds\n").unwrap();
     let source = "/nix/tmp/addressed";
@@ -147,7 +148,7 @@ fn add_content_addressed(prefix: &Prefix, paths: &mut BTreeMap<&'static str, Str
     }
 }
 
-/// Signs a path in the store, past its daemon.
+/// Signs a path in the store without its nix-daemon.
 pub(crate) fn sign(prefix: &Prefix, key: &Key, path: &str) {
     fs::copy(&key.secret, prefix.on_host("/nix/etc/secret")).unwrap();
     let command: &[&str] = match prefix.release() {
@@ -184,7 +185,7 @@ fn odd_entries(dir: &Path) {
         b"\"quotes\"",
         "größe".as_bytes(),
         "日本語".as_bytes(),
-        // The one letter in its two compositions, and a name that is not UTF-8.
+        // One letter, precomposed and decomposed, and a name that is not UTF-8.
         "é".as_bytes(),
         "e\u{301}".as_bytes(),
         b"latin-1 \xe9",

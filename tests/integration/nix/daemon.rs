@@ -1,4 +1,4 @@
-//! A real nix-daemon of a release, on a private store with the content.
+//! Real nix-daemon of a release, on a private store with the test content.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -19,9 +19,9 @@ use crate::support::server::Harmonia;
 
 const COMMAND: [&str; 2] = ["nix-daemon", "--daemon"];
 const SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
-/// A daemon listens within milliseconds; this is for a machine that is busy.
+/// Upper bound of a start, which takes milliseconds unless the machine is busy.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// What fits in `sun_path` with the NUL at its end.
+/// Longest path that fits in `sun_path` with its NUL.
 const MAX_SOCKET_PATH: usize = 107;
 
 /// A running nix-daemon; killed with all of its children on drop, and at the end of the test binary.
@@ -29,25 +29,25 @@ pub(crate) struct Daemon {
     process: Child,
     log: PathBuf,
     content: Content,
-    // Last: the store goes when its daemon is gone.
+    // Last, so that the daemon has ended before its store is removed.
     prefix: Prefix,
 }
 
 impl Daemon {
-    /// The daemon of a release that all tests share, started when first asked for.
+    /// Returns the daemon of a release that all tests share, started at the first call.
     pub(crate) fn shared(release: Release) -> &'static Self {
         static SHARED: [OnceLock<Daemon>; Release::ALL.len()] = [const { OnceLock::new() }; Release::ALL.len()];
         SHARED[release as usize].get_or_init(|| Self::start(release))
     }
 
-    /// Fills a store and waits until a daemon on it accepts connections.
+    /// Starts a daemon on a store with the test content and waits until it accepts connections.
     pub(crate) fn start(release: Release) -> Self {
         let prefix = Prefix::new(release, &["substitute = false".to_owned()]);
         let content = Content::populate(&prefix);
         Self::on(prefix, content)
     }
 
-    /// The same on a store that has this content.
+    /// Starts a daemon on a store that already has this content.
     pub(crate) fn on(prefix: Prefix, content: Content) -> Self {
         let log = prefix.on_host("/nix/daemon.log");
         let process = prefix.serve(&COMMAND, &log);
@@ -75,25 +75,25 @@ impl Daemon {
                 ended.map_or("yet".to_owned(), |status| status.to_string()),
                 fs::read_to_string(&self.log).unwrap()
             );
-            // It tells nobody when it listens, so that it has to be asked.
+            // No event tells that it listens.
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Ends it, with all of its children, and leaves the store as it is.
+    /// Kills it with all of its children; its store stays.
     pub(crate) fn stop(&mut self) {
         drop(self.process.stdin.take());
         self.process.wait().unwrap();
     }
 
-    /// Starts the daemon of a release, be it another one, on the store of one that was stopped.
+    /// Starts the daemon of the same or another release on the store of one that was stopped.
     pub(crate) fn restart(&mut self, release: Release) {
         self.prefix.change_release(release);
         self.process = self.prefix.serve(&COMMAND, &self.log);
         self.wait_until_it_accepts();
     }
 
-    /// The one that listens, and after it one for each connection.
+    /// Returns the process IDs: first the one that listens, then one for each connection.
     pub(crate) fn processes(&self) -> Vec<u32> {
         let mut found = vec![self.process.id()];
         let mut next = 0;
@@ -116,53 +116,53 @@ impl Daemon {
         &self.content
     }
 
-    /// The socket, as the host sees it.
+    /// Returns the path of the socket on the host.
     pub(crate) fn socket(&self) -> PathBuf {
         self.prefix.on_host(SOCKET)
     }
 
-    /// Where a path below `/nix` is on the host.
+    /// Returns the path on the host of a path below `/nix`.
     pub(crate) fn on_host(&self, path: &str) -> PathBuf {
         self.prefix.on_host(path)
     }
 
-    /// A program on the host that speaks the protocol on its standard input and output, for the same store.
+    /// Returns a program on the host that speaks the worker protocol on its standard input and output, for the same store.
     pub(crate) fn stdio_command(&self) -> PathBuf {
         self.prefix.script(&["nix-daemon", "--stdio"])
     }
 
-    /// Runs a program of the release on the daemon's store, past the daemon.
+    /// Runs a program of the release on the daemon's store without the daemon.
     pub(crate) fn run(&self, command: &[&str]) -> Outcome {
         self.prefix.run(command)
     }
 
-    /// Makes a path valid that is in the store already, without references, past the daemon.
+    /// Registers a path that is in the store directory, without references and without the daemon.
     pub(crate) fn register(&self, path: &str) {
         let registration = format!("{path}\n\n0\n").into_bytes();
         let _ = self.prefix.run_with_input(&["nix-store", "--register-validity"], registration).stdout();
     }
 
-    /// Signs a path of the store, past the daemon.
+    /// Signs a path of the store without the daemon.
     pub(crate) fn sign(&self, key: &Key, path: &str) {
         content::sign(&self.prefix, key, path);
     }
 
-    /// What `nix path-info --json` says of a path, as an object.
+    /// Returns the output of `nix path-info --json` for a path, as an object.
     pub(crate) fn path_info(&self, path: &str) -> Value {
         let command: &[&str] = match self.release() {
-            // It warns without, and says that this will be an error.
+            // Without it Nix warns that this will become an error.
             Release::Nix2_34 => &["nix", "path-info", "--json", "--json-format", "1", path],
             _ => &["nix", "path-info", "--json", path],
         };
         match serde_json::from_slice(&self.run(command).stdout()).unwrap() {
-            // Up to some release a list of objects, later an object of them.
+            // Older releases print a list of objects, newer ones an object of objects.
             Value::Array(mut infos) => infos.remove(0),
             Value::Object(mut infos) => infos.remove(path).unwrap(),
             other => panic!("path-info of {} said {other}", self.release()),
         }
     }
 
-    /// The file that it logs to.
+    /// Returns the file of its log.
     pub(crate) fn log(&self) -> &Path {
         &self.log
     }
@@ -175,7 +175,7 @@ impl Drop for Daemon {
 }
 
 impl Harmonia {
-    /// Starts it before a daemon, signing with [`keys::OURS`].
+    /// Starts harmonia with this daemon, signing with [`keys::OURS`].
     pub(crate) fn for_daemon(daemon: &Daemon) -> Self {
         let mut harmonia = Self::start(&format!(
             "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\n",

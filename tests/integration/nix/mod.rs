@@ -1,4 +1,4 @@
-//! Releases of Nix in private prefixes, their daemons and clients, and the content of their stores.
+//! Nix releases in private prefixes, their daemons and clients, and the content of their stores.
 
 pub(crate) mod client;
 pub(crate) mod content;

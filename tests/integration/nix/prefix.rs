@@ -1,14 +1,12 @@
-//! A private `/nix` for a release: store, database, configuration and home, with nothing shared but the programs.
+//! Private `/nix` for a release: store, database, configuration and home. Only the programs are shared.
 //!
-//! Every program runs in a mount namespace and a PID namespace of its own, changed into the root of its suite, with the
-//! prefix bound over `/nix` there. So all releases have the same logical store directory `/nix/store`, as real hosts do:
-//! paths, NARs and signatures can be compared, and any client can copy from any daemon. Changing the root, rather than
-//! running the suite's dynamic linker on the host, gives each release its own libraries without naming an architecture,
-//! and keeps the host's `/nix`, `/etc/nix` and users out of it. The network is the host's. Without root the same is done in
-//! a user namespace.
+//! Every program runs in a mount namespace and a PID namespace of its own, in a chroot of its suite with the prefix bound
+//! over `/nix`. So all releases have the store directory `/nix/store`, as real hosts do: paths, NARs and signatures can be
+//! compared, and any client can copy from any daemon. A chroot, unlike running the suite's dynamic linker on the host,
+//! gives each release its own libraries on any architecture and hides the host's `/nix`, `/etc/nix` and users. The network
+//! is the host's. Without root a user namespace is used as well.
 //!
-//! What runs in the namespace is PID 1 or below it, so that killing `unshare` kills all of it; see [`Prefix::serve`] for
-//! what kills that.
+//! Killing `unshare` kills PID 1 of the namespace and so everything in it; [`Prefix::serve`] describes when that happens.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -22,10 +20,10 @@ use std::time::Duration;
 use crate::nix::release::Release;
 use crate::support::scratch;
 
-/// The slowest command but one copies some hundred paths and takes less than ten seconds.
+/// Upper bound of a command: the slowest, which copies some hundred paths, takes less than ten seconds.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// `$0` is the root, `$1` the prefix, the rest the command.
+/// Script with the root as `$0`, the prefix as `$1`, and the command as the rest.
 const ENTER: &str = r#"
 set -e
 mount --bind "$1" "$0/nix"
@@ -34,9 +32,9 @@ mount --rbind /dev "$0/dev"
 shift
 set +e
 "#;
-/// Not by exec: as PID 1 the program would be immune to its own signals, abort among them.
+/// Script that runs a command without `exec`: as PID 1 it would ignore its own signals, such as that of `abort`.
 const RUN: &str = r#"chroot "$0" "$@"; exit "$?""#;
-/// Ends when either the command or standard input does, and with it everything in the PID namespace.
+/// Script that ends when the command or standard input ends, and with it everything in the PID namespace.
 const SERVE: &str = r#"
 exec 3<&0
 chroot "$0" "$@" </dev/null &
@@ -44,14 +42,14 @@ cat <&3 >/dev/null &
 wait -n
 "#;
 
-/// A private `/nix`; removed on drop.
+/// Private `/nix`; removed on drop.
 pub(crate) struct Prefix {
     release: Release,
     dir: PathBuf,
 }
 
 impl Prefix {
-    /// An empty store, with these lines in its `nix.conf` besides those that every test needs.
+    /// Creates an empty store, and a `nix.conf` with these lines and those that every test needs.
     pub(crate) fn new(release: Release, config: &[String]) -> Self {
         let dir = scratch::fresh_dir();
         for sub in ["store", "etc", "home", "tmp"] {
@@ -60,7 +58,7 @@ impl Prefix {
         let mut lines = vec![
             "build-users-group =".to_owned(),
             "sandbox = false".to_owned(),
-            // Nothing here has to survive a power failure.
+            // Nothing needs to survive a power failure.
             "fsync-metadata = false".to_owned(),
         ];
         if release != Release::Nix2_3 {
@@ -71,7 +69,7 @@ impl Prefix {
         Self { release, dir }
     }
 
-    /// From now on the programs are those of another release.
+    /// Changes to the programs of another release.
     pub(crate) fn change_release(&mut self, release: Release) {
         self.release = release;
     }
@@ -80,23 +78,23 @@ impl Prefix {
         self.release
     }
 
-    /// Where a path below `/nix` is on the host.
+    /// Returns the path on the host of a path below `/nix`.
     pub(crate) fn on_host(&self, path: &str) -> PathBuf {
         let below = path.strip_prefix("/nix/").expect("only paths below /nix are in a prefix");
         self.dir.join(below)
     }
 
-    /// Runs a command to its end.
+    /// Runs a command until it exits.
     pub(crate) fn run(&self, command: &[&str]) -> Outcome {
         self.run_with_input(command, Vec::new())
     }
 
-    /// Runs a command to its end, with this on standard input.
+    /// Runs a command with this standard input until it exits.
     pub(crate) fn run_with_input(&self, command: &[&str], input: Vec<u8>) -> Outcome {
         self.run_within(COMMAND_TIMEOUT, command, input)
     }
 
-    /// The same, of a command that may take this long.
+    /// Runs a command with this standard input and this timeout.
     pub(crate) fn run_within(&self, time: Duration, command: &[&str], input: Vec<u8>) -> Outcome {
         let mut limited = Command::new("timeout");
         limited.args(["--foreground", "--signal=KILL", &time.as_secs().to_string()]);
@@ -108,7 +106,7 @@ impl Prefix {
             .spawn()
             .expect("cannot run timeout");
         let mut stdin = child.stdin.take().unwrap();
-        // From another thread, since the command may write before it has read all; one that ends early breaks the pipe.
+        // In another thread, since the command may write before it has read everything; one that exits early breaks the pipe.
         let writer = thread::spawn(move || stdin.write_all(&input));
         let output = child.wait_with_output().unwrap();
         let _ = writer.join();
@@ -120,8 +118,8 @@ impl Prefix {
         }
     }
 
-    /// Starts a command that runs until the child's standard input is closed, be it by the end of the test binary: that
-    /// needs no signal, which would come at the end of the spawning thread already.
+    /// Starts a command that runs until the child's standard input is closed, at the latest by the end of the test binary. A
+    /// parent death signal would come when the spawning thread ends, which is too early.
     pub(crate) fn serve(&self, command: &[&str], log: &Path) -> Child {
         let log = File::create(log).unwrap();
         self.enter(Command::new("env"), SERVE, command)
@@ -132,7 +130,7 @@ impl Prefix {
             .expect("cannot run env")
     }
 
-    /// A script on the host that becomes this command, on its own standard input and output.
+    /// Writes a script on the host that executes this command with the script's standard input and output.
     pub(crate) fn script(&self, command: &[&str]) -> PathBuf {
         let entering = self.enter(Command::new("env"), RUN, command);
         let quoted = |word: &OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''"));
@@ -163,7 +161,7 @@ impl Prefix {
                 ("HOME", "/nix/home"),
                 ("TMPDIR", "/nix/tmp"),
                 ("NIX_CONF_DIR", "/nix/etc"),
-                // Read for https alone.
+                // Only needed for https.
                 ("NIX_SSL_CERT_FILE", "/nix/etc/ca.pem"),
                 ("LC_ALL", "C.UTF-8"),
             ]);
@@ -177,7 +175,7 @@ impl Drop for Prefix {
     }
 }
 
-/// What became of a command.
+/// Outcome of a command.
 #[must_use]
 pub(crate) struct Outcome {
     command: String,
@@ -187,23 +185,23 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Standard output; panics when the command failed.
+    /// Returns standard output; panics if the command failed.
     pub(crate) fn stdout(self) -> Vec<u8> {
         assert!(self.success, "{} failed:\n{}", self.command, self.stderr);
         self.stdout
     }
 
-    /// Standard output as text without the last line feed; panics when the command failed.
+    /// Returns standard output as text without the last line feed; panics if the command failed.
     pub(crate) fn text(self) -> String {
         String::from_utf8(self.stdout()).unwrap().trim_end().to_owned()
     }
 
-    /// Whether it ended with zero.
+    /// Returns whether it exited with zero.
     pub(crate) fn succeeded(&self) -> bool {
         self.success
     }
 
-    /// Standard error; panics when the command did not fail.
+    /// Returns standard error; panics if the command succeeded.
     pub(crate) fn failure(self) -> String {
         assert!(!self.success, "{} should have failed:\n{}", self.command, self.stderr);
         self.stderr

@@ -1,10 +1,10 @@
-//! The releases of Nix that the tests know, and where `tests/nix-releases` put them.
+//! Nix releases that the tests run, and the directories where `tests/nix-releases` unpacked them.
 
 use std::env;
 use std::fmt;
 use std::path::PathBuf;
 
-/// A release of Nix, named by its series: the suites get new patch releases.
+/// Release of Nix, named by its series: the suites get new patch releases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Release {
     /// Worker protocol 1.21: no structured errors, no framed transfers.
@@ -13,15 +13,15 @@ pub(crate) enum Release {
     Nix2_8,
     /// Worker protocol 1.38 with negotiated features.
     Nix2_26,
-    /// The newest that Debian has.
+    /// Newest release in Debian.
     Nix2_34,
 }
 
 impl Release {
-    /// Oldest first; the position is the discriminant.
+    /// All releases, oldest first; the position is the discriminant.
     pub(crate) const ALL: [Self; 4] = [Self::Nix2_3, Self::Nix2_8, Self::Nix2_26, Self::Nix2_34];
 
-    /// The series, as a version begins: `2.26`.
+    /// Returns the series, the beginning of a version: `2.26`.
     pub(crate) fn series(self) -> &'static str {
         match self {
             Self::Nix2_3 => "2.3",
@@ -31,7 +31,7 @@ impl Release {
         }
     }
 
-    /// The Debian suite that it is packaged in.
+    /// Returns the Debian suite that it is packaged in.
     pub(crate) fn suite(self) -> &'static str {
         match self {
             Self::Nix2_3 => "bullseye",
@@ -41,9 +41,9 @@ impl Release {
         }
     }
 
-    /// The root directory of the suite.
+    /// Returns the root directory of the suite.
     ///
-    /// Panics when it was not fetched: a test that skips itself proves nothing.
+    /// Panics if it was not downloaded: a skipped test proves nothing.
     pub(crate) fn root(self) -> PathBuf {
         let root = releases().join(self.suite());
         assert!(root.is_dir(), "{self} is not at {}\n  help: run: tests/nix-releases get", root.display());
@@ -57,7 +57,7 @@ impl fmt::Display for Release {
     }
 }
 
-/// The directory of them all: the same choice as `tests/nix-releases` makes.
+/// Returns the directory of all releases, chosen as `tests/nix-releases` does.
 pub(crate) fn releases() -> PathBuf {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("NIX_RELEASES_DIR").unwrap_or_else(|| {

@@ -1,4 +1,4 @@
-//! The content in the newest release's store as one server serves it, for the tests that change neither.
+//! One server of the newest release's store with the test content, shared by the tests that change neither.
 
 use std::sync::OnceLock;
 
@@ -10,35 +10,35 @@ use crate::support::narinfo::value;
 use crate::support::server::Harmonia;
 use crate::support::store_item::hash_part;
 
-/// The server, started when first asked for. It ends with the test binary.
+/// Returns the server, started at the first call. It ends with the test binary.
 pub(crate) fn server() -> &'static Harmonia {
     static SERVER: OnceLock<Harmonia> = OnceLock::new();
     SERVER.get_or_init(|| Harmonia::for_daemon(Daemon::shared(Release::Nix2_34)))
 }
 
-/// A client of it.
+/// Returns a client of the server.
 pub(crate) fn http() -> Http {
     server().http()
 }
 
-/// What its store holds.
+/// Returns the content of its store.
 pub(crate) fn content() -> &'static Content {
     Daemon::shared(Release::Nix2_34).content()
 }
 
-/// The URL of the narinfo of what has this name.
+/// Returns the URL of the narinfo of the path of this name.
 pub(crate) fn narinfo_url(name: &str) -> String {
     format!("/{}.narinfo", hash_part(content().path(name)))
 }
 
-/// The text of that narinfo.
+/// Requests the narinfo of the path of this name.
 pub(crate) fn narinfo(name: &str) -> String {
     let response = http().get(&narinfo_url(name));
     assert_eq!(response.status, 200, "{name}");
     response.text().to_owned()
 }
 
-/// The URL of the NAR of what has this name, with its slash.
+/// Returns the URL of the NAR of the path of this name, with a leading slash.
 pub(crate) fn nar_url(name: &str) -> String {
     format!("/{}", value(&narinfo(name), "URL"))
 }
