@@ -60,12 +60,12 @@ pub enum StoreError {
         refusal: String,
     },
     /// nix-daemon replied with a path of another hash part.
-    #[error("nix-daemon replied with {answered} to a query for {asked}")]
+    #[error("nix-daemon replied with {returned} to a query for {requested}")]
     WrongPath {
         /// Hash part of the query.
-        asked: HashPart,
+        requested: HashPart,
         /// Path of the reply.
-        answered: StorePath,
+        returned: StorePath,
     },
     /// The shared lookup ended without a result; the log has the reason.
     #[error("lookup of {0} was abandoned")]

@@ -34,9 +34,9 @@ impl Store {
     pub async fn inventory(&self, stall_timer: Duration) -> Option<Arc<Inventory>> {
         let mut latest = self.inventories.latest.subscribe();
         let before = latest.borrow_and_update().attempts;
-        self.inventories.ask_if_due(&self.pool, &self.path_infos);
-        let is_asking = *self.inventories.is_asking.lock();
-        if is_asking && latest.borrow().inventory.is_none() {
+        self.inventories.query_if_due(&self.pool, &self.path_infos);
+        let is_querying = *self.inventories.is_querying.lock();
+        if is_querying && latest.borrow().inventory.is_none() {
             let ended = latest.wait_for(|latest| latest.attempts > before);
             // Without an answer in time there is nothing to tell.
             let _ = timeout(stall_timer, ended).await;

@@ -52,7 +52,7 @@ async fn recheck(store: &Store, expected: &ExpectedNar) -> RecheckResult {
 }
 
 async fn verify(store: &Store, expected: &ExpectedNar) -> Result<RecheckResult, StoreError> {
-    let valid = store.path_infos.ask(expected.path.hash_part(), None, ClientId::Server).await?;
+    let valid = store.path_infos.query(expected.path.hash_part(), None, ClientId::Server).await?;
     let Some(valid) = valid.filter(|valid| ExpectedNar::from_valid_path(valid) == *expected) else {
         return Ok(RecheckResult::Obsolete);
     };

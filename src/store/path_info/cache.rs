@@ -1,6 +1,6 @@
 //! Cache of path infos, each used for as long as it is known to hold.
 //!
-//! `query` asks nix-daemon about one path and `batch` about many; `prefetch` does so for references before clients
+//! `query` queries nix-daemon about one path and `batch` about many; `prefetch` does so for references before clients
 //! request them.
 //!
 //! - An entry is fresh while its path has the stamp that it had *before* the query, and is younger than `ttl`. Where
@@ -9,7 +9,7 @@
 //! - Negative replies are never cached, and remove the entry.
 //! - While nix-daemon does not respond, stale entries of paths that still exist are served. A path is valid until it is
 //!   deleted, which changes its stamp.
-//! - Errors are shared by those who wait for the query, and never cached.
+//! - Errors are returned to all clients that wait for the query, and never cached.
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +28,7 @@ use crate::fairness::ClientId;
 use crate::metrics::{Lookup, Metrics};
 use crate::store::daemon::pool::Pool;
 use crate::store::error::StoreError;
-use crate::store::path_info::entry::{Answer, Entry, Freshness};
+use crate::store::path_info::entry::{Entry, Freshness, LookupResult};
 use crate::store::path_info::path_stamp::PathStamp;
 use crate::store::path_info::prefetch_queue::PrefetchQueue;
 use crate::store::path_info::single_flight::SingleFlight;
@@ -40,7 +40,8 @@ const STALE_AFTER: Duration = Duration::from_secs(2);
 const BACKOFF: Duration = Duration::from_secs(10);
 /// Entries that a scan visits before it releases the lock, which takes a tenth of a millisecond.
 pub(crate) const SCAN_STEP: usize = 1024;
-/// Path infos of one nix-daemon.
+
+/// Path infos of the valid paths of one store.
 #[derive(Debug)]
 pub(crate) struct PathInfoCache {
     pub(crate) pool: Arc<Pool>,
@@ -48,7 +49,7 @@ pub(crate) struct PathInfoCache {
     /// Time to live, in milliseconds.
     pub(crate) ttl: AtomicU64,
     pub(crate) entries: Mutex<ClockCache<HashPart, Entry>>,
-    pub(crate) single_flight: Arc<SingleFlight<HashPart, Answer>>,
+    pub(crate) single_flight: Arc<SingleFlight<HashPart, LookupResult>>,
     pub(crate) prefetch_queue: PrefetchQueue,
     /// Time until which stale entries are served without a query; `None` unless the last refresh failed.
     pub(crate) backoff: Mutex<Option<Instant>>,
@@ -81,27 +82,26 @@ impl PathInfoCache {
 
     /// Returns the valid path that has this hash part, or `None` if nix-daemon says that there is none. Dropping the
     /// future does not affect others that wait for the same path.
-    pub(crate) async fn valid_path(self: &Arc<Self>, hash: HashPart, client: ClientId) -> Answer {
-        let known = self.entries().find(&hash).cloned();
-        let freshness = known.map(|known| (self.freshness(&known), known.valid));
-        match freshness {
+    pub(crate) async fn valid_path(self: &Arc<Self>, hash: HashPart, client: ClientId) -> LookupResult {
+        let entry = self.entries().find(&hash).cloned();
+        match entry.map(|entry| (self.freshness(&entry), entry.valid)) {
             Some((Freshness::Fresh, valid)) => {
                 self.metrics.narinfo_cache.record_lookup(Lookup::Hit);
                 Ok(Some(valid))
             }
             Some((Freshness::Stale, valid)) => self.refresh(hash, valid, client).await,
-            Some((Freshness::Changed, valid)) => self.ask(hash, Some(valid), client).await,
-            None => self.ask(hash, None, client).await,
+            Some((Freshness::Changed, valid)) => self.query(hash, Some(valid), client).await,
+            None => self.query(hash, None, client).await,
         }
     }
 
-    /// Marks an entry stale because its NAR failed, unless nix-daemon was unavailable.
+    /// Marks an entry stale because reading its NAR failed, unless nix-daemon was unavailable.
     pub(crate) fn mark_stale(&self, hash: HashPart, why: &StoreError) {
         if why.is_unavailable() {
             return;
         }
-        if let Some(known) = self.entries().find(&hash) {
-            known.asked = None;
+        if let Some(entry) = self.entries().find(&hash) {
+            entry.queried_at = None;
         }
     }
 
@@ -112,17 +112,17 @@ impl PathInfoCache {
 
     /// Returns the base name of a cached path, without counting as a use of the entry.
     pub(crate) fn cached_name(&self, hash: HashPart) -> Option<String> {
-        self.entries().peek(&hash).map(|known| known.valid.path.base_name().to_string())
+        self.entries().peek(&hash).map(|entry| entry.valid.path.base_name().to_string())
     }
 
     /// Stores our signatures with a cached path, whose size grows by them.
     pub(crate) fn cache_signature_lines(&self, valid: &ValidPath, by: &Arc<()>, signed: SignatureLines) {
         let hash = valid.path.hash_part();
-        let mut known = self.entries();
+        let mut entries = self.entries();
         valid.set_signature_lines(by, signed);
         self.metrics.narinfo_cache.record_signed();
-        if known.peek(&hash).is_some_and(|known| std::ptr::eq(&raw const *known.valid, valid)) {
-            known.reweigh(&hash, valid.weight());
+        if entries.peek(&hash).is_some_and(|entry| std::ptr::eq(&raw const *entry.valid, valid)) {
+            entries.reweigh(&hash, valid.weight());
         }
     }
 
@@ -131,12 +131,12 @@ impl PathInfoCache {
         let (mut paths, mut bytes, mut end) = (0, 0_u64, usize::MAX);
         while end > 0 {
             {
-                let known = self.entries();
-                let (values, first) = known.before(end, SCAN_STEP);
+                let entries = self.entries();
+                let (values, first) = entries.before(end, SCAN_STEP);
                 end = first;
-                for known in values {
+                for entry in values {
                     paths += 1;
-                    bytes = bytes.saturating_add(known.valid.info.nar_size);
+                    bytes = bytes.saturating_add(entry.valid.info.nar_size);
                 }
             }
             tokio::task::yield_now().await;
@@ -146,22 +146,24 @@ impl PathInfoCache {
 
     /// Returns the cached path of this hash part, fresh or not.
     pub(crate) fn cached_path(&self, hash: HashPart) -> Option<Arc<ValidPath>> {
-        self.entries().peek(&hash).map(|known| Arc::clone(&known.valid))
+        self.entries().peek(&hash).map(|entry| Arc::clone(&entry.valid))
     }
 
-    /// Updates the metrics.
+    /// Updates the metrics of the cache's size.
     pub(crate) fn record(&self) {
-        let known = self.entries();
-        self.metrics.narinfo_cache.set_size(known.len(), known.bytes());
+        let entries = self.entries();
+        self.metrics.narinfo_cache.set_size(entries.len(), entries.bytes());
     }
 
-    /// Makes one system call on the thread of the request: the inode of a served path is in memory, so that this takes
-    /// a microsecond, less than another thread would.
-    pub(crate) fn freshness(&self, known: &Entry) -> Freshness {
-        let stamp = PathStamp::read(&self.real_directory, &known.valid.path);
-        if stamp != known.stamp {
+    /// Returns whether an entry can be served, by its age and its path's stamp.
+    ///
+    /// Reads the stamp on the calling thread: the inode of a served path is in memory, so that this takes a
+    /// microsecond, less than moving to another thread.
+    pub(crate) fn freshness(&self, entry: &Entry) -> Freshness {
+        let stamp = PathStamp::read(&self.real_directory, &entry.valid.path);
+        if stamp != entry.stamp {
             Freshness::Changed
-        } else if self.is_within_ttl(known) {
+        } else if self.is_within_ttl(entry) {
             Freshness::Fresh
         } else if stamp.is_some() {
             Freshness::Stale
@@ -179,17 +181,17 @@ impl PathInfoCache {
         Duration::from_millis(self.ttl.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn is_within_ttl(&self, known: &Entry) -> bool {
-        known.asked.is_some_and(|asked| asked.elapsed() < self.ttl())
+    pub(crate) fn is_within_ttl(&self, entry: &Entry) -> bool {
+        entry.queried_at.is_some_and(|queried_at| queried_at.elapsed() < self.ttl())
     }
 
-    /// Queries a path again, and returns the stale entry if nix-daemon does not respond.
-    async fn refresh(self: &Arc<Self>, hash: HashPart, old: Arc<ValidPath>, client: ClientId) -> Answer {
+    /// Queries the path of a stale entry again; returns the entry if nix-daemon does not respond within two seconds.
+    async fn refresh(self: &Arc<Self>, hash: HashPart, old: Arc<ValidPath>, client: ClientId) -> LookupResult {
         if !self.is_backing_off() {
-            match timeout(STALE_AFTER, self.ask(hash, Some(Arc::clone(&old)), client)).await {
-                Ok(Ok(answer)) => {
+            match timeout(STALE_AFTER, self.query(hash, Some(Arc::clone(&old)), client)).await {
+                Ok(Ok(valid)) => {
                     *self.backoff.lock() = None;
-                    return Ok(answer);
+                    return Ok(valid);
                 }
                 Ok(Err(error)) if error.is_unavailable() => self.back_off(&error),
                 // An error of this path only, which the metrics count; other paths are still queried.

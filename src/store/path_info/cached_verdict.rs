@@ -1,7 +1,6 @@
 //! A decision about a path, cached with its path info.
 //!
-//! The rules that lead to it belong to the caller. A path info keeps its value for as long as it is unchanged, so that
-//! a decision is made once.
+//! The caller has the rules. An unchanged path info keeps its decision, so that it is made once.
 
 use crate::sync::Mutex;
 use std::sync::Arc;

@@ -19,8 +19,8 @@ use crate::store::state::Store;
 /// Additional time for queries in progress: dropping them would close a connection to nix-daemon.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Stands for no time limit.
-const FAR: Duration = Duration::from_secs(86_400 * 365);
+/// Used if no time limit is given.
+const NO_TIME_LIMIT: Duration = Duration::from_secs(86_400 * 365);
 
 /// Limits of a traversal.
 #[derive(Debug, Clone, Copy)]
@@ -102,27 +102,27 @@ impl Store {
                 walk.enter(root);
             }
         }
-        let time = limits.time.unwrap_or(FAR);
+        let time = limits.time.unwrap_or(NO_TIME_LIMIT);
         let end = Instant::now() + time;
         while let Some(batch) = walk.next() {
-            let answers = if Instant::now() < end {
+            let results = if Instant::now() < end {
                 timeout_at(end + GRACE, self.path_infos.valid_paths(&batch, client)).await.ok()
             } else {
                 None
             };
-            let Some(answers) = answers else {
-                walk.misses(Incomplete::Timeout(time));
+            let Some(results) = results else {
+                walk.mark_incomplete(Incomplete::Timeout(time));
                 break;
             };
-            for (path, answer) in batch.into_iter().zip(answers) {
-                match answer {
+            for (path, result) in batch.into_iter().zip(results) {
+                match result {
                     Ok(Some(valid)) if visible(&valid) => walk.enter(&valid),
-                    Ok(Some(_)) => walk.misses(Incomplete::Hidden(path)),
-                    Ok(None) => walk.misses(Incomplete::NotValid(path)),
+                    Ok(Some(_)) => walk.mark_incomplete(Incomplete::Hidden(path)),
+                    Ok(None) => walk.mark_incomplete(Incomplete::NotValid(path)),
                     Err(error) => {
-                        let is_over = error.is_unavailable();
-                        walk.misses(error.into());
-                        if is_over {
+                        let is_unavailable = error.is_unavailable();
+                        walk.mark_incomplete(error.into());
+                        if is_unavailable {
                             return walk.found;
                         }
                     }
@@ -156,7 +156,7 @@ impl Walk {
             return false;
         }
         if self.seen.len() >= self.max_paths {
-            self.misses(Incomplete::TooManyPaths(self.max_paths));
+            self.mark_incomplete(Incomplete::TooManyPaths(self.max_paths));
             return false;
         }
         self.seen.insert(hash)
@@ -176,7 +176,7 @@ impl Walk {
         (length > 0).then(|| self.pending.drain(..length).collect())
     }
 
-    fn misses(&mut self, why: Incomplete) {
+    fn mark_incomplete(&mut self, why: Incomplete) {
         self.found.incomplete.get_or_insert(why);
     }
 }
@@ -213,7 +213,11 @@ mod tests {
     }
 
     /// Replies to queries as `says` decides. NARs have 120 bytes, plus the number of the path.
-    async fn converse(mut stream: UnixStream, says: Arc<dyn Fn(usize) -> Says + Send + Sync>, asked: Arc<AtomicUsize>) {
+    async fn converse(
+        mut stream: UnixStream,
+        says: Arc<dyn Fn(usize) -> Says + Send + Sync>,
+        queried: Arc<AtomicUsize>,
+    ) {
         while let Ok(opcode) = stream.read_u64_le().await {
             let length = usize::try_from(stream.read_u64_le().await.unwrap()).unwrap();
             let mut about = vec![0; length.next_multiple_of(8)];
@@ -227,7 +231,7 @@ mod tests {
                 Says::Invalid if opcode == QUERY_PATH_INFO => bytes(&[LAST, 0]),
                 Says::Invalid => [bytes(&[LAST]), string("")].concat(),
                 Says::Valid(references) if opcode == QUERY_PATH_INFO => {
-                    asked.fetch_add(1, Ordering::Relaxed);
+                    queried.fetch_add(1, Ordering::Relaxed);
                     let count = bytes(&[references.len() as u64]);
                     let references = references.iter().map(|it| string(&format!("/nix/store/{}", name(*it))));
                     let references = references.collect::<Vec<_>>().concat();
@@ -242,10 +246,10 @@ mod tests {
     }
 
     fn store_of(says: impl Fn(usize) -> Says + Send + Sync + 'static) -> (tempfile::TempDir, Store, Arc<AtomicUsize>) {
-        let (says, asked) = (Arc::new(says) as Arc<dyn Fn(usize) -> Says + Send + Sync>, Arc::default());
-        let count = Arc::clone(&asked);
+        let (says, queried) = (Arc::new(says) as Arc<dyn Fn(usize) -> Says + Send + Sync>, Arc::default());
+        let count = Arc::clone(&queried);
         let (directory, store) = store(move |_, stream| converse(stream, Arc::clone(&says), Arc::clone(&count)));
-        (directory, store, asked)
+        (directory, store, queried)
     }
 
     async fn closure_of(store: &Store, limits: ClosureLimits, visible: impl Fn(&ValidPath) -> bool) -> Closure {
@@ -257,26 +261,26 @@ mod tests {
     const WIDE: ClosureLimits = ClosureLimits { paths: 1000, time: Some(Duration::from_secs(60)) };
 
     #[tokio::test]
-    async fn each_path_of_a_graph_with_cycles_is_found_once_and_asked_about_once() {
+    async fn each_path_of_a_cyclic_graph_is_queried_and_found_once() {
         // Each refers to itself and to two children; the last ones refer to the first.
         let says = |number| {
             let children = [2 * number + 1, 2 * number + 2].map(|child| if child < 200 { child } else { 0 });
             Says::Valid([&[number][..], &children].concat())
         };
-        let (_directory, store, asked) = store_of(says);
+        let (_directory, store, queried) = store_of(says);
         let closure = closure_of(&store, WIDE, |_| true).await;
         assert!(closure.incomplete.is_none(), "{:?}", closure.incomplete);
-        assert_eq!((closure.members.len(), asked.load(Ordering::Relaxed)), (200, 200));
+        assert_eq!((closure.members.len(), queried.load(Ordering::Relaxed)), (200, 200));
         assert_eq!(closure.nar_size(), (0..200).map(|number| 120 + number).sum::<u64>());
         let largest: Vec<_> = closure.largest(2).iter().map(|member| member.nar_size).collect();
         assert_eq!(largest, [120 + 199, 120 + 198]);
         assert_eq!(closure.members[0].path.base_name(), name(0));
         closure_of(&store, WIDE, |_| true).await;
-        assert_eq!(asked.load(Ordering::Relaxed), 200, "what is known was asked about");
+        assert_eq!(queried.load(Ordering::Relaxed), 200, "cached paths were queried");
     }
 
     #[tokio::test]
-    async fn a_closure_without_end_is_walked_up_to_the_limit() {
+    async fn an_endless_closure_is_traversed_up_to_the_limit() {
         let (_directory, store, _) = store_of(|number| Says::Valid(vec![2 * number + 1, 2 * number + 2]));
         let closure = closure_of(&store, ClosureLimits { paths: 300, ..WIDE }, |_| true).await;
         assert!(matches!(closure.incomplete, Some(Incomplete::TooManyPaths(300))), "{:?}", closure.incomplete);
@@ -284,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_walk_goes_around_what_is_gone_or_hidden_and_says_so() {
+    async fn invalid_and_hidden_paths_are_omitted_and_reported() {
         let says = |number| match number {
             0 => Says::Valid(vec![1, 2]),
             1 => Says::Invalid,
@@ -302,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_daemon_that_goes_away_in_the_middle_leaves_what_was_found() {
+    async fn paths_found_before_nix_daemon_disconnects_are_returned() {
         let (_directory, store, _) =
             store_of(|number| if number < 5 { Says::Valid(vec![number + 1]) } else { Says::Goodbye });
         let closure = closure_of(&store, WIDE, |_| true).await;
@@ -311,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_daemon_that_is_silent_is_waited_for_no_longer_than_the_time() {
+    async fn a_silent_nix_daemon_is_waited_for_up_to_the_time_limit() {
         let (_directory, store, _) =
             store_of(|number| if number < 5 { Says::Valid(vec![number + 1]) } else { Says::Nothing });
         let (begin, time) = (Instant::now(), Duration::from_millis(500));

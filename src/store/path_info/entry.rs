@@ -8,8 +8,8 @@ use crate::store::error::StoreError;
 use crate::store::path_info::path_stamp::PathStamp;
 use crate::store::path_info::valid_path::ValidPath;
 
-/// Result of a lookup: a valid path, `None` if there is none, or an error.
-pub(crate) type Answer = Result<Option<Arc<ValidPath>>, StoreError>;
+/// Result of a lookup; `None` if there is no such valid path.
+pub(crate) type LookupResult = Result<Option<Arc<ValidPath>>, StoreError>;
 
 /// A cached path info.
 #[derive(Debug, Clone)]
@@ -18,24 +18,24 @@ pub(crate) struct Entry {
     /// Stamp of the path before the query; `None` if the path is not visible.
     pub(crate) stamp: Option<PathStamp>,
     /// Time of the query; `None` if the entry was marked stale.
-    pub(crate) asked: Option<Instant>,
+    pub(crate) queried_at: Option<Instant>,
     /// Whether its references were prefetched.
     pub(crate) prefetched: bool,
 }
 
 /// Freshness of an entry.
 pub(crate) enum Freshness {
-    /// Can be served.
+    /// Is served without a query.
     Fresh,
-    /// Can be served if nix-daemon does not respond.
+    /// Too old: is served only if nix-daemon does not respond.
     Stale,
     /// The path may have changed: only its name is of use, as a hint.
     Changed,
 }
 
-/// Time and stamp of a path before a query.
+/// Time before a query of a path, and its stamp at that time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Observation {
-    pub(crate) asked: Instant,
+    pub(crate) queried_at: Instant,
     pub(crate) stamp: Option<PathStamp>,
 }

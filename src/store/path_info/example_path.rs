@@ -1,4 +1,4 @@
-//! Choice of a path for trying out a cache.
+//! Choice of a store path to try out the cache with.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use crate::store::error::StoreError;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
 
-/// Number of paths examined, by a query each. Sorted by hash they are a random sample, so that some of them are
+/// Number of paths examined, with one query each. In the order of their hashes they are a random sample, which has some
 /// outputs.
-const LOOKED_AT: usize = 64;
+const SAMPLE_SIZE: usize = 64;
 
 impl Store {
     /// Returns some valid path, or `None` if the store is empty.
@@ -22,12 +22,12 @@ impl Store {
         }
     }
 
-    /// Chooses a valid path that is quick to copy: no derivation, built rather than added, with few references, small.
-    /// `None` if there is none.
+    /// Chooses a valid path that is quick to copy: preferably built, with few references, and small. `None` if the
+    /// store has only derivations, or nothing.
     pub async fn example_path(&self) -> Result<Option<Arc<ValidPath>>, StoreError> {
         let paths = self.pool.call(ClientId::Server, &QueryAllValidPaths).await?;
         let mut best = None;
-        for path in paths.iter().filter(|path| !path.is_derivation()).take(LOOKED_AT) {
+        for path in paths.iter().filter(|path| !path.is_derivation()).take(SAMPLE_SIZE) {
             let Some(valid) = self.valid_path(path.hash_part(), ClientId::Server).await? else { continue };
             let rank = rank(&valid);
             if best.as_ref().is_none_or(|(least, _)| rank < *least) {
@@ -38,7 +38,7 @@ impl Store {
     }
 }
 
-/// Returns a sort key: the least is preferred.
+/// Returns a sort key, the smallest of which is preferred: not built, number of references, NAR size in bytes.
 fn rank(valid: &ValidPath) -> (bool, usize, u64) {
     let info = valid.info.to_path_info();
     let others = info.references.iter().filter(|reference| **reference != valid.path).count();

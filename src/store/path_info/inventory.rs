@@ -17,10 +17,10 @@ use crate::store::daemon::pool::Pool;
 use crate::store::error::StoreError;
 use crate::store::path_info::cache::PathInfoCache;
 
-/// Time for which a reply is used.
-const HOLDS: Duration = Duration::from_secs(60);
+/// Age up to which a reply is used.
+const MAX_AGE: Duration = Duration::from_secs(60);
 /// Pause after a failed query.
-const PAUSE: Duration = Duration::from_secs(10);
+const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// The valid paths of a store at some time.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct Inventory {
     /// Number of valid paths.
     pub paths: usize,
     /// Number of cached paths, and the total size of their NARs in bytes.
-    pub known: (usize, u64),
+    pub cached: (usize, u64),
     /// All paths sorted by name, if the configuration enables browsing.
     pub names: Arc<[StorePath]>,
 }
@@ -40,7 +40,7 @@ pub struct Inventory {
 pub(crate) struct Latest {
     pub(crate) attempts: u64,
     pub(crate) inventory: Option<Arc<Inventory>>,
-    /// Time of the next query at the earliest.
+    /// Earliest time of the next query; `None` before the first one.
     due: Option<Instant>,
 }
 
@@ -49,36 +49,36 @@ pub(crate) struct Latest {
 pub(crate) struct Inventories {
     keeps_names: bool,
     pub(crate) latest: watch::Sender<Latest>,
-    pub(crate) is_asking: Mutex<bool>,
+    pub(crate) is_querying: Mutex<bool>,
 }
 
 impl Inventories {
-    /// Creates an empty value. Names take up to 300 bytes each, and usually a third of that.
+    /// Creates an empty value. With `keeps_names`, each path takes up to 300 bytes, usually a third of that.
     pub(crate) fn new(keeps_names: bool) -> Arc<Self> {
-        Arc::new(Self { keeps_names, latest: watch::Sender::default(), is_asking: Mutex::default() })
+        Arc::new(Self { keeps_names, latest: watch::Sender::default(), is_querying: Mutex::default() })
     }
 
     /// Starts a query if one is due.
-    pub(crate) fn ask_if_due(self: &Arc<Self>, pool: &Arc<Pool>, path_infos: &Arc<PathInfoCache>) {
-        let mut is_asking = self.is_asking.lock();
+    pub(crate) fn query_if_due(self: &Arc<Self>, pool: &Arc<Pool>, path_infos: &Arc<PathInfoCache>) {
+        let mut is_querying = self.is_querying.lock();
         let is_due = self.latest.borrow().due.is_none_or(|due| due <= Instant::now());
-        if !is_due || std::mem::replace(&mut *is_asking, true) {
+        if !is_due || std::mem::replace(&mut *is_querying, true) {
             return;
         }
-        let (asking, pool, path_infos) =
-            (Asking { inventories: Arc::clone(self), outcome: None }, Arc::clone(pool), Arc::clone(path_infos));
-        tokio::spawn(asking.ask(pool, path_infos));
+        let (query, pool, path_infos) =
+            (Query { inventories: Arc::clone(self), outcome: None }, Arc::clone(pool), Arc::clone(path_infos));
+        tokio::spawn(query.run(pool, path_infos));
     }
 }
 
 /// A query in progress. Dropped without a result, also by a panic, it counts as failed.
-struct Asking {
+struct Query {
     inventories: Arc<Inventories>,
     outcome: Option<Inventory>,
 }
 
-impl Asking {
-    async fn ask(mut self, pool: Arc<Pool>, path_infos: Arc<PathInfoCache>) {
+impl Query {
+    async fn run(mut self, pool: Arc<Pool>, path_infos: Arc<PathInfoCache>) {
         match self.inventory(&pool, &path_infos).await {
             Ok(inventory) => self.outcome = Some(inventory),
             Err(error) => tracing::debug!("cannot list the valid paths: {error}"),
@@ -93,18 +93,18 @@ impl Asking {
         } else {
             names = Vec::new();
         }
-        Ok(Inventory { at: Instant::now(), paths, known: path_infos.sizes().await, names: names.into() })
+        Ok(Inventory { at: Instant::now(), paths, cached: path_infos.sizes().await, names: names.into() })
     }
 }
 
-impl Drop for Asking {
+impl Drop for Query {
     fn drop(&mut self) {
-        let mut is_asking = self.inventories.is_asking.lock();
-        *is_asking = false;
+        let mut is_querying = self.inventories.is_querying.lock();
+        *is_querying = false;
         let outcome = self.outcome.take().map(Arc::new);
         self.inventories.latest.send_modify(|latest| {
             latest.attempts += 1;
-            latest.due = Some(Instant::now() + if outcome.is_some() { HOLDS } else { PAUSE });
+            latest.due = Some(Instant::now() + if outcome.is_some() { MAX_AGE } else { RETRY_PAUSE });
             latest.inventory = outcome.or(latest.inventory.take());
         });
     }
@@ -123,10 +123,10 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(1);
 
-    /// A store of as many paths as questions were asked.
+    /// Returns a store with one more path at each query, and the number of queries.
     fn counting() -> (tempfile::TempDir, Arc<Store>, Arc<AtomicUsize>) {
-        let asked = Arc::<AtomicUsize>::default();
-        let count = Arc::clone(&asked);
+        let queries = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&queries);
         let (directory, store) = store(move |_, mut stream| {
             let count = Arc::clone(&count);
             async move {
@@ -143,12 +143,12 @@ mod tests {
                 }
             }
         });
-        (directory, Arc::new(store), asked)
+        (directory, Arc::new(store), queries)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_daemon_is_asked_once_a_minute_however_many_ask() {
-        let (_directory, store, asked) = counting();
+    async fn nix_daemon_is_queried_once_a_minute() {
+        let (_directory, store, queries) = counting();
         let all: Vec<_> = (0..20)
             .map(|_| {
                 let store = Arc::clone(&store);
@@ -158,23 +158,23 @@ mod tests {
         for one in all {
             assert_eq!(one.await.unwrap(), 1);
         }
-        advance(HOLDS.checked_sub(Duration::from_millis(1)).unwrap()).await;
+        advance(MAX_AGE.checked_sub(Duration::from_millis(1)).unwrap()).await;
         assert_eq!(store.inventory(PATIENCE).await.unwrap().paths, 1);
-        let is_asking = *store.inventories.is_asking.lock();
-        assert!(!is_asking && asked.load(Ordering::Relaxed) == 1, "another question is under way");
+        let is_querying = *store.inventories.is_querying.lock();
+        assert!(!is_querying && queries.load(Ordering::Relaxed) == 1, "another query was made");
         advance(Duration::from_millis(1)).await;
-        // The next one is for those who come later.
+        // Starts the next query and returns the last inventory.
         assert_eq!(store.inventory(PATIENCE).await.unwrap().paths, 1);
         let mut latest = store.inventories.latest.subscribe();
         latest.wait_for(|latest| latest.attempts == 2).await.unwrap();
         assert_eq!(store.inventory(PATIENCE).await.unwrap().paths, 2);
-        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert_eq!(queries.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_daemon_that_is_silent_is_waited_for_by_nobody_for_long_and_asked_once() {
-        let asked = Arc::<AtomicUsize>::default();
-        let count = Arc::clone(&asked);
+    async fn a_silent_nix_daemon_is_queried_once_and_waited_for_briefly() {
+        let queries = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&queries);
         let (_directory, store) = store(move |_, mut stream| {
             let count = Arc::clone(&count);
             async move {
@@ -188,6 +188,6 @@ mod tests {
         assert!(store.inventory(PATIENCE).await.is_none());
         assert!(begin.elapsed() < PATIENCE + Duration::from_millis(10));
         assert!(store.inventory(PATIENCE).await.is_none());
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert_eq!(queries.load(Ordering::Relaxed), 1);
     }
 }

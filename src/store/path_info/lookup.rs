@@ -88,12 +88,13 @@ impl Store {
 
     /// Returns the status of a hash part by a query of nix-daemon, without the cache.
     pub async fn fresh_path_status(&self, hash: HashPart, client: ClientId) -> Result<PathStatus, StoreError> {
-        Ok(match self.path_infos.ask(hash, None, client).await? {
+        Ok(match self.path_infos.query(hash, None, client).await? {
             Some(valid) if self.quarantine.contains(&valid) => PathStatus::Quarantined(valid),
             Some(valid) => PathStatus::Valid(valid),
             None => PathStatus::NotValid,
         })
     }
+
     /// Looks up at most 64 paths, in their order. Those that are not cached are queried in one pipeline.
     pub async fn valid_paths(
         &self,

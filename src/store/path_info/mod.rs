@@ -1,4 +1,4 @@
-//! What nix-daemon says of store paths: cached, prefetched, and asked for once for all who wait.
+//! Path infos of valid paths: queries of nix-daemon, shared by all clients that wait, and their cache.
 
 pub(super) mod batch;
 pub(super) mod cache;

@@ -1,4 +1,4 @@
-//! Paths by the hash of their NAR, among cached ones: nix-daemon has no such query.
+//! Lookups of cached paths by the hash of their NAR, for which nix-daemon has no query.
 
 use crate::fairness::ClientId;
 use crate::store::path_info::cache::SCAN_STEP;
@@ -11,7 +11,7 @@ use crate::store::state::Store;
 use harmonia_protocol::HashPart;
 use harmonia_protocol::hash::NarHash;
 
-/// Upper bound of results. Very many paths share the NAR of an empty directory, and one is enough.
+/// Maximal number of candidates: very many paths share the NAR of an empty directory.
 const MAX_WITH_NAR: usize = 64;
 
 impl PathInfoCache {
@@ -20,16 +20,16 @@ impl PathInfoCache {
     pub(crate) fn with_nar(&self, nar_hash: &NarHash, wanted: impl Fn(&ValidPath) -> bool) -> Vec<HashPart> {
         let (mut found, mut end) = (Vec::new(), usize::MAX);
         // One scan at a time.
-        let _looking = self.scanning.lock();
+        let _scan = self.scanning.lock();
         while end > 0 && found.len() < MAX_WITH_NAR {
-            let with_it: Vec<_> = {
-                let known = self.entries();
-                let (values, first) = known.before(end, SCAN_STEP);
+            let matching: Vec<_> = {
+                let entries = self.entries();
+                let (values, first) = entries.before(end, SCAN_STEP);
                 end = first;
-                let valid = values.map(|known| &known.valid);
+                let valid = values.map(|entry| &entry.valid);
                 valid.filter(|valid| valid.info.nar_hash == *nar_hash).map(Arc::clone).collect()
             };
-            found.extend(with_it.iter().filter(|valid| wanted(valid)).map(|valid| valid.path.hash_part()));
+            found.extend(matching.iter().filter(|valid| wanted(valid)).map(|valid| valid.path.hash_part()));
             std::thread::yield_now();
         }
         found
@@ -45,13 +45,13 @@ impl Store {
         wanted: impl Fn(&ValidPath) -> bool,
         client: ClientId,
     ) -> Result<Option<Arc<ValidPath>>, StoreError> {
-        let known = {
+        let candidates = {
             // The semaphore is never closed.
             let _permit = self.lookups.acquire().await;
             tokio::task::block_in_place(|| self.path_infos.with_nar(hash, &wanted))
         };
-        for path in known {
-            let valid = self.valid_path(path, client).await?;
+        for hash_part in candidates {
+            let valid = self.valid_path(hash_part, client).await?;
             if let Some(valid) = valid.filter(|valid| valid.info.nar_hash == *hash && wanted(valid)) {
                 return Ok(Some(valid));
             }

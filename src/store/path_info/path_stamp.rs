@@ -27,15 +27,15 @@ pub(crate) struct PathStamp {
 impl PathStamp {
     /// Reads the stamp of a path; `None` if it is not visible.
     pub(crate) fn read(real_directory: &Path, path: &StorePath) -> Option<Self> {
-        let seen = fs::symlink_metadata(real_directory.join(path.base_name())).ok()?;
-        Some(Self { device: seen.dev(), inode: seen.ino(), changed: (seen.ctime(), seen.ctime_nsec()) })
+        let metadata = fs::symlink_metadata(real_directory.join(path.base_name())).ok()?;
+        Some(Self { device: metadata.dev(), inode: metadata.ino(), changed: (metadata.ctime(), metadata.ctime_nsec()) })
     }
 
-    /// Reads the stamp of a path in an open store directory.
+    /// Reads the stamp of a path in an open store directory; `None` if it is not visible.
     pub(crate) fn read_at(store: impl AsFd, path: &StorePath) -> Option<Self> {
-        let seen = rustix::fs::statat(store, path.base_name(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        let nanoseconds = i64::try_from(seen.st_ctime_nsec).ok()?;
-        Some(Self { device: seen.st_dev, inode: seen.st_ino, changed: (seen.st_ctime, nanoseconds) })
+        let metadata = rustix::fs::statat(store, path.base_name(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let nanoseconds = i64::try_from(metadata.st_ctime_nsec).ok()?;
+        Some(Self { device: metadata.st_dev, inode: metadata.st_ino, changed: (metadata.st_ctime, nanoseconds) })
     }
 }
 
@@ -47,19 +47,19 @@ mod tests {
     use super::*;
 
     fn path() -> StorePath {
-        StorePath::from_base_name("0123456789abcdfghijklmnpqrsvwxyz-seen").unwrap()
+        StorePath::from_base_name("0123456789abcdfghijklmnpqrsvwxyz-path").unwrap()
     }
 
-    /// A store with one path, made by this.
+    /// Returns a store directory with one path, created by `make`, and that path's file.
     fn store(make: impl FnOnce(&Path)) -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
-        let place = directory.path().join(path().base_name());
-        make(&place);
-        (directory, place)
+        let file = directory.path().join(path().base_name());
+        make(&file);
+        (directory, file)
     }
 
-    /// Changes until the clock of the file system shows it: it ticks every few milliseconds.
-    fn shows(directory: &Path, mut change: impl FnMut()) -> bool {
+    /// Repeats a change until the stamp differs: the file system's clock ticks only every few milliseconds.
+    fn changes_stamp(directory: &Path, mut change: impl FnMut()) -> bool {
         let before = PathStamp::read(directory, &path());
         (0..100_000).any(|_| {
             change();
@@ -68,63 +68,63 @@ mod tests {
     }
 
     #[test]
-    fn the_same_path_looks_the_same_and_an_absent_one_like_nothing() {
-        let (directory, place) = store(|place| fs::write(place, "x").unwrap());
-        let seen = PathStamp::read(directory.path(), &path());
-        assert!(seen.is_some() && fs::read(&place).is_ok());
-        assert_eq!(PathStamp::read_at(fs::File::open(directory.path()).unwrap(), &path()), seen);
-        assert_eq!(PathStamp::read(directory.path(), &path()), seen);
-        fs::remove_file(&place).unwrap();
+    fn an_unchanged_path_keeps_its_stamp_and_a_missing_one_has_none() {
+        let (directory, file) = store(|file| fs::write(file, "x").unwrap());
+        let stamp = PathStamp::read(directory.path(), &path());
+        assert!(stamp.is_some() && fs::read(&file).is_ok());
+        assert_eq!(PathStamp::read_at(fs::File::open(directory.path()).unwrap(), &path()), stamp);
+        assert_eq!(PathStamp::read(directory.path(), &path()), stamp);
+        fs::remove_file(&file).unwrap();
         assert_eq!(PathStamp::read(directory.path(), &path()), None);
         assert_eq!(PathStamp::read(Path::new("/nonexistent"), &path()), None);
     }
 
     #[test]
-    fn another_inode_is_noticed_though_name_size_and_time_are_the_same() {
-        let (directory, place) = store(|place| fs::write(place, "x").unwrap());
+    fn another_inode_changes_the_stamp() {
+        let (directory, file) = store(|file| fs::write(file, "x").unwrap());
         let before = PathStamp::read(directory.path(), &path()).unwrap();
         let other = directory.path().join("other");
         fs::write(&other, "x").unwrap();
-        fs::rename(&other, &place).unwrap();
+        fs::rename(&other, &file).unwrap();
         let after = PathStamp::read(directory.path(), &path()).unwrap();
         assert!(after.inode != before.inode && after != before);
     }
 
     #[test]
-    fn what_nix_does_to_a_path_that_it_deletes_is_noticed() {
-        let (directory, place) = store(|place| fs::create_dir(place).unwrap());
+    fn deletion_by_nix_changes_the_stamp() {
+        let (directory, file) = store(|file| fs::create_dir(file).unwrap());
         let mut mode = 0o555;
-        assert!(shows(directory.path(), || {
+        assert!(changes_stamp(directory.path(), || {
             mode ^= 0o200;
-            fs::set_permissions(&place, fs::Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         }));
         let mut count = 0;
-        assert!(shows(directory.path(), || {
+        assert!(changes_stamp(directory.path(), || {
             count += 1;
-            fs::write(place.join(count.to_string()), "").unwrap();
+            fs::write(file.join(count.to_string()), "").unwrap();
         }));
     }
 
     #[test]
-    fn a_link_is_looked_at_and_not_its_target() {
-        let (directory, place) = store(|place| symlink("/nonexistent", place).unwrap());
+    fn a_symlink_has_its_own_stamp() {
+        let (directory, file) = store(|file| symlink("/nonexistent", file).unwrap());
         let before = PathStamp::read(directory.path(), &path());
         assert!(before.is_some());
-        fs::remove_file(&place).unwrap();
-        fs::write(&place, "").unwrap();
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, "").unwrap();
         assert_ne!(PathStamp::read(directory.path(), &path()), before);
     }
 
     #[test]
-    fn each_part_counts() {
-        let seen = PathStamp { device: 1, inode: 2, changed: (3, 4) };
+    fn stamps_compare_all_fields() {
+        let stamp = PathStamp { device: 1, inode: 2, changed: (3, 4) };
         for other in [
-            PathStamp { device: 9, ..seen },
-            PathStamp { inode: 9, ..seen },
-            PathStamp { changed: (9, 4), ..seen },
-            PathStamp { changed: (3, 9), ..seen },
+            PathStamp { device: 9, ..stamp },
+            PathStamp { inode: 9, ..stamp },
+            PathStamp { changed: (9, 4), ..stamp },
+            PathStamp { changed: (3, 9), ..stamp },
         ] {
-            assert_ne!(seen, other);
+            assert_ne!(stamp, other);
         }
     }
 }

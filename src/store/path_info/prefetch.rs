@@ -1,7 +1,7 @@
 //! Prefetching of references: a client that received a narinfo requests those of its references next.
 //!
 //! References are whole paths, so that one operation each is enough, in pipelines. References of paths that were not
-//! cached are queued in turn: when a client has come to the second level of a closure, most of it is cached. A stale
+//! cached are prefetched too: when a client comes to the second level of a closure, most of it is cached. A stale
 //! entry is queried only if it is a direct reference of a served path, so that a client that requests one narinfo every
 //! minute does not refresh a whole closure.
 //!
@@ -17,10 +17,10 @@ use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::prefetch_queue::{Offered, PrefetchQueue};
 use crate::store::path_info::valid_path::ValidPath;
 
-/// Number of attempts to get a connection.
+/// Number of attempts to get an idle connection, 10 ms apart.
 const BUSY_ATTEMPTS: usize = 100;
 
-/// Ends a run when dropped, also by a panic, so that the next offer begins another.
+/// Ends a run when dropped, also by a panic, so that the next offer starts_run another.
 struct Run<'a>(&'a PrefetchQueue);
 
 impl Drop for Run<'_> {
@@ -30,27 +30,27 @@ impl Drop for Run<'_> {
 }
 
 impl PathInfoCache {
-    /// Queries in the background the references of a served path that are not cached.
+    /// Prefetches in the background the references of a served path that have no fresh entry.
     pub(crate) fn prefetch_references(self: &Arc<Self>, valid: &ValidPath) {
         let hash = valid.path.hash_part();
-        let unknown: Vec<_> = {
-            let mut known = self.entries();
-            match known.find(&hash) {
+        let missing: Vec<_> = {
+            let mut entries = self.entries();
+            match entries.find(&hash) {
                 Some(entry) if !entry.prefetched => entry.prefetched = true,
                 _ => return,
             }
             // With a ttl of 0 a prefetched entry would never be fresh.
             let wanted = |path: &StorePath| {
-                let is_within_ttl = known.peek(&path.hash_part()).is_some_and(|known| self.is_within_ttl(known));
+                let is_within_ttl = entries.peek(&path.hash_part()).is_some_and(|entry| self.is_within_ttl(entry));
                 *path != valid.path && !is_within_ttl && !self.ttl().is_zero()
             };
             valid.info.reference_paths().filter(wanted).collect()
         };
-        let Offered { is_whole, begins } = self.prefetch_queue.offer(unknown);
-        if begins {
+        let Offered { is_complete, starts_run } = self.prefetch_queue.offer(missing);
+        if starts_run {
             tokio::spawn(Arc::clone(self).run_prefetch());
         }
-        if !is_whole {
+        if !is_complete {
             // The rest is prefetched when this path is requested again.
             if let Some(entry) = self.entries().find(&hash) {
                 entry.prefetched = false;
@@ -60,21 +60,21 @@ impl PathInfoCache {
 
     /// Waits for the next prefetched path that was not cached before. Cancel safe.
     pub(crate) async fn next_prefetched(&self) -> Option<Arc<ValidPath>> {
-        self.prefetch_queue.told.lock().await.recv().await
+        self.prefetch_queue.receiver.lock().await.recv().await
     }
 
     async fn run_prefetch(self: Arc<Self>) {
         let run = Run(&self.prefetch_queue);
         while let Some(paths) = self.prefetch_queue.next() {
             match self.query_batch(paths, BUSY_ATTEMPTS).await {
-                Ok(answers) => {
-                    for BatchReply { answer, is_new, .. } in answers {
-                        let Ok(Some(valid)) = answer else { continue };
+                Ok(replies) => {
+                    for BatchReply { result, is_new, .. } in replies {
+                        let Ok(Some(valid)) = result else { continue };
                         self.metrics.narinfo_cache.record_prefetched();
                         if is_new {
                             self.prefetch_references(&valid);
                             // If the channel is full, this path is processed when it is requested.
-                            drop(self.prefetch_queue.learned.try_send(valid));
+                            drop(self.prefetch_queue.sender.try_send(valid));
                         }
                     }
                 }
@@ -84,7 +84,7 @@ impl PathInfoCache {
                 }
             }
         }
-        // This run has ended by itself, and another may have begun.
+        // The queue has already ended this run, and another may have started.
         std::mem::forget(run);
     }
 }

@@ -1,4 +1,4 @@
-//! The queue of paths to be prefetched, and its bounds.
+//! Bounded queue of paths to be prefetched.
 
 use crate::sync::Mutex;
 use std::collections::{HashSet, VecDeque};
@@ -8,30 +8,31 @@ use crate::store::path_info::valid_path::ValidPath;
 use harmonia_protocol::{HashPart, StorePath};
 use tokio::sync::mpsc;
 
-/// Upper bound of queries in one pipeline: milliseconds of nix-daemon's time, which a request for one of them waits
-/// for.
+/// Maximal number of queries in one pipeline: a client that requests one of the paths waits for all of them, some
+/// milliseconds.
 pub(crate) const BATCH: usize = 64;
-/// Upper bound of paths until the queue is empty: the closure of a desktop, and half a megabyte.
-const MAX_SEEN: usize = 4096;
-/// Bytes of the cache per path, so that a run fills no more than half of a small cache.
+/// Maximal number of paths per run: the closure of a desktop system, and 500 kB.
+const MAX_QUEUED: usize = 4096;
+/// Cache size per path of a run, in bytes, so that a run fills at most half of a small cache.
 const BYTES_EACH: usize = 4096;
 /// Capacity of the channel of prefetched paths: four batches.
-const MAX_LEARNED: usize = 4 * BATCH;
+const MAX_UNTAKEN: usize = 4 * BATCH;
+
 /// Queue of paths to be queried.
 #[derive(Debug)]
 pub(crate) struct PrefetchQueue {
     queue: Mutex<Queue>,
-    max_seen: usize,
-    /// Prefetched paths that were not cached before.
-    pub(crate) learned: mpsc::Sender<Arc<ValidPath>>,
-    pub(crate) told: tokio::sync::Mutex<mpsc::Receiver<Arc<ValidPath>>>,
+    max_queued: usize,
+    /// Sends prefetched paths that were not cached before to `receiver`.
+    pub(crate) sender: mpsc::Sender<Arc<ValidPath>>,
+    pub(crate) receiver: tokio::sync::Mutex<mpsc::Receiver<Arc<ValidPath>>>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     pending: VecDeque<StorePath>,
-    /// Paths queued since the queue was empty. None is queued twice, even if it is evicted meanwhile.
-    seen: HashSet<HashPart>,
+    /// All paths queued in this run. None is queued twice, even if the cache evicts it meanwhile.
+    queued: HashSet<HashPart>,
     is_running: bool,
 }
 
@@ -39,40 +40,41 @@ struct Queue {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Offered {
     /// Whether all paths were queued.
-    pub(crate) is_whole: bool,
+    pub(crate) is_complete: bool,
     /// Whether the caller has to start a run.
-    pub(crate) begins: bool,
+    pub(crate) starts_run: bool,
 }
 
 impl PrefetchQueue {
     /// Creates a queue for a cache of `max_bytes`.
     pub(crate) fn new(max_bytes: usize) -> Self {
-        let (learned, told) = mpsc::channel(MAX_LEARNED);
-        let max_seen = MAX_SEEN.min(max_bytes / BYTES_EACH);
-        Self { queue: Mutex::default(), max_seen, learned, told: told.into() }
+        let (sender, receiver) = mpsc::channel(MAX_UNTAKEN);
+        let max_queued = MAX_QUEUED.min(max_bytes / BYTES_EACH);
+        Self { queue: Mutex::default(), max_queued, sender, receiver: receiver.into() }
     }
 
+    /// Queues the paths that were not queued in this run.
     pub(crate) fn offer(&self, paths: Vec<StorePath>) -> Offered {
         let mut queue = self.queue.lock();
-        let mut is_whole = true;
+        let mut is_complete = true;
         for path in paths {
             let hash = path.hash_part();
-            if queue.seen.contains(&hash) {
+            if queue.queued.contains(&hash) {
                 continue;
             }
-            if queue.seen.len() >= self.max_seen {
-                is_whole = false;
+            if queue.queued.len() >= self.max_queued {
+                is_complete = false;
                 break;
             }
-            queue.seen.insert(hash);
+            queue.queued.insert(hash);
             queue.pending.push_back(path);
         }
-        let begins = !queue.is_running && !queue.pending.is_empty();
-        queue.is_running |= begins;
-        Offered { is_whole, begins }
+        let starts_run = !queue.is_running && !queue.pending.is_empty();
+        queue.is_running |= starts_run;
+        Offered { is_complete, starts_run }
     }
 
-    /// Returns the next paths. `None` ends the run, until the next offer.
+    /// Returns the next batch. `None` ends the run.
     pub(crate) fn next(&self) -> Option<Vec<StorePath>> {
         let mut queue = self.queue.lock();
         let length = queue.pending.len().min(BATCH);
@@ -98,37 +100,37 @@ mod tests {
     }
 
     #[test]
-    fn what_was_pending_comes_once_and_again_after_the_end() {
-        let ahead = PrefetchQueue::new(1 << 20);
-        assert_eq!(ahead.offer(vec![path(1), path(2), path(1)]), Offered { is_whole: true, begins: true });
-        assert_eq!(ahead.next(), Some(vec![path(1), path(2)]));
-        assert_eq!(ahead.offer(vec![path(2), path(3)]), Offered { is_whole: true, begins: false });
-        assert_eq!(ahead.next(), Some(vec![path(3)]));
-        assert_eq!(ahead.next(), None);
-        assert_eq!(ahead.offer(vec![path(1)]), Offered { is_whole: true, begins: true });
-        ahead.stop();
-        assert_eq!(ahead.next(), None);
+    fn a_path_is_queued_once_per_run() {
+        let queue = PrefetchQueue::new(1 << 20);
+        assert_eq!(queue.offer(vec![path(1), path(2), path(1)]), Offered { is_complete: true, starts_run: true });
+        assert_eq!(queue.next(), Some(vec![path(1), path(2)]));
+        assert_eq!(queue.offer(vec![path(2), path(3)]), Offered { is_complete: true, starts_run: false });
+        assert_eq!(queue.next(), Some(vec![path(3)]));
+        assert_eq!(queue.next(), None);
+        assert_eq!(queue.offer(vec![path(1)]), Offered { is_complete: true, starts_run: true });
+        queue.stop();
+        assert_eq!(queue.next(), None);
     }
 
     #[test]
-    fn a_closure_without_end_is_walked_up_to_a_bound() {
-        let ahead = PrefetchQueue::new(usize::MAX);
+    fn an_endless_closure_is_prefetched_up_to_the_limit() {
+        let queue = PrefetchQueue::new(usize::MAX);
         let mut offered = 0;
-        let mut asked = 0;
+        let mut prefetched = 0;
         let mut next = || {
             offered += 2;
             vec![path(offered), path(offered + 1)]
         };
-        assert!(ahead.offer(next()).begins);
-        while let Some(batch) = ahead.next() {
+        assert!(queue.offer(next()).starts_run);
+        while let Some(batch) = queue.next() {
             assert!(batch.len() <= BATCH);
-            asked += batch.len();
+            prefetched += batch.len();
             for _ in batch {
-                ahead.offer(next());
+                queue.offer(next());
             }
         }
-        assert_eq!(asked, MAX_SEEN);
-        assert!(!ahead.offer((0..=MAX_SEEN).map(path).collect()).is_whole);
-        assert!(!PrefetchQueue::new(0).offer(vec![path(0)]).begins);
+        assert_eq!(prefetched, MAX_QUEUED);
+        assert!(!queue.offer((0..=MAX_QUEUED).map(path).collect()).is_complete);
+        assert!(!PrefetchQueue::new(0).offer(vec![path(0)]).starts_run);
     }
 }

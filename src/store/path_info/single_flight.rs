@@ -1,7 +1,7 @@
 //! Single flight: concurrent callers with the same key share one execution.
 //!
-//! The first caller becomes the leader's owner and spawns it as a task, so that a waiter that goes away does not affect
-//! the others. The task is cancelled when the last waiter is gone. The leader knows the waiting clients, so that its
+//! The first caller gets the [`Leader`] and runs it in a task, so that a waiter that goes away does not affect the
+//! others. The task is cancelled when the last waiter is gone. The leader knows the waiting clients, so that its
 //! work can wait in the queue of each of them.
 
 use crate::sync::Mutex;
@@ -18,7 +18,7 @@ use crate::fairness::ClientId;
 #[derive(Debug)]
 pub(crate) struct SingleFlight<K, T>(Mutex<HashMap<K, InFlight<T>>>);
 
-/// Where callers join an execution.
+/// Channels by which callers join an execution.
 #[derive(Debug)]
 struct InFlight<T> {
     outcome: watch::Sender<Option<T>>,
@@ -29,10 +29,10 @@ struct InFlight<T> {
 #[derive(Debug)]
 pub(crate) struct Waiter<T>(watch::Receiver<Option<T>>);
 
-/// The execution. If it is dropped before it completes, waiters get `None` and may start another.
+/// Runs an execution. If it is dropped before it completes, waiters get `None` and may start another.
 #[derive(Debug)]
 pub(crate) struct Leader<K: Eq + Hash, T> {
-    flights: Arc<SingleFlight<K, T>>,
+    owner: Arc<SingleFlight<K, T>>,
     key: K,
     sender: watch::Sender<Option<T>>,
     clients: mpsc::UnboundedReceiver<ClientId>,
@@ -45,25 +45,25 @@ impl<K: Copy + Eq + Hash, T: Clone> SingleFlight<K, T> {
 
     /// Joins the execution for `key`. Also returns its leader if there was none, which the caller has to run.
     pub(crate) fn join(self: &Arc<Self>, key: K, client: ClientId) -> (Waiter<T>, Option<Leader<K, T>>) {
-        let mut flights = self.0.lock();
-        if let Some(boarding) = flights.get(&key) {
+        let mut executions = self.0.lock();
+        if let Some(in_flight) = executions.get(&key) {
             // A leader that has had its turn ignores further clients.
-            let _ = boarding.clients.send(client);
-            return (Waiter(boarding.outcome.subscribe()), None);
+            let _ = in_flight.clients.send(client);
+            return (Waiter(in_flight.outcome.subscribe()), None);
         }
         let (sender, receiver) = watch::channel(None);
-        let (joining, clients) = mpsc::unbounded_channel();
-        let _ = joining.send(client);
-        flights.insert(key, InFlight { outcome: sender.clone(), clients: joining });
-        (Waiter(receiver), Some(Leader { flights: Arc::clone(self), key, sender, clients }))
+        let (joined, clients) = mpsc::unbounded_channel();
+        let _ = joined.send(client);
+        executions.insert(key, InFlight { outcome: sender.clone(), clients: joined });
+        (Waiter(receiver), Some(Leader { owner: Arc::clone(self), key, sender, clients }))
     }
 }
 
 impl<T: Clone> Waiter<T> {
     /// Waits for the result; `None` if the leader was dropped. Dropping the future stops waiting.
     pub(crate) async fn wait(mut self) -> Option<T> {
-        let landed = self.0.wait_for(Option::is_some).await.ok()?;
-        landed.clone()
+        let outcome = self.0.wait_for(Option::is_some).await.ok()?;
+        outcome.clone()
     }
 }
 
@@ -76,7 +76,7 @@ impl<K: Copy + Eq + Hash, T: Clone> Leader<K, T> {
 
     /// Sends the result to all waiters. Later callers start another execution.
     pub(crate) fn complete(self, outcome: T) {
-        self.flights.0.lock().remove(&self.key);
+        self.owner.0.lock().remove(&self.key);
         self.sender.send_replace(Some(outcome));
     }
 
@@ -92,10 +92,10 @@ impl<K: Copy + Eq + Hash, T: Clone> Leader<K, T> {
     async fn abandoned(&self) {
         loop {
             self.sender.closed().await;
-            let mut flights = self.flights.0.lock();
+            let mut executions = self.owner.0.lock();
             // Somebody may have joined meanwhile, but not while this is locked.
             if self.sender.receiver_count() == 0 {
-                flights.remove(&self.key);
+                executions.remove(&self.key);
                 return;
             }
         }
@@ -104,10 +104,10 @@ impl<K: Copy + Eq + Hash, T: Clone> Leader<K, T> {
 
 impl<K: Eq + Hash, T> Drop for Leader<K, T> {
     fn drop(&mut self) {
-        let mut flights = self.flights.0.lock();
+        let mut executions = self.owner.0.lock();
         // After completion there may already be another execution.
-        if flights.get(&self.key).is_some_and(|it| it.outcome.same_channel(&self.sender)) {
-            flights.remove(&self.key);
+        if executions.get(&self.key).is_some_and(|it| it.outcome.same_channel(&self.sender)) {
+            executions.remove(&self.key);
         }
     }
 }
@@ -117,23 +117,23 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn all_who_wait_get_what_one_flight_brings() {
-        let flights = SingleFlight::new();
-        let (first, leader) = flights.join(1, ClientId::Server);
+    async fn all_waiters_get_the_result_of_one_execution() {
+        let single_flight = SingleFlight::new();
+        let (first, leader) = single_flight.join(1, ClientId::Server);
         let leader = leader.unwrap();
-        let (second, none) = flights.join(1, ClientId::Server);
-        let (_, other) = flights.join(2, ClientId::Server);
+        let (second, none) = single_flight.join(1, ClientId::Server);
+        let (_, other) = single_flight.join(2, ClientId::Server);
         assert!(none.is_none() && other.is_some());
-        leader.complete("landed");
-        assert_eq!((first.wait().await, second.wait().await), (Some("landed"), Some("landed")));
-        assert!(flights.join(1, ClientId::Server).1.is_some(), "it is boarded after it has landed");
+        leader.complete("result");
+        assert_eq!((first.wait().await, second.wait().await), (Some("result"), Some("result")));
+        assert!(single_flight.join(1, ClientId::Server).1.is_some(), "a completed execution was joined");
     }
 
     #[tokio::test]
-    async fn a_flight_goes_on_while_anybody_waits_and_no_longer() {
-        let flights = SingleFlight::new();
-        let (first, leader) = flights.join(1, ClientId::Server);
-        let (second, _) = flights.join(1, ClientId::Server);
+    async fn an_execution_is_cancelled_when_the_last_waiter_is_gone() {
+        let single_flight = SingleFlight::new();
+        let (first, leader) = single_flight.join(1, ClientId::Server);
+        let (second, _) = single_flight.join(1, ClientId::Server);
         let (gone, is_gone) = tokio::sync::oneshot::channel::<()>();
         let task = tokio::spawn(leader.unwrap().run(async move {
             let _gone = gone;
@@ -141,19 +141,19 @@ mod tests {
         }));
         drop(first);
         tokio::task::yield_now().await;
-        assert!(!task.is_finished() && flights.join(1, ClientId::Server).1.is_none());
+        assert!(!task.is_finished() && single_flight.join(1, ClientId::Server).1.is_none());
         drop(second);
         task.await.unwrap();
         assert!(is_gone.await.is_err(), "its work was not dropped");
-        assert!(flights.join(1, ClientId::Server).1.is_some());
+        assert!(single_flight.join(1, ClientId::Server).1.is_some());
     }
 
     #[tokio::test]
-    async fn those_who_wait_for_a_flight_that_falls_are_sent_away() {
-        let flights = SingleFlight::<_, ()>::new();
-        let (waiter, leader) = flights.join(1, ClientId::Server);
+    async fn waiters_for_a_leader_that_panics_get_none() {
+        let single_flight = SingleFlight::<_, ()>::new();
+        let (waiter, leader) = single_flight.join(1, ClientId::Server);
         let task = tokio::spawn(leader.unwrap().run(async { panic!("on purpose") }));
         assert_eq!(waiter.wait().await, None);
-        assert!(task.await.is_err() && flights.join(1, ClientId::Server).1.is_some());
+        assert!(task.await.is_err() && single_flight.join(1, ClientId::Server).1.is_some());
     }
 }

@@ -24,19 +24,19 @@ const ALLOCATION: usize = 16;
 /// Size of the two counts of an `Arc`.
 const COUNTS: usize = 2 * size_of::<usize>();
 
-/// A valid path with its path info, and what is cached with it.
+/// A valid path with its path info and derived values cached with it.
 #[derive(Debug)]
 pub struct ValidPath {
     /// Store path.
     pub path: StorePath,
     /// Path info. The NAR size is not 0.
     pub info: CompactInfo,
-    /// Cached decision of whether it is trusted.
+    /// Cached decision whether the path may be served.
     pub verdict: CachedVerdict,
     /// State of its GC root.
     pub(crate) mark: RootState,
-    /// Time of the last request, in seconds since 1970; 0 if there was none.
-    asked: AtomicU32,
+    /// Time of the last request, in seconds since the Unix epoch; 0 if there was none.
+    last_requested: AtomicU32,
     /// Our signatures, with the identity of the signer.
     signed: Mutex<Option<(Arc<()>, SignatureLines)>>,
 }
@@ -55,22 +55,23 @@ impl ValidPath {
     #[must_use]
     pub fn new(path: StorePath, info: &PathInfo) -> Self {
         let (verdict, mark, signed) = (CachedVerdict::default(), RootState::default(), Mutex::default());
-        Self { path, info: CompactInfo::from_path_info(info), verdict, mark, asked: AtomicU32::new(0), signed }
+        Self { path, info: CompactInfo::from_path_info(info), verdict, mark, last_requested: AtomicU32::new(0), signed }
     }
 
-    /// Records a request. Takes some nanoseconds, because the coarse clock is enough.
+    /// Records the time of a request. Takes some nanoseconds, because it reads the coarse clock.
     pub fn record_request(&self) {
         let now = clock_gettime(ClockId::RealtimeCoarse).tv_sec;
-        self.asked.store(u32::try_from(now).unwrap_or_default(), Ordering::Relaxed);
+        self.last_requested.store(u32::try_from(now).unwrap_or_default(), Ordering::Relaxed);
     }
 
-    /// Returns the time of the last request in seconds since 1970, as long as the path info is cached and unchanged.
+    /// Returns the time of the last request in seconds since the Unix epoch; `None` if there was none while this
+    /// path info was cached.
     #[must_use]
     pub fn last_requested(&self) -> Option<u64> {
-        Some(self.asked.load(Ordering::Relaxed)).filter(|asked| *asked > 0).map(u64::from)
+        Some(self.last_requested.load(Ordering::Relaxed)).filter(|seconds| *seconds > 0).map(u64::from)
     }
 
-    /// Returns our signatures, if the signer of this identity made them last.
+    /// Returns the cached signatures, if they are of the signer with this identity.
     #[must_use]
     pub fn signature_lines(&self, by: &Arc<()>) -> Option<SignatureLines> {
         self.signed.lock().as_ref().filter(|(signer, _)| Arc::ptr_eq(signer, by)).map(|(_, signed)| signed.clone())
@@ -157,7 +158,7 @@ impl CompactInfo {
         self.references().split(' ').filter_map(|name| StorePath::from_base_name(name).ok())
     }
 
-    /// Parses everything.
+    /// Converts it back into a path info.
     #[must_use]
     pub fn to_path_info(&self) -> PathInfo {
         let lines = || self.trailing_lines().lines().filter_map(|line| line.split_once(": "));
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_info_comes_out_as_it_went_in() {
+    fn a_path_info_survives_a_round_trip() {
         let nothing = PathInfo {
             deriver: None,
             references: Vec::new(),
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn infos_are_the_same_only_if_all_of_them_is() {
+    fn path_infos_are_equal_only_if_all_fields_are() {
         let others = [
             PathInfo { deriver: None, ..info() },
             PathInfo { nar_hash: NarHash::from_digest([8; 32]), ..info() },
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_signer_made_is_not_used_for_another_and_weighs_something() {
+    fn signatures_belong_to_one_signer_and_have_a_weight() {
         let valid = ValidPath::new(path("a"), &info());
         let before = valid.weight();
         let (one, other) = (Arc::default(), Arc::default());

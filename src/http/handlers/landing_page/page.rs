@@ -115,7 +115,7 @@ impl LandingPage {
         let mut facts = Facts::default();
         facts.row("Store directory", &format!("<code>{}</code>", escape(&self.store)));
         if let Some(inventory) = view.inventory {
-            let (known, bytes) = inventory.known;
+            let (known, bytes) = inventory.cached;
             let paths = format!("{}, counted {} ago", number(inventory.paths as u64), time(inventory.at.elapsed()));
             facts.row("Paths in the store", &paths);
             if known > 0 {
@@ -237,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn unknown_facts_are_left_out() {
-        let inventory = Inventory { at: Instant::now(), paths: 12_345, known: (10, 1 << 30), names: [].into() };
+        let inventory = Inventory { at: Instant::now(), paths: 12_345, cached: (10, 1 << 30), names: [].into() };
         let page = html(&[], None, Some(&inventory));
         for part in [
             "nix-daemon responds",
