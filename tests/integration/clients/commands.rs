@@ -1,4 +1,4 @@
-//! What people type: each command that reads from a cache, by clients of every release, over every way to harmonia.
+//! Every command of Nix that reads from a cache, by clients of every release, over every transport of harmonia.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-/// Bytes that are passed on at once.
+/// Size of a forwarded piece, in bytes.
 const PIECE: usize = 64 << 10;
 
-/// What happens to a download instead of its success.
+/// Way in which a download fails.
 #[derive(Clone, Copy)]
 pub(crate) enum Fault {
     /// After this many bytes of the response the connection is cut.
@@ -21,7 +21,7 @@ pub(crate) enum Fault {
     Unavailable,
 }
 
-/// The proxy; its threads end with the test binary.
+/// Proxy whose threads end with the test binary.
 pub(crate) struct Proxy {
     address: SocketAddr,
     plan: Arc<Plan>,
@@ -30,16 +30,16 @@ pub(crate) struct Proxy {
 struct Plan {
     upstream: Mutex<SocketAddr>,
     faults: Mutex<VecDeque<Fault>>,
-    /// The `Range` of each request for a NAR, in order.
+    /// `Range` of each request for a NAR, in order.
     ranges: Mutex<Vec<Option<String>>>,
-    /// Told of each such request.
+    /// Signalled at each such request.
     queries: Condvar,
     /// Bytes of the responses to them that were passed on, heads included.
     sent: AtomicU64,
 }
 
 impl Proxy {
-    /// A proxy whose first downloads meet these faults, in turn.
+    /// Starts a proxy whose first downloads fail in these ways, in order.
     pub(crate) fn new(upstream: SocketAddr, faults: &[Fault]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -65,23 +65,23 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// The `Range` of each request for a NAR so far, in order.
+    /// Returns the `Range` of each request for a NAR so far, in order.
     pub(crate) fn ranges(&self) -> Vec<Option<String>> {
         self.plan.ranges.lock().unwrap().clone()
     }
 
-    /// Waits for the request for a NAR that comes after so many others.
+    /// Waits for the request for a NAR that follows this many others.
     pub(crate) fn wait_for_request(&self, nth: usize) {
         let ranges = self.plan.ranges.lock().unwrap();
         drop(self.plan.queries.wait_while(ranges, |ranges| ranges.len() <= nth).unwrap());
     }
 
-    /// Sends what comes from now on to another server.
+    /// Forwards further requests to another server.
     pub(crate) fn redirect(&self, upstream: SocketAddr) {
         *self.plan.upstream.lock().unwrap() = upstream;
     }
 
-    /// Bytes of NARs that were passed on to clients, with the heads of the responses.
+    /// Returns how many bytes of NARs were forwarded to clients, heads of responses included.
     pub(crate) fn sent(&self) -> u64 {
         self.plan.sent.load(Ordering::Relaxed)
     }

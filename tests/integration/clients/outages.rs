@@ -13,9 +13,9 @@ use crate::support::scratch;
 use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::hash_part;
 
-/// How long a daemon is away that restarts.
+/// Duration of a restart of nix-daemon.
 const RESTART: Duration = Duration::from_secs(5);
-/// In which all clients have asked once.
+/// Time in which every client has sent its first request.
 const FIRST_FAILURES: Duration = Duration::from_secs(20);
 const UP: &str = "harmonia_daemon_up";
 
@@ -46,7 +46,7 @@ fn clients_of_every_release_ride_out_a_restart_of_five_seconds() {
     assert!(!log.contains("answered 502"), "{log}");
 }
 
-/// Up to 2.26 a client ends with an error where one of its caches cannot say.
+/// Up to 2.26 a client fails if one of its caches responds with an error.
 #[test]
 fn a_client_goes_on_to_a_second_cache_while_there_is_no_daemon() {
     let daemon = Daemon::shared(Release::Nix2_34);

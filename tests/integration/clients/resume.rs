@@ -14,7 +14,7 @@ use crate::support::store_item::{hash_part, noise};
 
 const PIECE: u64 = 3 << 20;
 
-/// Copies the large path through a network with these faults, and gives the offsets at which the client went on.
+/// Copies the large path through a proxy with these faults; returns the offsets at which the client resumed.
 fn resumed_at(server: &Harmonia, release: Release, faults: &[Fault]) -> Vec<u64> {
     let proxy = Proxy::new(server.address(), faults);
     let client = Client::new(release, &proxy.url(), &[&keys::OURS]);
@@ -87,8 +87,8 @@ fn nix_2_34_finishes_a_compressed_nar_after_four_disconnects() {
     finishes_compressed(Release::Nix2_34);
 }
 
-/// A compressed NAR of about `size` bytes comes whole though the network breaks `cuts` times, and the server is killed
-/// and started anew after half of them; less than 2 % of it is sent twice.
+/// A compressed NAR of about `size` bytes arrives complete although the connection breaks `cuts` times and the server is
+/// killed and restarted after half of them; less than 2 % of it is sent twice.
 fn finishes_after_a_restart(daemon: &Daemon, path: &str, size: usize, release: Release, cuts: usize) {
     let config = with_nar_cache(&scratch::fresh_dir().join("nars"), &config(daemon));
     let server = Harmonia::start(&config);

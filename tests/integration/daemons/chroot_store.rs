@@ -1,5 +1,4 @@
-//! A store that lies elsewhere than it says: filled by `nix … --store /guest`, served by `real_nix_store` and a daemon
-//! command.
+//! Chroot store: filled by `nix … --store /guest`, served with `real_nix_store` and `daemon_command`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +13,7 @@ use crate::support::scratch;
 use crate::support::server::Harmonia;
 use crate::support::store_item::hash_part;
 
-/// A file in a store of its own, and the log of a build of it.
+/// Chroot store with a file and its build log.
 struct Guest {
     prefix: Prefix,
     path: String,
@@ -35,7 +34,7 @@ impl Guest {
         guest
     }
 
-    /// Where its files are.
+    /// Returns the directory of its files on the host.
     fn real(&self) -> PathBuf {
         self.prefix.on_host("/nix/guest/nix/store")
     }
@@ -66,7 +65,7 @@ fn a_chroot_store_is_served_under_the_names_that_it_says() {
     }
 }
 
-/// Nothing is set but where the files are.
+/// Only `real_nix_store` is set.
 #[test]
 fn the_daemon_of_a_chroot_store_is_found_by_its_files() {
     for release in [Release::Nix2_8, Release::Nix2_26, Release::Nix2_34] {

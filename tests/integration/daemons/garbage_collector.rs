@@ -1,5 +1,4 @@
-//! Paths that were given out, and those that are being sent, survive the garbage collector for a time: real daemons and
-//! real collections, of each release.
+//! GC protection: served paths, and paths that are being sent, survive real garbage collections of each release.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -19,11 +18,11 @@ use crate::support::wire::{LAST, Wire};
 
 const ROOTS: &str = "harmonia_gc_roots";
 const ROOTED: &str = "harmonia_gc_root_requests_total{result=\"rooted\"}";
-/// Files of the tree, and the size of each: together more than all buffers between a store and a client.
+/// Number of files in the tree, and the size of each: together more than all buffers between a store and a client.
 const FILES: usize = 32;
 const SIZE: usize = 1 << 20;
 
-/// A server that sees the daemon's store.
+/// Starts a server that reads the files of the daemon's store.
 fn before(daemon: &Daemon, lease: u32) -> Harmonia {
     Harmonia::start(&format!(
         "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\ngc_protection = {lease}\n",
@@ -44,7 +43,7 @@ fn is_valid(daemon: &Daemon, path: &str) -> bool {
     daemon.run(&["nix-store", "--check-validity", path]).succeeded()
 }
 
-/// A directory whose later files are not open yet when its first ones are sent.
+/// Adds a directory whose last files are not open yet while its first ones are sent.
 fn add_tree(daemon: &Daemon) -> String {
     let path = format!("/nix/store/{}-tree", "5".repeat(32));
     let directory = daemon.on_host(&path);
@@ -57,7 +56,7 @@ fn add_tree(daemon: &Daemon) -> String {
     path
 }
 
-/// A download that has begun, and whose client waits.
+/// Download that has begun and whose client pauses.
 struct Download {
     stream: TcpStream,
     nar_hash: String,
@@ -76,7 +75,7 @@ impl Download {
         Self { stream, nar_hash }
     }
 
-    /// Whether the rest comes, and is what was promised.
+    /// Returns whether the rest arrives and is correct.
     fn completes(mut self) -> bool {
         let mut rest = Vec::new();
         let _ = self.stream.read_to_end(&mut rest);
@@ -150,7 +149,7 @@ fn gc_protection_of_0_protects_not_even_a_running_download() {
     }
 }
 
-/// The lock is the collector's. Later releases set a root in the middle of a collection.
+/// The collector holds its lock. Later releases add a GC root in the middle of a collection.
 #[test]
 fn gc_of_nix_2_3_blocks_no_download() {
     let daemon = Daemon::start(Release::Nix2_3);
@@ -177,7 +176,7 @@ fn gc_protection_works_with_a_daemon_command() {
     assert!(is_valid(&daemon, given) && !is_valid(&daemon, daemon.content().path("executable")));
 }
 
-/// What a daemon answers from which the item was collected before its root was set.
+/// Replies of a daemon whose path was collected before its GC root was added.
 fn collected(item: &StoreItem) -> Script {
     item.script().protecting(|operation| match operation {
         GcOperation::Root(_) => protect(operation),

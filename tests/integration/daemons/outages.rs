@@ -1,5 +1,5 @@
-//! Real daemons that go away under load, come back as another release, or refuse us for a while: no 404 for a valid path,
-//! 502 meanwhile, `/ready` says why, and the first query after the return is answered.
+//! Real nix-daemons that stop under load, return as another release, or refuse harmonia for a while: valid paths are never
+//! 404 but 502 meanwhile, `/ready` tells the reason, and the first query after the outage succeeds.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::support::scratch;
 use crate::support::server::Harmonia;
 use crate::support::store_item::hash_part;
 
-/// No outage here takes this long to be noticed; a test that hangs says nothing.
+/// Upper bound of the wait until an outage is noticed: a failing test must end.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn config(daemon: &Daemon) -> String {
@@ -29,11 +29,11 @@ fn narinfo_url(path: &str) -> String {
     format!("/{}.narinfo", hash_part(path))
 }
 
-/// What a client does without an end, and what came of it.
+/// Client that repeats a request until the end of the test, and its results.
 struct Load<'a> {
     http: Http,
     url: String,
-    /// What is right, as long as there is anything.
+    /// Expected body of every 200.
     body: Vec<u8>,
     stop: &'a AtomicBool,
     served: AtomicUsize,
@@ -65,7 +65,7 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Waits until it was served once more.
+    /// Waits for one more success.
     fn await_served(&self) {
         await_more(&self.served, &self.url);
     }
@@ -92,7 +92,7 @@ fn is_not_ready(http: Http, why: &str) {
     assert_eq!((response.status, response.text()), (503, &*format!("{why}\n")));
 }
 
-/// Nothing is in flight but the query itself, and no connection is in use.
+/// Waits until `/metrics` is the only request and no connection to nix-daemon is in use.
 fn nothing_is_stuck(http: Http) {
     await_value(http, "harmonia_http_requests_in_flight", 1.0);
     for pool in ["metadata", "nar"] {

@@ -1,4 +1,4 @@
-//! Every daemon release, seen through harmonia: what it says of a path and the path's bytes arrive unchanged.
+//! Every release of nix-daemon behind harmonia: path infos and NARs arrive unchanged.
 
 use std::collections::BTreeMap;
 
@@ -83,7 +83,7 @@ fn the_content_is_what_its_names_say() {
     }
 }
 
-/// Holds narinfo and NAR of all content against what the release's own programs say, past its daemon.
+/// Compares narinfo and NAR of all content with the output of the release's own programs, which bypass the daemon.
 fn is_served_as_it_is(release: Release) {
     let daemon = Daemon::shared(release);
     let harmonia = Harmonia::for_daemon(daemon);
@@ -106,7 +106,7 @@ fn is_served_as_it_is(release: Release) {
     }
 }
 
-/// All fields but `Sig`.
+/// Returns all expected fields but `Sig`.
 fn expected(daemon: &Daemon, path: &str, info: &Value) -> BTreeMap<String, Vec<String>> {
     let base_name = |path: &str| path.strip_prefix("/nix/store/").unwrap().to_owned();
     // In the form of narinfo in every release; the JSON has SRI in later ones.
@@ -132,12 +132,12 @@ fn expected(daemon: &Daemon, path: &str, info: &Value) -> BTreeMap<String, Vec<S
     fields.into_iter().map(|(name, value)| (name.to_owned(), vec![value])).collect()
 }
 
-/// An array of strings in an object; releases leave out what is empty.
+/// Returns an array of strings in an object; some releases omit an empty one.
 fn strings<'v>(object: &'v Value, key: &str) -> Vec<&'v str> {
     object[key].as_array().map_or_else(Vec::new, |array| array.iter().map(|item| item.as_str().unwrap()).collect())
 }
 
-/// The fields of a narinfo, taken literally: `Name: value` in lines, each ended by a line feed.
+/// Fields of a narinfo, parsed literally: `Name: value` in lines, each ended by a line feed.
 struct Narinfo {
     fields: BTreeMap<String, Vec<String>>,
 }

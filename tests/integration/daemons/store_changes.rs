@@ -1,5 +1,5 @@
-//! What changes in a real store while its narinfos are in memory shows: deleted and replaced paths at once, signatures
-//! within the ttl, and a daemon that is gone not at all where it is not needed.
+//! Changes of a real store while its narinfos are cached: deleted and replaced paths are noticed at once, new signatures
+//! within the ttl, and cached narinfos are served without nix-daemon.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +13,7 @@ use crate::support::narinfo::{value, values};
 use crate::support::server::Harmonia;
 use crate::support::store_item::hash_part;
 
-/// A server that sees the daemon's store, keeps answers for this long, and keeps nobody from deleting a path.
+/// Starts a server that reads the files of the daemon's store, with this ttl and without GC protection.
 fn seeing(daemon: &Daemon, ttl: u32) -> Harmonia {
     Harmonia::start(&format!(
         "daemon_socket = \"{}\"\nreal_nix_store = \"{}\"\nsign_key_paths = [\"{}\"]\ngc_protection = 0\nnarinfo_cache.ttl = {ttl}\n",
@@ -27,7 +27,7 @@ fn url(path: &str) -> String {
     format!("/{}.narinfo", hash_part(path))
 }
 
-/// Narinfo and NAR.
+/// Requests narinfo and NAR.
 fn served(http: Http, path: &str) -> (String, Vec<u8>) {
     let narinfo = http.get(&url(path));
     assert_eq!(narinfo.status, 200, "{path}");

@@ -1,4 +1,4 @@
-//! zstd as a content coding: who gets it, and that it changes nothing but the form.
+//! zstd as a content coding: which requests get it, and that nothing else differs.
 
 use std::sync::OnceLock;
 

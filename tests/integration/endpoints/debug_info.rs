@@ -46,7 +46,7 @@ fn before(daemon: &Daemon) -> Harmonia {
     ))
 }
 
-/// The file of a NAR, reached as those who read the answer do.
+/// Fetches the file in a NAR to which a response refers, as debuggers do.
 fn fetched(http: Http, answer: &Value) -> Vec<u8> {
     let archive = answer["archive"].as_str().unwrap().strip_prefix("..").expect("not relative to /debuginfo/");
     assert!(archive.starts_with("/nar/") && archive.split_once('.').unwrap().1 == "nar", "{archive}");
@@ -78,13 +78,13 @@ fn both_urls_lead_to_the_file_in_a_plain_nar_while_its_path_is_valid() {
     let head = http.head(&url(ID));
     assert_eq!((head.status, head.body.len()), (200, 0));
 
-    // What comes to the store later is found by the next query.
+    // A path that is added later is found by the next request.
     let miss = http.get(&url(OTHER));
     assert_eq!((miss.status, miss.header("cache-control")), (404, Some("no-store")));
     let second = add(&daemon, "second-debug", OTHER, "debug info of the second");
     assert_eq!(fetched(http, &parsed(&http.get(&url(OTHER)))), b"debug info of the second");
 
-    // What goes is not found any more, but where it is in another path.
+    // The debug info of a deleted path is only found in another path.
     let _ = daemon.run(&["nix-store", "--delete", &second]).stdout();
     assert_eq!(http.get(&url(OTHER)).status, 404);
     let again = add(&daemon, "again-debug", ID, "debug info of the first");

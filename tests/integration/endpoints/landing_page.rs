@@ -1,4 +1,4 @@
-//! `/`, the page for people: what it says, and that no header gets markup into it.
+//! `/`, the landing page: its contents, and that no header injects markup.
 
 use std::collections::BTreeMap;
 
@@ -26,13 +26,13 @@ const HOSTILE: [&str; 12] = [
     "&lt;",
 ];
 
-/// The page as it is got with exactly these headers.
+/// Requests the page with exactly these headers.
 fn page_with(http: Http, headers: &[(&str, &str)]) -> Response {
     let headers: String = headers.iter().flat_map(|(name, value)| [name, ": ", value, "\r\n"]).collect();
     http.request(format!("GET / HTTP/1.1\r\nConnection: close\r\n{headers}\r\n").as_bytes()).unwrap()
 }
 
-/// What of a page is inside of its first element of this name, tags left out and entities resolved.
+/// Returns the texts of a page's elements of this name, without tags and with entities decoded.
 fn texts(html: &str, element: &str) -> Vec<String> {
     let (open, close) = (format!("<{element}"), format!("</{element}>"));
     let inner = html.split(&open).skip(1).map(|rest| rest.split(&close).next().unwrap());
@@ -80,7 +80,7 @@ fn the_page_has_what_a_client_needs_to_copy() {
     }
 }
 
-/// The facts of a page by their names.
+/// Returns the facts of a page by their names.
 fn facts(html: &str) -> BTreeMap<String, String> {
     texts(html, "dt").into_iter().zip(texts(html, "dd")).collect()
 }
@@ -176,7 +176,7 @@ fn a_proxy_says_by_which_url_it_was_reached() {
     }
 }
 
-/// The page without what is counted on it.
+/// Returns the part of the page without counters.
 fn lasting(page: &Response) -> &str {
     page.text().split("<h2>About</h2>").next().unwrap()
 }

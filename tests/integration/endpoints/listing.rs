@@ -18,7 +18,7 @@ fn parsed(response: &Response) -> Value {
     serde_json::from_slice(&response.body).unwrap()
 }
 
-/// What Nix writes beside a NAR when it copies a path to a binary cache.
+/// Returns the listing that Nix writes when it copies a path to a binary cache.
 fn nixs_own(daemon: &Daemon, name: &str) -> Value {
     let path = shared_server::content().path(name);
     let cache = format!("file:///nix/tmp/cache-{name}");
@@ -29,7 +29,7 @@ fn nixs_own(daemon: &Daemon, name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
 }
 
-/// Writes `executable` where Nix leaves out a false one.
+/// Adds `executable: false`, which Nix omits.
 fn with_every_executable(listing: &mut Value) {
     let Some(node) = listing.as_object_mut() else { return };
     if node.get("type") == Some(&json!("regular")) {

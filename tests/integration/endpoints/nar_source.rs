@@ -1,5 +1,5 @@
-//! NARs that are read from the store's files: their bytes are the daemon's, they are proven as the daemon's are, and what
-//! is not as it should be ends in an error.
+//! NARs that are read from the store's files: they equal nix-daemon's, are verified like those, and a corrupt one ends in
+//! an error.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -21,7 +21,7 @@ use crate::support::scripted_daemon::{Query, Reply, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::{StoreItem, hash_part};
 
-/// The configuration of a server that reads the files in this directory.
+/// Returns the configuration of a server that reads the files in this directory.
 fn reading(store: &Path, daemon: &str) -> String {
     format!("{daemon}nar_source = \"store\"\nreal_nix_store = \"{}\"\n", store.display())
 }
@@ -34,7 +34,7 @@ pub(super) fn range(first: usize, last: usize) -> String {
     format!("bytes={first}-{last}")
 }
 
-/// NARs that the daemon has dumped for a server.
+/// Returns how many NARs the daemon has dumped for a server.
 pub(super) fn dumps(http: Http) -> f64 {
     series(&metrics(http), r#"harmonia_daemon_operations_total{op="NarFromPath",result="ok"}"#).unwrap_or(0.0)
 }
@@ -49,7 +49,7 @@ fn the_files_of_every_release_are_the_nars_of_its_daemon() {
             let narinfo = dumping.http().get(&format!("/{}.narinfo", hash_part(path)));
             let url = format!("/{}", value(narinfo.text(), "URL"));
             let nar = dumping.http().get(&url).body;
-            // The first one is of a NAR that has not been proven yet.
+            // The first one is of a NAR that has not been verified yet.
             for (first, last) in [(nar.len() - 1, nar.len() - 1), (1, nar.len() / 2), (nar.len() / 2, nar.len() - 1)] {
                 let part = files.http().get_with(&url, &[("Range", &range(first, last))]);
                 assert_eq!(part.status, 206, "{name} of {release}");
@@ -80,7 +80,7 @@ fn what_is_compressed_from_files_has_the_same_bytes() {
     assert!(dumps(files.http()) < 1.0);
 }
 
-/// A tree of two files, each larger than what is read at once, in a directory each.
+/// Returns a tree of two directories with a file each, larger than one read.
 fn tree() -> Node {
     let directory = |entries: Vec<(&str, Node)>| {
         let entries = entries.into_iter().map(|(name, node)| (Name::new(name.as_bytes()).unwrap(), node));
@@ -90,7 +90,7 @@ fn tree() -> Node {
     directory(vec![("a", directory(vec![("file", file(b'a'))])), ("b", directory(vec![("file", file(b'b'))]))])
 }
 
-/// A path of which a scripted daemon knows the info, its place among the files of a store, and a server that reads those.
+/// Path whose info a scripted daemon has, its location in a store directory, and a server that reads its files.
 struct Scene {
     item: StoreItem,
     place: PathBuf,
@@ -99,7 +99,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// The tree, as it should be.
+    /// Creates the scene with the correct files of the tree.
     fn new(config: &str) -> Self {
         let mut nar = BytesMut::new();
         tree().encode(&mut nar);
@@ -111,7 +111,7 @@ impl Scene {
         scene
     }
 
-    /// Nothing in its place.
+    /// Creates the scene without any files.
     fn with(item: StoreItem, config: &str) -> Self {
         let store = scratch::fresh_dir();
         let place = store.join(Path::new(&item.path).file_name().unwrap());
@@ -140,7 +140,7 @@ impl Scene {
         self.harmonia.wait_for_log("from quarantine: its NAR was verified");
     }
 
-    /// Where the contents of a file are in the NAR.
+    /// Returns the offset of a file's contents in the NAR.
     fn offset(&self, byte: u8) -> usize {
         self.item.nar.windows(9).position(|window| window == [byte; 9]).unwrap()
     }
@@ -202,13 +202,13 @@ fn a_range_of_a_verified_nar_reads_only_its_file() {
     assert_eq!(scene.part(b + 150_000), 206);
     let listing = scene.harmonia.http().get(&format!("/{}.ls", scene.item.hash_part()));
     assert_eq!(listing.status, 200);
-    // The other file is needed for this, and to prove the whole anew.
+    // The other file is needed for this, and to verify the whole again.
     scene.fails(&[("Range", &range(a, a + 9))]);
     scene.harmonia.wait_for_log("changed while its NAR was read");
     assert_eq!(scene.asked_for_nars(), 0);
 }
 
-/// Of a dump, too, such a part is sent before anything is proven.
+/// The end of a dump is sent before it is verified, too.
 #[test]
 fn a_part_that_does_not_reach_the_end_is_read_alone_and_one_that_does_proves_the_whole() {
     let scene = Scene::new("");
@@ -231,7 +231,7 @@ fn a_range_of_a_changed_path_is_verified_again() {
     assert_eq!(tail(&scene), 206);
     let file = scene.place.join("a/file");
     fs::write(&file, vec![b'x'; 300_000]).unwrap();
-    // Put back in its place it is another inode.
+    // After being moved back it is another inode.
     let other = scratch::fresh_dir().join("other");
     fs::create_dir(&other).unwrap();
     for name in ["a", "b"] {
@@ -246,7 +246,7 @@ fn a_range_of_a_changed_path_is_verified_again() {
     assert_eq!(tail(&scene), 206);
 }
 
-/// Overwrites a file in place with as many other bytes, which changes nothing but when it was modified.
+/// Overwrites a file in place with as many other bytes, which changes only its times.
 fn overwrite(file: &Path) {
     let mut file = File::options().write(true).open(file).unwrap();
     file.write_all(&vec![b'x'; 300_000]).unwrap();
@@ -260,7 +260,7 @@ fn a_verified_nar_is_hashed_again_after_a_file_in_it_was_written() {
     overwrite(&scene.place.join("b/file"));
     scene.fails(&[]);
     scene.harmonia.wait_for_log("changed while its NAR was read");
-    // Looked through anew it is seen to be wrong.
+    // A new verification finds it corrupt.
     scene.fails(&[]);
     scene.harmonia.wait_for_log("(answering 404)");
     assert_eq!(scene.part(1), 404);
@@ -287,7 +287,7 @@ fn a_file_that_was_written_to_and_its_time_set_back_is_noticed_by_always_and_not
     }
 }
 
-/// More than all buffers on the way to a client that does not read.
+/// Size that exceeds all buffers between the server and a client that does not read.
 const HUGE: usize = 24 << 20;
 
 #[test]

@@ -1,5 +1,5 @@
-//! `nar_source = "auto"`, the default: the store's files are read where they are those of the daemon's store, and what is
-//! not ends in the daemon's dump.
+//! `nar_source = "auto"`, the default: files are read if they are those of the daemon's store; otherwise the daemon dumps
+//! the NAR.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::{StoreItem, hash_part};
 
-/// By default, of a real store: found out by the first NAR.
+/// The first NAR of a real store decides.
 #[test]
 fn by_default_nars_are_read_from_files_that_are_those_of_the_daemon() {
     for daemon in Release::ALL.map(Daemon::shared) {
@@ -37,7 +37,7 @@ fn by_default_nars_are_read_from_files_that_are_those_of_the_daemon() {
     }
 }
 
-/// Some paths of a daemon, and the files of a directory that it has nothing to do with.
+/// Paths of a daemon, and a directory with the files of another store.
 struct Foreign {
     items: Vec<StoreItem>,
     store: PathBuf,
@@ -46,7 +46,7 @@ struct Foreign {
 }
 
 impl Foreign {
-    /// Of the first so many paths the files are as they should be, those of the others are other ones.
+    /// Creates correct files for this many paths, and wrong ones for the others.
     fn with(right: usize) -> Self {
         let letters = "abcdf";
         let items: Vec<_> = letters
@@ -101,7 +101,7 @@ fn files_of_another_store_are_ignored_and_quarantine_no_path() {
     assert!(output.contains("NARs: read from nix-daemon, since the store's files of "), "{output}");
 }
 
-/// A path that both stores have is no proof for the others.
+/// A path that both stores have proves nothing about the others.
 #[test]
 fn files_that_turn_out_to_be_of_another_store_are_given_up() {
     let foreign = Foreign::with(1);

@@ -8,7 +8,7 @@ use crate::nix::shared_server;
 use crate::support::narinfo::{fields, value, values};
 use crate::support::store_item::hash_part;
 
-/// The narinfos of all content, with the names and paths.
+/// Returns the names, paths and narinfos of all content.
 fn all() -> Vec<(&'static str, &'static str, String)> {
     shared_server::content().iter().map(|(name, path)| (name, path, shared_server::narinfo(name))).collect()
 }

@@ -1,4 +1,4 @@
-//! `/serve/<hash>-<name>`, the page about a path, and what leads to it.
+//! `/serve/<hash>-<name>`, the page of a path, and the redirects to it.
 
 use crate::nix::client::Client;
 use crate::nix::release::Release;

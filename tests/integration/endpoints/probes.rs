@@ -1,4 +1,4 @@
-//! `/version`, `/health`, `/ready` and `/pubkey`: what probes and people ask.
+//! `/version`, `/health`, `/ready` and `/pubkey`.
 
 use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;

@@ -1,5 +1,5 @@
-//! `/realisations/…` and `/build-trace-v2/…` of daemons that
-//! built content-addressed derivations, and for clients that substitute those.
+//! `/realisations/…` and `/build-trace-v2/…`: with daemons that built content-addressed derivations, and clients that
+//! substitute them.
 
 use std::fs;
 
@@ -39,7 +39,7 @@ in addressed {
 const PLACE: &str = "/nix/tmp/addressed.nix";
 const FEATURE: &str = "extra-experimental-features = ca-derivations";
 
-/// The releases whose daemons know realisations.
+/// Releases whose daemons have realisations.
 const RELEASES: [Release; 3] = [Release::Nix2_8, Release::Nix2_26, Release::Nix2_34];
 
 fn prefix(release: Release, config: &[String]) -> Prefix {
@@ -52,9 +52,9 @@ fn build(prefix: &Prefix) -> Outcome {
     prefix.run(&["nix-build", "--no-out-link", PLACE])
 }
 
-/// A store in which the derivation was built and signed by [`keys::FOREIGN`], and a server before its daemon.
+/// Store in which the derivation was built and signed by [`keys::FOREIGN`], and a server with its daemon.
 struct Built {
-    /// The path of the output.
+    /// Path of the output.
     output: String,
     daemon: Daemon,
     harmonia: Harmonia,
@@ -71,7 +71,7 @@ impl Built {
         Self { output, daemon, harmonia }
     }
 
-    /// The names and texts of the files that the release makes of the realisations in a cache of its own.
+    /// Returns names and texts of the files of realisations that the release writes to a binary cache.
     fn files(&self) -> Vec<(String, Value)> {
         let _ = self.daemon.run(&["nix", "copy", "--to", "file:///nix/tmp/cache", "--file", PLACE]).stdout();
         let directory = fs::read_dir(self.daemon.on_host("/nix/tmp/cache/realisations")).unwrap();
@@ -83,7 +83,7 @@ impl Built {
     }
 }
 
-/// The signatures of a realisation, which it then lacks.
+/// Removes the signatures from a realisation and returns them.
 fn take_signatures(realisation: &mut Value) -> Vec<String> {
     let signatures = realisation.as_object_mut().unwrap().remove("signatures").unwrap();
     serde_json::from_value(signatures).unwrap()
@@ -136,7 +136,7 @@ fn a_realisation_is_what_nix_itself_writes_with_our_signature() {
     }
 }
 
-/// A client that builds nothing itself.
+/// Returns a client that builds nothing itself.
 fn client(release: Release, cache: &str, trusted: &Key) -> Prefix {
     let config = [
         FEATURE.to_owned(),
@@ -194,7 +194,7 @@ fn a_daemon_without_the_feature_has_no_realisations() {
 const DERIVATION: &str = "0123456789abcdfghijklmnpqrsvwxyz-scripted.drv";
 const OUTPUT: &str = "zyxwvsrqpnmlkjihgfdcba9876543210-scripted";
 
-/// A daemon as of Nix 2.35 that knows the output `out` of one derivation.
+/// Returns the reply of a daemon of Nix 2.35 that has the output `out` of one derivation.
 fn by_path(query: &Query) -> Reply {
     let known = Query::BuildTrace(format!("/nix/store/{DERIVATION}"), "out".to_owned());
     let reply = Wire::new().number(LAST);

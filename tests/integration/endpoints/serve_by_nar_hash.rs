@@ -1,4 +1,4 @@
-//! `/serve/<nar hash>/`: the same files as by the path's own hash part, found among the paths that are known.
+//! `/serve/<nar hash>/`: the files of a path, found by NAR hash among the cached path infos.
 
 use std::fs;
 
@@ -8,10 +8,10 @@ use crate::support::http::{Http, Response};
 use crate::support::server::Harmonia;
 use crate::support::store_item::hash_part;
 
-/// The NAR of nothing.
+/// NAR hash that no path has.
 const UNKNOWN: &str = "0000000000000000000000000000000000000000000000000000";
 
-/// A server before a real daemon whose files it sees.
+/// Starts a server with a real daemon, whose files it reads.
 fn before(daemon: &Daemon) -> Harmonia {
     let (socket, store) = (daemon.socket(), daemon.on_host("/nix/store"));
     // What was asked for can be deleted at once.
@@ -20,14 +20,14 @@ fn before(daemon: &Daemon) -> Harmonia {
     Harmonia::start(&format!("{lease}daemon_socket = \"{socket}\"\nreal_nix_store = \"{store}\"\n"))
 }
 
-/// What stands for the NAR of a path in URLs, by its narinfo.
+/// Returns the NAR hash of a path as in URLs, from its narinfo.
 fn nar_hash(http: Http, path: &str) -> String {
     let narinfo = http.get(&format!("/{}.narinfo", hash_part(path)));
     let line = narinfo.text().lines().find_map(|line| line.strip_prefix("NarHash: sha256:")).unwrap();
     line.to_owned()
 }
 
-/// All of a response but when it was made.
+/// Checks that two responses are equal but for their dates.
 fn same(one: &Response, other: &Response) {
     assert_eq!((one.status, &one.body), (other.status, &other.body));
     for header in ["content-type", "content-length", "etag", "cache-control", "content-security-policy", "location"] {

@@ -1,4 +1,4 @@
-//! `/serve/…`: the files of store paths, and what must not be reached or do harm by it.
+//! `/serve/…`: the files of store paths, and protection from path traversal and active content.
 
 use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;

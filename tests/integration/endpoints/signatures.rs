@@ -15,7 +15,7 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::Wire;
 
-/// Whether the key signed what the narinfo says, by the definition of the fingerprint.
+/// Returns whether the narinfo has a valid signature by this key, computed from the definition of the fingerprint.
 fn verifies(key: &Key, signature: &str, narinfo: &str) -> bool {
     let references: Vec<_> = value(narinfo, "References")
         .split(' ')
@@ -32,7 +32,7 @@ fn verifies(key: &Key, signature: &str, narinfo: &str) -> bool {
     key.verifies(signature, fingerprint.as_bytes())
 }
 
-/// `^[^:]+:[A-Za-z0-9+/]{86}==$`
+/// Matches `^[^:]+:[A-Za-z0-9+/]{86}==$`.
 fn is_well_formed(signature: &str) -> bool {
     let Some((name, encoded)) = signature.split_once(':') else { return false };
     let digits = encoded.strip_suffix("==").unwrap_or_default();
@@ -40,7 +40,7 @@ fn is_well_formed(signature: &str) -> bool {
     !name.is_empty() && digits.len() == 86 && digits.bytes().all(is_digit)
 }
 
-/// A server that signs, before a daemon that has this.
+/// Starts a server that signs, with a daemon that has this path.
 fn signing(item: &StoreItem) -> (ScriptedDaemon, Harmonia) {
     let daemon = ScriptedDaemon::start(item.script());
     let config = format!("{}sign_key_paths = [\"{}\"]\n", daemon.config(), keys::OURS.secret.display());
@@ -137,7 +137,7 @@ fn a_forged_signature_does_not_replace_the_genuine_one() {
     }
 }
 
-/// What any user of a host can do with Nix 2.26 and later.
+/// Any user of a host can do this with Nix 2.26 and later.
 #[test]
 fn a_flood_of_signatures_in_a_real_store_leaves_the_genuine_one() {
     for release in [Release::Nix2_26, Release::Nix2_34] {

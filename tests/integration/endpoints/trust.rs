@@ -1,4 +1,4 @@
-//! `sign = "trusted"`: which paths of a real daemon's store are signed, and which are given out at all.
+//! `sign = "trusted"`: which paths of a real daemon's store are signed, and which are served at all.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -22,7 +22,7 @@ use crate::support::scripted_daemon::{Query, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::{StoreItem, hash_part};
 
-/// Builds a directory with a file, a link to somewhere, and the debug info of a build.
+/// Derivation of a directory with a file, a symlink, and the debug info of a build.
 const EXPRESSION: &str = r#"
 { name, target ? "nowhere" }:
 let id = builtins.hashString "sha1" name;
@@ -40,7 +40,7 @@ in derivation {
 }
 "#;
 
-/// Everything that is copied in, and by which key it is signed.
+/// Copied paths, and the key that signed each.
 const COPIED: [(&str, Signer); 4] = [
     ("signed-by-a-trusted-key", Signer::Trusted),
     ("signed-by-another-key", Signer::Another),
@@ -56,10 +56,10 @@ enum Signer {
     Nobody,
 }
 
-/// A store with a path of each kind.
+/// Store with a path of each kind.
 struct Store {
     daemon: Daemon,
-    /// Name, path, and whether it is trusted.
+    /// Name and path; true if it is trusted.
     paths: Vec<(&'static str, String, bool)>,
 }
 
@@ -69,7 +69,8 @@ fn build(prefix: &Prefix, arguments: &[&str]) -> String {
 }
 
 impl Store {
-    /// What is copied was built, signed and put into a cache of files by another store of the same release.
+    /// Creates the store. Another store of the same release builds and signs the copied paths, and writes them to a `file://`
+    /// cache.
     fn of(release: Release) -> Self {
         let config = ["substitute = false".to_owned()];
         let (elsewhere, here) = (Prefix::new(release, &config), Prefix::new(release, &config));
@@ -131,7 +132,7 @@ fn signers(narinfo: &str) -> Vec<&str> {
     values(narinfo, "Sig").iter().map(|signature| signature.split(':').next().unwrap()).collect()
 }
 
-/// The statuses of all that is said of a path and of what is in it.
+/// Returns the statuses of all URLs of a path and of its contents.
 fn statuses(http: Http, name: &str, path: &str, nar_url: &str) -> Vec<u16> {
     let hash = hash_part(path);
     let build_id = data_encoding::HEXLOWER.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, name.as_bytes()).as_ref());
@@ -154,7 +155,7 @@ fn signs_and_serves_what_is_trusted(release: Release) {
     withholding.wait_for_log(&format!("{start}other paths are not served"));
     for (name, path, is_trusted) in &store.paths {
         let url = format!("/{}.narinfo", hash_part(path));
-        // The second answer is the text that was kept.
+        // The second response is the cached text.
         for _ in 0..2 {
             let response = serving.http().get(&url);
             let signers = signers(response.text());
@@ -172,7 +173,7 @@ fn signs_and_serves_what_is_trusted(release: Release) {
         let expected = if *is_trusted { all } else { [404; 6] };
         assert_eq!(statuses(withholding.http(), name, path, &nar), expected, "{release}, {name}");
     }
-    // What is trusted does not give out what is not.
+    // A trusted path does not reveal an untrusted one.
     let link = format!("/serve/{}/link/file", hash_part(store.path("built-here")));
     assert_eq!((serving.http().get(&link).status, withholding.http().get(&link).status), (200, 404), "{release}");
 
@@ -205,7 +206,7 @@ fn a_daemon_of_nix_2_34_vouches_for_what_it_built() {
     signs_and_serves_what_is_trusted(Release::Nix2_34);
 }
 
-/// A cache of files that tells of a path by `add` what is true of another file, in its namespace.
+/// Creates a `file://` cache whose narinfo claims for the path of `add` the content of another file.
 fn forge(prefix: &Prefix, add: &[&str]) -> String {
     fs::write(prefix.on_host("/nix/tmp/genuine"), "what the address names").unwrap();
     let path = prefix.run(&[add, &["/nix/tmp/genuine"]].concat()).text();
@@ -223,7 +224,7 @@ fn forge(prefix: &Prefix, add: &[&str]) -> String {
     path
 }
 
-/// A daemon of Nix 2.3 takes them from anybody. Later ones refuse them, but a later one can have the store of an earlier.
+/// The daemon of Nix 2.3 accepts them from any user. Later ones refuse them, but may run on the store of an earlier one.
 #[test]
 fn a_content_address_that_the_contents_do_not_have_is_no_reason_to_sign() {
     for release in Release::ALL {
@@ -251,7 +252,7 @@ fn a_content_address_that_the_contents_do_not_have_is_no_reason_to_sign() {
     }
 }
 
-/// The contents are read to decide, once for as long as the path info and the keys are the same.
+/// The contents are read once to decide, as long as path info and keys stay the same.
 #[test]
 fn a_path_is_decided_about_once_and_again_with_other_keys() {
     let mut item = StoreItem::file(b"a text");
@@ -278,7 +279,7 @@ fn a_path_is_decided_about_once_and_again_with_other_keys() {
         harmonia.reload();
         harmonia.wait_for_log_times("reloaded the signing keys", times);
     }
-    // What the address does not name is neither signed nor served.
+    // Content that does not match the address is neither signed nor served.
     let mut forged = StoreItem::file(b"a lie!");
     (forged.path, forged.content_address) = (item.path.clone(), item.content_address.clone());
     daemon.play(forged.script());
@@ -286,7 +287,7 @@ fn a_path_is_decided_about_once_and_again_with_other_keys() {
     assert_eq!(another.http().get(&forged.narinfo_url()).status, 404);
 }
 
-/// Also where they are kept on disk from before, and asked for by a client that resumes.
+/// They are hidden even if they are in the NAR cache already and a client resumes.
 #[test]
 fn compressed_nars_of_untrusted_paths_are_not_served() {
     let store = Store::of(Release::Nix2_34);

@@ -1,4 +1,4 @@
-//! More connections than may be: those that come wait, and those that are not used make room for them.
+//! More connections than the limit: new ones wait, and idle ones are reclaimed for them.
 
 use std::thread;
 
@@ -9,7 +9,7 @@ use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 
-/// As many paths as are asked for, all of which hold the same.
+/// Starts a daemon that has every requested path, all with the same content.
 fn daemon() -> ScriptedDaemon {
     let item = StoreItem::file(b"small");
     ScriptedDaemon::start(Script::replying(move |query| {
@@ -22,12 +22,12 @@ fn daemon() -> ScriptedDaemon {
     }))
 }
 
-/// The full path of this number.
+/// Returns the full path of this number.
 fn path(number: usize) -> String {
     format!("/nix/store/{number:032}-item")
 }
 
-/// Processes of real Nix at one address, each of which asks for this many paths by 25 connections.
+/// Runs real Nix processes at one address, each of which requests this many paths by 25 connections.
 fn real_clients(harmonia: &Harmonia, processes: usize, paths: usize) {
     let paths: Vec<_> = (0..paths).map(path).collect();
     let paths: Vec<_> = paths.iter().map(String::as_str).collect();
@@ -57,7 +57,7 @@ fn real_clients_beyond_the_connection_limit_wait_and_all_succeed() {
     assert!(value(&text, "harmonia_http_connections{state=\"active\"}") == Some(1.0), "{text}");
 }
 
-/// The crowd of a building behind one address. For `-- --ignored --nocapture`: it takes a minute.
+/// Many clients behind one address. Run with `-- --ignored --nocapture`: it takes a minute.
 #[test]
 #[ignore = "40 processes of Nix take a minute"]
 fn forty_real_clients_of_one_address_at_default_limits() {

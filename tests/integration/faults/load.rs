@@ -1,8 +1,8 @@
-//! Many clients at once, most of which take nothing or leave: what they cost is given back, and the others are served
+//! Many clients at once, most of which do not read or disconnect: their resources are freed, and the others are served
 //! meanwhile.
 //!
-//! The numbers are those of a bad day: 2,000 connections that do nothing, 200 clients that stop reading, 1,000 that leave
-//! before their narinfo, 200 that leave in the middle of a NAR.
+//! The load: 2,000 idle connections, 200 clients that stop reading, 1,000 that disconnect before their narinfo, and 200 that
+//! disconnect in the middle of a NAR.
 
 use std::env;
 use std::fs;
@@ -34,22 +34,22 @@ const IDLE: usize = 2000;
 const SLOW: usize = 200;
 const CANCELLED: usize = 1000;
 const ABORTED: usize = 200;
-/// As many as one connection of HTTP/2 may have.
+/// Maximum number of streams of an HTTP/2 connection.
 const STREAMS: u32 = 128;
-/// In bytes.
+/// Limit on resident memory, in bytes.
 const MAX_RESIDENT: u64 = 250 << 20;
-/// What may stay in memory of all that: what is known of paths, and what the allocator keeps. In bytes.
+/// Memory that may stay in use after the load, in bytes: cached path infos, and what the allocator keeps.
 const KEPT: u64 = 64 << 20;
-/// Far more than it takes; it is for a machine that is busy.
+/// Upper bound of a wait, generous because the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
-/// The configuration that names a real daemon.
+/// Returns the configuration that names a real daemon.
 fn daemon() -> String {
     format!("daemon_socket = \"{}\"\n", Daemon::shared(Release::Nix2_34).socket().display())
 }
 
-/// A server before a real daemon that keeps compressed NARs, with all of them made.
+/// Starts a server with a real daemon and a filled NAR cache.
 fn server(more: &str) -> Harmonia {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
@@ -63,7 +63,7 @@ fn server(more: &str) -> Harmonia {
     harmonia
 }
 
-/// Sends a request, and gives the connection when the head of the response has come if it `waits` for that.
+/// Sends a request and returns the connection; if it `waits`, after the head of the response.
 fn ask(http: Http, url: &str, waits: bool) -> Connection {
     let mut connection = http.connect().unwrap();
     connection.send(format!("GET {url} HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes()).unwrap();
@@ -73,8 +73,7 @@ fn ask(http: Http, url: &str, waits: bool) -> Connection {
     connection
 }
 
-/// The load, all of it open at the same time; it ends when what is returned is dropped. `served` is called between its
-/// parts.
+/// Opens the whole load and calls `served` between its parts; the load ends when the returned value is dropped.
 fn load(http: Http, mut served: impl FnMut()) -> Vec<Connection> {
     let narinfo = narinfo_url("regular");
     let (plain, compressed) = (nar_url("large"), nar_url_of(http, &narinfo_url("large")));
@@ -91,7 +90,7 @@ fn load(http: Http, mut served: impl FnMut()) -> Vec<Connection> {
     );
     served();
     for number in 0..CANCELLED {
-        // Most are of paths that are not there, so that the daemon is asked.
+        // Most are of paths that do not exist, so that the daemon is queried.
         drop(ask(http, &format!("/{number:032}.narinfo"), false));
     }
     served();
@@ -103,7 +102,7 @@ fn load(http: Http, mut served: impl FnMut()) -> Vec<Connection> {
     open
 }
 
-/// Asks until it holds: nobody tells when a process has let go of something.
+/// Polls until this holds: no event tells when a process has freed a resource.
 fn eventually(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
@@ -112,8 +111,7 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// HTTP/2 by which a client asks for this path by as many streams as it may, says that it takes all of them at once, and
-/// takes nothing.
+/// Requests this path by as many HTTP/2 streams as allowed, with windows for all responses at once, and reads nothing.
 fn ask_for_all_at_once(address: SocketAddr, path: &str) -> TcpStream {
     let mut connection = deaf(address);
     // SETTINGS_INITIAL_WINDOW_SIZE, and the same for the connection (RFC 9113, sections 6.5.2 and 6.9).
@@ -184,7 +182,7 @@ fn resources_of_many_clients_are_released_and_others_are_served_meanwhile() {
     assert!(most < MAX_RESIDENT, "{} MiB", most >> 20);
 }
 
-/// Prints how long warm narinfos take beside all that. For a machine that does nothing else, and a release build:
+/// Prints the latency of warm narinfos under that load. Needs an otherwise idle machine and a release build:
 /// `cargo test --release --test integration faults::load::latency -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, of which nothing is asserted"]
@@ -226,7 +224,7 @@ fn latency_of_warm_narinfos_under_load() {
     }
 }
 
-/// The program as started where so many files may be open, at first and at most.
+/// Starts the program with these soft and hard limits on open files.
 fn with_limit(soft: usize, hard: usize, config: &str) -> Harmonia {
     let file = scratch::fresh_dir().join("config.toml");
     fs::write(&file, format!("bind = \"127.0.0.1:0\"\n{config}")).unwrap();
@@ -245,7 +243,7 @@ fn the_limit_of_open_files_is_raised_and_connections_keep_to_it() {
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(line.split_whitespace().collect::<Vec<_>>()[3..5], ["128", "128"]);
     harmonia.wait_for_log("limiting connections to 64 instead of 8192: the limit of open files is 128");
-    // Those beyond wait in the kernel, and have their turn.
+    // Those beyond wait in the kernel and are accepted later.
     let mut crowd: Vec<_> = (0..200).map(|_| ask(harmonia.http(), &narinfo_url("regular"), false)).collect();
     for mut connection in crowd.drain(..) {
         assert_eq!(connection.receive(false).unwrap().status, 200);
@@ -253,7 +251,7 @@ fn the_limit_of_open_files_is_raised_and_connections_keep_to_it() {
     assert!(!harmonia.log().contains("cannot accept"), "{}", harmonia.log());
 }
 
-/// Name and nice value of each thread (proc(5), `/proc/pid/stat`).
+/// Returns name and nice value of each thread (proc(5), `/proc/pid/stat`).
 fn threads(pid: u32) -> Vec<(String, i32)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let stat = |task: fs::DirEntry| fs::read_to_string(task.path().join("stat")).ok();
@@ -264,7 +262,7 @@ fn threads(pid: u32) -> Vec<(String, i32)> {
     tasks.map_while(Result::ok).filter_map(stat).map(parse).collect()
 }
 
-/// NARs of which the daemon says the first units, and then nothing: their encoders stay.
+/// NARs that the daemon stops sending after the first units, so that their encoders stay.
 fn unfinished() -> (Vec<StoreItem>, ScriptedDaemon) {
     let size = 64 << 20;
     let head = Wire::new().string("nix-archive-1").string("(").string("type").string("regular").string("contents");
@@ -312,7 +310,7 @@ fn encoders_are_as_many_and_as_nice_as_is_configured_and_other_threads_are_not()
     }
 }
 
-/// A program that takes a compiler some seconds.
+/// Returns a program whose compilation takes some seconds.
 fn source() -> PathBuf {
     let function = |number: u32| {
         format!(
@@ -325,7 +323,7 @@ fn source() -> PathBuf {
     file
 }
 
-/// How long two compilers take for that, beside each other.
+/// Returns the time that two concurrent compilers need.
 fn compile(source: &Path) -> Duration {
     let began = Instant::now();
     let start = |_| Command::new("cc").args(["-O2", "-c", "-o", "/dev/null"]).arg(source).spawn().unwrap();
@@ -336,8 +334,8 @@ fn compile(source: &Path) -> Duration {
     began.elapsed()
 }
 
-/// Prints how much longer a compile takes beside downloads that are compressed. For a machine that does nothing else, and
-/// a release build: `cargo test --release --test integration faults::load::compile -- --ignored --nocapture`.
+/// Prints how much longer a compilation takes during downloads that are compressed. Needs an otherwise idle machine and a
+/// release build: `cargo test --release --test integration faults::load::compile -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, of which nothing is asserted"]
 fn compile_beside_encoders() {

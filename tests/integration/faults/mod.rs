@@ -1,4 +1,4 @@
-//! Hostile clients, broken daemons, damaged stores and overload.
+//! Damaged stores and overload.
 
 mod connection_limits;
 mod load;

@@ -14,7 +14,7 @@ use crate::support::store_item::hash_part;
 
 const HELD_BACK: &str = "harmonia_quarantined_paths";
 
-/// A test that hangs says nothing.
+/// Upper bound of a wait: a failing test must end.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn narinfo_url(path: &str) -> String {
@@ -28,7 +28,7 @@ fn await_served(http: Http, path: &str) {
     }
 }
 
-/// A way to damage a store path and one to repair it, given the place of it.
+/// Functions that damage and repair a store path, given its location on the host.
 type Damage = (&'static str, fn(&Path), fn(&Path));
 
 fn flip(file: &Path) {

@@ -1,4 +1,4 @@
-//! `harmonia cache list`, `warm` and `remove`: with a server that runs, by its admin socket, and without one.
+//! `harmonia cache list`, `warm` and `remove`: with a running server, by its admin socket, and without one.
 
 use std::fs;
 use std::io::Write as _;
@@ -23,14 +23,14 @@ use crate::support::wire::{LAST, Wire};
 
 const ABSENT: &str = "/nix/store/00000000000000000000000000000000-absent";
 
-/// Everything that one server and the commands for it need.
+/// Server, and the files that its commands need.
 struct Place {
     socket: PathBuf,
     config: PathBuf,
 }
 
 impl Place {
-    /// Before this daemon, with this besides.
+    /// Creates the configuration of a server with this daemon and these further lines.
     fn new(daemon: &str, more: &str) -> Self {
         let (dir, socket) = (scratch::fresh_dir().join("nars"), scratch::fresh_dir().join("admin.sock"));
         let config = scratch::fresh_dir().join("config.toml");
@@ -65,7 +65,7 @@ impl Place {
     }
 }
 
-/// Ends with this status and says this.
+/// Checks the exit status and that the output has this text.
 fn says(output: &Output, code: i32, text: &str) {
     let all = [&*output.stdout, &*output.stderr].map(String::from_utf8_lossy).concat();
     assert!(output.status.code() == Some(code) && all.contains(text), "not {code} with {text:?}: {all}");
@@ -135,7 +135,7 @@ fn cached_nars_are_listed_and_found_by_store_paths_that_are_gone() {
     assert!(kept["last_used"].as_u64() > Some(1_700_000_000), "{kept}");
     let table = place.cache(&["list", "--sort", "used"]);
     says(&table, 0, &format!("  just now     {}\n", item.path));
-    // The daemon does not know it any more.
+    // The path is no longer valid.
     daemon.play(Script::replying(|_| Wire::new().number(LAST).string("").into()));
     says(&place.cache(&["remove", &item.path]), 0, "removed 1 NAR, 1.");
     assert_eq!(place.list(), Value::Array(vec![]));

@@ -1,4 +1,4 @@
-//! Compressed NARs: what narinfos say of them, that their bytes never change, and that they are made once.
+//! Compressed NARs: their narinfo fields, that their bytes never change, and that each is compressed once.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::{self};
 use crate::support::wire::{LAST, Wire};
 
-/// A server before the shared daemon of the newest release.
+/// Starts a server with the shared daemon of the newest release.
 fn server(dir: &Path) -> Harmonia {
     let daemon = format!(
         "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\n",
@@ -253,7 +253,7 @@ fn what_another_encoder_made_is_not_made_up() {
     assert_eq!(http.get(&url.replacen(part, &part.replace('0', "1"), 1)).status, 404);
 }
 
-/// Clients remember its URL for 30 days.
+/// Clients cache its URL for 30 days.
 #[test]
 fn without_a_nar_cache_compressed_nars_are_still_served_and_narinfos_name_plain_ones() {
     let (item, daemon) = multi_block_nar();

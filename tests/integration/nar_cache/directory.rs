@@ -1,5 +1,4 @@
-//! Where compressed NARs are kept: which directories are used, what is said of those that keep nothing, and that the
-//! service's own is found.
+//! Directory of the NAR cache: which ones are accepted, which errors others cause, and that the one of the service is found.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -27,7 +26,7 @@ fn run(config: &Path, arguments: &[&str]) -> Output {
     program.output().unwrap()
 }
 
-/// Ends with this status, and says this; what it says.
+/// Checks the exit status and that the output has this text; returns the output.
 fn says(output: &Output, code: i32, text: &str) -> String {
     let all = [&*output.stdout, &*output.stderr].map(String::from_utf8_lossy).concat();
     assert!(output.status.code() == Some(code) && all.contains(text), "not {code} with {text:?}: {all}");
@@ -120,7 +119,7 @@ fn the_first_nar_that_does_not_fit_is_logged() {
     assert_eq!(harmonia.log().matches("may not fit").count(), 1);
 }
 
-/// A NAR of half a megabyte that does not compress.
+/// Returns a NAR of half a megabyte that does not compress.
 fn noise(number: u32) -> StoreItem {
     let mut state = number + 1;
     let noise = (0..500_000).map(|_| {
@@ -132,7 +131,7 @@ fn noise(number: u32) -> StoreItem {
     StoreItem { path: format!("/nix/store/{number:032}-item"), ..StoreItem::file(&noise.collect::<Vec<_>>()) }
 }
 
-/// It had been full for ever after the first few, with an error for each of the others.
+/// Once it stayed full after the first few NARs, with an error for every other.
 #[test]
 fn the_oldest_nars_are_evicted_when_the_disk_is_smaller_than_max_size() {
     let items: Vec<_> = (0..12).map(noise).collect();
@@ -162,7 +161,7 @@ fn the_oldest_nars_are_evicted_when_the_disk_is_smaller_than_max_size() {
     assert!(!harmonia.log().contains(" ERROR "), "{}", harmonia.log());
 }
 
-/// `harmonia cache stats` without a configuration, after a shell has done this.
+/// Runs `harmonia cache stats` without a configuration, after these shell commands.
 fn stats_after(script: &str) -> Output {
     let mut command = after_mounts(script, &config(Path::new("/s"), Path::new("/k"), ""));
     // All of it but `--config FILE`.

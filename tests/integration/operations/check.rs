@@ -1,4 +1,4 @@
-//! How the program ends when it cannot serve: `harmonia check`, and starts that fail.
+//! Errors of `harmonia check` and of starts that fail: messages and exit statuses.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -20,12 +20,12 @@ struct Ended {
     log: String,
 }
 
-/// Runs the program with this configuration file to its end.
+/// Runs the program with this configuration file until it exits.
 fn run(config: &str, arguments: &[&str]) -> Ended {
     run_with(config, arguments, &[])
 }
 
-/// The same with this in its environment.
+/// Runs the program with this configuration file and environment variable until it exits.
 fn run_with(config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
     let file = scratch::fresh_dir().join("config.toml");
     fs::write(&file, config).unwrap();
@@ -183,11 +183,11 @@ fn the_log_has_what_the_environment_asks_for() {
         ("error", false),
         // Written for other versions.
         ("info,actix_web::middleware=error", true),
-        // Says nothing of this program.
+        // Filters nothing of this program.
         ("hyper=debug", false),
         // Is no level.
         ("verbose", true),
-        // Why it ends is told whatever the filter says.
+        // The final error is logged whatever the filter.
         ("off", false),
         ("harmonia=off", false),
     ] {

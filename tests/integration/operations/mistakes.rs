@@ -1,5 +1,5 @@
-//! What operators get wrong, and what they are told: the object, the cause and the way out, and an exit status by which a
-//! unit or a script can tell what to do.
+//! Operators' mistakes and their error messages: each names the object, the cause and the remedy, and the exit status tells
+//! a unit or a script what to do.
 //!
 //! With `HARMONIA_MISTAKES=FILE` the table is written there, each mistake with its message.
 
@@ -19,39 +19,39 @@ use crate::nix::release::Release;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 
-/// A mistake, and what comes of it.
+/// Mistake, and the expected message and exit status.
 struct Mistake {
     what: &'static str,
-    /// The configuration file, where one is named.
+    /// Configuration file, if one is passed.
     config: Option<String>,
     arguments: Vec<String>,
     variables: Vec<(&'static str, String)>,
     code: i32,
-    /// Parts of the message, in their order.
+    /// Parts of the message, in order.
     message: Vec<String>,
 }
 
 impl Mistake {
-    /// In a configuration file that is checked.
+    /// Returns a mistake in a configuration file, for `harmonia check`.
     fn in_file(what: &'static str, config: impl Into<String>, code: i32, message: &[&str]) -> Self {
         let message = message.iter().map(|part| (*part).to_owned()).collect();
         let config = Some(config.into());
         Self { what, config, arguments: vec!["check".to_owned()], variables: Vec::new(), code, message }
     }
 
-    /// On the command line.
+    /// Returns a mistake on the command line.
     fn on_command_line(what: &'static str, arguments: &[&str], code: i32, message: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         Self { arguments, config: None, ..Self::in_file(what, "", code, message) }
     }
 
-    /// In the environment of a check.
+    /// Returns a mistake in the environment of `harmonia check`.
     fn in_environment(what: &'static str, name: &'static str, value: &str, code: i32, message: &[&str]) -> Self {
         let made = Self::on_command_line(what, &["check"], code, message);
         Self { variables: vec![(name, value.to_owned())], ..made }
     }
 
-    /// Makes it; the exit status and the log.
+    /// Makes the mistake; returns exit status and log.
     fn make(&self, daemon: &Path) -> (Option<i32>, String) {
         let mut program = Harmonia::program();
         program.env("NIX_DAEMON_SOCKET_PATH", daemon).envs(self.variables.iter().map(|(name, value)| (name, value)));
@@ -67,7 +67,7 @@ impl Mistake {
         (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
     }
 
-    /// Returns the reason why that is not what the operator has to be told.
+    /// Returns why the message is not as expected.
     fn judge(&self, code: Option<i32>, log: &str) -> Result<(), String> {
         if code != Some(self.code) {
             return Err(format!("exit status {code:?}, not {}", self.code));
@@ -76,14 +76,14 @@ impl Mistake {
         for part in &self.message {
             rest = rest.split_once(part.as_str()).ok_or_else(|| format!("does not say {part:?}"))?.1;
         }
-        // What a key takes is the way out.
+        // The accepted values of a key are the remedy.
         let has_way_out =
             ["help: ", "expected ", "For more information, try '--help'"].iter().any(|it| log.contains(it));
         if has_way_out { Ok(()) } else { Err("names no way out".to_owned()) }
     }
 }
 
-/// A new file with this text.
+/// Creates a file with this text.
 fn file(name: &str, text: impl AsRef<[u8]>) -> PathBuf {
     let path = scratch::fresh_dir().join(name);
     fs::write(&path, text).unwrap();
@@ -113,7 +113,7 @@ fn every_mistake_is_reported_with_its_object_its_cause_and_a_help() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// The messages without their times, indented.
+/// Returns the messages without timestamps, indented.
 fn told(log: &str) -> String {
     let levels = ["ERROR", "WARN", "INFO"];
     let without_time = |line: &str| levels.iter().find_map(|level| Some(line[line.find(level)?..].to_owned()));

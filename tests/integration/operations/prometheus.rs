@@ -1,4 +1,4 @@
-//! Prometheus itself: it scrapes a real server under load, answers all queries of the dashboard and reads the alerts.
+//! Prometheus scrapes a real server under load, evaluates all queries of the dashboard and loads the alerts.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -19,9 +19,9 @@ use crate::support::store_item::StoreItem;
 use crate::support::watchdog;
 use crate::support::wire::Wire;
 
-/// A test that hangs says nothing.
+/// Upper bound of a wait: a failing test must end.
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// The daemon fails when it is asked for this one.
+/// Path for which the daemon fails.
 const FAILING: &str = "22222222222222222222222222222222";
 
 fn file(name: &str) -> PathBuf {
@@ -37,7 +37,7 @@ fn says_yes(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&text));
 }
 
-/// A running Prometheus that scrapes one address; stopped on drop, and when the test binary ends.
+/// Running Prometheus that scrapes one address; stopped on drop, and when the test binary ends.
 struct Prometheus {
     program: Child,
     watchdog: Child,
@@ -45,7 +45,7 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes a plain server and one with TLS.
+    /// Starts a Prometheus that scrapes a plain server and one with TLS.
     fn scraping(plain: SocketAddr, secure: SocketAddr) -> Self {
         let dir = scratch::fresh_dir();
         let config = dir.join("prometheus.yml");
@@ -95,7 +95,7 @@ impl Prometheus {
         answer["data"].clone()
     }
 
-    /// The values of the series that answer an expression; panics if it is none.
+    /// Returns the values of the series that an expression yields; panics if the expression is invalid.
     fn values(&self, expression: &str) -> Vec<String> {
         let query = utf8_percent_encode(expression, NON_ALPHANUMERIC);
         let data = self.ask(&format!("/api/v1/query?query={query}"));
@@ -115,7 +115,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// A server, and what makes each of its counters count.
+/// Server, and a load that increments each of its counters.
 struct Loaded {
     item: StoreItem,
     daemon: ScriptedDaemon,
@@ -151,7 +151,7 @@ impl Loaded {
     }
 }
 
-/// Writes a certificate that ends with this year, and its key.
+/// Writes a certificate that expires at the end of this year, and its key.
 fn certificate_until(year: i32, dir: &Path) {
     let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(year, 12, 31);
@@ -160,7 +160,7 @@ fn certificate_until(year: i32, dir: &Path) {
     fs::write(dir.join("key.pem"), key.serialize_pem()).unwrap();
 }
 
-/// Every query of the dashboard, as it is there.
+/// Returns every query of the dashboard.
 fn queries(dashboard: &Value) -> Vec<String> {
     let panels = dashboard["panels"].as_array().unwrap().iter();
     let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();

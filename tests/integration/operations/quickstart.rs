@@ -1,4 +1,4 @@
-//! `harmonia quickstart`: what it prints is true, and can be pasted.
+//! `harmonia quickstart`: its output is correct, and its commands work when pasted.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -13,14 +13,14 @@ use crate::support::scripted_daemon::ScriptedDaemon;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 
-/// The command, with a home of its own.
+/// Returns the command, with a home of its own.
 fn program() -> Command {
     let mut program = Harmonia::program();
     program.arg("quickstart").args(["--bind", "127.0.0.1:0"]).env("HOME", scratch::fresh_dir());
     program
 }
 
-/// The program with what it prints for its user.
+/// Running program and its standard output.
 struct Printed {
     _harmonia: Harmonia,
     output: BufReader<UnixStream>,

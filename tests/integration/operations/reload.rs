@@ -1,4 +1,4 @@
-//! SIGHUP: another configuration, new certificates and keys while the server runs.
+//! SIGHUP: reload of configuration, certificates and keys.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -25,7 +25,7 @@ use crate::support::scripted_daemon::ScriptedDaemon;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 
-/// What openssl is told to make, how it is told to write the key, and the label of what it then writes.
+/// Arguments of openssl for the algorithm and for the format of the key, and the PEM label of the result.
 const KINDS: [(&str, &str, &str); 4] = [
     ("rsa:2048", "pkey", "BEGIN PRIVATE KEY"),
     ("rsa:2048", "rsa -traditional", "BEGIN RSA PRIVATE KEY"),
@@ -58,7 +58,7 @@ fn sighup_loads_new_signing_keys_and_keeps_the_old_ones_on_error() {
     assert_eq!(signer(), keys::FOREIGN.name);
 }
 
-/// A server whose configuration file can be written anew.
+/// Server whose configuration file can be replaced.
 struct Configured {
     file: PathBuf,
     harmonia: Harmonia,
@@ -73,7 +73,7 @@ impl Configured {
         Self { harmonia: Harmonia::launch(program), file }
     }
 
-    /// Writes the file, and has it read again.
+    /// Writes the file and reloads it.
     fn reload(&self, config: &str) {
         fs::write(&self.file, format!("bind = \"127.0.0.1:0\"\n{config}")).unwrap();
         self.harmonia.reload();
@@ -130,7 +130,7 @@ fn limits_change_while_connections_are_open_and_what_needs_a_restart_is_named() 
     let (mut first, mut second, mut third) = (connect(), connect(), connect());
     ask(&mut first);
     assert_eq!(first.receive(false).unwrap().status, 200);
-    // There is room for one, so these wait in the kernel.
+    // The limit is one, so these wait in the kernel.
     ask(&mut second);
     ask(&mut third);
     server.reload(&config("max_connections = 2\n"));
@@ -184,7 +184,7 @@ fn what_is_trusted_changes_at_once_even_where_no_key_can_be_read() {
     assert!(narinfo().text().contains("\nSig: "));
 }
 
-/// Writes a new certificate for localhost and its key, of a kind that openssl makes.
+/// Writes a new certificate for localhost and its key, in one of openssl's formats.
 fn certificate(directory: &Path, algorithm: &str, form: &str) -> CertificateDer<'static> {
     let script = "set -e; cd \"$0\"; openssl req -x509 -newkey $1 -noenc -keyout new -out cert.pem -days 2 \
                   -subj /CN=localhost -addext subjectAltName=DNS:localhost -addext basicConstraints=CA:FALSE; \
@@ -195,7 +195,7 @@ fn certificate(directory: &Path, algorithm: &str, form: &str) -> CertificateDer<
     rustls_pemfile::certs(&mut pem.as_slice()).next().unwrap().unwrap()
 }
 
-/// Whether a client that trusts this certificate alone gets a connection, by HTTP/2.
+/// Returns whether a client that trusts only this certificate can connect, by HTTP/2.
 async fn shakes_hands(harmonia: &Harmonia, trusted: &CertificateDer<'static>) -> bool {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();

@@ -1,7 +1,7 @@
-//! The server goes away and comes back while fifty clients copy from it: none of them fails.
+//! Restarts of the server while fifty clients copy from it: none of them fails.
 //!
-//! That takes a socket which outlives the server. Without one connections are refused in between, and Nix gives up after
-//! four or five seconds.
+//! That takes a socket that outlives the server. Otherwise connections are refused meanwhile, and Nix gives up after four
+//! or five seconds.
 
 use std::fs;
 use std::net::TcpListener;
@@ -22,22 +22,21 @@ use crate::support::scratch;
 use crate::support::server::Harmonia;
 
 const CLIENTS: usize = 50;
-/// Nix 2.3 tries again too, but at times falls asleep over it: its process was seen to wait for ever beside a connection that
-/// the server had closed.
+/// Releases of the clients. Nix 2.3 retries too, but sometimes waits for ever on a connection that the server has closed.
 const RELEASES: [Release; 3] = [Release::Nix2_8, Release::Nix2_26, Release::Nix2_34];
-/// Of the path that each of them copies, in bytes: long enough to be met in the middle.
+/// Size of the path that each client copies, in bytes: large enough to be interrupted in the middle.
 const SIZE: usize = 16 << 20;
 
-/// How a server ends.
+/// Way to stop a server.
 #[derive(Clone, Copy)]
 enum End {
-    /// SIGTERM: what it has begun it ends.
+    /// SIGTERM: it completes running responses.
     Terminated,
-    /// SIGKILL: everything breaks off.
+    /// SIGKILL: it aborts running responses.
     Killed,
 }
 
-/// A server on this socket of a service manager, in which clients wait while there is none.
+/// Starts a server on this socket of a service manager, where clients queue while no server runs.
 fn start(socket: &TcpListener, config: &Path) -> Harmonia {
     let program = Harmonia::program();
     let mut activated = Command::new("sh");
@@ -53,7 +52,7 @@ fn start(socket: &TcpListener, config: &Path) -> Harmonia {
     Harmonia::launch(activated)
 }
 
-/// Counts down when it goes, be it by a panic.
+/// Counts down on drop, also in a panic.
 struct Copying<'c>(&'c AtomicUsize);
 
 impl Drop for Copying<'_> {
@@ -62,7 +61,7 @@ impl Drop for Copying<'_> {
     }
 }
 
-/// Waits until a download is in the middle; false if all clients are done before.
+/// Waits until a download is running; returns false if all clients have finished.
 fn is_busy(server: &Harmonia, copying: &AtomicUsize) -> bool {
     while copying.load(Ordering::SeqCst) > 0 {
         // One of them is this.
@@ -73,7 +72,7 @@ fn is_busy(server: &Harmonia, copying: &AtomicUsize) -> bool {
     false
 }
 
-/// A store with one large path, which proves itself.
+/// Creates a store with one large content-addressed path.
 fn daemon() -> (Daemon, String) {
     let prefix = Prefix::new(Release::Nix2_34, &["substitute = false".to_owned()]);
     let mut state = 1_u64;

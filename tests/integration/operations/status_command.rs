@@ -1,4 +1,4 @@
-//! `harmonia status`: what a running server tells of itself, to people and scripts.
+//! `harmonia status`: the state of a running server, as text and as JSON.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::support::wire::{LAST, Wire};
 
 const OTHER: [u8; 4] = [127, 0, 0, 9];
 
-/// A server with an admin socket.
+/// Starts a server with an admin socket.
 pub(crate) fn server(config: &str) -> (Harmonia, PathBuf) {
     let socket = scratch::fresh_dir().join("admin.sock");
     (Harmonia::start(&format!("admin_socket = \"{}\"\ntrusted_proxies = []\n{config}", socket.display())), socket)
@@ -44,7 +44,7 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A client that has the head of a NAR's response, and reads no more.
+/// Opens a download and reads only the head of its response.
 pub(crate) fn stopped(http: Http, url: &str) -> Connection {
     let mut connection = http.connect_narrow().unwrap();
     connection.send(format!("GET {url} HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes()).unwrap();

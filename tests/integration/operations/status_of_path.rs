@@ -1,4 +1,4 @@
-//! `harmonia status PATH`: what becomes of one path, however it is named.
+//! `harmonia status PATH`: the state of one path, named in any way.
 
 use std::os::unix::fs::symlink;
 

@@ -1,4 +1,4 @@
-//! Odd surroundings: it works, or says why not.
+//! Unusual environments: the program works or reports why it cannot.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::support::scratch;
 use crate::support::server::Harmonia;
 use crate::support::store_item::hash_part;
 
-/// Where the directories of the tests and of the program are then, whoever may enter the real ones.
+/// Mount points of the tests' and the program's directories, since another user may not enter the real ones.
 const SCRATCH: &str = "/srv";
 const PROGRAM: &str = "/mnt";
 
@@ -22,7 +22,7 @@ fn daemon() -> &'static Daemon {
     Daemon::shared(Release::Nix2_34)
 }
 
-/// A configuration for the shared daemon, signing.
+/// Returns a configuration for the shared daemon, with a signing key.
 pub(crate) fn config(daemon_socket: &Path, key: &Path, more: &str) -> PathBuf {
     let file = scratch::fresh_dir().join("config.toml");
     let (socket, key) = (daemon_socket.display(), key.display());
@@ -31,7 +31,7 @@ pub(crate) fn config(daemon_socket: &Path, key: &Path, more: &str) -> PathBuf {
     file
 }
 
-/// The program, started by a shell after `script`.
+/// Returns a command that starts the program in a shell after `script`.
 fn after(script: &str, config: &Path) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-ec", &format!("{script}\nexec \"$0\" \"$@\"")]).arg(Harmonia::program().get_program());
@@ -39,7 +39,7 @@ fn after(script: &str, config: &Path) -> Command {
     shell
 }
 
-/// The same in a mount namespace of its own.
+/// Returns a command that starts the program in a mount namespace of its own, after `script`.
 pub(crate) fn after_mounts(script: &str, config: &Path) -> Command {
     let inner = after(script, config);
     let mut outer = Command::new("unshare");
@@ -51,7 +51,7 @@ pub(crate) fn after_mounts(script: &str, config: &Path) -> Command {
     outer
 }
 
-/// It answers as ever.
+/// Checks that it serves narinfos and NARs.
 fn serves(harmonia: &Harmonia) {
     for name in ["regular", "odd-entries"] {
         let narinfo = harmonia.http().get(&shared_server::narinfo_url(name));
@@ -97,7 +97,7 @@ fn a_read_only_file_system_disables_the_cache_and_nothing_else() {
     assert_eq!(client.verified_closure(&paths).len(), paths.len());
 }
 
-/// Where a path below the directory of all tests is in the namespace of [`after_moving`].
+/// Returns the location of a path of the tests' directory in the namespace of [`after_moving`].
 fn moved(path: &Path) -> PathBuf {
     let fresh = scratch::fresh_dir();
     Path::new(SCRATCH).join(path.strip_prefix(fresh.parent().unwrap()).unwrap())
@@ -161,7 +161,7 @@ fn in_the_locale_c_and_in_one_that_does_not_exist_names_are_bytes() {
     }
 }
 
-/// The time of day goes back and forth by thirty years at each look at it.
+/// The clock jumps back and forth by thirty years at each read.
 const JUMPING: &str = r"
 #define _GNU_SOURCE
 #include <sys/syscall.h>

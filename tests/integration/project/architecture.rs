@@ -1,4 +1,4 @@
-//! The arrows between modules and what a tree of this kind must not hold, kept by reading the sources.
+//! Rules for the sources, checked by reading them: dependencies between modules, and forbidden contents.
 //!
 //! `docs/explanation/architecture.md` has the reasons. A new module or a new arrow is entered here, in sight of the others.
 
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 const MAX_LINES: usize = 400;
 
-/// Which modules of the program each of them may name. Further ones are the top: they put the others together.
+/// Modules of the program that each module may name. Modules that are not listed are the top, and may name all.
 const ARROWS: [(&str, &[&str]); 14] = [
     ("access_log", &["config", "metrics", "sync"]),
     ("admin", &["config", "http", "metrics", "nar_cache", "net", "process", "store", "sync"]),
@@ -41,7 +41,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
 ];
 const TOP: [&str; 6] = ["cli", "commands", "error", "lib", "main", "output"];
 
-/// Which modules of the program may name a package.
+/// Modules of the program that may name a package.
 const PACKAGES: [(&str, &[&str]); 15] = [
     ("arc_swap", &["http", "net"]),
     ("clap", &["cli", "main"]),
@@ -60,8 +60,8 @@ const PACKAGES: [(&str, &[&str]); 15] = [
     ("x509_parser", &["net"]),
 ];
 
-/// Which files spawn tasks that end by themselves, soon or with what they are for. All others are for
-/// `supervisor`, so that a panic does not end them silently.
+/// Files that may spawn tasks, which end on their own. All other tasks belong to `supervisor`, so that a panic does not end
+/// them silently.
 const SPAWNING: [&str; 13] = [
     "src/admin/nar_cache.rs",
     "src/commands/serve/mod.rs",
@@ -78,7 +78,7 @@ const SPAWNING: [&str; 13] = [
     "src/store/daemon/transport.rs",
 ];
 
-/// What only the client of the protocol may name: everything else there is without I/O.
+/// Names that only the client of the protocol may use: everything else there is without I/O.
 const IO: [&str; 6] = ["tokio::", "std::env::", "std::fs::", "std::net::", "std::process::", "std::os::unix::net::"];
 
 #[test]
@@ -190,14 +190,14 @@ pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The module of the program that a file of `src` belongs to.
+/// Returns the module of the program to which a file of `src` belongs.
 fn module(source: &Path) -> String {
     let below = source.strip_prefix(root().join("src")).unwrap();
     let first = Path::new(below.components().next().unwrap().as_os_str());
     first.file_stem().unwrap().to_str().unwrap().to_owned()
 }
 
-/// The Rust sources below a directory.
+/// Returns the Rust sources below a directory.
 pub(crate) fn sources(directory: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     walk(&root().join(directory), &mut files);
@@ -206,7 +206,7 @@ pub(crate) fn sources(directory: &str) -> Vec<PathBuf> {
     files
 }
 
-/// All files below a directory but those that git or cargo made.
+/// Returns all files below a directory but those that git or cargo created.
 fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -222,12 +222,12 @@ pub(crate) fn code(source: &Path) -> String {
     without_comments(&fs::read_to_string(source).unwrap())
 }
 
-/// Cuts each line at `//`, in a string too, which loses nothing that is looked for here.
+/// Removes comments. It also cuts strings at `//`, which these rules can afford.
 fn without_comments(text: &str) -> String {
     text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// What follows each `prefix` that begins a path, up to the end of the word.
+/// Returns the word after each `prefix` that begins a path.
 fn paths_in(code: &str, prefix: &str) -> Vec<String> {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     let begins = |at: usize| !code[..at].ends_with(word);

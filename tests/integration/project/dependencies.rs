@@ -12,7 +12,7 @@ use toml::Table;
 
 const RULES: &str = include_str!("../../../deny.toml");
 
-/// The settings that are heeded here, and those that only cargo-deny can.
+/// Settings that are checked here, and those that only cargo-deny can check.
 const KNOWN: [&str; 6] =
     ["graph.targets", "licenses.allow", "bans.deny", "bans.skip", "bans.multiple-versions", "bans.wildcards"];
 const NOT_HERE: [&str; 6] = [
@@ -33,7 +33,7 @@ fn strings<'r>(rules: &'r Table, table: &str, key: &str) -> Vec<&'r str> {
     rules[table][key].as_array().unwrap().iter().map(|value| value.as_str().unwrap()).collect()
 }
 
-/// The names in a list of tables, each with its reason.
+/// Returns the names in a list of tables, each with its reason.
 fn reasoned<'r>(rules: &'r Table, key: &str) -> BTreeSet<&'r str> {
     let tables = rules["bans"][key].as_array().unwrap().iter().map(|value| value.as_table().unwrap());
     tables
@@ -44,7 +44,7 @@ fn reasoned<'r>(rules: &'r Table, key: &str) -> BTreeSet<&'r str> {
         .collect()
 }
 
-/// The packages that are built for one of the targets, tests included.
+/// Returns the packages that are built for one of the targets, tests included.
 fn packages(rules: &Table) -> Vec<Value> {
     let mut metadata = Command::new(env!("CARGO"));
     metadata.args(["metadata", "--locked", "--format-version=1", "--all-features"]);
@@ -57,8 +57,7 @@ fn packages(rules: &Table) -> Vec<Value> {
     metadata["packages"].as_array().unwrap().clone()
 }
 
-/// Whether these licences are enough for an expression of SPDX. `WITH` only adds permissions, and up to 2019 `/` was
-/// written for `OR`.
+/// Returns whether these licences satisfy an SPDX expression. `WITH` only adds permissions, and `/` meant `OR` up to 2019.
 fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let mut words: Vec<_> = spaced.split_whitespace().rev().collect();

@@ -1,4 +1,4 @@
-//! Quotes of messages in the pages of `docs/`, held to the program.
+//! Messages that the pages of `docs/` quote, compared with the program's sources.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ fn page(name: &str) -> String {
     fs::read_to_string(root().join("docs").join(name)).unwrap()
 }
 
-/// Every text of the sources of the program, literals that go over several lines joined.
+/// Returns every string literal of the program's sources, those of several lines joined.
 fn sources() -> String {
     let mut all = String::new();
     let mut dirs = vec![root().join("src"), root().join("protocol/src")];
@@ -36,11 +36,11 @@ fn sources() -> String {
     joined
 }
 
-/// The longest run of plain words: what a message says whatever it is about.
+/// Returns the longest run of plain words: the constant part of a message.
 fn plain_words(message: &str) -> String {
     let plain = |word: &&str| !word.is_empty() && word.chars().all(|it| it.is_ascii_lowercase() || "'-".contains(it));
     let mut longest = String::new();
-    // A sign at the end of a word belongs to no run that goes on.
+    // A punctuation mark at the end of a word ends the run.
     for part in message.split_inclusive([':', ',', ';', '(', ')', '?']) {
         let part = part.trim_end_matches([':', ',', ';', '(', ')', '?']);
         for run in part.split(' ').collect::<Vec<_>>().split(|word| !plain(word)) {
@@ -53,8 +53,8 @@ fn plain_words(message: &str) -> String {
     longest
 }
 
-/// The messages that a page quotes: code that reads like a sentence, in blocks and in the text. Neither commands nor
-/// settings, and not what clients say.
+/// Returns the messages that a page quotes: code that reads like a sentence, in blocks and in the text, but no commands,
+/// settings or messages of clients.
 fn quoted(page: &str) -> BTreeSet<String> {
     let (mut blocks, mut text) = (Vec::new(), String::new());
     let mut in_block = false;
@@ -120,7 +120,7 @@ fn the_warnings_that_the_page_about_migration_quotes_are_printed() {
     }
 }
 
-/// The keys that a reload takes over (`apply`), or leaves to a restart (`require_restart`).
+/// Returns the keys that a reload applies (`apply`), or that need a restart (`require_restart`).
 fn keys_of_a_reload(what: &str) -> Vec<String> {
     let source = fs::read_to_string(root().join("src/config/reload.rs")).unwrap();
     let call = format!("report.{what}(");

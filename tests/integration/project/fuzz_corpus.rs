@@ -1,4 +1,4 @@
-//! Inputs that were interesting to the fuzzer, in `fuzz/corpus/`, fed to the properties of `fuzz/targets/` again.
+//! Corpus of the fuzzer, `fuzz/corpus/`, run through the properties of `fuzz/targets/`.
 
 use std::fs;
 use std::panic::catch_unwind;

@@ -1,4 +1,4 @@
-//! Links of the documents: each leads to a file that is there, and each `#anchor` to a heading of that page.
+//! Links of the documentation: each leads to an existing file, and each `#anchor` to a heading of that page.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! A caching proxy in front, and what must hold whichever it is.
+//! Requirements on every caching proxy in front of harmonia.
 
 use std::net::SocketAddr;
 
@@ -12,24 +12,24 @@ use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::{LAST, Wire};
 
-/// More than any buffer of a proxy.
+/// Size that exceeds any buffer of a proxy.
 const LARGE: usize = 3_000_000;
-/// What clients accept makes no difference.
+/// `Accept-Encoding` of the clients, which must make no difference.
 const ZSTD: (&str, &str) = ("Accept-Encoding", "zstd, gzip");
 
-/// A caching proxy that runs for as long as this is not dropped.
+/// Caching proxy, stopped on drop.
 pub(crate) trait Proxy {
-    /// Starts it with an empty cache.
+    /// Starts the proxy with an empty cache.
     fn before(upstream: SocketAddr) -> Self;
-    /// Where it listens.
+    /// Returns the address that it listens on.
     fn address(&self) -> SocketAddr;
-    /// A client of it.
+    /// Returns a client of the proxy.
     fn http(&self) -> Http {
         Http::new(self.address())
     }
 }
 
-/// A proxy, harmonia, and a daemon that plays a script.
+/// Proxy, harmonia, and a scripted daemon.
 pub(crate) struct Chain<P> {
     pub(crate) proxy: P,
     pub(crate) daemon: ScriptedDaemon,

@@ -1,4 +1,4 @@
-//! Behind nginx, by `docs/guide/nginx.conf` as it is but for addresses and the place of the cache.
+//! harmonia behind nginx, with `docs/guide/nginx.conf` unchanged but for addresses and the cache directory.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -17,13 +17,13 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::watchdog;
 
-/// What nginx needs besides the file that is tested. As root its workers stay root, since the scratch directory is closed
-/// to others; without root the line is ignored.
+/// Main configuration around the tested file. Workers stay root, since the scratch directory is closed to other users;
+/// without root nginx ignores that line.
 const AROUND: &str = "daemon off;\nuser root;\npid @/pid;\nerror_log @/error.log;\nevents {}\nhttp {\naccess_log off;\n\
     client_body_temp_path @/body;\nproxy_temp_path @/proxy;\nfastcgi_temp_path @/fastcgi;\nuwsgi_temp_path @/uwsgi;\n\
     scgi_temp_path @/scgi;\ninclude @/harmonia.conf;\n}\n";
 
-/// A running nginx; stopped on drop, and when the test binary ends.
+/// Running nginx; stopped on drop, and when the test binary ends.
 pub(crate) struct Nginx {
     program: Child,
     watchdog: Child,
@@ -32,12 +32,12 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it before `upstream`, an address as nginx writes it, with an empty cache.
+    /// Starts nginx with an empty cache in front of `upstream`, an address in nginx's notation.
     pub(crate) fn before_address(upstream: &str) -> Self {
         Self::with(upstream, &[])
     }
 
-    /// The same, with these changes of the file, in which `ADDRESS` is the one that it listens on.
+    /// Starts nginx with these replacements in the file, in which `ADDRESS` is its listening address.
     pub(crate) fn with(upstream: &str, changes: &[(&str, &str)]) -> Self {
         let dir = scratch::fresh_dir();
         // The kernel's choice of port, handed to nginx as one nginx hands its sockets to the next: clients may come

@@ -1,4 +1,4 @@
-//! `docs/guide/nginx.conf` with what stands in comments there: https with HTTP/2, and passwords.
+//! `docs/guide/nginx.conf` with its commented lines enabled: https with HTTP/2, and passwords.
 
 use std::fs;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::support::keys;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 
-/// The words of Nix up to 2.8 for a cache that it may not read.
+/// Error of Nix up to 2.8 for a cache that it may not read.
 const NO_CACHE: &str = "does not appear to be a binary cache";
 
-/// nginx that asks for this password: made, and asked for, by the commands of the guide.
+/// Starts nginx that requires this password, set up with the commands of the guide.
 fn asking_for_passwords(upstream: &str, password: &str) -> Nginx {
     let dir = scratch::fresh_dir();
     let conf_d = dir.join("conf.d");

@@ -1,4 +1,4 @@
-//! `docs/guide/nginx.conf` where its first comment says, beside Debian's own configuration, by several releases of nginx.
+//! `docs/guide/nginx.conf` in `conf.d` of Debian's configuration, checked by several releases of nginx.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Behind Varnish, by `docs/guide/varnish.vcl` as it is but for the backend's port.
+//! harmonia behind Varnish, with `docs/guide/varnish.vcl` unchanged but for the backend's port.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::watchdog;
 
-/// A running varnishd; stopped on drop, and when the test binary ends.
+/// Running varnishd; stopped on drop, and when the test binary ends.
 struct Varnish {
     watchdog: Child,
     address: SocketAddr,
@@ -52,7 +52,7 @@ impl Drop for Varnish {
     }
 }
 
-/// Runs it to its end, and gives its standard output.
+/// Runs a command until it exits; returns its standard output.
 fn run(command: &mut Command) -> String {
     let output =
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null()).output().unwrap();

@@ -1,4 +1,4 @@
-//! Clients of HTTP/1.1 of all kinds, each of which knows the truth of what it asks for.
+//! HTTP/1.1 clients of all kinds that check every response against the real state of the store.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,24 +13,24 @@ use crate::support::http::{Connection, Response};
 use crate::support::nar_cache::decoded;
 use crate::support::narinfo::value;
 
-/// Between two attempts to reach a server that is not there.
+/// Pause between attempts to connect.
 pub(super) const PAUSE: Duration = Duration::from_millis(20);
-/// Between two reads of a client that is slow.
+/// Pause between the reads of a slow client.
 const SLOWNESS: Duration = Duration::from_millis(3);
 
-/// What became of requests.
+/// Counts of requests by outcome.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Complete bodies that were right: narinfos, NARs, compressed NARs, parts of either.
+    /// Correct complete bodies: narinfos, NARs, compressed NARs, ranges of either.
     pub(super) right: AtomicU64,
     pub(super) bytes: AtomicU64,
-    /// Answers that there is no such path, when there was none or may have been none.
+    /// 404 for paths that were or may have been invalid.
     pub(super) not_found: AtomicU64,
     pub(super) unavailable: AtomicU64,
-    /// Bodies and connections that ended early.
+    /// Truncated bodies and aborted connections.
     pub(super) cut: AtomicU64,
     pub(super) unreachable: AtomicU64,
-    /// Downloads that their client left.
+    /// Downloads that the client aborted.
     pub(super) left: AtomicU64,
     pub(super) copies: AtomicU64,
     pub(super) failed_copies: AtomicU64,
@@ -40,7 +40,7 @@ pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A client that keeps its connection.
+/// Client that keeps its connection.
 pub(super) struct Visitor<'w> {
     world: &'w World,
     dice: Dice,
@@ -52,7 +52,7 @@ impl<'w> Visitor<'w> {
         Self { world, dice, connection: None }
     }
 
-    /// Asks for something, anyhow.
+    /// Sends a random request.
     pub(super) fn visit(&mut self) {
         let path = self.dice.pick(&self.world.paths);
         match self.dice.below(10) {
@@ -69,7 +69,7 @@ impl<'w> Visitor<'w> {
         }
     }
 
-    /// A narinfo, if it can be had.
+    /// Requests a narinfo; `None` without a usable response.
     pub(super) fn narinfo(&mut self, path: &TruePath) -> Option<String> {
         let then = path.now();
         let response = self.ask(&path.narinfo_url(), &[])?;
@@ -138,7 +138,7 @@ impl<'w> Visitor<'w> {
         (value(&narinfo, "Compression") == "zstd").then(|| format!("/{}", value(&narinfo, "URL")))
     }
 
-    /// Reads a NAR a little at a time, perhaps to its end.
+    /// Reads a NAR slowly, perhaps to its end.
     fn slowly(&mut self, path: &TruePath) {
         let pieces = self.dice.below(300);
         let url = path.nar_url();
@@ -160,7 +160,7 @@ impl<'w> Visitor<'w> {
         count(if body.len() == path.nar.len() { &self.world.tally.right } else { &self.world.tally.left });
     }
 
-    /// Asks for a NAR and goes, before the answer or in the middle of it.
+    /// Requests a NAR and disconnects, before the response or in the middle of it.
     fn leave(&mut self, path: &TruePath) {
         let Ok(mut stream) = self.open(&path.nar_url()) else { return self.unreachable() };
         if self.dice.one_in(2) {
@@ -177,7 +177,7 @@ impl<'w> Visitor<'w> {
         Ok(stream)
     }
 
-    /// A complete response. That none comes in a minute is a failure; that the server is gone is not.
+    /// Sends a request and returns a complete response. A timeout of a minute is a failure; a broken connection is not.
     fn ask(&mut self, url: &str, headers: &[(&str, &str)]) -> Option<Response> {
         let Ok(mut connection) = self.connection.take().map_or_else(|| Connection::open(self.world.address), Ok) else {
             self.unreachable();
@@ -203,7 +203,7 @@ impl<'w> Visitor<'w> {
         None
     }
 
-    /// Whether there is a body to look at; else the reason for none must be a good one.
+    /// Returns whether there is a body to check; panics if an error status is not justified.
     fn is_had(&self, path: &TruePath, then: Then, response: &Response, url: &str) -> bool {
         match response.status {
             200 | 206 => return true,

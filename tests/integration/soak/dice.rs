@@ -1,10 +1,10 @@
-//! Chance that can be had again: every actor of a soak has numbers of its own, which follow from the seed.
+//! Reproducible random numbers: every actor of a soak has its own sequence, derived from the seed.
 
-/// A generator of numbers (splitmix64).
+/// Random number generator (splitmix64).
 pub(super) struct Dice(u64);
 
 impl Dice {
-    /// The numbers of one actor.
+    /// Returns the generator of one actor.
     pub(super) fn of(seed: u64, actor: usize) -> Self {
         let mut dice = Self(seed ^ (actor as u64).wrapping_mul(0xd605_bbb5_8c8a_bbc9));
         dice.next();
@@ -19,7 +19,7 @@ impl Dice {
         number ^ (number >> 31)
     }
 
-    /// Less than `bound`, which is not 0.
+    /// Returns a number less than `bound`, which must not be 0.
     pub(super) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % bound as u64).unwrap()
     }

@@ -1,4 +1,4 @@
-//! What goes wrong, at random: with the daemon, with the server, on the disk, and what the operator does meanwhile.
+//! Random faults of nix-daemon, of the server and of the disk, and actions of the operator.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
 use crate::support::server::Harmonia;
 
-/// What faults are done to. Only the one thread that does them has it.
+/// Target of the faults, owned by the one thread that causes them.
 pub(super) struct Plant {
     pub(super) daemon: Daemon,
     pub(super) server: Harmonia,
-    /// The server's configuration, with the address that it had at first.
+    /// Configuration of the server, with the address of its first start.
     pub(super) config: PathBuf,
     pub(super) nars: PathBuf,
 }
@@ -61,14 +61,14 @@ impl Fault {
 }
 
 impl Plant {
-    /// The program with this configuration, where clients look for it.
+    /// Starts the program with this configuration at the address that clients use.
     pub(super) fn launch(config: &Path) -> Harmonia {
         let mut program = Harmonia::program();
         program.arg("--config").arg(config);
         Harmonia::launch(program)
     }
 
-    /// Each kind of fault once, in some order; gives them.
+    /// Causes each kind of fault once, in random order; returns those that it caused.
     pub(super) fn suffer_all(&mut self, world: &World, dice: &mut Dice, without: fn(Fault) -> bool) -> Vec<Fault> {
         let mut left: Vec<_> = Fault::ALL.into_iter().filter(|fault| !without(*fault)).collect();
         let mut suffered = Vec::new();
@@ -141,7 +141,7 @@ impl Plant {
         }
     }
 
-    /// Does something to one of the files of the cache of NARs that is whole; that it is gone by then is no failure.
+    /// Damages a complete file of the NAR cache, unless it was removed meanwhile.
     fn with_a_file(&self, dice: &mut Dice, change: impl Fn(&Path, &mut Dice) -> std::io::Result<()>) {
         let mut files = files(&self.nars);
         files.retain(|file| !file.starts_with(self.nars.join("tmp")));
@@ -152,7 +152,7 @@ impl Plant {
         }
     }
 
-    /// Everything that has no root goes, unless something holds it.
+    /// Runs the garbage collector.
     fn collect_garbage(&self, world: &World) {
         world.passing().for_each(TruePath::changes);
         let _ = self.daemon.run(&["nix-store", "--gc"]).stdout();
@@ -171,7 +171,7 @@ impl Plant {
     }
 }
 
-/// Puts so many paths into the store that nothing roots; gives them.
+/// Adds this many paths without GC roots to the store; returns them.
 pub(super) fn add_paths(daemon: &Daemon, count: usize) -> Vec<String> {
     let files: Vec<_> = (0..count).map(|number| format!("/nix/tmp/passing-{number}")).collect();
     for (number, file) in files.iter().enumerate() {
@@ -184,7 +184,7 @@ pub(super) fn add_paths(daemon: &Daemon, count: usize) -> Vec<String> {
     added.lines().map(str::to_owned).collect()
 }
 
-/// A process that has ended meanwhile takes no signal.
+/// Sends a signal, unless the process has ended meanwhile.
 fn signal(processes: &[u32], signal: Signal) {
     for process in processes {
         let pid = Pid::from_raw(i32::try_from(*process).unwrap()).unwrap();
@@ -192,7 +192,7 @@ fn signal(processes: &[u32], signal: Signal) {
     }
 }
 
-/// All files below a directory, but for the lock.
+/// Returns all files below a directory but the lock.
 pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for path in fs::read_dir(dir).into_iter().flatten().map_while(Result::ok).map(|entry| entry.path()) {

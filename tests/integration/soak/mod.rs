@@ -1,10 +1,10 @@
-//! Everything at once, and everything going wrong: clients of all kinds, a real daemon that is killed and paused, files
-//! of the cache that rot, garbage collections, and a server that ends, all at random from a seed that is printed.
+//! Soak test: clients of all kinds, a real nix-daemon that is killed and paused, files of the NAR cache that are damaged,
+//! garbage collections, and restarts of the server, all at random from a seed that is printed.
 //!
-//! No body is ever wrong, nothing that is valid is ever called missing, nobody waits for ever, and when the faults end
-//! everything can be had, and the server has let go of what it held.
+//! No body is ever wrong, no valid path is ever 404, and no request hangs. After the faults everything is served, and the
+//! server has freed its resources.
 //!
-//! The short form is one of the tests. The long one is run by hand, with what is in the environment:
+//! The short form is one of the tests. The long one is started manually, configured by environment variables:
 //!
 //!     HARMONIA_SOAK_SECONDS=600 HARMONIA_SOAK_SEED=1 \
 //!         cargo test --test integration soak -- --ignored --nocapture
@@ -39,23 +39,23 @@ use crate::support::metrics::await_value;
 use crate::support::scratch;
 
 const LONG: Duration = Duration::from_secs(600);
-/// Clients of HTTP/1.1, of HTTP/2, and of Nix.
+/// Numbers of clients: HTTP/1.1, HTTP/2, and Nix.
 const VISITORS: usize = 6;
 const STREAMERS: usize = 2;
 const COPIERS: usize = 2;
-/// Paths that the garbage collector takes.
+/// Number of paths that the garbage collector may delete.
 const PASSING: usize = 6;
-/// Connections to the daemon: for queries, for NARs, and one that keeps paths alive.
+/// Limit on connections to nix-daemon: for queries, for NARs, and one that holds GC roots.
 const CONNECTIONS: [usize; 3] = [3, 4, 1];
-/// Descriptors of a server that does nothing: standard streams, listeners, timers, locks.
+/// Descriptors of an idle server: standard streams, listeners, timers, locks.
 const DESCRIPTORS: usize = 32;
-/// What may be in memory at the end, in bytes, which is not in use but not given back either.
+/// Limit on memory at the end, in bytes, which includes what the allocator keeps.
 const MEMORY: u64 = 250 << 20;
 
-/// What all clients share.
+/// State that all clients share.
 struct World {
     address: SocketAddr,
-    /// Those that stay, then those that pass.
+    /// Paths that stay, then paths that may be collected.
     paths: Vec<TruePath>,
     compressed: Compressed,
     tally: Tally,
@@ -67,7 +67,7 @@ impl World {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Asks for a path that nobody has asked for: the others may be answered from what is kept, all of them.
+    /// Checks that harmonia answers 502 for a path that was never requested, since all others may be cached.
     fn is_told_that_nothing_can_be_said(&self) {
         let response = Http::new(self.address).get(&format!("/{:032}.narinfo", 0));
         assert!(response.status == 502, "{}", response.status);
@@ -83,7 +83,7 @@ impl World {
     }
 }
 
-/// Ends the soak for all when one panics.
+/// Guard that ends the soak for all threads when one panics.
 struct EndsWithMe<'w>(&'w World);
 
 impl Drop for EndsWithMe<'_> {
@@ -109,7 +109,7 @@ fn variable(name: &str) -> Option<u64> {
     env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
 }
 
-/// Every fault once, or again and again for so long.
+/// Causes every fault once, or repeatedly for this long.
 fn soak(length: Option<Duration>) {
     let now = || u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() % 1_000_000).unwrap();
     let seed = variable("HARMONIA_SOAK_SEED").unwrap_or_else(now);
@@ -196,7 +196,7 @@ fn set_up(release: Release) -> (Plant, World) {
     (plant, World { address, paths, compressed, tally, over })
 }
 
-/// Everything can be had, by HTTP and by Nix.
+/// Checks that everything is served, by HTTP and to Nix.
 fn all_is_well(plant: &Plant, world: &World) {
     let http = plant.server.http();
     assert!((0..1000).any(|_| http.get("/ready").status == 200), "the daemon is there, and is not found");
@@ -222,7 +222,7 @@ fn all_is_well(plant: &Plant, world: &World) {
     assert!(all.iter().all(|path| copied.iter().any(|copied| copied == path)), "{copied:?}");
 }
 
-/// No request, no fill, no file that is not whole, no connection to the daemon but those that are kept, no memory.
+/// Checks that requests, fills, incomplete files, connections to nix-daemon and memory are back to those of an idle server.
 fn nothing_is_held(plant: &Plant) {
     let (http, pid) = (plant.server.http(), plant.server.pid());
     // The one that asks.

@@ -1,4 +1,4 @@
-//! Clients that libraries and Nix itself make: streams of HTTP/2, and `nix copy` of any release.
+//! Clients by libraries and by Nix itself: HTTP/2 streams, and `nix copy` of any release.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,14 +18,14 @@ use crate::nix::client::Client;
 use crate::nix::release::Release;
 use crate::support::keys;
 
-/// At once on one connection.
+/// Number of concurrent streams on one connection.
 const STREAMS: usize = 8;
-/// In one copy.
+/// Number of paths in one copy.
 const MOST_PATHS: usize = 4;
 
 type Sender = SendRequest<Empty<Bytes>>;
 
-/// NARs over one connection at once, until all of them have ended.
+/// Downloads NARs concurrently over one connection, until all of them have ended.
 pub(super) fn streams(world: &World, dice: &mut Dice) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -84,7 +84,7 @@ fn is_right(world: &World, path: &TruePath, then: super::truth::Then, status: u1
     }
 }
 
-/// Copies some of the paths that stay, into a new store. What was copied is right, whether all was or not.
+/// Copies some of the paths that stay into a new store. All copied paths must be correct, even if the copy fails.
 pub(super) fn copy(world: &World, dice: &mut Dice) {
     let release = *dice.pick(&Release::ALL);
     let wanted: Vec<_> = (0..=dice.below(MOST_PATHS)).map(|_| dice.pick(world.staying()).path.as_str()).collect();

@@ -1,4 +1,4 @@
-//! What is so, whatever the server says: which paths are valid and since when, and their NARs, as Nix dumps them.
+//! Real state of the store: which paths are valid and since when, and their NARs, as Nix dumps them.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -10,13 +10,13 @@ use ring::digest::{SHA256, digest};
 use crate::nix::daemon::Daemon;
 use crate::support::store_item::hash_part;
 
-/// Of the state of a path: the rest counts its changes.
+/// Modulus of a path's state: the remainder is one of the states below, the quotient counts the changes.
 const KINDS: u64 = 3;
 const VALID: u64 = 0;
 const CHANGING: u64 = 1;
 const INVALID: u64 = 2;
 
-/// A path that is valid now or was.
+/// Path that is or was valid.
 pub(super) struct TruePath {
     pub(super) path: String,
     pub(super) nar: Vec<u8>,
@@ -24,12 +24,12 @@ pub(super) struct TruePath {
     state: AtomicU64,
 }
 
-/// What a path was when a request began.
+/// State of a path at the beginning of a request.
 #[derive(Clone, Copy)]
 pub(super) struct Then(u64);
 
 impl TruePath {
-    /// Of a path that is valid.
+    /// Reads the NAR of a valid path from the store.
     pub(super) fn of(daemon: &Daemon, path: &str) -> Self {
         let nar = daemon.run(&["nix-store", "--dump", path]).stdout();
         let nar_hash = nix32::encode(digest(&SHA256, &nar).as_ref());
@@ -44,7 +44,7 @@ impl TruePath {
         format!("/nar/{}-{}.nar", hash_part(&self.path), self.nar_hash)
     }
 
-    /// Whether a narinfo says what is so.
+    /// Returns whether a narinfo is correct.
     pub(super) fn is_told_by(&self, narinfo: &str) -> bool {
         let size = self.nar.len().to_string();
         [("StorePath", &self.path), ("NarHash", &format!("sha256:{}", self.nar_hash)), ("NarSize", &size)]
@@ -52,22 +52,22 @@ impl TruePath {
             .all(|(name, value)| narinfo.lines().any(|line| line == format!("{name}: {value}")))
     }
 
-    /// The path as it is now.
+    /// Returns the current state.
     pub(super) fn now(&self) -> Then {
         Then(self.state.load(Ordering::SeqCst))
     }
 
-    /// Whether it has been valid all the time since then: "not found" is a lie.
+    /// Returns whether it has been valid all the time since then, so that a 404 is wrong.
     pub(super) fn valid_since(&self, then: Then) -> bool {
         then.0 % KINDS == VALID && self.now().0 == then.0
     }
 
-    /// Whether it has not been valid at any time since then: a narinfo is a lie.
+    /// Returns whether it has been invalid all the time since then, so that a narinfo is wrong.
     pub(super) fn invalid_since(&self, then: Then) -> bool {
         then.0 % KINDS == INVALID && self.now().0 == then.0
     }
 
-    /// From now on it may be valid or not.
+    /// Marks the path as changing: it may be valid or not.
     pub(super) fn changes(&self) {
         self.becomes(CHANGING);
     }
@@ -82,12 +82,12 @@ impl TruePath {
     }
 }
 
-/// The bytes under the URLs of compressed NARs, which never change.
+/// Bytes at the URLs of compressed NARs, which must never change.
 #[derive(Default)]
 pub(super) struct Compressed(Mutex<HashMap<String, Vec<u8>>>);
 
 impl Compressed {
-    /// Remembers a whole body, whether it is right or not, and compares it with those before.
+    /// Stores the first complete body of a URL; returns whether this one equals it.
     pub(super) fn is_the_same(&self, url: &str, body: &[u8]) -> bool {
         let mut known = self.0.lock().unwrap();
         if let Some(before) = known.get(url) {
@@ -97,7 +97,7 @@ impl Compressed {
         true
     }
 
-    /// So many bytes from there, if the whole is known.
+    /// Returns this many bytes from this offset, if the complete body is known.
     pub(super) fn part(&self, url: &str, range: std::ops::Range<usize>) -> Option<Vec<u8>> {
         self.0.lock().unwrap().get(url).map(|body| body[range].to_vec())
     }

@@ -1,4 +1,4 @@
-//! Mistakes around the program: addresses, the daemon, the environment, the command line, directories.
+//! Mistakes outside of the configuration: addresses, nix-daemon, the environment, the command line, directories.
 
 use std::fs;
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use crate::support::exit::{CANNOT_CREATE, CONFIG, DATA, NO_PERMISSION, OK, OS_ER
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Reply, Script, ScriptedDaemon};
 
-/// Servers and files that stay for as long as the mistakes are made.
+/// Servers and files that live while the mistakes are made.
 #[expect(dead_code, reason = "kept for what its end would undo")]
 pub(super) struct Kept(TcpListener, UnixListener, Vec<ScriptedDaemon>);
 

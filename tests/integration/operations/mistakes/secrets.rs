@@ -101,14 +101,14 @@ fn signing_keys() -> Vec<Mistake> {
     ]
 }
 
-/// A file that only its owner reads.
+/// Writes a file that only its owner can read.
 fn private(name: &str, text: &str) -> std::path::PathBuf {
     let path = file(name, text);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     path
 }
 
-/// A certificate that ends so many days from now, in PEM, with its key.
+/// Returns a certificate that is valid between these days from now, in PEM, with its key.
 fn certificate(begin: i64, end: i64) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(["cache.example.org".to_owned()]).unwrap();
