@@ -19,11 +19,12 @@ use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::valid_path::ValidPath;
 
 /// Capacity of the queue of served paths. nix-daemon sets roots faster than it replies to queries, so that even a crawl
-/// does not fill it. NARs have a queue of their own.
+/// does not fill it.
 const QUEUE: usize = 4096;
+/// Capacity of the queue of paths whose NARs are requested.
 const URGENT_QUEUE: usize = 1024;
 /// Time that a NAR waits for its root: Nix 2.3 sets none while it collects garbage.
-const PATIENCE: Duration = Duration::from_secs(1);
+const ROOT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Protects paths of one store from the garbage collector.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub(crate) struct GcRoots {
 }
 
 impl GcRoots {
-    /// Protects paths for `length`, which is not 0. Must be called in a runtime.
+    /// Starts the task that protects paths for `length`, which must not be 0. Must be called in a Tokio runtime.
     pub(crate) fn new(
         length: Duration,
         pool: &Arc<Pool>,
@@ -63,40 +64,42 @@ impl GcRoots {
         Self { shared, requests, urgent, metrics: Arc::clone(metrics) }
     }
 
-    /// Extends the protection of a served path.
+    /// Extends the protection of a served path, without waiting for its root.
     pub(crate) fn extend(&self, valid: &Arc<ValidPath>) {
         let current = self.shared.current();
-        if valid.mark.is_of(current) || !valid.mark.wish(current) {
+        if valid.root_state.is_requested_in(current) || !valid.root_state.request(current) {
             return;
         }
-        if self.requests.try_send(RootRequest { valid: Arc::clone(valid), waiting: None }).is_err() {
+        if self.requests.try_send(RootRequest { valid: Arc::clone(valid), reply_to: None }).is_err() {
             // The next request tries again.
-            valid.mark.clear();
+            valid.root_state.clear();
             self.metrics.gc_roots.record(RootOutcome::Full, 1);
         }
     }
 
-    /// Protects the path until the result is dropped. Fails if the path is no longer valid. If a root cannot be set in
-    /// time, it is set as soon as possible.
-    pub(crate) async fn hold(&self, valid: &Arc<ValidPath>) -> Result<RootGuard, StoreError> {
-        let held = RootGuard { shared: Arc::clone(&self.shared), path: valid.path.clone() };
+    /// Protects the path until the result is dropped. Waits up to a second for its root, which may also be set later.
+    ///
+    /// Fails if the path is no longer valid.
+    pub(crate) async fn protect(&self, valid: &Arc<ValidPath>) -> Result<RootGuard, StoreError> {
+        let guard = RootGuard { shared: Arc::clone(&self.shared), path: valid.path.clone() };
         let is_rooted = {
             let mut sending = self.shared.sending();
-            *sending.paths.entry(held.path.clone()).or_default() += 1;
-            valid.mark.is_rooted_in(&sending.living)
+            *sending.paths.entry(guard.path.clone()).or_default() += 1;
+            valid.root_state.is_rooted_in(&sending.connected)
         };
         if is_rooted {
-            return Ok(held);
+            return Ok(guard);
         }
-        let (waiting, told) = oneshot::channel();
-        let is_queued = self.urgent.try_send(RootRequest { valid: Arc::clone(valid), waiting: Some(waiting) }).is_ok();
+        let (reply_to, receiver) = oneshot::channel();
+        let is_queued =
+            self.urgent.try_send(RootRequest { valid: Arc::clone(valid), reply_to: Some(reply_to) }).is_ok();
         if is_queued && !self.shared.is_stuck.load(Ordering::Relaxed) {
-            match tokio::time::timeout(PATIENCE, told).await {
+            match tokio::time::timeout(ROOT_TIMEOUT, receiver).await {
                 Ok(Ok(false)) => return Err(StoreError::NotValid(valid.path.clone())),
                 Ok(Ok(true) | Err(_)) => {}
                 Err(_) => self.shared.is_stuck.store(true, Ordering::Relaxed),
             }
         }
-        Ok(held)
+        Ok(guard)
     }
 }

@@ -29,15 +29,15 @@ use crate::store::error::StoreError;
 use crate::store::gc_roots::shared::{RootRequest, Shared};
 use crate::store::path_info::cache::PathInfoCache;
 
-/// Upper bound of roots in a generation: the closures of several desktops, and a file of a megabyte for the collector
-/// to read. Paths that are being sent are rooted beyond it.
+/// Maximal number of roots in a generation: the closures of several desktop systems, for which the collector reads a
+/// file of a megabyte. Paths being sent are rooted beyond it.
 const MAX_ROOTS: usize = 16_384;
-/// Roots per pipeline: some milliseconds of nix-daemon's time, for which a NAR may have to wait.
+/// Roots per pipeline: a NAR may wait for one to finish, some milliseconds.
 const BATCH: usize = 64;
 /// Backoff after a failure.
-pub(crate) const PAUSE: Duration = Duration::from_secs(5);
-/// Stands for no deadline.
-const FAR: Duration = Duration::from_secs(86_400);
+pub(crate) const BACKOFF: Duration = Duration::from_secs(5);
+/// Sleep while there is no deadline.
+const IDLE: Duration = Duration::from_secs(86_400);
 
 pub(crate) struct Rooter {
     length: Duration,
@@ -48,9 +48,9 @@ pub(crate) struct Rooter {
     /// Oldest first. The last one accepts roots if its number is the current one.
     generations: VecDeque<Generation>,
     /// End of the backoff.
-    pause: Option<Instant>,
-    /// Whether the current failure has been logged.
-    has_complained: bool,
+    backoff_end: Option<Instant>,
+    /// Set once the current failure has been logged.
+    has_warned: bool,
 }
 
 struct Generation {
@@ -72,10 +72,10 @@ impl Rooter {
         metrics: Arc<Metrics>,
     ) -> Self {
         let generations = VecDeque::new();
-        Self { length, shared, pool, path_infos, metrics, generations, pause: None, has_complained: false }
+        Self { length, shared, pool, path_infos, metrics, generations, backoff_end: None, has_warned: false }
     }
 
-    /// Runs until the queues are closed.
+    /// Sets requested roots and renews them, until the queues are closed.
     pub(crate) async fn run(
         mut self,
         requests: &mut mpsc::Receiver<RootRequest>,
@@ -83,52 +83,52 @@ impl Rooter {
     ) {
         let mut batch = Vec::new();
         loop {
-            let turn = self.next_turn();
+            let deadline = self.next_deadline();
             tokio::select! {
                 biased;
-                () = sleep_until(turn) => self.turn().await,
-                () = ended(&mut self.generations) => self.turn().await,
+                () = sleep_until(deadline) => self.advance_generations().await,
+                () = ended(&mut self.generations) => self.advance_generations().await,
                 count = queued(urgent, requests, &mut batch) => if count == 0 { return },
             }
-            self.grant(std::mem::take(&mut batch)).await;
+            self.handle_requests(std::mem::take(&mut batch)).await;
             self.shared.is_stuck.store(false, Ordering::Relaxed);
-            let living = self.generations.iter().filter(|generation| generation.client.is_some());
-            self.metrics.gc_roots.set_roots(living.map(|generation| generation.roots.len()).sum());
+            let connected = self.generations.iter().filter(|generation| generation.client.is_some());
+            self.metrics.gc_roots.set_roots(connected.map(|generation| generation.roots.len()).sum());
         }
     }
 
-    /// Returns the time at which a generation stops accepting roots or ends, or the backoff ends.
-    fn next_turn(&self) -> Instant {
+    /// Returns the earliest time at which a generation stops accepting roots, one ends, or the backoff ends.
+    fn next_deadline(&self) -> Instant {
         let current = self.current().map(|last| last.end);
         let oldest = self.generations.front().map(|oldest| oldest.end + self.length);
-        let times = [current, oldest, self.pause];
-        times.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
+        let times = [current, oldest, self.backoff_end];
+        times.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + IDLE)
     }
 
     /// Sets lost roots again, and ends old generations after paths that are being sent have roots in another.
-    async fn turn(&mut self) {
+    async fn advance_generations(&mut self) {
         let now = Instant::now();
-        self.pause = self.pause.filter(|end| now < *end);
+        self.backoff_end = self.backoff_end.filter(|end| now < *end);
         if self.current().is_some_and(|last| last.end <= now) {
-            self.end_intake();
+            self.begin_next_generation();
         }
-        self.mend().await;
+        self.restore_lost_roots().await;
         loop {
-            self.renew().await;
+            self.root_paths_being_sent().await;
             let mut sending = self.shared.sending();
             // A NAR that has begun meanwhile relies on an old generation; one whose root cannot be set goes without.
-            if self.pause.is_some() || sending.paths.keys().all(|path| self.is_rooted(path)) {
+            if self.backoff_end.is_some() || sending.paths.keys().all(|path| self.is_rooted(path)) {
                 while self.generations.front().is_some_and(|oldest| oldest.end + self.length <= now) {
                     self.generations.pop_front();
                 }
-                sending.living = self.living();
+                sending.connected = self.connected();
                 return;
             }
         }
     }
 
-    /// Roots paths that are being sent in the current generation.
-    async fn renew(&mut self) {
+    /// Sets roots in the current generation for paths that are being sent.
+    async fn root_paths_being_sent(&mut self) {
         let missing: Vec<_> = {
             let sending = self.shared.sending();
             sending.paths.keys().filter(|path| !self.is_rooted(path)).cloned().collect()
@@ -138,35 +138,36 @@ impl Rooter {
         }
     }
 
-    async fn grant(&mut self, mut requests: Vec<RootRequest>) {
+    /// Sets the requested roots and replies to those who wait.
+    async fn handle_requests(&mut self, mut requests: Vec<RootRequest>) {
         let mut wanted = Vec::new();
         let rooted = self.current().map_or(0, |last| last.roots.len());
-        requests.retain(|RootRequest { valid, waiting }| {
+        requests.retain(|RootRequest { valid, reply_to }| {
             #[cfg(test)]
             assert!(!valid.path.base_name().ends_with("-panics"), "on purpose");
-            if self.is_kept(&valid.path) {
+            if self.is_protected(&valid.path) {
                 return true;
             }
-            let has_room = waiting.is_some() || rooted + wanted.len() < MAX_ROOTS;
-            if has_room {
+            let fits = reply_to.is_some() || rooted + wanted.len() < MAX_ROOTS;
+            if fits {
                 wanted.push(valid.path.clone());
             } else {
                 // Its state stays, so that it is not requested again in this generation.
                 self.metrics.gc_roots.record(RootOutcome::Full, 1);
             }
-            has_room
+            fits
         });
         self.root(&wanted).await;
         let number = self.current().map(|last| last.number);
-        for RootRequest { valid, waiting } in requests {
-            let is_kept = self.is_kept(&valid.path);
-            match number.filter(|_| is_kept) {
-                Some(number) => valid.mark.root(number),
-                None => valid.mark.clear(),
+        for RootRequest { valid, reply_to } in requests {
+            let is_protected = self.is_protected(&valid.path);
+            match number.filter(|_| is_protected) {
+                Some(number) => valid.root_state.set_rooted(number),
+                None => valid.root_state.clear(),
             }
-            if let Some(waiting) = waiting.filter(|_| self.is_rooted(&valid.path)) {
-                // It may have timed out.
-                let _ = waiting.send(is_kept);
+            if let Some(reply_to) = reply_to.filter(|_| self.is_rooted(&valid.path)) {
+                // The receiver may have timed out.
+                let _ = reply_to.send(is_protected);
             }
         }
     }
@@ -176,7 +177,7 @@ impl Rooter {
         if paths.is_empty() {
             return;
         }
-        if self.pause.is_some() {
+        if self.backoff_end.is_some() {
             self.metrics.gc_roots.record(RootOutcome::Failed, paths.len());
             return;
         }
@@ -184,15 +185,15 @@ impl Rooter {
         if matches!(&result, Err(error) if error.is_retryable()) {
             result = self.try_root(paths).await;
         }
-        self.shared.sending().living = self.living();
+        self.shared.sending().connected = self.connected();
         let failure = result.unwrap_or_else(Some);
         let event = if failure.is_some() { RootOutcome::Failed } else { RootOutcome::Rooted };
         self.metrics.gc_roots.record(event, paths.len());
-        self.judge(failure.as_ref());
+        self.record_outcome(failure.as_ref());
     }
 
-    /// Returns nix-daemon's refusal of a root, if there is one. An error is one of the connection, which is closed
-    /// then.
+    /// Sets roots in the current generation, and returns the error of nix-daemon if it refused one. Fails with an error
+    /// of the connection, which is closed then.
     async fn try_root(&mut self, paths: &[StorePath]) -> Result<Option<StoreError>, StoreError> {
         let number = self.shared.current();
         let mut generation = match self.generations.pop_back() {
@@ -242,25 +243,25 @@ impl Rooter {
     }
 
     /// Sets the roots of generations whose connection has ended again, latest first.
-    async fn mend(&mut self) {
+    async fn restore_lost_roots(&mut self) {
         self.generations.retain(|generation| generation.client.is_some() || !generation.roots.is_empty());
-        self.shared.sending().living = self.living();
-        while self.pause.is_none() {
+        self.shared.sending().connected = self.connected();
+        while self.backoff_end.is_none() {
             let lost = self.generations.iter().rposition(|generation| generation.client.is_none());
             let Some((at, mut generation)) = lost.and_then(|at| Some((at, self.generations.remove(at)?))) else {
                 return;
             };
             let result = self.root_in(&mut generation, &[]).await;
             self.generations.insert(at, generation);
-            self.shared.sending().living = self.living();
-            self.judge(result.unwrap_or_else(Some).as_ref());
+            self.shared.sending().connected = self.connected();
+            self.record_outcome(result.unwrap_or_else(Some).as_ref());
         }
     }
 
-    /// Returns the generations whose roots hold.
-    fn living(&self) -> Vec<u64> {
-        let living = self.generations.iter().filter(|generation| generation.client.is_some());
-        living.map(|generation| generation.number).collect()
+    /// Returns the generations that have a connection, and so roots.
+    fn connected(&self) -> Vec<u64> {
+        let connected = self.generations.iter().filter(|generation| generation.client.is_some());
+        connected.map(|generation| generation.number).collect()
     }
 
     fn current(&self) -> Option<&Generation> {
@@ -272,32 +273,33 @@ impl Rooter {
         self.root_of(path).is_some()
     }
 
-    /// Returns whether a path has a root and was valid afterwards. If not, it may be by now, and is rooted again.
-    fn is_kept(&self, path: &StorePath) -> bool {
+    /// Returns whether a path has a root in the current generation, and was valid after that was set.
+    fn is_protected(&self, path: &StorePath) -> bool {
         self.root_of(path) == Some(true)
     }
 
     fn root_of(&self, path: &StorePath) -> Option<bool> {
-        let living = self.current().filter(|last| last.client.is_some())?;
-        living.roots.get(path).copied()
+        let connected = self.current().filter(|last| last.client.is_some())?;
+        connected.roots.get(path).copied()
     }
 
     /// Starts the next generation, so that served paths request roots again.
-    fn end_intake(&self) {
+    fn begin_next_generation(&self) {
         self.shared.current.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn judge(&mut self, failure: Option<&StoreError>) {
+    /// Starts the backoff after a failure, and ends the current one in the log after a success.
+    fn record_outcome(&mut self, failure: Option<&StoreError>) {
         match failure {
             Some(error) => self.fail(error),
-            None => self.has_complained = false,
+            None => self.has_warned = false,
         }
     }
 
     /// Starts the backoff. An unavailable nix-daemon is logged elsewhere.
     fn fail(&mut self, error: &StoreError) {
-        self.pause = Some(Instant::now() + PAUSE);
-        if !error.is_unavailable() && !std::mem::replace(&mut self.has_complained, true) {
+        self.backoff_end = Some(Instant::now() + BACKOFF);
+        if !error.is_unavailable() && !std::mem::replace(&mut self.has_warned, true) {
             tracing::warn!("cannot protect served paths from the garbage collector: {error}");
         }
     }

@@ -1,4 +1,4 @@
-//! State that requests and the task that sets roots share.
+//! State shared by requests and the task that sets roots.
 
 use crate::sync::Mutex;
 use std::collections::HashMap;
@@ -10,12 +10,11 @@ use tokio::sync::oneshot;
 
 use crate::store::path_info::valid_path::ValidPath;
 
-/// A request for a root, and who waits for it. The waiter is told whether the path is still valid, or nothing if it
-/// cannot be rooted.
+/// Request for a root. The reply tells whether the path is still valid; there is none if the root cannot be set.
 #[derive(Debug)]
 pub(crate) struct RootRequest {
     pub(crate) valid: Arc<ValidPath>,
-    pub(crate) waiting: Option<oneshot::Sender<bool>>,
+    pub(crate) reply_to: Option<oneshot::Sender<bool>>,
 }
 
 /// State shared by requests and the rooter.
@@ -24,7 +23,7 @@ pub(crate) struct Shared {
     /// Generation in which roots are set now, from 1.
     pub(crate) current: AtomicU64,
     pub(crate) sending: Mutex<Sending>,
-    /// Whether the last wait for a root timed out; nobody else waits then.
+    /// Set if a wait for a root timed out: until the rooter makes progress, no NAR waits for its root.
     pub(crate) is_stuck: AtomicBool,
 }
 
@@ -32,13 +31,14 @@ pub(crate) struct Shared {
 pub(crate) struct Sending {
     /// Number of NARs of each path that are being sent.
     pub(crate) paths: HashMap<StorePath, usize>,
-    /// Generations whose roots hold. Under this lock, so that no NAR relies on one that is just ending.
-    pub(crate) living: Vec<u64>,
+    /// Generations with a connection, whose roots hold. Under this lock, so that no NAR relies on one that is just
+    /// ending.
+    pub(crate) connected: Vec<u64>,
 }
 
 impl Shared {
     pub(crate) fn new() -> Self {
-        let sending = Mutex::new(Sending { paths: HashMap::new(), living: Vec::new() });
+        let sending = Mutex::new(Sending { paths: HashMap::new(), connected: Vec::new() });
         Self { current: AtomicU64::new(1), sending, is_stuck: AtomicBool::new(false) }
     }
 
@@ -48,7 +48,7 @@ impl Shared {
 
     /// Starts over without roots: served paths request theirs again.
     pub(crate) fn start_over(&self) {
-        self.sending().living.clear();
+        self.sending().connected.clear();
         self.current.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -57,7 +57,7 @@ impl Shared {
     }
 }
 
-/// Protects a path until it is dropped.
+/// Guard that protects a path while its NAR is sent, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct RootGuard {
     pub(crate) shared: Arc<Shared>,

@@ -11,7 +11,7 @@ use data_encoding::HEXLOWER;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BuildId(Arc<[u8]>);
 
-/// A text is not a build ID.
+/// Error for a text that is not a build ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a build id: it must be 3 to 64 bytes in lower case hexadecimal")]
 pub struct InvalidBuildId;
@@ -47,7 +47,7 @@ impl FromStr for BuildId {
     type Err = InvalidBuildId;
 
     fn from_str(text: &str) -> Result<Self, InvalidBuildId> {
-        // Bounds what is decoded.
+        // Limits the work of decoding.
         if !Self::LENGTHS.contains(&(text.len() / 2)) {
             return Err(InvalidBuildId);
         }
@@ -67,7 +67,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn only_whole_bytes_in_lower_case_are_build_ids() {
+    fn build_ids_are_whole_bytes_in_lower_case() {
         for text in ["abcdef", &"0".repeat(40), &"9f".repeat(64)] {
             assert_eq!(format!("{:?}", text.parse::<BuildId>().unwrap()), text);
         }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_file_of_debug_info_in_a_directory_of_one_byte_has_a_build_id() {
+    fn build_ids_are_parsed_from_directory_and_file_names() {
         let id = BuildId::from_names(b"ab", b"cdef.debug");
         assert_eq!(id.unwrap().member(), "lib/debug/.build-id/ab/cdef.debug");
         for (directory, file) in [
@@ -99,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_names_of_an_id_are_its_own(text in "([0-9a-f]{2}){3,64}") {
+        fn names_of_a_build_id_parse_back(text in "([0-9a-f]{2}){3,64}") {
             let id: BuildId = text.parse().unwrap();
             let (directory, file) = id.names();
             prop_assert_eq!(BuildId::from_names(directory.as_bytes(), file.as_bytes()), Some(id));

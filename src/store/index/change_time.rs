@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_changed_when_another_has_taken_its_place() {
+    fn replacing_a_path_changes_its_change_time() {
         let store = tempfile::tempdir().unwrap();
         assert_eq!(of_path(store.path()), None);
         let root = store.path().join(path().base_name());
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_is_not_there_is_not_visible_and_has_no_paths() {
+    fn a_missing_store_is_not_visible() {
         let store = tempfile::tempdir().unwrap();
         fs::write(store.path().join("file"), "").unwrap();
         for place in ["nowhere", "file/below"] {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_counts_as_past_when_the_next_will_be_told_from_it() {
+    fn a_change_is_past_when_the_next_one_differs() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
         assert!(ChangeTime::at(98, 999_999_999).is_past(now));
         assert!(ChangeTime::at(99, 0).is_past(now));

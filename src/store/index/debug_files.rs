@@ -23,7 +23,7 @@ use crate::store::index::build_id::BuildId;
 /// Build IDs of each path, or an error; `None` for a path that no longer exists.
 type Found = Vec<Result<Option<Vec<BuildId>>, StoreError>>;
 
-/// Upper bound of entries examined per path: ten times the debug info of a kernel with all its modules.
+/// Maximal number of directory entries examined per path: ten times the debug info of a kernel with all its modules.
 const MAX_ENTRIES: usize = 65_536;
 
 /// Returns the build IDs of each path.
@@ -36,16 +36,16 @@ pub(crate) fn build_ids(directory: &Path, paths: &[StorePath]) -> Result<Found, 
     Ok(paths.iter().map(build_ids).collect())
 }
 
-/// Returns whether the path has debug info for this build ID now.
-pub(crate) fn have(directory: &Path, path: &StorePath, id: &BuildId) -> Result<bool, StoreError> {
+/// Returns whether the path has debug info for this build ID.
+pub(crate) fn has_debug_info(directory: &Path, path: &StorePath, id: &BuildId) -> Result<bool, StoreError> {
     let (byte, file) = id.names();
-    let have = || {
+    let exists = || {
         let Some(store) = open_configured(directory)? else { return Ok(false) };
         let Some(ids) = directory_of_ids(&store, path)? else { return Ok(false) };
         let Some(files) = open_directory(ids, OsStr::new(&byte))? else { return Ok(false) };
         is_regular_file(&files, OsStr::new(&file))
     };
-    have().map_err(|cause| failed(directory, path, &cause))
+    exists().map_err(|cause| failed(directory, path, &cause))
 }
 
 fn failed(directory: &Path, path: &StorePath, cause: &io::Error) -> StoreError {
@@ -56,29 +56,29 @@ fn failed(directory: &Path, path: &StorePath, cause: &io::Error) -> StoreError {
 pub(crate) fn of_path(store: &OwnedFd, path: &StorePath, max_entries: usize) -> io::Result<Vec<BuildId>> {
     let mut ids = Vec::new();
     let Some(top) = directory_of_ids(store, path)? else { return Ok(ids) };
-    let mut room = max_entries;
-    for name in names(&top, &mut room)? {
+    let mut remaining = max_entries;
+    for name in names(&top, &mut remaining)? {
         let Some(files) = (if name.len() == 2 { open_directory(&top, &name)? } else { None }) else { continue };
-        for file in names(&files, &mut room)? {
+        for file in names(&files, &mut remaining)? {
             let Some(id) = BuildId::from_names(name.as_bytes(), file.as_bytes()) else { continue };
             if is_regular_file(&files, &file)? {
                 ids.push(id);
             }
         }
     }
-    if room == 0 {
+    if remaining == 0 {
         tracing::warn!("{path} has {max_entries} or more files of debug info; ignoring the others");
     }
     Ok(ids)
 }
 
-/// Returns the names in a directory, up to `room`, which is reduced by their number.
-fn names(directory: &OwnedFd, room: &mut usize) -> io::Result<Vec<OsString>> {
+/// Returns at most `remaining` names in a directory, and subtracts their number from it.
+fn names(directory: &OwnedFd, remaining: &mut usize) -> io::Result<Vec<OsString>> {
     let entries = Dir::read_from(directory)?
         .map(|entry| Ok(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned()))
         .filter(|name| !matches!(name, Ok(name) if name == "." || name == ".."));
-    let names: Vec<_> = entries.take(*room).collect::<Result<_, Errno>>()?;
-    *room -= names.len();
+    let names: Vec<_> = entries.take(*remaining).collect::<Result<_, Errno>>()?;
+    *remaining -= names.len();
     Ok(names)
 }
 

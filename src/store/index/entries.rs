@@ -12,7 +12,7 @@ use harmonia_protocol::HashPart;
 use crate::store::index::build_id::BuildId;
 use crate::store::index::change_time::ChangeTime;
 
-/// Upper bound of paths tried per key, each by a query at worst. Several paths share a build ID only if a build was
+/// Maximal number of paths tried per key, each by a query at worst. Several paths share a build ID only if a build was
 /// reproduced under another name.
 pub(crate) const MAX_CANDIDATES: usize = 64;
 
@@ -98,39 +98,39 @@ impl Scanned {
     }
 
     /// Returns the change time of a path when it was last scanned.
-    pub(crate) fn changed(&self, path: HashPart) -> Option<ChangeTime> {
+    pub(crate) fn change_time(&self, path: HashPart) -> Option<ChangeTime> {
         Some(self.paths.get(&path)?.changed)
     }
 
     /// Replaces the keys of a path. If the index is full, the path counts as not scanned.
-    pub(crate) fn enter(
+    pub(crate) fn insert(
         &mut self,
         entries: &Entries,
         path: HashPart,
         changed: ChangeTime,
         keys: Vec<BuildId>,
     ) -> Result<(), Full> {
-        self.forget(entries, path);
+        self.remove(entries, path);
         entries.insert(path, &keys)?;
         self.paths.insert(path, Path { changed, keys: keys.into() });
         Ok(())
     }
 
     /// Removes a path.
-    pub(crate) fn forget(&mut self, entries: &Entries, path: HashPart) {
+    pub(crate) fn remove(&mut self, entries: &Entries, path: HashPart) {
         if let Some(old) = self.paths.remove(&path) {
             entries.remove(path, &old.keys);
         }
     }
 
-    /// Removes all other paths.
-    pub(crate) fn keep(&mut self, entries: &Entries, paths: &HashSet<HashPart>) {
+    /// Removes all paths but these.
+    pub(crate) fn retain(&mut self, entries: &Entries, paths: &HashSet<HashPart>) {
         self.paths.retain(|path, old| {
-            let stays = paths.contains(path);
-            if !stays {
+            let is_retained = paths.contains(path);
+            if !is_retained {
                 entries.remove(*path, &old.keys);
             }
-            stays
+            is_retained
         });
     }
 
@@ -159,38 +159,41 @@ mod tests {
     const WHEN: ChangeTime = ChangeTime::at(1, 0);
 
     #[test]
-    fn an_id_leads_to_the_paths_that_have_it_now() {
-        let (entries, mut seen) = (Entries::new(10), Scanned::new());
-        seen.enter(&entries, path('1'), WHEN, ids(&[1, 2])).unwrap();
-        seen.enter(&entries, path('2'), WHEN, ids(&[2, 3])).unwrap();
+    fn a_build_id_maps_to_all_paths_that_have_it() {
+        let (entries, mut scanned) = (Entries::new(10), Scanned::new());
+        scanned.insert(&entries, path('1'), WHEN, ids(&[1, 2])).unwrap();
+        scanned.insert(&entries, path('2'), WHEN, ids(&[2, 3])).unwrap();
         assert_eq!(entries.candidates(&id(1)), [path('1')]);
         assert_eq!(entries.candidates(&id(2)), [path('1'), path('2')]);
         assert_eq!(entries.candidates(&id(4)), []);
-        seen.enter(&entries, path('2'), ChangeTime::at(2, 0), ids(&[3, 4])).unwrap();
+        scanned.insert(&entries, path('2'), ChangeTime::at(2, 0), ids(&[3, 4])).unwrap();
         assert_eq!((entries.candidates(&id(2)), entries.candidates(&id(4))), (vec![path('1')], vec![path('2')]));
-        assert_eq!((seen.changed(path('2')), seen.changed(path('3'))), (Some(ChangeTime::at(2, 0)), None));
-        seen.keep(&entries, &HashSet::from([path('2')]));
-        assert_eq!((entries.candidates(&id(1)), seen.changed(path('1')), seen.len()), (vec![], None, 1));
-        seen.forget(&entries, path('2'));
-        assert_eq!((entries.len(), seen.len()), (0, 0));
+        assert_eq!(
+            (scanned.change_time(path('2')), scanned.change_time(path('3'))),
+            (Some(ChangeTime::at(2, 0)), None)
+        );
+        scanned.retain(&entries, &HashSet::from([path('2')]));
+        assert_eq!((entries.candidates(&id(1)), scanned.change_time(path('1')), scanned.len()), (vec![], None, 1));
+        scanned.remove(&entries, path('2'));
+        assert_eq!((entries.len(), scanned.len()), (0, 0));
     }
 
     #[test]
-    fn a_path_for_which_there_is_no_room_was_not_seen() {
-        let (entries, mut seen) = (Entries::new(3), Scanned::new());
-        seen.enter(&entries, path('1'), WHEN, ids(&[1, 2])).unwrap();
-        assert_eq!(seen.enter(&entries, path('2'), WHEN, ids(&[3, 4])), Err(Full));
-        assert_eq!((entries.len(), seen.changed(path('2'))), (2, None));
-        seen.forget(&entries, path('1'));
-        seen.enter(&entries, path('2'), WHEN, ids(&[3, 4])).unwrap();
+    fn a_path_beyond_the_capacity_counts_as_not_scanned() {
+        let (entries, mut scanned) = (Entries::new(3), Scanned::new());
+        scanned.insert(&entries, path('1'), WHEN, ids(&[1, 2])).unwrap();
+        assert_eq!(scanned.insert(&entries, path('2'), WHEN, ids(&[3, 4])), Err(Full));
+        assert_eq!((entries.len(), scanned.change_time(path('2'))), (2, None));
+        scanned.remove(&entries, path('1'));
+        scanned.insert(&entries, path('2'), WHEN, ids(&[3, 4])).unwrap();
         assert_eq!(entries.candidates(&id(4)), [path('2')]);
     }
 
     #[test]
-    fn a_key_of_very_many_paths_costs_no_more_questions() {
-        let (entries, mut seen) = (Entries::new(1000), Scanned::new());
+    fn candidates_of_a_key_are_limited() {
+        let (entries, mut scanned) = (Entries::new(1000), Scanned::new());
         for number in 0..=MAX_CANDIDATES {
-            seen.enter(&entries, format!("{number:032}").parse().unwrap(), WHEN, ids(&[1])).unwrap();
+            scanned.insert(&entries, format!("{number:032}").parse().unwrap(), WHEN, ids(&[1])).unwrap();
         }
         assert_eq!(entries.candidates(&id(1)).len(), MAX_CANDIDATES);
     }

@@ -18,21 +18,22 @@ use crate::store::index::entries::{Full, Scanned};
 use crate::store::index::scans::Scan;
 use crate::store::state::Store;
 
-/// Minimum time between two scans, which also pause for as long as they take.
-const LEAST_PAUSE: Duration = Duration::from_secs(1);
-/// Maximum time between two scans, below the time that a lookup waits.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Paths per step. Shutdown waits for the end of a step.
+/// Minimal pause after a scan. The pause is otherwise as long as the scan took.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+/// Maximal pause after a scan, below the time that a lookup waits.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Paths per blocking step. Shutdown waits for the end of a step.
 const STEP: usize = 256;
 
 impl Store {
-    /// Scans the store for debug info when a lookup needs it, for ever. Restarted after a panic, it starts with an
-    /// empty index, and waiting lookups request another scan.
+    /// Scans the store for debug info whenever a lookup needs it. Never returns.
+    ///
+    /// Restarted after a panic it begins with an empty index, and waiting lookups request another scan.
     pub async fn index_debug_info(&self) {
         let index = &self.debug_info;
         index.entries.clear();
         index.scans.send_modify(|scans| (scans.ended, scans.last) = (scans.begun, None));
-        let mut seen = Scanned::new();
+        let mut scanned = Scanned::new();
         loop {
             index.wanted.notified().await;
             index.scans.send_if_modified(|scans| {
@@ -41,9 +42,9 @@ impl Store {
                 false
             });
             let began = Instant::now();
-            let result = self.scan(&mut seen).await;
+            let result = self.scan(&mut scanned).await;
             let took = began.elapsed();
-            let (what, paths, keys) = (LABEL, seen.len(), index.entries.len());
+            let (what, paths, keys) = (LABEL, scanned.len(), index.entries.len());
             let line = format!("indexed the {what} of {paths} store paths in {took:.1?}: {keys} entries");
             match &result {
                 Ok(_) if index.scans.borrow().last.is_none() => tracing::info!("{line}"),
@@ -54,13 +55,13 @@ impl Store {
                 scans.ended = scans.begun;
                 scans.last = Some(Scan { began, result });
             });
-            tokio::time::sleep(took.clamp(LEAST_PAUSE, LONGEST_PAUSE)).await;
+            tokio::time::sleep(took.clamp(MIN_PAUSE, MAX_PAUSE)).await;
         }
     }
 
-    /// Scans all valid paths that have changed since they were `seen`, and continues after errors. Returns the change
-    /// time of the store directory.
-    async fn scan(&self, seen: &mut Scanned) -> Result<Option<ChangeTime>, StoreError> {
+    /// Scans all valid paths that have changed since the last scan, and continues after errors. Returns the change time
+    /// that the store directory had before, or the last error.
+    async fn scan(&self, scanned: &mut Scanned) -> Result<Option<ChangeTime>, StoreError> {
         let index = &self.debug_info;
         // Read first: later changes are for the next scan.
         let now = SystemTime::now();
@@ -70,26 +71,26 @@ impl Store {
         tokio::task::block_in_place(|| {
             // A derivation is a file, which holds no other.
             paths.retain(|path| !path.is_derivation());
-            seen.keep(&index.entries, &paths.iter().map(StorePath::hash_part).collect::<HashSet<_>>());
+            scanned.retain(&index.entries, &paths.iter().map(StorePath::hash_part).collect::<HashSet<_>>());
         });
         for step in paths.chunks(STEP) {
             let paths: Arc<[_]> = step.into();
-            let sights = self.on_disk(move |directory| ChangeTime::of_paths(directory, &paths)).await?;
+            let change_times = self.on_disk(move |directory| ChangeTime::of_paths(directory, &paths)).await?;
             let mut new = Vec::new();
-            for (path, sight) in step.iter().zip(sights) {
+            for (path, changed) in step.iter().zip(change_times) {
                 let hash = path.hash_part();
-                match sight {
-                    Ok(Some(changed)) if seen.changed(hash) == Some(changed) => {}
+                match changed {
+                    Ok(Some(changed)) if scanned.change_time(hash) == Some(changed) => {}
                     Ok(Some(changed)) => new.push((path.clone(), changed)),
-                    Ok(None) => seen.forget(&index.entries, hash),
+                    Ok(None) => scanned.remove(&index.entries, hash),
                     Err(error) => result = Err(error),
                 }
             }
-            // Read after the change times: a change in between is seen next time.
+            // Read after the change times: a change in between is scanned next time.
             let paths: Vec<_> = new.iter().map(|(path, _)| path.clone()).collect();
             let keys = self.on_disk(move |directory| debug_files::build_ids(directory, &paths)).await?;
             for ((path, changed), keys) in new.into_iter().zip(keys) {
-                let entered = keys.and_then(|keys| index.enter(seen, &path, changed, keys));
+                let entered = keys.and_then(|keys| index.enter(scanned, &path, changed, keys));
                 if let Err(error) = entered {
                     result = Err(error);
                 }
@@ -102,17 +103,17 @@ impl Store {
 impl DebugInfoIndex {
     fn enter(
         &self,
-        seen: &mut Scanned,
+        scanned: &mut Scanned,
         path: &StorePath,
         changed: ChangeTime,
         keys: Option<Vec<BuildId>>,
     ) -> Result<(), StoreError> {
         let hash = path.hash_part();
         let Some(keys) = keys else {
-            seen.forget(&self.entries, hash);
+            scanned.remove(&self.entries, hash);
             return Ok(());
         };
-        let entered = seen.enter(&self.entries, hash, changed, keys);
+        let entered = scanned.insert(&self.entries, hash, changed, keys);
         entered.map_err(|Full| StoreError::IndexFull { what: LABEL, max: self.entries.max() })
     }
 }
@@ -125,7 +126,7 @@ mod tests {
     use crate::store::tests::{LAST, bytes, store};
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_scan_that_was_cut_off_is_followed_by_another_for_those_who_wait() {
+    async fn a_cancelled_scan_is_followed_by_another_for_waiting_lookups() {
         let (asked, mut asking) = tokio::sync::mpsc::unbounded_channel();
         let (_directory, store) = store(move |number, mut stream| {
             let asked = asked.clone();

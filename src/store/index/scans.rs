@@ -10,12 +10,12 @@ use crate::store::index::change_time::ChangeTime;
 /// Time for which a scan holds while the store directory does not change.
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 
-/// Scans, counted.
+/// Number of scans, and the result of the last one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scans {
-    /// Scans begun.
+    /// Number of scans begun.
     pub(crate) begun: u64,
-    /// Scans ended.
+    /// Number of scans ended.
     pub(crate) ended: u64,
     /// Last scan that ended.
     pub(crate) last: Option<Scan>,
@@ -55,17 +55,17 @@ mod tests {
     use harmonia_protocol::HashPart;
 
     #[tokio::test]
-    async fn a_miss_is_certain_only_by_a_scan_of_all_that_there_is_now() {
+    async fn a_negative_result_needs_a_complete_and_current_scan() {
         let (old, new) = (ChangeTime::at(1, 0), ChangeTime::at(2, 0));
         let began = Instant::now();
         let failed = || Err(StoreError::Abandoned(HashPart::ZERO));
         let scans = |result| Scans { begun: 3, ended: 3, last: Some(Scan { began, result }) };
         let certain = |verdict: Option<Result<_, _>>| verdict.map(|result: Result<(), StoreError>| result.is_ok());
-        // Asked before the scan began: whatever has changed since.
+        // Looked up before the scan began: later changes do not matter.
         assert_eq!(certain(scans(Ok(Some(old))).verdict(2, new, began)), Some(true));
         assert_eq!(certain(scans(Ok(None)).verdict(2, new, began)), Some(true));
         assert_eq!(certain(scans(failed()).verdict(2, old, began)), Some(false));
-        // Asked later.
+        // Looked up later.
         assert_eq!(certain(scans(Ok(Some(old))).verdict(3, old, began)), Some(true));
         assert_eq!(certain(scans(Ok(Some(old))).verdict(3, new, began)), None);
         assert_eq!(certain(scans(Ok(None)).verdict(3, old, began)), None);

@@ -15,8 +15,8 @@ use crate::store::index::entries::MAX_CANDIDATES;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
 
-/// Time that a lookup waits for scans. They take well below a second, except for the first one of a large store.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit of a lookup that waits for scans, which take well below a second, except the first one of a large store.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Store {
     /// Returns a `wanted` valid path that has the file [`BuildId::member`], or `None` if there is none or the store is
@@ -28,7 +28,7 @@ impl Store {
         client: ClientId,
     ) -> Result<Option<Arc<ValidPath>>, StoreError> {
         let index = &self.debug_info;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LOOKUP_TIMEOUT;
         let mut scans = index.scans.subscribe();
         let begun = scans.borrow().begun;
         loop {
@@ -55,7 +55,7 @@ impl Store {
                 None => index.wanted.notify_one(),
             }
             if timeout_at(deadline, scans.changed()).await.is_err() {
-                return Err(StoreError::IndexNotReady { what: LABEL, seconds: PATIENCE.as_secs() });
+                return Err(StoreError::IndexNotReady { what: LABEL, seconds: LOOKUP_TIMEOUT.as_secs() });
             }
         }
     }
@@ -63,6 +63,6 @@ impl Store {
     /// Returns whether a valid path has debug info for this build ID.
     async fn has_debug_info(&self, valid: &ValidPath, id: &BuildId) -> Result<bool, StoreError> {
         let (path, id) = (valid.path.clone(), id.clone());
-        self.on_disk(move |directory| debug_files::have(directory, &path, &id)).await
+        self.on_disk(move |directory| debug_files::has_debug_info(directory, &path, &id)).await
     }
 }

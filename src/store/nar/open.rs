@@ -46,7 +46,7 @@ impl Store {
     /// Acquires a GC root for the path; `None` without GC protection. Fails if the path is no longer valid.
     async fn root(&self, valid: &Arc<ValidPath>) -> Result<Option<RootGuard>, StoreError> {
         match &self.gc_roots {
-            Some(gc_roots) => gc_roots.hold(valid).await.map(Some),
+            Some(gc_roots) => gc_roots.protect(valid).await.map(Some),
             None => Ok(None),
         }
     }

@@ -34,7 +34,7 @@ pub struct ValidPath {
     /// Cached decision whether the path may be served.
     pub verdict: CachedVerdict,
     /// State of its GC root.
-    pub(crate) mark: RootState,
+    pub(crate) root_state: RootState,
     /// Time of the last request, in seconds since the Unix epoch; 0 if there was none.
     last_requested: AtomicU32,
     /// Our signatures, with the identity of the signer.
@@ -46,7 +46,7 @@ pub struct ValidPath {
 pub struct SignatureLines {
     /// Lines of the narinfo: `Sig`, and possibly `CA`.
     pub lines: Arc<str>,
-    /// Whether lines follow.
+    /// Whether [`CompactInfo::trailing_lines`] follow them in the narinfo.
     pub append_daemon_lines: bool,
 }
 
@@ -54,8 +54,15 @@ impl ValidPath {
     /// Creates a value with nothing cached.
     #[must_use]
     pub fn new(path: StorePath, info: &PathInfo) -> Self {
-        let (verdict, mark, signed) = (CachedVerdict::default(), RootState::default(), Mutex::default());
-        Self { path, info: CompactInfo::from_path_info(info), verdict, mark, last_requested: AtomicU32::new(0), signed }
+        let (verdict, root_state, signed) = (CachedVerdict::default(), RootState::default(), Mutex::default());
+        Self {
+            path,
+            info: CompactInfo::from_path_info(info),
+            verdict,
+            root_state,
+            last_requested: AtomicU32::new(0),
+            signed,
+        }
     }
 
     /// Records the time of a request. Takes some nanoseconds, because it reads the coarse clock.

@@ -1,4 +1,4 @@
-//! Generations and what goes wrong with them, against a daemon that roots as Nix does and a clock that is not waited for.
+//! Generations of roots and their failures, with a scripted nix-daemon in paused time.
 
 use crate::sync::Mutex;
 use std::collections::BTreeMap;
@@ -18,23 +18,23 @@ const LENGTH: Duration = Duration::from_secs(300);
 const SECOND: Duration = Duration::from_secs(1);
 const ERROR: u64 = 0x6378_7470;
 
-/// What the test and its daemon share.
+/// State shared by a test and its scripted nix-daemon.
 #[derive(Default)]
-struct Stage {
-    /// Those of each connection that is open, and of none that is not.
+struct Script {
+    /// Roots of each open connection.
     roots: Mutex<BTreeMap<usize, Vec<String>>>,
     most_connections: Mutex<usize>,
     is_silent: AtomicBool,
     refuses: AtomicBool,
-    /// Whether it leaves open which paths are valid.
-    is_late: AtomicBool,
-    /// The one path that is not valid.
+    /// Whether it does not reply to queries for valid paths.
+    omits_valid_paths: AtomicBool,
+    /// Path that is not valid.
     invalid: Mutex<String>,
-    /// Ends all connections when it is told to.
+    /// Ends all connections when notified.
     restart: tokio::sync::Notify,
 }
 
-impl Stage {
+impl Script {
     fn connections(&self) -> usize {
         self.roots.lock().len()
     }
@@ -55,31 +55,31 @@ impl Stage {
             *most = self.connections().max(*most);
         }
         tokio::select! {
-            _ = self.answer(number, &mut stream) => {}
+            _ = self.reply(number, &mut stream) => {}
             () = self.restart.notified() => {}
         }
         self.roots.lock().remove(&number);
     }
 
-    async fn answer(&self, number: usize, stream: &mut UnixStream) -> std::io::Result<()> {
+    async fn reply(&self, number: usize, stream: &mut UnixStream) -> std::io::Result<()> {
         loop {
             let reply = match stream.read_u64_le().await? {
                 11 => {
                     let path = read_string(stream).await?;
-                    // What has been asked by then waits too, as in a collection of Nix 2.3.
+                    // Queries received by then wait too, as during a garbage collection of Nix 2.3.
                     while self.is_silent.load(Ordering::Relaxed) {
                         sleep(SECOND).await;
                     }
                     if self.refuses.load(Ordering::Relaxed) {
-                        [&bytes(&[ERROR])[..], &string("no roots today"), &bytes(&[1])].concat()
+                        [&bytes(&[ERROR])[..], &string("refused"), &bytes(&[1])].concat()
                     } else {
                         self.roots.lock().get_mut(&number).unwrap().push(path);
                         bytes(&[LAST, 1])
                     }
                 }
                 31 => {
-                    if self.is_late.load(Ordering::Relaxed) {
-                        // To the end of the connection.
+                    if self.omits_valid_paths.load(Ordering::Relaxed) {
+                        // Until the connection ends.
                         stream.read_to_end(&mut Vec::new()).await?;
                         return Ok(());
                     }
@@ -113,13 +113,13 @@ fn string(text: &str) -> Vec<u8> {
     string
 }
 
-fn staged() -> (tempfile::TempDir, Store, Arc<Stage>) {
-    let stage = Arc::new(Stage::default());
-    let staged = Arc::clone(&stage);
+fn scripted() -> (tempfile::TempDir, Store, Arc<Script>) {
+    let script = Arc::new(Script::default());
+    let shared = Arc::clone(&script);
     let change = |config: &mut crate::config::Config| config.gc_protection = Some(LENGTH);
     let (directory, store) =
-        store_after(GREETING, change, move |number, stream| Arc::clone(&staged).converse(number, stream));
-    (directory, store, stage)
+        store_after(GREETING, change, move |number, stream| Arc::clone(&shared).converse(number, stream));
+    (directory, store, script)
 }
 
 fn gc_roots(store: &Store) -> &GcRoots {
@@ -130,90 +130,90 @@ fn numbered(number: usize) -> Arc<ValidPath> {
     Arc::new(valid(StorePath::from_base_name(&format!("{number:032}-path")).unwrap()))
 }
 
-/// Gives a path out, and waits until that has had its effect.
-async fn give_out(store: &Store, path: &Arc<ValidPath>) {
+/// Extends the protection of a path, and waits until its root is set.
+async fn serve(store: &Store, path: &Arc<ValidPath>) {
     gc_roots(store).extend(path);
     sleep(Duration::from_millis(1)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_path_lives_for_the_lease_after_it_was_last_given_out_and_for_half_as_long_at_most() {
-    let (_directory, store, stage) = staged();
+async fn a_path_is_protected_for_1_to_1_5_times_the_configured_time() {
+    let (_directory, store, script) = scripted();
     let (often, once) = (numbered(1), numbered(2));
-    give_out(&store, &once).await;
+    serve(&store, &once).await;
     let begin = Instant::now();
     while begin.elapsed() < LENGTH * 4 {
-        give_out(&store, &often).await;
-        assert!(stage.has_root(&often), "at {:?}", begin.elapsed());
-        assert!(stage.has_root(&once) || begin.elapsed() >= LENGTH, "at {:?}", begin.elapsed());
-        assert!(!stage.has_root(&once) || begin.elapsed() <= LENGTH * 3 / 2 + SECOND, "at {:?}", begin.elapsed());
+        serve(&store, &often).await;
+        assert!(script.has_root(&often), "at {:?}", begin.elapsed());
+        assert!(script.has_root(&once) || begin.elapsed() >= LENGTH, "at {:?}", begin.elapsed());
+        assert!(!script.has_root(&once) || begin.elapsed() <= LENGTH * 3 / 2 + SECOND, "at {:?}", begin.elapsed());
         sleep(7 * SECOND).await;
     }
     let last = Instant::now();
     sleep(LENGTH.checked_sub(8 * SECOND).unwrap()).await;
-    assert!(stage.has_root(&often));
+    assert!(script.has_root(&often));
     sleep((LENGTH * 3 / 2).saturating_sub(last.elapsed())).await;
-    assert_eq!(stage.connections(), 0);
-    assert!((3..=4).contains(&*stage.most_connections.lock()));
+    assert_eq!(script.connections(), 0);
+    assert!((3..=4).contains(&*script.most_connections.lock()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_path_that_is_rooted_already_is_not_rooted_again_before_its_generation_ends() {
-    let (_directory, store, stage) = staged();
+async fn a_path_is_rooted_once_per_generation() {
+    let (_directory, store, script) = scripted();
     let path = numbered(1);
     for _ in 0..100 {
-        give_out(&store, &path).await;
-        // As it is when it is not kept in memory.
-        give_out(&store, &numbered(2)).await;
+        serve(&store, &path).await;
+        // A new value, as if the path info was evicted from the cache.
+        serve(&store, &numbered(2)).await;
     }
-    assert_eq!(stage.count(), 2);
+    assert_eq!(script.count(), 2);
     sleep(LENGTH / 2).await;
-    give_out(&store, &path).await;
-    assert_eq!(stage.count(), 3);
+    serve(&store, &path).await;
+    assert_eq!(script.count(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_being_sent_outlives_its_generation_and_nothing_else_does() {
-    let (_directory, store, stage) = staged();
+async fn only_paths_being_sent_are_rooted_in_the_next_generation() {
+    let (_directory, store, script) = scripted();
     let (sent, other) = (numbered(1), numbered(2));
-    give_out(&store, &other).await;
-    let held = gc_roots(&store).hold(&sent).await.unwrap();
-    let second = gc_roots(&store).hold(&sent).await.unwrap();
+    serve(&store, &other).await;
+    let guard = gc_roots(&store).protect(&sent).await.unwrap();
+    let second = gc_roots(&store).protect(&sent).await.unwrap();
     for _ in 0..100 {
-        assert!(stage.has_root(&sent));
+        assert!(script.has_root(&sent));
         sleep(LENGTH / 10).await;
     }
-    assert!(!stage.has_root(&other));
-    drop(held);
+    assert!(!script.has_root(&other));
+    drop(guard);
     sleep(LENGTH * 2).await;
-    assert!(stage.has_root(&sent));
+    assert!(script.has_root(&sent));
     drop(second);
     sleep(LENGTH * 3 / 2).await;
-    assert_eq!(stage.connections(), 0);
+    assert_eq!(script.connections(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_nar_that_begins_when_its_generation_is_old_is_rooted_in_another() {
+async fn a_nar_that_begins_in_an_old_generation_is_rooted_in_the_current_one() {
     for begins in [LENGTH / 2, LENGTH, (LENGTH * 3 / 2).saturating_sub(SECOND)] {
-        let (_directory, store, stage) = staged();
+        let (_directory, store, script) = scripted();
         let path = numbered(1);
-        give_out(&store, &path).await;
+        serve(&store, &path).await;
         sleep(begins).await;
         let begin = Instant::now();
-        let _held = gc_roots(&store).hold(&path).await.unwrap();
+        let _guard = gc_roots(&store).protect(&path).await.unwrap();
         assert_eq!(begin.elapsed(), Duration::ZERO, "it waited for a root that it had");
         for _ in 0..30 {
-            assert!(stage.has_root(&path), "{begins:?}");
+            assert!(script.has_root(&path), "{begins:?}");
             sleep(LENGTH / 10).await;
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crawl_holds_so_many_roots_and_lets_go_of_them() {
+async fn a_crawl_sets_a_limited_number_of_roots_for_a_time() {
     const CRAWL: usize = 100_000;
     const MAX: usize = 16_384;
-    let (_directory, store, stage) = staged();
+    let (_directory, store, script) = scripted();
     for number in 0..CRAWL {
         gc_roots(&store).extend(&numbered(number));
         if number % 1000 == 0 {
@@ -221,126 +221,126 @@ async fn a_crawl_holds_so_many_roots_and_lets_go_of_them() {
         }
     }
     sleep(SECOND).await;
-    assert_eq!(stage.count(), MAX);
-    // A download has its root all the same.
+    assert_eq!(script.count(), MAX);
+    // A NAR is rooted beyond the limit.
     let download = numbered(CRAWL);
-    let _held = gc_roots(&store).hold(&download).await.unwrap();
-    assert!(stage.has_root(&download));
+    let _guard = gc_roots(&store).protect(&download).await.unwrap();
+    assert!(script.has_root(&download));
     sleep(LENGTH * 3 / 2).await;
-    // Once in each generation.
-    assert!(stage.has_root(&download) && (3..=4).contains(&stage.count()), "{}", stage.count());
+    // Once per generation.
+    assert!(script.has_root(&download) && (3..=4).contains(&script.count()), "{}", script.count());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_path_that_turns_out_not_to_be_valid_has_no_nar() {
-    let (_directory, store, stage) = staged();
+async fn an_invalid_path_cannot_be_protected() {
+    let (_directory, store, script) = scripted();
     let path = numbered(1);
-    *stage.invalid.lock() = format!("/nix/store/{}", path.path.base_name());
-    let refused = gc_roots(&store).hold(&path).await.map(drop);
+    *script.invalid.lock() = format!("/nix/store/{}", path.path.base_name());
+    let refused = gc_roots(&store).protect(&path).await.map(drop);
     assert!(matches!(&refused, Err(StoreError::NotValid(invalid)) if *invalid == path.path));
-    assert!(gc_roots(&store).hold(&numbered(2)).await.is_ok());
-    // And has one when it is valid again.
-    stage.invalid.lock().clear();
-    assert!(gc_roots(&store).hold(&numbered(1)).await.is_ok());
+    assert!(gc_roots(&store).protect(&numbered(2)).await.is_ok());
+    // Succeeds when the path is valid again.
+    script.invalid.lock().clear();
+    assert!(gc_roots(&store).protect(&numbered(1)).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_daemon_that_sets_no_root_now_is_waited_for_by_one_nar_and_keeps_the_roots_that_it_has() {
-    let (_directory, store, stage) = staged();
+async fn one_nar_waits_for_a_blocked_nix_daemon_whose_roots_are_kept() {
+    let (_directory, store, script) = scripted();
     let (rooted, new) = (numbered(1), numbered(2));
-    give_out(&store, &rooted).await;
-    stage.is_silent.store(true, Ordering::Relaxed);
+    serve(&store, &rooted).await;
+    script.is_silent.store(true, Ordering::Relaxed);
     let begin = Instant::now();
-    let _first = gc_roots(&store).hold(&new).await.unwrap();
-    assert_eq!(begin.elapsed(), PATIENCE);
+    let _first = gc_roots(&store).protect(&new).await.unwrap();
+    assert_eq!(begin.elapsed(), ROOT_TIMEOUT);
     let mut others = Vec::new();
     for number in 3..10 {
-        others.push(gc_roots(&store).hold(&numbered(number)).await.unwrap());
-        others.push(gc_roots(&store).hold(&rooted).await.unwrap());
+        others.push(gc_roots(&store).protect(&numbered(number)).await.unwrap());
+        others.push(gc_roots(&store).protect(&rooted).await.unwrap());
     }
-    assert_eq!(begin.elapsed(), PATIENCE);
+    assert_eq!(begin.elapsed(), ROOT_TIMEOUT);
     sleep(LENGTH).await;
-    assert!(stage.has_root(&rooted) && !stage.has_root(&new));
-    stage.is_silent.store(false, Ordering::Relaxed);
+    assert!(script.has_root(&rooted) && !script.has_root(&new));
+    script.is_silent.store(false, Ordering::Relaxed);
     sleep(2 * SECOND).await;
-    assert!(stage.has_root(&rooted) && stage.has_root(&new));
+    assert!(script.has_root(&rooted) && script.has_root(&new));
 }
 
 #[tokio::test(start_paused = true)]
-async fn roots_that_ended_with_their_daemon_are_set_again_and_live_no_longer_for_that() {
-    let (_directory, store, stage) = staged();
-    let (sent, known, older) = (numbered(1), numbered(2), numbered(3));
-    give_out(&store, &older).await;
+async fn roots_lost_with_a_restart_are_set_again_for_their_old_time() {
+    let (_directory, store, script) = scripted();
+    let (sent, newer, older) = (numbered(1), numbered(2), numbered(3));
+    serve(&store, &older).await;
     let begin = Instant::now();
     sleep(LENGTH / 2).await;
-    give_out(&store, &known).await;
-    let _held = gc_roots(&store).hold(&sent).await.unwrap();
-    stage.restart.notify_waiters();
+    serve(&store, &newer).await;
+    let _guard = gc_roots(&store).protect(&sent).await.unwrap();
+    script.restart.notify_waiters();
     sleep(Duration::from_millis(1)).await;
-    assert!([&sent, &known, &older].iter().all(|path| stage.has_root(path)));
-    let count = stage.count();
-    give_out(&store, &known).await;
-    drop(gc_roots(&store).hold(&known).await.unwrap());
-    assert_eq!(stage.count(), count, "what had a root again got another");
+    assert!([&sent, &newer, &older].iter().all(|path| script.has_root(path)));
+    let count = script.count();
+    serve(&store, &newer).await;
+    drop(gc_roots(&store).protect(&newer).await.unwrap());
+    assert_eq!(script.count(), count, "a restored root was set twice");
     sleep((LENGTH * 3 / 2).saturating_sub(begin.elapsed()) + SECOND).await;
-    assert!(stage.has_root(&sent) && stage.has_root(&known) && !stage.has_root(&older));
+    assert!(script.has_root(&sent) && script.has_root(&newer) && !script.has_root(&older));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_answer_costs_no_root_of_another_connection_and_those_of_its_own_are_set_again() {
-    let (_directory, store, stage) = staged();
-    let (older, known, new) = (numbered(1), numbered(2), numbered(3));
-    give_out(&store, &older).await;
+async fn a_timeout_loses_only_roots_of_its_own_connection_which_are_set_again() {
+    let (_directory, store, script) = scripted();
+    let (older, newer, new) = (numbered(1), numbered(2), numbered(3));
+    serve(&store, &older).await;
     sleep(LENGTH / 2).await;
-    give_out(&store, &known).await;
-    stage.is_late.store(true, Ordering::Relaxed);
+    serve(&store, &newer).await;
+    script.omits_valid_paths.store(true, Ordering::Relaxed);
     gc_roots(&store).extend(&new);
     let is_first = |number: &usize| *number == 0;
-    while stage.has_root(&known) {
-        assert!(stage.has_root(&older) && stage.roots.lock().keys().any(is_first));
+    while script.has_root(&newer) {
+        assert!(script.has_root(&older) && script.roots.lock().keys().any(is_first));
         sleep(SECOND).await;
     }
-    stage.is_late.store(false, Ordering::Relaxed);
+    script.omits_valid_paths.store(false, Ordering::Relaxed);
     let begin = Instant::now();
-    while !stage.has_root(&known) {
-        assert!(stage.has_root(&older) && stage.roots.lock().keys().any(is_first));
+    while !script.has_root(&newer) {
+        assert!(script.has_root(&older) && script.roots.lock().keys().any(is_first));
         sleep(SECOND).await;
     }
-    assert!(begin.elapsed() <= crate::store::gc_roots::rooter::PAUSE + SECOND);
+    assert!(begin.elapsed() <= crate::store::gc_roots::rooter::BACKOFF + SECOND);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_keeper_that_panics_begins_anew() {
-    let (_directory, store, stage) = staged();
+async fn a_rooter_that_panics_is_restarted() {
+    let (_directory, store, script) = scripted();
     let path = numbered(1);
-    give_out(&store, &path).await;
+    serve(&store, &path).await;
     let panics = StorePath::from_base_name(&format!("{:032}-panics", 2)).unwrap();
     gc_roots(&store).extend(&Arc::new(valid(panics)));
-    while stage.connections() > 0 {
+    while script.connections() > 0 {
         sleep(SECOND / 10).await;
     }
     sleep(2 * SECOND).await;
-    give_out(&store, &path).await;
-    let _held = gc_roots(&store).hold(&path).await.unwrap();
-    assert!(stage.has_root(&path));
+    serve(&store, &path).await;
+    let _guard = gc_roots(&store).protect(&path).await.unwrap();
+    assert!(script.has_root(&path));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_daemon_that_refuses_a_root_is_left_alone_for_a_while_and_no_longer() {
-    let (_directory, store, stage) = staged();
+async fn a_refused_root_causes_one_backoff() {
+    let (_directory, store, script) = scripted();
     let (rooted, sent) = (numbered(0), numbered(1));
-    give_out(&store, &rooted).await;
-    stage.refuses.store(true, Ordering::Relaxed);
+    serve(&store, &rooted).await;
+    script.refuses.store(true, Ordering::Relaxed);
     let begin = Instant::now();
-    let _held = gc_roots(&store).hold(&sent).await.unwrap();
-    stage.refuses.store(false, Ordering::Relaxed);
+    let _guard = gc_roots(&store).protect(&sent).await.unwrap();
+    script.refuses.store(false, Ordering::Relaxed);
     let mut number = 2;
-    while !stage.has_root(&sent) {
-        // Neither do wishes make it longer, nor does it cost the roots that there are.
-        give_out(&store, &numbered(number)).await;
+    while !script.has_root(&sent) {
+        // Requests do not extend the backoff, and existing roots stay.
+        serve(&store, &numbered(number)).await;
         number += 1;
-        assert!(stage.has_root(&rooted) && begin.elapsed() <= crate::store::gc_roots::rooter::PAUSE + SECOND);
+        assert!(script.has_root(&rooted) && begin.elapsed() <= crate::store::gc_roots::rooter::BACKOFF + SECOND);
         sleep(SECOND / 10).await;
     }
-    assert!(begin.elapsed() >= crate::store::gc_roots::rooter::PAUSE);
+    assert!(begin.elapsed() >= crate::store::gc_roots::rooter::BACKOFF);
 }

@@ -1,4 +1,4 @@
-//! What is found in directories. The whole is tested with daemons, in `tests/scripted/endpoints/debug_info.rs`.
+//! Debug info in directories. Lookups with a nix-daemon are tested in `tests/scripted/endpoints/debug_info.rs`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,7 +10,7 @@ use super::*;
 
 const ID: &str = "00d3adbeef00d3adbeef00d3adbeef00d3adbeef";
 
-/// A store directory, and one path of it.
+/// Returns a store directory and the name of a path for it.
 fn store() -> (tempfile::TempDir, StorePath) {
     let directory = tempfile::tempdir().unwrap();
     let path = StorePath::from_base_name(&format!("{}-hello-debug", "1".repeat(32))).unwrap();
@@ -31,7 +31,7 @@ fn ids(store: &Path, path: &StorePath) -> Vec<String> {
 }
 
 #[test]
-fn only_regular_files_over_no_links_are_debug_info() {
+fn only_regular_files_without_symlinks_are_debug_info() {
     let (store, path) = store();
     let directory = directory_of(store.path(), &path, &ID[..2]);
     let real = directory.join(format!("{}.debug", &ID[2..]));
@@ -48,14 +48,14 @@ fn only_regular_files_over_no_links_are_debug_info() {
     symlink(&directory, directory.with_file_name("66")).unwrap();
     fs::write(directory.with_file_name("77"), "").unwrap();
     assert_eq!(ids(store.path(), &path), [ID]);
-    assert!(have(store.path(), &path, &ID.parse().unwrap()).unwrap());
+    assert!(has_debug_info(store.path(), &path, &ID.parse().unwrap()).unwrap());
     for id in ["0011111111", "0022222222", "0033333333", "77666666", &ID.replace("00", "66")] {
-        assert!(!have(store.path(), &path, &id.parse().unwrap()).unwrap(), "{id}");
+        assert!(!has_debug_info(store.path(), &path, &id.parse().unwrap()).unwrap(), "{id}");
     }
 }
 
 #[test]
-fn links_and_files_in_place_of_directories_are_no_way_to_debug_info() {
+fn symlinks_and_files_in_place_of_directories_are_ignored() {
     for place in ["", "/lib", "/lib/debug", "/lib/debug/.build-id", "/lib/debug/.build-id/00"] {
         let (store, path) = store();
         let directory = directory_of(store.path(), &path, &ID[..2]);
@@ -66,7 +66,7 @@ fn links_and_files_in_place_of_directories_are_no_way_to_debug_info() {
         fs::rename(&place, &moved).unwrap();
         symlink(&moved, &place).unwrap();
         assert_eq!(ids(store.path(), &path), Vec::<String>::new(), "{}", place.display());
-        assert!(!have(store.path(), &path, &ID.parse().unwrap()).unwrap(), "{}", place.display());
+        assert!(!has_debug_info(store.path(), &path, &ID.parse().unwrap()).unwrap(), "{}", place.display());
         fs::remove_file(&place).unwrap();
         fs::write(&place, "").unwrap();
         assert_eq!(ids(store.path(), &path), Vec::<String>::new(), "{}", place.display());
@@ -74,23 +74,23 @@ fn links_and_files_in_place_of_directories_are_no_way_to_debug_info() {
 }
 
 #[test]
-fn a_path_with_more_entries_than_are_looked_at_ends_the_look() {
+fn entries_examined_per_path_are_limited() {
     let (store, path) = store();
     let directory = directory_of(store.path(), &path, "00");
     for n in 0..20 {
         fs::write(directory.join(format!("{n:08x}.debug")), "").unwrap();
     }
     let root = fs::File::open(store.path()).unwrap().into();
-    // One is the directory's own.
+    // The directory itself is one entry.
     for (max, found) in [(0, 0), (1, 0), (10, 9), (21, 20), (100, 20)] {
         assert_eq!(of_path(&root, &path, max).unwrap().len(), found);
     }
 }
 
 #[test]
-fn in_a_store_that_is_not_there_is_no_debug_info() {
+fn a_missing_store_has_no_debug_info() {
     let (store, path) = store();
     let nowhere = store.path().join("nowhere");
     assert_eq!(build_ids(&nowhere, std::slice::from_ref(&path)).unwrap().remove(0).unwrap(), None);
-    assert!(!have(&nowhere, &path, &ID.parse().unwrap()).unwrap());
+    assert!(!has_debug_info(&nowhere, &path, &ID.parse().unwrap()).unwrap());
 }
