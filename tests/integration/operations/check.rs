@@ -82,7 +82,7 @@ fn a_check_exits_with_what_would_keep_it_from_serving() {
     for (config, code, reason) in [
         ("daemon_socket = \"/nonexistent/socket\"\n", UNAVAILABLE, "cannot reach nix-daemon at /nonexistent/socket"),
         ("daemon_command = \"/nonexistent/daemon\"\n", UNAVAILABLE, "/nonexistent/daemon"),
-        (&refusing.config(), NO_PERMISSION, "in allowed-users of nix.conf?"),
+        (&refusing.config(), NO_PERMISSION, "is in allowed-users of nix.conf"),
         (&foreign.config(), PROTOCOL, "is not nix-daemon"),
         (&guix.config(), PROTOCOL, "guix"),
         (&elsewhere, PROTOCOL, "nix-daemon refuses paths of /gnu/store: "),

@@ -118,7 +118,7 @@ fn daemon(scripted: &[ScriptedDaemon]) -> Vec<Mistake> {
             "a daemon that lets this user not in",
             refusing.config(),
             NO_PERMISSION,
-            &["in allowed-users of nix.conf?"],
+            &["is in allowed-users of nix.conf"],
         ),
         wrong("something else at the socket", foreign.config(), PROTOCOL, &["is not nix-daemon", "help: "]),
         wrong(
@@ -134,7 +134,12 @@ fn daemon(scripted: &[ScriptedDaemon]) -> Vec<Mistake> {
             CONFIG,
             &["without a shell", "array of strings"],
         ),
-        wrong("a command that ends at once", command("false"), UNAVAILABLE, &["it ended without a greeting", "help: "]),
+        wrong(
+            "a command that ends at once",
+            command("false"),
+            UNAVAILABLE,
+            &["it exited before the handshake", "help: "],
+        ),
         wrong(
             "a command that says something else",
             command("echo hello from a shell"),
@@ -161,7 +166,7 @@ fn environment() -> Vec<Mistake> {
             "SIGN_KEY_PATHS",
             "/etc/a:/etc/b",
             CONFIG,
-            &["/etc/a:/etc/b", "separated by spaces"],
+            &["/etc/a:/etc/b", "by spaces in SIGN_KEY_PATHS"],
         ),
         wrong("a relative store", "NIX_STORE_DIR", "nix/store", CONFIG, &["NIX_STORE_DIR: ", "nix/store"]),
         wrong(

@@ -71,7 +71,7 @@ fn signing_keys() -> Vec<Mistake> {
         wrong(
             "a key with a name of other letters",
             &written(&format!("größe-1:{base64}")),
-            &["a name of ASCII letters"],
+            &["only printable ASCII characters"],
         ),
         wrong("a device for a key", Path::new("/dev/zero"), &["/dev/zero is not a signing key: it is larger than"]),
         Mistake::in_file(
