@@ -1,34 +1,37 @@
-//! The access log as it is configured.
+//! Access log settings: `[access_log]`.
 
 use std::path::PathBuf;
 
-use super::file::ConfigFile;
 use super::keyword::keywords;
 
-/// An access log that is written.
+/// File and format of the access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessLogConfig {
-    /// The file; `None` for standard output.
+    /// Path of the file; `None` for standard output.
     pub file: Option<PathBuf>,
-    /// The form of a line.
+    /// Format of a line.
     pub format: AccessLogFormat,
 }
 
-/// The form of a line of the access log.
+/// Format of a line of the access log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AccessLogFormat {
-    /// The Combined Log Format, with further fields behind it.
+    /// Combined Log Format, followed by further fields.
     #[default]
     Text,
-    /// An object of JSON.
+    /// JSON object.
     Json,
 }
 
 keywords!(AccessLogFormat, r#""text" or "json""#, "text" => Text, "json" => Json);
 
-/// The access log of a file, which is on if that says so, or names where it is written.
-pub(super) fn access_log(file: &mut ConfigFile) -> Option<AccessLogConfig> {
-    let path = file.access_log_file.take();
-    let is_on = file.access_log_enable.unwrap_or(path.is_some());
-    is_on.then(|| AccessLogConfig { file: path, format: file.access_log_format.unwrap_or_default() })
+impl AccessLogConfig {
+    /// Resolves `[access_log]`. The log is written if `enable` is true, or absent and `file` is set.
+    pub(super) fn resolve(
+        enable: Option<bool>,
+        file: Option<PathBuf>,
+        format: Option<AccessLogFormat>,
+    ) -> Option<Self> {
+        enable.unwrap_or(file.is_some()).then(|| Self { file, format: format.unwrap_or_default() })
+    }
 }

@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::BindAddress;
-use super::environment::Environment;
-use super::resolve::path_of;
+use super::bind::BindAddress;
+use super::environment::{Environment, path_of};
+use super::unix_socket::MAX_UNIX_PATH;
 
 /// The socket of the packaged unit (`RuntimeDirectory=harmonia/admin`).
 pub const SYSTEM_ADMIN_SOCKET: &str = "/run/harmonia/admin/admin.sock";
@@ -16,7 +16,9 @@ const NAME: &str = "admin.sock";
 
 /// A text that no admin socket can have as its path.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not an absolute path of at most 107 bytes\n  help: write one such as {SYSTEM_ADMIN_SOCKET:?}")]
+#[error(
+    "{0:?} is not an absolute path of at most {MAX_UNIX_PATH} bytes\n  help: write one such as {SYSTEM_ADMIN_SOCKET:?}"
+)]
 pub struct AdminSocketError(String);
 
 /// Parses the path of an admin socket: absolute, and short enough for the kernel.
@@ -57,12 +59,12 @@ pub fn default_admin_sockets() -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{loaded_in, message};
     use super::*;
+    use crate::config::tests::{loaded_in, message};
 
     fn chosen(text: &str, variable: &str) -> Option<PathBuf> {
         let environment =
-            Environment { runtime_directory: Some(variable.into()), ..super::super::tests::environment() };
+            Environment { runtime_directory: Some(variable.into()), ..crate::config::tests::environment() };
         loaded_in(text, &environment).admin_socket
     }
 

@@ -9,51 +9,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// `sun_path` of unix(7) holds 108 bytes and ends in a NUL.
-const MAX_UNIX_PATH: usize = 107;
+use super::unix_socket::MAX_UNIX_PATH;
 
 /// The longest DNS name in text form (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 253;
-
-/// Who may connect to a Unix socket: its permission bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SocketMode(u32);
-
-impl SocketMode {
-    /// Only the user of the server may connect, and root.
-    pub const OWNER: Self = Self(0o600);
-
-    /// The permission bits, at most 0o777.
-    #[must_use]
-    pub const fn bits(self) -> u32 {
-        self.0
-    }
-}
-
-impl Default for SocketMode {
-    /// Everybody may connect: what the socket guards is decided by its directory.
-    fn default() -> Self {
-        Self(0o666)
-    }
-}
-
-/// A text is not a [`SocketMode`].
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("\"{0}\" is not a mode\n  help: write three octal digits after a zero, e.g. \"0660\" for owner and group")]
-pub struct SocketModeError(String);
-
-impl FromStr for SocketMode {
-    type Err = SocketModeError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits = text.strip_prefix('0').unwrap_or(text);
-        match u32::from_str_radix(digits, 8) {
-            // `from_str_radix` takes a plus sign.
-            Ok(bits) if digits.len() == 3 && !digits.starts_with('+') => Ok(Self(bits)),
-            _ => Err(SocketModeError(text.to_owned())),
-        }
-    }
-}
 
 /// Where the server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,17 +178,6 @@ mod tests {
         assert!(parse(&path).is_ok());
         let longer = format!("{path}x");
         assert_eq!(parse(&longer), Err(BindAddressError::TooLong(longer)));
-    }
-
-    #[test]
-    fn a_mode_is_three_octal_digits() {
-        for (text, bits) in [("0660", 0o660), ("600", 0o600), ("0777", 0o777), ("0000", 0)] {
-            assert_eq!(text.parse::<SocketMode>().unwrap().bits(), bits);
-        }
-        for text in ["", "0", "66", "0668", "01777", "0o660", "+660", "+66", "-660", "rw-rw----"] {
-            let error = text.parse::<SocketMode>().unwrap_err().to_string();
-            assert!(error.starts_with(&format!("\"{text}\" is not a mode\n  help: ")), "{error}");
-        }
     }
 
     proptest! {

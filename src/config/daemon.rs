@@ -11,9 +11,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::environment::Environment;
-
-/// `sockaddr_un.sun_path` is 108 bytes on Linux and ends in a NUL: unix(7).
-const MAX_SOCKET_PATH: usize = 107;
+use super::unix_socket::MAX_UNIX_PATH;
 
 /// The program, as it is found on `PATH`.
 const NIX_DAEMON: &str = "nix-daemon";
@@ -107,7 +105,7 @@ pub enum DaemonAddressError {
     EmptyPath,
     /// The path does not fit into a socket address.
     #[error(
-        "the daemon's socket path has {0} bytes, a Unix socket address holds {MAX_SOCKET_PATH}\n  help: name a link to the socket, or to its directory, that has a shorter path"
+        "the daemon's socket path has {0} bytes, a Unix socket address holds {MAX_UNIX_PATH}\n  help: name a link to the socket, or to its directory, that has a shorter path"
     )]
     PathTooLong(usize),
     /// A store URI that is not a local socket.
@@ -139,7 +137,7 @@ pub fn socket_path(text: &str) -> Result<PathBuf, DaemonAddressError> {
 fn checked(path: &Path) -> Result<PathBuf, DaemonAddressError> {
     match path.as_os_str().len() {
         0 => Err(DaemonAddressError::EmptyPath),
-        1..=MAX_SOCKET_PATH => Ok(path.to_owned()),
+        1..=MAX_UNIX_PATH => Ok(path.to_owned()),
         length => Err(DaemonAddressError::PathTooLong(length)),
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns the names of the variables. Leaves what they mean beside flags and file to `resolve`.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 /// Where nix-daemon listens unless it is told otherwise.
 const DEFAULT_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
@@ -66,4 +66,9 @@ impl Environment {
                 .collect(),
         }
     }
+}
+
+/// Returns the path in a variable, unless that is empty.
+pub(super) fn path_of(variable: Option<&OsStr>) -> Option<&Path> {
+    variable.filter(|value| !value.is_empty()).map(Path::new)
 }

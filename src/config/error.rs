@@ -159,7 +159,7 @@ fn suggest(key: &str, suggestion: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::message;
+    use crate::config::tests::message;
 
     #[test]
     fn all_that_is_wrong_is_told_at_once() {

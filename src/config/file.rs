@@ -13,16 +13,18 @@ use harmonia_protocol::signature::PublicKey;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::access_log::AccessLogFormat;
 use super::admin_socket::admin_socket;
-use super::daemon::socket_path;
-use super::error::{Collected, ConfigErrors};
+use super::bind::BindAddress;
+use super::byte_size::ByteSize;
+use super::cidr::Cidr;
+use super::daemon::{DaemonCommand, socket_path};
+use super::error::{Collected, ConfigError, ConfigErrors, Problem};
+use super::nar::{NarSource, Precompress, Verify};
 use super::signing::{Scope, public_key};
 use super::store_layout::store_dir;
+use super::unix_socket::SocketMode;
 use super::value::{Value, ValueError};
-use super::{
-    AccessLogFormat, BindAddress, ByteSize, Cidr, ConfigError, DaemonCommand, NarSource, Precompress, Problem,
-    SocketMode, Verify,
-};
 
 /// Each costs a thread or a file descriptor; a larger number is a typing error.
 const COUNT: RangeInclusive<i64> = 1..=1024;

@@ -28,22 +28,24 @@ mod store_directories;
 mod store_layout;
 #[cfg(test)]
 mod tests;
+mod unix_socket;
 mod value;
 
 pub use access_log::{AccessLogConfig, AccessLogFormat};
 pub use admin_socket::{
     AdminSocketError, SYSTEM_ADMIN_SOCKET, admin_socket_path, default_admin_sockets, user_runtime_directory,
 };
-pub use bind::{BindAddress, SocketMode};
+pub use bind::BindAddress;
 pub use byte_size::{ByteSize, ByteSizeError};
 pub use cidr::{Cidr, CidrError};
 pub use daemon::{Daemon, DaemonAddress, DaemonAddressError, DaemonCommand, DaemonSource, socket_path};
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Problem};
 pub use keyword::KeywordError;
-pub use nar::{NarSource, Verify};
-pub use nar_cache::{EncodersConfig, NarCacheConfig, Precompress, ZstdConfig};
+pub use nar::{NarSource, Precompress, Verify};
+pub use nar_cache::{EncodersConfig, NarCacheConfig, ZstdConfig};
 pub use reload::ReloadReport;
 pub use resolve::{CliOverrides, Config, NarinfoCacheConfig, TlsConfig};
 pub use signing::{SigningPolicy, TrustPolicy};
 pub use store_directories::StoreDirectories;
+pub use unix_socket::SocketMode;

@@ -1,4 +1,4 @@
-//! How NARs are read, and when their bytes are proven, as it is written in the configuration.
+//! NAR settings whose values are keywords: `nar_source`, `verify` and `nar_cache.precompress`.
 
 use super::keyword::keywords;
 
@@ -27,3 +27,17 @@ pub enum Verify {
 }
 
 keywords!(Verify, r#""always" or "once""#, "always" => Always, "once" => Once);
+
+/// Which NARs to compress before they are requested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precompress {
+    /// None.
+    Off,
+    /// NARs whose narinfos were served.
+    #[default]
+    Requested,
+    /// Also NARs of new store paths, while nothing else is being compressed.
+    New,
+}
+
+keywords!(Precompress, r#""off", "requested" or "new""#, "off" => Off, "requested" => Requested, "new" => New);

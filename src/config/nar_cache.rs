@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::ByteSize;
+use super::byte_size::ByteSize;
+use super::environment::path_of;
 use super::file::ConfigFile;
-use super::keyword::keywords;
-use super::resolve::path_of;
+use super::nar::Precompress;
 
 /// Gives an encoder about a tenth of a processor that it shares with a thread of nice 0.
 const DEFAULT_ENCODER_NICENESS: i32 = 10;
@@ -41,20 +41,6 @@ pub struct NarCacheConfig {
     /// NARs to compress before they are requested.
     pub precompress: Precompress,
 }
-
-/// Which NARs to compress before they are requested.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Precompress {
-    /// None.
-    Off,
-    /// NARs whose narinfos were served.
-    #[default]
-    Requested,
-    /// Also NARs of new store paths, while nothing else is being compressed.
-    New,
-}
-
-keywords!(Precompress, r#""off", "requested" or "new""#, "off" => Off, "requested" => Requested, "new" => New);
 
 impl Default for ZstdConfig {
     fn default() -> Self {
@@ -136,9 +122,9 @@ fn processors() -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{environment, loaded};
-    use super::super::{CliOverrides, Config, Environment};
     use super::*;
+    use crate::config::tests::{environment, loaded};
+    use crate::config::{CliOverrides, Config, Environment};
 
     #[test]
     fn the_window_is_never_larger_than_clients_accept() {

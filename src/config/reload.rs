@@ -3,7 +3,7 @@
 //! Owns which keys apply without a restart: those that are read at each use. With socket activation a restart loses no
 //! waiting connection.
 
-use super::Config;
+use super::resolve::Config;
 
 /// Changed keys, by their names in the file.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -123,8 +123,8 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::loaded;
     use super::*;
+    use crate::config::tests::loaded;
 
     #[test]
     fn what_can_change_is_taken_over_once_and_the_rest_is_told_every_time() {

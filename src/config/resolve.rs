@@ -10,18 +10,20 @@ use std::time::Duration;
 
 use harmonia_protocol::StoreDir;
 
-use super::access_log::access_log;
+use super::access_log::AccessLogConfig;
 use super::admin_socket;
-use super::environment::Environment;
-use super::error::Collected;
+use super::bind::BindAddress;
+use super::byte_size::ByteSize;
+use super::cidr::Cidr;
+use super::daemon::{Daemon, DaemonAddress, DaemonCommand};
+use super::environment::{Environment, path_of};
+use super::error::{Collected, ConfigError, ConfigErrors, Problem};
 use super::file::ConfigFile;
-use super::nar_cache::{enable_compression, encoders, nar_cache, zstd};
-use super::signing::sign;
+use super::nar::{NarSource, Verify};
+use super::nar_cache::{EncodersConfig, NarCacheConfig, ZstdConfig, enable_compression, encoders, nar_cache, zstd};
+use super::signing::{Scope, SigningPolicy, TrustPolicy};
 use super::store_layout::StoreLayout;
-use super::{
-    AccessLogConfig, BindAddress, ByteSize, Cidr, ConfigError, ConfigErrors, Daemon, DaemonAddress, DaemonCommand,
-    EncodersConfig, NarCacheConfig, NarSource, Problem, SigningPolicy, SocketMode, Verify, ZstdConfig,
-};
+use super::unix_socket::SocketMode;
 
 /// Where to listen: all addresses, IPv6 and IPv4.
 const DEFAULT_BIND: &str = "[::]:5000";
@@ -169,8 +171,10 @@ impl Config {
     ) -> Result<Self, ConfigErrors> {
         let mut errors = Collected::default();
         let tls = errors.keep(tls(&mut file)).flatten();
-        let sign = errors.keep(sign(&mut file)).unwrap_or_default();
-        let layout = errors.keep(StoreLayout::of(&mut file, environment)).unwrap_or_default();
+        let sign = errors.keep(signing_policy(&mut file)).unwrap_or_default();
+        let stores = (file.virtual_nix_store.take(), file.real_nix_store.take());
+        let layout = StoreLayout::resolve(stores, file.build_log_dir.take(), environment);
+        let layout = errors.keep(layout).unwrap_or_default();
         let credentials_directory = path_of(environment.credentials_directory.as_deref()).map(Path::to_owned);
         let sign_key_paths = sign_key_paths(&mut file, environment, credentials_directory.as_deref());
         let sign_key_paths = errors.keep(sign_key_paths).unwrap_or_default();
@@ -178,7 +182,8 @@ impl Config {
         let daemon = daemon(&mut file, flags, environment, layout.chroot_store().as_deref());
         let daemon = errors.end(daemon)?;
         let (real_nix_store, build_log_dir) = layout.on_this_machine(&daemon);
-        let access_log = access_log(&mut file);
+        let access_log =
+            AccessLogConfig::resolve(file.access_log_enable, file.access_log_file.take(), file.access_log_format);
         let (zstd, encoders) = (zstd(&file, warnings), encoders(&file));
         let nar_cache = nar_cache(&mut file, environment.cache_directory.as_deref(), warnings);
         let enable_compression = enable_compression(&file, nar_cache.is_some(), warnings);
@@ -251,11 +256,6 @@ fn unread_key(variable: &str, value: &OsStr, in_use: &[PathBuf]) -> Option<Strin
     ))
 }
 
-/// A variable's path.
-pub(super) fn path_of(variable: Option<&OsStr>) -> Option<&Path> {
-    variable.filter(|value| !value.is_empty()).map(Path::new)
-}
-
 fn tls(file: &mut ConfigFile) -> Result<Option<TlsConfig>, ConfigError> {
     const CERT: &str = "tls_cert_path";
     const KEY: &str = "tls_key_path";
@@ -264,6 +264,18 @@ fn tls(file: &mut ConfigFile) -> Result<Option<TlsConfig>, ConfigError> {
         (None, None) => Ok(None),
         (Some(_), None) => Err(file.error_at(CERT, Problem::HalfTls { present: CERT, absent: KEY })),
         (None, Some(_)) => Err(file.error_at(KEY, Problem::HalfTls { present: KEY, absent: CERT })),
+    }
+}
+
+fn signing_policy(file: &mut ConfigFile) -> Result<SigningPolicy, ConfigError> {
+    let public_keys = std::mem::take(&mut file.trusted_public_keys);
+    let serve_untrusted = file.serve_untrusted.unwrap_or(true);
+    let without_effect = |key| Err(file.error_at(key, Problem::RequiresTrusted { key }));
+    match file.sign.unwrap_or(Scope::All) {
+        Scope::Trusted => Ok(SigningPolicy::Trusted(TrustPolicy { public_keys, serve_untrusted })),
+        Scope::All if !public_keys.is_empty() => without_effect("trusted_public_keys"),
+        Scope::All if !serve_untrusted => without_effect("serve_untrusted"),
+        Scope::All => Ok(SigningPolicy::All),
     }
 }
 

@@ -7,9 +7,7 @@ use std::fmt;
 
 use harmonia_protocol::signature::{KeyError, KeyName, PublicKey, SecretKey};
 
-use super::file::ConfigFile;
 use super::keyword::keywords;
-use super::{ConfigError, Problem};
 
 /// Which paths are signed with our keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,26 +69,10 @@ pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
     })
 }
 
-/// Combines the three keys.
-pub(super) fn sign(file: &mut ConfigFile) -> Result<SigningPolicy, ConfigError> {
-    let public_keys = std::mem::take(&mut file.trusted_public_keys);
-    let serve_untrusted = file.serve_untrusted.unwrap_or(true);
-    match file.sign.unwrap_or(Scope::All) {
-        Scope::Trusted => Ok(SigningPolicy::Trusted(TrustPolicy { public_keys, serve_untrusted })),
-        Scope::All if !public_keys.is_empty() => Err(without_effect(file, "trusted_public_keys")),
-        Scope::All if !serve_untrusted => Err(without_effect(file, "serve_untrusted")),
-        Scope::All => Ok(SigningPolicy::All),
-    }
-}
-
-fn without_effect(file: &ConfigFile, key: &'static str) -> ConfigError {
-    file.error_at(key, Problem::RequiresTrusted { key })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{loaded, message};
     use super::*;
+    use crate::config::tests::{loaded, message};
 
     const KEY: &str = "cache.example.org-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 

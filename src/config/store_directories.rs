@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Config;
+use super::resolve::Config;
 
 /// Nix's own, which every user of the machine reads whatever store is served.
 const NIX_STORE: &str = "/nix/store";
@@ -48,8 +48,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    use super::super::tests::loaded;
     use super::*;
+    use crate::config::tests::loaded;
 
     #[test]
     fn a_file_is_where_its_links_end() {

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 
 use harmonia_protocol::StoreDir;
 
-use super::environment::Environment;
-use super::file::ConfigFile;
-use super::resolve::path_of;
-use super::{ConfigError, Daemon};
+use super::daemon::Daemon;
+use super::environment::{Environment, path_of};
+use super::error::ConfigError;
 
 /// Where nix-daemon leaves the logs of builds (`NIX_LOG_DIR`).
 const DEFAULT_LOG_DIR: &str = "/nix/var/log/nix";
@@ -30,14 +29,17 @@ pub(super) struct StoreLayout {
 }
 
 impl StoreLayout {
-    /// `NIX_STORE_DIR` wins over the file, as for earlier servers.
-    pub(super) fn of(file: &mut ConfigFile, environment: &Environment) -> Result<Self, ConfigError> {
+    /// Resolves the store directories (virtual, real) and the directory of build logs. `NIX_STORE_DIR` takes precedence over
+    /// the file, as in earlier servers.
+    pub(super) fn resolve(
+        (virtual_nix_store, real_nix_store): (Option<StoreDir>, Option<PathBuf>),
+        build_log_dir: Option<PathBuf>,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
         let variable = path_of(environment.nix_store_dir.as_deref());
         let variable = variable.map(|path| store_dir(&path.to_string_lossy())).transpose();
-        let variable = variable.map_err(ConfigError::StoreDirVariable)?;
-        let (file, real_nix_store, build_log_dir) =
-            (file.virtual_nix_store.take(), file.real_nix_store.take(), file.build_log_dir.take());
-        Ok(Self { virtual_nix_store: variable.or(file).unwrap_or_default(), real_nix_store, build_log_dir })
+        let virtual_nix_store = variable.map_err(ConfigError::StoreDirVariable)?.or(virtual_nix_store);
+        Ok(Self { virtual_nix_store: virtual_nix_store.unwrap_or_default(), real_nix_store, build_log_dir })
     }
 
     /// The root of the store, if that is one of its own that lies elsewhere than it says: what was filled by
@@ -74,9 +76,9 @@ pub(super) fn store_dir(text: &str) -> Result<StoreDir, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::loaded_in;
-    use super::super::{Config, DaemonAddress, DaemonSource};
     use super::*;
+    use crate::config::tests::loaded_in;
+    use crate::config::{Config, DaemonAddress, DaemonSource};
 
     fn here(config: &Config) -> (Option<&str>, Option<&str>) {
         let text = |path| Option::<&PathBuf>::map(path, |path| path.to_str().unwrap());

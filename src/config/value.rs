@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{ByteSize, DaemonCommand};
+use super::byte_size::ByteSize;
+use super::daemon::DaemonCommand;
 
 /// Error of a value that its key does not accept.
 pub(super) struct ValueError {

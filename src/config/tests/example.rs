@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::super::file::{self, ConfigFile};
-use super::super::{ConfigError, DaemonSource};
 use super::loaded;
+use crate::config::file::{self, ConfigFile};
+use crate::config::{ConfigError, DaemonSource};
 
 const EXAMPLE: &str = include_str!("../../../config.example.toml");
 
