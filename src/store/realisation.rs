@@ -36,9 +36,9 @@ pub enum NoRealisation {
 #[derive(Debug, Clone, Copy)]
 enum Support {
     Unknown,
-    /// It replies.
+    /// nix-daemon replies to the query.
     Works,
-    /// It crashed on the query at this time.
+    /// nix-daemon crashed on the query at this time.
     Crashed(Instant),
 }
 
@@ -123,7 +123,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
-    /// As of 1.27, the first version with realisations.
+    /// Handshake of protocol 1.27, the first version with realisations.
     const GREETING_OF_1_27: [u64; 4] = [GREETING[0], 0x11b, LAST, LAST];
 
     const UNSUPPORTED: Result<Realisation, NoRealisation> = Err(NoRealisation::Unsupported);
@@ -132,40 +132,40 @@ mod tests {
         DerivationOutput::Hashed(format!("sha256:{}!out", "0".repeat(64)).parse().unwrap())
     }
 
-    /// Dies of the question for a realisation and counts how often; answers others with `answer`.
-    async fn dies(mut stream: UnixStream, deaths: Arc<AtomicUsize>, answer: &[u64]) {
+    /// Closes the connection on a query for a realisation and counts that; replies to others with `reply`.
+    async fn crash_on_realisation(mut stream: UnixStream, crashes: Arc<AtomicUsize>, reply: &[u64]) {
         while let Ok(opcode) = stream.read_u64_le().await {
             if opcode == Opcode::QueryRealisation.to_wire() {
-                deaths.fetch_add(1, Ordering::Relaxed);
+                crashes.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            stream.write_all(&bytes(answer)).await.unwrap();
+            stream.write_all(&bytes(reply)).await.unwrap();
             // The length and 32 characters.
             stream.read_exact(&mut [0; 40]).await.unwrap();
         }
     }
 
     #[tokio::test]
-    async fn a_daemon_that_dies_of_this_question_alone_has_none_and_is_left_in_peace_for_an_hour() {
-        let deaths = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&deaths);
-        let connection = move |_, stream| dies(stream, Arc::clone(&count), &[LAST, 0]);
+    async fn a_nix_daemon_that_crashes_on_this_query_alone_is_not_queried_for_an_hour() {
+        let crashes = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&crashes);
+        let connection = move |_, stream| crash_on_realisation(stream, Arc::clone(&count), &[LAST, 0]);
         let (_directory, store) = store_after(GREETING_OF_1_27, |_| (), connection);
         let output = output();
         let (one, other) =
             tokio::join!(store.realisation(&output, ClientId::Server), store.realisation(&output, ClientId::Server));
         assert_eq!((one.unwrap(), other.unwrap()), (UNSUPPORTED, UNSUPPORTED));
         assert_eq!(store.realisation(&output, ClientId::Server).await.unwrap(), UNSUPPORTED);
-        assert_eq!(deaths.load(Ordering::Relaxed), 2);
+        assert_eq!(crashes.load(Ordering::Relaxed), 2);
         tokio::time::pause();
         tokio::time::advance(BACKOFF).await;
         tokio::time::resume();
         assert_eq!(store.realisation(&output, ClientId::Server).await.unwrap(), UNSUPPORTED);
-        assert_eq!(deaths.load(Ordering::Relaxed), 4);
+        assert_eq!(crashes.load(Ordering::Relaxed), 4);
     }
 
     #[tokio::test]
-    async fn a_daemon_that_dies_of_any_question_cannot_say() {
+    async fn a_nix_daemon_that_crashes_on_any_query_is_an_error() {
         let (_directory, store) = store_after(
             GREETING_OF_1_27,
             |_| (),
@@ -180,8 +180,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_daemon_without_realisations_has_none_and_is_not_asked() {
-        // It would be late.
+    async fn an_old_nix_daemon_is_not_queried_for_realisations() {
+        // A query would time out.
         let (_directory, store) = store(|_, stream| listen(stream));
         assert_eq!(store.realisation(&output(), ClientId::Server).await.unwrap(), UNSUPPORTED);
     }

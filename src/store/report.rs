@@ -30,16 +30,16 @@ impl Store {
     }
 
     /// Returns the last list of valid paths, and refreshes it in the background when it is old. Waits only for the
-    /// first one, at most for `patience`; `None` if there is none by then.
-    pub async fn inventory(&self, stall_timer: Duration) -> Option<Arc<Inventory>> {
+    /// first one, at most for `max_wait`; `None` if there is none by then.
+    pub async fn inventory(&self, max_wait: Duration) -> Option<Arc<Inventory>> {
         let mut latest = self.inventories.latest.subscribe();
         let before = latest.borrow_and_update().attempts;
         self.inventories.query_if_due(&self.pool, &self.path_infos);
         let is_querying = *self.inventories.is_querying.lock();
         if is_querying && latest.borrow().inventory.is_none() {
             let ended = latest.wait_for(|latest| latest.attempts > before);
-            // Without an answer in time there is nothing to tell.
-            let _ = timeout(stall_timer, ended).await;
+            // There is no inventory if no reply comes in time.
+            let _ = timeout(max_wait, ended).await;
         }
         latest.borrow().inventory.clone()
     }

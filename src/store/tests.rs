@@ -1,4 +1,4 @@
-//! Deadlines and retries, against a daemon of a few lines and a clock that is not waited for.
+//! Timeouts and retries, with a scripted nix-daemon and mostly in paused time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,9 +22,9 @@ use crate::fairness::ClientId;
 use crate::metrics::Metrics;
 
 pub(crate) const LAST: u64 = 0x616c_7473;
-/// A whole greeting of Nix 2.3: magic, protocol 1.21, the ends of two message loops.
+/// Server's part of the handshake of Nix 2.3: magic, protocol 1.21, the ends of two message loops.
 pub(crate) const GREETING: [u64; 4] = [0x6478_696f, 0x115, LAST, LAST];
-/// Magic, version, two obsolete numbers, and SetOptions.
+/// Length of the client's part, in bytes: magic, version, two obsolete numbers, and SetOptions.
 const GREETED: usize = 4 * 8 + 14 * 8;
 pub(crate) const HASH: &str = "lq7lf2dg0c05ibn8r201m1cgdcj5i60a";
 
@@ -32,8 +32,8 @@ pub(crate) fn bytes(numbers: &[u64]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-/// A store whose daemon plays `connection` with each connection that has been greeted, and their count. Its files are
-/// not visible unless they are put into the directory.
+/// Returns a store, and its store directory, which is empty. Its nix-daemon runs `connection` with the number of each
+/// connection after the handshake.
 pub(crate) fn store<F>(connection: impl Fn(usize, UnixStream) -> F + Send + 'static) -> (tempfile::TempDir, Store)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -41,7 +41,8 @@ where
     store_after(GREETING, |_| (), connection)
 }
 
-/// The same with another greeting and with this change of the configuration, by which nothing is leased.
+/// Returns a store as [`store`] does, with another handshake and a changed configuration, by default without GC
+/// protection.
 pub(crate) fn store_after<F>(
     greeting: [u64; 4],
     change: impl FnOnce(&mut Config),
@@ -69,7 +70,7 @@ where
     (directory, Store::new(&config, &Arc::new(Metrics::default())))
 }
 
-/// A path whose NAR has 120 bytes.
+/// Returns a valid path whose NAR has 120 bytes.
 pub(crate) fn valid(path: StorePath) -> ValidPath {
     let info = PathInfo {
         deriver: None,
@@ -86,23 +87,23 @@ pub(crate) fn valid(path: StorePath) -> ValidPath {
 
 /// Reads until the peer closes.
 pub(crate) async fn listen(mut stream: UnixStream) {
-    let mut heard = Vec::new();
-    stream.read_to_end(&mut heard).await.unwrap();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_daemon_that_does_not_answer_is_late_with_that_operation() {
+async fn a_timeout_names_the_operation() {
     let (_directory, store) = store(|_, stream| listen(stream));
     let error = store.valid_path(HASH.parse().unwrap(), ClientId::Server).await.unwrap_err();
     let step = Deadline::Daemon(Phase::Operation(Opcode::QueryPathFromHashPart));
-    assert!(matches!(error, StoreError::Timeout(late) if late == step), "{error}");
+    assert!(matches!(error, StoreError::Timeout(deadline) if deadline == step), "{error}");
 }
 
 #[tokio::test]
-async fn a_question_on_a_dead_connection_is_asked_once_more_on_a_fresh_one() {
+async fn a_query_on_a_dead_connection_is_retried_on_a_new_one() {
     let (_directory, store) = store(|count, mut stream| async move {
         if count == 0 {
-            // Dead, but not before it has been asked: what a restarted daemon's connections are like.
+            // Closed after the query, like the connections of a restarted nix-daemon.
             stream.read_exact(&mut [0; 8]).await.unwrap();
             return;
         }
@@ -113,7 +114,7 @@ async fn a_question_on_a_dead_connection_is_asked_once_more_on_a_fresh_one() {
 }
 
 #[tokio::test]
-async fn a_question_is_not_asked_a_third_time() {
+async fn a_query_is_retried_once() {
     let (_directory, store) = store(|_, mut stream| async move {
         stream.read_exact(&mut [0; 8]).await.unwrap();
     });
@@ -122,7 +123,7 @@ async fn a_question_is_not_asked_a_third_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_nar_whose_bytes_stay_away_is_late() {
+async fn a_nar_that_stalls_times_out() {
     let (_directory, store) = store(|_, mut stream| async move {
         stream.write_all(&bytes(&[LAST, 13])).await.unwrap();
         listen(stream).await;
@@ -144,10 +145,10 @@ async fn a_nar_whose_bytes_stay_away_is_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_questions_than_connections_wait_for_their_turn_and_no_longer() {
+async fn queries_without_a_free_connection_time_out() {
     let (_directory, store) = store(|_, stream| listen(stream));
     let store = Arc::new(store);
-    let questions: Vec<_> = (0..20)
+    let queries: Vec<_> = (0..20)
         .map(|number| {
             let store = Arc::clone(&store);
             tokio::spawn(
@@ -156,20 +157,20 @@ async fn more_questions_than_connections_wait_for_their_turn_and_no_longer() {
         })
         .collect();
     let mut refused = 0;
-    for question in questions {
-        if matches!(question.await.unwrap(), Err(StoreError::Timeout(Deadline::FreeConnection))) {
+    for query in queries {
+        if matches!(query.await.unwrap(), Err(StoreError::Timeout(Deadline::FreeConnection))) {
             refused += 1;
         }
     }
-    // Eight connections by default, none of which ever answers.
+    // Eight connections by default, none of which replies.
     assert_eq!(refused, 12);
 }
 
 #[tokio::test]
-async fn a_daemon_of_another_store_directory_is_told_from_a_broken_one() {
+async fn another_store_directory_is_reported_with_help() {
     let (_directory, store) = store(|_, mut stream| async move {
-        // 42 bytes of a path in /guest, padded to 48.
-        let path = format!("/guest/{HASH}-hi\0\0\0\0\0\0\0");
+        // 42 bytes of a path in /other, padded to 48.
+        let path = format!("/other/{HASH}-hi\0\0\0\0\0\0\0");
         stream.write_all(&[&bytes(&[LAST, 42])[..], &path.as_bytes()[..48]].concat()).await.unwrap();
         listen(stream).await;
     });
@@ -178,7 +179,7 @@ async fn a_daemon_of_another_store_directory_is_told_from_a_broken_one() {
 }
 
 #[test]
-fn a_socket_that_may_not_be_reached_is_told_from_a_daemon_that_is_down() {
+fn errors_tell_a_forbidden_socket_from_a_stopped_nix_daemon() {
     let message = |errno: rustix::io::Errno| {
         StoreError::unreachable(&crate::config::DaemonAddress::Socket("/s".into()), &errno.into()).to_string()
     };
@@ -189,14 +190,14 @@ fn a_socket_that_may_not_be_reached_is_told_from_a_daemon_that_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_for_debug_info_does_not_wait_for_a_long_scan_and_is_no_miss() {
+async fn a_lookup_of_debug_info_times_out_during_a_long_scan() {
     let (_directory, store) = store(|_, stream| listen(stream));
     let id: BuildId = "00d3adbeef".parse().unwrap();
-    let asking = async {
+    let lookup = async {
         tokio::select! {
             found = store.find_debug_info(&id, |_| true, ClientId::Server) => found,
-            () = store.index_debug_info() => panic!("it has no end"),
+            () = store.index_debug_info() => panic!("the scan task returned"),
         }
     };
-    assert!(matches!(asking.await, Err(StoreError::IndexNotReady { .. })));
+    assert!(matches!(lookup.await, Err(StoreError::IndexNotReady { .. })));
 }

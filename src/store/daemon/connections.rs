@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_is_given_back_before_its_permit_and_there_are_no_more_than_permits() {
+    async fn connections_are_returned_before_their_permits() {
         let (_directory, dialer) = dialer();
         let connections = connections(&dialer);
         let one = connections.acquire(ClientId::Server).await.unwrap();
@@ -270,7 +270,7 @@ mod tests {
         assert!(matches!(connections.slots.take(), Err(None)));
         drop(other);
         assert_eq!(connections.slots.count(), (2, 1));
-        assert!(connections.slots.take().is_ok(), "it was not given back");
+        assert!(connections.slots.take().is_ok(), "the connection was not returned");
         drop(one);
         connections.close_idle();
         assert_eq!(connections.slots.count(), (0, 0));

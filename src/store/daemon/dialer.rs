@@ -258,7 +258,7 @@ mod tests {
         Dialer::new(DaemonAddress::Socket(socket.to_owned()), StoreDir::default(), Arc::default())
     }
 
-    /// Performs the handshake with whoever connects.
+    /// Performs the handshake on every connection.
     fn listen(socket: &std::path::Path) {
         let listener = tokio::net::UnixListener::bind(socket).unwrap();
         tokio::spawn(async move {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_daemon_that_is_not_there_is_waited_for_as_long_as_a_restart_takes_and_then_not_at_all() {
+    async fn a_missing_nix_daemon_is_waited_for_once() {
         let directory = tempfile::tempdir().unwrap();
         let dialer = dialer(&directory.path().join("socket"));
         let start = Instant::now();
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_who_ask_during_an_outage_wait_for_its_end_and_not_for_longer() {
+    async fn concurrent_dials_during_an_outage_share_one_deadline() {
         let directory = tempfile::tempdir().unwrap();
         let dialer = dialer(&directory.path().join("socket"));
         let start = Instant::now();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_asks_next_finds_a_daemon_that_is_back() {
+    async fn the_next_dial_after_an_outage_succeeds() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("socket");
         let dialer = dialer(&socket);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_daemon_that_stays_frozen_is_waited_for_by_nobody_and_found_when_it_thaws() {
+    async fn a_frozen_nix_daemon_is_not_waited_for_and_noticed_when_it_continues() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("socket");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -340,7 +340,7 @@ mod tests {
             assert!(matches!(dialer.dial().await, Err(StoreError::Timeout(_))));
         }
         assert_eq!(start.elapsed(), ATTEMPT_TIMEOUT);
-        // The handshake of the attempt in the backlog succeeds late, when nobody waits for it.
+        // The handshake of an abandoned attempt, still in the backlog, succeeds.
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::UnixListener::from_std(listener).unwrap();
         tokio::spawn(async move {
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_daemon_that_appears_meanwhile_is_found() {
+    async fn a_nix_daemon_that_starts_while_dialling_is_reached() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("socket");
         let dialer = dialer(&socket);
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_daemon_that_never_greets_is_late_with_the_handshake() {
+    async fn a_missing_handshake_times_out() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("socket");
         let _listener = UnixListener::bind(&socket).unwrap();
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_is_not_there_fails_at_once() {
+    async fn a_missing_program_fails_at_once() {
         let command = "/nonexistent/nix-daemon --stdio".parse().unwrap();
         let dialer = Dialer::new(DaemonAddress::Command(command), StoreDir::default(), Arc::default());
         let error = dialer.dial().await.unwrap_err();
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_fails_is_quoted() {
+    async fn errors_quote_a_program_that_fails() {
         let words = ["sh", "-c", "echo warning >&2; echo 'host key \u{7} unknown' >&2"].map(str::to_owned);
         let command = crate::config::DaemonCommand::from_words(words).unwrap();
         let dialer = Dialer::new(DaemonAddress::Command(command), StoreDir::default(), Arc::default());

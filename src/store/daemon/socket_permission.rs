@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_group_is_that_of_the_first_that_lets_in_no_others() {
+    fn the_group_is_that_of_the_first_component_closed_to_others() {
         let directory = tempfile::tempdir().unwrap();
         let inner = directory.path().join("daemon-socket");
         fs::create_dir(&inner).unwrap();

@@ -110,7 +110,7 @@ impl Source {
     }
 }
 
-/// What a NAR is verified against, and where the result is recorded.
+/// Path info that a NAR is verified against, and the places where the result is recorded.
 #[derive(Debug)]
 pub(crate) struct Expectation {
     pub(crate) expected: ExpectedNar,

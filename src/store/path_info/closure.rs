@@ -25,7 +25,7 @@ const NO_TIME_LIMIT: Duration = Duration::from_secs(86_400 * 365);
 /// Limits of a traversal.
 #[derive(Debug, Clone, Copy)]
 pub struct ClosureLimits {
-    /// Upper bound of paths, which take up to 300 bytes each, and usually a third of that.
+    /// Maximal number of paths, which take up to 300 bytes each, and usually a third of that.
     pub paths: usize,
     /// Time limit, if there is one. Queries in progress get one more second.
     pub time: Option<Duration>,

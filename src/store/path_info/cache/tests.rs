@@ -17,7 +17,7 @@ const ERROR: u64 = 0x6378_7470;
 const LAST_NUMBER: usize = 5;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How the scripted nix-daemon replies to queries.
+/// Reply of the scripted nix-daemon to every query.
 #[derive(Clone, Copy)]
 enum Reply {
     Valid,
