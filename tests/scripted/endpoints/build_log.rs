@@ -16,7 +16,7 @@ use crate::support::store_item::StoreItem;
 
 const TEXT: &str = "unpacking sources\nbuilding größe\ndone\n";
 
-/// A server with a log directory, before a daemon with one output of one deriver.
+/// Server with a log directory, and a daemon with one output of one deriver.
 struct Logs {
     dir: PathBuf,
     daemon: ScriptedDaemon,
@@ -33,7 +33,7 @@ impl Logs {
         Self { dir, daemon, harmonia }
     }
 
-    /// Where the log of this derivation belongs, its directory made.
+    /// Returns the file for the log of this derivation, and creates its directory.
     fn place(&self, base_name: &str) -> PathBuf {
         let (start, rest) = base_name.split_at(2);
         let dir = self.dir.join("drvs").join(start);
@@ -64,7 +64,7 @@ fn bzip2(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Lines that bzip2 does not make much smaller.
+/// Returns lines that bzip2 hardly compresses.
 fn long_text() -> Vec<u8> {
     let mut state = 1_u64;
     let mut text = Vec::new();

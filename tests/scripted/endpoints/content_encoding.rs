@@ -1,4 +1,4 @@
-//! zstd as a content coding: who gets it, and that it changes nothing but the form.
+//! zstd as a content coding: which requests get it, and that nothing else differs.
 
 use std::io::Read as _;
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ use crate::support::server::{Harmonia, nar_cache_on_demand};
 
 const ZSTD: (&str, &str) = ("Accept-Encoding", "zstd, br, gzip, deflate, bzip2, xz");
 
-/// 8 MiB.
+/// Base-2 logarithm of the largest window that RFC 9659 allows, 8 MiB.
 const MAX_WINDOW_LOG: u32 = 23;
 
 fn server() -> &'static Harmonia {
@@ -32,7 +32,7 @@ fn is_coded(response: &Response) -> bool {
     }
 }
 
-/// Decoded by a decoder that takes no larger window than RFC 9659 allows.
+/// Decodes with the largest window that RFC 9659 allows.
 fn decoded(body: &[u8]) -> Vec<u8> {
     let mut decoder = zstd::Decoder::new(body).unwrap();
     decoder.window_log_max(MAX_WINDOW_LOG).unwrap();
@@ -60,7 +60,7 @@ fn an_encoded_nar_decodes_to_the_nar_and_is_the_same_each_time() {
     }
 }
 
-/// RFC 9659: clients need not be able to decode what a larger window was used for.
+/// RFC 9659: clients need not support larger windows.
 #[test]
 fn a_nar_of_more_than_8_mib_is_never_encoded() {
     let response = http().get_with(&nar_url("large"), &[ZSTD]);
@@ -170,7 +170,7 @@ fn a_502_to_clients_that_accept_an_encoding_has_no_body() {
     }
 }
 
-/// nginx speaks HTTP/1.0 to its upstreams by default, and has no way to see that a body without a length was cut.
+/// nginx uses HTTP/1.0 for upstreams by default and cannot detect that a body without a length is truncated.
 #[test]
 fn http_1_0_gets_a_nar_with_its_length_and_no_coding() {
     let url = nar_url("regular");

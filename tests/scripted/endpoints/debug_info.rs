@@ -24,7 +24,7 @@ fn member(id: &str) -> String {
     format!("lib/debug/.build-id/{}/{}.debug", &id[..2], &id[2..])
 }
 
-/// A store with one path that a scripted daemon calls valid.
+/// Store with one path that is valid for a scripted daemon.
 struct Scripted {
     real: PathBuf,
     item: StoreItem,
@@ -45,7 +45,7 @@ impl Scripted {
         Self { real, item, daemon, harmonia }
     }
 
-    /// Where the debug info of a build belongs, its directory made.
+    /// Returns the file for the debug info of a build, and creates its directory.
     fn place(&self, path: &str, id: &str) -> PathBuf {
         let place = self.real.join(path.strip_prefix("/nix/store/").unwrap()).join(member(id));
         fs::create_dir_all(place.parent().unwrap()).unwrap();

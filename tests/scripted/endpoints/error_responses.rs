@@ -1,4 +1,4 @@
-//! What a 404, 502 or 503 says: to clients one line that gives nothing away, to the operator's metrics the reason.
+//! Responses with 404, 502 and 503: clients get one line without details, and metrics tell the reason.
 
 use crate::support::http::Response;
 use crate::support::metrics::{await_that, metrics, value};
@@ -9,7 +9,7 @@ use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
 const NO_PATH: &str = "this cache has no store path with this hash\n";
-/// Of no path.
+/// Digit of a hash part that no path has.
 const ABSENT: &str = "1";
 
 fn count(harmonia: &Harmonia, status: u16, reason: &str) -> Option<f64> {
@@ -17,13 +17,13 @@ fn count(harmonia: &Harmonia, status: u16, reason: &str) -> Option<f64> {
     value(&metrics(harmonia.http()), &series)
 }
 
-/// All of a response but its date.
+/// Returns a response without its date.
 fn seen(response: &Response) -> (u16, Vec<(String, String)>, &[u8]) {
     let headers = response.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("date"));
     (response.status, headers.cloned().collect(), &response.body)
 }
 
-/// The URLs by which something of a path is asked for.
+/// Returns all URLs about a path.
 fn urls(item: &StoreItem, hash: &str) -> Vec<String> {
     let nar = item.nar_hash_in_nix32();
     ["/{}.narinfo", "/{}.narinfo?json", "/{}.ls", "/nar/{}-NAR.nar", "/nar/{}-NAR.nar.zst", "/serve/{}/", "/serve/{}/x"]

@@ -19,7 +19,7 @@ fn parsed(response: &Response) -> Value {
     serde_json::from_slice(&response.body).unwrap()
 }
 
-/// A NAR of this many files in one directory, with the contents of each.
+/// Returns a NAR of this many files in one directory, with the contents of each.
 fn many_files(count: usize) -> (StoreItem, Vec<(String, String)>) {
     let mut files: Vec<_> = (0..count).map(|n| (format!("file-{n}"), "x".repeat(n % 20) + &n.to_string())).collect();
     files.sort();

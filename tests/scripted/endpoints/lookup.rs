@@ -1,4 +1,4 @@
-//! `/lookup`, a form that finds a path, and `/browse`, which lists them where that is on.
+//! `/lookup`, a search form for paths, and `/browse`, an optional list of paths.
 
 use crate::sample;
 use crate::support::http::Response;
@@ -8,7 +8,7 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::{LAST, Wire};
 
-/// Text as a browser puts it into a query.
+/// Encodes text as a browser does in a query.
 fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     let one = |byte: u8| match byte {

@@ -1,4 +1,4 @@
-//! `/metrics`, and the dashboard that is drawn from it.
+//! `/metrics`, and the dashboard that uses it.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -11,10 +11,10 @@ use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;
 
-/// More than all buffers between the server and a client that does not read.
+/// Size that exceeds all buffers between the server and a client that does not read.
 const MUCH: usize = 64 << 20;
 
-/// The series that are there, without values.
+/// Returns all series, without values.
 fn series(metrics: &str) -> BTreeSet<&str> {
     metrics.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').unwrap().0).collect()
 }
@@ -23,7 +23,7 @@ fn item_and_server() -> (StoreItem, ScriptedDaemon, Harmonia) {
     let item = StoreItem::file(b"counted");
     let daemon = ScriptedDaemon::start(item.script());
     let harmonia = Harmonia::start(&daemon.config());
-    // It asks the daemon who it is when it starts, on a connection that would be in use.
+    // The query at the start would count as a connection in use.
     harmonia.wait_for_log("nix-daemon at");
     (item, daemon, harmonia)
 }

@@ -101,7 +101,7 @@ fn older_url_forms_are_served_with_parameters_in_any_order() {
     }
 }
 
-/// Clients remember such a URL for 30 days, as they do the NAR's hash, so that no other NAR does harm.
+/// Clients cache such a URL for 30 days together with the NAR hash, so that another NAR would be rejected.
 #[test]
 fn a_url_without_a_nar_hash_is_served_uncacheably() {
     let url = format!("/nar/{}.nar", hash_part(sample::item("executable").path.as_str()));
@@ -116,7 +116,7 @@ fn a_url_without_a_nar_hash_is_served_uncacheably() {
     assert_eq!(http().get(&format!("/nar/{}.nar", "0".repeat(32))).status, 404);
 }
 
-/// Nothing of a NAR is waited for, however large it is: the daemon here never gives its second byte.
+/// The daemon here never sends the second byte of the NAR.
 #[test]
 fn the_head_of_a_huge_nar_is_sent_before_the_nar_is_read() {
     let mut item = StoreItem::file(b"a beginning");

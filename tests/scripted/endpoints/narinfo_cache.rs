@@ -1,5 +1,5 @@
-//! What is kept of a daemon's answers: when it is asked, how often, and for whom. The daemon is scripted, so that every
-//! query is seen.
+//! Cache of path infos: when nix-daemon is queried, how often, and for which request. The scripted daemon records every
+//! query.
 
 use std::fs;
 use std::io::Write as _;
@@ -21,12 +21,12 @@ use crate::support::wire::{LAST, Wire};
 const MISSES: &str = r#"harmonia_narinfo_cache_requests_total{result="miss"}"#;
 const IN_FLIGHT: &str = "harmonia_http_requests_in_flight";
 
-/// The queries that it takes to learn of an item.
+/// Returns the queries for an item that is not cached.
 fn queries(item: &StoreItem) -> Vec<Query> {
     vec![Query::PathFromHashPart(item.hash_part().to_owned()), Query::PathInfo(item.path.clone())]
 }
 
-/// A script that waits at the first query until the sender is dropped, and then answers all of them by `answer`.
+/// Returns a script that waits at the first query until the sender is dropped, and then replies by `answer`.
 fn waiting(answer: impl Fn(&Query) -> Reply + Send + Sync + 'static) -> (mpsc::Sender<()>, Script) {
     let (release, released) = mpsc::channel::<()>();
     let released = Mutex::new(released);
@@ -37,7 +37,7 @@ fn waiting(answer: impl Fn(&Query) -> Reply + Send + Sync + 'static) -> (mpsc::S
     (release, script)
 }
 
-/// A store directory on this machine with a file for the item, and the key that names it.
+/// Creates a store directory with a file for the item; returns it and the line of the configuration that names it.
 fn visible(item: &StoreItem) -> (PathBuf, String) {
     let directory = scratch::fresh_dir();
     let place = directory.join(item.path.rsplit_once('/').unwrap().1);

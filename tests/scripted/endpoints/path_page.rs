@@ -1,4 +1,4 @@
-//! `/serve/<hash>-<name>`, the page about a path, and what leads to it.
+//! `/serve/<hash>-<name>`, the page of a path, and the redirects to it.
 
 use std::fs;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::{StoreItem, hash_part};
 use crate::support::wire::{LAST, Wire};
 
-/// Of no valid path.
+/// Hash part that no path has.
 const ABSENT: &str = "99999999999999999999999999999999";
 
 fn base(path: &str) -> &str {
@@ -23,7 +23,7 @@ fn numbered(number: usize) -> String {
     format!("/nix/store/{number:032}-path-{number}")
 }
 
-/// A path of this number, with a NAR that is as long as its number says and these references.
+/// Returns the path of this number, with a NAR whose size depends on the number, and with these references.
 fn item(number: usize, references: &[usize]) -> StoreItem {
     let mut item = StoreItem::file_of(1000 * (number + 1));
     item.path = numbered(number);

@@ -1,4 +1,4 @@
-//! The daemon is asked about references before clients ask: how far, on whose connections, and what becomes of it.
+//! Prefetch of the path infos of references: how many levels, on which connections, and how the results are used.
 
 use crate::support::metrics::{await_value, metrics, value};
 use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
@@ -9,7 +9,7 @@ use crate::support::wire::{LAST, Wire};
 const AHEAD: &str = "harmonia_narinfo_cache_prefetched_total";
 const SIGNED: &str = "harmonia_narinfo_cache_signed_total";
 
-/// Items, each of which refers to the next, and to itself.
+/// Returns items each of which refers to the next and to itself.
 fn chain(length: usize) -> Vec<StoreItem> {
     let path = |n: usize| format!("/nix/store/{n:032}-link");
     let link = |n: usize| {
@@ -22,7 +22,7 @@ fn chain(length: usize) -> Vec<StoreItem> {
     (0..length).map(link).collect()
 }
 
-/// What a daemon that has all of them answers.
+/// Returns the reply of a daemon that has all of these items.
 fn answer(items: &[StoreItem], query: &Query) -> Reply {
     let about = match query {
         Query::PathFromHashPart(about) | Query::PathInfo(about) | Query::Nar(about) => about.as_str(),
@@ -53,7 +53,7 @@ fn a_closure_is_prefetched_when_its_top_is_served() {
     for item in &items {
         assert_eq!(http.get(&item.narinfo_url()).status, 200);
     }
-    assert_eq!(daemon.seen().queries, expected, "what was asked ahead is asked again");
+    assert_eq!(daemon.seen().queries, expected, "a prefetched path info is queried again");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn prefetched_paths_are_signed_in_advance_and_once_for_every_form_of_the_narinfo
             assert_eq!(answer.status, 200);
         }
     }
-    assert_eq!(value(&metrics(http), SIGNED), Some(5.0), "what was signed ahead is signed again");
+    assert_eq!(value(&metrics(http), SIGNED), Some(5.0), "a prefetched narinfo is signed again");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `/version`, `/health`, `/ready` and `/pubkey`: what probes and people ask.
+//! `/version`, `/health`, `/ready` and `/pubkey`.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;
 
-/// Above the server's own bound of 3 s, below the 5 s of a dial.
+/// Upper bound of a response: above the server's timeout of 3 s, below the 5 s of a connection attempt.
 const SOON: Duration = Duration::from_millis(4500);
 
 fn is_a_line_of_now(response: &Response, status: u16, line: &str) {

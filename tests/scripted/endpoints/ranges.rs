@@ -5,7 +5,7 @@ use crate::support::http::Response;
 use crate::support::scripted_daemon::{Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 
-/// The NAR of a tree, and the answer to this range of it.
+/// NAR of a tree, and its URL.
 struct Ranged {
     url: String,
     whole: Vec<u8>,

@@ -1,4 +1,4 @@
-//! `/serve/<nar hash>/`: the same files as by the path's own hash part, found among the paths that are known.
+//! `/serve/<nar hash>/`: the files of a path, found by NAR hash among the cached path infos.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;
 
-/// A scripted daemon with one path, a file, in a store that is seen.
+/// Scripted daemon with one path, a file, in a store directory that the server reads.
 struct Scripted {
     item: StoreItem,
     real: PathBuf,
@@ -30,7 +30,7 @@ impl Scripted {
         store
     }
 
-    /// Puts a new file in the path's place.
+    /// Replaces the path with a new file.
     fn write(&self, contents: &str) {
         let new = self.real.join("new");
         fs::write(&new, contents).unwrap();

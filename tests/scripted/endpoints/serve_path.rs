@@ -1,4 +1,4 @@
-//! `/serve/…`: the files of store paths, and what must not be reached or do harm by it.
+//! `/serve/…`: the files of store paths, and protection from path traversal and active content.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,7 +18,7 @@ const OTHER: &str = "11111111111111111111111111111111-other";
 
 const NOT_VALID: &str = "22222222222222222222222222222222-not-valid";
 
-/// A server on a store of two valid paths and one that is not.
+/// Server on a store of two valid paths and an invalid one.
 struct Store {
     real: PathBuf,
     item: StoreItem,
@@ -45,7 +45,7 @@ impl Store {
         Self { real, item, daemon, harmonia }
     }
 
-    /// The root of the first path, as a directory.
+    /// Returns the root of the first path, a directory.
     fn root(&self) -> PathBuf {
         let root = self.real.join(self.item.path.strip_prefix("/nix/store/").unwrap());
         fs::create_dir_all(&root).unwrap();
@@ -168,7 +168,7 @@ fn a_directory_with_an_index_is_that_page_in_a_sandbox() {
     let response = store.get("/");
     assert_eq!((response.status, response.text()), (200, "<script>fetch('/')</script>"));
     assert_eq!(response.header("content-type"), Some("text/html; charset=utf-8"));
-    // One that leads out is none.
+    // A link out of the path is not followed.
     fs::create_dir(store.root().join("sub")).unwrap();
     symlink("/etc/passwd", store.root().join("sub/index.html")).unwrap();
     assert!(store.get("/sub/").text().contains("index.html"));

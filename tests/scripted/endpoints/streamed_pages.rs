@@ -1,5 +1,5 @@
-//! Listings and pages of directories: rendered while they are sent, so that nobody who may build decides how much memory
-//! they take, and not at all where nobody wants them.
+//! Listings and pages of directories: rendered while they are sent, so that their memory is bounded whatever the size of the
+//! directory, and not at all without a reader.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -14,10 +14,10 @@ use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;
 
-/// What may be on its way to four readers, with all that an allocator keeps, in bytes.
+/// Limit on memory for four readers, in bytes, which includes what the allocator keeps.
 const BOUND: u64 = 48 << 20;
 
-/// Four responses whose readers stop after the first bytes, and one that is read to its end.
+/// Returns the peak memory of four responses whose readers stop after the first bytes, and one that is read to its end.
 fn peak_of_five(harmonia: &Harmonia, url: &str, least: usize) -> u64 {
     assert_eq!(harmonia.http().get("/nix-cache-info").status, 200);
     let before = most_memory(harmonia.pid());
@@ -33,7 +33,7 @@ fn peak_of_five(harmonia: &Harmonia, url: &str, least: usize) -> u64 {
     most_memory(harmonia.pid()) - before
 }
 
-/// The NAR of a directory of this many symlinks, whose names are of control characters, six bytes each in JSON.
+/// Returns the NAR of a directory of this many symlinks, whose names are control characters, six bytes each in JSON.
 fn control_characters(count: usize) -> StoreItem {
     let mut nar = Wire::new().string("nix-archive-1").string("(").string("type").string("directory");
     for n in 0..count {
@@ -53,7 +53,7 @@ fn a_listing_takes_no_memory_for_its_length() {
     assert!(peak < BOUND, "{peak}");
 }
 
-/// A server that sees a path which is a directory of this many symlinks, with the longest targets that there are.
+/// Starts a server with a path that is a directory of this many symlinks, with targets of maximum length.
 fn long_links(count: usize) -> (StoreItem, ScriptedDaemon, Harmonia) {
     let (item, store) = (StoreItem::file(b"not looked at"), scratch::fresh_dir());
     let root = store.join(item.path.strip_prefix("/nix/store/").unwrap());
@@ -74,7 +74,7 @@ fn a_page_takes_no_memory_for_its_length() {
     assert!(peak < BOUND, "{peak}");
 }
 
-/// The body of a response by HTTP/1.0, which is cut if it is not as long as its head says.
+/// Requests a URL by HTTP/1.0 and returns the body, which must be as long as `Content-Length`.
 fn by_http_1_0(http: Http, url: &str) -> Vec<u8> {
     let raw = http.exchange(format!("GET {url} HTTP/1.0\r\nAccept-Encoding: zstd\r\n\r\n").as_bytes());
     let (head, body) = raw.split_at(raw.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4);

@@ -1,4 +1,4 @@
-//! Methods, headers and connections of every endpoint. The deadlines, which are minutes, are tested in `src/net`.
+//! Methods, headers and connections of every endpoint. Timeouts, which are minutes, are tested in `src/net`.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use crate::support::http::{Connection, Response};
 
 const MISSING: &str = "/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz.narinfo";
 
-/// A URL of each endpoint and of each kind of 404.
+/// Returns a URL of each endpoint and of each kind of 404.
 fn urls() -> Vec<String> {
     vec![
         "/nix-cache-info".to_owned(),

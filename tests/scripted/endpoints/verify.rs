@@ -1,5 +1,5 @@
-//! `verify`: what the daemon dumps is hashed each time. A daemon that lies the second time would tell. What is read from
-//! files is in `nar_source`.
+//! `verify`: which dumps of nix-daemon are hashed, shown by a daemon whose second dump is wrong. NARs that are read from files
+//! are in `nar_source`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 
-/// More than one piece.
+/// Size of a NAR of more than one piece.
 const SIZE: usize = 2_000_000;
 
-/// A path, its place in a store that is visible here, and a NAR of it with other contents.
+/// Path, its location in a store directory that the server reads, and a NAR of it with other contents.
 struct Lie {
     item: StoreItem,
     place: PathBuf,
@@ -29,7 +29,7 @@ impl Lie {
         Self { item, place, false_nar }
     }
 
-    /// A server that sees the store.
+    /// Starts a server that reads the store.
     fn server(&self, daemon: &ScriptedDaemon, config: &str) -> Harmonia {
         let store = self.place.parent().unwrap().display();
         Harmonia::start(&format!("{}nar_source = \"daemon\"\nreal_nix_store = \"{store}\"\n{config}", daemon.config()))
@@ -40,19 +40,19 @@ impl Lie {
         assert!(response.status == 200 && response.body == nar, "{}", response.status);
     }
 
-    /// What comes is not a whole NAR.
+    /// Checks that the NAR is truncated.
     fn is_broken_off(&self, harmonia: &Harmonia) {
         let body = harmonia.http().get_failing(&self.item.nar_url(), &[]);
         assert!(body.len() < self.item.nar.len());
     }
 
-    /// The daemon dumps this from now on.
+    /// Has the daemon dump this NAR from now on.
     fn dump(&self, daemon: &ScriptedDaemon, nar: &[u8]) {
         let item = StoreItem { nar: nar.to_owned(), ..self.item.clone() };
         daemon.play(item.script());
     }
 
-    /// Puts another file of the same contents in place of the path.
+    /// Replaces the path with another file of the same contents.
     fn replace(&self) {
         let other = scratch::fresh_dir().join("other");
         fs::write(&other, "only looked at").unwrap();

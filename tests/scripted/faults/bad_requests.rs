@@ -1,4 +1,4 @@
-//! Requests that no client should send: each is answered 4xx, or its connection closed, and the server goes on.
+//! Invalid requests: each gets a 4xx or its connection is closed, and the server keeps running.
 //! Malformed ranges are in `endpoints/ranges.rs`.
 
 use std::io::{Read as _, Write as _};
@@ -12,7 +12,7 @@ use crate::support::store_item::StoreItem;
 
 const HASH: &str = "0123456789abcdfghijklmnpqrsvwxyz";
 
-/// A server before a daemon that must not be asked anything.
+/// Starts a server with a daemon that expects no query.
 fn unasked() -> (ScriptedDaemon, Harmonia) {
     let daemon = ScriptedDaemon::start(Script::replying(|query| panic!("asked {query:?}")));
     let harmonia = Harmonia::start(&daemon.config());
@@ -62,7 +62,7 @@ fn malformed_hashes_are_a_404_without_a_query() {
     assert_eq!(daemon.seen().queries, []);
 }
 
-/// The statuses of all answers on a connection, up to its close.
+/// Returns the statuses of all responses on a connection, up to its close.
 fn statuses(address: SocketAddr, request: &[u8]) -> Vec<u16> {
     let mut connection = Connection::open(address).unwrap();
     // The server may close before it has read all of it.
@@ -149,7 +149,7 @@ fn forms_of_a_request_that_proxies_use_are_understood() {
     }
 }
 
-/// At the level that logs every request; a URL with a line end in it never gets this far, its encoding does.
+/// At the level that logs every request. A URL with a raw line end is rejected earlier; an encoded one is logged.
 #[test]
 fn no_url_forges_a_line_of_the_log() {
     let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());

@@ -1,7 +1,7 @@
-//! Daemons that greet, answer or vanish wrongly: every request ends in a 502 that says next to nothing, with the reason in the
-//! log, and never in a 404.
+//! nix-daemons with a broken handshake, broken replies or broken connections: every request gets a 502 without details, never
+//! a 404, and the log has the reason.
 //!
-//! Replies that are merely late are not here: the deadlines are 10 s to 60 s.
+//! Timeouts are not tested here: they are 10 s to 60 s.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ const PHRASES: [&str; 4] = [
 
 fn is_unavailable(response: &Response, case: &str) {
     assert_eq!(response.status, 502, "{case}");
-    // Nothing of what the daemon said.
+    // Nothing of the daemon's error message.
     let (text, id) = (response.text(), response.header("x-request-id").unwrap());
     let phrase = text.strip_suffix(&format!(" (request {id})\n")).unwrap_or_else(|| panic!("{case}: {text}"));
     assert!(PHRASES.contains(&phrase), "{case}: {text}");
@@ -79,7 +79,7 @@ fn an_invalid_handshake_is_a_502_and_the_log_has_the_reason() {
     }
 }
 
-/// Replies to a query about a path that no daemon gives.
+/// Returns malformed replies to queries about a path.
 fn malformed(item: &StoreItem) -> Vec<(&'static str, Query, Reply)> {
     let path = || Query::PathFromHashPart(String::new());
     let info = || Query::PathInfo(String::new());
@@ -98,7 +98,7 @@ fn malformed(item: &StoreItem) -> Vec<(&'static str, Query, Reply)> {
         ("another path", path(), last().string(&other).into()),
         ("padding", path(), last().number(1).raw(b"/......!").into()),
         ("an unknown frame", path(), Wire::new().number(0xdead).into()),
-        ("a wish for data", path(), Wire::new().number(0x6461_7461).number(8).into()),
+        ("a request for data", path(), Wire::new().number(0x6461_7461).number(8).into()),
         ("an error", path(), Wire::new().error("the secret of the daemon").into()),
         ("an error without end", path(), Wire::new().number(0x6378_7470).number(HUGE).into()),
         ("a log line without end", path(), Wire::new().number(NEXT).number(HUGE).into()),
@@ -218,7 +218,7 @@ fn a_reply_with_more_behind_it_is_used_but_its_connection_is_not() {
     for _ in 0..3 {
         assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200);
     }
-    // One query each, besides the greeting at the start, whose connection is used first.
+    // One query each, and the handshake at the start, whose connection is used first.
     assert!(daemon.seen().connections >= 6, "{}", daemon.seen().connections);
 }
 
@@ -268,7 +268,7 @@ fn an_unanswered_query_blocks_no_other() {
     thread::scope(|scope| {
         let stuck = scope.spawn(|| http.get(&url).status);
         blocked.recv().unwrap();
-        // One about the same path would wait for the same answer.
+        // A query about the same path would wait for the same reply.
         assert_eq!(http.get("/11111111111111111111111111111111.narinfo").status, 404);
         assert!(!stuck.is_finished());
         drop(release);

@@ -1,4 +1,4 @@
-//! NARs that a daemon does not deliver as promised: no client ever gets a complete one.
+//! Wrong NARs of nix-daemon: no client ever gets a complete response.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::support::wire::{LAST, Wire};
 const SIZE: usize = 200_000;
 const SECRET: &str = "cannot open '/nix/store/secret'";
 
-/// A case: what the daemon knows, what it sends, and what the log says of it.
+/// Case: path info and NAR of the daemon, and the expected log line.
 struct Fault {
     case: &'static str,
     item: StoreItem,
@@ -18,7 +18,7 @@ struct Fault {
     reason: &'static str,
 }
 
-/// A directory up to where its second entry would begin.
+/// Returns a NAR of a directory, truncated before its second entry.
 fn half_a_directory() -> Wire {
     let entry = ["entry", "(", "name", "a", "node", "(", "type", "regular", "contents"];
     let start = ["nix-archive-1", "(", "type", "directory"].iter().chain(&entry);
@@ -75,7 +75,7 @@ fn a_nar_that_fails_verification_breaks_its_connection_and_the_server_keeps_runn
     }
 }
 
-/// A small NAR comes in one piece, and is proven before the answer begins.
+/// A small NAR arrives in one piece and is verified before the response begins.
 #[test]
 fn a_small_nar_with_the_wrong_hash_is_not_even_begun() {
     let mut item = StoreItem::file(b"small");

@@ -1,4 +1,4 @@
-//! More connections than may be: those that come wait, and those that are not used make room for them.
+//! More connections than the limit: new ones wait, and idle ones are reclaimed for them.
 
 use crate::support::http::{Connection, Http};
 use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, frame, get};
@@ -12,7 +12,7 @@ const OTHER: [u8; 4] = [127, 0, 0, 3];
 
 const RECLAIMED: &str = "harmonia_reclaimed_total{resource=\"connection\"}";
 
-/// As many paths as are asked for, all of which hold the same.
+/// Starts a daemon that has every requested path, all with the same content.
 fn daemon() -> ScriptedDaemon {
     let item = StoreItem::file(b"small");
     ScriptedDaemon::start(Script::replying(move |query| {
@@ -25,7 +25,7 @@ fn daemon() -> ScriptedDaemon {
     }))
 }
 
-/// A connection with nothing in flight, that has said this before; one request is answered if it is whole.
+/// Opens a connection, sends these bytes, and leaves it idle after the response, if the bytes are a complete request.
 fn idle(http: Http, said: &str) -> Connection {
     let mut connection = http.connect().unwrap();
     connection.send(said.as_bytes()).unwrap();
@@ -56,7 +56,7 @@ fn idle_connections_of_one_or_four_addresses_block_no_other_client() {
     }
 }
 
-/// They have no idle time, and are cut for who comes: each was sent a response, none of which it took for seconds.
+/// Stalled downloads are not idle, but reclaimed for new connections after seconds without progress.
 #[test]
 fn connections_that_read_nothing_block_no_other_client() {
     let item = StoreItem::file_of(6 << 20);
@@ -77,7 +77,7 @@ fn connections_that_read_nothing_block_no_other_client() {
     drop(readers);
 }
 
-/// All that may be served and that may wait here, and more in the kernel's queue, each with a request that is never answered.
+/// Connections fill the limit, the queue of the program and the kernel's queue, each with a request that never completes.
 #[test]
 fn a_client_with_many_waiting_requests_blocks_no_other() {
     let daemon = daemon();

@@ -1,7 +1,7 @@
-//! One greedy client: it asks for much and takes nothing of it, and the others have what they ask for all the same.
+//! One greedy client requests much and reads nothing, and the others are served all the same.
 //!
-//! By the order of events: the daemon never ends the NARs that the greedy one asks for, so nothing that waits for them
-//! ever comes.
+//! The tests do not depend on timing: the daemon never completes the NARs of the greedy client, so that a request that waits
+//! for them never gets a response.
 
 use crate::support::http::{Connection, Http};
 use crate::support::metrics::await_value;
@@ -14,14 +14,14 @@ use crate::support::wire::{LAST, Wire};
 
 const GREEDY: [u8; 4] = [127, 0, 0, 2];
 const OTHER: [u8; 4] = [127, 0, 0, 3];
-/// As many as a client may have connections, nearly, and far more than there is anything else.
+/// Number of greedy requests: nearly the limit of connections of a client, and far more than any other limit.
 const REQUESTS: u32 = 60;
 const LARGE: u64 = 64 << 20;
 const WAITING_FOR_NARS: &str = "harmonia_daemon_pool_waiting{pool=\"nar\"}";
-/// No address of this machine is a proxy.
+/// Configuration without trusted proxies.
 const NO_PROXIES: &str = "trusted_proxies = []\n";
 
-/// Many large NARs of which the daemon says the first MiB, and then nothing.
+/// Daemon with many large NARs, of which it sends only the first MiB, and a small one.
 struct Store {
     small: StoreItem,
     large: Vec<StoreItem>,
@@ -45,7 +45,7 @@ fn store() -> Store {
     Store { small, large, daemon }
 }
 
-/// Asks for all of these, one after the other so that each is known to have been asked for, and reads nothing.
+/// Requests these URLs one after the other, waits until each request has arrived, and reads nothing.
 fn ask_and_do_not_read(http: Http, urls: impl Iterator<Item = String>, headers: &str) -> Vec<Connection> {
     let ask = |url| {
         let mut connection = http.connect().unwrap();
@@ -55,7 +55,7 @@ fn ask_and_do_not_read(http: Http, urls: impl Iterator<Item = String>, headers: 
     urls.map(ask).collect()
 }
 
-/// All that a client may ask for of the small path.
+/// Checks that all URLs of the small path are served.
 fn has_all(http: Http, small: &StoreItem, compressed: Option<&str>) {
     assert_eq!(http.get(&small.narinfo_url()).status, 200);
     if let Some(url) = compressed {
@@ -67,7 +67,8 @@ fn has_all(http: Http, small: &StoreItem, compressed: Option<&str>) {
     assert!(part.status == 206 && part.body == small.nar[8..]);
 }
 
-/// With this configuration a greedy client, which is told by address or headers, has a fill wait for each of its requests.
+/// Checks that with this configuration a greedy client, identified by address or headers, with a waiting fill for each of
+/// its requests does not block the fills of others.
 fn compressed_nars_of_one_client_leave_others_theirs(config: &str, greedy: fn(Http) -> (Http, &'static str)) {
     let Store { small, large, daemon } = store();
     let harmonia = Harmonia::start(&format!("{}{config}", daemon.config()));
@@ -98,7 +99,7 @@ fn a_proxys_clients_are_told_apart_by_the_address_that_it_forwards() {
     compressed_nars_of_one_client_leave_others_theirs(&config, by_header);
 }
 
-/// The greedy client has all connections, and is not at fault; it has more than its share all the same.
+/// The greedy client uses all NAR connections to nix-daemon, more than its share, although the daemon stalls and not it.
 #[test]
 fn nars_that_never_end_are_reclaimed_for_clients_with_fewer() {
     let Store { small, large, daemon } = store();

@@ -1,5 +1,5 @@
-//! HTTP/1.1 as attackers write it: no request is taken out of another one, no path leads out of the store, and what was
-//! thrown at the server leaves nothing behind. `bad_input` has what is merely broken, `hostile_http2` the other version.
+//! Attacks by HTTP/1.1: request smuggling, path traversal and floods, after which no resource leaks. Invalid requests are in
+//! `bad_requests`, attacks by HTTP/2 in `hostile_http2`.
 
 use std::net::SocketAddr;
 
@@ -11,14 +11,14 @@ use crate::support::server::Harmonia;
 
 const HASH: &str = "0123456789abcdfghijklmnpqrsvwxyz";
 
-/// A server before a daemon that knows no path.
+/// Starts a server with a daemon that has no path.
 fn server() -> (ScriptedDaemon, Harmonia) {
     let daemon = ScriptedDaemon::start(Script::knowing_no_path());
     let harmonia = Harmonia::start(&daemon.config());
     (daemon, harmonia)
 }
 
-/// The statuses of all answers to these bytes, after which the client says no more.
+/// Sends these bytes, closes the sending half, and returns the statuses of all responses.
 fn answers(address: SocketAddr, bytes: &[u8]) -> Vec<u16> {
     let mut connection = Connection::open(address).unwrap();
     // The server may close before it has read all of it.
@@ -39,8 +39,8 @@ fn is_fine(harmonia: &Harmonia, after: &str) {
     assert_eq!(harmonia.http().get("/nix-cache-info").status, 200, "after {after}");
 }
 
-/// What stands between the line of a request and the request that is hidden behind it. A server and a proxy that differ
-/// about any of them see different requests, so there must be at most one answer, and no query to the daemon.
+/// Returns headers and bodies that may hide a second request behind the first. A server and a proxy that interpret one of
+/// them differently see different requests, so there must be at most one response, and no query to nix-daemon.
 fn ambiguous() -> Vec<(&'static str, String)> {
     let cases: [(&str, &str); 33] = [
         ("two lengths", "Content-Length: 0\r\nContent-Length: 5\r\n\r\n"),
@@ -95,8 +95,8 @@ fn no_request_is_found_behind_one_whose_end_is_in_doubt() {
     assert_eq!(daemon.seen().queries, []);
 }
 
-/// RFC 9112, section 2.2 lets a server take it for one, and nginx and Varnish do: what differs among them is what hides
-/// requests.
+/// RFC 9112, section 2.2 lets a server accept a bare LF, and nginx and Varnish do: a different interpretation would allow
+/// smuggling.
 #[test]
 fn a_line_feed_alone_ends_a_line_whatever_the_line_says() {
     let (_daemon, harmonia) = server();
@@ -187,7 +187,7 @@ fn a_line_of_a_request_that_is_no_line_is_refused() {
     assert_eq!(daemon.seen().queries, []);
 }
 
-/// Ways to write "one level up", for servers that decode once, twice or by other rules.
+/// Spellings of `..`, for servers that decode once, twice or by other rules.
 const UPWARDS: [&str; 22] = [
     "..",
     "%2e%2e",

@@ -1,5 +1,5 @@
-//! HTTP/2 as attackers speak it, frame by frame: floods that cost a server more than their sender, and requests that
-//! would be others to a server of HTTP/1. A connection of that kind ends; the next one is answered, and nothing is left.
+//! Attacks by HTTP/2 frames: floods that cost a server more than the sender, and requests that HTTP/1 would interpret
+//! differently. The server closes such a connection, serves the next one, and leaks no resource.
 
 use std::io::Write as _;
 
@@ -13,10 +13,10 @@ use crate::support::server::Harmonia;
 
 const NARINFO: &str = "/0123456789abcdfghijklmnpqrsvwxyz.narinfo";
 const ENHANCE_YOUR_CALM: u32 = 11;
-/// The longest payload that a peer takes unless it says more.
+/// Default of SETTINGS_MAX_FRAME_SIZE.
 const MAX_PAYLOAD: usize = 16 * 1024;
 
-/// A server before a daemon that knows no path.
+/// Starts a server with a daemon that has no path.
 fn server() -> (ScriptedDaemon, Harmonia) {
     let daemon = ScriptedDaemon::start(Script::knowing_no_path());
     let harmonia = Harmonia::start(&daemon.config());
@@ -27,7 +27,7 @@ fn whole(stream: u32, block: &[u8]) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, block)
 }
 
-/// A request on a new connection is answered, which then ends without an error.
+/// Checks that a new connection gets a response and ends without an error.
 fn is_fine(harmonia: &Harmonia, after: &str) {
     let mut connection = RawHttp2::open(harmonia.address());
     connection.send(&whole(1, &get("/health")));
@@ -164,7 +164,7 @@ fn floods_of_frames_that_say_nothing_are_borne_or_end_their_connection() {
     assert!(log.lines().count() < 10, "{log}");
 }
 
-/// Each frame obliges the server to answer; it must stop to read rather than keep what nobody takes.
+/// Each frame requires a reply; the server must stop reading rather than buffer replies that the client does not read.
 #[test]
 fn unread_responses_are_not_buffered() {
     let (_daemon, harmonia) = server();
@@ -270,7 +270,7 @@ fn requests_that_http1_would_read_otherwise_are_refused() {
     is_fine(&harmonia, "all that");
 }
 
-/// What the frames here mean to a server that does nothing wrong with them.
+/// The frames of this module are well-formed and get regular responses.
 #[test]
 fn frames_of_a_good_client_are_answered() {
     let (daemon, harmonia) = server();

@@ -1,4 +1,4 @@
-//! Hostile clients, broken daemons, damaged stores and overload.
+//! Hostile clients, broken nix-daemons, damaged stores and overload.
 
 mod bad_requests;
 mod broken_daemon;

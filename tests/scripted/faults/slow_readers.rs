@@ -1,4 +1,4 @@
-//! Clients that stop reading, or read a byte now and then: what they hold is others' as soon as those want it, and not
+//! Clients that stop reading, or read a byte now and then: their resources are reclaimed as soon as others need them, and not
 //! before.
 
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
 const OTHER: [u8; 4] = [127, 0, 0, 3];
-/// More than both ends of a connection, and this server, keep of what is not read: the kernel may take 4 MiB.
+/// Size that exceeds the buffers of the server and of both sockets: the kernel may buffer 4 MiB.
 const LARGE: usize = 6 << 20;
-/// As many as may be read at one time.
+/// Limit on concurrent NAR streams.
 const STREAMS: u8 = 16;
 const IN_USE: &str = "harmonia_daemon_pool_in_use{pool=\"nar\"}";
 const RECLAIMED: &str = "harmonia_reclaimed_total{resource=\"nar_stream\"}";
 
-/// A large NAR and a small one, and a daemon that has them.
+/// Daemon with a large and a small NAR.
 struct Store {
     small: StoreItem,
     large: StoreItem,
@@ -42,7 +42,7 @@ fn store() -> Store {
     Store { small, large, daemon }
 }
 
-/// A server that has no client behind a proxy, and keeps no NAR.
+/// Starts a server without trusted proxies and without a NAR cache.
 fn server(daemon: &ScriptedDaemon) -> Harmonia {
     Harmonia::start(&format!(
         "{}trusted_proxies = []\nenable_compression = false\nnar_source = \"daemon\"\n",
@@ -50,7 +50,7 @@ fn server(daemon: &ScriptedDaemon) -> Harmonia {
     ))
 }
 
-/// A client that has the head of the response, and reads no more.
+/// Sends a request and reads only the head of the response.
 fn stopped(http: Http, url: &str) -> Connection {
     let mut connection = http.connect_narrow().unwrap();
     connection.send(format!("GET {url} HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes()).unwrap();
@@ -58,7 +58,7 @@ fn stopped(http: Http, url: &str) -> Connection {
     connection
 }
 
-/// Everything of the small path that takes a NAR.
+/// Checks that all URLs of the small path that need its NAR are served.
 fn has_all(http: Http, small: &StoreItem) {
     assert_eq!(http.get(&small.narinfo_url()).status, 200);
     assert!(http.get(&small.nar_url()).body == small.nar);
@@ -82,7 +82,7 @@ fn stopped_readers_are_reclaimed_whether_they_are_many_clients_or_one() {
         let reclaimed = value(&metrics(other), RECLAIMED).unwrap();
         assert!((1.0..f64::from(STREAMS)).contains(&reclaimed), "{reclaimed}");
         harmonia.wait_for_log("reclaimed one of 16 (nar_stream) from 127.0.");
-        // One that was cut gets no complete NAR, and goes on where that ended.
+        // A client whose download was reclaimed gets no complete NAR, and resumes it.
         let bodies: Vec<_> = readers.iter_mut().map(|reader| reader.read(large.nar.len() as u64).unwrap()).collect();
         let cut = bodies.iter().find(|body| body.len() < large.nar.len()).unwrap();
         assert!(large.nar.starts_with(cut));
@@ -93,7 +93,7 @@ fn stopped_readers_are_reclaimed_whether_they_are_many_clients_or_one() {
     }
 }
 
-/// Their windows are full, and the connection goes on.
+/// Streams with full windows do not block the other streams of their connection.
 #[test]
 fn unread_http2_streams_are_reclaimed_and_their_connection_stays() {
     let Store { small, large, daemon } = store();
@@ -132,7 +132,7 @@ fn a_reader_of_a_byte_now_and_then_is_reclaimed() {
             let is_over = &is_over;
             scope.spawn(move || {
                 while !is_over.load(Ordering::Relaxed) && reader.read(1).is_ok_and(|read| !read.is_empty()) {
-                    // The pace of the client is what this is about.
+                    // The pace of the client is under test.
                     thread::sleep(Duration::from_millis(20));
                 }
             });
@@ -157,7 +157,7 @@ fn a_paused_reader_is_not_disconnected_while_nobody_waits() {
     assert_eq!(value(&metrics(other), RECLAIMED), Some(0.0));
 }
 
-/// Each of them had the memory for a chunk while it waited, all of which there is.
+/// Each of them would hold the memory of a chunk while it waits, and so use up all chunks.
 #[test]
 fn clients_that_wait_for_a_fill_reserve_no_memory() {
     const WAITING: usize = 600;

@@ -1,4 +1,4 @@
-//! What goes wrong with compressed NARs: on disk, in the middle of a fill, and by the operator's hand.
+//! Faults of the NAR cache: damaged files, errors of the disk, failing fills, and operators who delete files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
-/// All files below a directory, but for the lock and the mark.
+/// Returns all files below a directory but the lock and the marker.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -58,7 +58,7 @@ fn a_file_that_has_rotted_breaks_the_body_and_the_client_resumes_it() {
         assert!(whole.starts_with(&received) && received.len() <= at, "{at}");
         harmonia.wait_for_log_times("ERROR removing", times);
         assert_eq!(series(&metrics(http), CORRUPT), Some(f64::from(u32::try_from(times).unwrap())), "{at}");
-        // It is made anew.
+        // It is compressed again.
         let rest = http.get_with(&url, &[("Range", &format!("bytes={}-", received.len()))]);
         assert!([received, rest.body].concat() == whole, "{at}");
     }
@@ -148,7 +148,7 @@ fn a_nar_that_fails_in_a_fill_breaks_the_body_and_leaves_no_file() {
 fn a_process_that_is_killed_in_a_fill_leaves_nothing_that_is_served() {
     let item = StoreItem::file_of(3_000_000);
     let half = item.nar[..2_000_000].to_vec();
-    // The daemon holds the rest back.
+    // The daemon does not send the rest yet.
     let stalling = item.script_with_nar(move || Wire::new().number(LAST).raw(&half).into());
     let daemon = ScriptedDaemon::start(stalling);
     let dir = scratch::fresh_dir().join("nars");
@@ -206,7 +206,7 @@ fn operators_count_and_prove_and_clear_while_a_server_runs() {
     assert!(http.get(&url).body == whole);
 }
 
-/// Each of them had a descriptor of its own, on 11 connections all that there are.
+/// Each of them would hold a descriptor of its own, and those of 11 connections would be all.
 #[test]
 fn clients_that_stop_reading_keep_few_files_open() {
     let item = |number: u32| {

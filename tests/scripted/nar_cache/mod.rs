@@ -1,4 +1,4 @@
-//! The NAR cache: its URLs, its directory, its disk and its command.
+//! NAR cache: precompression, format on disk, and faults of files and disks.
 
 mod faults;
 mod format_on_disk;

@@ -1,4 +1,4 @@
-//! NARs that are compressed before anybody asks for them.
+//! Precompression: NARs that are compressed before they are requested.
 
 use crate::support::metrics::{await_value, metrics, value};
 use crate::support::nar_cache::{decoded, nar_url_of, with_nar_cache};
@@ -60,7 +60,7 @@ fn nothing_is_precompressed_with_precompress_off() {
     let harmonia = Harmonia::start(&with_nar_cache(&dir, &off));
     let http = harmonia.http();
     let urls = [0, 1].map(|number| nar_url_of(http, &item(number).narinfo_url()));
-    // What is asked for comes after what would have been made ahead.
+    // A requested NAR is compressed after those that would have been precompressed.
     assert!(decoded(&http.get(&urls[1]).body) == item(1).nar);
     await_value(http, ENTRIES, 1.0);
     assert_eq!(value(&metrics(http), AHEAD), Some(0.0));

@@ -1,8 +1,8 @@
-//! A disk of compressed NARs that stands still: whoever needs nothing of it is answered, and whoever does gets the NAR in
-//! another way.
+//! Stalled disk of the NAR cache: other requests are not affected, and requests for compressed NARs are served without the
+//! cache.
 //!
-//! A file system of its own is frozen (`fsfreeze`), so that calls wait in the kernel for as long as the test likes. Where
-//! there is no privilege for that there is nothing to test.
+//! The test freezes a file system (`fsfreeze`), so that system calls block until it thaws. Without the privilege for that the
+//! test is skipped.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,11 +16,11 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
-/// A file system in a file; unmounted on drop.
+/// File system in a file; unmounted on drop.
 struct Disk(PathBuf);
 
 impl Disk {
-    /// Nothing where it cannot be mounted.
+    /// Mounts a new file system; returns `None` without the privilege for that.
     fn mount() -> Option<Self> {
         let dir = scratch::fresh_dir();
         let (image, mounted) = (dir.join("image"), dir.join("mounted"));
@@ -36,7 +36,7 @@ impl Disk {
     }
 }
 
-/// Thaws on drop: a program that waits for the disk does not even die before that.
+/// Guard that thaws on drop: a program that waits for the disk cannot even be killed before that.
 struct Frozen<'a>(&'a Disk);
 
 impl Drop for Frozen<'_> {
@@ -73,7 +73,7 @@ fn a_stalled_disk_blocks_no_request_and_is_used_again_afterwards() {
         let none = || Reply::from(Wire::new().number(LAST).number(0));
         StoreItem::reply_among(&known, query).unwrap_or_else(none)
     }));
-    // What is made ahead might be there before the disk stands still.
+    // A precompressed NAR might be complete before the disk stalls.
     let config = format!("{}nar_cache.precompress = \"off\"\n", daemon.config());
     let harmonia = Harmonia::start(&with_nar_cache(&disk.0.join("nars"), &config));
     let http = harmonia.http();
@@ -83,7 +83,7 @@ fn a_stalled_disk_blocks_no_request_and_is_used_again_afterwards() {
     await_value(http, "harmonia_nar_cache_entries", 1.0);
     assert!(disk.fsfreeze("-f"));
     let frozen = Frozen(&disk);
-    // What is not there yet cannot be written: sooner or later its client is given it as it is.
+    // A NAR that is not cached yet cannot be written: its client gets it without the cache.
     let ask =
         |url: &str| http.request(format!("GET {url} HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n").as_bytes());
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The access log: what is in its lines, that it can be rotated, and that nobody waits for it.
+//! Access log: its fields, rotation, and that no request waits for it.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -18,11 +18,11 @@ use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;
 
-/// A test that hangs says nothing.
+/// Upper bound of a wait: a failing test must end.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const DROPPED: &str = "harmonia_access_log_dropped_total";
 
-/// Waits until the file has so many lines.
+/// Waits until the file has this many lines.
 fn lines(file: &Path, count: usize) -> Vec<String> {
     let deadline = Instant::now() + TIMEOUT;
     loop {

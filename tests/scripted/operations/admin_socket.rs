@@ -1,4 +1,4 @@
-//! The admin socket: who may ask, and that nothing of it is on the public listener.
+//! Admin socket: its access control, and that the public listener serves none of its requests.
 
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -16,10 +16,10 @@ use crate::support::scripted_daemon::ScriptedDaemon;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 
-/// Somebody who is neither root nor the user of the server.
+/// User ID that is neither root's nor the server's.
 const OTHER: u32 = 4321;
 
-/// The whole answer to a request, head and body.
+/// Sends a request and returns head and body of the response.
 fn ask(socket: &Path, request: &str) -> std::io::Result<(String, Value)> {
     let mut stream = UnixStream::connect(socket)?;
     stream.write_all(request.as_bytes())?;

@@ -1,5 +1,5 @@
-//! Nobody but the program writes a line of its log: not the daemon, not the program that speaks for it, not whoever names
-//! a file of the store. URLs are in `bad_input`.
+//! Log injection: neither nix-daemon, nor a `daemon_command`, nor names of files in the store can forge a line of the log.
+//! URLs are in `faults::bad_requests`.
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions, Permissions};
@@ -16,17 +16,17 @@ use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
-/// Begins like a line of the log.
+/// Text that looks like a line of the log.
 const FORGED: &str = "2026-01-01T00:00:00Z ERROR forged";
-/// More than the buffers of both sockets hold.
+/// Size that exceeds the buffers of both sockets.
 const LARGE: u64 = 64 << 20;
 
-/// Line ends of all kinds, each with a line after it, and what a terminal would obey.
+/// Returns a forged line after each kind of line end, and terminal escape sequences.
 fn hostile() -> String {
     format!("x\r\n{FORGED}\r{FORGED}\u{85}{FORGED}\u{2028}{FORGED}\n  {FORGED}\x1b[2K\x1b]0;title\x07\u{202e}")
 }
 
-/// Starts it at the level that logs most.
+/// Starts the program at the most verbose level.
 fn talkative(config: &str) -> Harmonia {
     let file = scratch::fresh_dir().join("config.toml");
     fs::write(&file, format!("bind = \"127.0.0.1:0\"\n{config}")).unwrap();
@@ -35,7 +35,7 @@ fn talkative(config: &str) -> Harmonia {
     Harmonia::launch(program)
 }
 
-/// The word is there, on lines that are the program's own.
+/// Checks that the forged text is in the log, but only within the program's own lines.
 fn is_honest(log: &str) {
     assert!(log.contains("forged"), "{log}");
     let lines: Vec<_> = log.split(['\n', '\r', '\u{85}', '\u{2028}']).collect();
@@ -94,7 +94,7 @@ fn a_file_of_the_store_writes_no_line_by_its_name() {
     is_honest(&harmonia.log());
 }
 
-/// Two hundred requests that all meet the same trouble, and bodies that all break off.
+/// Two hundred requests that fail with the same error, and as many truncated bodies.
 #[test]
 fn an_error_of_many_requests_is_logged_once_per_kind_and_each_request_id_at_debug() {
     const REQUESTS: usize = 100;

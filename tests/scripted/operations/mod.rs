@@ -1,4 +1,4 @@
-//! The program as an operator sees it: starts, configuration, logs, subcommands and the service manager.
+//! Operation of the program: starts, configuration, logs, the admin socket and the service manager.
 
 mod access_log;
 mod admin_socket;

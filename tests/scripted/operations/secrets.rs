@@ -1,4 +1,4 @@
-//! What is secret stays in this process: the log at its most talkative, what is served, core dumps.
+//! Secret keys do not leak into the most verbose log, responses or core dumps.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -13,7 +13,7 @@ use crate::support::scripted_daemon::ScriptedDaemon;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 
-/// What stands after the colon of a secret key, and what the first half of it decodes to.
+/// Returns the base64 part of a secret key, and its seed: the decoded first half.
 fn seed() -> (String, Vec<u8>) {
     let text = fs::read_to_string(&keys::OURS.secret).unwrap();
     let encoded = text.trim_end().split_once(':').unwrap().1.to_owned();
@@ -21,7 +21,7 @@ fn seed() -> (String, Vec<u8>) {
     (encoded, bytes)
 }
 
-/// In none of the ways in which a log shows bytes.
+/// Returns whether the text lacks the seed in every notation of bytes that a log may use.
 fn is_without_the_seed(text: &str) -> bool {
     let (encoded, bytes) = seed();
     let as_numbers = format!("{bytes:?}");
@@ -64,7 +64,7 @@ fn no_log_and_no_response_holds_a_secret() {
     assert!(is_without_the_seed(&log), "{log}");
 }
 
-/// Whether a process that is told to abort leaves a core behind, where nothing limits that.
+/// Returns whether a process that aborts dumps core without a limit on its size.
 fn dumps_core(mut program: Command, is_up: impl FnOnce(&mut std::process::Child)) -> bool {
     let mut child = program.current_dir(scratch::fresh_dir()).spawn().unwrap();
     is_up(&mut child);

@@ -1,4 +1,4 @@
-//! Listening sockets that a service manager made: systemd's protocol, spoken by the test itself.
+//! Socket activation: listening sockets of a service manager, which the test plays.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -16,8 +16,8 @@ use crate::support::store_item::StoreItem;
 
 const REQUEST: &[u8] = b"GET /nix-cache-info HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n";
 
-/// The program as a service manager starts it: with two descriptors, passed through standard input and output, and
-/// `LISTEN_PID` of the process that becomes the program.
+/// Returns the command by which a service manager starts the program: with two descriptors, passed through standard input
+/// and output, and `LISTEN_PID` of the process that becomes the program.
 fn activated(daemon: &ScriptedDaemon, descriptors: [OwnedFd; 2]) -> Command {
     let [third, fourth] = descriptors;
     let harmonia = Harmonia::program();

@@ -1,4 +1,4 @@
-//! What an operator sees of a start and an end, and where the configuration comes from.
+//! Start and stop: log lines, exit, and sources of the configuration.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -23,7 +23,7 @@ use crate::support::scripted_daemon::ScriptedDaemon;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 
-/// A configuration file with this text.
+/// Creates a configuration file with this text.
 fn file(text: &str) -> PathBuf {
     let path = scratch::fresh_dir().join("harmonia.toml");
     fs::write(&path, text).unwrap();

@@ -1,4 +1,4 @@
-//! What a service manager is told: its socket, played by the test.
+//! Notifications to a service manager, whose socket the test plays.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -8,11 +8,10 @@ use crate::support::http::Http;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 
-/// For a machine that is busy; what is waited for comes within milliseconds.
+/// Upper bound of a wait, generous because the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A service manager's socket, and the program that is told of it. Its daemon is not there, which is no reason not to be
-/// ready.
+/// Creates a service manager's socket and starts the program with it. The program is ready even without nix-daemon.
 fn told(watchdog: Duration) -> (UnixDatagram, Harmonia) {
     let directory = scratch::fresh_dir();
     let (socket, config) = (directory.join("notify"), directory.join("config.toml"));
@@ -31,7 +30,7 @@ fn next(manager: &UnixDatagram) -> String {
     String::from_utf8(message[..length].to_vec()).unwrap()
 }
 
-/// The next message but those of the watchdog and what `systemctl status` shows.
+/// Receives the next message that is neither of the watchdog nor a status text.
 fn next_event(manager: &UnixDatagram) -> String {
     std::iter::repeat_with(|| next(manager))
         .find(|message| message != "WATCHDOG=1\n" && !message.starts_with("STATUS="))
