@@ -1,4 +1,4 @@
-# What the NixOS module makes of a configuration: true, or an error that says which statement does not hold.
+# Tests of the NixOS module: true, or an error that names the failed test.
 #
 #   nix-instantiate --eval --strict --argstr system x86_64-linux vm-tests/module-eval.nix
 #
@@ -27,14 +27,14 @@ let
   configOf = cache: (serviceOf cache).environment.CONFIG_FILE.file.settings;
   portsOf = cache: (enabled cache).config.networking.firewall.allowedTCPPorts;
 
-  # Whether it can be evaluated with all that is in it, assertions among that.
+  # Whether a configuration can be evaluated completely, assertions included.
   evaluates = machine: (builtins.tryEval (builtins.seq machine.toplevel.drvPath true)).success;
   taken = harmonia: evaluates (machine harmonia);
   settingsTaken = settings: taken { cache = { enable = true; inherit settings; }; };
   messagesOf =
     cache:
     map (item: item.message) (filter (item: !item.assertion) (enabled cache).config.assertions);
-  # The only assertion that fails speaks of this.
+  # Whether exactly one assertion fails, with this text.
   refusedFor =
     text: cache:
     let
@@ -42,7 +42,7 @@ let
     in
     builtins.length messages == 1 && match "(.|\n)*${text}(.|\n)*" (builtins.head messages) != null;
 
-  # A unit as it is written: what each key of a section is set to, in words, over all its lines.
+  # Parses a unit file: the words that each key of a section is set to, over all its lines.
   words = text: filter (word: isString word && word != "") (builtins.split "[ \t]+" text);
   written =
     file: section:
@@ -70,7 +70,7 @@ let
           state;
     in
     (builtins.foldl' read { here = false; found = { }; } lines).found;
-  # The same of an evaluated section.
+  # Converts an evaluated section to that form.
   evaluated = builtins.mapAttrs (
     key: value:
     let

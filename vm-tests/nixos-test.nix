@@ -15,7 +15,7 @@
       };
       virtualisation.writableStore = true;
       nix.settings = {
-        # The module adds its user.
+        # The module creates its user.
         allowed-users = [ "root" ];
         substituters = lib.mkForce [ ];
       };
@@ -55,14 +55,14 @@
     client.wait_for_unit("multi-user.target")
     client.wait_until_succeeds("curl --fail --silent http://cache:5000/ready", timeout=60)
 
-    with subtest("it runs as its user, which cannot read the database"):
+    with subtest("the service runs as its user, which cannot read the database"):
         pid = cache.succeed("systemctl show --value --property MainPID harmonia.service").strip()
         user = cache.succeed(f"stat --format %U /proc/{pid}").strip()
         assert user == "harmonia", user
         cache.succeed("chmod 700 /nix/var/nix/db")
         cache.fail(f"nsenter --target {pid} --mount test -e /nix/var/nix/db/db.sqlite")
 
-    # Built, not added: what is addressed by its content needs no signature.
+    # Built, not added: content-addressed paths need no signature.
     path = cache.succeed(
         "nix-build --no-out-link --option sandbox false --expr 'derivation {"
         ' name = "served"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo served >$out" ];'
@@ -75,7 +75,7 @@
         client.fail(copy)
         client.fail(f"test -e {path}")
 
-    with subtest("a client that trusts it copies the path"):
+    with subtest("a client that trusts the key copies the path"):
         client.succeed(f"{copy} --option trusted-public-keys '{key}'")
         text = client.succeed(f"cat {path}").strip()
         assert text == "served", text
@@ -84,7 +84,7 @@
         cache.succeed("systemctl kill --signal KILL harmonia.service")
         client.succeed("curl --fail --silent --max-time 30 http://cache:5000/nix-cache-info")
 
-    with subtest("a reload leaves it running"):
+    with subtest("a reload does not stop the service"):
         pid = cache.succeed("systemctl show --value --property MainPID harmonia.service").strip()
         cache.succeed("systemctl reload harmonia.service")
         name = path.removeprefix("/nix/store/")[:32]

@@ -1,4 +1,4 @@
-"""The rows of the table: what is asked of each contender, round by round.
+"""The rows of the table: the requests to each contender, round by round.
 
 Within a round each row goes through the contenders one after the other, so that a machine that is busy for a while is
 busy for all of them. "cold" is a process that has just been started, with an empty cache; "warm" is one that has
@@ -17,13 +17,13 @@ CONNECTIONS = (1, 4, 16)
 NARINFO_CONNECTIONS = (1, 16)
 # Requests of a measurement of warm narinfos.
 NARINFO_REQUESTS = 30_000
-# Of a range, which is over in a moment.
+# Requests of a measurement of ranges, each of which is short.
 RANGE_REQUESTS = 5
 LEVEL = ("-3", "--long=25")
 
 
 class Contest:
-    """All contenders on one store, and what was measured of them."""
+    """All contenders on one store, and their results."""
 
     def __init__(self, load, daemon, nginxes, harmonias, paths, dump):
         self.load, self.daemon, self.dump = load, daemon, dump
@@ -34,14 +34,14 @@ class Contest:
         self.warm = []
 
     def prepare(self):
-        """Starts the warm processes and has everything read once; what was answered must be what was asked for."""
+        """Starts the warm processes, reads everything once and checks the responses."""
         for server in self.nginxes:
             server.learn(self.narinfos)
         for harmonia in self.harmonias:
             server = harmonia.start()
             server.learn(self.narinfos)
             self.warm.append(server)
-        # Twice: what was made for the first time is read from where it is kept the second time.
+        # Twice: the first time fills the caches, the second time reads them.
         for _ in range(2):
             for server in self.nginxes + self.warm:
                 result = self.load.ask(server, server.nars, 4)
@@ -49,7 +49,7 @@ class Contest:
                     raise RuntimeError(f"{server.name} did not send all NARs whole")
 
     def server(self, name):
-        """The one of this name that has been running all the time."""
+        """The warm process of this name."""
         return next(server for server in self.nginxes + self.warm if server.name == name)
 
     def round(self, parts):
@@ -64,7 +64,7 @@ class Contest:
             self._bounds()
 
     def result(self):
-        """All that was measured."""
+        """Returns all results."""
         for server in self.warm:
             self._note_peak(server.name, server.process.peak_memory())
         sizes = self.server("nginx").sizes
@@ -77,7 +77,7 @@ class Contest:
         }
 
     def stop(self):
-        """Ends what `prepare` has started."""
+        """Stops the processes that `prepare` started."""
         for server in self.warm:
             server.stop()
 
@@ -94,7 +94,7 @@ class Contest:
             self._each(f"closure {temperature}, {_over(connections)}", ask, cold=temperature == "cold")
 
     def _range(self):
-        """The last KiB of the largest NAR, of the plain form."""
+        """Measures requests for the last KiB of the largest plain NAR."""
         plain = self.server("nginx")
         largest = max(range(len(plain.sizes)), key=plain.sizes.__getitem__)
         first = plain.sizes[largest] - 1024
@@ -107,7 +107,7 @@ class Contest:
         self._each("last KiB of the largest nar", ask, without=("nginx zstd",))
 
     def _bounds(self):
-        """What nobody can be faster than: the daemon, read by a program that drops it, and zstd alone."""
+        """Measures the lower bounds: NARs from nix-daemon, read and dropped, and zstd alone."""
         environment = {**os.environ, "NIX_DAEMON_SOCKET_PATH": str(self.daemon.socket)}
         before = self.daemon.cpu()
         took = _run([self.dump, *self.paths], environment=environment)

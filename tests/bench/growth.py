@@ -1,4 +1,4 @@
-"""How the cost of a narinfo grows: with the paths that are asked for, and with the connections that ask."""
+"""Cost of a narinfo by the number of requested paths, and by the number of connections."""
 
 import http.client
 
@@ -6,12 +6,12 @@ import servers
 
 CONNECTIONS = (1, 4, 16, 64, 250, 500)
 PATHS = (100, 1_000, 10_000, 100_000, 1_000_000)
-# Requests of a measurement: at least so many, and each path once.
+# Minimum of requests of a measurement, which requests each path at least once.
 REQUESTS = 30_000
 
 
 def with_connections(contest, rounds):
-    """Warm narinfos of the store of packages, from one connection to very many."""
+    """Warm narinfos of the store of packages, by one to very many connections."""
     results = {}
     for _ in range(rounds):
         for connections in CONNECTIONS:
@@ -22,7 +22,7 @@ def with_connections(contest, rounds):
 
 
 def with_paths(load, harmonia, prefix, paths, scratch, rounds):
-    """Narinfos of a store of small paths: more and more of them, all of one store."""
+    """Narinfos of growing subsets of a store of small paths."""
     narinfos = [f"/{path.rsplit('/', 1)[1][:32]}.narinfo" for path in paths]
     results = {}
     files = _static_narinfos(harmonia, prefix, narinfos)
@@ -48,7 +48,7 @@ def with_paths(load, harmonia, prefix, paths, scratch, rounds):
 
 
 def _static_narinfos(harmonia, prefix, narinfos):
-    """The narinfos as files, as harmonia answers them; their directory."""
+    """Writes harmonia's narinfos to files; returns their directory."""
     directory = prefix.directory / "narinfos"
     if (directory / "done").exists():
         return directory

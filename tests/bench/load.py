@@ -1,4 +1,4 @@
-"""One measurement: targets asked for over so many connections, and what that cost each who took part."""
+"""One measurement: requests for targets over some connections, and their cost for each process."""
 
 import json
 import subprocess
@@ -8,13 +8,13 @@ import servers
 
 
 class Load:
-    """The program that asks."""
+    """The load generator."""
 
     def __init__(self, program, daemon):
         self.program, self.daemon = program, daemon
 
     def ask(self, server, targets, connections, requests=None, fields=None):
-        """Asks a server; all answers have come when this returns."""
+        """Sends requests to a server; returns after the last response."""
         command = [self.program, "load"]
         if requests:
             command += ["--requests", str(requests)]

@@ -1,4 +1,4 @@
-"""What was measured on, and with what."""
+"""The machine and the programs of a measurement."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ import subprocess
 
 
 def describe():
-    """The machine and the releases of all programs that take part."""
+    """Returns the machine and the releases of all programs."""
     with open("/proc/cpuinfo") as file:
         model = re.search(r"^model name\s*:\s*(.*)$", file.read(), re.MULTILINE)
     with open("/proc/meminfo") as file:

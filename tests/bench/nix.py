@@ -1,4 +1,4 @@
-"""A nix root of the bench's own: store, database and daemon of one release, with the host's /nix left alone.
+"""A private /nix for the bench: store, database and daemon of one release, without the host's /nix.
 
 Commands run as those of the integration tests do (tests/support/prefix.rs): in a mount and PID namespace, changed into
 the root that tests/nix-releases unpacked, with this prefix bound over its /nix. Without root that is done in a user
@@ -20,7 +20,7 @@ shift
 set +e
 """
 RUN = 'chroot "$0" "$@"; exit "$?"'
-# Ends when the command or standard input does, and with it everything in the namespace.
+# Ends when the command or standard input ends, and with it everything in the namespace.
 SERVE = """
 exec 3<&0
 chroot "$0" "$@" </dev/null &
@@ -43,7 +43,7 @@ ENVIRONMENT = {
 
 
 class Prefix:
-    """What is /nix for a release of Nix."""
+    """A private /nix for a Nix release."""
 
     def __init__(self, root, directory):
         self.root, self.directory = Path(root), Path(directory)
@@ -52,11 +52,11 @@ class Prefix:
         (self.directory / "etc/nix.conf").write_text(CONFIG)
 
     def on_host(self, path):
-        """Where a path below /nix is on the host."""
+        """Returns the path on the host of a path below /nix."""
         return self.directory / Path(path).relative_to("/nix")
 
     def run(self, *command, text=None):
-        """Runs a command to its end; its standard output."""
+        """Runs a command until it exits; returns its standard output."""
         done = subprocess.run(self._enter(RUN, command), input=text, env=ENVIRONMENT, text=True, capture_output=True)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(map(str, command))[:200]} failed:\n{done.stderr[-4000:]}")
@@ -82,7 +82,7 @@ class Prefix:
 
 
 def release(tests, suite):
-    """The root directory of a suite, unpacked if it is not there yet."""
+    """Returns the root directory of a suite, unpacked if it does not exist yet."""
     command = tests / "nix-releases"
     subprocess.run([command, "get", suite], check=True, stdin=subprocess.DEVNULL)
     base = subprocess.run([command, "dir"], check=True, capture_output=True, text=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""The result as a drawing (SVG): each row beside nginx, and how narinfos grow. Readable on light and on dark ground."""
+"""Plot of the result (SVG): each row relative to nginx, and the growth of narinfos. For light and dark backgrounds."""
 
 import math
 import statistics
@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 WIDTH = 860
 LABELS = 380
 BAR, GAP = 13, 5
-# One bar for each decade of a ratio would hide what is close to 1; beyond this a bar is cut, and its number tells.
+# Largest ratio of the axis: a longer bar is cut, and its number shows the value. A logarithmic axis would hide ratios near 1.
 MOST = 4.0
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #1f2328; }
@@ -30,7 +30,7 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328; }
   .zstd { fill: #3fb98a; stroke: #3fb98a; }
 }
 """
-# Theirs, ours, what it is called, its colour.
+# nginx, harmonia, label, colour.
 PAIRS = (
     ("nginx", "harmonia plain", "plain", "plain"),
     ("nginx", "harmonia daemon", "plain from the daemon", "plain"),
@@ -39,7 +39,7 @@ PAIRS = (
 
 
 def svg(result):
-    """The drawing of a result."""
+    """Returns the plot of a result."""
     parts, y = [], 20
     for draw in (_ratios, _growth):
         drawn, height = draw(result, y)
@@ -50,7 +50,7 @@ def svg(result):
 
 
 def _ratios(result, top):
-    """A bar for each row and form of NARs: harmonia's time over nginx's."""
+    """Returns a bar for each row and encoding of NARs: harmonia's time over nginx's."""
     bars = []
     for row, by_name in result.get("rows", {}).items():
         for theirs, ours, form, kind in PAIRS:
@@ -76,7 +76,7 @@ def _ratios(result, top):
 
 
 def _growth(result, top):
-    """Microseconds of a narinfo by connections and by paths, both on logarithmic scales."""
+    """Returns the microseconds of a narinfo by connections and by paths, both on logarithmic scales."""
     panels = []
     if "connections" in result:
         by_name = result["connections"]
@@ -113,7 +113,7 @@ def _panel(title, lines, left, top, width, height):
         path = " ".join(f"{x_of(at):.1f},{y_of(found[at]):.1f}" for at in sorted(found))
         parts.append(f'<polyline class="line {kind}" style="fill:none" points="{path}"/>')
         y = y_of(found[max(found)]) + 4
-        # Names that would stand on each other.
+        # Labels that would overlap.
         while any(abs(y - other) < 14 for other in placed):
             y += 14
         placed.append(y)

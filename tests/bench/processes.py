@@ -1,4 +1,4 @@
-"""Programs under measurement: started, waited for, and what they and their children cost."""
+"""Measured programs: start, readiness, and the resources of them and their children."""
 
 import os
 import resource
@@ -8,22 +8,22 @@ import subprocess
 import time
 
 TICKS = os.sysconf("SC_CLK_TCK")
-# A program that takes longer to listen will not.
+# Upper bound of a start.
 PATIENCE = 30
 
 
 class Process:
-    """A program that runs until `stop`, or until the bench ends."""
+    """A program that runs until `stop` or the end of the bench."""
 
     def __init__(self, name, command, log, env=None, lives_by_input=False):
         self.name, self.log = name, log
-        # Whatever lives by its standard input ends with the bench, however that ends.
+        # A program that ends with its standard input ends with the bench.
         entry = subprocess.PIPE if lives_by_input else subprocess.DEVNULL
         with open(log, "w") as output:
             self.child = subprocess.Popen(command, stdin=entry, stdout=output, stderr=output, env=env)
 
     def wait_until(self, condition):
-        """Waits for a condition that only the program can bring about."""
+        """Waits for a condition; fails if the program exits."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             if self.child.poll() is not None or time.monotonic() > deadline:
@@ -43,16 +43,16 @@ class Process:
             self.child.wait()
 
     def cpu(self):
-        """Processor seconds of the program, of its children and of those that it has waited for."""
+        """Returns the CPU seconds of the program and its children, including those that it has reaped."""
         return sum(_cpu(pid) for pid in _tree(self.child.pid))
 
     def peak_memory(self):
-        """The largest resident set that any of the processes had, in MiB."""
+        """Returns the peak resident memory of the largest process, in MiB."""
         return max((_peak(pid) for pid in _tree(self.child.pid)), default=0.0)
 
 
 def children_cpu():
-    """Processor seconds of the programs that this one has waited for."""
+    """Returns the CPU seconds of the programs that this one has reaped."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -72,7 +72,7 @@ def _tree(pid):
 def _cpu(pid):
     try:
         with open(f"/proc/{pid}/stat") as stat:
-            # From the state on, which is the third field: the name before it may hold anything.
+            # From the third field, the state, since the name before it may have any characters.
             fields = stat.read().rsplit(")", 1)[1].split()
     except OSError:
         return 0.0
@@ -91,7 +91,7 @@ def _peak(pid):
 
 
 def accepts_unix(path):
-    """Whether somebody listens at a Unix socket."""
+    """Returns whether a Unix socket accepts connections."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(os.fspath(path))
@@ -101,7 +101,7 @@ def accepts_unix(path):
 
 
 def accepts(address):
-    """Whether somebody listens at `host:port`."""
+    """Returns whether `host:port` accepts connections."""
     host, port = address.rsplit(":", 1)
     try:
         socket.create_connection((host, int(port)), 1).close()
@@ -111,7 +111,7 @@ def accepts(address):
 
 
 def free_address():
-    """An address of this machine that nobody listens at."""
+    """Returns a free address of this machine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{listener.getsockname()[1]}"

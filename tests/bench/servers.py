@@ -9,7 +9,7 @@ from pathlib import Path
 
 import processes
 
-# As Nix asks, by the libcurl of Debian 12.
+# Request headers of Nix with the libcurl of Debian 12.
 FIELDS = {"User-Agent": "curl/7.88.1 Nix/2.26.3", "Accept-Encoding": "deflate, gzip, br, zstd"}
 
 NGINX = """daemon off;
@@ -48,18 +48,18 @@ SETTINGS = {
     "harmonia plain": "enable_compression = false",
     "harmonia daemon": 'enable_compression = false\nnar_source = "daemon"',
 }
-# Memory of paths by the most that are asked for, where the default is not for so many.
+# Size of the narinfo cache by number of paths, where the default is too small.
 MEMORY = ((100_000, ""), (1_000_000, 'narinfo_cache.max_size = "1 GiB"\nnarinfo_cache.ttl = 3600'))
 
 
 class Server:
-    """A running server and what a client learns from it."""
+    """A running server and its narinfos."""
 
     def __init__(self, name, address, process, directory):
         self.name, self.address, self.process, self.directory = name, address, process, directory
 
     def learn(self, narinfos):
-        """Reads all narinfos, for the URLs and the sizes in them."""
+        """Reads all narinfos for their URLs and sizes."""
         self.nars, self.sizes = [], []
         for narinfo in narinfos:
             fields = self.fields(narinfo)
@@ -67,13 +67,13 @@ class Server:
             self.sizes.append(int(fields["NarSize"]))
 
     def fields(self, narinfo):
-        """The fields of a narinfo."""
+        """Returns the fields of a narinfo."""
         request = urllib.request.Request(f"http://{self.address}{narinfo}")
         with urllib.request.urlopen(request) as answer:
             return dict(line.split(": ", 1) for line in answer.read().decode().splitlines())
 
     def stop(self):
-        """Ends it; the largest resident set that it had, in MiB."""
+        """Stops it; returns its peak resident memory, in MiB."""
         peak = self.process.peak_memory()
         self.process.stop()
         return peak
@@ -93,7 +93,7 @@ def nginx(name, root, scratch):
 
 
 class Harmonia:
-    """How harmonia is started on a store: any number of times, each with an empty cache."""
+    """Starts harmonia on a store any number of times, each with an empty cache."""
 
     def __init__(self, program, daemon, prefix, scratch, name, paths=0):
         self.program, self.daemon, self.prefix = program, daemon, prefix
@@ -102,7 +102,7 @@ class Harmonia:
         self.started = 0
 
     def start(self):
-        """A process that has not been asked anything."""
+        """Returns a process that had no request yet."""
         self.started += 1
         address = processes.free_address()
         work = self.scratch / f"{self.name.replace(' ', '-')}-{self.started}"
@@ -119,7 +119,7 @@ class Harmonia:
         (work / "config.toml").write_text(config)
         command = [self.program, "--config", work / "config.toml"]
         process = processes.Process(self.name, command, work / "log", env={})
-        # Its first connection to the daemon is there then, and nothing else.
+        # Its first connection to nix-daemon is open then.
         process.wait_until(lambda: _is_ready(address))
         return Server(self.name, address, process, work)
 
@@ -139,7 +139,7 @@ def _is_ready(address):
 
 
 def static_copy(prefix, compression):
-    """A copy of all valid paths as Nix makes one for static files; its directory on the host."""
+    """Copies all valid paths to a static binary cache with Nix; returns its directory on the host."""
     name = f"copy-{compression}"
     done = prefix.directory / name / "done"
     if not done.exists():

@@ -13,16 +13,16 @@ import shutil
 import subprocess
 
 NIX32 = "0123456789abcdfghijklmnpqrsvwxyz"
-# Where the files of packages are that everybody may read.
+# Directories with world-readable files of packages.
 PLACES = ("/usr/", "/bin/", "/lib/", "/sbin/")
-# What a file takes in a NAR beside its bytes, about.
+# Approximate overhead of a file in a NAR.
 ENTRY = 200
-# Packages are added so many at a time: they are there twice meanwhile.
+# Number of packages that are added at a time, since they need twice the space meanwhile.
 BATCH = 40
 
 
 def packages(prefix, megabytes):
-    """Fills a store with packages of this machine; the paths in the order in which a client asks for them."""
+    """Fills a store with packages of this machine; returns the paths in the order of a client's requests."""
     done = prefix.directory / "paths"
     if not done.exists():
         files = _chosen(megabytes * 1_000_000)
@@ -61,7 +61,7 @@ def _can_be_copied(path):
 
 
 def _dependencies(packages):
-    """What each of these packages depends on among them."""
+    """Returns the dependencies of each package among these."""
     by_name = {package.split(":")[0]: package for package in packages}
     dependencies = {}
     for line in _lines("dpkg-query", "--show", "--showformat", "${binary:Package}\t${Depends}\n", *packages):
@@ -72,7 +72,7 @@ def _dependencies(packages):
 
 
 def _add(prefix, packages):
-    """Adds the files of each package; their store paths by package."""
+    """Adds the files of each package; returns the store paths by package."""
     paths, names = {}, sorted(packages)
     for begin in range(0, len(names), BATCH):
         batch = names[begin : begin + BATCH]
@@ -107,7 +107,7 @@ def _references(paths, dependencies):
 
 
 def _register(prefix, references):
-    """Enters references of paths that are valid."""
+    """Registers references of valid paths."""
     entries = iter(prefix.run("nix-store", "--dump-db").splitlines())
     registered = []
     for path in entries:
@@ -134,7 +134,7 @@ def _dependencies_first(dependencies):
 
 
 def _profile(prefix, paths):
-    """Adds a path of links to these, as a profile is: the top of the closure."""
+    """Adds a path of links to these, like a profile: the top of the closure."""
     root = prefix.on_host("/nix/tmp/profile")
     root.mkdir()
     for path in paths:
@@ -145,7 +145,7 @@ def _profile(prefix, paths):
 
 
 def _walk(top, references):
-    """From the top down, breadth first: a path is asked for when a client has learned of it."""
+    """Returns the closure breadth first, the order in which a client learns of the paths."""
     order, seen = [top], {top}
     for path in order:
         for reference in references[path]:
@@ -156,7 +156,7 @@ def _walk(top, references):
 
 
 def many(prefix, count):
-    """Fills a store with small files, each a path; the paths."""
+    """Fills a store with small files, each a path; returns the paths."""
     done = prefix.directory / "paths"
     if not done.exists():
         store, entries = prefix.directory / "store", []

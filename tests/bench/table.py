@@ -11,7 +11,7 @@ for theirs, ours in GROUPS:
 
 
 def text(result):
-    """What was measured on what, and the tables, for a terminal and for Markdown too."""
+    """Returns the description of the machine and the tables, as text for terminals that is also Markdown."""
     parts = [machine(result)]
     if "rows" in result:
         parts += [times(result), costs(result), bounds(result)]
@@ -23,7 +23,7 @@ def text(result):
 
 
 def machine(result):
-    """What was measured, and on what."""
+    """Returns the description of store and machine."""
     it = result["machine"]
     lines = [
         f"{it['processors']} × {it['processor']}, {it['memory_gib']} GiB, Linux {it['kernel']}; "
@@ -37,20 +37,20 @@ def machine(result):
 
 
 def times(result):
-    """How long clients wait."""
+    """Returns the table of clients' waiting times."""
     lines = []
     for row, by_name in result["rows"].items():
         if set(by_name) & set(COLUMNS):
             per_request = row.startswith(("narinfo", "last"))
             unit = ", µs each" if per_request else ", s"
-            # The time of all requests over their number: with 16 connections one request takes longer than that.
+            # Total time over number of requests: with 16 connections the latency of one request is longer.
             scale = (lambda it: it["seconds"] / it["requests"] * 1e6) if per_request else (lambda it: it["seconds"])
             lines.append([row + unit, *_compared(by_name, scale, 1 if per_request else 2)])
     return _table(HEAD, lines)
 
 
 def costs(result):
-    """What it costs the server, the daemon and the wire, and how much memory there was in use."""
+    """Returns the table of CPU time of server and daemon, bytes sent, and memory."""
     lines = []
     for row, by_name in result["rows"].items():
         if row.startswith("narinfo"):
@@ -69,7 +69,7 @@ def costs(result):
 
 
 def bounds(result):
-    """What bounds a server that has to ask the daemon and to compress."""
+    """Returns the table of lower bounds: nix-daemon and compression."""
     lines = []
     nar_mb = result["nar_bytes"] / 1e6
     for row, by_name in result["rows"].items():
@@ -84,7 +84,7 @@ def bounds(result):
 
 
 def connections(result):
-    """Narinfos by connections."""
+    """Returns the table of narinfos by connections."""
     lines = []
     by_name = result["connections"]
     for count in by_name["nginx"]:
@@ -98,7 +98,7 @@ def connections(result):
 
 
 def paths(result):
-    """Narinfos by paths."""
+    """Returns the table of narinfos by paths."""
     lines = []
     by_name = result["paths"]
     for count in by_name["nginx"]:
@@ -109,7 +109,7 @@ def paths(result):
 
 
 def _compared(by_name, of, digits):
-    """The medians of all contenders, with the ratios of ours to nginx."""
+    """Returns the medians of all contenders, with the ratios of harmonia to nginx."""
     cells, values = [], {name: _median(results, of) for name, results in by_name.items()}
     for theirs, ours in GROUPS:
         cells.append(f"{values[theirs]:.{digits}f}" if theirs in values else "")
