@@ -34,8 +34,8 @@ fn backoff(quarantine: &Quarantine) -> Duration {
 }
 
 fn record(quarantine: &Quarantine, result: &RecheckResult) {
-    let seen = PathStamp::read(&quarantine.real_directory, &path().path);
-    quarantine.record(&ExpectedNar::from_valid_path(&path()), seen, result);
+    let stamp = PathStamp::read(&quarantine.real_directory, &path().path);
+    quarantine.record(&ExpectedNar::from_valid_path(&path()), stamp, result);
 }
 
 #[tokio::test(start_paused = true)]

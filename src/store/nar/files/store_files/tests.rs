@@ -36,11 +36,11 @@ impl Tree {
 
     fn of(node: &Node) -> Self {
         let tree = Self::new();
-        write(&tree.place(), node);
+        write(&tree.root(), node);
         tree
     }
 
-    fn place(&self) -> PathBuf {
+    fn root(&self) -> PathBuf {
         self.store.path().join(self.path.base_name())
     }
 
@@ -55,9 +55,9 @@ impl Tree {
     fn reader(&self, index: Index, bytes: Range<u64>, is_verified: bool) -> Reader {
         let directory = self.store.path().to_path_buf();
         let store = open_configured(&directory).unwrap().unwrap();
-        let place = Arc::new(OpenStore { directory, store, pieces: BufferPool::new(PIECE + SLACK) });
+        let open_store = Arc::new(OpenStore { directory, store, pieces: BufferPool::new(PIECE + SLACK) });
         let Index { layout, modified, .. } = index;
-        let mut reader = Reader::new(place, self.path.clone(), Arc::new(layout), modified, bytes);
+        let mut reader = Reader::new(open_store, self.path.clone(), Arc::new(layout), modified, bytes);
         if is_verified {
             reader.require_stamp(PathStamp::read(self.store.path(), &self.path).unwrap());
         }
@@ -65,19 +65,19 @@ impl Tree {
     }
 }
 
-fn write(place: &Path, node: &Node) {
+fn write(path: &Path, node: &Node) {
     match node {
         Node::Regular { executable, contents } => {
-            fs::write(place, contents).unwrap();
+            fs::write(path, contents).unwrap();
             // As Nix does for every file it adds, so that a later write shows in the modification time.
-            File::options().write(true).open(place).unwrap().set_modified(UNIX_EPOCH + Duration::from_secs(1)).unwrap();
-            fs::set_permissions(place, Permissions::from_mode(if *executable { 0o555 } else { 0o444 })).unwrap();
+            File::options().write(true).open(path).unwrap().set_modified(UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(if *executable { 0o555 } else { 0o444 })).unwrap();
         }
-        Node::Symlink { target } => symlink(OsStr::from_bytes(target.as_bytes()), place).unwrap(),
+        Node::Symlink { target } => symlink(OsStr::from_bytes(target.as_bytes()), path).unwrap(),
         Node::Directory(entries) => {
-            fs::create_dir(place).unwrap();
+            fs::create_dir(path).unwrap();
             for (name, node) in entries {
-                write(&place.join(OsStr::from_bytes(name.as_bytes())), node);
+                write(&path.join(OsStr::from_bytes(name.as_bytes())), node);
             }
         }
     }
@@ -163,7 +163,7 @@ fn cached_bytes_are_kept_while_waiting_for_the_disk() {
     // Just written, so it is in the page cache, if the kernel can tell.
     assert!(read(all()).unwrap() == nar);
     for name in ["b", "c"] {
-        let file = File::open(tree.place().join(name)).unwrap();
+        let file = File::open(tree.root().join(name)).unwrap();
         file.sync_all().unwrap();
         rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
     }
@@ -184,7 +184,7 @@ fn only_files_of_the_range_are_read() {
     let index = tree.index();
     let at = nar.windows(6).position(|bytes| bytes == b"wanted").unwrap() as u64;
     for name in ["a", "c"] {
-        fs::remove_file(tree.place().join(name)).unwrap();
+        fs::remove_file(tree.root().join(name)).unwrap();
     }
     assert_eq!(read(tree.reader(index, at..at + 6, false)).unwrap(), b"wanted");
     let gone = nar.windows(4).position(|bytes| bytes == b"gone").unwrap() as u64;
@@ -196,18 +196,18 @@ fn only_files_of_the_range_are_read() {
 #[test]
 fn unsupported_file_types_are_reported_without_blocking() {
     let put: [Change; 2] = [
-        ("fifo", |place| mknodat(CWD, place, FileType::Fifo, Mode::RUSR, 0).unwrap()),
-        ("socket", |place| drop(UnixListener::bind(place).unwrap())),
+        ("fifo", |path| mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap()),
+        ("socket", |path| drop(UnixListener::bind(path).unwrap())),
     ];
     for (name, put) in put {
         let tree = Tree::of(&directory([("a", file("regular")), ("b", directory([]))]));
-        put(&tree.place().join("b").join(name));
+        put(&tree.root().join("b").join(name));
         let below = Path::new(tree.path.base_name()).join("b").join(name);
-        assert!(matches!(tree.index_within(MAX_INDEX), Err(NoIndex::Special(place)) if place == below), "{name}");
+        assert!(matches!(tree.index_within(MAX_INDEX), Err(NoIndex::Special(path)) if path == below), "{name}");
         let alone = Tree::new();
-        put(&alone.place());
+        put(&alone.root());
         let below = Path::new(alone.path.base_name());
-        assert!(matches!(alone.index_within(MAX_INDEX), Err(NoIndex::Special(place)) if place == below), "{name}");
+        assert!(matches!(alone.index_within(MAX_INDEX), Err(NoIndex::Special(path)) if path == below), "{name}");
     }
 }
 
@@ -215,31 +215,31 @@ fn unsupported_file_types_are_reported_without_blocking() {
 #[test]
 fn files_that_differ_from_the_index_fail_the_nar() {
     let changes: [Change; 8] = [
-        ("gone", |place| fs::remove_file(place.join("d/f")).unwrap()),
-        ("shorter", |place| File::options().write(true).open(place.join("d/f")).unwrap().set_len(3).unwrap()),
-        ("longer", |place| File::options().write(true).open(place.join("d/f")).unwrap().set_len(99).unwrap()),
-        ("executable", |place| fs::set_permissions(place.join("d/f"), Permissions::from_mode(0o755)).unwrap()),
-        ("a link to the same", |place| {
-            fs::rename(place.join("d/f"), place.join("same")).unwrap();
-            symlink("../same", place.join("d/f")).unwrap();
+        ("gone", |path| fs::remove_file(path.join("d/f")).unwrap()),
+        ("shorter", |path| File::options().write(true).open(path.join("d/f")).unwrap().set_len(3).unwrap()),
+        ("longer", |path| File::options().write(true).open(path.join("d/f")).unwrap().set_len(99).unwrap()),
+        ("executable", |path| fs::set_permissions(path.join("d/f"), Permissions::from_mode(0o755)).unwrap()),
+        ("a link to the same", |path| {
+            fs::rename(path.join("d/f"), path.join("same")).unwrap();
+            symlink("../same", path.join("d/f")).unwrap();
         }),
-        ("over a link to the same", |place| {
-            fs::rename(place.join("d"), place.join("same")).unwrap();
-            symlink("same", place.join("d")).unwrap();
+        ("over a link to the same", |path| {
+            fs::rename(path.join("d"), path.join("same")).unwrap();
+            symlink("same", path.join("d")).unwrap();
         }),
-        ("a fifo", |place| {
-            fs::remove_file(place.join("d/f")).unwrap();
-            mknodat(CWD, place.join("d/f"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        ("a fifo", |path| {
+            fs::remove_file(path.join("d/f")).unwrap();
+            mknodat(CWD, path.join("d/f"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         }),
-        ("all gone", |place| fs::remove_dir_all(place).unwrap()),
+        ("all gone", |path| fs::remove_dir_all(path).unwrap()),
     ];
     for (case, change) in changes {
         let tree = Tree::of(&directory([("d", directory([("f", file("contents"))]))]));
-        fs::set_permissions(tree.place().join("d/f"), Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(tree.root().join("d/f"), Permissions::from_mode(0o644)).unwrap();
         let index = tree.index();
         let size = index.nar_size;
         let reader = tree.reader(index, 0..size, false);
-        change(&tree.place());
+        change(&tree.root());
         assert!(matches!(read(reader), Err(StoreError::Changed(_))), "{case}");
     }
 }
@@ -255,7 +255,7 @@ fn unhashed_bytes_are_returned_only_while_the_stamp_is_the_same() {
         reader.piece().unwrap();
         let other = tree.store.path().join("other");
         write(&other, &file(contents.clone()));
-        fs::rename(other, tree.place()).unwrap();
+        fs::rename(other, tree.root()).unwrap();
         assert_eq!(reader.piece().is_err(), is_verified);
     }
 }
@@ -277,22 +277,22 @@ fn files_without_permission_are_unreadable() {
     for below in ["d/f", "d"] {
         let tree = Tree::of(&directory([("d", directory([("f", file("contents"))]))]));
         fs::set_permissions(tree.store.path(), Permissions::from_mode(0o755)).unwrap();
-        let place = tree.place().join(below);
-        fs::set_permissions(&place, closed.clone()).unwrap();
+        let path = tree.root().join(below);
+        fs::set_permissions(&path, closed.clone()).unwrap();
         let store = open_configured(tree.store.path()).unwrap().unwrap();
-        let look = || {
+        let index = || {
             if rustix::process::geteuid().is_root() {
                 // Affects this thread only, for the rest of its life.
                 rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(NOBODY)).unwrap();
             }
             crate::store::nar::files::index::index(&store, &tree.path, MAX_INDEX)
         };
-        let index = std::thread::scope(|scope| scope.spawn(look).join().unwrap());
+        let result = std::thread::scope(|scope| scope.spawn(index).join().unwrap());
         let expected = Path::new(tree.path.base_name()).join(below);
-        let Err(NoIndex::Unreadable(path, cause)) = index else { panic!("{below}: {index:?}") };
-        assert_eq!((path, cause.kind()), (expected, io::ErrorKind::PermissionDenied));
+        let Err(NoIndex::Unreadable(found, cause)) = result else { panic!("{below}: {result:?}") };
+        assert_eq!((found, cause.kind()), (expected, io::ErrorKind::PermissionDenied));
         // Lets the directory be removed.
-        fs::set_permissions(&place, Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
     }
 }
 
