@@ -4,7 +4,7 @@
 use harmonia::http::request::accept_encoding::{ContentCoding, negotiate};
 use hyper::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 
-/// Items that are looked at.
+/// Maximum number of items that the server reads.
 const MAX_ITEMS: usize = 64;
 
 pub(super) fn property(input: &[u8]) {

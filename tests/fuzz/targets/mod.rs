@@ -16,7 +16,7 @@ mod seek_table;
 mod stderr;
 mod wire;
 
-/// Panics where something does not hold for these bytes.
+/// Panics if a property does not hold for these bytes.
 pub(crate) type Property = fn(&[u8]);
 
 pub(crate) const TARGETS: [(&str, Property); 10] = [
@@ -48,7 +48,7 @@ impl<'a> Parameters<'a> {
         u64::from_le_bytes(bytes)
     }
 
-    /// How long the pieces are that bytes arrive in: 1 to 256.
+    /// Takes the length of the pieces in which bytes arrive: 1 to 256.
     fn piece(&mut self) -> usize {
         usize::from(self.byte()) + 1
     }
@@ -58,7 +58,7 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// Where bytes end so far that arrive in pieces of this length; the last one is the end of all.
+/// Returns the ends of the pieces of this length in which bytes arrive; the last one is the end of all bytes.
 fn ends(length: usize, piece: usize) -> impl Iterator<Item = usize> {
     (0..length).step_by(piece).map(move |start| length.min(start + piece))
 }

@@ -25,7 +25,7 @@ pub(super) fn property(input: &[u8]) {
     assert_eq!(Node::parse(bytes).err(), Layout::from_nar(bytes).err());
 }
 
-/// How it ends, the events, and the parser's offset.
+/// Returns the outcome, the events, and the parser's offset.
 fn fed(bytes: &[u8], limit: u64, piece: usize) -> (Result<Feed, NarError>, Vec<String>, u64) {
     let mut parser = Parser::new(limit);
     let mut events = Vec::new();

@@ -69,7 +69,7 @@ fn told(selection: Selection) -> Result<(u64, u64), &'static str> {
     }
 }
 
-/// By the words of RFC 9110, section 14.1.2, and the one exception that clients need: what begins at the end is the whole.
+/// Applies RFC 9110, section 14.1.2, with one exception that clients need: a range that begins at the end is the whole.
 fn expected(ends: (Option<u64>, Option<u64>), total: u64) -> Result<(u64, u64), &'static str> {
     let (first, last) = match ends {
         (Some(first), Some(last)) if last < first => return Err("whole"),
