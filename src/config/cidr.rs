@@ -1,63 +1,49 @@
-//! Addresses of peers, one or a network of them: `192.0.2.1`, `2001:db8::/32`.
+//! Networks of IP addresses in CIDR notation: `2001:db8::/32`, or a single address such as `192.0.2.1`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// The addresses that begin with the same bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    address: IpAddr,
-    /// How many bits.
-    prefix: u8,
-}
+use ipnet::IpNet;
 
-/// A text that is no address and no network.
+/// Network of IP addresses; a single address is a network of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr(IpNet);
+
+/// Error of a text that is neither an address nor a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an address\n  help: write one such as \"192.0.2.1\", or a network such as \"192.0.2.0/24\"")]
 pub struct CidrError(String);
 
 impl Cidr {
-    /// Where connections from this machine come from.
+    /// Networks of connections from this machine.
     pub const LOOPBACK: [Self; 2] = [
-        Self { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 },
-        Self { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 },
+        Self(IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8)),
+        Self(IpNet::new_assert(IpAddr::V6(Ipv6Addr::LOCALHOST), 128)),
     ];
 
-    /// Whether the address is one of them. An IPv4 address may be written as an IPv6 one, as a socket for both has it.
+    /// Returns whether the network contains the address. An IPv4-mapped IPv6 address, as dual-stack sockets report it,
+    /// counts as IPv4.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(ours), IpAddr::V4(other)) => {
-                leading(u128::from(ours.to_bits() ^ other.to_bits()) << 96) >= self.prefix
-            }
-            (IpAddr::V6(ours), IpAddr::V6(other)) => leading(ours.to_bits() ^ other.to_bits()) >= self.prefix,
-            _ => false,
-        }
+        self.0.contains(&address.to_canonical())
     }
-}
-
-/// How many bits are the same, by their difference.
-fn leading(difference: u128) -> u8 {
-    u8::try_from(difference.leading_zeros()).unwrap_or(u8::MAX)
 }
 
 impl FromStr for Cidr {
     type Err = CidrError;
 
+    /// Accepts set bits after the prefix, as in `10.1.2.3/16`.
     fn from_str(text: &str) -> Result<Self, CidrError> {
-        parse(text).ok_or_else(|| CidrError(text.to_owned()))
+        parse(text).map(Self).ok_or_else(|| CidrError(text.to_owned()))
     }
 }
 
-fn parse(text: &str) -> Option<Cidr> {
-    let (address, prefix) = match text.split_once('/') {
-        Some((address, prefix)) => (address, Some(prefix)),
-        None => (text, None),
-    };
-    let address: IpAddr = address.parse().ok()?;
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = prefix.map_or(Some(longest), |prefix| prefix.parse().ok())?;
-    (prefix <= longest).then_some(Cidr { address, prefix })
+/// Parses addresses with std: `IpNet` reads `010.0.0.0/8`, which is octal to others, as `10.0.0.0/8`.
+fn parse(text: &str) -> Option<IpNet> {
+    match text.split_once('/') {
+        Some((address, prefix)) => IpNet::new(address.parse().ok()?, prefix.parse().ok()?).ok(),
+        None => text.parse().ok().map(|address: IpAddr| address.into()),
+    }
 }
 
 #[cfg(test)]
@@ -87,7 +73,17 @@ mod tests {
 
     #[test]
     fn anything_else_is_none() {
-        for bad in ["", "localhost", "192.0.2", "192.0.2.1/33", "::1/129", "192.0.2.1/", "192.0.2.1/-1", "::1/a"] {
+        for bad in [
+            "",
+            "localhost",
+            "192.0.2",
+            "192.0.2.1/33",
+            "::1/129",
+            "192.0.2.1/",
+            "192.0.2.1/-1",
+            "::1/a",
+            "010.0.0.0/8",
+        ] {
             assert_eq!(bad.parse::<Cidr>(), Err(CidrError(bad.to_owned())));
         }
     }

@@ -42,13 +42,14 @@ const ARROWS: [(&str, &[&str]); 14] = [
 const TOP: [&str; 6] = ["cli", "commands", "error", "lib", "main", "output"];
 
 /// Modules of the program that may name a package.
-const PACKAGES: [(&str, &[&str]); 15] = [
+const PACKAGES: [(&str, &[&str]); 16] = [
     ("arc_swap", &["http", "net"]),
     ("clap", &["cli", "main"]),
     ("hyper", &["admin", "commands", "http", "net"]),
     ("hyper_util", &["admin", "net"]),
     ("if_addrs", &["commands"]),
     ("indicatif", &["commands"]),
+    ("ipnet", &["config"]),
     ("libc", &["net", "process"]),
     ("prometheus_client", &["metrics"]),
     ("rustls_pemfile", &["net"]),
