@@ -1,4 +1,4 @@
-//! The admin socket: where a server listens for its own subcommands, and where these look for it.
+//! Path of the admin socket: where the server listens for subcommands, and where these look for it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -8,13 +8,13 @@ use super::bind::BindAddress;
 use super::environment::{Environment, path_of};
 use super::unix_socket::MAX_UNIX_PATH;
 
-/// The socket of the packaged unit (`RuntimeDirectory=harmonia/admin`).
+/// Admin socket of the packaged unit (`RuntimeDirectory=harmonia/admin`).
 pub const SYSTEM_ADMIN_SOCKET: &str = "/run/harmonia/admin/admin.sock";
 
-/// Its name in the directory that a server is given for its sockets.
+/// File name of the socket in a server's runtime directory.
 const NAME: &str = "admin.sock";
 
-/// A text that no admin socket can have as its path.
+/// Error of a text that cannot be the path of a Unix socket.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{0:?} is not an absolute path of at most {MAX_UNIX_PATH} bytes\n  help: write one such as {SYSTEM_ADMIN_SOCKET:?}"
@@ -29,12 +29,12 @@ pub fn admin_socket_path(text: &str) -> Result<PathBuf, AdminSocketError> {
     }
 }
 
-/// The socket's path of the configuration file; empty for none.
+/// Parses the key `admin_socket`, which is empty for no socket.
 pub(super) fn admin_socket(text: &str) -> Result<PathBuf, AdminSocketError> {
     if text.is_empty() { Ok(PathBuf::new()) } else { admin_socket_path(text) }
 }
 
-/// Chooses the socket: of the option, of the file, or in the directory of the unit.
+/// Resolves the path: the flag, else the key, else a file in the first directory of `RUNTIME_DIRECTORY`.
 pub(super) fn resolve(flag: Option<PathBuf>, key: Option<PathBuf>, environment: &Environment) -> Option<PathBuf> {
     let directories = environment.runtime_directory.as_deref().unwrap_or_default().as_bytes();
     let first = directories.split(|byte| *byte == b':').next().map(OsStr::from_bytes);
@@ -42,15 +42,14 @@ pub(super) fn resolve(flag: Option<PathBuf>, key: Option<PathBuf>, environment: 
     flag.or(key).or_else(default).filter(|path| !path.as_os_str().is_empty())
 }
 
-/// The directory for sockets of a server that a user starts, where the user has a directory for those of a session (XDG base
-/// directories).
+/// Returns the runtime directory of a server that a user starts, below `XDG_RUNTIME_DIR`, if that exists.
 #[must_use]
 pub fn user_runtime_directory() -> Option<PathBuf> {
     let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)?;
     (directory.is_absolute() && directory.is_dir()).then(|| directory.join("harmonia"))
 }
 
-/// The sockets that a server without a configuration may have, the user's own first.
+/// Returns the admin sockets that a server without configuration may have, the user's first.
 #[must_use]
 pub fn default_admin_sockets() -> Vec<PathBuf> {
     let own = user_runtime_directory().map(|directory| directory.join(NAME));

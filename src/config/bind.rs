@@ -1,7 +1,7 @@
-//! The address that the server listens on, as it is written in the configuration.
+//! Bind address: the address that the server listens on.
 //!
-//! Owns the syntax (`host:port`, `[::]:5000`, `unix:/path`, the mode of a Unix socket) and nothing
-//! else: names are resolved and sockets are bound by [`crate::net`].
+//! Owns the syntax (`host:port`, `[::]:5000`, `unix:/path`). Leaves resolving host names and binding sockets to the
+//! listeners.
 
 use std::fmt;
 use std::net::SocketAddrV6;
@@ -11,47 +11,47 @@ use std::str::FromStr;
 
 use super::unix_socket::MAX_UNIX_PATH;
 
-/// The longest DNS name in text form (RFC 1035, section 2.3.4).
+/// Upper bound of a DNS name in text form, in bytes (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 253;
 
-/// Where the server listens.
+/// Address that the server listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BindAddress {
-    /// `host:port`; an IPv6 address stands in brackets. Port 0 lets the kernel choose.
+    /// `host:port`, with an IPv6 address in brackets. The kernel chooses a free port for port 0.
     Tcp(String),
-    /// The absolute path of a Unix socket, at most 107 bytes: `unix:/path`, or `unix:///path`.
+    /// Absolute path of a Unix socket, written `unix:/path` or `unix:///path`.
     Unix(PathBuf),
 }
 
-/// Why a text is not a [`BindAddress`].
+/// Error of a text that is not a [`BindAddress`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BindAddressError {
-    /// A TCP address without a port, or with one that is not a number up to 65535.
+    /// TCP address without a port, or with a port that is not a number up to 65535.
     #[error(
         "bind address \"{0}\" has no valid port\n  help: write host:port, e.g. \"127.0.0.1:5000\" or \"[::]:5000\""
     )]
     Port(String),
-    /// A TCP address whose host is empty or has characters that no host has.
+    /// TCP address whose host is empty, too long, or contains characters that no host name has.
     #[error(
         "bind address \"{0}\" has no valid host\n  help: every interface is \"[::]:5000\", this machine alone is \"127.0.0.1:5000\""
     )]
     Host(String),
-    /// A URL.
+    /// URL instead of an address.
     #[error(
         "bind address \"{0}\" is a URL\n  help: write the address alone, e.g. \"[::]:5000\"; https is served where tls_cert_path and tls_key_path are set"
     )]
     Url(String),
-    /// Several colons and no brackets.
+    /// IPv6 address without brackets.
     #[error(
         "bind address \"{0}\" has an IPv6 address without brackets\n  help: write \"[ADDRESS]:PORT\", e.g. \"[::1]:5000\""
     )]
     Brackets(String),
-    /// A Unix socket whose path is relative.
+    /// Relative path of a Unix socket.
     #[error(
         "bind address \"{0}\" has a relative path\n  help: write an absolute one, e.g. \"unix:/run/harmonia/socket\""
     )]
     Relative(String),
-    /// A Unix socket whose path does not fit the kernel's address.
+    /// Path of a Unix socket that does not fit into a socket address.
     #[error(
         "bind address \"{0}\" has a path of more than {MAX_UNIX_PATH} bytes\n  help: the kernel takes no longer one; choose a shorter directory"
     )]
@@ -63,7 +63,7 @@ impl FromStr for BindAddress {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.strip_prefix("unix:") {
-            // As a URL has it too: `unix:///path`.
+            // `unix:///path` is the form of a URL.
             Some(path) => {
                 unix(text, Path::new(path.strip_prefix("//").filter(|it| it.starts_with('/')).unwrap_or(path)))
             }
@@ -87,12 +87,12 @@ fn tcp(text: &str) -> Result<BindAddress, BindAddressError> {
         return Err(BindAddressError::Url(text.to_owned()));
     }
     let (host, port) = text.rsplit_once(':').ok_or_else(|| BindAddressError::Port(text.to_owned()))?;
-    // `u16::from_str` takes a plus sign.
+    // `u16::from_str` accepts a plus sign.
     if port.starts_with('+') || port.parse::<u16>().is_err() {
         return Err(BindAddressError::Port(text.to_owned()));
     }
     if host.starts_with('[') {
-        // The parser of socket addresses knows zones too, by number: `[fe80::1%2]:5000`.
+        // Accepts numeric zones too: `[fe80::1%2]:5000`.
         return match text.parse::<SocketAddrV6>() {
             Ok(_) => Ok(BindAddress::Tcp(text.to_owned())),
             Err(_) => Err(BindAddressError::Host(text.to_owned())),

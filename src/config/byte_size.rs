@@ -1,9 +1,9 @@
-//! Sizes in bytes, as people write them: `10 GiB`, `512M`, `4096`.
+//! Sizes in bytes, with an optional unit: `10 GiB`, `512M`, `4096`.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Powers of 1024, as systemd and nginx take these letters.
+/// Letters of units and their powers of two. systemd and nginx use the same.
 const UNITS: [(char, u32); 4] = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
 
 /// A number of bytes.
@@ -11,26 +11,26 @@ const UNITS: [(char, u32); 4] = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
 pub struct ByteSize(u64);
 
 impl ByteSize {
-    /// So many bytes.
+    /// Creates a size from a number of bytes.
     #[must_use]
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// So many times 1024 times 1024 bytes.
+    /// Creates a size from a number of mebibytes.
     #[must_use]
     pub const fn mebibytes(count: u32) -> Self {
         Self((count as u64) << 20)
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     #[must_use]
     pub const fn bytes(self) -> u64 {
         self.0
     }
 }
 
-/// A text that is no size, or one that no machine has.
+/// Error of a text that is not a size, or one of 2^64 bytes or more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a size\n  help: write a number of bytes, or a whole number with K, M, G or T for powers of 1024, e.g. \"64 MiB\" or \"64M\""
@@ -45,7 +45,7 @@ impl FromStr for ByteSize {
     }
 }
 
-/// Not `MB`: half of those who write it mean the power of 1000.
+/// Parses a size. Refuses `MB`, which may mean a power of 1000.
 fn parse(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -60,7 +60,7 @@ fn parse(text: &str) -> Option<u64> {
 }
 
 impl fmt::Display for ByteSize {
-    /// In the largest unit that leaves a whole number.
+    /// Writes the size in the largest unit that gives a whole number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = |(_, shift): &&(char, u32)| self.0 != 0 && self.0.trailing_zeros() >= *shift;
         match UNITS.iter().rev().find(whole) {

@@ -1,8 +1,8 @@
-//! Where nix-daemon is: a socket to connect to, or a command that speaks the worker protocol on stdin and stdout.
+//! Address of nix-daemon: a socket to connect to, or a command that speaks the worker protocol on stdin and stdout.
 //!
-//! Owns the two notations and the order in which layout are tried, and remembers which one decided, so that the log
-//! can say why a daemon was chosen. Leaves connecting and starting to the pool. Reads no global state: environment
-//! and the default socket come in as an [`Environment`].
+//! Owns the syntax of both and the precedence of their sources, and records the source for the log. Leaves connecting and
+//! starting processes to the store. Reads no global state but files: variables and the default socket come from an
+//! [`Environment`].
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -13,17 +13,17 @@ use std::str::FromStr;
 use super::environment::Environment;
 use super::unix_socket::MAX_UNIX_PATH;
 
-/// The program, as it is found on `PATH`.
+/// Name of the program, looked up in `PATH`.
 const NIX_DAEMON: &str = "nix-daemon";
-/// Socket of the daemon of a store with a root of its own, below that root.
+/// Socket of the nix-daemon of a chroot store, below its root.
 const CHROOT_SOCKET: &str = "nix/var/nix/daemon-socket/socket";
 
-/// A way to reach nix-daemon.
+/// Address of nix-daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DaemonAddress {
-    /// The daemon listens on this Unix socket.
+    /// Unix socket that nix-daemon listens on.
     Socket(PathBuf),
-    /// A process to start for each connection.
+    /// Command to start for each connection.
     Command(DaemonCommand),
 }
 
@@ -36,11 +36,10 @@ impl fmt::Display for DaemonAddress {
     }
 }
 
-/// A program and its arguments, started without a shell.
+/// Program and its arguments, started without a shell.
 ///
-/// As one string it is split at white space and nothing else: no shell has to be installed, nothing in the string is
-/// expanded, and a signal reaches the program itself. A string that was written for a shell is refused rather than
-/// run as something else; an array in the configuration file can hold any argument.
+/// A string is only split at whitespace: no shell has to be installed, nothing is expanded, and a signal reaches the
+/// program itself. A string with syntax of a shell is refused; an array in the configuration file can hold any argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaemonCommand {
     program: String,
@@ -48,7 +47,7 @@ pub struct DaemonCommand {
 }
 
 impl DaemonCommand {
-    /// The command of these words, the program first.
+    /// Creates a command from its words, the program first.
     pub fn from_words(words: impl IntoIterator<Item = String>) -> Result<Self, DaemonAddressError> {
         let mut words = words.into_iter();
         match words.next() {
@@ -57,19 +56,19 @@ impl DaemonCommand {
         }
     }
 
-    /// Nix's own program, for one connection.
+    /// Returns the command `nix-daemon --stdio` with further arguments.
     fn nix_daemon(arguments: &[&str]) -> Self {
         let arguments = [&["--stdio"], arguments].concat().into_iter().map(str::to_owned).collect();
         Self { program: NIX_DAEMON.to_owned(), arguments }
     }
 
-    /// The program: a path, or a name to be looked up in `PATH`.
+    /// Returns the program: a path, or a name to look up in `PATH`.
     #[must_use]
     pub fn program(&self) -> &str {
         &self.program
     }
 
-    /// Its arguments, without the program's name.
+    /// Returns the arguments, without the program's name.
     #[must_use]
     pub fn arguments(&self) -> &[String] {
         &self.arguments
@@ -80,7 +79,7 @@ impl FromStr for DaemonCommand {
     type Err = DaemonAddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // Only what shows that a shell is expected: `?`, `=` and `~` are common in store URIs and ssh options.
+        // Not `?`, `=` and `~`, which are common in store URIs and ssh options.
         match text.chars().find(|c| "'\"\\$`|&;<>()".contains(*c)) {
             Some(character) => Err(DaemonAddressError::NeedsShell(character)),
             None => Self::from_words(text.split_whitespace().map(str::to_owned)),
@@ -95,7 +94,7 @@ impl fmt::Display for DaemonCommand {
     }
 }
 
-/// Why a text names no daemon.
+/// Error of a text that is not the address of nix-daemon.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DaemonAddressError {
     /// The path is empty.
@@ -108,7 +107,7 @@ pub enum DaemonAddressError {
         "the daemon's socket path has {0} bytes, a Unix socket address holds {MAX_UNIX_PATH}\n  help: name a link to the socket, or to its directory, that has a shorter path"
     )]
     PathTooLong(usize),
-    /// A store URI that is not a local socket.
+    /// Store URI that is not a local socket.
     #[error(
         "\"{0}\" is not a Unix socket\n  help: for a daemon elsewhere use a command such as `ssh HOST nix-daemon --stdio`"
     )]
@@ -116,14 +115,14 @@ pub enum DaemonAddressError {
     /// The command has no words.
     #[error("the daemon's command is empty\n  help: write one such as `ssh HOST nix-daemon --stdio`, or leave it out")]
     NoProgram,
-    /// The command uses a shell's notation.
+    /// The command contains syntax of a shell.
     #[error(
         "the daemon's command contains {0}, but it is split at white space and run without a shell\n  help: write daemon_command in the configuration file as an array of strings, or name a script"
     )]
     NeedsShell(char),
 }
 
-/// Parses a daemon's socket: a path, also written `unix://PATH` as in Nix's store URIs.
+/// Parses the socket of nix-daemon: `PATH`, or `unix://PATH` as in Nix's store URIs.
 pub fn socket_path(text: &str) -> Result<PathBuf, DaemonAddressError> {
     let path = match text.strip_prefix("unix://") {
         Some(path) => path,
@@ -133,7 +132,7 @@ pub fn socket_path(text: &str) -> Result<PathBuf, DaemonAddressError> {
     checked(Path::new(path))
 }
 
-/// A path that can be a socket's address.
+/// Checks that the path fits into a socket address.
 fn checked(path: &Path) -> Result<PathBuf, DaemonAddressError> {
     match path.as_os_str().len() {
         0 => Err(DaemonAddressError::EmptyPath),
@@ -142,23 +141,23 @@ fn checked(path: &Path) -> Result<PathBuf, DaemonAddressError> {
     }
 }
 
-/// The daemon to use, and why this one.
+/// Address of nix-daemon and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Daemon {
-    /// How to reach it.
+    /// Socket or command.
     pub address: DaemonAddress,
-    /// What decided.
+    /// Source of the address.
     pub chosen_by: DaemonSource,
 }
 
-/// The address, and in brackets why this one.
+/// Writes the address, followed by its source in parentheses.
 impl fmt::Display for Daemon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.address, self.chosen_by)
     }
 }
 
-/// What decided where the daemon is.
+/// Source of the address of nix-daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DaemonSource {
     /// `--daemon-socket` or `--daemon-command`.
@@ -167,11 +166,11 @@ pub enum DaemonSource {
     ConfigFile,
     /// `NIX_DAEMON_SOCKET_PATH`.
     Environment,
-    /// Nothing was said: the socket where nix-daemon listens by default.
+    /// Default socket of nix-daemon, since nothing is set.
     Default,
-    /// Nothing was said and the default socket (the path here) does not exist, but the program is on `PATH`.
+    /// `nix-daemon --stdio`, since nothing is set, the default socket (this path) does not exist, and `PATH` has the program.
     NoSocket(PathBuf),
-    /// Nothing was said, but `real_nix_store` is in a store of its own below this directory.
+    /// Chroot store below this directory, since nothing is set and `real_nix_store` is in it.
     ChrootStore(PathBuf),
 }
 
@@ -189,12 +188,11 @@ impl fmt::Display for DaemonSource {
 }
 
 impl Daemon {
-    /// The first that is there of: flag, configuration file, `NIX_DAEMON_SOCKET_PATH`, the daemon of `chroot_store` (its
-    /// socket, else a command), default socket, and `nix-daemon --stdio` where the default socket does not exist and the
-    /// program does.
+    /// Returns the first of: flag, configuration file, `NIX_DAEMON_SOCKET_PATH`, the nix-daemon of `chroot_store` (its socket,
+    /// else a command), `nix-daemon --stdio` if the default socket does not exist and the program does, default socket.
     ///
-    /// The variable comes after the file, unlike our own variables: it belongs to Nix, is often set for a whole
-    /// session, and says where Nix's default is.
+    /// The variable comes after the file, unlike our own variables: it belongs to Nix, and is often set for a whole
+    /// session.
     pub(super) fn locate(
         flag: Option<DaemonAddress>,
         file: Option<DaemonAddress>,
@@ -218,7 +216,7 @@ impl Daemon {
             return Ok(daemon);
         }
         let socket = environment.default_socket.clone();
-        // An error (a parent directory closed to us) is not absence: connecting will say what it is.
+        // An error, such as a directory that this user may not search, is not absence: connecting reports it.
         if matches!(socket.try_exists(), Ok(false)) && on_path(NIX_DAEMON, environment.path.as_deref()) {
             let address = DaemonAddress::Command(DaemonCommand::nix_daemon(&[]));
             return Ok(Self { address, chosen_by: DaemonSource::NoSocket(socket) });
@@ -239,14 +237,14 @@ impl Daemon {
         Some(Self { address, chosen_by: DaemonSource::ChrootStore(root.to_owned()) })
     }
 
-    /// Whether its store may be on another machine, or in another place: who knows what a command does.
+    /// Returns whether its store may be on another machine or in another directory, as with any command that was configured.
     pub(super) const fn may_be_elsewhere(&self) -> bool {
         let is_ours = matches!(self.chosen_by, DaemonSource::NoSocket(_) | DaemonSource::ChrootStore(_));
         matches!(self.address, DaemonAddress::Command(_)) && !is_ours
     }
 }
 
-/// Whether a directory of `PATH` holds an executable file of this name.
+/// Returns whether a directory of `PATH` contains an executable file of this name.
 fn on_path(program: &str, path: Option<&OsStr>) -> bool {
     std::env::split_paths(path.unwrap_or_default())
         .filter(|directory| directory.is_absolute())

@@ -1,51 +1,51 @@
-//! Facts that the process finds around it: variables, and a few facts about the machine.
+//! Environment of the process: variables, and a few facts about the machine.
 //!
-//! Owns the names of the variables. Leaves what they mean beside flags and file to `resolve`.
+//! Owns the names of the variables. Leaves their precedence to `resolve`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// Where nix-daemon listens unless it is told otherwise.
+/// Socket of nix-daemon by default.
 const DEFAULT_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
-/// Configuration file of earlier servers, where no variable names one.
+/// Configuration file that earlier servers read by default.
 const UNREAD_FILE: &str = "settings.toml";
-/// Variables by which other caches are given a file with a signing key.
+/// Variables in which other caches take the file of a signing key.
 const UNREAD_KEY_VARIABLES: [&str; 2] = ["NIX_SECRET_KEY_FILE", "CACHE_SECRET_KEY_PATH"];
 
-/// What the process was given besides flags and file, taken once, so that nothing else reads the environment. A
-/// variable that is empty counts as not set.
+/// Environment variables and facts about the machine, captured once, so that nothing else reads them. An empty variable
+/// counts as unset.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// `CONFIG_FILE`: the configuration file, unless a flag names one.
     pub config_file: Option<OsString>,
-    /// `SIGN_KEY_PATHS`: files with signing keys, separated by white space.
+    /// `SIGN_KEY_PATHS`: files with signing keys, separated by whitespace.
     pub sign_key_paths: Option<OsString>,
-    /// `SIGN_KEY_PATH`: one more, of service units that were written for earlier servers.
+    /// `SIGN_KEY_PATH`: one more file, for service units that were written for earlier servers.
     pub sign_key_path: Option<OsString>,
-    /// `NIX_STORE_DIR`: Nix's own variable for the store directory.
+    /// `NIX_STORE_DIR`: Nix's variable for the store directory.
     pub nix_store_dir: Option<OsString>,
-    /// `NIX_DAEMON_SOCKET_PATH`: Nix's own variable for where its daemon listens.
+    /// `NIX_DAEMON_SOCKET_PATH`: Nix's variable for the socket of nix-daemon.
     pub nix_daemon_socket_path: Option<OsString>,
-    /// `CREDENTIALS_DIRECTORY`: where systemd puts what a unit's `LoadCredential=` names.
+    /// `CREDENTIALS_DIRECTORY`: directory of systemd credentials (`LoadCredential=`).
     pub credentials_directory: Option<OsString>,
-    /// `CACHE_DIRECTORY`: where systemd lets a service keep what it can make again (`CacheDirectory=`).
+    /// `CACHE_DIRECTORY`: cache directories that systemd created (`CacheDirectory=`).
     pub cache_directory: Option<OsString>,
-    /// `RUNTIME_DIRECTORY`: where systemd lets a service have its sockets (`RuntimeDirectory=`).
+    /// `RUNTIME_DIRECTORY`: runtime directories that systemd created (`RuntimeDirectory=`).
     pub runtime_directory: Option<OsString>,
     /// `PATH`, to find nix-daemon.
     pub path: Option<OsString>,
-    /// Where nix-daemon listens by default: not a variable, but as much a fact about the machine.
+    /// Default socket of nix-daemon. Not a variable; tests set it.
     pub default_socket: PathBuf,
-    /// A file in the working directory that earlier servers read as their configuration, if it is there: no variable
-    /// either. It is not read, since a program that is started anywhere must not do as the files there say.
+    /// Configuration file of earlier servers in the working directory, if it exists. It is only warned about: files in the
+    /// directory where a program is started must not control it.
     pub unread_file: Option<PathBuf>,
-    /// Variables that name a signing key for another cache, with their values. They are not read: a variable of a login
-    /// session is no order to sign. Whoever moves here from such a cache is told.
+    /// Variables that name a signing key for another cache, with their values. They are only warned about: a variable of a
+    /// login session is no instruction to sign.
     pub unread_keys: Vec<(&'static str, OsString)>,
 }
 
 impl Environment {
-    /// The environment of this process.
+    /// Captures the environment of this process.
     #[must_use]
     pub fn capture() -> Self {
         Self {

@@ -1,6 +1,6 @@
-//! Keys whose values are one of a few keywords.
+//! Keys whose values are keywords.
 
-/// Error of a text that is none of the keywords of its key.
+/// Error of a text that is not a keyword of its key.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("expected {expected}, found {found:?}")]
 pub struct KeywordError {

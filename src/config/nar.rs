@@ -2,26 +2,26 @@
 
 use super::keyword::keywords;
 
-/// Where the bytes of NARs come from.
+/// Source of the bytes of NARs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NarSource {
-    /// The store's files, where they can be read and are those of the daemon's store, else the daemon.
+    /// Files of the store, if they are readable and belong to nix-daemon's store; otherwise nix-daemon.
     #[default]
     Auto,
-    /// The daemon's dump.
+    /// Dumps by nix-daemon.
     Daemon,
-    /// The store's files, where they can be read, else the daemon.
+    /// Files of the store, if they are readable; otherwise nix-daemon.
     Store,
 }
 
 keywords!(NarSource, r#""auto", "daemon" or "store""#, "auto" => Auto, "daemon" => Daemon, "store" => Store);
 
-/// When a NAR is hashed while it is sent.
+/// Policy for verifying NARs while they are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verify {
-    /// Each time.
+    /// Verifies each NAR every time.
     Always,
-    /// Each time that the daemon dumps it; once if it is read from the store's files, while these are seen to be the same.
+    /// Verifies dumps by nix-daemon every time, and NARs read from the store's files once, until the files change.
     #[default]
     Once,
 }

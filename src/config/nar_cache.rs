@@ -16,7 +16,7 @@ const DEFAULT_ENCODER_NICENESS: i32 = 10;
 const DEFAULT_ZSTD_LEVEL: i32 = 3;
 /// 128 MiB, the largest window that decoders accept by default: Nix 2.6 to 2.34 accept 27 and refuse 31.
 const MAX_WINDOW_LOG: u32 = 27;
-/// Fits the compressed closure of a desktop.
+/// Default size, which fits the compressed closure of a desktop.
 const DEFAULT_NAR_CACHE: ByteSize = ByteSize::mebibytes(10 << 10);
 
 /// Parameters of zstd.
@@ -24,7 +24,7 @@ const DEFAULT_NAR_CACHE: ByteSize = ByteSize::mebibytes(10 << 10);
 pub struct ZstdConfig {
     /// Compression level: higher is smaller and slower, negative is fastest.
     pub level: i32,
-    /// Whether to search for repetitions in the whole window, which costs memory and time per encoder.
+    /// Searches for repetitions in the whole window, which costs memory and time per encoder.
     pub long_distance_matching: bool,
     /// Binary logarithm of the window in bytes, 10 to 27; `None` leaves it to the level, and with long distance matching to
     /// the size of the NAR.

@@ -1,4 +1,4 @@
-//! What the program uses: defaults filled in, contradictions refused, flags and environment applied.
+//! Resolved configuration: defaults filled in, contradictions refused, flags and environment applied.
 //!
 //! Owns the defaults. A [`Config`] that exists is usable: TLS is a certificate and a key or neither, there is one
 //! daemon, and the compression window is one that every client can hold.
@@ -25,9 +25,9 @@ use super::signing::{Scope, SigningPolicy, TrustPolicy};
 use super::store_layout::StoreLayout;
 use super::unix_socket::SocketMode;
 
-/// Where to listen: all addresses, IPv6 and IPv4.
+/// All addresses, IPv6 and IPv4.
 const DEFAULT_BIND: &str = "[::]:5000";
-/// In seconds; a third of what systemd waits before it kills.
+/// Seconds: a third of what systemd waits before it kills.
 const DEFAULT_SHUTDOWN_TIMEOUT: u64 = 30;
 const DEFAULT_WORKERS: usize = 4;
 /// Per worker. All of them are 327 Nix processes with 25 each; an idle one takes some 32 KiB of memory.
@@ -38,14 +38,14 @@ const DEFAULT_MAX_NAR_CONNECTIONS: usize = 16;
 const DEFAULT_PRIORITY: u32 = 30;
 /// A hundred thousand paths with five references, a deriver and a signature of somebody else's, 1.1 KiB each.
 const DEFAULT_NARINFO_CACHE: ByteSize = ByteSize::mebibytes(112);
-/// In seconds: as long as a signature that was added may take to show.
+/// Seconds: upper bound of the delay until an added signature is served.
 const DEFAULT_NARINFO_TTL: u64 = 60;
-/// In seconds: a client asks for all narinfos of a closure before it begins with the first NAR.
+/// Seconds: a client requests all narinfos of a closure before its first NAR.
 const DEFAULT_GC_PROTECTION: u64 = 300;
 /// Names of systemd credentials that are signing keys: `LoadCredential=sign-key-0:...`.
 const CREDENTIAL_PREFIX: &[u8] = b"sign-key";
 
-/// What the command line says; it wins over everything else.
+/// Flags of the command line, which take precedence over everything else.
 #[derive(Debug, Clone, Default)]
 pub struct CliOverrides {
     /// `--config`.
@@ -54,97 +54,97 @@ pub struct CliOverrides {
     pub bind: Option<BindAddress>,
     /// `--admin-socket`.
     pub admin_socket: Option<PathBuf>,
-    /// `--daemon-socket`; not with the next one.
+    /// `--daemon-socket`; excludes `--daemon-command`.
     pub daemon_socket: Option<PathBuf>,
     /// `--daemon-command`.
     pub daemon_command: Option<DaemonCommand>,
 }
 
-/// The files of a TLS server, both in PEM.
+/// Files of a TLS server, both in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// The certificate, with the chain after it.
+    /// Certificate, followed by its chain.
     pub cert: PathBuf,
-    /// Its private key.
+    /// Private key of the certificate.
     pub key: PathBuf,
 }
 
-/// What is kept in memory of what the daemon said about paths.
+/// Limits of the cache of path infos in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NarinfoCacheConfig {
-    /// The bound on all of it; 0 keeps nothing.
+    /// Upper bound of its memory; 0 disables the cache.
     pub max_size: ByteSize,
-    /// How long an answer of the daemon is used without asking again.
+    /// Time for which a path info is used without querying nix-daemon again.
     pub ttl: Duration,
 }
 
 /// The configuration that the program runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where to listen.
+    /// Address to listen on.
     pub bind: BindAddress,
-    /// Who may connect, where that is a Unix socket.
+    /// Permission bits of the socket, if that address is a Unix socket.
     pub unix_socket_mode: SocketMode,
-    /// The socket that `harmonia status` asks this server at, if there is one.
+    /// Path of the admin socket, if there is one.
     pub admin_socket: Option<PathBuf>,
-    /// How long responses that are in flight may take after the signal to stop.
+    /// Time limit of unfinished responses after the signal to stop.
     pub shutdown_timeout: Duration,
     /// Threads that serve requests.
     pub workers: usize,
     /// Concurrent connections per worker.
     pub max_connections_per_worker: usize,
-    /// Concurrent connections of one client, if there is a bound on them.
+    /// Concurrent connections of one client, if they are limited.
     pub max_connections_per_client: Option<usize>,
-    /// Where connections come from that are those of many clients.
+    /// Networks of proxies, whose connections serve many clients.
     pub trusted_proxies: Vec<Cidr>,
-    /// Connections to the daemon for questions about paths.
+    /// Connections to nix-daemon for metadata queries.
     pub max_metadata_connections: usize,
-    /// Connections to the daemon that dump a NAR, apart from those for questions.
+    /// Connections to nix-daemon for dumping NARs, in addition to those for metadata.
     pub max_nar_connections: usize,
-    /// Where the bytes of NARs come from.
+    /// Source of the bytes of NARs.
     pub nar_source: NarSource,
-    /// When NARs are hashed.
+    /// Policy for verifying NARs.
     pub verify: Verify,
-    /// What `/nix-cache-info` says; lower is asked first.
+    /// Priority in `/nix-cache-info`; clients query caches with lower ones first.
     pub priority: u32,
-    /// Whether valid paths are listed for people.
+    /// Serves pages that list valid paths.
     pub browse: bool,
-    /// Whether narinfos name compressed NARs, and what is sent is compressed for clients that accept it. Never without
+    /// Names compressed NARs in narinfos, and compresses responses for clients that accept it. Never without
     /// [`Self::nar_cache`].
     pub enable_compression: bool,
-    /// How NARs are compressed.
+    /// Parameters for compressing NARs.
     pub zstd: ZstdConfig,
-    /// Where compressed NARs are kept, if anywhere.
+    /// Directory and limits of the NAR cache, if there is one.
     pub nar_cache: Option<NarCacheConfig>,
-    /// Which threads compress NARs.
+    /// Threads that compress NARs.
     pub encoders: EncodersConfig,
-    /// What is kept in memory of what the daemon said about paths.
+    /// Limits of the cache of path infos.
     pub narinfo_cache: NarinfoCacheConfig,
-    /// How long a path that was given out is kept from the garbage collector; `None` leaves it to its other roots.
+    /// Time for which a served path is protected from the garbage collector; `None` disables GC protection.
     pub gc_protection: Option<Duration>,
-    /// The store directory that clients see.
+    /// Store directory that clients see.
     pub virtual_nix_store: StoreDir,
-    /// Where that directory is on this machine, if anywhere.
+    /// Path of the store directory on this machine, if it is here.
     pub real_nix_store: Option<PathBuf>,
-    /// Where the logs of builds are on this machine, in `drvs` below it, if anywhere.
+    /// Directory of build logs on this machine, which are in its `drvs`, if they are here.
     pub build_log_dir: Option<PathBuf>,
     /// The access log, if one is written.
     pub access_log: Option<AccessLogConfig>,
-    /// How to reach nix-daemon.
+    /// Address of nix-daemon.
     pub daemon: Daemon,
-    /// Files with signing keys: of the configuration file, of `SIGN_KEY_PATH` and `SIGN_KEY_PATHS`, then credentials; each once.
+    /// Files with signing keys, each once: of the configuration file, `SIGN_KEY_PATH`, `SIGN_KEY_PATHS` and credentials.
     pub sign_key_paths: Vec<PathBuf>,
-    /// systemd's credentials; files below it are protected by the directory, not by their mode.
+    /// Directory of systemd credentials, which protects the files in it whatever their modes.
     pub credentials_directory: Option<PathBuf>,
-    /// Which paths they sign.
+    /// Policy for signing paths with these keys.
     pub sign: SigningPolicy,
-    /// Serve https with these; `None` serves http.
+    /// Files for serving https; `None` serves http.
     pub tls: Option<TlsConfig>,
 }
 
 impl Config {
-    /// Reads the file, if a flag or the environment names one, and puts flags and environment over it. The strings are
-    /// warnings for the log.
+    /// Reads the file, if a flag or the environment names one, and applies flags and environment. The strings are warnings
+    /// for the log.
     pub fn load(overrides: CliOverrides, environment: &Environment) -> Result<(Self, Vec<String>), ConfigErrors> {
         let variable = path_of(environment.config_file.as_deref());
         let (file, mut warnings) = match overrides.config_file.as_deref().or(variable) {
@@ -155,8 +155,7 @@ impl Config {
         Ok((config, warnings))
     }
 
-    /// Reads the file as far as it goes by itself: nothing else is looked at, neither the environment nor any file that it
-    /// names. The result is its warnings.
+    /// Checks the file alone, without the environment and the files that it names, and returns its warnings.
     pub fn check_syntax(path: &Path) -> Result<Vec<String>, ConfigErrors> {
         let (file, mut warnings) = ConfigFile::read(path)?;
         Self::resolve(file, CliOverrides::default(), &Environment::default(), &mut warnings)?;
@@ -230,20 +229,20 @@ impl Config {
         })
     }
 
-    /// How many connections may be open at once.
+    /// Returns the upper bound of open connections.
     #[must_use]
     pub const fn max_connections(&self) -> usize {
         self.workers * self.max_connections_per_worker
     }
 }
 
-/// A warning about a configuration file that earlier servers read without being told to.
+/// Returns a warning about a configuration file that earlier servers read by default.
 fn unread_file(path: &Path) -> String {
     let path = path.display();
     format!("{path} in the working directory is not read\n  help: --config {path}, or CONFIG_FILE={path}")
 }
 
-/// A warning about a signing key that a variable of another cache names, unless it is in use all the same.
+/// Returns a warning about a signing key in a variable of another cache, unless the key is in use.
 fn unread_key(variable: &str, value: &OsStr, in_use: &[PathBuf]) -> Option<String> {
     let path = Path::new(value);
     if in_use.iter().any(|key| key == path) {
@@ -327,7 +326,7 @@ fn sign_key_paths(
     Ok(once)
 }
 
-/// The signing keys among the credentials, in the order of their names.
+/// Returns the signing keys among the credentials, in the order of their names.
 fn credential_keys(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut keys = Vec::new();
     for entry in directory.read_dir()? {

@@ -9,7 +9,7 @@ use harmonia_protocol::signature::{KeyError, KeyName, PublicKey, SecretKey};
 
 use super::keyword::keywords;
 
-/// Which paths are signed with our keys.
+/// Policy for signing paths with our keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum SigningPolicy {
     /// Every path.
@@ -19,16 +19,16 @@ pub enum SigningPolicy {
     Trusted(TrustPolicy),
 }
 
-/// Which paths are trusted in addition to those built on this machine and content-addressed ones, and what happens to others.
+/// Policy for trusting paths other than those built on this machine and content-addressed ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustPolicy {
     /// Keys whose signatures make a path trusted.
     pub public_keys: Vec<PublicKey>,
-    /// Whether untrusted paths are served, unsigned.
+    /// Serves untrusted paths, unsigned.
     pub serve_untrusted: bool,
 }
 
-/// Continues a sentence that begins with `signing`.
+/// Continues a sentence that begins with "signing".
 impl fmt::Display for SigningPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Trusted(TrustPolicy { public_keys, serve_untrusted }) = self else {

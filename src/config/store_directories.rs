@@ -1,18 +1,18 @@
-//! The directories whose files everybody may read: those of the store. A secret that lies there is none.
+//! Store directories, whose files every user may read: no place for secrets.
 
 use std::path::{Path, PathBuf};
 
 use super::resolve::Config;
 
-/// Nix's own, which every user of the machine reads whatever store is served.
+/// Nix's default store directory, which every user can read whatever store is served.
 const NIX_STORE: &str = "/nix/store";
 
-/// The directories of a store's files on this machine.
+/// Store directories on this machine, with symlinks resolved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreDirectories(Vec<PathBuf>);
 
 impl Config {
-    /// The store that is served, by both of its names, and Nix's own.
+    /// Returns the virtual and the real store directory, and `/nix/store`.
     #[must_use]
     pub fn store_directories(&self) -> StoreDirectories {
         let served = [Some(PathBuf::from(self.virtual_nix_store.as_str())), self.real_nix_store.clone()];
@@ -21,21 +21,21 @@ impl Config {
 }
 
 impl StoreDirectories {
-    /// Nix's own alone.
+    /// Returns `/nix/store` alone.
     #[must_use]
     pub fn nix() -> Self {
         Self::new([NIX_STORE.into()])
     }
 
-    /// These directories, which need not exist.
+    /// Resolves symlinks in the directories, which need not exist.
     #[must_use]
     pub fn new(directories: impl IntoIterator<Item = PathBuf>) -> Self {
         let resolved = directories.into_iter().map(|directory| directory.canonicalize().unwrap_or(directory));
         Self(resolved.collect())
     }
 
-    /// Where in a store the file really is, if it is in one: behind all symlinks. A path that leads through the store to
-    /// a file elsewhere is not in it. Nothing where the file cannot be found out about, which reading it will tell.
+    /// Returns the canonical path of the file, if that is in a store. Returns `None` if the path cannot be resolved: reading
+    /// the file reports the error.
     #[must_use]
     pub fn find(&self, file: &Path) -> Option<PathBuf> {
         let resolved = file.canonicalize().ok()?;
@@ -59,7 +59,7 @@ mod tests {
         fs::create_dir(at("secrets")).unwrap();
         fs::write(at("store/etc/key"), "").unwrap();
         fs::write(at("secrets/key"), "").unwrap();
-        // The store by another name, a link into it and one out of it.
+        // A symlink to the store, one into it and one out of it.
         symlink(at("store"), at("other-store")).unwrap();
         symlink(at("other-store/etc"), at("etc")).unwrap();
         symlink(at("secrets/key"), at("store/etc/elsewhere")).unwrap();

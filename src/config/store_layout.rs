@@ -1,8 +1,7 @@
-//! Where the store is: the directory that clients see, its files and its logs on this machine.
+//! Store layout: the store directory that clients see, and the directories of its files and build logs on this machine.
 //!
-//! Owns their defaults, and which of them follow from others. What is on this machine has a default only where the
-//! daemon is on this machine too, as far as that can be known: files of another store would be served under the hashes
-//! of this one.
+//! Owns their defaults. Files and logs have one only if nix-daemon is known to be on this machine: files of another store
+//! would be served under the hashes of this one.
 
 use std::path::{Path, PathBuf};
 
@@ -12,17 +11,17 @@ use super::daemon::Daemon;
 use super::environment::{Environment, path_of};
 use super::error::ConfigError;
 
-/// Where nix-daemon leaves the logs of builds (`NIX_LOG_DIR`).
+/// Default directory of build logs (`NIX_LOG_DIR`).
 const DEFAULT_LOG_DIR: &str = "/nix/var/log/nix";
-/// The same below the directory around a store.
+/// Directory of build logs, below the parent of a store directory.
 const LOGS: &str = "var/log/nix";
-/// Nix's database below the directory around a store: where it is, that is a store of its own.
+/// Database of Nix, below the parent of a store directory. A chroot store has its own.
 const DATABASE: &str = "var/nix/db";
 
-/// What file and environment say.
+/// Directories of the store, as set in the file and the environment.
 #[derive(Debug, Default)]
 pub(super) struct StoreLayout {
-    /// What clients see.
+    /// Store directory that clients see.
     pub(super) virtual_nix_store: StoreDir,
     real_nix_store: Option<PathBuf>,
     build_log_dir: Option<PathBuf>,
@@ -42,8 +41,7 @@ impl StoreLayout {
         Ok(Self { virtual_nix_store: virtual_nix_store.unwrap_or_default(), real_nix_store, build_log_dir })
     }
 
-    /// The root of the store, if that is one of its own that lies elsewhere than it says: what was filled by
-    /// `nix copy --to ROOT`, and has a database.
+    /// Returns the root of the store, if it is a chroot store: one filled by `nix copy --to ROOT`, with a database.
     pub(super) fn chroot_store(&self) -> Option<PathBuf> {
         let real = self.real_nix_store.as_deref()?;
         let below_root = Path::new(self.virtual_nix_store.as_str()).strip_prefix("/").ok()?;
@@ -55,7 +53,7 @@ impl StoreLayout {
         is_elsewhere.then(|| root.to_owned())
     }
 
-    /// Where the files and the logs are, if they are here.
+    /// Returns the directories of files and of build logs, as far as they are on this machine.
     pub(super) fn on_this_machine(&self, daemon: &Daemon) -> (Option<PathBuf>, Option<PathBuf>) {
         let logs = self.build_log_dir.clone();
         match &self.real_nix_store {
@@ -66,12 +64,12 @@ impl StoreLayout {
     }
 }
 
-/// A store directory, which may be written with slashes at its end.
+/// Parses a store directory, ignoring slashes at its end.
 pub(super) fn store_dir(text: &str) -> Result<StoreDir, String> {
-    // The error is about what was written.
-    StoreDir::new(text.trim_end_matches('/')).or_else(|_| StoreDir::new(text)).map_err(|error| {
-        format!("{error}\n  help: write where clients have their store, which is \"/nix/store\" nearly always")
-    })
+    // The error quotes the text as it was written.
+    StoreDir::new(text.trim_end_matches('/'))
+        .or_else(|_| StoreDir::new(text))
+        .map_err(|error| format!("{error}\n  help: write where clients have their store, nearly always \"/nix/store\""))
 }
 
 #[cfg(test)]

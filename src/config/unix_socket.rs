@@ -38,7 +38,7 @@ impl FromStr for SocketMode {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let digits = text.strip_prefix('0').unwrap_or(text);
         match u32::from_str_radix(digits, 8) {
-            // `from_str_radix` takes a plus sign.
+            // `from_str_radix` accepts a plus sign.
             Ok(bits) if digits.len() == 3 && !digits.starts_with('+') => Ok(Self(bits)),
             _ => Err(SocketModeError(text.to_owned())),
         }
