@@ -1,4 +1,4 @@
-//! The program: reads the command line and hands over.
+//! Entry point: reads the command line and the configuration, and runs the command.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,7 +58,7 @@ fn run(cli: &Cli, recent: RecentLines) -> Result<(), Error> {
         match &cli.command {
             Some(Command::Cache { action }) => cache::run(config, &options, &variables, action.clone()).await,
             None => serve::run(config, false, Box::new(load), recent).await,
-            // Answered above, since it needs none of this.
+            // Handled above, with a runtime of one thread.
             Some(Command::Status(_)) => Ok(()),
             Some(Command::Check(what)) => check::run(&config, !what.listening_is_checked).await,
             Some(Command::Quickstart) => {
@@ -72,7 +72,7 @@ fn run(cli: &Cli, recent: RecentLines) -> Result<(), Error> {
             }
         }
     });
-    // A call to a disk that stands still never ends, and nothing is lost with it.
+    // Does not wait for blocking calls: one to a disk that does not respond would never return.
     runtime.shutdown_background();
     done
 }
