@@ -3,22 +3,49 @@
 //! Dependencies point down only: [`commands`] → [`admin`], [`net`] and [`http`] → [`nar_cache`], [`signing`] → [`store`] →
 //! `harmonia_protocol`. [`config`], [`access_log`], [`metrics`], [`fairness`], [`process`], [`clock_cache`], [`human_size`] and
 //! [`sync`] are leaves that all may use. `store` knows no HTTP, `http` no sockets, `net` no routes.
+//!
+//! This is the library of one program, not an interface: public is what `main.rs`, the fuzz targets and `xtask` name.
+#![allow(rustdoc::private_intra_doc_links, reason = "contributors read these pages with private items")]
 
-pub mod access_log;
-pub mod admin;
+mod access_log;
+mod admin;
 pub mod cli;
-pub mod clock_cache;
-pub mod commands;
-pub mod config;
-pub mod error;
-pub mod fairness;
+mod clock_cache;
+mod commands;
+mod config;
+mod error;
+mod fairness;
 pub mod http;
-pub mod human_size;
-pub mod metrics;
+mod human_size;
+mod metrics;
 pub mod nar_cache;
-pub mod net;
-pub mod output;
-pub mod process;
-pub mod signing;
-pub mod store;
-pub mod sync;
+mod net;
+mod output;
+mod process;
+mod signing;
+mod store;
+mod sync;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::Cli;
+use process::{core_dump, log, malloc, rlimit};
+
+/// Runs the program with the arguments of the process, and returns its exit status.
+#[must_use]
+pub fn main() -> ExitCode {
+    malloc::tune();
+    rlimit::raise_nofile();
+    let cli = Cli::parse();
+    let recent = log::start();
+    core_dump::disable();
+    match commands::run(cli, recent) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.each().into_iter().for_each(log::fatal);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,7 +1,74 @@
 //! The commands of the program, a file or folder each.
 
-pub mod cache;
-pub mod check;
-pub mod quickstart;
-pub mod serve;
-pub mod status;
+mod cache;
+mod check;
+mod quickstart;
+mod serve;
+mod status;
+
+use crate::cli::{Check, Cli, Command};
+use crate::config::{CliOverrides, Config, Environment};
+use crate::error::Error;
+use crate::process::log::RecentLines;
+
+/// Runs the command that the command line names. `recent` has the last warnings and errors, for the admin socket.
+pub(crate) fn run(cli: Cli, recent: RecentLines) -> Result<(), Error> {
+    let overrides = cli.options.overrides();
+    let mut environment = Environment::capture();
+    match cli.command {
+        None => run_server(Box::new(move || Ok(Config::load(overrides.clone(), &environment)?)), false, recent),
+        Some(Command::Quickstart) => {
+            quickstart::set_directories(&mut environment);
+            let load = move || {
+                let (mut config, warnings) = Config::load(overrides.clone(), &environment)?;
+                quickstart::prepare(&mut config)?;
+                Ok((config, warnings))
+            };
+            run_server(Box::new(load), true, recent)
+        }
+        Some(Command::Check(Check { syntax: Some(file), .. })) => check::syntax(&file),
+        Some(Command::Check(Check { unit: Some(unit), .. })) => check::unit(&unit),
+        Some(Command::Check(options)) => {
+            let config = load_config(overrides, &environment)?;
+            block_on(config.workers, check::run(&config, !options.listening_is_checked))
+        }
+        Some(Command::Cache { action }) => {
+            let config = load_config(overrides.clone(), &environment)?;
+            block_on(config.workers, cache::run(config, &overrides, &environment, action))
+        }
+        Some(Command::Status(options)) => {
+            status::run(&options, Config::load(overrides, &environment).map_err(Error::from))
+        }
+    }
+}
+
+/// Serves until the process is told to stop; `load` reads the configuration, now and at each reload.
+fn run_server(load: serve::LoadConfig, guide: bool, recent: RecentLines) -> Result<(), Error> {
+    let (config, warnings) = load()?;
+    log_warnings(warnings);
+    block_on(config.workers, serve::run(config, guide, load, recent))
+}
+
+fn load_config(overrides: CliOverrides, environment: &Environment) -> Result<Config, Error> {
+    let (config, warnings) = Config::load(overrides, environment)?;
+    log_warnings(warnings);
+    Ok(config)
+}
+
+fn log_warnings(warnings: Vec<String>) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+fn block_on(workers: usize, command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::System { doing: "start the runtime", cause })?;
+    let done = runtime.block_on(command);
+    // A call that hangs on a broken disk never returns; nothing is lost with it.
+    runtime.shutdown_background();
+    done
+}

@@ -2,6 +2,7 @@
 
 mod addresses;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use harmonia_protocol::signature::KeyName;
 use tokio::time::sleep;
 
-use crate::config::Config;
+use crate::config::{Config, Environment, user_runtime_directory};
 use crate::error::Error;
 use crate::fairness::ClientId;
 use crate::human_size::human_size;
@@ -41,9 +42,18 @@ pub fn prepare(config: &mut Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns the default directory of the NAR cache: in the user's cache directory (XDG base directories), if there is one.
-#[must_use]
-pub fn cache_directory() -> Option<PathBuf> {
+/// Sets the directories that systemd sets for a service to those of the user (XDG base directories), where there are none.
+pub(crate) fn set_directories(environment: &mut Environment) {
+    let set = |variable: &mut Option<OsString>, default: Option<PathBuf>| {
+        if variable.as_ref().is_none_or(|it| it.is_empty()) {
+            *variable = default.map(PathBuf::into_os_string);
+        }
+    };
+    set(&mut environment.cache_directory, cache_directory());
+    set(&mut environment.runtime_directory, user_runtime_directory());
+}
+
+fn cache_directory() -> Option<PathBuf> {
     variable("XDG_CACHE_HOME")
         .or_else(|| variable("HOME").map(|home| home.join(".cache")))
         .map(|it| it.join("harmonia"))

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use reload::{LoadConfig, Reload};
+pub(crate) use reload::LoadConfig;
+use reload::Reload;
 use stop::StopSignals;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, oneshot, watch};

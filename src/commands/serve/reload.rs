@@ -18,7 +18,7 @@ use crate::process::systemd;
 use crate::signing::{Signer, SigningKeys};
 
 /// Reads the configuration again, and returns it with its warnings.
-pub(super) type LoadConfig = Box<dyn Fn() -> Result<(Config, Vec<String>), Error> + Send>;
+pub(crate) type LoadConfig = Box<dyn Fn() -> Result<(Config, Vec<String>), Error> + Send>;
 
 /// The state that a reload replaces.
 pub(super) struct Reload {
