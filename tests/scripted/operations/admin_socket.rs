@@ -59,7 +59,7 @@ fn requests_are_answered_at_the_admin_socket_and_nowhere_else_for_as_long_as_the
     // Another server with the same configuration serves without it.
     let second = Harmonia::start(&config);
     let line = second.wait_for_log("cannot open the admin socket, ");
-    assert!(line.contains(" WARN ") && line.contains("another server answers there"), "{line}");
+    assert!(line.contains(" WARN ") && line.contains("another server is listening there"), "{line}");
     assert_eq!(second.http().get("/nix-cache-info").status, 200);
     drop(second);
     get(&socket, "/cache");
