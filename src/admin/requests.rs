@@ -30,7 +30,7 @@ pub struct Server {
     /// The state that requests of clients share.
     pub(crate) app: Arc<App>,
     /// The connections of clients.
-    pub places: Arc<ConnectionLimiter>,
+    pub connection_limiter: Arc<ConnectionLimiter>,
     /// The configuration at the start.
     pub config: Config,
     /// The URLs on which it listens.

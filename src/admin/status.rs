@@ -119,7 +119,7 @@ impl Server {
 
     fn connections(&self, samples: &Samples, limit: usize) -> Connections {
         let state = |state| samples.value("harmonia_http_connections", Some(("state", state)));
-        let mut clients = self.places.clients();
+        let mut clients = self.connection_limiter.clients();
         clients.sort_by_key(|share| Reverse((share.held, share.waiting)));
         let clients = clients.into_iter().map(|share| ClientConnections {
             client: share.client.to_string(),

@@ -34,7 +34,7 @@ impl App {
     }
 
     /// Compresses the NARs of paths that an operator named.
-    pub(crate) async fn compress_handed_over(&self) {
+    pub(crate) async fn fill_warm_queue(&self) {
         if let Some(cache) = &self.nar_cache {
             cache.run_warm_queue().await;
         }

@@ -33,7 +33,7 @@ use crate::store::Store;
 
 /// Serves until SIGTERM or SIGINT, then completes responses in flight, unless a second signal arrives.
 ///
-/// Starts even if nix-daemon is unavailable: requests are answered 503 until it is there. `guide` prints what to type on
+/// Starts even if nix-daemon is unavailable: requests are answered 502 until it is. `guide` prints what to type on
 /// clients. `load_config` reads the configuration again on SIGHUP. `recent` holds the last errors for `harmonia status`.
 pub async fn run(config: Config, guide: bool, load_config: LoadConfig, recent: RecentLines) -> Result<(), Error> {
     let started = Instant::now();
@@ -68,7 +68,7 @@ pub async fn run(config: Config, guide: bool, load_config: LoadConfig, recent: R
     let app = Arc::new(App::new(&config, store, signer, metrics).with_access_log(access_log));
     tokio::spawn(probe_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
     let (changed_limits, limits) = watch::channel(Limits::from_config(&config));
-    let places = Arc::new(ConnectionLimiter::new(&limits.borrow(), &counted));
+    let connection_limiter = Arc::new(ConnectionLimiter::new(&limits.borrow(), &counted));
     let reload = Reload {
         config,
         load_config,
@@ -79,16 +79,17 @@ pub async fn run(config: Config, guide: bool, load_config: LoadConfig, recent: R
     };
     // Dropping it removes the socket's file.
     let _admin_file = admin_socket.map(|(socket, file)| {
-        let (app, places, config) = (Arc::clone(&app), Arc::clone(&places), reload.config.clone());
-        serve_admin(socket, admin::Server { app, places, config, listening, recent, started });
+        let (app, connection_limiter, config) =
+            (Arc::clone(&app), Arc::clone(&connection_limiter), reload.config.clone());
+        serve_admin(socket, admin::Server { app, connection_limiter, config, listening, recent, started });
         file
     });
     supervise_tasks(&app, reload, hangup);
     systemd::ready();
     let answering = Arc::clone(&app);
-    let service = move |reader, request| {
+    let service = move |requester, request| {
         let app = Arc::clone(&answering);
-        async move { app.respond(reader, request).await }
+        async move { app.respond(requester, request).await }
     };
     let (stop_serving, stopping) = oneshot::channel();
     let shutdown = async {
@@ -96,7 +97,7 @@ pub async fn run(config: Config, guide: bool, load_config: LoadConfig, recent: R
         let _ = stopping.await;
     };
     tokio::select! {
-        () = net::serve(listeners, acceptor, limits.clone(), &counted, &places, service, shutdown) => {}
+        () = net::serve(listeners, acceptor, limits.clone(), &counted, &connection_limiter, service, shutdown) => {}
         () = stop.graceful_then_force(stop_serving, limits, &counted) => tracing::warn!("stopping at once, aborting responses in flight"),
     }
     if let Some(left) = app.nar_cache().map(|nars| nars.queued_warm()).filter(|left| *left > 0) {
@@ -191,11 +192,11 @@ fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
     supervise("memory", malloc::trim_periodically);
     supervise_with(app, "watchdog", service_manager::watchdog);
     supervise_with(app, "status", service_manager::status);
-    supervise_with(app, "index", |app| async move { app.store().index_debug_info().await });
+    supervise_with(app, "debug info index", |app| async move { app.store().index_debug_info().await });
     supervise_with(app, "quarantine", |app| async move { app.store().recheck_quarantined().await });
-    supervise_with(app, "precompress", |app| async move { app.precompress().await });
-    supervise_with(app, "warm queue", |app| async move { app.compress_handed_over().await });
-    supervise_with(app, "prefetch", |app| async move { app.sign_prefetched().await });
+    supervise_with(app, "precompression", |app| async move { app.precompress().await });
+    supervise_with(app, "warm queue", |app| async move { app.fill_warm_queue().await });
+    supervise_with(app, "prefetched narinfos", |app| async move { app.sign_prefetched().await });
 }
 
 /// Serves the admin socket until the program ends.
