@@ -261,25 +261,11 @@ fn table_of(name: &str) -> Option<&'static str> {
     names().filter_map(|key| key.split_once('.')).map(|(table, _)| table).find(|table| *table == name)
 }
 
-/// Former names of keys, for suggestions: most are too different from the current ones to be found by edit distance.
-const OTHER_NAMES: &[(&str, &str)] = &[
-    ("gc_lease", "gc_protection"),
-    ("log_dir", "build_log_dir"),
-    ("max_nar_streams", "max_nar_connections"),
-    ("nar_cache.ahead", "nar_cache.precompress"),
-    ("nar_cache.encoders", "nar_cache.threads"),
-    ("nar_cache.encoder_niceness", "nar_cache.nice"),
-    ("proxies", "trusted_proxies"),
-];
-
-/// Returns the key to suggest for an unknown one: the same name in another table, another name of a key, or the most similar
+/// Returns the key to suggest for an unknown one: the same name in another table, or the most similar
 /// key if at most a third of its letters differ.
 fn nearest(name: &str) -> Option<&'static str> {
     fn last(key: &str) -> &str {
         key.rsplit('.').next().unwrap_or(key)
-    }
-    if let Some((_, key)) = OTHER_NAMES.iter().find(|(other, _)| *other == name) {
-        return Some(key);
     }
     if let Some(key) = names().find(|key| last(key) == last(name)) {
         return Some(key);

@@ -117,23 +117,6 @@ fn each_mistake_is_reported_with_its_line_its_key_and_what_to_do() {
 }
 
 #[test]
-fn earlier_names_of_keys_are_unknown_and_suggest_the_name_of_today() {
-    for (earlier, key) in [
-        ("gc_lease", "gc_protection"),
-        ("log_dir", "build_log_dir"),
-        ("max_nar_streams", "max_nar_connections"),
-        ("nar_cache.ahead", "nar_cache.precompress"),
-        ("nar_cache.encoders", "nar_cache.threads"),
-        ("nar_cache.encoder_niceness", "nar_cache.nice"),
-        ("proxies", "trusted_proxies"),
-    ] {
-        let expected = format!("config.toml:1: unknown key \"{earlier}\"\n  help: did you mean \"{key}\"?");
-        assert_eq!(message(&format!("{earlier} = 1")), expected);
-    }
-    assert!(message("verify = \"first\"").ends_with("found \"first\""));
-}
-
-#[test]
 fn the_first_mistake_of_a_file_is_the_one_reported() {
     assert!(message("workers = 0\nbindd = \"x\"").starts_with("config.toml:1: workers"));
 }

@@ -180,7 +180,7 @@ fn a_daemon_that_refuses_connections_is_a_502_and_cached_narinfos_are_served() {
         is_not_ready(http, "nix-daemon refuses this user");
         assert_eq!(http.get(&narinfo_url(&unknown)).status, 502, "{release}");
         assert_eq!(http.get(&narinfo_url(&known)).body, narinfo.body, "{release}");
-        harmonia.wait_for_log("in allowed-users of nix.conf?");
+        harmonia.wait_for_log("in allowed-users of nix.conf");
         fs::write(&file, allowing).unwrap();
         daemon.stop();
         daemon.restart(release);

@@ -139,13 +139,13 @@ fn it_lists_quarantined_paths_with_the_reason() {
     assert_eq!(harmonia.http().get(&item.narinfo_url()).status, 200);
     let _ = harmonia.http().get_failing(&item.nar_url(), &[]);
     harmonia.wait_for_log("(answering 404)");
-    let held_back = &json(&socket)["quarantine"]["first"][0];
+    let quarantined = &json(&socket)["quarantine"]["first"][0];
     assert_eq!(
-        (&held_back["path"], &held_back["is_quarantined"]),
+        (&quarantined["path"], &quarantined["is_quarantined"]),
         (&item.path.strip_prefix("/nix/store/").unwrap().into(), &true.into()),
-        "{held_back}"
+        "{quarantined}"
     );
-    assert!(held_back["reason"].as_str().unwrap().contains("has sha256:"), "{held_back}");
+    assert!(quarantined["reason"].as_str().unwrap().contains("has the hash sha256:"), "{quarantined}");
     let text = text(&socket);
     assert!(text.contains("Quarantined: 1 path whose NAR") && text.contains("  404 for "), "{text}");
 }

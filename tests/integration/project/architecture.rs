@@ -44,7 +44,7 @@ const TOP: [&str; 6] = ["cli", "commands", "error", "lib", "main", "output"];
 /// Modules of the program that may name a package.
 const PACKAGES: [(&str, &[&str]); 16] = [
     ("arc_swap", &["http", "net"]),
-    ("clap", &["cli", "main"]),
+    ("clap", &["cli", "lib"]),
     ("hyper", &["admin", "commands", "http", "net"]),
     ("hyper_util", &["admin", "net"]),
     ("if_addrs", &["commands"]),

@@ -144,7 +144,8 @@ impl Plant {
     /// Damages a complete file of the NAR cache, unless it was removed meanwhile.
     fn with_a_file(&self, dice: &mut Dice, change: impl Fn(&Path, &mut Dice) -> std::io::Result<()>) {
         let mut files = files(&self.nars);
-        files.retain(|file| !file.starts_with(self.nars.join("tmp")));
+        // A server that starts without the tag of its directory refuses it.
+        files.retain(|file| !file.starts_with(self.nars.join("tmp")) && !file.ends_with("CACHEDIR.TAG"));
         files.sort_unstable();
         if !files.is_empty() {
             let file = dice.pick(&files).clone();
