@@ -12,7 +12,7 @@ const OVERHEAD: usize = 32;
 
 /// Values by key, up to a total size in bytes.
 #[derive(Debug)]
-pub struct ClockCache<K, V> {
+pub(crate) struct ClockCache<K, V> {
     max_bytes: usize,
     bytes: usize,
     slots: Vec<Slot<K, V>>,
@@ -33,46 +33,40 @@ struct Slot<K, V> {
 impl<K: Copy + Eq + Hash, V> ClockCache<K, V> {
     /// Creates an empty cache. With a limit of 0 it stays empty.
     #[must_use]
-    pub fn new(max_bytes: usize) -> Self {
+    pub(crate) fn new(max_bytes: usize) -> Self {
         let (slots, index, hasher) = (Vec::new(), HashTable::new(), RandomState::new());
         Self { max_bytes, bytes: 0, slots, index, hasher, hand: 0 }
     }
 
     /// Returns the number of entries.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len()
-    }
-
-    /// Returns whether the cache is empty.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
     }
 
     /// Returns the total size in bytes.
     #[must_use]
-    pub const fn bytes(&self) -> usize {
+    pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Returns the value of a key, without marking it as used.
     #[must_use]
-    pub fn peek(&self, key: &K) -> Option<&V> {
+    pub(crate) fn peek(&self, key: &K) -> Option<&V> {
         self.position(key).map(|position| &self.slots[position].value)
     }
 
     /// Returns up to `count` values at positions below `end`, without marking them as used, and the position of the first of
     /// them, which is the `end` of the next call, or 0 at the end. A scan from [`Self::len`] down misses no entry that stays,
     /// whatever is inserted and removed in between.
-    pub fn before(&self, end: usize, count: usize) -> (impl Iterator<Item = &V>, usize) {
+    pub(crate) fn before(&self, end: usize, count: usize) -> (impl Iterator<Item = &V>, usize) {
         let end = end.min(self.slots.len());
         let first = end.saturating_sub(count);
         (self.slots[first..end].iter().map(|slot| &slot.value), first)
     }
 
     /// Returns the value of a key, and marks it as used.
-    pub fn find(&mut self, key: &K) -> Option<&mut V> {
+    pub(crate) fn find(&mut self, key: &K) -> Option<&mut V> {
         let position = self.position(key)?;
         let slot = &mut self.slots[position];
         slot.is_used = true;
@@ -81,7 +75,7 @@ impl<K: Copy + Eq + Hash, V> ClockCache<K, V> {
 
     /// Inserts a value, replaces that of the same key, and evicts others as needed. `heap` is the heap memory of the value, in
     /// bytes. A value larger than the whole cache is dropped, and so is the one that it replaces.
-    pub fn insert(&mut self, key: K, value: V, heap: usize) {
+    pub(crate) fn insert(&mut self, key: K, value: V, heap: usize) {
         let was_used = self.remove(&key);
         let bytes = heap + size_of::<Slot<K, V>>() + OVERHEAD;
         if bytes > self.max_bytes {
@@ -99,7 +93,7 @@ impl<K: Copy + Eq + Hash, V> ClockCache<K, V> {
     }
 
     /// Changes the heap memory of a value, in bytes, and evicts entries as needed, possibly this one.
-    pub fn reweigh(&mut self, key: &K, heap: usize) {
+    pub(crate) fn reweigh(&mut self, key: &K, heap: usize) {
         let Some(position) = self.position(key) else { return };
         let slot = &mut self.slots[position];
         let bytes = heap + size_of::<Slot<K, V>>() + OVERHEAD;
@@ -109,7 +103,7 @@ impl<K: Copy + Eq + Hash, V> ClockCache<K, V> {
     }
 
     /// Removes a value. Returns whether it was marked as used.
-    pub fn remove(&mut self, key: &K) -> bool {
+    pub(crate) fn remove(&mut self, key: &K) -> bool {
         let Self { slots, index, hasher, .. } = self;
         let Ok(entry) = index.find_entry(hasher.hash_one(key), |position| slots[*position].key == *key) else {
             return false;
@@ -188,7 +182,7 @@ mod tests {
         assert_eq!((map.peek(&1), map.peek(&2)), (None, Some(&2)));
         let mut none = ClockCache::new(0);
         none.insert(1_u8, 1_u8, 0);
-        assert!(none.is_empty() && none.bytes() == 0);
+        assert!(none.len() == 0 && none.bytes() == 0);
     }
 
     #[test]

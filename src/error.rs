@@ -11,7 +11,7 @@ use crate::store::StoreError;
 
 /// Error that ends the program. Its message has a help line if the user can do something about it.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
@@ -142,7 +142,7 @@ pub enum Error {
 impl Error {
     /// Returns each error that this one consists of, to be logged on its own.
     #[must_use]
-    pub fn each(&self) -> Vec<&dyn std::fmt::Display> {
+    pub(crate) fn each(&self) -> Vec<&dyn std::fmt::Display> {
         match self {
             Self::Config(errors) => errors.iter().map(|error| error as _).collect(),
             error => vec![error],
@@ -151,7 +151,7 @@ impl Error {
 
     /// Returns the exit status: a code of sysexits.h, for units and scripts.
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+    pub(crate) const fn exit_code(&self) -> u8 {
         const USAGE: u8 = 64;
         const DATA: u8 = 65;
         const UNAVAILABLE: u8 = 69;

@@ -2,7 +2,7 @@
 
 /// Renders a number of bytes with its binary unit, rounded down to a tenth: `1023 B`, `1.0 KiB`, `15.9 EiB`.
 #[must_use]
-pub fn human_size(bytes: u64) -> String {
+pub(crate) fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut rest = bytes;
     let mut unit = None;

@@ -12,7 +12,7 @@ pub(crate) fn line(text: impl fmt::Display) {
 }
 
 /// Prints and flushes a text as `line` does, without adding a line break.
-pub fn print(text: impl fmt::Display) {
+pub(crate) fn print(text: impl fmt::Display) {
     let mut stdout = io::stdout().lock();
     match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Ok(()) => {}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Reason for which the access log cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum AccessLogError {
+pub(crate) enum AccessLogError {
     /// The file cannot be opened.
     #[error(
         "cannot open the access log {}: {cause}\n  help: create its directory, and let the user that harmonia runs as write to it",

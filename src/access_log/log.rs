@@ -21,7 +21,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Queue of the access log. Recording a response never blocks.
 #[derive(Debug)]
-pub struct AccessLog {
+pub(crate) struct AccessLog {
     queue: mpsc::Sender<Message>,
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
@@ -30,7 +30,7 @@ pub struct AccessLog {
 
 impl AccessLog {
     /// Opens the file and starts the writer thread.
-    pub fn open(config: &AccessLogConfig, metrics: &Arc<Metrics>) -> Result<Arc<Self>, AccessLogError> {
+    pub(crate) fn open(config: &AccessLogConfig, metrics: &Arc<Metrics>) -> Result<Arc<Self>, AccessLogError> {
         let settings = Settings { config: Mutex::new(config.clone()), generation: AtomicU64::new(0) };
         let settings = Arc::new(settings);
         let (queue, messages) = mpsc::channel(QUEUE);
@@ -41,12 +41,12 @@ impl AccessLog {
     }
 
     /// Checks that the file can be opened, and creates it like [`Self::open`].
-    pub fn check(config: &AccessLogConfig) -> Result<(), AccessLogError> {
+    pub(crate) fn check(config: &AccessLogConfig) -> Result<(), AccessLogError> {
         open(config).map(drop)
     }
 
     /// Queues a record, or drops it if the queue is full. Never blocks.
-    pub fn record(&self, record: Box<Record>) {
+    pub(crate) fn record(&self, record: Box<Record>) {
         if self.queue.try_send(Message::Record(record)).is_ok() {
             return;
         }
@@ -57,7 +57,7 @@ impl AccessLog {
     }
 
     /// Reopens the file with this configuration, after all earlier records have been written.
-    pub fn reopen(&self, config: &AccessLogConfig) {
+    pub(crate) fn reopen(&self, config: &AccessLogConfig) {
         self.settings.config.lock().clone_from(config);
         self.settings.generation.fetch_add(1, Ordering::Release);
         // If the queue is full, the writer checks the settings before its next line.
@@ -65,7 +65,7 @@ impl AccessLog {
     }
 
     /// Waits until all earlier records have been written, for at most two seconds.
-    pub async fn flush(&self) {
+    pub(crate) async fn flush(&self) {
         let (done, is_done) = oneshot::channel();
         let flushed = async {
             if self.queue.send(Message::Flush(done)).await.is_ok() {

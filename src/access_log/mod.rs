@@ -8,6 +8,6 @@ mod log;
 mod record;
 mod writer;
 
-pub use error::AccessLogError;
-pub use log::AccessLog;
-pub use record::{MAX_REQUEST_ID, Record};
+pub(crate) use error::AccessLogError;
+pub(crate) use log::AccessLog;
+pub(crate) use record::{MAX_REQUEST_ID, Record};

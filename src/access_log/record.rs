@@ -17,11 +17,11 @@ const MAX_METHOD: usize = 16;
 const MAX_TARGET: usize = 512;
 const MAX_USER_AGENT: usize = 256;
 /// Maximum length of a request id, in bytes. A longer one from a proxy is not used.
-pub const MAX_REQUEST_ID: usize = 64;
+pub(crate) const MAX_REQUEST_ID: usize = 64;
 
 /// A response that has been sent.
 #[derive(Debug, Clone)]
-pub struct Record {
+pub(crate) struct Record {
     at: SystemTime,
     client: Option<IpAddr>,
     method: String,
@@ -50,7 +50,7 @@ pub struct Record {
 impl Record {
     /// Creates the record of a request received now, from this address or on a Unix socket, for this path.
     #[must_use]
-    pub fn new(client: Option<IpAddr>, method: &[u8], path: &[u8], protocol: &'static str) -> Self {
+    pub(crate) fn new(client: Option<IpAddr>, method: &[u8], path: &[u8], protocol: &'static str) -> Self {
         Self {
             at: SystemTime::now(),
             client,
@@ -71,12 +71,12 @@ impl Record {
     }
 
     /// Sets the client's `User-Agent`.
-    pub fn set_user_agent(&mut self, agent: &[u8]) {
+    pub(crate) fn set_user_agent(&mut self, agent: &[u8]) {
         self.user_agent = Some(escaped(agent, MAX_USER_AGENT));
     }
 
     /// Sets the request id.
-    pub fn set_request_id(&mut self, id: &[u8]) {
+    pub(crate) fn set_request_id(&mut self, id: &[u8]) {
         self.request_id = escaped(id, MAX_REQUEST_ID);
     }
 

@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// A reason why a request to the server failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     /// No server listens.
     #[error(
         "no harmonia server is listening on {}\n  help: check systemctl status harmonia, or name another socket with --admin-socket",
@@ -76,13 +76,13 @@ fn listed(paths: &[PathBuf]) -> String {
 
 /// A client of a server that listens on its admin socket.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub(crate) struct Client {
     path: PathBuf,
 }
 
 impl Client {
     /// Finds the running server: at `configured`, or else at the default sockets of the user and the system.
-    pub async fn find(configured: Option<&Path>) -> Result<Self, ClientError> {
+    pub(crate) async fn find(configured: Option<&Path>) -> Result<Self, ClientError> {
         let candidates = configured.map_or_else(default_admin_sockets, |path| vec![path.to_owned()]);
         let mut denied = None;
         for path in &candidates {
@@ -99,22 +99,21 @@ impl Client {
 
     /// Returns the path of the socket.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Sends a GET request, for example for `/cache`.
-    pub async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
         self.parsed(&self.send(Method::GET, target, Bytes::new()).await?)
     }
 
-    /// Sends a GET request. Returns the JSON as the server sent it.
-    pub async fn get_text(&self, target: &str) -> Result<Bytes, ClientError> {
-        self.send(Method::GET, target, Bytes::new()).await
-    }
-
     /// Sends a POST request with `value` as JSON.
-    pub async fn post<T: DeserializeOwned>(&self, target: &str, value: &impl Serialize) -> Result<T, ClientError> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        value: &impl Serialize,
+    ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(value).map_err(|cause| self.failed(&cause))?;
         self.parsed(&self.send(Method::POST, target, body.into()).await?)
     }

@@ -20,15 +20,15 @@
 //!
 //! A response must be complete within `limits::MAX_TIME`. Longer work is started by one request and polled by others.
 
-pub mod client;
+pub(crate) mod client;
 mod limits;
 mod nar_cache;
-pub mod report;
+pub(crate) mod report;
 mod requests;
 mod socket;
 mod status;
 
-pub use client::{Client, ClientError};
-pub use nar_cache::{ClosurePath, Paths, Queued, WarmProgress};
-pub use requests::{CacheDirectory, Server};
-pub use socket::{AdminSocket, open};
+pub(crate) use client::{Client, ClientError};
+pub(crate) use nar_cache::{ClosurePath, Paths, Queued, WarmProgress};
+pub(crate) use requests::{CacheDirectory, Server};
+pub(crate) use socket::{AdminSocket, open};

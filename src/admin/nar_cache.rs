@@ -17,7 +17,7 @@ const WARM_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Store paths that a request is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Paths {
+pub(crate) struct Paths {
     /// Hash parts.
     pub hash_parts: Vec<String>,
     /// Whether their closures are included.
@@ -26,7 +26,7 @@ pub struct Paths {
 
 /// A path of a closure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClosurePath {
+pub(crate) struct ClosurePath {
     /// Base name.
     pub path: String,
     /// Size of its NAR in bytes.
@@ -35,14 +35,14 @@ pub struct ClosurePath {
 
 /// Progress with one NAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WarmProgress {
+pub(crate) struct WarmProgress {
     /// The outcome, or `None` while the NAR is being compressed: repeat the request.
     pub outcome: Option<WarmOutcome>,
 }
 
 /// The result of queuing paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Queued {
+pub(crate) struct Queued {
     /// Number of paths that were queued, from the first on.
     pub queued: usize,
     /// Number of paths in the queue now.

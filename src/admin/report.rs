@@ -13,7 +13,7 @@ use crate::process::log::LogLine;
 
 /// The status of a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// Version of the server.
     pub version: String,
     /// Process ID.
@@ -52,7 +52,7 @@ pub struct Status {
 
 /// The first items of a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Listed<T> {
+pub(crate) struct Listed<T> {
     /// Number of all items.
     pub total: usize,
     /// First items.
@@ -61,7 +61,7 @@ pub struct Listed<T> {
 
 /// The result of probing nix-daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DaemonStatus {
+pub(crate) struct DaemonStatus {
     /// Socket or command by which it is reached.
     pub address: String,
     /// Whether it responded.
@@ -82,7 +82,7 @@ pub struct DaemonStatus {
 
 /// One pool of connections to nix-daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DaemonConnections {
+pub(crate) struct DaemonConnections {
     /// Connections in use.
     pub in_use: u64,
     /// Limit on connections.
@@ -93,7 +93,7 @@ pub struct DaemonConnections {
 
 /// Requests of clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Requests {
+pub(crate) struct Requests {
     /// Requests answered since the start.
     pub answered: u64,
     /// Requests in flight.
@@ -104,7 +104,7 @@ pub struct Requests {
 
 /// Open connections of clients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Connections {
+pub(crate) struct Connections {
     /// Connections with a request in flight.
     pub active: u64,
     /// Connections without a request.
@@ -117,7 +117,7 @@ pub struct Connections {
 
 /// Connections of one client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClientConnections {
+pub(crate) struct ClientConnections {
     /// Address, IPv6 /64 network, or proxy.
     pub client: String,
     /// Connections that are served.
@@ -130,7 +130,7 @@ pub struct ClientConnections {
 
 /// A response that is being sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Sending {
+pub(crate) struct Sending {
     /// Client that receives it.
     pub client: String,
     /// Path of the URL.
@@ -149,7 +149,7 @@ pub struct Sending {
 
 /// A NAR that is being compressed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Compressing {
+pub(crate) struct Compressing {
     /// Base name of the path.
     pub path: String,
     /// Size of the NAR.
@@ -164,7 +164,7 @@ pub struct Compressing {
 
 /// Path info cache in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NarinfoCache {
+pub(crate) struct NarinfoCache {
     /// Number of paths.
     pub entries: u64,
     /// Bytes used.
@@ -181,7 +181,7 @@ pub struct NarinfoCache {
 
 /// NAR cache on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NarCache {
+pub(crate) struct NarCache {
     /// Directory.
     pub dir: PathBuf,
     /// Number of compressed NARs.
@@ -204,7 +204,7 @@ pub struct NarCache {
 
 /// Protection of served paths from garbage collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GcProtection {
+pub(crate) struct GcProtection {
     /// Time for which a path is protected after its narinfo was served.
     pub seconds: u64,
     /// Temporary GC roots in nix-daemon.
@@ -215,7 +215,7 @@ pub struct GcProtection {
 
 /// A path whose NAR failed verification or could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quarantined {
+pub(crate) struct Quarantined {
     /// Base name.
     pub path: String,
     /// Whether it is answered 404; otherwise it is only being verified.
@@ -230,7 +230,7 @@ pub struct Quarantined {
 
 /// A line in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoggedLine {
+pub(crate) struct LoggedLine {
     /// Unix time.
     pub time: u64,
     /// `error` or `warning`.
@@ -241,7 +241,7 @@ pub struct LoggedLine {
 
 /// The report on one valid path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PathStatus {
+pub(crate) struct PathStatus {
     /// Path info, signatures and representations.
     #[serde(flatten)]
     pub(crate) report: PathReport,

@@ -26,7 +26,7 @@ pub(super) const DEFAULT_LIMIT: usize = 10;
 
 /// The state of the running server that admin requests use.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     /// The state that requests of clients share.
     pub(crate) app: Arc<App>,
     /// The connections of clients.
@@ -43,7 +43,7 @@ pub struct Server {
 
 /// The NAR cache directory of a running server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CacheDirectory {
+pub(crate) struct CacheDirectory {
     /// The directory's path; `None` without a NAR cache.
     pub dir: Option<PathBuf>,
     /// Limit on the size of its files, in bytes.

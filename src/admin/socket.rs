@@ -35,7 +35,7 @@ const OVERFLOW_USER: u32 = 65534;
 
 /// A bound admin socket.
 #[derive(Debug)]
-pub struct AdminSocket {
+pub(crate) struct AdminSocket {
     listener: UnixListener,
     own_user: u32,
 }
@@ -44,7 +44,7 @@ pub struct AdminSocket {
 ///
 /// Replaces the socket of a server that is gone. If another server listens on it, or it cannot be bound, logs a warning and
 /// returns `None`: the cache works without it.
-pub async fn open(path: &Path) -> Option<(AdminSocket, SocketFile)> {
+pub(crate) async fn open(path: &Path) -> Option<(AdminSocket, SocketFile)> {
     if let Some(directory) = path.parent() {
         // It usually exists. A failure shows when the socket is bound.
         let _ = DirBuilder::new().mode(0o700).create(directory);
@@ -63,7 +63,7 @@ pub async fn open(path: &Path) -> Option<(AdminSocket, SocketFile)> {
 
 impl AdminSocket {
     /// Serves requests. Never returns.
-    pub async fn serve(&self, server: &Arc<Server>) {
+    pub(crate) async fn serve(&self, server: &Arc<Server>) {
         let (refused, errors) = (LogThrottle::default(), LogThrottle::default());
         let mut connections = JoinSet::new();
         loop {

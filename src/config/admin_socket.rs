@@ -9,7 +9,7 @@ use super::environment::{Environment, path_of};
 use super::unix_socket::MAX_UNIX_PATH;
 
 /// Admin socket of the packaged unit (`RuntimeDirectory=harmonia/admin`).
-pub const SYSTEM_ADMIN_SOCKET: &str = "/run/harmonia/admin/admin.sock";
+pub(crate) const SYSTEM_ADMIN_SOCKET: &str = "/run/harmonia/admin/admin.sock";
 
 /// File name of the socket in a server's runtime directory.
 const NAME: &str = "admin.sock";
@@ -19,10 +19,10 @@ const NAME: &str = "admin.sock";
 #[error(
     "{0:?} is not an absolute path of at most {MAX_UNIX_PATH} bytes\n  help: write one such as {SYSTEM_ADMIN_SOCKET:?}"
 )]
-pub struct AdminSocketError(String);
+pub(crate) struct AdminSocketError(String);
 
 /// Parses the path of an admin socket: absolute, and short enough for the kernel.
-pub fn admin_socket_path(text: &str) -> Result<PathBuf, AdminSocketError> {
+pub(crate) fn admin_socket_path(text: &str) -> Result<PathBuf, AdminSocketError> {
     match format!("unix:{text}").parse() {
         Ok(BindAddress::Unix(path)) => Ok(path),
         _ => Err(AdminSocketError(text.to_owned())),
@@ -44,14 +44,14 @@ pub(super) fn resolve(flag: Option<PathBuf>, key: Option<PathBuf>, environment: 
 
 /// Returns the runtime directory of a server that a user starts, below `XDG_RUNTIME_DIR`, if that exists.
 #[must_use]
-pub fn user_runtime_directory() -> Option<PathBuf> {
+pub(crate) fn user_runtime_directory() -> Option<PathBuf> {
     let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)?;
     (directory.is_absolute() && directory.is_dir()).then(|| directory.join("harmonia"))
 }
 
 /// Returns the admin sockets that a server without configuration may have, the user's first.
 #[must_use]
-pub fn default_admin_sockets() -> Vec<PathBuf> {
+pub(crate) fn default_admin_sockets() -> Vec<PathBuf> {
     let own = user_runtime_directory().map(|directory| directory.join(NAME));
     own.into_iter().chain([Path::new(SYSTEM_ADMIN_SOCKET).to_owned()]).collect()
 }

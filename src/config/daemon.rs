@@ -123,7 +123,7 @@ pub enum DaemonAddressError {
 }
 
 /// Parses the socket of nix-daemon: `PATH`, or `unix://PATH` as in Nix's store URIs.
-pub fn socket_path(text: &str) -> Result<PathBuf, DaemonAddressError> {
+pub(crate) fn socket_path(text: &str) -> Result<PathBuf, DaemonAddressError> {
     let path = match text.strip_prefix("unix://") {
         Some(path) => path,
         None if text.contains("://") => return Err(DaemonAddressError::NotASocket(text.to_owned())),

@@ -31,21 +31,17 @@ mod tests;
 mod unix_socket;
 mod value;
 
-pub use access_log::{AccessLogConfig, AccessLogFormat};
-pub use admin_socket::{
-    AdminSocketError, SYSTEM_ADMIN_SOCKET, admin_socket_path, default_admin_sockets, user_runtime_directory,
-};
-pub use bind::BindAddress;
-pub use byte_size::{ByteSize, ByteSizeError};
-pub use cidr::{Cidr, CidrError};
-pub use daemon::{Daemon, DaemonAddress, DaemonAddressError, DaemonCommand, DaemonSource, socket_path};
-pub use environment::Environment;
-pub use error::{ConfigError, ConfigErrors, Problem};
-pub use keyword::KeywordError;
-pub use nar::{NarSource, Precompress, Verify};
-pub use nar_cache::{EncodersConfig, NarCacheConfig, ZstdConfig};
-pub use reload::ReloadReport;
-pub use resolve::{CliOverrides, Config, NarinfoCacheConfig, TlsConfig};
-pub use signing::{SigningPolicy, TrustPolicy};
-pub use store_directories::StoreDirectories;
-pub use unix_socket::SocketMode;
+pub(crate) use access_log::{AccessLogConfig, AccessLogFormat};
+pub(crate) use admin_socket::{admin_socket_path, default_admin_sockets, user_runtime_directory};
+pub(crate) use bind::BindAddress;
+pub(crate) use byte_size::ByteSize;
+pub(crate) use cidr::Cidr;
+pub(crate) use daemon::{DaemonAddress, DaemonCommand, socket_path};
+pub(crate) use environment::Environment;
+pub(crate) use error::ConfigErrors;
+pub(crate) use nar::{NarSource, Precompress, Verify};
+pub(crate) use nar_cache::{EncodersConfig, NarCacheConfig, ZstdConfig};
+pub(crate) use resolve::{CliOverrides, Config, TlsConfig};
+pub(crate) use signing::{SigningPolicy, TrustPolicy};
+pub(crate) use store_directories::StoreDirectories;
+pub(crate) use unix_socket::SocketMode;

@@ -76,7 +76,8 @@ pub(super) fn store_dir(text: &str) -> Result<StoreDir, String> {
 mod tests {
     use super::*;
     use crate::config::tests::loaded_in;
-    use crate::config::{Config, DaemonAddress, DaemonSource};
+    use crate::config::daemon::DaemonSource;
+    use crate::config::{Config, DaemonAddress};
 
     fn here(config: &Config) -> (Option<&str>, Option<&str>) {
         let text = |path| Option::<&PathBuf>::map(path, |path| path.to_str().unwrap());

@@ -9,7 +9,7 @@ use super::holder::Holder;
 
 /// Permits and requests of one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientPermits {
+pub(crate) struct ClientPermits {
     /// The client.
     pub client: ClientId,
     /// Permits that it holds.
@@ -23,7 +23,7 @@ pub struct ClientPermits {
 impl FairSemaphore {
     /// Returns the permits of each client that holds some or waits, in no order. Looks through all holders.
     #[must_use]
-    pub fn clients(&self) -> Vec<ClientPermits> {
+    pub(crate) fn clients(&self) -> Vec<ClientPermits> {
         let (mut clients, holders) = {
             let state = self.state();
             let mut clients = HashMap::with_capacity(state.clients.len());

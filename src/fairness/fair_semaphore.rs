@@ -29,7 +29,7 @@ type Sender = oneshot::Sender<Permit>;
 
 /// A number of permits for a limited resource. Clones share it.
 #[derive(Clone)]
-pub struct FairSemaphore(pub(super) Arc<Inner>);
+pub(crate) struct FairSemaphore(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) resource: &'static str,
@@ -50,13 +50,13 @@ pub struct Permit {
 impl FairSemaphore {
     /// Creates `total` permits for a `resource`, which is named in the metric and the log.
     #[must_use]
-    pub fn new(resource: &'static str, total: usize, metrics: &Metrics) -> Self {
+    pub(crate) fn new(resource: &'static str, total: usize, metrics: &Metrics) -> Self {
         let reclaimed = metrics.reclaimed(resource);
         Self(Arc::new(Inner { resource, state: Mutex::new(State::new(total)), reclaimed, log: LogThrottle::default() }))
     }
 
     /// Sets the number of permits and the limit per client. Clients above it keep what they hold.
-    pub fn resize(&self, total: usize, per_client: usize) {
+    pub(crate) fn resize(&self, total: usize, per_client: usize) {
         let mut state = self.state();
         (state.total, state.per_client) = (total, per_client.max(1));
         drop(state);
@@ -64,7 +64,7 @@ impl FairSemaphore {
     }
 
     /// Waits for `amount` permits, or for all of them if that is fewer. Dropping the future leaves the queue.
-    pub async fn acquire(&self, client: ClientId, amount: usize) -> Permit {
+    pub(crate) async fn acquire(&self, client: ClientId, amount: usize) -> Permit {
         if let Some(permit) = self.try_acquire(client, amount) {
             return permit;
         }
@@ -82,7 +82,11 @@ impl FairSemaphore {
     }
 
     /// Waits for `amount` permits on behalf of all `clients` received, as soon as one of them is served.
-    pub async fn acquire_for_any(&self, mut clients: mpsc::UnboundedReceiver<ClientId>, amount: usize) -> Permit {
+    pub(crate) async fn acquire_for_any(
+        &self,
+        mut clients: mpsc::UnboundedReceiver<ClientId>,
+        amount: usize,
+    ) -> Permit {
         let mut requests: HashMap<ClientId, Pin<Box<dyn Future<Output = Permit> + Send + '_>>> = HashMap::new();
         poll_fn(|context| {
             while let Poll::Ready(Some(client)) = clients.poll_recv(context) {
@@ -99,7 +103,7 @@ impl FairSemaphore {
 
     /// Acquires `amount` permits if they are available and nobody waits for them.
     #[must_use]
-    pub fn try_acquire(&self, client: ClientId, amount: usize) -> Option<Permit> {
+    pub(crate) fn try_acquire(&self, client: ClientId, amount: usize) -> Option<Permit> {
         let mut state = self.state();
         let amount = amount.min(state.total);
         if !state.can_acquire(client, amount) {
@@ -112,13 +116,13 @@ impl FairSemaphore {
 
     /// Returns whether the client holds as many permits as one client may.
     #[must_use]
-    pub fn is_at_quota(&self, client: ClientId) -> bool {
+    pub(crate) fn is_at_quota(&self, client: ClientId) -> bool {
         !self.state().is_within_quota(client, 1)
     }
 
     /// Returns whether the client holds half of all permits, or more than an equal share of them.
     #[must_use]
-    pub fn is_dominated_by(&self, client: ClientId) -> bool {
+    pub(crate) fn is_dominated_by(&self, client: ClientId) -> bool {
         let state = self.state();
         let (held, clients) = (state.counted(client), state.clients.len());
         held.saturating_mul(2) >= state.total.max(1) || held.saturating_mul(clients) > state.total
@@ -126,13 +130,13 @@ impl FairSemaphore {
 
     /// Returns the number of permits available.
     #[must_use]
-    pub fn available(&self) -> usize {
+    pub(crate) fn available(&self) -> usize {
         self.state().available()
     }
 
     /// Returns the number of requests that wait.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.state().clients.values().map(|client| client.waiting.len()).sum()
     }
 

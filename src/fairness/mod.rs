@@ -19,9 +19,9 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use client_id::ClientId;
-pub use client_permits::ClientPermits;
-pub use fair_semaphore::{FairSemaphore, Permit};
-pub use holder::{Holder, Usage};
-pub use read_rate::ReadRate;
-pub use requester::Requester;
+pub(crate) use client_id::ClientId;
+pub(crate) use client_permits::ClientPermits;
+pub(crate) use fair_semaphore::{FairSemaphore, Permit};
+pub(crate) use holder::{Holder, Usage};
+pub(crate) use read_rate::ReadRate;
+pub(crate) use requester::Requester;

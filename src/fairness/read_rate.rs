@@ -17,7 +17,7 @@ const STALE: Duration = Duration::from_secs(10);
 
 /// Rate at which one client reads one response or connection.
 #[derive(Debug, Default)]
-pub struct ReadRate {
+pub(crate) struct ReadRate {
     /// Time in which the client had data to read, before `reading_since`.
     read_time: Duration,
     /// Start of the time in which the client has data to read.
@@ -35,12 +35,12 @@ struct Sample {
 
 impl ReadRate {
     /// Starts the clock: the client has data to read.
-    pub fn resume(&mut self, now: Instant) {
+    pub(crate) fn resume(&mut self, now: Instant) {
         self.reading_since.get_or_insert(now);
     }
 
     /// Stops the clock: the client waits for the server.
-    pub fn pause(&mut self, now: Instant) {
+    pub(crate) fn pause(&mut self, now: Instant) {
         if let Some(since) = self.reading_since.take() {
             self.read_time += now.saturating_duration_since(since);
         }
@@ -48,7 +48,7 @@ impl ReadRate {
 
     /// Returns how the client reads, given the `total` bytes that it has read so far. The answer is [`Usage::Busy`] until this
     /// has been called for some seconds.
-    pub fn usage(&mut self, now: Instant, total: u64) -> Usage {
+    pub(crate) fn usage(&mut self, now: Instant, total: u64) -> Usage {
         let since = self.reading_since.map(|since| now.saturating_duration_since(since));
         let sample = Sample { at: now, bytes: total, read_time: self.read_time + since.unwrap_or_default() };
         let age = self.newer.map(|newer| now.saturating_duration_since(newer.at));

@@ -11,7 +11,7 @@ use super::holder::{Holder, Usage};
 
 /// The client that a request is for, and how fast it reads the response.
 #[derive(Clone)]
-pub struct Requester {
+pub(crate) struct Requester {
     client: ClientId,
     address: Option<IpAddr>,
     is_proxied: bool,
@@ -21,43 +21,43 @@ pub struct Requester {
 impl Requester {
     /// Creates a requester that reads its response as `response` reports.
     #[must_use]
-    pub const fn new(client: ClientId, response: Arc<dyn Holder>) -> Self {
+    pub(crate) const fn new(client: ClientId, response: Arc<dyn Holder>) -> Self {
         Self { client, address: None, is_proxied: false, response }
     }
 
     /// Creates the requester that is this server itself, which reads at once.
     #[must_use]
-    pub fn server() -> Self {
+    pub(crate) fn server() -> Self {
         Self::new(ClientId::Server, Arc::new(ReadsAtOnce))
     }
 
     /// Sets the client's address, as far as it is known, and whether a trusted proxy forwarded the request.
     #[must_use]
-    pub fn with_address(self, address: Option<IpAddr>, is_proxied: bool) -> Self {
+    pub(crate) fn with_address(self, address: Option<IpAddr>, is_proxied: bool) -> Self {
         Self { address, is_proxied, ..self }
     }
 
     /// Returns the client's address, or `None` on a Unix socket.
     #[must_use]
-    pub const fn address(&self) -> Option<IpAddr> {
+    pub(crate) const fn address(&self) -> Option<IpAddr> {
         self.address
     }
 
     /// Returns whether a trusted proxy forwarded the request, so that its headers can be believed.
     #[must_use]
-    pub const fn is_proxied(&self) -> bool {
+    pub(crate) const fn is_proxied(&self) -> bool {
         self.is_proxied
     }
 
     /// Returns the client's identity for fair sharing.
     #[must_use]
-    pub const fn client(&self) -> ClientId {
+    pub(crate) const fn client(&self) -> ClientId {
         self.client
     }
 
     /// Returns how the client reads the response at the time `now`.
     #[must_use]
-    pub fn usage(&self, now: Instant) -> Usage {
+    pub(crate) fn usage(&self, now: Instant) -> Usage {
         self.response.usage(now)
     }
 }

@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 
 /// State of an open connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectionState {
+pub(crate) enum ConnectionState {
     /// It waits to be served, because the limit on connections is reached.
     Waiting,
     /// It has a request in flight.
@@ -35,7 +35,7 @@ struct StateLabel {
 
 /// Counts open connections by state. Clones share the counts.
 #[derive(Debug, Clone)]
-pub struct ConnectionGauges([Gauge; ConnectionState::ALL.len()]);
+pub(crate) struct ConnectionGauges([Gauge; ConnectionState::ALL.len()]);
 
 impl ConnectionGauges {
     pub(super) fn register(registry: &mut Registry) -> Self {
@@ -45,17 +45,17 @@ impl ConnectionGauges {
     }
 
     /// Adds a connection in this state.
-    pub fn add(&self, state: ConnectionState) {
+    pub(crate) fn add(&self, state: ConnectionState) {
         self.0[state as usize].inc();
     }
 
     /// Removes a connection that was in this state.
-    pub fn remove(&self, state: ConnectionState) {
+    pub(crate) fn remove(&self, state: ConnectionState) {
         self.0[state as usize].dec();
     }
 
     /// Moves a connection from `state` to `new`.
-    pub fn change(&self, state: &mut ConnectionState, new: ConnectionState) {
+    pub(crate) fn change(&self, state: &mut ConnectionState, new: ConnectionState) {
         if *state != new {
             self.remove(*state);
             self.add(new);

@@ -11,7 +11,7 @@ use super::labels::{ResultLabel, gauge_value};
 
 /// Outcome of an operation of nix-daemon, or of an attempt to connect to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It succeeded.
     Ok,
     /// nix-daemon or the connection failed.
@@ -32,7 +32,7 @@ impl Outcome {
 
 /// A pool of connections to nix-daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PoolName {
+pub(crate) enum PoolName {
     /// For all operations but those that send NARs.
     Metadata,
     /// For NARs.
@@ -50,7 +50,7 @@ impl PoolName {
 
 /// Connections of a pool.
 #[derive(Debug, Clone, Copy)]
-pub struct PoolUsage {
+pub(crate) struct PoolUsage {
     /// Maximum number of connections.
     pub max_size: usize,
     /// Open connections.

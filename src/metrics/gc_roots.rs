@@ -9,7 +9,7 @@ use super::labels::{ResultLabel, gauge_value};
 
 /// Outcome of a request for a GC root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RootOutcome {
+pub(crate) enum RootOutcome {
     /// nix-daemon has set the root.
     Rooted,
     /// The limit on roots or requests was reached.

@@ -18,7 +18,7 @@ const BUCKETS: [f64; 13] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
 /// Method of a request. All methods that are not supported count as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // the names are HTTP's own
-pub enum Method {
+pub(crate) enum Method {
     Get,
     Head,
     Other,
@@ -36,7 +36,7 @@ impl Method {
 
 /// The side that ended a body early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AbortedBy {
+pub(crate) enum AbortedBy {
     /// The client disconnected, or read nothing for too long.
     Client,
     /// The source of the body failed.
@@ -46,7 +46,7 @@ pub enum AbortedBy {
 impl AbortedBy {
     /// Returns the name in metrics and in the access log.
     #[must_use]
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Server => "server",
@@ -79,18 +79,18 @@ struct AbortedLabel {
 
 /// Counts bytes. Clones share the count.
 #[derive(Debug, Clone)]
-pub struct ByteCounter(Counter);
+pub(crate) struct ByteCounter(Counter);
 
 impl ByteCounter {
     /// Adds to the count.
-    pub fn add(&self, bytes: u64) {
+    pub(crate) fn add(&self, bytes: u64) {
         self.0.inc_by(bytes);
     }
 }
 
 /// A request in flight, until it is dropped.
 #[derive(Debug)]
-pub struct InFlight(Gauge);
+pub(crate) struct InFlight(Gauge);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -211,7 +211,7 @@ impl HttpMetrics {
 
 /// Totals since the start of the program, for the landing page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Totals {
+pub(crate) struct Totals {
     /// Bytes of response bodies.
     pub bytes_sent: u64,
     /// Requests for narinfos of valid paths.

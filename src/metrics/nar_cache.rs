@@ -11,7 +11,7 @@ use super::request_notes::note;
 
 /// An event in the NAR cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NarCacheEvent {
+pub(crate) enum NarCacheEvent {
     /// A requested NAR was on disk.
     Hit,
     /// A requested NAR was being compressed.
@@ -30,7 +30,7 @@ pub enum NarCacheEvent {
 
 /// Contents of the NAR cache.
 #[derive(Debug, Clone, Copy)]
-pub struct NarCacheUsage {
+pub(crate) struct NarCacheUsage {
     /// Number of files.
     pub entries: usize,
     /// Space that they use on disk, in bytes.

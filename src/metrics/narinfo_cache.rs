@@ -10,7 +10,7 @@ use super::request_notes::note;
 
 /// Result of a path info lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lookup {
+pub(crate) enum Lookup {
     /// The path info was in memory.
     Hit,
     /// It was queried from nix-daemon.

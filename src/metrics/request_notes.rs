@@ -11,7 +11,7 @@ tokio::task_local! {
 
 /// What the metrics recorded for one request.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct RequestNotes {
+pub(crate) struct RequestNotes {
     /// Result of the last path info lookup.
     pub path_info: Option<&'static str>,
     /// Result of the last request to the NAR cache.
@@ -21,7 +21,7 @@ pub struct RequestNotes {
 }
 
 /// Runs `work` for one request, and returns its notes with the result.
-pub async fn with_notes<T>(work: impl Future<Output = T>) -> (T, RequestNotes) {
+pub(crate) async fn with_notes<T>(work: impl Future<Output = T>) -> (T, RequestNotes) {
     let noted = async {
         let result = work.await;
         (result, NOTES.get().get())

@@ -38,7 +38,7 @@ const SHORTAGE_DELAY: Duration = Duration::from_millis(100);
 /// The limits and the `limiter` apply to all listeners together. Changed limits on connections and on the drain take effect
 /// at once, and open connections stay open. The drain closes the listeners, tells each connection to end after the responses
 /// in flight, waits for them as long as the limits allow and cuts the rest. Dropping the future cuts every connection.
-pub async fn serve<S, R, B, F>(
+pub(crate) async fn serve<S, R, B, F>(
     listeners: Vec<Listener>,
     tls: Option<TlsAcceptor>,
     mut limits: watch::Receiver<Limits>,

@@ -7,7 +7,7 @@ use crate::config::BindAddress;
 
 /// Reason for which the server cannot listen.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
+pub(crate) enum BindError {
     /// The host name cannot be resolved.
     #[error("cannot resolve {address}: {cause}\n  help: use an address, e.g. \"[::]:5000\" for every interface")]
     Resolve {

@@ -29,7 +29,7 @@ const QUEUE_FULL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Limits the connections of all listeners together.
 #[derive(Debug)]
-pub struct ConnectionLimiter {
+pub(crate) struct ConnectionLimiter {
     served: FairSemaphore,
     /// Queue of connections that wait to be served.
     queue: Arc<Semaphore>,
@@ -56,7 +56,7 @@ enum State {
 impl ConnectionLimiter {
     /// Creates a limiter with these limits.
     #[must_use]
-    pub fn new(limits: &Limits, metrics: &Metrics) -> Self {
+    pub(crate) fn new(limits: &Limits, metrics: &Metrics) -> Self {
         let (part, most) = QUEUE;
         let queue = || Arc::new(Semaphore::new((limits.max_connections / part).clamp(1, most)));
         let limiter = Self {
@@ -72,7 +72,7 @@ impl ConnectionLimiter {
 
     /// Returns the connections of each client, in no order.
     #[must_use]
-    pub fn clients(&self) -> Vec<ClientPermits> {
+    pub(crate) fn clients(&self) -> Vec<ClientPermits> {
         self.served.clients()
     }
 

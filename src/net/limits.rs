@@ -45,7 +45,7 @@ const OTHER_DESCRIPTORS: usize = 912;
 
 /// Limits on the connections of all listeners together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Maximum number of connections served at a time; further ones wait.
     pub max_connections: usize,
     /// Maximum number of connections of one client served at a time, if limited; further ones wait.
@@ -90,7 +90,7 @@ impl Limits {
     /// Returns the limits of a configuration. If the limit of open files allows fewer connections, that is the limit, and a
     /// warning is logged.
     #[must_use]
-    pub fn from_config(config: &Config) -> Self {
+    pub(crate) fn from_config(config: &Config) -> Self {
         Self {
             max_connections: max_connections(config),
             max_connections_per_client: config.max_connections_per_client,

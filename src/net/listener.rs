@@ -29,7 +29,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 
 /// A listening socket.
 #[derive(Debug)]
-pub struct Listener(pub(super) Bound);
+pub(crate) struct Listener(pub(super) Bound);
 
 #[derive(Debug)]
 pub(super) enum Bound {
@@ -51,7 +51,7 @@ impl Listener {
     ///
     /// All addresses of a name that this machine has are bound, to one port. `[::]` serves IPv4 as well. A stale Unix socket is
     /// replaced.
-    pub async fn bind(address: &BindAddress, mode: SocketMode) -> Result<Vec<Self>, BindError> {
+    pub(crate) async fn bind(address: &BindAddress, mode: SocketMode) -> Result<Vec<Self>, BindError> {
         match address {
             BindAddress::Tcp(name) => {
                 let addresses =
@@ -67,14 +67,14 @@ impl Listener {
 
     /// Returns the TCP address, with the port that the kernel chose for port 0, or `None` for a Unix socket.
     #[must_use]
-    pub const fn tcp_address(&self) -> Option<SocketAddr> {
+    pub(crate) const fn tcp_address(&self) -> Option<SocketAddr> {
         if let Bound::Tcp(_, address) = &self.0 { Some(*address) } else { None }
     }
 
     /// Returns the address as a URL, with the port that the kernel chose for port 0: `http://127.0.0.1:5000`, `https://` with
     /// `tls`, `unix:/path`.
     #[must_use]
-    pub fn local_url(&self, tls: bool) -> String {
+    pub(crate) fn local_url(&self, tls: bool) -> String {
         match &self.0 {
             Bound::Tcp(_, address) if tls => format!("https://{address}"),
             Bound::Tcp(_, address) => format!("http://{address}"),

@@ -27,17 +27,17 @@ mod read_progress;
 mod send_budget;
 mod send_queue;
 mod socket_activation;
-pub mod tls;
+pub(crate) mod tls;
 mod tracked_io;
 mod unix_socket;
 
 #[cfg(test)]
 mod tests;
 
-pub use accept::serve;
-pub use bind_error::BindError;
-pub use connection_limiter::ConnectionLimiter;
-pub use limits::Limits;
-pub use listener::Listener;
-pub use socket_activation::{SocketActivationError, activated_listeners};
-pub use unix_socket::{SocketFile, bind_unix};
+pub(crate) use accept::serve;
+pub(crate) use bind_error::BindError;
+pub(crate) use connection_limiter::ConnectionLimiter;
+pub(crate) use limits::Limits;
+pub(crate) use listener::Listener;
+pub(crate) use socket_activation::{SocketActivationError, activated_listeners};
+pub(crate) use unix_socket::{SocketFile, bind_unix};

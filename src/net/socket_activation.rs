@@ -19,7 +19,7 @@ const LISTEN_PID: &str = "LISTEN_PID";
 
 /// Reason for which passed sockets cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum SocketActivationError {
+pub(crate) enum SocketActivationError {
     /// The environment variables are wrong.
     #[error("cannot use the sockets passed by the service manager: {0}")]
     Environment(io::Error),
@@ -41,7 +41,7 @@ pub enum SocketActivationError {
 /// Returns the sockets passed to this process, in order, or none if it was started without socket activation.
 ///
 /// Child processes do not inherit them.
-pub fn activated_listeners() -> Result<Vec<Listener>, SocketActivationError> {
+pub(crate) fn activated_listeners() -> Result<Vec<Listener>, SocketActivationError> {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if is_set(LISTEN_FDS) && !is_set(LISTEN_PID) {
         tracing::warn!(

@@ -19,7 +19,7 @@ pub(super) const BACKLOG: i32 = 1024;
 
 /// File of a bound Unix socket. Dropping it removes the file, unless another server has replaced it.
 #[derive(Debug)]
-pub struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
@@ -51,7 +51,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// Binds a Unix socket with `mode` and listens. A stale socket is replaced.
-pub async fn bind_unix(path: &Path, mode: SocketMode) -> Result<(UnixListener, SocketFile), BindError> {
+pub(crate) async fn bind_unix(path: &Path, mode: SocketMode) -> Result<(UnixListener, SocketFile), BindError> {
     remove_stale_socket(path).await?;
     bind(path, mode).map_err(|cause| BindError::Bind { address: BindAddress::Unix(path.to_owned()), cause })
 }

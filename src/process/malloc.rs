@@ -18,7 +18,7 @@ const INTERVAL: std::time::Duration = std::time::Duration::from_secs(15);
 /// Sets the thresholds. Must be called before threads are started.
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "there is no safe form of mallopt, and the encoder allocates with malloc")]
-pub fn tune() {
+pub(crate) fn tune() {
     // SAFETY: this only sets parameters of the allocator, and no other thread runs yet. Failure is harmless.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, TRIM_THRESHOLD);
@@ -33,7 +33,7 @@ pub const fn tune() {}
 
 /// Returns free memory to the system periodically, without end.
 #[cfg(target_env = "gnu")]
-pub async fn trim_periodically() {
+pub(crate) async fn trim_periodically() {
     loop {
         tokio::time::sleep(INTERVAL).await;
         // This fails only when the program ends.

@@ -15,7 +15,7 @@ const MAX_DELAY: Duration = Duration::from_secs(5 * 60);
 /// Spawns the task that `begin` creates, and does so again whenever it panics, until it returns. `name` is for the log.
 ///
 /// Must be called in a runtime. The task is cancelled when the runtime shuts down.
-pub fn supervise<F>(name: &'static str, mut begin: impl FnMut() -> F + Send + 'static)
+pub(crate) fn supervise<F>(name: &'static str, mut begin: impl FnMut() -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
 {

@@ -7,12 +7,12 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 /// Reports that requests are accepted, with the current configuration.
-pub fn ready() {
+pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
 /// Reports that the configuration is being reloaded; [`ready`] follows.
-pub fn reloading() {
+pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!("cannot read the clock for the service manager: {error}"),
@@ -20,23 +20,23 @@ pub fn reloading() {
 }
 
 /// Reports that no more connections are accepted.
-pub fn stopping() {
+pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
 /// Reports that a request was answered, for the watchdog.
-pub fn alive() {
+pub(crate) fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
 /// Sets the status text of `systemctl status`.
-pub fn status(phrase: &str) {
+pub(crate) fn status(phrase: &str) {
     tell(&[NotifyState::Status(phrase)]);
 }
 
 /// Returns the interval at which the watchdog expects [`alive`] (`WatchdogSec=`), if it is enabled.
 #[must_use]
-pub fn watchdog_interval() -> Option<Duration> {
+pub(crate) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|allowed| !allowed.is_zero())
 }
 

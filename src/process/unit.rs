@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Name of the packaged unit.
-pub const SERVICE: &str = "harmonia";
+pub(crate) const SERVICE: &str = "harmonia";
 /// Directory in which systemd creates those of `CacheDirectory=`.
 const CACHES: &str = "/var/cache";
 
 /// Properties of an installed unit, including its drop-ins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unit(BTreeMap<String, String>);
+pub(crate) struct Unit(BTreeMap<String, String>);
 
 impl Unit {
     /// Returns these properties (systemd.exec(5), systemd.service(5)) of a unit, or `None` if there is no systemd or no such unit. A name
     /// without a suffix is that of a service. Blocks until `systemctl` has finished.
-    pub fn installed(name: &str, properties: &[&str]) -> io::Result<Option<Self>> {
+    pub(crate) fn installed(name: &str, properties: &[&str]) -> io::Result<Option<Self>> {
         let name = full_name(name);
         let asked = ["LoadState"].iter().chain(properties).map(|property| format!("--property={property}"));
         let output = match Command::new("systemctl").arg("show").args(asked).args(["--", &name]).output() {
@@ -33,7 +33,7 @@ impl Unit {
     }
 
     /// Returns the text of the unit file and its drop-ins, each after a comment with its path. Blocks until `systemctl` has finished.
-    pub fn text(name: &str) -> io::Result<String> {
+    pub(crate) fn text(name: &str) -> io::Result<String> {
         let output = Command::new("systemctl").args(["cat", "--", &full_name(name)]).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -49,13 +49,13 @@ impl Unit {
 
     /// Returns the value of a property, unless it is empty.
     #[must_use]
-    pub fn property(&self, name: &str) -> Option<&str> {
+    pub(crate) fn property(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// Returns a variable of `Environment=`, which must be among the queried properties.
     #[must_use]
-    pub fn variable(&self, name: &str) -> Option<String> {
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
         let assignments = words(self.property("Environment")?);
         // The last assignment counts.
         assignments.into_iter().rev().find_map(|word| Some(word.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
@@ -64,7 +64,7 @@ impl Unit {
     /// Returns the first directory of `CacheDirectory=`, which must be among the queried properties. The service gets it as
     /// `CACHE_DIRECTORY`.
     #[must_use]
-    pub fn cache_directory(&self) -> Option<PathBuf> {
+    pub(crate) fn cache_directory(&self) -> Option<PathBuf> {
         let first = words(self.property("CacheDirectory")?).into_iter().next()?;
         // A colon is followed by the name of a symlink to it.
         let first = first.split(':').next()?;
@@ -79,7 +79,7 @@ fn full_name(name: &str) -> String {
 
 /// Splits at spaces outside quotes, and removes quotes and backslashes, as a shell does.
 #[must_use]
-pub fn words(text: &str) -> Vec<String> {
+pub(crate) fn words(text: &str) -> Vec<String> {
     let (mut words, mut word, mut quote, mut is_escaped) = (Vec::new(), String::new(), None, false);
     for c in text.chars() {
         match c {

@@ -15,7 +15,7 @@ pub(super) const MAX_KEY_FILE: u64 = 4096;
 
 /// Reason why a signing key cannot be used or created. Every message names the file, but for [`Self::NotAFile`].
 #[derive(Debug, thiserror::Error)]
-pub enum SigningKeyError {
+pub(crate) enum SigningKeyError {
     /// The file could not be read.
     #[error("cannot read the signing key {}: {cause}{}", path.display(), unreadable_help(path, .cause))]
     Read {

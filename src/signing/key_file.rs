@@ -13,7 +13,7 @@ use crate::config::StoreDirectories;
 /// Generates a key of this name and writes it to a new file that only this user can read.
 ///
 /// An existing file is an error. A file that could not be written completely is removed.
-pub fn generate(path: &Path, name: KeyName) -> Result<(), SigningKeyError> {
+pub(crate) fn generate(path: &Path, name: KeyName) -> Result<(), SigningKeyError> {
     let create = |cause| SigningKeyError::Create { path: path.to_owned(), cause };
     let (_, secret) = SecretKey::generate(name).map_err(|cause| create(io::Error::other(cause)))?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(create)?;

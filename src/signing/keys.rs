@@ -10,14 +10,14 @@ use crate::config::{Config, StoreDirectories};
 
 /// Keys that sign narinfos and realisations, in the order of their files.
 #[derive(Debug, Default)]
-pub struct SigningKeys(pub(super) Vec<SecretKey>);
+pub(crate) struct SigningKeys(pub(super) Vec<SecretKey>);
 
 impl SigningKeys {
     /// Reads keys from files. Returns them with warnings for the log about key files that others can read.
     ///
     /// A key that occurs twice is used once. There is no warning about files below `credentials`: systemd makes them
     /// group-readable (0440) in a directory that is closed to that group. Files in `stores` are refused.
-    pub fn load(
+    pub(crate) fn load(
         paths: &[PathBuf],
         credentials: Option<&Path>,
         stores: &StoreDirectories,
@@ -46,7 +46,7 @@ impl SigningKeys {
     }
 
     /// Reads the configured keys and logs the warnings.
-    pub fn load_and_warn(config: &Config) -> Result<Self, SigningKeyError> {
+    pub(crate) fn load_and_warn(config: &Config) -> Result<Self, SigningKeyError> {
         let Config { sign_key_paths, credentials_directory, .. } = config;
         let (keys, warnings) =
             Self::load(sign_key_paths, credentials_directory.as_deref(), &config.store_directories())?;
@@ -58,18 +58,18 @@ impl SigningKeys {
 
     /// Signs the fingerprint of a path info or a realisation with every key.
     #[must_use]
-    pub fn sign(&self, fingerprint: &str) -> Vec<Signature> {
+    pub(crate) fn sign(&self, fingerprint: &str) -> Vec<Signature> {
         self.0.iter().map(|key| key.sign(fingerprint.as_bytes())).collect()
     }
 
     /// Returns the public keys, in the order of the files.
-    pub fn public_keys(&self) -> impl Iterator<Item = &PublicKey> {
+    pub(crate) fn public_keys(&self) -> impl Iterator<Item = &PublicKey> {
         self.0.iter().map(SecretKey::public_key)
     }
 
     /// Returns the public keys as a value for the clients' setting `trusted-public-keys`; empty if there are none.
     #[must_use]
-    pub fn trusted_public_keys(&self) -> String {
+    pub(crate) fn trusted_public_keys(&self) -> String {
         self.public_keys().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     }
 }

@@ -10,8 +10,8 @@ mod keys;
 mod report;
 mod signer;
 
-pub use error::SigningKeyError;
-pub use key_file::generate;
-pub use keys::SigningKeys;
-pub use report::{SignatureReport, SignatureStatus, Trust};
-pub use signer::Signer;
+pub(crate) use error::SigningKeyError;
+pub(crate) use key_file::generate;
+pub(crate) use keys::SigningKeys;
+pub(crate) use report::{SignatureReport, SignatureStatus, Trust};
+pub(crate) use signer::Signer;

@@ -12,7 +12,7 @@ use crate::config::SigningPolicy;
 /// Reason why a path is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Trust {
+pub(crate) enum Trust {
     /// Every path is trusted (`sign = "all"`).
     All,
     /// nix-daemon built it itself.
@@ -28,7 +28,7 @@ pub enum Trust {
 /// Status of the signatures under one key name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SignatureStatus {
+pub(crate) enum SignatureStatus {
     /// Made by a key of this cache.
     Ours,
     /// Made by one of `trusted_public_keys`.
@@ -41,7 +41,7 @@ pub enum SignatureStatus {
 
 /// Signatures of a path under one key name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SignatureReport {
+pub(crate) struct SignatureReport {
     /// Name of the key.
     pub key: String,
     /// Status of the best of them.
@@ -51,7 +51,7 @@ pub struct SignatureReport {
 impl Signer {
     /// Returns the reason for the decision that a path `is_trusted` or not.
     #[must_use]
-    pub fn trust_reason(&self, is_trusted: bool, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Trust {
+    pub(crate) fn trust_reason(&self, is_trusted: bool, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Trust {
         let holds = || info.content_address.as_ref().and_then(|it| it.matches_contents(path, info, store));
         match self.policy() {
             SigningPolicy::All => Trust::All,
@@ -72,7 +72,7 @@ impl Signer {
     ///
     /// These are nix-daemon's signatures, and ours if the path `is_trusted`. Verifies at most `MAX_VERIFIED` signatures.
     #[must_use]
-    pub fn signature_reports(
+    pub(crate) fn signature_reports(
         &self,
         is_trusted: bool,
         path: &StorePath,

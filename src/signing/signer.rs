@@ -27,7 +27,7 @@ pub(super) const MAX_VERIFIED: usize = MAX_PER_KNOWN_KEY;
 
 /// Keys, and the policy of what they sign.
 #[derive(Debug, Default)]
-pub struct Signer {
+pub(crate) struct Signer {
     keys: Arc<SigningKeys>,
     sign: SigningPolicy,
     id: Arc<()>,
@@ -36,31 +36,31 @@ pub struct Signer {
 impl Signer {
     /// Creates a signer with an identity of its own.
     #[must_use]
-    pub fn new(keys: Arc<SigningKeys>, sign: SigningPolicy) -> Self {
+    pub(crate) fn new(keys: Arc<SigningKeys>, sign: SigningPolicy) -> Self {
         Self { keys, sign, id: Arc::default() }
     }
 
     /// Returns the keys.
     #[must_use]
-    pub const fn keys(&self) -> &Arc<SigningKeys> {
+    pub(crate) const fn keys(&self) -> &Arc<SigningKeys> {
         &self.keys
     }
 
     /// Returns the policy of what is signed and served.
     #[must_use]
-    pub const fn policy(&self) -> &SigningPolicy {
+    pub(crate) const fn policy(&self) -> &SigningPolicy {
         &self.sign
     }
 
     /// Returns the identity of this value, unique for as long as it is referenced. Decisions are cached under it.
     #[must_use]
-    pub const fn id(&self) -> &Arc<()> {
+    pub(crate) const fn id(&self) -> &Arc<()> {
         &self.id
     }
 
     /// Returns the names of the keys whose signatures matter here: trusted ones, and our own.
     #[must_use]
-    pub fn known_keys(&self) -> KnownKeys {
+    pub(crate) fn known_keys(&self) -> KnownKeys {
         let mut known = KnownKeys::default();
         known.extend(self.keys.public_keys().map(|key| key.name().clone()));
         if let SigningPolicy::Trusted(trusted) = &self.sign {
@@ -71,19 +71,19 @@ impl Signer {
 
     /// Returns whether every path is signed and served (`sign = "all"`).
     #[must_use]
-    pub const fn trusts_all_paths(&self) -> bool {
+    pub(crate) const fn trusts_all_paths(&self) -> bool {
         matches!(self.sign, SigningPolicy::All)
     }
 
     /// Returns whether untrusted paths are hidden from clients (`serve_untrusted = false`).
     #[must_use]
-    pub const fn hides_untrusted(&self) -> bool {
+    pub(crate) const fn hides_untrusted(&self) -> bool {
         matches!(self.sign, SigningPolicy::Trusted(TrustPolicy { serve_untrusted: false, .. }))
     }
 
     /// Returns whether a path is trusted, or `None` if its NAR must be read to compare its contents with its content address.
     #[must_use]
-    pub fn is_trusted(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Option<bool> {
+    pub(crate) fn is_trusted(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Option<bool> {
         let SigningPolicy::Trusted(trusted) = &self.sign else { return Some(true) };
         let by_contents =
             info.content_address.as_ref().map_or(Some(false), |it| it.matches_contents(path, info, store));
@@ -93,7 +93,7 @@ impl Signer {
 
     /// Signs a trusted path with every key.
     #[must_use]
-    pub fn sign_path(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Vec<Signature> {
+    pub(crate) fn sign_path(&self, path: &StorePath, info: &PathInfo, store: &StoreDir) -> Vec<Signature> {
         self.keys.sign(&info.fingerprint(path, store))
     }
 
@@ -102,7 +102,11 @@ impl Signer {
     ///
     /// Only a signature makes it trusted: nix-daemon accepts realisations from any user and does not say which are its own.
     #[must_use]
-    pub fn sign_realisation(&self, realisation: &Realisation, output: &DerivationOutput) -> Option<Vec<Signature>> {
+    pub(crate) fn sign_realisation(
+        &self,
+        realisation: &Realisation,
+        output: &DerivationOutput,
+    ) -> Option<Vec<Signature>> {
         let fingerprints = realisation.fingerprints(output);
         let first_signed = match &self.sign {
             SigningPolicy::All => Some(0),

@@ -19,7 +19,7 @@ use place::Place;
 use warm::Warmed;
 
 /// Runs an action and prints its result. Uses the directory of the service on this machine if `loaded` names none.
-pub async fn run(
+pub(super) async fn run(
     loaded: Config,
     overrides: &CliOverrides,
     environment: &Environment,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use report::Report;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-pub use unit::run as unit;
+pub(super) use unit::run as unit;
 
 use crate::access_log::AccessLog;
 use crate::config::{Config, NarSource};
@@ -28,7 +28,7 @@ const CANDIDATES: usize = 32;
 const SMALL_NAR: u64 = 16 << 20;
 
 /// Checks a configuration file alone, without looking at this machine. The error lists all mistakes.
-pub fn syntax(file: &Path) -> Result<(), Error> {
+pub(super) fn syntax(file: &Path) -> Result<(), Error> {
     for warning in Config::check_syntax(file)? {
         tracing::warn!("{warning}");
     }
@@ -38,7 +38,7 @@ pub fn syntax(file: &Path) -> Result<(), Error> {
 
 /// Checks configuration, keys, certificate, directories and nix-daemon as the server would use them, and prints the findings.
 /// Checks the address too if `listening`. Problems are logged as they are found; the error has the exit status of the first.
-pub async fn run(config: &Config, listening: bool) -> Result<(), Error> {
+pub(super) async fn run(config: &Config, listening: bool) -> Result<(), Error> {
     let mut report = Report::default();
     Report::line(format_args!("configuration: ok, would listen on {}", config.bind));
     if listening {

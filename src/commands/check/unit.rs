@@ -45,7 +45,7 @@ const SIGNING_KEY: &str = "sign-key";
 const SYSTEMD_STATUS: i32 = 200;
 
 /// Checks the service of this name.
-pub fn run(name: &str) -> Result<(), Error> {
+pub(crate) fn run(name: &str) -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NotRoot);
     }

@@ -26,7 +26,7 @@ const CLOSURE_LIMITS: ClosureLimits = ClosureLimits { paths: 10_000, time: Some(
 
 /// Ensures that there is a signing key. If none is configured, uses one in the user's state directory, which is created on
 /// first use and named after this machine.
-pub fn prepare(config: &mut Config) -> Result<(), Error> {
+pub(super) fn prepare(config: &mut Config) -> Result<(), Error> {
     if !config.sign_key_paths.is_empty() {
         return Ok(());
     }
@@ -61,7 +61,7 @@ fn cache_directory() -> Option<PathBuf> {
 
 /// The text that tells what to type on another machine.
 #[derive(Debug)]
-pub struct Guide {
+pub(super) struct Guide {
     url: String,
     /// The bound address, if the server listens on all addresses without TLS.
     unspecified: Option<SocketAddr>,
@@ -72,14 +72,14 @@ impl Guide {
     /// Creates a guide to the cache that signs with `keys` and listens on `address`, if that is a TCP address. `url` has this
     /// machine's name, which others may not be able to resolve.
     #[must_use]
-    pub fn new(url: String, address: Option<SocketAddr>, keys: &SigningKeys) -> Self {
+    pub(super) fn new(url: String, address: Option<SocketAddr>, keys: &SigningKeys) -> Self {
         // With TLS only the name fits the certificate.
         let unspecified = address.filter(|address| address.ip().is_unspecified() && url.starts_with("http://"));
         Self { url, unspecified, keys: keys.trusted_public_keys() }
     }
 
     /// Prints the guide as soon as nix-daemon is available and its store has a path to try.
-    pub async fn print(self, store: &Store) {
+    pub(super) async fn print(self, store: &Store) {
         let path = example(store).await;
         let others = match self.unspecified {
             Some(address) => addresses::urls(address).await,

@@ -35,7 +35,12 @@ use crate::store::Store;
 ///
 /// Starts even if nix-daemon is unavailable: requests are answered 502 until it is. `guide` prints what to type on
 /// clients. `load_config` reads the configuration again on SIGHUP. `recent` holds the last errors for `harmonia status`.
-pub async fn run(config: Config, guide: bool, load_config: LoadConfig, recent: RecentLines) -> Result<(), Error> {
+pub(super) async fn run(
+    config: Config,
+    guide: bool,
+    load_config: LoadConfig,
+    recent: RecentLines,
+) -> Result<(), Error> {
     let started = Instant::now();
     let keys = SigningKeys::load_and_warn(&config)?;
     let stores = config.store_directories();

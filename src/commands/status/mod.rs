@@ -19,7 +19,7 @@ use crate::output;
 
 /// Queries the server and prints its status. Works with an invalid configuration too, since the server may run with an older
 /// one.
-pub fn run(options: &StatusOptions, loaded: Result<(Config, Vec<String>), Error>) -> Result<(), Error> {
+pub(super) fn run(options: &StatusOptions, loaded: Result<(Config, Vec<String>), Error>) -> Result<(), Error> {
     let config = loaded.inspect_err(|error| tracing::warn!("{error}")).ok().map(|(config, _)| config);
     let store = config.as_ref().map(|config| config.virtual_nix_store.clone()).unwrap_or_default();
     let socket = config.and_then(|config| config.admin_socket);

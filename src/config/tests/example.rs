@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::loaded;
 use crate::config::file::{self, ConfigFile};
-use crate::config::{ConfigError, DaemonSource};
+use crate::config::daemon::DaemonSource;
+use crate::config::error::ConfigError;
 
 const EXAMPLE: &str = include_str!("../../../config.example.toml");
 

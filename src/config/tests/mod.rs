@@ -5,6 +5,7 @@ mod example;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::daemon::{Daemon, DaemonSource};
 use super::file::ConfigFile;
 use super::*;
 

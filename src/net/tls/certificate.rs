@@ -6,7 +6,7 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 /// Names and validity of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateInfo {
+pub(crate) struct CertificateInfo {
     /// DNS names and addresses.
     pub names: Vec<String>,
     /// Start of its validity, in seconds since 1970.

@@ -7,7 +7,7 @@ use tokio_rustls::rustls;
 
 /// Reason for which TLS cannot be offered.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub(crate) enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {}: {cause}\n  help: {}", .path.display(), read_help(.cause))]
     Read {

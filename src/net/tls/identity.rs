@@ -22,36 +22,36 @@ use crate::config::{StoreDirectories, TlsConfig};
 
 /// The server's certificate chain and private key, which can be replaced while it runs.
 #[derive(Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     current: ArcSwap<CertifiedKey>,
 }
 
 impl Identity {
     /// Reads the certificate chain and its key, which must not be in a Nix store.
-    pub fn load(files: &TlsConfig, stores: &StoreDirectories) -> Result<Arc<Self>, TlsError> {
+    pub(crate) fn load(files: &TlsConfig, stores: &StoreDirectories) -> Result<Arc<Self>, TlsError> {
         let current = ArcSwap::from_pointee(read(files, stores)?);
         Ok(Arc::new(Self { current }))
     }
 
     /// Reads both files again. On an error the current certificate and key stay in use.
-    pub fn replace(&self, files: &TlsConfig, stores: &StoreDirectories) -> Result<(), TlsError> {
+    pub(crate) fn replace(&self, files: &TlsConfig, stores: &StoreDirectories) -> Result<(), TlsError> {
         self.current.store(Arc::new(read(files, stores)?));
         Ok(())
     }
 
     /// Returns names and validity of the certificate in use, or `None` if it cannot be parsed.
     #[must_use]
-    pub fn certificate(&self) -> Option<CertificateInfo> {
+    pub(crate) fn certificate(&self) -> Option<CertificateInfo> {
         CertificateInfo::from_der(self.current.load().cert.first()?)
     }
 
     /// Returns the expiry of the certificate in use, in seconds since 1970, or `None` if it cannot be parsed.
-    pub fn not_after(&self) -> Option<i64> {
+    pub(crate) fn not_after(&self) -> Option<i64> {
         certificate::not_after(self.current.load().cert.first()?)
     }
 
     /// Returns an acceptor that performs handshakes with this identity.
-    pub fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, TlsError> {
+    pub(crate) fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, TlsError> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Versions)?

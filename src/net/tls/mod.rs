@@ -5,6 +5,5 @@ mod error;
 mod identity;
 mod key_kind;
 
-pub use certificate::CertificateInfo;
-pub use error::TlsError;
-pub use identity::Identity;
+pub(crate) use error::TlsError;
+pub(crate) use identity::Identity;

@@ -25,7 +25,7 @@ impl Write for EscapingWriter {
 
 /// Escapes characters that would end the line, move the cursor or change the direction of text.
 #[must_use]
-pub fn escape_controls(text: &str) -> Cow<'_, str> {
+pub(crate) fn escape_controls(text: &str) -> Cow<'_, str> {
     escape_event(text, false)
 }
 

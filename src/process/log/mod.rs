@@ -8,6 +8,6 @@ mod filter;
 mod recent;
 mod start;
 
-pub use escape::escape_controls;
-pub use recent::{LogLine, RecentLines};
-pub use start::{fatal, start};
+pub(crate) use escape::escape_controls;
+pub(crate) use recent::{LogLine, RecentLines};
+pub(crate) use start::{fatal, start};

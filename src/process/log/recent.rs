@@ -23,7 +23,7 @@ const MAX_BYTES: usize = 2 << 10;
 
 /// A line of the log.
 #[derive(Debug, Clone)]
-pub struct LogLine {
+pub(crate) struct LogLine {
     /// Time at which it was logged.
     pub time: SystemTime,
     /// Whether it is an error rather than a warning.
@@ -34,12 +34,12 @@ pub struct LogLine {
 
 /// The last errors and warnings. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct RecentLines(Arc<Mutex<VecDeque<LogLine>>>);
+pub(crate) struct RecentLines(Arc<Mutex<VecDeque<LogLine>>>);
 
 impl RecentLines {
     /// Returns all lines, the newest last.
     #[must_use]
-    pub fn all(&self) -> Vec<LogLine> {
+    pub(crate) fn all(&self) -> Vec<LogLine> {
         self.lines().iter().cloned().collect()
     }
 

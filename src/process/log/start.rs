@@ -18,7 +18,7 @@ use crate::sync::LogThrottle;
 ///
 /// Returns the last errors and warnings, which are updated from then on.
 #[must_use]
-pub fn start() -> RecentLines {
+pub(crate) fn start() -> RecentLines {
     let chosen = std::env::var_os(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let Filter { directives, unknown } = Filter::parse(&chosen.to_string_lossy());
     let filter = directives.into_iter().fold(EnvFilter::default(), EnvFilter::add_directive);
@@ -51,7 +51,7 @@ pub fn start() -> RecentLines {
 }
 
 /// Logs the error that ends the program, even if the filter turns errors off.
-pub fn fatal(error: &dyn std::fmt::Display) {
+pub(crate) fn fatal(error: &dyn std::fmt::Display) {
     if tracing::enabled!(tracing::Level::ERROR) {
         tracing::error!("{error}");
     } else {
