@@ -3,6 +3,7 @@
 //! Leaves precedence between options, environment and file to [`crate::config`], and running the subcommands to `main`.
 
 #![expect(clippy::doc_markdown, reason = "the comments here are printed as help, where Markdown is noise")]
+#![allow(rustdoc::broken_intra_doc_links, reason = "[IPv6] is no link")]
 
 use std::path::PathBuf;
 

@@ -75,8 +75,8 @@ pub(super) fn store_dir(text: &str) -> Result<StoreDir, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::tests::loaded_in;
     use crate::config::daemon::DaemonSource;
+    use crate::config::tests::loaded_in;
     use crate::config::{Config, DaemonAddress};
 
     fn here(config: &Config) -> (Option<&str>, Option<&str>) {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::loaded;
-use crate::config::file::{self, ConfigFile};
 use crate::config::daemon::DaemonSource;
 use crate::config::error::ConfigError;
+use crate::config::file::{self, ConfigFile};
 
 const EXAMPLE: &str = include_str!("../../../config.example.toml");
 
