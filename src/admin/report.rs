@@ -43,7 +43,7 @@ pub(crate) struct Status {
     /// GC protection; `None` if it is off.
     pub gc_protection: Option<GcProtection>,
     /// Paths whose NAR failed verification, or is being verified after a failed read.
-    pub quarantine: Listed<Quarantined>,
+    pub quarantine: Listed<QuarantineEntry>,
     /// Number of times that each resource was reclaimed from idle or slow clients. Resources with 0 are omitted.
     pub reclaimed: BTreeMap<String, u64>,
     /// Last errors and warnings in the log, the newest first.
@@ -215,7 +215,7 @@ pub(crate) struct GcProtection {
 
 /// A path whose NAR failed verification or could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Quarantined {
+pub(crate) struct QuarantineEntry {
     /// Base name.
     pub path: String,
     /// Whether it is answered 404; otherwise it is only being verified.
@@ -248,7 +248,7 @@ pub(crate) struct PathStatus {
     /// Unix time of the last request for it; `None` if none is remembered.
     pub last_requested: Option<u64>,
     /// Quarantine of the path, if its NAR failed verification.
-    pub quarantine: Option<Quarantined>,
+    pub quarantine: Option<QuarantineEntry>,
     /// Responses about it that are being sent, the largest first.
     pub sending: Listed<Sending>,
 }

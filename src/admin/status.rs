@@ -10,7 +10,7 @@ use hyper::StatusCode;
 
 use super::report::{
     ClientConnections, Compressing, Connections, DaemonConnections, DaemonStatus, GcProtection, Listed, LoggedLine,
-    NarCache, NarinfoCache, PathStatus, Quarantined, Requests, Sending, Status,
+    NarCache, NarinfoCache, PathStatus, QuarantineEntry, Requests, Sending, Status,
 };
 use super::requests::{DEFAULT_LIMIT, Refusal, Server};
 use crate::http::error::HandlerError;
@@ -211,14 +211,14 @@ fn nar_cache(app: &App, samples: &Samples) -> Option<NarCache> {
     })
 }
 
-fn quarantine(app: &App, limit: usize) -> Listed<Quarantined> {
+fn quarantine(app: &App, limit: usize) -> Listed<QuarantineEntry> {
     let mut all = app.store().quarantined();
     all.sort_by_key(|it| Reverse((it.is_quarantined, it.lasted)));
     Listed::new(all.iter().map(quarantined), limit)
 }
 
-fn quarantined(it: &QuarantinedPath) -> Quarantined {
-    Quarantined {
+fn quarantined(it: &QuarantinedPath) -> QuarantineEntry {
+    QuarantineEntry {
         path: name(&it.path),
         is_quarantined: it.is_quarantined,
         reason: it.why.to_string(),

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::lines::Text;
 use super::words::{duration, percent, seconds_since, seconds_until};
 use crate::admin::report::{
-    Compressing, Connections, DaemonStatus, Listed, LoggedLine, NarCache, NarinfoCache, Quarantined, Sending, Status,
+    Compressing, Connections, DaemonStatus, Listed, LoggedLine, NarCache, NarinfoCache, QuarantineEntry, Sending,
+    Status,
 };
 use crate::human_size::human_size;
 use crate::output::counted;
@@ -152,7 +153,7 @@ fn caches(text: &mut Text, status: &Status) {
     }
 }
 
-fn quarantine(text: &mut Text, quarantine: &Listed<Quarantined>) {
+fn quarantine(text: &mut Text, quarantine: &Listed<QuarantineEntry>) {
     if quarantine.total == 0 {
         return;
     }
@@ -165,7 +166,7 @@ fn quarantine(text: &mut Text, quarantine: &Listed<Quarantined>) {
 }
 
 /// Renders for how long a path has been quarantined, and why.
-pub(super) fn quarantined(it: &Quarantined) -> String {
+pub(super) fn quarantined(it: &QuarantineEntry) -> String {
     let state = if it.is_quarantined { "404" } else { "being verified" };
     format!("{state} for {}, next check in {}: {}", duration(it.since), duration(it.next_try), it.reason)
 }
