@@ -74,9 +74,9 @@ impl fmt::Display for HashedOutput {
 /// Output of a derivation, in the form of a query. Each nix-daemon understands one of the two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DerivationOutput {
-    /// By the hash of the derivation: Nix 2.4 to 2.34, Lix 2.90 to 2.93.
+    /// Output named by the hash of the derivation: Nix 2.4 to 2.34, Lix 2.90 to 2.93.
     Hashed(HashedOutput),
-    /// By the store path of the derivation: Nix 2.35 and later.
+    /// Output named by the store path of the derivation: Nix 2.35 and later.
     Path(StorePath, OutputName),
 }
 

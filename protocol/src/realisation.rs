@@ -135,7 +135,7 @@ mod tests {
         Realisation::from_json(json.as_bytes(), output, &KnownKeys::default())
     }
 
-    /// With dependencies out of order.
+    /// Dependencies out of order.
     fn whole() -> String {
         let (a, b) = ("0a".repeat(32), "0b".repeat(32));
         format!(

@@ -36,7 +36,7 @@ pub(crate) enum ClientError {
         /// The sockets that were tried.
         tried: Vec<PathBuf>,
     },
-    /// This user may not connect.
+    /// Connection refused to this user.
     #[error(
         "cannot connect to the server at {}: {cause}\n  help: run this command as root or as the server's user (sudo)",
         path.display()

@@ -5,12 +5,12 @@ use std::{fmt, io};
 
 use super::daemon::DaemonAddressError;
 
-/// Reasons why there is no usable configuration: one at least.
+/// Reasons why there is no usable configuration; at least one.
 #[derive(Debug)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// Each of them, in the order of the file.
+    /// Iterates over them in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.0.iter()
     }
@@ -33,7 +33,7 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Errors that are found one after the other.
+/// Collects errors, so that all of them are reported at once.
 #[derive(Debug, Default)]
 pub(super) struct Collected(Vec<ConfigError>);
 
@@ -42,12 +42,12 @@ impl Collected {
         self.0.push(error);
     }
 
-    /// The value, if there is one. The error otherwise is kept.
+    /// Returns the value, or collects the error.
     pub(super) fn keep<T>(&mut self, result: Result<T, ConfigError>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
     }
 
-    /// The last value, if neither it nor anything before it is an error.
+    /// Returns the value if it and everything before it was valid, else all errors.
     pub(super) fn end<T>(mut self, last: Result<T, ConfigError>) -> Result<T, ConfigErrors> {
         match self.keep(last) {
             Some(value) if self.0.is_empty() => Ok(value),
@@ -56,84 +56,84 @@ impl Collected {
     }
 }
 
-/// Why there is no usable configuration. The message names the file and line, and ends in a help line where
+/// Reason why there is no usable configuration. The message names the file and line, and ends in a help line if
 /// something can be done.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file could not be read at all.
+    /// Unreadable file.
     #[error("cannot read {}: {cause}\n  help: {}", path.display(), read_help(.cause))]
     Read {
-        /// The file as it was named.
+        /// Path of the file, as configured.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         cause: io::Error,
     },
-    /// The file was read, and something on one of its lines is wrong.
+    /// Invalid line of the file.
     #[error("{}:{line}: {problem}", path.display())]
     File {
-        /// The file as it was named.
+        /// Path of the file, as configured.
         path: PathBuf,
-        /// The line, counted from one.
+        /// Line number, from one.
         line: usize,
-        /// What is wrong there.
+        /// Problem on this line.
         problem: Problem,
     },
-    /// Two ways to reach the daemon, on the command line.
+    /// Two ways to reach nix-daemon on the command line.
     #[error("--daemon-socket and --daemon-command are both given\n  help: keep one of them")]
     TwoDaemonFlags,
-    /// `NIX_DAEMON_SOCKET_PATH` holds something else than a socket's path.
+    /// Invalid path in `NIX_DAEMON_SOCKET_PATH`.
     #[error("NIX_DAEMON_SOCKET_PATH: {0}")]
     DaemonSocketPath(DaemonAddressError),
-    /// `NIX_STORE_DIR` holds no store directory.
+    /// Invalid store directory in `NIX_STORE_DIR`.
     #[error("NIX_STORE_DIR: {0}")]
     StoreDirVariable(String),
-    /// `CREDENTIALS_DIRECTORY` is set but cannot be listed.
+    /// Unreadable directory in `CREDENTIALS_DIRECTORY`.
     #[error("cannot list {} (CREDENTIALS_DIRECTORY): {cause}\n  help: systemd sets it for a service with LoadCredential=; unset it elsewhere", path.display())]
     Credentials {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         cause: io::Error,
     },
 }
 
-/// What is wrong on a line of the configuration file.
+/// Problem on a line of the configuration file.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// Not TOML.
+    /// Syntax error.
     #[error("{0}\n  help: write TOML, for example: bind = \"[::]:5000\"")]
     Syntax(String),
-    /// A key that this server does not have.
+    /// Unknown key.
     #[error("unknown key \"{key}\"\n  help: {}", suggest(key, *.suggestion))]
     UnknownKey {
         /// The key, with its table before a dot.
         key: String,
-        /// The known key that looks most like it, if one does.
+        /// Most similar key, if there is one.
         suggestion: Option<&'static str>,
     },
-    /// A value of the wrong type, out of range, or malformed.
+    /// Value of the wrong type, out of range, or malformed.
     #[error("{key}: {reason}")]
     Value {
         /// The key, with its table before a dot.
         key: &'static str,
-        /// What the key takes and what the file says, or what is malformed.
+        /// Accepted and actual value, or the malformed part.
         reason: String,
     },
-    /// A certificate without its key, or the other way round.
+    /// Certificate without its private key, or the reverse.
     #[error("{present} is set without {absent}\n  help: set both to serve https, neither to serve http")]
     HalfTls {
-        /// The key that is there.
+        /// Key that is set.
         present: &'static str,
-        /// The key that is not.
+        /// Key that is missing.
         absent: &'static str,
     },
-    /// A key about what is trusted, where that makes no difference.
+    /// Key that needs `sign = "trusted"`.
     #[error("{key} has no effect with sign = \"all\"\n  help: set sign = \"trusted\", or remove it")]
     RequiresTrusted {
         /// The key.
         key: &'static str,
     },
-    /// Two ways to reach the daemon, in the file.
+    /// Two ways to reach nix-daemon in the file.
     #[error("daemon_socket and daemon_command are both set\n  help: keep one of them")]
     TwoDaemons,
 }
@@ -148,7 +148,7 @@ fn read_help(cause: &io::Error) -> &'static str {
 
 fn suggest(key: &str, suggestion: Option<&str>) -> String {
     match suggestion {
-        // What stands below a table's header belongs to the table.
+        // A key below the header of a table belongs to the table.
         Some(own) if key.contains('.') && !own.contains('.') => {
             format!("did you mean \"{own}\"? it belongs above all [tables]")
         }

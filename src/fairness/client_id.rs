@@ -14,7 +14,7 @@ pub enum ClientId {
     /// A reverse proxy, or a Unix socket of this machine. Any number of clients may be behind it, so what it holds does
     /// not count against it.
     Proxy,
-    /// This server, when it works for all clients.
+    /// Work of this server for all clients.
     Server,
 }
 

@@ -1,4 +1,4 @@
-//! How a holder of permits reports their use and gives them up.
+//! Holder of permits: reports their use and gives them up.
 
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ pub trait Holder: Send + Sync {
     }
 }
 
-/// How permits are used.
+/// Use of permits by their holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
     /// The server is working for the client, or the client's rate is not known yet. Such permits are not reclaimed.

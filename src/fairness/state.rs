@@ -28,7 +28,7 @@ pub(super) struct State<S> {
 /// Permits and requests of one client.
 pub(super) struct ClientState<S> {
     pub(super) held: usize,
-    /// By sequence number, so the first one waits longest.
+    /// Waiters by sequence number, so the first one waits longest.
     pub(super) waiting: BTreeMap<u64, Waiter<S>>,
 }
 

@@ -40,7 +40,7 @@ impl App {
         }
     }
 
-    /// Has the NAR of every path that is new in the store precompressed.
+    /// Precompresses the NAR of every new path in the store.
     async fn expect_new_paths(&self, cache: &NarCache) {
         let mut known: Option<HashSet<HashPart>> = None;
         loop {

@@ -31,7 +31,7 @@ pub(crate) enum NotFound {
     UntrustedRealisation,
     /// No path that is served has the debug info of this build.
     NoDebugInfo,
-    /// This cache has no signing key.
+    /// No signing key is configured.
     NoPublicKeys,
 }
 

@@ -1,4 +1,4 @@
-//! Lookup of a path by an operator (`harmonia status PATH`), in any form that people have at hand.
+//! Lookup of a path by an operator (`harmonia status PATH`), by store path, hash or URL.
 
 use std::time::Duration;
 

@@ -8,11 +8,11 @@ use prometheus_client::registry::Registry;
 /// State of an open connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectionState {
-    /// It waits to be served, because the limit on connections is reached.
+    /// Waiting, because the limit on connections is reached.
     Waiting,
-    /// It has a request in flight.
+    /// With a request in flight.
     Active,
-    /// It has no request in flight.
+    /// Without a request in flight.
     Idle,
 }
 

@@ -12,11 +12,11 @@ use super::labels::{ResultLabel, gauge_value};
 /// Outcome of an operation of nix-daemon, or of an attempt to connect to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It succeeded.
+    /// Success.
     Ok,
     /// nix-daemon or the connection failed.
     Error,
-    /// It timed out.
+    /// Timeout.
     Timeout,
 }
 
@@ -33,9 +33,9 @@ impl Outcome {
 /// A pool of connections to nix-daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PoolName {
-    /// For all operations but those that send NARs.
+    /// Connections for all operations but those that send NARs.
     Metadata,
-    /// For NARs.
+    /// Connections for NARs.
     Nar,
 }
 

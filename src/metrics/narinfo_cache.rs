@@ -13,7 +13,7 @@ use super::request_notes::note;
 pub(crate) enum Lookup {
     /// The path info was in memory.
     Hit,
-    /// It was queried from nix-daemon.
+    /// Queried from nix-daemon.
     Miss,
     /// nix-daemon was unavailable, and a stale path info was used.
     Stale,

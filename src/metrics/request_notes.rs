@@ -9,7 +9,7 @@ tokio::task_local! {
     static NOTES: Cell<RequestNotes>;
 }
 
-/// What the metrics recorded for one request.
+/// Events that the metrics recorded for one request.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RequestNotes {
     /// Result of the last path info lookup.

@@ -33,7 +33,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval at which whoever waits for a fill checks whether the disk is stalled.
 const STALL_CHECK: Duration = Duration::from_secs(2);
 
-/// Where the bytes come from.
+/// Source of the bytes.
 pub(crate) enum Source {
     Disk(Arc<Entry>),
     Fill(watch::Receiver<Progress>),
@@ -116,7 +116,7 @@ enum Event {
 pub struct CompressedBody {
     nar: CompressedNar,
     at: u64,
-    /// Where to stop; `None` for the end, wherever that is.
+    /// End of the range; `None` for the end of the file.
     end: Option<u64>,
     pending: Option<PendingRead>,
 }

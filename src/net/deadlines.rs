@@ -53,19 +53,19 @@ struct State {
     counted_as: ConnectionState,
 }
 
-/// How a connection has to end because others wait.
+/// End of a connection because others wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndRequest {
     /// As its version of HTTP prescribes.
     Graceful,
-    /// At once.
+    /// Closed at once.
     Abort,
 }
 
 /// Result of checking a connection's deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Deadline {
-    /// Not reached before this time.
+    /// Earliest time of the deadline.
     Pending(Instant),
     /// The connection was idle for too long and should be closed.
     Idle,

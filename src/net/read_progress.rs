@@ -1,4 +1,4 @@
-//! How a client reads one response: what has been handed to hyper for it, and which side waits for the other.
+//! Progress of a client in reading one response: bytes passed to hyper, and which side waits for the other.
 //!
 //! The client waits for the server while the response's source has no data or waits for memory, and everything handed out
 //! before has left the program. Otherwise the client has data to read. On HTTP/1.1 it has read what its end of the connection

@@ -35,7 +35,7 @@ pub(crate) enum SignatureStatus {
     Trusted,
     /// Made by an unknown key, so that it cannot be verified.
     Unknown,
-    /// Not made by the known key of that name.
+    /// Signature that the known key of that name did not make.
     Forged,
 }
 

@@ -34,7 +34,7 @@ pub enum StoreError {
         "nix-daemon closed the connection before the handshake\n  help: check that user {user} is in allowed-users of nix.conf"
     )]
     Refused {
-        /// This process's user, as nix-daemon sees it.
+        /// User of this process, as nix-daemon sees it.
         user: String,
     },
     /// A deadline passed.
@@ -48,7 +48,7 @@ pub enum StoreError {
         /// Whether no byte of the reply had come, so that the operation can be retried.
         before_reply: bool,
     },
-    /// This nix-daemon has no such operation. Nothing was sent.
+    /// Operation that this nix-daemon does not have. Nothing was sent.
     #[error(transparent)]
     Unsupported(#[from] UnsupportedOperation),
     /// nix-daemon has another store directory.

@@ -71,10 +71,10 @@ impl fmt::Debug for Target {
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// It has no bytes.
+    /// Empty name.
     #[error("is empty")]
     Empty,
-    /// It is too long.
+    /// Too long a name.
     #[error("has {length} bytes, more than {max}")]
     TooLong {
         /// Length in bytes.
@@ -82,10 +82,10 @@ pub enum NameError {
         /// Longest length allowed, in bytes.
         max: usize,
     },
-    /// It is one of the two entries that every directory has.
+    /// `.` or `..`, which every directory has.
     #[error("is \".\" or \"..\"")]
     Reserved,
-    /// It contains a byte that has another meaning in paths: `/` (in names) or zero.
+    /// Byte that has another meaning in paths: `/` (in names) or zero.
     #[error("contains the byte {0:#04x}")]
     Byte(u8),
 }

@@ -55,12 +55,12 @@ enum Inside {
     Token,
     /// Before the size of a file.
     Size,
-    /// In the contents of a file: bytes left, and bytes of padding after them.
+    /// Contents of a file: bytes left, and bytes of padding after them.
     Contents {
         left: u64,
         padding: u64,
     },
-    /// In the padding after the contents of a file: bytes left.
+    /// Padding after the contents of a file: bytes left.
     Padding(u64),
     End,
 }

@@ -88,7 +88,7 @@ fn paths(hashes: &[HashPart], recursive: bool) -> Paths {
     Paths { hash_parts: hashes.iter().map(ToString::to_string).collect(), recursive }
 }
 
-/// Where NARs are compressed: by the running server, or in this process.
+/// The process that compresses: the running server, or this one.
 enum Compressor {
     Server(Client),
     Here { store: Arc<Store>, nars: Arc<NarCache> },

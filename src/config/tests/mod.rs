@@ -1,4 +1,4 @@
-//! From text, flags and environment to a configuration or a message.
+//! Tests from text, flags and environment to a configuration or a message.
 
 mod example;
 

@@ -11,7 +11,7 @@ pub(crate) enum CacheControl {
     OneHour,
     /// Cached, but revalidated by its entity tag before each use.
     Revalidate,
-    /// Not cached: what is missing now may exist soon.
+    /// No caching: a missing path may exist soon.
     NoStore,
 }
 

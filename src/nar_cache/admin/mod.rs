@@ -1,4 +1,4 @@
-//! What `harmonia check` and `harmonia cache` do to a directory of compressed NARs, also while a server uses it.
+//! Operations of `harmonia check` and `harmonia cache` on a NAR cache directory, also while a server uses it.
 
 mod files;
 mod preflight;

@@ -39,7 +39,7 @@ pub enum DirectoryError {
     /// Another process has locked it.
     #[error("cannot use {} as the NAR cache: another harmonia process uses it\n  help: stop that process, or give each a different nar_cache.dir", .0.display())]
     Locked(PathBuf),
-    /// It is not empty and has no tag.
+    /// A directory with files but without the tag.
     #[error(
         "cannot use {} as the NAR cache: it has files but no {TAG} of harmonia\n  \
          help: set nar_cache.dir to a directory that is empty or does not exist yet, such as {}; if this was a NAR \
@@ -54,14 +54,14 @@ pub enum DirectoryError {
         .0.display(), .0.join("harmonia").display()
     )]
     Public(PathBuf),
-    /// It belongs to neither root nor the user of this process.
+    /// A directory that belongs to neither root nor the user of this process.
     #[error(
         "cannot use {} as the NAR cache: it belongs to another user\n  help: run this command as that user (runuser -u USER), \
          or set nar_cache.dir to a directory that does not exist yet",
         .0.display()
     )]
     AnotherUsers(PathBuf),
-    /// It is the Nix store, or in it.
+    /// The Nix store, or a directory in it.
     #[error(
         "cannot use {} as the NAR cache: it is in the Nix store\n  help: set nar_cache.dir to a directory elsewhere",
         .0.display()

@@ -73,7 +73,7 @@ struct StallDetector(Mutex<Calls>);
 #[derive(Debug)]
 struct Calls {
     pending: usize,
-    /// When the last call completed, or the first pending one started.
+    /// Time at which the last call completed, or the first pending one started.
     since: Instant,
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Fills {
 
 /// A NAR that is on disk, or its fill.
 pub(crate) enum Joined {
-    /// It is on disk.
+    /// The NAR is on disk.
     Finished(Arc<Entry>),
     /// Others had started its fill.
     Running(watch::Receiver<Progress>),

@@ -11,7 +11,7 @@ use crate::nar_cache::disk::file::DiskFile;
 use crate::nar_cache::error::FillError;
 use crate::store::ValidPath;
 
-/// How much of a NAR has been written, and how the fill ended.
+/// Bytes of a NAR that have been written, and the result of its fill.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Progress {
     /// Bytes that can be read.

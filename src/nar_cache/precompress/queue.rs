@@ -62,7 +62,7 @@ struct State {
     queued: HashSet<EntryKey>,
     /// NARs whose precompression started and that have not been fetched: client and cost.
     unfetched: HashMap<EntryKey, (ClientId, u64)>,
-    /// When these started, the oldest first.
+    /// Start times, the oldest first.
     started: VecDeque<(Instant, EntryKey)>,
     /// Cost of these by client, and in total.
     cost_by_client: HashMap<ClientId, u64>,

@@ -51,11 +51,11 @@ impl WarmError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WarmOutcome {
-    /// It was compressed.
+    /// Compressed now.
     Compressed,
-    /// It was in the cache already.
+    /// Already in the cache.
     Cached,
-    /// It does not fit into the cache and is served uncompressed.
+    /// Too large for the cache; served uncompressed.
     TooLarge,
 }
 

@@ -1,4 +1,4 @@
-//! How connections end: by a deadline or by the drain.
+//! Ends of connections: by a deadline or by the drain.
 
 use std::time::Duration;
 

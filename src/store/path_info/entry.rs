@@ -25,7 +25,7 @@ pub(crate) struct Entry {
 
 /// Freshness of an entry.
 pub(crate) enum Freshness {
-    /// Is served without a query.
+    /// Served without a query.
     Fresh,
     /// Too old: is served only if nix-daemon does not respond.
     Stale,

@@ -1,4 +1,4 @@
-//! What holds for any bytes of a peer, each property a function from bytes: fuzzed by the package around this, and fed
+//! Properties that hold for any bytes of a peer, each a function from bytes: fuzzed by the package around this, and fed
 //! with the inputs that the fuzzer found interesting by `cargo test` (`tests/integration/project/fuzz_corpus.rs`).
 //!
 //! An input begins with the parameters that a property takes, each a byte or a number, and what is left are the bytes of

@@ -67,7 +67,7 @@ fn decoded(served: &[u8]) -> Option<Vec<u8>> {
     Some(nar)
 }
 
-/// What is served with a trailer that is right for it, but for a NAR size that may be `wrong_by` something, and a hash.
+/// Returns the served bytes with a matching trailer, but for a hash and a NAR size that is off by `wrong_by`.
 fn with_trailer(served: &[u8], nar: Option<&[u8]>, wrong_by: u64, hash: &[u8; 32]) -> Vec<u8> {
     let size = (nar.unwrap_or_default().len() as u64).wrapping_add(wrong_by);
     let sums: Vec<u8> = served.chunks(BLOCK).flat_map(|block| XxHash3_64::oneshot(block).to_le_bytes()).collect();

@@ -29,7 +29,7 @@ pub(super) fn property(input: &[u8]) {
     }
 }
 
-/// Whether words of the route's own are to be plain in a target.
+/// Returns whether the fixed words of the route must be unescaped in a target.
 fn has_plain_words(route: &Route) -> bool {
     matches!(route, Route::PathPage { .. } | Route::Lookup { .. } | Route::Browse { .. })
 }

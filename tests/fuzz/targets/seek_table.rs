@@ -27,7 +27,7 @@ pub(super) fn property(input: &[u8]) {
     assert!(parse_seek_table(&[table, b"\0"].concat(), length + 1, size).is_none());
 }
 
-/// Of file and NAR, as the entries add up between a head of 8 bytes and a foot of 9.
+/// Returns the sizes of file and NAR, summed over the entries between a head of 8 bytes and a foot of 9.
 fn sizes(table: &[u8]) -> (u64, u64) {
     let entries = table.get(8..table.len().saturating_sub(9)).unwrap_or_default();
     let (mut length, mut size) = (table.len() as u64, 0);

@@ -130,7 +130,7 @@ impl Scene {
         assert!(body.len() < self.item.nar.len());
     }
 
-    /// Has the path, which is right again, look otherwise than when it failed, and waits until it is not held back.
+    /// Changes the stamp of the path, whose files are right again, and waits until it leaves quarantine.
     fn is_repaired(&self) {
         let passing = self.place.join("passing");
         fs::write(&passing, "").unwrap();

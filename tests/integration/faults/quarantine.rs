@@ -1,4 +1,4 @@
-//! Paths whose content turns out to be wrong are held back until a dump proves them good again, and no others.
+//! Quarantine: paths whose NAR fails verification are 404 until it passes, and no others are.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn narinfo_url(path: &str) -> String {
 fn await_served(http: Http, path: &str) {
     let deadline = Instant::now() + TIMEOUT;
     while http.get(&narinfo_url(path)).status != 200 {
-        assert!(Instant::now() < deadline, "{path} is held back for ever");
+        assert!(Instant::now() < deadline, "{path} stays in quarantine");
     }
 }
 

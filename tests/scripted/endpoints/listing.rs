@@ -114,6 +114,6 @@ fn a_nar_of_another_hash_has_no_listing_but_a_502() {
         (response.status, response.text().split(" (").next()),
         (502, Some("nix-daemon sent an error or invalid data"))
     );
-    // The path is held back, and looked at again at once.
+    // The path is quarantined, and rechecked at once.
     assert!(matches!(daemon.seen().queries[..], [_, _, Query::Nar(_), ..]));
 }

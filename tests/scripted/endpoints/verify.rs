@@ -46,7 +46,7 @@ impl Lie {
         assert!(body.len() < self.item.nar.len());
     }
 
-    /// Has the daemon dump this NAR from now on.
+    /// Makes nix-daemon dump this NAR from now on.
     fn dump(&self, daemon: &ScriptedDaemon, nar: &[u8]) {
         let item = StoreItem { nar: nar.to_owned(), ..self.item.clone() };
         daemon.play(item.script());
@@ -69,7 +69,7 @@ fn each_dump_of_the_daemon_is_hashed() {
         lie.is_served(&harmonia, &lie.item.nar);
         lie.dump(&daemon, &lie.false_nar);
         lie.is_broken_off(&harmonia);
-        // It is held back, and looked at again since it looks otherwise, if that has not been done yet.
+        // It is quarantined, and rechecked because its stamp has changed, if that has not been done yet.
         lie.dump(&daemon, &lie.item.nar);
         lie.replace();
         assert!([404, 200].contains(&harmonia.http().get(&lie.item.nar_url()).status));

@@ -1,4 +1,4 @@
-//! Paths whose content turns out to be wrong are held back until a dump proves them good again, and no others.
+//! Quarantine: paths whose NAR fails verification are 404 until it passes, and no others are.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +31,7 @@ fn is_held_back(harmonia: &Harmonia, item: &StoreItem, case: &str) {
     assert_eq!(harmonia.log().matches("(answering 404)").count(), 1, "{}", harmonia.log());
 }
 
-/// What the daemon knows of a file, and dumps in its place.
+/// Path info of a file, and the NAR that nix-daemon dumps in its place.
 fn wrong_contents() -> Vec<(&'static str, StoreItem, Vec<u8>)> {
     let item = StoreItem::file_of(SIZE);
     let (mut corrupt, mut without_end, mut shorter) = (item.nar.clone(), item.nar.clone(), item.clone());
@@ -159,7 +159,7 @@ fn a_path_that_failed_verification_once_is_released_at_once() {
     assert_eq!(harmonia.http().get(&item.nar_url()).body, item.nar);
 }
 
-/// What a daemon says that cannot read it now.
+/// Reply of a nix-daemon that cannot read the path now.
 #[test]
 fn a_path_that_the_daemon_fails_to_dump_for_another_reason_is_not_quarantined() {
     let item = StoreItem::file(b"unreadable");

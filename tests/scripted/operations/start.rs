@@ -97,7 +97,7 @@ fn a_file_written_for_harmonia_works_unchanged_with_a_warning_for_what_has_no_ef
     assert!(narinfo.contains("\nCompression: zstd\n"), "{narinfo}");
     let log = harmonia.log();
     let warnings: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
-    // Nor is there a store of the guest's on this machine.
+    // The guest's store is not on this machine.
     let [key, files] = &warnings[..] else { panic!("{log}") };
     assert!(key.contains("nix_db_path has no effect") && files.contains("not visible in /guest/nix/store"), "{log}");
 }

@@ -39,7 +39,7 @@ pub(crate) struct FileStream {
 }
 
 enum Work {
-    /// Not reading.
+    /// Idle: no read is running.
     Idle(Box<Reader>),
     /// Waiting for a permit to read.
     Waiting(PermitFuture),
