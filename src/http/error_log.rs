@@ -37,8 +37,11 @@ impl ThrottledErrorLog {
     /// Logs the error of a request for `target` that is answered with `status`; the response carries the request's `id`.
     pub(crate) fn request_failed(&self, target: &str, status: StatusCode, error: &HandlerError, id: &str) {
         // Debug formatting escapes the target: a client cannot forge a line.
-        let what = format_args!("request {id} for {target:?} answered {}", status.as_u16());
-        self.log(Event::RequestFailed, &what, error);
+        self.log(
+            Event::RequestFailed,
+            &format_args!("request {id} for {target:?} answered {}", status.as_u16()),
+            error,
+        );
     }
 
     /// Logs the error that ended the body of a response to a request for `target` early.

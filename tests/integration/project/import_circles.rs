@@ -114,9 +114,8 @@ impl Imports {
         let mut seen = BTreeSet::new();
         let mut circles = Vec::new();
         for module in self.files.keys() {
-            if let Some(circle) = self.circle_through(module)
-                && circle.iter().all(|it| !seen.contains(it))
-            {
+            let circle = self.circle_through(module).filter(|circle| circle.iter().all(|it| !seen.contains(it)));
+            if let Some(circle) = circle {
                 seen.extend(circle.iter().cloned());
                 circles.push(circle);
             }
