@@ -52,7 +52,7 @@ fn addresses(taken: &TcpListener, unix: &std::path::Path) -> Vec<Mistake> {
         wrong(
             "a name that there is not",
             "no-such-host.invalid:5000",
-            &["cannot resolve no-such-host.invalid", "write an address"],
+            &["cannot resolve no-such-host.invalid", "use an address"],
         ),
         wrong(
             "a Unix socket of another server",

@@ -187,7 +187,7 @@ fn certificates() -> Vec<Mistake> {
             &reversed,
             &leaf_key,
             CONFIG,
-            &["cannot use certificate", "be the first in its file"],
+            &["cannot use certificate", "first in its file"],
         ),
         with("a key with a passphrase", &cert, &encrypted, CONFIG, &["ENCRYPTED PRIVATE KEY", "with openssl pkey"]),
         with("a certificate in DER", &der, &leaf_key, CONFIG, &["no certificate in", "PEM"]),
