@@ -56,7 +56,7 @@ struct State {
 /// End of a connection because others wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndRequest {
-    /// As its version of HTTP prescribes.
+    /// Closed as its version of HTTP prescribes.
     Graceful,
     /// Closed at once.
     Abort,

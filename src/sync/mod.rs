@@ -1,4 +1,4 @@
-//! What several modules need to share state among threads: a mutex, and a limit on repeated log lines.
+//! Synchronisation helpers: a mutex that ignores poisoning, and a limit on repeated log lines.
 
 mod log_throttle;
 mod mutex;

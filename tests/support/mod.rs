@@ -3,6 +3,7 @@
 //!
 //! Nothing outlives the test binary, however it ends: see [`scratch`] for files and [`server`] for the program.
 
+pub(crate) mod debug_info;
 pub(crate) mod exit;
 pub(crate) mod footprint;
 pub(crate) mod http;
@@ -11,6 +12,7 @@ pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod nar_cache;
 pub(crate) mod narinfo;
+pub(crate) mod probes;
 pub(crate) mod scratch;
 pub(crate) mod scripted_daemon;
 pub(crate) mod server;

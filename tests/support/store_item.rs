@@ -145,6 +145,19 @@ impl StoreItem {
         Script::replying(move |query| item.reply(query))
     }
 
+    /// Returns the script of a daemon that has every requested path, all with the content of this one.
+    pub(crate) fn script_for_any_path(&self) -> Script {
+        let item = self.clone();
+        Script::replying(move |query| {
+            let path = match query {
+                Query::PathFromHashPart(hash) => format!("/nix/store/{hash}-item"),
+                Query::PathInfo(path) | Query::Nar(path) => path.clone(),
+                other => panic!("asked {other:?}"),
+            };
+            Self { path, ..item.clone() }.reply(query)
+        })
+    }
+
     /// Returns the script of a daemon that has only this path, with another reply to `NarFromPath`.
     pub(crate) fn script_with_nar(&self, reply: impl Fn() -> Reply + Send + Sync + 'static) -> Script {
         let item = self.clone();

@@ -38,8 +38,8 @@ impl Opcode {
     /// Returns whether the connection stays usable after nix-daemon reported an error, if every path that was sent was
     /// well-formed.
     ///
-    /// Where this is `false`, some release leaves unread arguments or a partial reply behind, and [`Client`] closes the
-    /// connection.
+    /// [`Client`] closes the connection if this is `false`: some release then leaves unread arguments or a partial reply
+    /// behind.
     ///
     /// [`Client`]: crate::client::Client
     #[must_use]

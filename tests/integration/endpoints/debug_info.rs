@@ -7,21 +7,10 @@ use serde_json::{Value, json};
 
 use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
+use crate::support::debug_info::{ID, OTHER, member, url};
 use crate::support::http::{Http, Response};
 use crate::support::server::Harmonia;
 use crate::support::store_item::hash_part;
-
-const ID: &str = "00d3adbeef00d3adbeef00d3adbeef00d3adbeef";
-
-const OTHER: &str = "ab12345678ab12345678ab12345678ab12345678";
-
-fn url(id: &str) -> String {
-    format!("/debuginfo/{id}")
-}
-
-fn member(id: &str) -> String {
-    format!("lib/debug/.build-id/{}/{}.debug", &id[..2], &id[2..])
-}
 
 fn parsed(response: &Response) -> Value {
     assert_eq!((response.status, response.header("content-type")), (200, Some("application/json")));

@@ -2,20 +2,8 @@
 
 use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
-use crate::support::http::Response;
+use crate::support::probes::is_not_ready;
 use crate::support::server::Harmonia;
-
-fn is_a_line_of_now(response: &Response, status: u16, line: &str) {
-    assert_eq!((response.status, response.text()), (status, &*format!("{line}\n")));
-    assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
-    assert_eq!(response.header("cache-control"), Some("no-store"));
-}
-
-fn is_not_ready(response: &Response, reason: &str) {
-    is_a_line_of_now(response, 503, reason);
-    assert!(response.header("retry-after").unwrap().parse::<u32>().is_ok());
-    assert!(!response.header("x-request-id").unwrap().is_empty());
-}
 
 #[test]
 fn not_ready_if_the_daemon_has_another_store_directory() {

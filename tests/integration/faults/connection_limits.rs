@@ -5,22 +5,9 @@ use std::thread;
 use crate::nix::client::Client;
 use crate::nix::release::Release;
 use crate::support::metrics::{metrics, value};
-use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::ScriptedDaemon;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
-
-/// Starts a daemon that has every requested path, all with the same content.
-fn daemon() -> ScriptedDaemon {
-    let item = StoreItem::file(b"small");
-    ScriptedDaemon::start(Script::replying(move |query| {
-        let path = match query {
-            Query::PathFromHashPart(hash) => format!("/nix/store/{hash}-item"),
-            Query::PathInfo(path) | Query::Nar(path) => path.clone(),
-            other => panic!("asked {other:?}"),
-        };
-        StoreItem { path, ..item.clone() }.reply(query)
-    }))
-}
 
 /// Returns the full path of this number.
 fn path(number: usize) -> String {
@@ -49,7 +36,7 @@ fn real_clients(harmonia: &Harmonia, processes: usize, paths: usize) {
 
 #[test]
 fn real_clients_beyond_the_connection_limit_wait_and_all_succeed() {
-    let daemon = daemon();
+    let daemon = ScriptedDaemon::start(StoreItem::file(b"small").script_for_any_path());
     let harmonia =
         Harmonia::start(&format!("{}trusted_proxies = []\nworkers = 1\nmax_connections = 60\n", daemon.config()));
     real_clients(&harmonia, 6, 200);
@@ -61,7 +48,7 @@ fn real_clients_beyond_the_connection_limit_wait_and_all_succeed() {
 #[test]
 #[ignore = "40 processes of Nix take a minute"]
 fn forty_real_clients_of_one_address_at_default_limits() {
-    let daemon = daemon();
+    let daemon = ScriptedDaemon::start(StoreItem::file(b"small").script_for_any_path());
     let harmonia = Harmonia::start(&format!("{}trusted_proxies = []\n", daemon.config()));
     let began = std::time::Instant::now();
     real_clients(&harmonia, 40, 700);

@@ -6,23 +6,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use crate::support::debug_info::{ID, OTHER, member, url};
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
-
-const ID: &str = "00d3adbeef00d3adbeef00d3adbeef00d3adbeef";
-
-const OTHER: &str = "ab12345678ab12345678ab12345678ab12345678";
-
-fn url(id: &str) -> String {
-    format!("/debuginfo/{id}")
-}
-
-fn member(id: &str) -> String {
-    format!("lib/debug/.build-id/{}/{}.debug", &id[..2], &id[2..])
-}
 
 /// Store with one path that is valid for a scripted daemon.
 struct Scripted {

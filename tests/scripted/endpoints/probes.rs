@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::sample;
-use crate::support::http::Response;
 use crate::support::keys;
+use crate::support::probes::{is_a_line_of_now, is_not_ready};
 use crate::support::scratch;
 use crate::support::scripted_daemon::{Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
@@ -13,18 +13,6 @@ use crate::support::wire::Wire;
 
 /// Upper bound of a response: above the server's timeout of 3 s, below the 5 s of a connection attempt.
 const SOON: Duration = Duration::from_millis(4500);
-
-fn is_a_line_of_now(response: &Response, status: u16, line: &str) {
-    assert_eq!((response.status, response.text()), (status, &*format!("{line}\n")));
-    assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
-    assert_eq!(response.header("cache-control"), Some("no-store"));
-}
-
-fn is_not_ready(response: &Response, reason: &str) {
-    is_a_line_of_now(response, 503, reason);
-    assert!(response.header("retry-after").unwrap().parse::<u32>().is_ok());
-    assert!(!response.header("x-request-id").unwrap().is_empty());
-}
 
 #[test]
 fn the_version_is_that_of_the_package() {

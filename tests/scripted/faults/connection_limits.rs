@@ -3,7 +3,7 @@
 use crate::support::http::{Connection, Http};
 use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, frame, get};
 use crate::support::metrics::{await_value, metrics, value};
-use crate::support::scripted_daemon::{Query, Script, ScriptedDaemon};
+use crate::support::scripted_daemon::{Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -11,19 +11,6 @@ use crate::support::wire::{LAST, Wire};
 const OTHER: [u8; 4] = [127, 0, 0, 3];
 
 const RECLAIMED: &str = "harmonia_reclaimed_total{resource=\"connection\"}";
-
-/// Starts a daemon that has every requested path, all with the same content.
-fn daemon() -> ScriptedDaemon {
-    let item = StoreItem::file(b"small");
-    ScriptedDaemon::start(Script::replying(move |query| {
-        let path = match query {
-            Query::PathFromHashPart(hash) => format!("/nix/store/{hash}-item"),
-            Query::PathInfo(path) | Query::Nar(path) => path.clone(),
-            other => panic!("asked {other:?}"),
-        };
-        StoreItem { path, ..item.clone() }.reply(query)
-    }))
-}
 
 /// Opens a connection, sends these bytes, and leaves it idle after the response, if the bytes are a complete request.
 fn idle(http: Http, said: &str) -> Connection {
@@ -38,7 +25,7 @@ fn idle(http: Http, said: &str) -> Connection {
 #[test]
 fn idle_connections_of_one_or_four_addresses_block_no_other_client() {
     const REQUEST: &str = "GET /health HTTP/1.1\r\nHost: cache\r\n\r\n";
-    let daemon = daemon();
+    let daemon = ScriptedDaemon::start(StoreItem::file(b"small").script_for_any_path());
     let same: fn(u8) -> [u8; 4] = |_| OTHER;
     let four: fn(u8) -> [u8; 4] = |number| [127, 0, 1, number % 4];
     for (address, said) in [(same, REQUEST), (four, REQUEST), (four, ""), (four, "GET /health HTTP/1.1\r\nHos")] {
@@ -80,7 +67,7 @@ fn connections_that_read_nothing_block_no_other_client() {
 /// Connections fill the limit, the queue of the program and the kernel's queue, each with a request that never completes.
 #[test]
 fn a_client_with_many_waiting_requests_blocks_no_other() {
-    let daemon = daemon();
+    let daemon = ScriptedDaemon::start(StoreItem::file(b"small").script_for_any_path());
     let (go_on, pause) = std::sync::mpsc::channel::<()>();
     let pause = std::sync::Mutex::new(pause);
     daemon.play(Script::replying(move |_| {
@@ -105,7 +92,7 @@ fn a_client_with_many_waiting_requests_blocks_no_other() {
 
 #[test]
 fn an_idle_http2_connection_gets_a_goaway() {
-    let daemon = daemon();
+    let daemon = ScriptedDaemon::start(StoreItem::file(b"small").script_for_any_path());
     let harmonia = Harmonia::start(&format!("{}workers = 1\nmax_connections = 1\n", daemon.config()));
     let mut connection = RawHttp2::open(harmonia.address());
     connection.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/health")));
@@ -116,7 +103,7 @@ fn an_idle_http2_connection_gets_a_goaway() {
 
 #[test]
 fn connections_beyond_a_clients_limit_wait_and_those_of_others_do_not() {
-    let daemon = daemon();
+    let daemon = ScriptedDaemon::start(StoreItem::file(b"small").script_for_any_path());
     let config = format!("{}trusted_proxies = []\nmax_connections_per_client = 4\n", daemon.config());
     let harmonia = Harmonia::start(&config);
     let (many, other) = (harmonia.http().from([127, 0, 0, 2]), harmonia.http().from(OTHER));
