@@ -1,4 +1,4 @@
-//! Synchronisation helpers: a mutex that ignores poisoning, and a limit on repeated log lines.
+//! Synchronization among threads: a mutex that ignores poisoning, and a limit on repeated log lines.
 
 mod log_throttle;
 mod mutex;

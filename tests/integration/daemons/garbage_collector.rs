@@ -59,17 +59,17 @@ fn add_tree(daemon: &Daemon) -> String {
     path
 }
 
-/// Download that has begun and whose client pauses.
 /// Collects garbage until this path is deleted. Its root ends with nix-daemon's process for the connection, which takes a
 /// moment to notice that the connection is closed.
 fn collect_until_gone(daemon: &Daemon, path: &str) {
     let deadline = Instant::now() + TIMEOUT;
     while is_valid(daemon, path) {
-        assert!(Instant::now() < deadline, "{path} is protected for ever");
+        assert!(Instant::now() < deadline, "{path} is protected for ever by {}", daemon.release());
         collect(daemon);
     }
 }
 
+/// Download that has begun and whose client pauses.
 struct Download {
     stream: TcpStream,
     nar_hash: String,
