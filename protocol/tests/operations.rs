@@ -6,8 +6,8 @@ use std::pin::pin;
 use harmonia_protocol::client::NarStream;
 use harmonia_protocol::derivation_output::{DerivationOutput, OutputName};
 use harmonia_protocol::operation::{
-    DerivedPath, Missing, Operation, OutputsSpec, QueryDerivationOutputMap, QueryMissing, QueryRealisation,
-    QueryValidPaths, Root,
+    AddIndirectRoot, DerivedPath, Missing, Operation, OutputsSpec, QueryDerivationOutputMap, QueryMissing,
+    QueryRealisation, QueryValidPaths, Root,
 };
 use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::realisation::Realisation;
@@ -202,4 +202,21 @@ fn realisations_are_paths_up_to_the_version_before_json() {
         let realisation = run(client.query_realisation(&output)).unwrap();
         assert_eq!(realisation.map(|found| found.path), Some(path(PB_B)), "1.{minor}");
     }
+}
+
+#[test]
+fn an_indirect_root_is_the_path_of_its_symlink_in_every_version() {
+    for minor in [21, 38] {
+        let version = Version::from_minor(minor);
+        let link = "/var/lib/harmonia/pins/x";
+        assert_eq!(request(minor, &AddIndirectRoot(link.as_bytes())), [numbers(&[12]), string(link)].concat());
+        let (mut client, _) = Script::greeting(version, &[]).replies(numbers(&[LAST, 1])).client(version);
+        run(client.add_indirect_root(link.as_bytes())).unwrap();
+        assert!(client.is_idle());
+    }
+    // The connection stays usable if nix-daemon refuses it.
+    let newest = Version::from_minor(38);
+    let (mut client, _) = Script::greeting(newest, &[]).replies(error_frame("no")).client(newest);
+    assert!(matches!(run(client.add_indirect_root(b"/nix/store/x")), Err(ClientError::Daemon { .. })));
+    assert!(client.is_idle());
 }

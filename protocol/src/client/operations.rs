@@ -9,9 +9,9 @@ use super::exchange::Exchange;
 use crate::derivation_output::{DerivationOutput, OutputName};
 use crate::error::{ClientError, Phase};
 use crate::operation::{
-    AddTempRoot, DerivedPath, EnsurePath, FindRoots, IsValidPath, Missing, Operation, QueryAllValidPaths,
-    QueryDerivationOutputMap, QueryMissing, QueryPathFromHashPart, QueryPathInfo, QueryRealisation, QueryReferrers,
-    QueryValidDerivers, QueryValidPaths, Root,
+    AddIndirectRoot, AddTempRoot, DerivedPath, EnsurePath, FindRoots, IsValidPath, Missing, Operation,
+    QueryAllValidPaths, QueryDerivationOutputMap, QueryMissing, QueryPathFromHashPart, QueryPathInfo, QueryRealisation,
+    QueryReferrers, QueryValidDerivers, QueryValidPaths, Root,
 };
 use crate::path_info::PathInfo;
 use crate::realisation::Realisation;
@@ -158,6 +158,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Protects `path` from the garbage collector until this connection ends.
     pub async fn add_temp_root(&mut self, path: &StorePath) -> Result<(), ClientError> {
         self.call(&AddTempRoot(path)).await
+    }
+
+    /// Makes nix-daemon remember the symlink at an absolute path, whose target the garbage collector keeps.
+    pub async fn add_indirect_root(&mut self, symlink: &[u8]) -> Result<(), ClientError> {
+        self.call(&AddIndirectRoot(symlink)).await
     }
 
     /// Makes `path` valid by substitution if it is not.

@@ -24,5 +24,5 @@ pub use missing::{DerivedPath, Missing, OutputsSpec, QueryMissing};
 pub use opcode::{Opcode, UnsupportedOperation};
 pub use query::{QueryAllValidPaths, QueryDerivationOutputMap, QueryPathFromHashPart, QueryValidPaths};
 pub use realisation::QueryRealisation;
-pub use roots::{FindRoots, Root};
+pub use roots::{AddIndirectRoot, FindRoots, Root};
 pub use single_path::{AddTempRoot, EnsurePath, IsValidPath, QueryPathInfo, QueryReferrers, QueryValidDerivers};

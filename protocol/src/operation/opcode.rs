@@ -14,6 +14,7 @@ pub enum Opcode {
     QueryReferrers = 6,
     EnsurePath = 10,
     AddTempRoot = 11,
+    AddIndirectRoot = 12,
     FindRoots = 14,
     QueryAllValidPaths = 23,
     QueryPathInfo = 26,
@@ -49,6 +50,7 @@ impl Opcode {
             | Self::QueryReferrers
             | Self::EnsurePath
             | Self::AddTempRoot
+            | Self::AddIndirectRoot
             | Self::FindRoots
             | Self::QueryAllValidPaths
             | Self::QueryPathInfo

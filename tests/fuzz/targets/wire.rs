@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use bytes::BytesMut;
 use harmonia_protocol::derivation_output::{DerivationOutput, OutputName};
 use harmonia_protocol::operation::{
-    AddTempRoot, EnsurePath, FindRoots, IsValidPath, Operation, QueryAllValidPaths, QueryDerivationOutputMap,
-    QueryMissing, QueryPathFromHashPart, QueryPathInfo, QueryRealisation, QueryReferrers, QueryValidDerivers,
-    QueryValidPaths,
+    AddIndirectRoot, AddTempRoot, EnsurePath, FindRoots, IsValidPath, Operation, QueryAllValidPaths,
+    QueryDerivationOutputMap, QueryMissing, QueryPathFromHashPart, QueryPathInfo, QueryRealisation, QueryReferrers,
+    QueryValidDerivers, QueryValidPaths,
 };
 use harmonia_protocol::session::Session;
 use harmonia_protocol::wire::{DecodeErrorKind, Reader, Scanner};
@@ -34,7 +34,7 @@ pub(super) fn property(input: &[u8]) {
     let session = &sessions()[usize::from(session) % sessions().len()];
     let reply = parameters.rest();
     let path = &*PATH;
-    match operation % 15 {
+    match operation % 16 {
         0 => check(&IsValidPath(path), session, reply, piece),
         1 => check(&QueryPathInfo(path), session, reply, piece),
         2 => check(&QueryReferrers(path), session, reply, piece),
@@ -49,6 +49,7 @@ pub(super) fn property(input: &[u8]) {
         11 => check(&FindRoots, session, reply, piece),
         12 => check(&QueryRealisation(&BY_PATH), session, reply, piece),
         13 => check(&QueryRealisation(&BY_HASH), session, reply, piece),
+        14 => check(&AddIndirectRoot(b"/link"), session, reply, piece),
         _ => anything(reply),
     }
 }
