@@ -16,6 +16,9 @@ pub enum ClientId {
     Proxy,
     /// Work of this server for all clients.
     Server,
+    /// Somebody whose credentials were verified, by a hash of the name: the same from every address.
+    #[allow(dead_code, reason = "uploads will be shared among principals")]
+    Principal(u64),
 }
 
 impl ClientId {
@@ -28,10 +31,10 @@ impl ClientId {
         })
     }
 
-    /// Returns whether this is a single client, whose permits count against it.
+    /// Returns whether this is a single client or principal, whose permits count against it.
     #[must_use]
     pub const fn has_quota(self) -> bool {
-        matches!(self, Self::Addr(_))
+        matches!(self, Self::Addr(_) | Self::Principal(_))
     }
 }
 
@@ -44,6 +47,7 @@ impl fmt::Display for ClientId {
             },
             Self::Proxy => write!(f, "a proxy"),
             Self::Server => write!(f, "harmonia"),
+            Self::Principal(_) => write!(f, "a principal"),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::{Request, Response};
 use rustix::io::Errno;
 use tokio::sync::watch;
@@ -25,6 +25,7 @@ use super::connection_limiter::ConnectionLimiter;
 use super::deadlines::Activity;
 use super::limits::Limits;
 use super::listener::{Listener, Socket};
+use super::request_body::RequestBody;
 use super::send_budget::SendBudget;
 use crate::fairness::Requester;
 use crate::metrics::Metrics;
@@ -47,7 +48,7 @@ pub(crate) async fn serve<S, R, B, F>(
     service: S,
     shutdown: F,
 ) where
-    S: Fn(Requester, Request<Incoming>) -> R + Send + Sync + 'static,
+    S: Fn(Requester, Request<RequestBody>) -> R + Send + Sync + 'static,
     R: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
-use hyper::{Request, Response, Version};
+use hyper::{Method, Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulConnection;
@@ -28,6 +28,7 @@ use super::forwarded::client_of;
 use super::limits::Limits;
 use super::listener::Socket;
 use super::read_progress::ReadProgress;
+use super::request_body::RequestBody;
 use super::send_budget::{BudgetedBody, SendBudget};
 use super::tracked_io::TrackedSocket;
 use crate::fairness::ClientId;
@@ -69,7 +70,7 @@ pub(super) struct Server<S> {
 
 impl<S, R, B> Server<S>
 where
-    S: Fn(Requester, Request<Incoming>) -> R + Send + Sync + 'static,
+    S: Fn(Requester, Request<RequestBody>) -> R + Send + Sync + 'static,
     R: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
@@ -126,7 +127,8 @@ where
             let progress = ReadProgress::start(activity, request.version() == Version::HTTP_2);
             let requester =
                 Requester::new(client, Arc::clone(&progress) as _).with_address(address, peer == ClientId::Proxy);
-            let response = (self.service)(requester, request);
+            let upload = (request.method() == Method::PUT).then(|| Arc::clone(&progress));
+            let response = (self.service)(requester, request.map(|body| RequestBody::new(body, upload)));
             let budget = self.send_budget.clone();
             async move {
                 let response = response.await;

@@ -26,7 +26,7 @@ pub(super) fn client_of(peer: ClientId, address: Option<IpAddr>, headers: &Heade
         ClientId::Proxy => {
             last_forwarded(headers).map_or((peer, address), |address| (ClientId::from_addr(address), Some(address)))
         }
-        ClientId::Addr(_) | ClientId::Server => (peer, address),
+        ClientId::Addr(_) | ClientId::Server | ClientId::Principal(_) => (peer, address),
     }
 }
 

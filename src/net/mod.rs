@@ -24,6 +24,7 @@ mod forwarded;
 mod limits;
 mod listener;
 mod read_progress;
+mod request_body;
 mod send_budget;
 mod send_queue;
 mod socket_activation;

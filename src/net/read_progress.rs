@@ -2,7 +2,8 @@
 //!
 //! The client waits for the server while the response's source has no data or waits for memory, and everything handed out
 //! before has left the program. Otherwise the client has data to read. On HTTP/1.1 it has read what its end of the connection
-//! has acknowledged; on HTTP/2 the connection is shared, so a chunk counts as read when hyper asks for the next one.
+//! has acknowledged; on HTTP/2 the connection is shared, so a chunk counts as read when hyper asks for the next one. While the
+//! server waits for the body of the request, it is the client's turn, and what it sends counts as what it reads does.
 
 use std::sync::Arc;
 
@@ -32,6 +33,10 @@ struct State {
     outstanding: usize,
     /// Whether hyper waits for a chunk.
     is_awaited: bool,
+    /// Whether the server waits for the client to send more of the request's body.
+    is_upload_awaited: bool,
+    /// Bytes of the request's body that were received.
+    received: u64,
     /// Whether the client waits for the server.
     is_server_busy: bool,
 }
@@ -46,6 +51,8 @@ impl ReadProgress {
             last_chunk: 0,
             outstanding: 0,
             is_awaited: true,
+            is_upload_awaited: false,
+            received: 0,
             is_server_busy: true,
         };
         Arc::new(Self { activity: Arc::clone(activity), is_multiplexed, state: Mutex::new(state) })
@@ -90,10 +97,24 @@ impl ReadProgress {
         self.update(|state| state.outstanding = state.outstanding.saturating_sub(bytes));
     }
 
+    /// Records that the server begins or ceases to wait for more of the request's body.
+    pub(super) fn upload_awaited(&self, is_awaited: bool) {
+        self.update(|state| state.is_upload_awaited = is_awaited);
+    }
+
+    /// Records bytes of the request's body.
+    pub(super) fn received(&self, bytes: usize) {
+        self.update(|state| {
+            state.is_upload_awaited = false;
+            state.received += bytes as u64;
+        });
+        self.activity.client_sent(bytes as u64);
+    }
+
     fn update(&self, update: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
         update(&mut state);
-        let is_server_busy = state.is_awaited && state.outstanding == 0;
+        let is_server_busy = state.is_awaited && state.outstanding == 0 && !state.is_upload_awaited;
         if is_server_busy == state.is_server_busy {
             return;
         }
@@ -115,7 +136,8 @@ impl Holder for ReadProgress {
         let acknowledged = if self.is_multiplexed { 0 } else { self.activity.acknowledged() };
         let mut state = self.state.lock();
         let read = if self.is_multiplexed { state.read } else { acknowledged };
-        state.read_rate.usage(now, read)
+        let moved = read + state.received;
+        state.read_rate.usage(now, moved)
     }
 
     fn reclaim(&self) -> bool {

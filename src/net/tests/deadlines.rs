@@ -82,7 +82,7 @@ async fn statement_52_a_client_that_pauses_is_not_cut_as_an_idle_one() {
     // gone.
     const LENGTH: usize = 32 * 1024 * 1024;
     let limits = Limits { idle: SHORT, ..Limits::default() };
-    let service = |client, request: Request<Incoming>| async move {
+    let service = |client, request: Request<RequestBody>| async move {
         if request.uri().path() != "/large" {
             return echo(client, request).await;
         }

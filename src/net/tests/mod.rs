@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body, Frame};
 use hyper::client::conn::http2;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -22,6 +22,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::request_body::RequestBody;
 use super::*;
 use crate::config::{BindAddress, SocketMode, StoreDirectories, TlsConfig};
 use crate::fairness::Requester;
@@ -41,7 +42,7 @@ struct Running {
 impl Running {
     async fn start<S, R>(limits: Limits, tls: Option<TlsAcceptor>, service: S) -> Self
     where
-        S: Fn(Requester, Request<Incoming>) -> R + Send + Sync + 'static,
+        S: Fn(Requester, Request<RequestBody>) -> R + Send + Sync + 'static,
         R: Future<Output = Response<TestBody>> + Send + 'static,
     {
         let address = BindAddress::Tcp("127.0.0.1:0".to_owned());
@@ -66,7 +67,7 @@ impl Running {
 }
 
 /// Answers with the path.
-async fn echo(_: Requester, request: Request<Incoming>) -> Response<TestBody> {
+async fn echo(_: Requester, request: Request<RequestBody>) -> Response<TestBody> {
     let path = Bytes::from(request.uri().path().to_owned());
     Response::new(Full::new(path).map_err(|never| match never {}).boxed_unsync())
 }
@@ -86,7 +87,8 @@ impl Body for Sent {
 /// The bodies of the responses that a service has given, each to be fed by the test.
 type Bodies = mpsc::UnboundedReceiver<mpsc::Sender<Bytes>>;
 
-fn streaming() -> (Bodies, impl Fn(Requester, Request<Incoming>) -> Ready<Response<TestBody>> + Send + Sync + 'static) {
+fn streaming() -> (Bodies, impl Fn(Requester, Request<RequestBody>) -> Ready<Response<TestBody>> + Send + Sync + 'static)
+{
     let (give, bodies) = mpsc::unbounded_channel();
     let service = move |_, _| {
         let (sender, body) = mpsc::channel(1);
@@ -366,7 +368,7 @@ async fn statement_4_a_body_that_nobody_reads_leaves_the_connection_in_step_or_c
 
 #[tokio::test]
 async fn a_request_is_for_the_client_that_a_proxy_forwards() {
-    async fn name(reader: Requester, _: Request<Incoming>) -> Response<TestBody> {
+    async fn name(reader: Requester, _: Request<RequestBody>) -> Response<TestBody> {
         let name = Bytes::from(reader.client().to_string());
         Response::new(Full::new(name).map_err(|never| match never {}).boxed_unsync())
     }
