@@ -64,6 +64,11 @@ impl Config {
             credentials_directory,
             sign,
             tls,
+            access,
+            views,
+            audit,
+            push,
+            state_dir,
         } = new;
         report.apply("shutdown_timeout", &mut self.shutdown_timeout, shutdown_timeout);
         let per_worker = "max_connections";
@@ -75,6 +80,20 @@ impl Config {
         report.apply("sign_key_paths", &mut self.sign_key_paths, sign_key_paths);
         report.apply("credentials", &mut self.credentials_directory, credentials_directory);
         report.apply("sign", &mut self.sign, sign);
+        match (&mut self.access, access) {
+            (Some(old), Some(new)) => report.apply("access", old, new),
+            (old, new) => report.require_restart("access", old, &new),
+        }
+        report.apply("views", &mut self.views, views);
+        match (&mut self.audit, audit) {
+            (Some(old), Some(new)) => report.apply("audit", old, new),
+            (old, new) => report.require_restart("audit", old, &new),
+        }
+        match (&mut self.push, push) {
+            (Some(old), Some(new)) => report.apply("push", old, new),
+            (old, new) => report.require_restart("push", old, &new),
+        }
+        report.require_restart("state_dir", &self.state_dir, &state_dir);
         match (&mut self.tls, tls) {
             (Some(old), Some(new)) => {
                 report.apply("tls_cert_path", &mut old.cert, new.cert);

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use harmonia_protocol::StoreDir;
 
+use super::access::AccessConfig;
 use super::access_log::AccessLogConfig;
 use super::admin_socket;
+use super::audit::AuditConfig;
 use super::bind::BindAddress;
 use super::byte_size::ByteSize;
 use super::cidr::Cidr;
@@ -21,9 +23,11 @@ use super::error::{Collected, ConfigError, ConfigErrors, Problem};
 use super::file::ConfigFile;
 use super::nar::{NarSource, Verify};
 use super::nar_cache::{EncodersConfig, NarCacheConfig, ZstdConfig, enable_compression, encoders, nar_cache, zstd};
+use super::push::PushConfig;
 use super::signing::{Scope, SigningPolicy, TrustPolicy};
 use super::store_layout::StoreLayout;
 use super::unix_socket::SocketMode;
+use super::views::ViewConfig;
 
 /// All addresses, IPv6 and IPv4.
 const DEFAULT_BIND: &str = "[::]:5000";
@@ -140,6 +144,16 @@ pub struct Config {
     pub sign: SigningPolicy,
     /// Files for serving https; `None` serves http.
     pub tls: Option<TlsConfig>,
+    /// Who may do what; `None` lets every client read.
+    pub access: Option<AccessConfig>,
+    /// Parts of the store that grants refer to.
+    pub views: Vec<ViewConfig>,
+    /// The audit log, if one is written.
+    pub audit: Option<AuditConfig>,
+    /// Limits of uploads; `None` accepts none.
+    pub push: Option<PushConfig>,
+    /// Directory for what has to survive a restart, if there is one.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Config {
@@ -226,6 +240,11 @@ impl Config {
             credentials_directory,
             sign,
             tls,
+            access: None,
+            views: Vec::new(),
+            audit: None,
+            push: None,
+            state_dir: None,
         })
     }
 

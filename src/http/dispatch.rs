@@ -4,6 +4,7 @@ use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Version};
 
+use crate::access::Granted;
 use crate::fairness::Requester;
 use crate::http::access_log_entry::AccessLogEntry;
 use crate::http::app::App;
@@ -70,7 +71,7 @@ impl App {
             return response;
         }
         let serves_files = matches!(route, Route::Serve(_));
-        let cx = RequestCx { parts, client: requester.client() };
+        let cx = RequestCx { parts, client: requester.client(), granted: Granted::everything() };
         let mut response = self.handle(cx, route).await.unwrap_or_else(|error| self.error(parts, requester, &error));
         if serves_files {
             handlers::serve::protect(&mut response);

@@ -4,6 +4,7 @@ use hyper::Method;
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 
+use crate::access::Granted;
 use crate::fairness::ClientId;
 
 /// Head of a request, and the client that it is from.
@@ -13,6 +14,9 @@ pub(crate) struct RequestCx<'r> {
     pub(crate) parts: &'r Parts,
     /// The client; behind a trusted proxy the one that it names in `X-Forwarded-For`.
     pub(crate) client: ClientId,
+    /// Who makes the request, and what it may do.
+    #[allow(dead_code, reason = "views and uploads read it")]
+    pub(crate) granted: &'r Granted,
 }
 
 impl<'r> RequestCx<'r> {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Modules of the program that each module may name. Modules that are not listed are the top, and may name all.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
+    ("access", &["config", "metrics", "process", "sync"]),
     ("access_log", &["config", "metrics", "sync"]),
     ("admin", &["config", "http", "metrics", "nar_cache", "net", "process", "store", "sync"]),
     ("clock_cache", &[]),
@@ -18,6 +19,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     (
         "http",
         &[
+            "access",
             "access_log",
             "clock_cache",
             "config",

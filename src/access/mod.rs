@@ -1,0 +1,15 @@
+//! Access: who a client is, and what it may do.
+//!
+//! Owns principals and what the grants of the configuration give them. Leaves reading requests and refusing them to `http`, the
+//! verification of client certificates to `net`, and what is in a view to `store`.
+
+mod granted;
+mod principal;
+
+#[allow(unused_imports, reason = "views, uploads and the audit log will name them")]
+pub(crate) use granted::{Granted, Visible};
+#[allow(unused_imports, reason = "see above")]
+pub(crate) use principal::Principal;
+
+#[allow(unused_imports, reason = "see above")]
+pub(crate) use crate::config::{PrincipalClass, Rights};
