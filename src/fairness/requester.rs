@@ -15,6 +15,7 @@ pub(crate) struct Requester {
     client: ClientId,
     address: Option<IpAddr>,
     is_proxied: bool,
+    certificate_name: Option<Arc<str>>,
     response: Arc<dyn Holder>,
 }
 
@@ -22,7 +23,7 @@ impl Requester {
     /// Creates a requester that reads its response as `response` reports.
     #[must_use]
     pub(crate) const fn new(client: ClientId, response: Arc<dyn Holder>) -> Self {
-        Self { client, address: None, is_proxied: false, response }
+        Self { client, address: None, is_proxied: false, certificate_name: None, response }
     }
 
     /// Creates the requester that is this server itself, which reads at once.
@@ -35,6 +36,20 @@ impl Requester {
     #[must_use]
     pub(crate) fn with_address(self, address: Option<IpAddr>, is_proxied: bool) -> Self {
         Self { address, is_proxied, ..self }
+    }
+
+    /// Sets the name in the client certificate of the connection, which was verified at its handshake.
+    #[must_use]
+    pub(crate) fn with_certificate_name(self, certificate_name: Option<Arc<str>>) -> Self {
+        Self { certificate_name, ..self }
+    }
+
+    /// Returns the name in the verified client certificate of the connection, if it has one. It is never taken from a header, so it
+    /// is that of a proxy if the connection is a proxy's.
+    #[allow(dead_code, reason = "used once access.client_ca_path is a key")]
+    #[must_use]
+    pub(crate) const fn certificate_name(&self) -> Option<&Arc<str>> {
+        self.certificate_name.as_ref()
     }
 
     /// Returns the client's address, or `None` on a Unix socket.

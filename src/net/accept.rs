@@ -18,7 +18,6 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 
 use super::connection::{BoxError, Server};
 use super::connection_limiter::ConnectionLimiter;
@@ -27,6 +26,7 @@ use super::limits::Limits;
 use super::listener::{Listener, Socket};
 use super::request_body::RequestBody;
 use super::send_budget::SendBudget;
+use super::tls::TlsServer;
 use crate::fairness::Requester;
 use crate::metrics::Metrics;
 use crate::sync::LogThrottle;
@@ -41,7 +41,7 @@ const SHORTAGE_DELAY: Duration = Duration::from_millis(100);
 /// in flight, waits for them as long as the limits allow and cuts the rest. Dropping the future cuts every connection.
 pub(crate) async fn serve<S, R, B, F>(
     listeners: Vec<Listener>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<TlsServer>>,
     mut limits: watch::Receiver<Limits>,
     metrics: &Metrics,
     limiter: &ConnectionLimiter,

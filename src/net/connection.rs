@@ -20,7 +20,6 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tokio_rustls::TlsAcceptor;
 
 use super::connection_limiter::Admission;
 use super::deadlines::{Activity, Deadline, EndRequest};
@@ -30,6 +29,7 @@ use super::listener::Socket;
 use super::read_progress::ReadProgress;
 use super::request_body::RequestBody;
 use super::send_budget::{BudgetedBody, SendBudget};
+use super::tls::TlsServer;
 use super::tracked_io::TrackedSocket;
 use crate::fairness::ClientId;
 use crate::fairness::{Holder, Requester};
@@ -61,11 +61,19 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// State shared by all connections.
 pub(super) struct Server<S> {
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<Arc<TlsServer>>,
     pub(super) limits: Limits,
     pub(super) http: Builder<TokioExecutor>,
     pub(super) send_budget: SendBudget,
     pub(super) service: S,
+}
+
+/// The other end of a connection.
+struct Peer {
+    client: ClientId,
+    address: Option<IpAddr>,
+    /// Name in its client certificate, if it has one.
+    certificate_name: Option<Arc<str>>,
 }
 
 impl<S, R, B> Server<S>
@@ -100,22 +108,24 @@ where
         let socket = TrackedSocket::new(socket, Arc::clone(&activity));
         let Some(tls) = &self.tls else {
             // Boxed, as below, so that each connection takes the memory of only one of the two futures.
-            return Box::pin(self.http(socket, (client, address), &activity, drain)).await;
+            return Box::pin(self.http(socket, Peer { client, address, certificate_name: None }, &activity, drain))
+                .await;
         };
         let limit = self.limits.handshake;
         let stream = tokio::select! {
-            handshake = timeout_at(started + limit, tls.accept(socket)) => handshake,
+            handshake = timeout_at(started + limit, tls.accept(socket, address)) => handshake,
             _ = activity.end_requested() => return Err(ConnectionError::Reclaimed),
         };
-        let stream =
+        let (stream, certificate_name) =
             stream.map_err(|_| ConnectionError::HandshakeTimeout(limit))?.map_err(ConnectionError::Handshake)?;
-        Box::pin(self.http(stream, (client, address), &activity, drain)).await
+        let peer = Peer { client, address, certificate_name };
+        Box::pin(self.http(stream, peer, &activity, drain)).await
     }
 
     async fn http<I>(
         &self,
         stream: I,
-        (peer, address): (ClientId, Option<IpAddr>),
+        peer: Peer,
         activity: &Arc<Activity>,
         drain: watch::Receiver<bool>,
     ) -> Result<(), ConnectionError>
@@ -123,10 +133,11 @@ where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let service = service_fn(|request: Request<Incoming>| {
-            let (client, address) = client_of(peer, address, request.headers());
+            let (client, address) = client_of(peer.client, peer.address, request.headers());
             let progress = ReadProgress::start(activity, request.version() == Version::HTTP_2);
-            let requester =
-                Requester::new(client, Arc::clone(&progress) as _).with_address(address, peer == ClientId::Proxy);
+            let requester = Requester::new(client, Arc::clone(&progress) as _)
+                .with_address(address, peer.client == ClientId::Proxy)
+                .with_certificate_name(peer.certificate_name.clone());
             let upload = (request.method() == Method::PUT).then(|| Arc::clone(&progress));
             let response = (self.service)(requester, request.map(|body| RequestBody::new(body, upload)));
             let budget = self.send_budget.clone();

@@ -13,7 +13,7 @@
 //! - [`listener`]: TCP and Unix sockets; [`socket_activation`]: those that the service manager passes on;
 //! - [`read_progress`] and [`send_queue`]: how a client reads a response;
 //! - [`send_budget`]: memory of response bodies on their way to clients;
-//! - [`tls`]: certificate and key.
+//! - [`tls`]: certificate and key, handshakes, and the names in client certificates.
 
 mod accept;
 mod bind_error;

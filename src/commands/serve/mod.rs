@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::http::App;
 use crate::metrics::Metrics;
 use crate::nar_cache::{self, CacheDirectory};
-use crate::net::tls::Identity;
+use crate::net::tls::TlsServer;
 use crate::net::{self, ConnectionLimiter, Limits, Listener};
 use crate::process::log::RecentLines;
 use crate::process::malloc;
@@ -44,11 +44,10 @@ pub(super) async fn run(
     let started = Instant::now();
     let keys = SigningKeys::load_and_warn(&config)?;
     let stores = config.store_directories();
-    let identity = config.tls.as_ref().map(|files| Identity::load(files, &stores)).transpose()?;
-    let acceptor = identity.as_ref().map(Identity::acceptor).transpose()?;
+    let tls = config.tls.as_ref().map(|files| TlsServer::load(files, None, &stores)).transpose()?;
     let metrics = Arc::new(Metrics::default());
-    if let Some(identity) = &identity {
-        metrics.certificate.set(identity.not_after());
+    if let Some(tls) = &tls {
+        metrics.certificate.set(tls.not_after());
     }
     let access_log = config.access_log.as_ref().map(|config| AccessLog::open(config, &metrics)).transpose()?;
     check_nar_cache(&config)?;
@@ -64,8 +63,8 @@ pub(super) async fn run(
         Some(path) => admin::open(path).await,
         None => None,
     };
-    let url = announce(&listeners, acceptor.is_some(), &keys, &config.sign);
-    let listening = listeners.iter().map(|listener| listener.local_url(acceptor.is_some())).collect();
+    let url = announce(&listeners, tls.is_some(), &keys, &config.sign);
+    let listening = listeners.iter().map(|listener| listener.local_url(tls.is_some())).collect();
     let address = listeners.iter().find_map(Listener::tcp_address);
     let guide = url.filter(|_| guide).map(|url| Guide::new(url, address, &keys));
 
@@ -77,7 +76,7 @@ pub(super) async fn run(
     let reload = Reload {
         config,
         load_config,
-        identity,
+        tls: tls.clone(),
         app: Arc::clone(&app),
         metrics: Arc::clone(&counted),
         limits: changed_limits,
@@ -102,7 +101,7 @@ pub(super) async fn run(
         let _ = stopping.await;
     };
     tokio::select! {
-        () = net::serve(listeners, acceptor, limits.clone(), &counted, &connection_limiter, service, shutdown) => {}
+        () = net::serve(listeners, tls, limits.clone(), &counted, &connection_limiter, service, shutdown) => {}
         () = stop.graceful_then_force(stop_serving, limits, &counted) => tracing::warn!("stopping at once, aborting responses in flight"),
     }
     if let Some(left) = app.nar_cache().map(|nars| nars.queued_warm()).filter(|left| *left > 0) {

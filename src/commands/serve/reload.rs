@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::http::App;
 use crate::metrics::Metrics;
 use crate::net::Limits;
-use crate::net::tls::Identity;
+use crate::net::tls::TlsServer;
 use crate::process::systemd;
 use crate::signing::{Signer, SigningKeys};
 
@@ -26,8 +26,8 @@ pub(super) struct Reload {
     pub config: Config,
     /// Reads a new configuration.
     pub load_config: LoadConfig,
-    /// The certificate in use, with TLS.
-    pub identity: Option<Arc<Identity>>,
+    /// Certificate, key and authorities of client certificates in use, with TLS.
+    pub tls: Option<Arc<TlsServer>>,
     /// The handlers, whose signer and settings are replaced.
     pub app: Arc<App>,
     /// The metrics, for the expiry of the certificate.
@@ -72,10 +72,10 @@ impl Reload {
     }
 
     fn reload_certificate(&self) {
-        if let (Some(identity), Some(files)) = (&self.identity, &self.config.tls) {
-            match identity.replace(files, &self.config.store_directories()) {
+        if let (Some(tls), Some(files)) = (&self.tls, &self.config.tls) {
+            match tls.replace_identity(files, &self.config.store_directories()) {
                 Ok(()) => {
-                    self.metrics.certificate.set(identity.not_after());
+                    self.metrics.certificate.set(tls.not_after());
                     tracing::info!("reloaded the certificate");
                 }
                 Err(error) => tracing::error!("reload failed, keeping the current certificate: {error}"),

@@ -18,11 +18,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::request_body::RequestBody;
+use super::tls::TlsServer;
 use super::*;
 use crate::config::{BindAddress, SocketMode, StoreDirectories, TlsConfig};
 use crate::fairness::Requester;
@@ -40,7 +41,7 @@ struct Running {
 }
 
 impl Running {
-    async fn start<S, R>(limits: Limits, tls: Option<TlsAcceptor>, service: S) -> Self
+    async fn start<S, R>(limits: Limits, tls: Option<Arc<TlsServer>>, service: S) -> Self
     where
         S: Fn(Requester, Request<RequestBody>) -> R + Send + Sync + 'static,
         R: Future<Output = Response<TestBody>> + Send + 'static,
@@ -213,14 +214,14 @@ async fn http2_is_served_to_a_client_that_knows() {
 }
 
 /// An acceptor with a new certificate, and a connector that trusts it and offers `protocol`.
-fn tls(protocol: &str) -> (TlsAcceptor, TlsConnector) {
+fn tls(protocol: &str) -> (Arc<TlsServer>, TlsConnector) {
     let directory = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let [certificate, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let files = TlsConfig { cert: certificate, key };
-    let acceptor = tls::Identity::load(&files, &StoreDirectories::default()).unwrap().acceptor().unwrap();
+    let acceptor = TlsServer::load(&files, None, &StoreDirectories::default()).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let ring = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());

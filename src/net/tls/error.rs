@@ -1,4 +1,4 @@
-//! Errors of reading the certificate and its key.
+//! Errors of reading the certificate, its key and the authorities of client certificates.
 
 use std::io;
 use std::path::PathBuf;
@@ -51,6 +51,40 @@ pub(crate) enum TlsError {
         /// The kind, with an article.
         found: &'static str,
     },
+    /// The file of client certificate authorities cannot be read.
+    #[error("cannot read {}: {cause}\n  help: {}", .path.display(), client_ca_help(.cause))]
+    ReadClientCa {
+        /// The file.
+        path: PathBuf,
+        /// Error of the system.
+        cause: io::Error,
+    },
+    /// The file of client certificate authorities has no certificate.
+    #[error("no certificate in {}\n  help: set access.client_ca_path to a PEM file with the certificates of those that issue client certificates", .0.display())]
+    NoClientCa(PathBuf),
+    /// The file of client certificate authorities has too many certificates.
+    #[error("{found} certificates in {}, which may have {max}\n  help: set access.client_ca_path to a file with your own authorities, not to the system's bundle", .path.display())]
+    ManyClientCas {
+        /// The file.
+        path: PathBuf,
+        /// Number of certificates.
+        found: usize,
+        /// Limit of certificates.
+        max: usize,
+    },
+    /// The TLS library rejects a client certificate authority.
+    #[error("cannot use certificate {number} in {}: {cause}\n  help: replace it by the X.509 certificate of the authority", .path.display())]
+    ClientCa {
+        /// The file.
+        path: PathBuf,
+        /// Number of the certificate in the file, from one.
+        number: usize,
+        /// Error of the library.
+        cause: rustls::Error,
+    },
+    /// The TLS library cannot verify client certificates.
+    #[error("cannot verify client certificates: {0}")]
+    ClientVerifier(rustls::server::VerifierBuilderError),
     /// The TLS library cannot be configured.
     #[error("cannot offer TLS: {0}")]
     Versions(rustls::Error),
@@ -69,6 +103,13 @@ pub(crate) enum TlsError {
 fn read_help(cause: &io::Error) -> &'static str {
     match cause.kind() {
         io::ErrorKind::NotFound => "check tls_cert_path and tls_key_path",
+        _ => "let the user that harmonia runs as read it",
+    }
+}
+
+fn client_ca_help(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::NotFound => "check access.client_ca_path",
         _ => "let the user that harmonia runs as read it",
     }
 }

@@ -1,19 +1,17 @@
 //! The server's certificate and private key, read from PEM files.
 //!
-//! TLS 1.2 and 1.3 with ring, `h2` and `http/1.1` by ALPN (RFC 7301). The files are read at the start and by
-//! [`Identity::replace`]; open connections keep the certificate that they started with.
+//! The files are read at the start and by [`Identity::replace`]; open connections keep the certificate that they started with.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::{self, ServerConfig};
 
 use super::certificate::{self, CertificateInfo};
 use super::error::TlsError;
@@ -48,17 +46,6 @@ impl Identity {
     /// Returns the expiry of the certificate in use, in seconds since 1970, or `None` if it cannot be parsed.
     pub(crate) fn not_after(&self) -> Option<i64> {
         certificate::not_after(self.current.load().cert.first()?)
-    }
-
-    /// Returns an acceptor that performs handshakes with this identity.
-    pub(crate) fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, TlsError> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Versions)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(self) as _);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }
 
