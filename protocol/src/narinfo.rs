@@ -28,10 +28,11 @@ pub enum Compression {
     Bzip2,
     Gzip,
     Brotli,
+    Lzip,
 }
 
 impl Compression {
-    const ALL: [Self; 6] = [Self::None, Self::Zstd, Self::Xz, Self::Bzip2, Self::Gzip, Self::Brotli];
+    const ALL: [Self; 7] = [Self::None, Self::Zstd, Self::Xz, Self::Bzip2, Self::Gzip, Self::Brotli, Self::Lzip];
 
     /// Returns the name in a narinfo. It is lower case: Nix 2.34 aborts on any other.
     #[must_use]
@@ -43,6 +44,7 @@ impl Compression {
             Self::Bzip2 => "bzip2",
             Self::Gzip => "gzip",
             Self::Brotli => "br",
+            Self::Lzip => "lzip",
         }
     }
 }

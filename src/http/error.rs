@@ -54,7 +54,11 @@ impl HandlerError {
                     Reason::Overloaded
                 }
                 StoreError::Timeout(
-                    Deadline::Connect | Deadline::Daemon(_) | Deadline::NarBytes | Deadline::Readiness,
+                    Deadline::Connect
+                    | Deadline::Daemon(_)
+                    | Deadline::NarBytes
+                    | Deadline::StoreAdd
+                    | Deadline::Readiness,
                 ) => Reason::DaemonTimeout,
                 StoreError::StoreDirMismatch { .. } => Reason::StoreDirMismatch,
                 StoreError::Client { .. }

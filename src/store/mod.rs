@@ -5,6 +5,7 @@
 //! a path is `Ok(None)` only if nix-daemon itself said that it is not valid, and a [`VerifyingNar`] that ends without an error
 //! has exactly the size and the hash of its path info.
 
+mod add;
 mod daemon;
 mod error;
 mod files;
@@ -18,6 +19,7 @@ mod state;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use add::{AddError, Adding};
 pub(crate) use daemon::deadline::Deadline;
 pub(crate) use daemon::outage::{Outage, Uptime};
 pub(crate) use error::StoreError;

@@ -47,6 +47,7 @@ pub struct Store {
     pub(crate) lookups: Semaphore,
     pub(crate) debug_info: DebugInfoIndex,
     pub(crate) inventories: Arc<Inventories>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Store {
@@ -88,6 +89,7 @@ impl Store {
             lookups,
             debug_info,
             inventories,
+            metrics: Arc::clone(metrics),
         }
     }
 

@@ -19,6 +19,8 @@ pub enum Deadline {
     Daemon(Phase),
     /// Waiting for the next bytes of a NAR, while the client wants them.
     NarBytes,
+    /// Waiting for nix-daemon to take more of a NAR that is added, or to register it.
+    StoreAdd,
     /// Compressing a NAR whose compressed length is requested.
     Compressing,
     /// Probing nix-daemon, in all.
@@ -42,6 +44,8 @@ impl Deadline {
             Self::Daemon(Phase::Operation(Opcode::AddTempRoot)) => 600,
             Self::Daemon(Phase::Operation(_)) => 30,
             Self::NarBytes => 60,
+            // A daemon that syncs a large path, or waits for a garbage collection of Nix 2.3.
+            Self::StoreAdd => 300,
             // Nix aborts a transfer that is silent for 300 s, and an early 503 would waste one of its five attempts.
             Self::FreeNarStream | Self::Compressing => 240,
         })
@@ -57,6 +61,7 @@ impl fmt::Display for Deadline {
             Self::Daemon(phase) => write!(f, "nix-daemon: {phase}"),
             Self::Readiness => f.write_str("a reply of nix-daemon"),
             Self::Compressing => f.write_str("the compression of a NAR"),
+            Self::StoreAdd => f.write_str("nix-daemon to add a path"),
             Self::NarBytes => f.write_str("the next bytes of a NAR"),
         }
     }

@@ -147,6 +147,16 @@ impl Pool {
         result
     }
 
+    /// Acquires a connection for a NAR that a client sends.
+    pub(crate) async fn nar_connection(&self, client: ClientId) -> Result<PooledClient, StoreError> {
+        self.nars.acquire(client).await
+    }
+
+    /// Closes idle connections for NARs, after one of them turned out to be dead.
+    pub(crate) fn close_idle_nar_connections(&self) {
+        self.nars.close_idle();
+    }
+
     /// Updates the metrics of both kinds of connections.
     pub(crate) fn record(&self) {
         for (name, connections) in [(PoolName::Metadata, &self.metadata), (PoolName::Nar, &self.nars)] {

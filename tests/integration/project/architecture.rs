@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Modules of the program that each module may name. Modules that are not listed are the top, and may name all.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("access", &["config", "metrics", "process", "sync"]),
     ("access_log", &["config", "metrics", "sync"]),
     ("admin", &["config", "http", "metrics", "nar_cache", "net", "process", "store", "sync"]),
@@ -27,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "human_size",
             "metrics",
             "nar_cache",
+            "push",
             "signing",
             "store",
             "sync",
@@ -37,6 +38,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("nar_cache", &["config", "fairness", "human_size", "metrics", "store", "sync"]),
     ("net", &["config", "fairness", "metrics", "sync"]),
     ("process", &["sync"]),
+    ("push", &["fairness", "nar_cache", "store", "sync"]),
     ("signing", &["config"]),
     ("store", &["clock_cache", "config", "fairness", "metrics", "process", "sync"]),
     ("sync", &[]),
@@ -44,15 +46,18 @@ const ARROWS: [(&str, &[&str]); 15] = [
 const TOP: [&str; 6] = ["cli", "commands", "error", "lib", "main", "output"];
 
 /// Modules of the program that may name a package.
-const PACKAGES: [(&str, &[&str]); 16] = [
+const PACKAGES: [(&str, &[&str]); 19] = [
     ("arc_swap", &["http", "net"]),
+    ("brotli_decompressor", &["push"]),
     ("clap", &["cli", "lib"]),
+    ("flate2", &["push"]),
     ("hyper", &["admin", "commands", "http", "net"]),
     ("hyper_util", &["admin", "net"]),
     ("if_addrs", &["commands"]),
     ("indicatif", &["commands"]),
     ("ipnet", &["config"]),
     ("libc", &["net", "process"]),
+    ("lzma_rust2", &["push"]),
     ("prometheus_client", &["metrics"]),
     ("rustls_pemfile", &["net"]),
     ("sd_notify", &["net", "process"]),
