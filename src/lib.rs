@@ -8,7 +8,7 @@
 #![allow(rustdoc::private_intra_doc_links, reason = "contributors read these pages with private items")]
 
 #[allow(dead_code, reason = "requests are not yet checked")]
-mod access;
+pub mod access;
 mod access_log;
 mod admin;
 pub mod cli;

@@ -10,7 +10,7 @@ const MAX_LINES: usize = 400;
 
 /// Modules of the program that each module may name. Modules that are not listed are the top, and may name all.
 const ARROWS: [(&str, &[&str]); 16] = [
-    ("access", &["config", "metrics", "process", "sync"]),
+    ("access", &["clock_cache", "config", "metrics", "process", "sync"]),
     ("access_log", &["config", "metrics", "sync"]),
     ("admin", &["config", "http", "metrics", "nar_cache", "net", "process", "store", "sync"]),
     ("clock_cache", &[]),
@@ -46,22 +46,23 @@ const ARROWS: [(&str, &[&str]); 16] = [
 const TOP: [&str; 6] = ["cli", "commands", "error", "lib", "main", "output"];
 
 /// Modules of the program that may name a package.
-const PACKAGES: [(&str, &[&str]); 19] = [
+const PACKAGES: [(&str, &[&str]); 20] = [
     ("arc_swap", &["http", "net"]),
     ("brotli_decompressor", &["push"]),
     ("clap", &["cli", "lib"]),
     ("flate2", &["push"]),
-    ("hyper", &["admin", "commands", "http", "net"]),
-    ("hyper_util", &["admin", "net"]),
+    ("hyper", &["access", "admin", "commands", "http", "net"]),
+    ("hyper_util", &["access", "admin", "net"]),
     ("if_addrs", &["commands"]),
     ("indicatif", &["commands"]),
     ("ipnet", &["config"]),
     ("libc", &["net", "process"]),
     ("lzma_rust2", &["push"]),
     ("prometheus_client", &["metrics"]),
+    ("rustls_native_certs", &["access"]),
     ("rustls_pemfile", &["net"]),
     ("sd_notify", &["net", "process"]),
-    ("tokio_rustls", &["net"]),
+    ("tokio_rustls", &["access", "net"]),
     ("toml", &["config"]),
     ("tracing_subscriber", &["process"]),
     ("twox_hash", &["http", "nar_cache"]),

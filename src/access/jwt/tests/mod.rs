@@ -1,0 +1,6 @@
+//! Tests of the verifier and of fetched keys.
+
+mod issuer;
+mod keys;
+mod remote;
+mod verify;
