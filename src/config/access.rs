@@ -1,11 +1,21 @@
 //! Access settings: `[access]`, `[[access.jwt]]` and `[[access.grant]]`.
 //!
-//! Owns rights, and the patterns that name principals. Leaves who a client is, and files of users and keys, to
-//! [`crate::access`].
+//! Leaves who a client is, and files of users and keys, to [`crate::access`].
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
+
+use super::error::{Collected, Problem};
+use super::file::ConfigFile;
+use super::principal::{PrincipalClass, PrincipalPattern};
+use super::rights::Rights;
+use super::tables::{GrantTable, JwtTable};
+use super::views::ViewConfig;
+
+const TABLE: &str = "access";
+const JWT: &str = "access.jwt";
+const GRANT: &str = "access.grant";
+/// Claim that names the principal by default (RFC 7519, section 4.1.2).
+const DEFAULT_NAME_CLAIM: &str = "sub";
 
 /// Who may do what.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -55,211 +65,268 @@ pub struct Grant {
     pub view: Option<String>,
 }
 
-/// Set of rights.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Rights(u8);
-
-impl Rights {
-    /// No right.
-    pub const NONE: Self = Self(0);
-    /// Right to GET and HEAD what the cache serves.
-    pub const READ: Self = Self(1);
-    /// Right to add paths to the store.
-    pub const PUSH: Self = Self(1 << 1);
-    /// Right to GET `/metrics`.
-    pub const METRICS: Self = Self(1 << 2);
-
-    /// Names of the rights in the configuration file.
-    const NAMES: [(&'static str, Self); 3] = [("read", Self::READ), ("push", Self::PUSH), ("metrics", Self::METRICS)];
-
-    /// Returns whether all rights of `other` are in this set.
-    #[must_use]
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Returns the rights of both sets.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-impl fmt::Display for Rights {
-    /// Writes the names of the rights, separated by commas.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut names = Self::NAMES.iter().filter(|(_, right)| self.contains(*right)).map(|(name, _)| *name);
-        f.write_str(names.next().unwrap_or("nothing"))?;
-        names.try_for_each(|name| write!(f, ", {name}"))
-    }
-}
-
-impl fmt::Debug for Rights {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Rights({self})")
-    }
-}
-
-/// Error of a text that is not the name of a right.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is not a right\n  help: write \"read\", \"push\" or \"metrics\"")]
-pub struct RightsError(String);
-
-impl FromStr for Rights {
-    type Err = RightsError;
-
-    /// Parses the name of one right.
-    fn from_str(text: &str) -> Result<Self, RightsError> {
-        let named = Self::NAMES.iter().find(|(name, _)| *name == text);
-        named.map(|(_, right)| *right).ok_or_else(|| RightsError(text.to_owned()))
-    }
-}
-
-/// Class of a principal: the kind of credentials by which it is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PrincipalClass {
-    /// No credentials.
-    Anonymous,
-    /// Name and password.
-    User,
-    /// Client certificate.
-    Certificate,
-    /// JSON Web Token.
-    Jwt,
-}
-
-impl PrincipalClass {
-    /// Every class.
-    pub const ALL: [Self; 4] = [Self::Anonymous, Self::User, Self::Certificate, Self::Jwt];
-
-    /// Returns the word for the class in patterns, names and metrics.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Anonymous => "anonymous",
-            Self::User => "user",
-            Self::Certificate => "cert",
-            Self::Jwt => "jwt",
+impl AccessConfig {
+    /// Resolves `[access]`, if the file has it. A grant names one of `views`, or none.
+    pub(super) fn resolve(
+        file: &mut ConfigFile,
+        views: &[ViewConfig],
+        has_tls: bool,
+        (errors, warnings): (&mut Collected, &mut Vec<String>),
+    ) -> Option<Self> {
+        if !file.has_table(TABLE) {
+            return None;
         }
-    }
-}
-
-/// Pattern of principals of one class; `*` in the name matches any characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PrincipalPattern {
-    class: PrincipalClass,
-    name: String,
-}
-
-impl PrincipalPattern {
-    /// Returns the class of the principals that match.
-    #[must_use]
-    pub const fn class(&self) -> PrincipalClass {
-        self.class
-    }
-
-    /// Returns whether a principal of this class and name matches. An anonymous principal has an empty name.
-    #[must_use]
-    pub fn matches(&self, class: PrincipalClass, name: &str) -> bool {
-        self.class == class && glob_matches(&self.name, name)
-    }
-}
-
-/// Returns whether `text` matches a pattern in which `*` stands for any characters. Takes linear time in the product of the
-/// lengths at most.
-fn glob_matches(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-    let mut middle: Vec<_> = parts.collect();
-    // Without a star the whole text was the first part.
-    let Some(last) = middle.pop() else { return rest.is_empty() };
-    let mut rest = rest;
-    for part in middle {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
+        let client_ca_path = file.access_client_ca_path.take();
+        if client_ca_path.is_some() && !has_tls {
+            const KEY: &str = "access.client_ca_path";
+            errors.push(file.error_at(KEY, Problem::RequiresTls { key: KEY }));
         }
-    }
-    rest.ends_with(last)
-}
-
-/// Error of a text that is not a [`PrincipalPattern`].
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error(
-    "{0:?} names no principal\n  help: write \"user:NAME\", \"cert:NAME\", \"jwt:NAME\", where * matches any characters, or \
-     \"anonymous\""
-)]
-pub struct PrincipalPatternError(String);
-
-impl FromStr for PrincipalPattern {
-    type Err = PrincipalPatternError;
-
-    fn from_str(text: &str) -> Result<Self, PrincipalPatternError> {
-        let error = || PrincipalPatternError(text.to_owned());
-        if text == PrincipalClass::Anonymous.label() {
-            return Ok(Self { class: PrincipalClass::Anonymous, name: String::new() });
+        let mut access = Self {
+            anonymous: file.access_anonymous.unwrap_or_default(),
+            users_file: file.access_users_file.take(),
+            client_ca_path,
+            ..Self::default()
+        };
+        for (index, table) in std::mem::take(&mut file.jwt).into_iter().enumerate() {
+            access.jwt.extend(jwt(file, index, table, errors));
         }
-        let (label, name) = text.split_once(':').filter(|(_, name)| !name.is_empty()).ok_or_else(error)?;
-        let named = |class: &PrincipalClass| *class != PrincipalClass::Anonymous && class.label() == label;
-        let class = PrincipalClass::ALL.into_iter().find(named).ok_or_else(error)?;
-        Ok(Self { class, name: name.to_owned() })
+        for (index, table) in std::mem::take(&mut file.grants).into_iter().enumerate() {
+            let grant = grant(file, index, table, views, errors);
+            for pattern in grant.iter().flat_map(|grant| &grant.who) {
+                if let Some(key) = access.key_without_which_nobody_is(pattern.class()) {
+                    let text = format!("names \"{pattern}\", which nobody can be without {key}");
+                    warnings.push(file.warning_in("access.grant.who", index, text));
+                }
+            }
+            access.grants.extend(grant);
+        }
+        if !access.rights_of_anybody().contains(Rights::READ) {
+            let text = "gives nobody the right to read\n  help: add anonymous = [\"read\"], or an [[access.grant]] with may = [\"read\"]";
+            warnings.push(file.warning(TABLE, text));
+        }
+        Some(access)
+    }
+
+    /// Returns the rights that anybody has.
+    #[must_use]
+    pub(crate) fn rights_of_anybody(&self) -> Rights {
+        self.grants.iter().fold(self.anonymous, |rights, grant| rights.union(grant.may))
+    }
+
+    /// Returns the key that principals of a class need, unless it is set.
+    fn key_without_which_nobody_is(&self, class: PrincipalClass) -> Option<&'static str> {
+        let (is_set, key) = match class {
+            PrincipalClass::Anonymous => return None,
+            PrincipalClass::User => (self.users_file.is_some(), "access.users_file"),
+            PrincipalClass::Certificate => (self.client_ca_path.is_some(), "access.client_ca_path"),
+            PrincipalClass::Jwt => (!self.jwt.is_empty(), "[[access.jwt]]"),
+        };
+        (!is_set).then_some(key)
     }
 }
 
-impl fmt::Display for PrincipalPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.class.label())?;
-        if self.class == PrincipalClass::Anonymous { Ok(()) } else { write!(f, ":{}", self.name) }
+fn jwt(file: &ConfigFile, index: usize, table: JwtTable, errors: &mut Collected) -> Option<JwtConfig> {
+    let missing = |key| file.error_in(JWT, index, Problem::MissingKey { table: format!("[[{JWT}]]"), key });
+    let keys = match (table.jwks_path, table.jwks_url) {
+        (Some(path), None) => Ok(JwksSource::Path(path)),
+        (None, Some(url)) => Ok(JwksSource::Url(url)),
+        (None, None) => Err(missing("jwks_path")),
+        (Some(_), Some(_)) => Err(file.error_in("access.jwt.jwks_url", index, Problem::TwoJwks)),
+    };
+    let keys = errors.keep(keys);
+    let issuer = errors.keep(table.issuer.ok_or_else(|| missing("issuer")));
+    let audience = errors.keep(table.audience.ok_or_else(|| missing("audience")));
+    let name = table.name.unwrap_or_else(|| DEFAULT_NAME_CLAIM.to_owned());
+    Some(JwtConfig { issuer: issuer?, audience: audience?, keys: keys?, name })
+}
+
+fn grant(
+    file: &ConfigFile,
+    index: usize,
+    table: GrantTable,
+    views: &[ViewConfig],
+    errors: &mut Collected,
+) -> Option<Grant> {
+    let missing = |key| file.error_in(GRANT, index, Problem::MissingKey { table: format!("[[{GRANT}]]"), key });
+    let may = errors.keep(table.may.ok_or_else(|| missing("may")));
+    if table.who.is_empty() {
+        errors.push(missing("who"));
     }
+    let view = table.view.filter(|name| {
+        let is_known = views.iter().any(|view| view.name == *name);
+        if !is_known {
+            errors.push(file.error_in("access.grant.view", index, Problem::UnknownView(name.clone())));
+        }
+        is_known
+    });
+    Some(Grant { who: table.who, may: may?, view })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::tests::{loaded, message};
+
+    const FULL: &str = r#"
+[access]
+anonymous = []
+users_file = "/users"
+
+[[access.jwt]]
+issuer = "https://issuer"
+audience = "https://cache"
+jwks_path = "/jwks"
+name = "repository"
+
+[[access.jwt]]
+issuer = "https://other"
+audience = "a"
+jwks_url = "https://other/jwks"
+
+[[access.grant]]
+who = ["user:alice", "jwt:acme/*"]
+may = ["read", "push"]
+view = "team-a"
+
+[[access.grant]]
+who = ["anonymous"]
+may = ["metrics"]
+
+[views.team-a]
+roots = ["/nix/var/nix/gcroots/team-a/*"]
+
+[views.b]
+roots = []
+"#;
 
     #[test]
-    fn rights_unite_and_are_named() {
-        let both = Rights::READ.union(Rights::METRICS);
-        assert!(both.contains(Rights::READ) && both.contains(Rights::METRICS) && !both.contains(Rights::PUSH));
-        assert!(both.contains(Rights::NONE) && !Rights::READ.contains(both));
-        assert_eq!((both.to_string(), Rights::NONE.to_string()), ("read, metrics".into(), "nothing".into()));
-        assert_eq!("push".parse(), Ok(Rights::PUSH));
-        assert!("write".parse::<Rights>().unwrap_err().to_string().contains("\n  help: "));
+    fn tables_are_read_in_their_order() {
+        let (config, warnings) = loaded(FULL);
+        assert_eq!(warnings, Vec::<String>::new());
+        let access = config.access.unwrap();
+        assert_eq!((access.anonymous, access.users_file), (Rights::NONE, Some("/users".into())));
+        let jwt = |issuer: &str, audience: &str, keys, name: &str| JwtConfig {
+            issuer: issuer.into(),
+            audience: audience.into(),
+            keys,
+            name: name.into(),
+        };
+        assert_eq!(
+            access.jwt,
+            [
+                jwt("https://issuer", "https://cache", JwksSource::Path("/jwks".into()), "repository"),
+                jwt("https://other", "a", JwksSource::Url("https://other/jwks".into()), "sub"),
+            ]
+        );
+        let who = |patterns: &[&str]| patterns.iter().map(|it| it.parse().unwrap()).collect();
+        let [first, second] = &access.grants[..] else { panic!("{:?}", access.grants) };
+        let may = Rights::READ.union(Rights::PUSH);
+        assert_eq!(*first, Grant { who: who(&["user:alice", "jwt:acme/*"]), may, view: Some("team-a".into()) });
+        assert_eq!(*second, Grant { who: who(&["anonymous"]), may: Rights::METRICS, view: None });
+        let names: Vec<_> = config.views.iter().map(|view| (view.name.as_str(), view.roots.len())).collect();
+        assert_eq!(names, [("b", 0), ("team-a", 1)]);
     }
 
     #[test]
-    fn a_pattern_matches_names_of_its_class_alone() {
-        let matches = |pattern: &str, class, name| pattern.parse::<PrincipalPattern>().unwrap().matches(class, name);
-        for (pattern, name, expected) in [
-            ("jwt:acme/*", "acme/app", true),
-            ("jwt:acme/*", "acme/", true),
-            ("jwt:acme/*", "acme", false),
-            ("jwt:acme/*", "evil/acme/app", false),
-            ("jwt:*", "anything", true),
-            ("jwt:*/app", "acme/app", true),
-            ("jwt:*/app", "acme/app2", false),
-            ("jwt:a*b*c", "a-b-c", true),
-            ("jwt:a*b*c", "a-c-b", false),
-            ("jwt:ab*ba", "aba", false),
-            ("jwt:acme", "acme", true),
-            ("jwt:acme", "acme2", false),
-            ("jwt:repo:x", "repo:x", true),
+    fn a_table_without_keys_makes_the_cache_private() {
+        assert_eq!(loaded("").0.access, None);
+        let (config, warnings) = loaded("[access]");
+        assert_eq!(config.access, Some(AccessConfig::default()));
+        assert!(
+            warnings[0].starts_with("config.toml:1: access gives nobody the right to read\n  help: "),
+            "{warnings:?}"
+        );
+    }
+
+    #[test]
+    fn each_mistake_in_a_table_is_reported_with_its_line() {
+        let help = "\n  help: ";
+        for (text, expected) in [
+            (
+                "[access]\nuser_file = \"/u\"",
+                "config.toml:2: unknown key \"access.user_file\"\n  help: did you mean \"access.users_file\"?"
+                    .to_owned(),
+            ),
+            (
+                "[access]\nanonymous = [\"write\"]",
+                format!(
+                    "config.toml:2: access.anonymous: \"write\" is not a right{help}write \"read\", \"push\" or \"metrics\""
+                ),
+            ),
+            (
+                "[access]\nanonymous = \"read\"",
+                "config.toml:2: access.anonymous: expected an array of rights, found \"read\"".to_owned(),
+            ),
+            (
+                "[access.grant]\nwho = []",
+                "config.toml:1: access.grant: expected an array of tables, found a table".to_owned(),
+            ),
+            (
+                "[access]\ngrant = [\n3,\n]",
+                "config.toml:3: access.grant: expected an array of tables, found 3".to_owned(),
+            ),
+            ("access = 3", "config.toml:1: access: expected a table, found 3".to_owned()),
+            ("views = 3", "config.toml:1: views: expected a table, found 3".to_owned()),
+            ("views.a = 3", "config.toml:1: views.NAME: expected a table, found 3".to_owned()),
+            (
+                "[views.a]\nrots = []\nroots = []",
+                "config.toml:2: unknown key \"views.a.rots\"\n  help: did you mean \"views.NAME.roots\"?".to_owned(),
+            ),
+            (
+                "[views.a]\nroots = [\"../a\"]",
+                format!(
+                    "config.toml:2: views.NAME.roots: \"../a\" is not an absolute path{help}write a store path, a symlink to one, a profile, or a pattern such as \"/nix/var/nix/gcroots/team-a/*\""
+                ),
+            ),
+            ("\n[views.a]", format!("config.toml:2: [views.a] has no key \"roots\"{help}set it")),
+            (
+                "[views.\"a b\"]\nroots = []",
+                format!(
+                    "config.toml:1: \"a b\" cannot be the name of a view{help}use letters, digits, dots, hyphens and underscores, 64 at most"
+                ),
+            ),
+            (
+                "[[access.grant]]\nwho = [\"bob\"]\nmay = []",
+                format!(
+                    "config.toml:2: access.grant.who: \"bob\" names no principal{help}write \"user:NAME\", \"cert:NAME\", \"jwt:NAME\", where * matches any characters, or \"anonymous\""
+                ),
+            ),
+            (
+                "[[access.grant]]\nwho = [\"anonymous\"]\nmay = [\"read\"]\n[[access.grant]]\nwho = [\"anonymous\"]",
+                format!("config.toml:4: [[access.grant]] has no key \"may\"{help}set it"),
+            ),
+            ("[[access.grant]]\nmay = []", format!("config.toml:1: [[access.grant]] has no key \"who\"{help}set it")),
+            (
+                "[[access.grant]]\nwho = [\"anonymous\"]\nmay = [\"read\"]\nview = \"x\"",
+                format!("config.toml:4: access.grant.view: there is no view \"x\"{help}add [views.x] with its roots"),
+            ),
+            (
+                "[access]\nclient_ca_path = \"/c\"",
+                format!(
+                    "config.toml:2: access.client_ca_path has no effect without TLS{help}set tls_cert_path and tls_key_path, or remove it"
+                ),
+            ),
+            (
+                "[[access.jwt]]\naudience = \"a\"\njwks_path = \"/k\"",
+                format!("config.toml:1: [[access.jwt]] has no key \"issuer\"{help}set it"),
+            ),
+            (
+                "[[access.jwt]]\nissuer = \"i\"\naudience = \"a\"\njwks_path = \"/k\"\njwks_url = \"https://h/\"",
+                format!(
+                    "config.toml:5: access.jwt.jwks_path and access.jwt.jwks_url are both set{help}keep one of them"
+                ),
+            ),
         ] {
-            assert_eq!(matches(pattern, PrincipalClass::Jwt, name), expected, "{pattern} {name}");
-            assert!(!matches(pattern, PrincipalClass::User, name), "{pattern} {name}");
+            assert_eq!(message(text), expected, "{text}");
         }
-        assert!(matches("anonymous", PrincipalClass::Anonymous, ""));
-        assert!(!matches("anonymous", PrincipalClass::User, "") && !matches("user:*", PrincipalClass::Anonymous, ""));
     }
 
     #[test]
-    fn what_names_no_principal_is_refused() {
-        for text in ["", "alice", "user:", "group:a", "anonymous:", "anonymous:x", "User:a", ":a", "*"] {
-            let error = text.parse::<PrincipalPattern>().unwrap_err().to_string();
-            assert!(error.starts_with(&format!("{text:?} names no principal\n  help: ")), "{error}");
-        }
-        for text in ["anonymous", "user:alice", "cert:*", "jwt:acme/*"] {
-            assert_eq!(text.parse::<PrincipalPattern>().unwrap().to_string(), text);
-        }
+    fn a_pattern_that_nobody_can_match_is_warned_about() {
+        let (_, warnings) = loaded("[[access.grant]]\nwho = [\"user:a\", \"anonymous\"]\nmay = [\"read\"]");
+        assert_eq!(
+            warnings,
+            ["config.toml:2: access.grant.who names \"user:a\", which nobody can be without access.users_file"]
+        );
     }
 }

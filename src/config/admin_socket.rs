@@ -1,11 +1,9 @@
 //! Path of the admin socket: where the server listens for subcommands, and where these look for it.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::bind::BindAddress;
-use super::environment::{Environment, path_of};
+use super::environment::{Environment, first_directory_of};
 use super::unix_socket::MAX_UNIX_PATH;
 
 /// Admin socket of the packaged unit (`RuntimeDirectory=harmonia/admin`).
@@ -36,9 +34,8 @@ pub(super) fn admin_socket(text: &str) -> Result<PathBuf, AdminSocketError> {
 
 /// Resolves the path: the flag, else the key, else a file in the first directory of `RUNTIME_DIRECTORY`.
 pub(super) fn resolve(flag: Option<PathBuf>, key: Option<PathBuf>, environment: &Environment) -> Option<PathBuf> {
-    let directories = environment.runtime_directory.as_deref().unwrap_or_default().as_bytes();
-    let first = directories.split(|byte| *byte == b':').next().map(OsStr::from_bytes);
-    let default = || path_of(first).map(|directory| directory.join(NAME));
+    let directory = first_directory_of(environment.runtime_directory.as_deref());
+    let default = || directory.map(|directory| directory.join(NAME));
     flag.or(key).or_else(default).filter(|path| !path.as_os_str().is_empty())
 }
 

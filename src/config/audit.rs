@@ -23,4 +23,11 @@ pub enum OnFailure {
     Warn,
 }
 
+impl AuditConfig {
+    /// Resolves `[audit]`. The log is written if the file has the table.
+    pub(super) fn resolve(is_present: bool, file: Option<PathBuf>, on_failure: Option<OnFailure>) -> Option<Self> {
+        is_present.then(|| Self { file, on_failure: on_failure.unwrap_or_default() })
+    }
+}
+
 keywords!(OnFailure, r#""refuse" or "warn""#, "refuse" => Refuse, "warn" => Warn);

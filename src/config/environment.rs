@@ -3,6 +3,7 @@
 //! Owns the names of the variables. Leaves their precedence to `resolve`.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// Socket of nix-daemon by default.
@@ -32,6 +33,8 @@ pub struct Environment {
     pub cache_directory: Option<OsString>,
     /// `RUNTIME_DIRECTORY`: runtime directories that systemd created (`RuntimeDirectory=`).
     pub runtime_directory: Option<OsString>,
+    /// `STATE_DIRECTORY`: state directories that systemd created (`StateDirectory=`).
+    pub state_directory: Option<OsString>,
     /// `PATH`, to find nix-daemon.
     pub path: Option<OsString>,
     /// Default socket of nix-daemon. Not a variable; tests set it.
@@ -57,6 +60,7 @@ impl Environment {
             credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY"),
             cache_directory: std::env::var_os("CACHE_DIRECTORY"),
             runtime_directory: std::env::var_os("RUNTIME_DIRECTORY"),
+            state_directory: std::env::var_os("STATE_DIRECTORY"),
             path: std::env::var_os("PATH"),
             default_socket: PathBuf::from(DEFAULT_SOCKET),
             unread_file: Some(PathBuf::from(UNREAD_FILE)).filter(|file| file.is_file()),
@@ -71,4 +75,9 @@ impl Environment {
 /// Returns the path in a variable, unless that is empty.
 pub(super) fn path_of(variable: Option<&OsStr>) -> Option<&Path> {
     variable.filter(|value| !value.is_empty()).map(Path::new)
+}
+
+/// Returns the first path in a variable with directories that systemd created, which are separated by colons.
+pub(super) fn first_directory_of(variable: Option<&OsStr>) -> Option<&Path> {
+    path_of(variable?.as_bytes().split(|byte| *byte == b':').next().map(OsStr::from_bytes))
 }

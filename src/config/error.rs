@@ -133,6 +133,37 @@ pub enum Problem {
         /// The key.
         key: &'static str,
     },
+    /// Key that needs TLS.
+    #[error("{key} has no effect without TLS\n  help: set tls_cert_path and tls_key_path, or remove it")]
+    RequiresTls {
+        /// The key.
+        key: &'static str,
+    },
+    /// Key or table that needs a directory for its state.
+    #[error("{key} needs a directory for its state\n  help: set state_dir, or StateDirectory= in the unit")]
+    RequiresStateDir {
+        /// The key.
+        key: &'static str,
+    },
+    /// Table without a key that it has to have.
+    #[error("{table} has no key \"{key}\"\n  help: set it")]
+    MissingKey {
+        /// Header of the table.
+        table: String,
+        /// The key.
+        key: &'static str,
+    },
+    /// Grant of a view that is not defined.
+    #[error("access.grant.view: there is no view {0:?}\n  help: add [views.{0}] with its roots")]
+    UnknownView(String),
+    /// Name of a view with characters that are not allowed.
+    #[error(
+        "{0:?} cannot be the name of a view\n  help: use letters, digits, dots, hyphens and underscores, 64 at most"
+    )]
+    ViewName(String),
+    /// Two sources of one issuer's keys.
+    #[error("access.jwt.jwks_path and access.jwt.jwks_url are both set\n  help: keep one of them")]
+    TwoJwks,
     /// Two ways to reach nix-daemon in the file.
     #[error("daemon_socket and daemon_command are both set\n  help: keep one of them")]
     TwoDaemons,

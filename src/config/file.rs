@@ -7,24 +7,31 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use harmonia_protocol::StoreDir;
 use harmonia_protocol::signature::PublicKey;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::access_log::AccessLogFormat;
 use super::admin_socket::admin_socket;
+use super::audit::OnFailure;
 use super::bind::BindAddress;
 use super::byte_size::ByteSize;
 use super::cidr::Cidr;
 use super::daemon::{DaemonCommand, socket_path};
+use super::document::{Contents, Entry, Table, kind_of, line, nearest, table_of};
+use super::duration::duration;
 use super::error::{Collected, ConfigError, ConfigErrors, Problem};
+use super::jwks_url::jwks_url;
 use super::nar::{NarSource, Precompress, Verify};
+use super::rights::Rights;
 use super::signing::{Scope, public_key};
 use super::store_layout::store_dir;
+use super::tables::{GrantTable, JwtTable, ViewTable};
 use super::unix_socket::SocketMode;
 use super::value::{Value, ValueError};
+use super::view_root::view_root;
 
 /// Each costs a thread or a file descriptor; a larger number is a typing error.
 const COUNT: RangeInclusive<i64> = 1..=1024;
@@ -90,20 +97,37 @@ pub(super) struct ConfigFile {
     pub(super) serve_untrusted: Option<bool>,
     pub(super) tls_cert_path: Option<PathBuf>,
     pub(super) tls_key_path: Option<PathBuf>,
+    pub(super) state_dir: Option<PathBuf>,
+    pub(super) access_anonymous: Option<Rights>,
+    pub(super) access_users_file: Option<PathBuf>,
+    pub(super) access_client_ca_path: Option<PathBuf>,
+    pub(super) jwt: Vec<JwtTable>,
+    pub(super) grants: Vec<GrantTable>,
+    pub(super) views: Vec<ViewTable>,
+    pub(super) audit_file: Option<PathBuf>,
+    pub(super) audit_on_failure: Option<OnFailure>,
+    pub(super) push_max_uploads: Option<usize>,
+    pub(super) push_max_nar_size: Option<ByteSize>,
+    pub(super) push_max_spool_size: Option<ByteSize>,
+    pub(super) push_max_spool_size_per_principal: Option<ByteSize>,
+    pub(super) push_keep: Option<Duration>,
+    pub(super) push_trusted_public_keys: Vec<PublicKey>,
     /// Path of the file, for messages.
     path: PathBuf,
-    /// Line of each key that is set.
-    lines: BTreeMap<&'static str, usize>,
+    /// Line of each key that is set and of each table, by its number among those of its name.
+    lines: BTreeMap<(&'static str, usize), usize>,
 }
 
 /// Effect of a key.
 enum Effect {
     /// Parses the value into a field.
     Set(fn(&mut ConfigFile, &Value<'_>) -> Result<(), ValueError>),
+    /// Parses the value into a field of the table of this number, which exists.
+    SetIn(fn(&mut ConfigFile, usize, &Value<'_>) -> Result<(), ValueError>),
     /// None: a key of other versions, accepted so that their files load. Holds the reason for the warning.
     Ignored(&'static str),
 }
-use Effect::{Ignored, Set};
+use Effect::{Ignored, Set, SetIn};
 
 /// Name of a key, prefixed by its table and a dot, and its effect.
 struct Key(&'static str, Effect);
@@ -162,6 +186,39 @@ const KEYS: &[Key] = &[
     Key("serve_untrusted", Set(|f, v| v.boolean().map(|b| f.serve_untrusted = Some(b)))),
     Key("tls_cert_path", Set(|f, v| v.path().map(|p| f.tls_cert_path = Some(p)))),
     Key("tls_key_path", Set(|f, v| v.path().map(|p| f.tls_key_path = Some(p)))),
+    Key("state_dir", Set(|f, v| v.path().map(|p| f.state_dir = Some(p)))),
+    Key("access.anonymous", Set(|f, v| rights(v).map(|r| f.access_anonymous = Some(r)))),
+    Key("access.users_file", Set(|f, v| v.path().map(|p| f.access_users_file = Some(p)))),
+    Key("access.client_ca_path", Set(|f, v| v.path().map(|p| f.access_client_ca_path = Some(p)))),
+    Key("access.jwt.issuer", SetIn(|f, i, v| v.text().map(|t| f.jwt[i].issuer = Some(t)))),
+    Key("access.jwt.audience", SetIn(|f, i, v| v.text().map(|t| f.jwt[i].audience = Some(t)))),
+    Key("access.jwt.jwks_path", SetIn(|f, i, v| v.path().map(|p| f.jwt[i].jwks_path = Some(p)))),
+    Key("access.jwt.jwks_url", SetIn(|f, i, v| v.parsed(jwks_url).map(|u| f.jwt[i].jwks_url = Some(u)))),
+    Key("access.jwt.name", SetIn(|f, i, v| v.text().map(|t| f.jwt[i].name = Some(t)))),
+    Key(
+        "access.grant.who",
+        SetIn(|f, i, v| v.all_parsed("an array of principals", str::parse).map(|w| f.grants[i].who = w)),
+    ),
+    Key("access.grant.may", SetIn(|f, i, v| rights(v).map(|r| f.grants[i].may = Some(r)))),
+    Key("access.grant.view", SetIn(|f, i, v| v.text().map(|t| f.grants[i].view = Some(t)))),
+    Key(
+        "views.NAME.roots",
+        SetIn(|f, i, v| v.all_parsed("an array of paths", view_root).map(|r| f.views[i].roots = Some(r))),
+    ),
+    Key("audit.file", Set(|f, v| v.path().map(|p| f.audit_file = Some(p)))),
+    Key("audit.on_failure", Set(|f, v| v.parsed(str::parse).map(|o| f.audit_on_failure = Some(o)))),
+    Key("push.max_uploads", Set(|f, v| v.integer(COUNT).map(|n| f.push_max_uploads = Some(n)))),
+    Key("push.max_nar_size", Set(|f, v| v.size().map(|s| f.push_max_nar_size = Some(s)))),
+    Key("push.max_spool_size", Set(|f, v| v.size().map(|s| f.push_max_spool_size = Some(s)))),
+    Key(
+        "push.max_spool_size_per_principal",
+        Set(|f, v| v.size().map(|s| f.push_max_spool_size_per_principal = Some(s))),
+    ),
+    Key("push.keep", Set(|f, v| v.parsed(duration).map(|d| f.push_keep = Some(d)))),
+    Key(
+        "push.trusted_public_keys",
+        Set(|f, v| v.all_parsed("an array of public keys", public_key).map(|k| f.push_trusted_public_keys = k)),
+    ),
     Key("nix_db_path", Ignored("harmonia queries nix-daemon and never opens the database")),
     Key("zstd.max_ldm_encoders_per_worker", Ignored("nar_cache.threads limits the number of encoders")),
 ];
@@ -169,6 +226,12 @@ const KEYS: &[Key] = &[
 /// Parses a window; 0 is `None`.
 fn window_log(value: &Value<'_>) -> Result<Option<u32>, ValueError> {
     value.integer::<u32>(0..=0).map(|_| None).or_else(|_| value.integer(WINDOW_LOG).map(Some))
+}
+
+/// Parses an array of rights.
+fn rights(value: &Value<'_>) -> Result<Rights, ValueError> {
+    let rights = value.all_parsed("an array of rights", str::parse)?;
+    Ok(rights.into_iter().fold(Rights::NONE, Rights::union))
 }
 
 /// Returns the names of all keys.
@@ -197,84 +260,78 @@ impl ConfigFile {
             // The parser puts what it expected on a line of its own.
             file.error(line(text, at), Problem::Syntax(error.message().replace('\n', ", ")))
         })?;
-        let mut entries = Vec::new();
-        flatten("", document.get_ref(), &mut entries);
-        entries.sort_by_key(|entry| entry.at);
+        let names: Vec<_> = names().collect();
+        let Contents { entries, tables } = Contents::of(document.get_ref(), &names);
+        for table in tables {
+            file.begin_table(&table, line(text, table.at));
+        }
         let (mut warnings, mut errors) = (Vec::new(), Collected::default());
-        for Entry { name, at, value } in entries {
+        for Entry { name, shown, index, at, value } in entries {
             let Some(Key(key, effect)) = KEYS.iter().find(|Key(key, _)| *key == name) else {
-                let problem = match table_of(&name) {
-                    Some(table) => Problem::Value { key: table, reason: Value(value).mismatch("a table").reason },
-                    None => Problem::UnknownKey { suggestion: nearest(&name), key: name },
+                let problem = match table_of(&name, &names) {
+                    Some(table) => Problem::Value { key: table, reason: Value(value).mismatch(kind_of(table)).reason },
+                    None => Problem::UnknownKey { suggestion: nearest(&name, &names), key: shown },
                 };
                 errors.push(file.error(line(text, at), problem));
                 continue;
             };
-            file.lines.insert(key, line(text, at));
-            match effect {
-                Set(set) => {
-                    if let Err(ValueError { at, reason }) = set(&mut file, &Value(value)) {
-                        errors.push(file.error(line(text, at), Problem::Value { key, reason }));
-                    }
+            file.lines.insert((key, index), line(text, at));
+            let result = match effect {
+                Set(set) => set(&mut file, &Value(value)),
+                SetIn(set) => set(&mut file, index, &Value(value)),
+                Ignored(why) => {
+                    warnings.push(file.warning(key, format_args!("has no effect: {why}")));
+                    Ok(())
                 }
-                Ignored(why) => warnings.push(file.warning(key, format_args!("has no effect: {why}"))),
+            };
+            if let Err(ValueError { at, reason }) = result {
+                errors.push(file.error(line(text, at), Problem::Value { key, reason }));
             }
         }
         errors.end(Ok((file, warnings)))
     }
 
-    /// Returns an error at the line of a key that is set.
-    pub(super) fn error_at(&self, key: &str, problem: Problem) -> ConfigError {
-        self.error(self.lines.get(key).copied().unwrap_or(1), problem)
+    /// Creates the element of an array of tables or the named table, and notes the line of the table.
+    fn begin_table(&mut self, table: &Table<'_>, line: usize) {
+        self.lines.insert((table.name, table.index), line);
+        match table.name {
+            "access.jwt" => self.jwt.push(JwtTable::default()),
+            "access.grant" => self.grants.push(GrantTable::default()),
+            "views.NAME" => self.views.push(ViewTable { name: table.chosen.to_owned(), roots: None }),
+            _ => {}
+        }
     }
 
-    /// Returns a warning at the line of a key that is set.
-    pub(super) fn warning(&self, key: &str, text: impl fmt::Display) -> String {
-        format!("{}:{}: {key} {text}", self.path.display(), self.lines.get(key).copied().unwrap_or(1))
+    /// Returns whether the file has this table, be it empty.
+    pub(super) fn has_table(&self, name: &'static str) -> bool {
+        self.lines.contains_key(&(name, 0))
+    }
+
+    /// Returns an error at the line of a key that is set, or of a table.
+    pub(super) fn error_at(&self, key: &'static str, problem: Problem) -> ConfigError {
+        self.error_in(key, 0, problem)
+    }
+
+    /// Returns an error at the line of a key in the table of this number, or of that table.
+    pub(super) fn error_in(&self, key: &'static str, index: usize, problem: Problem) -> ConfigError {
+        self.error(self.line_of(key, index), problem)
+    }
+
+    /// Returns a warning at the line of a key that is set, or of a table.
+    pub(super) fn warning(&self, key: &'static str, text: impl fmt::Display) -> String {
+        self.warning_in(key, 0, text)
+    }
+
+    /// Returns a warning at the line of a key in the table of this number.
+    pub(super) fn warning_in(&self, key: &'static str, index: usize, text: impl fmt::Display) -> String {
+        format!("{}:{}: {key} {text}", self.path.display(), self.line_of(key, index))
+    }
+
+    fn line_of(&self, key: &'static str, index: usize) -> usize {
+        self.lines.get(&(key, index)).copied().unwrap_or(1)
     }
 
     fn error(&self, line: usize, problem: Problem) -> ConfigError {
         ConfigError::File { path: self.path.clone(), line, problem }
     }
-}
-
-/// Key and value in the document.
-struct Entry<'a> {
-    name: String,
-    at: usize,
-    value: &'a Spanned<DeValue<'a>>,
-}
-
-/// Appends the entries of `table` and of known tables in it, under their dotted names.
-fn flatten<'a>(prefix: &str, table: &'a DeTable<'a>, entries: &mut Vec<Entry<'a>>) {
-    for (key, value) in table {
-        let name = format!("{prefix}{}", key.get_ref());
-        match value.get_ref() {
-            DeValue::Table(inner) if table_of(&name).is_some() => flatten(&format!("{name}."), inner, entries),
-            _ => entries.push(Entry { name, at: key.span().start, value }),
-        }
-    }
-}
-
-/// Returns the known table of this name.
-fn table_of(name: &str) -> Option<&'static str> {
-    names().filter_map(|key| key.split_once('.')).map(|(table, _)| table).find(|table| *table == name)
-}
-
-/// Returns the key to suggest for an unknown one: the same name in another table, or the most similar
-/// key if at most a third of its letters differ.
-fn nearest(name: &str) -> Option<&'static str> {
-    fn last(key: &str) -> &str {
-        key.rsplit('.').next().unwrap_or(key)
-    }
-    if let Some(key) = names().find(|key| last(key) == last(name)) {
-        return Some(key);
-    }
-    let (distance, key) = names().map(|key| (strsim::damerau_levenshtein(name, key), key)).min()?;
-    (distance <= key.len() / 3).then_some(key)
-}
-
-/// Returns the line of a byte offset, counted from one.
-fn line(text: &str, at: usize) -> usize {
-    1 + text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count()
 }

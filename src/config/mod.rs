@@ -18,28 +18,34 @@ mod bind;
 mod byte_size;
 mod cidr;
 mod daemon;
+mod document;
 #[allow(dead_code, reason = "no key has one yet")]
 mod duration;
 mod environment;
 mod error;
 mod file;
+mod jwks_url;
 mod keyword;
 mod nar;
 mod nar_cache;
+mod principal;
 mod push;
 mod reload;
 mod resolve;
+mod rights;
 mod signing;
 mod store_directories;
 mod store_layout;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod unix_socket;
 mod value;
+mod view_root;
 mod views;
 
 #[allow(unused_imports, reason = "see above")]
-pub(crate) use access::{AccessConfig, Grant, JwksSource, JwtConfig, PrincipalClass, PrincipalPattern, Rights};
+pub(crate) use access::{AccessConfig, Grant, JwksSource, JwtConfig};
 pub(crate) use access_log::{AccessLogConfig, AccessLogFormat};
 pub(crate) use admin_socket::{admin_socket_path, default_admin_sockets, user_runtime_directory};
 #[allow(unused_imports, reason = "see above")]
@@ -55,8 +61,11 @@ pub(crate) use error::ConfigErrors;
 pub(crate) use nar::{NarSource, Precompress, Verify};
 pub(crate) use nar_cache::{EncodersConfig, NarCacheConfig, ZstdConfig};
 #[allow(unused_imports, reason = "see above")]
+pub(crate) use principal::{PrincipalClass, PrincipalPattern};
+#[allow(unused_imports, reason = "see above")]
 pub(crate) use push::PushConfig;
 pub(crate) use resolve::{CliOverrides, Config, TlsConfig};
+pub(crate) use rights::Rights;
 pub(crate) use signing::{SigningPolicy, TrustPolicy};
 pub(crate) use store_directories::StoreDirectories;
 pub(crate) use unix_socket::SocketMode;

@@ -1,11 +1,10 @@
 //! NAR cache settings: `[nar_cache]`, `[zstd]` and `enable_compression`.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::byte_size::ByteSize;
-use super::environment::path_of;
+use super::environment::first_directory_of;
 use super::file::ConfigFile;
 use super::nar::Precompress;
 
@@ -100,8 +99,7 @@ pub(super) fn nar_cache(
             warnings.push(file.warning("nar_cache.dir", text));
         }
     }
-    let listed = variable.unwrap_or_default().as_bytes().split(|byte| *byte == b':').next().map(OsStr::from_bytes);
-    let dir = file.nar_cache_dir.take().or_else(|| path_of(listed).map(Path::to_owned))?;
+    let dir = file.nar_cache_dir.take().or_else(|| first_directory_of(variable).map(Path::to_owned))?;
     let max_size = file.nar_cache_max_size.unwrap_or(DEFAULT_NAR_CACHE);
     let precompress = file.nar_cache_precompress.unwrap_or_default();
     (max_size.bytes() > 0).then_some(NarCacheConfig { dir, max_size, precompress })

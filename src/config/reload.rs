@@ -22,6 +22,14 @@ impl ReloadReport {
         }
     }
 
+    /// Applies the changes of a table. One that is added or removed takes effect after a restart.
+    fn apply_table<T: PartialEq>(&mut self, key: &'static str, old: &mut Option<T>, new: Option<T>) {
+        match (old, new) {
+            (Some(old), Some(new)) => self.apply(key, old, new),
+            (old, new) => self.require_restart(key, old, &new),
+        }
+    }
+
     fn require_restart<T: PartialEq>(&mut self, key: &'static str, old: &T, new: &T) {
         if old != new {
             self.needs_restart.push(key);
@@ -80,19 +88,10 @@ impl Config {
         report.apply("sign_key_paths", &mut self.sign_key_paths, sign_key_paths);
         report.apply("credentials", &mut self.credentials_directory, credentials_directory);
         report.apply("sign", &mut self.sign, sign);
-        match (&mut self.access, access) {
-            (Some(old), Some(new)) => report.apply("access", old, new),
-            (old, new) => report.require_restart("access", old, &new),
-        }
+        report.apply_table("access", &mut self.access, access);
         report.apply("views", &mut self.views, views);
-        match (&mut self.audit, audit) {
-            (Some(old), Some(new)) => report.apply("audit", old, new),
-            (old, new) => report.require_restart("audit", old, &new),
-        }
-        match (&mut self.push, push) {
-            (Some(old), Some(new)) => report.apply("push", old, new),
-            (old, new) => report.require_restart("push", old, &new),
-        }
+        report.apply_table("audit", &mut self.audit, audit);
+        report.apply_table("push", &mut self.push, push);
         report.require_restart("state_dir", &self.state_dir, &state_dir);
         match (&mut self.tls, tls) {
             (Some(old), Some(new)) => {

@@ -18,7 +18,7 @@ use super::bind::BindAddress;
 use super::byte_size::ByteSize;
 use super::cidr::Cidr;
 use super::daemon::{Daemon, DaemonAddress, DaemonCommand};
-use super::environment::{Environment, path_of};
+use super::environment::{Environment, first_directory_of, path_of};
 use super::error::{Collected, ConfigError, ConfigErrors, Problem};
 use super::file::ConfigFile;
 use super::nar::{NarSource, Verify};
@@ -27,7 +27,7 @@ use super::push::PushConfig;
 use super::signing::{Scope, SigningPolicy, TrustPolicy};
 use super::store_layout::StoreLayout;
 use super::unix_socket::SocketMode;
-use super::views::ViewConfig;
+use super::views::{ViewConfig, views};
 
 /// All addresses, IPv6 and IPv4.
 const DEFAULT_BIND: &str = "[::]:5000";
@@ -193,7 +193,14 @@ impl Config {
         let sign_key_paths = errors.keep(sign_key_paths).unwrap_or_default();
         let flags = (overrides.daemon_socket, overrides.daemon_command);
         let daemon = daemon(&mut file, flags, environment, layout.chroot_store().as_deref());
+        let views = views(&mut file, &mut errors);
+        let access = AccessConfig::resolve(&mut file, &views, tls.is_some(), (&mut errors, warnings));
+        let state_dir = file.state_dir.take();
+        let state_dir = state_dir.as_deref().or(first_directory_of(environment.state_directory.as_deref()));
+        let state_dir = state_dir.map(Path::to_owned);
+        let push = PushConfig::resolve(&mut file, access.as_ref(), state_dir.is_some(), (&mut errors, warnings));
         let daemon = errors.end(daemon)?;
+        let audit = AuditConfig::resolve(file.has_table("audit"), file.audit_file.take(), file.audit_on_failure);
         let (real_nix_store, build_log_dir) = layout.on_this_machine(&daemon);
         let access_log =
             AccessLogConfig::resolve(file.access_log_enable, file.access_log_file.take(), file.access_log_format);
@@ -240,11 +247,11 @@ impl Config {
             credentials_directory,
             sign,
             tls,
-            access: None,
-            views: Vec::new(),
-            audit: None,
-            push: None,
-            state_dir: None,
+            access,
+            views,
+            audit,
+            push,
+            state_dir,
         })
     }
 

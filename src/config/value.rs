@@ -57,6 +57,14 @@ impl Value<'_> {
         self.0.get_ref().as_str().ok_or_else(|| self.mismatch("a string"))
     }
 
+    /// Returns a string that is not empty.
+    pub(super) fn text(&self) -> Result<String, ValueError> {
+        match self.string()? {
+            "" => Err(self.mismatch("a string that is not empty")),
+            text => Ok(text.to_owned()),
+        }
+    }
+
     pub(super) fn path(&self) -> Result<PathBuf, ValueError> {
         match self.string()? {
             "" => Err(self.mismatch("a path")),
