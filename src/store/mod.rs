@@ -18,6 +18,7 @@ mod report;
 mod state;
 #[cfg(test)]
 pub(crate) mod tests;
+mod views;
 
 pub(crate) use add::{AddError, Adding};
 pub(crate) use daemon::deadline::Deadline;

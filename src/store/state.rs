@@ -23,6 +23,7 @@ use crate::store::nar::quarantine::Quarantine;
 use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::inventory::Inventories;
 use crate::store::realisation::{NoRealisation, Realisations};
+use crate::store::views::registry::Views;
 
 /// Upper bound of concurrent lookups in the store's files, which take microseconds unless the disk is slow.
 const MAX_LOOKUPS: usize = 4;
@@ -48,6 +49,7 @@ pub struct Store {
     pub(crate) debug_info: DebugInfoIndex,
     pub(crate) inventories: Arc<Inventories>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) views: Arc<Views>,
 }
 
 impl Store {
@@ -75,6 +77,7 @@ impl Store {
         let gc_roots = config.gc_protection.map(|length| GcRoots::new(length, &pool, &path_infos, metrics));
         let debug_info = DebugInfoIndex::new();
         let inventories = Inventories::new(config.browse);
+        let views = Views::new(&path_infos, &directory, &real_directory, &config.views);
         let (realisations, lookups) = (Realisations::new(), Semaphore::new(MAX_LOOKUPS));
         Self {
             directory,
@@ -90,6 +93,7 @@ impl Store {
             debug_info,
             inventories,
             metrics: Arc::clone(metrics),
+            views,
         }
     }
 

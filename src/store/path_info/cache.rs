@@ -17,7 +17,7 @@ mod tests;
 use crate::sync::Mutex;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, MutexGuard, RwLock};
 use std::time::Duration;
 
 use harmonia_protocol::{HashPart, StorePath};
@@ -33,6 +33,7 @@ use crate::store::path_info::path_stamp::PathStamp;
 use crate::store::path_info::prefetch_queue::PrefetchQueue;
 use crate::store::path_info::single_flight::SingleFlight;
 use crate::store::path_info::valid_path::{SignatureLines, ValidPath};
+use crate::store::views::path_table::PathTable;
 
 /// Time that a client waits for nix-daemon before a stale entry is served.
 const STALE_AFTER: Duration = Duration::from_secs(2);
@@ -55,6 +56,8 @@ pub(crate) struct PathInfoCache {
     pub(crate) backoff: Mutex<Option<Instant>>,
     /// Locked by a scan of all entries.
     pub(crate) scanning: Mutex<()>,
+    /// Paths of views, whose references are corrected by what nix-daemon replies.
+    pub(crate) viewed: Arc<RwLock<PathTable>>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -76,6 +79,7 @@ impl PathInfoCache {
             prefetch_queue: PrefetchQueue::new(max_bytes),
             backoff: Mutex::default(),
             scanning: Mutex::default(),
+            viewed: Arc::default(),
             metrics,
         })
     }

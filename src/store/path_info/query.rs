@@ -10,6 +10,7 @@ use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::entry::{Entry, LookupResult, Observation};
 use crate::store::path_info::path_stamp::PathStamp;
 use crate::store::path_info::valid_path::ValidPath;
+use crate::store::views::path_table::PathTable;
 use harmonia_protocol::operation::{QueryPathFromHashPart, QueryPathInfo};
 use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::{HashPart, StorePath};
@@ -108,6 +109,7 @@ impl PathInfoCache {
         let mut entries = self.entries();
         let before = entries.peek(&hash).map(|entry| &entry.valid);
         let now = ValidPath::new(path, &info);
+        PathTable::correct(&self.viewed, &now.path, &now.info);
         let valid = match before.filter(|before| before.path == now.path && before.info == now.info) {
             Some(before) => Arc::clone(before),
             None => Arc::new(now),

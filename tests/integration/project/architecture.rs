@@ -47,7 +47,7 @@ const TOP: [&str; 6] = ["cli", "commands", "error", "lib", "main", "output"];
 
 /// Modules of the program that may name a package.
 const PACKAGES: [(&str, &[&str]); 20] = [
-    ("arc_swap", &["http", "net"]),
+    ("arc_swap", &["http", "net", "store"]),
     ("brotli_decompressor", &["push"]),
     ("clap", &["cli", "lib"]),
     ("flate2", &["push"]),
@@ -71,7 +71,7 @@ const PACKAGES: [(&str, &[&str]); 20] = [
 
 /// Files that may spawn tasks, which end on their own. All other tasks belong to `supervisor`, so that a panic does not end
 /// them silently.
-const SPAWNING: [&str; 13] = [
+const SPAWNING: [&str; 14] = [
     "src/admin/nar_cache.rs",
     "src/commands/serve/mod.rs",
     "src/nar_cache/fill/fills.rs",
@@ -83,6 +83,7 @@ const SPAWNING: [&str; 13] = [
     "src/store/path_info/prefetch.rs",
     "src/store/path_info/query.rs",
     "src/store/path_info/inventory.rs",
+    "src/store/views/scan.rs",
     "src/store/nar/opener.rs",
     "src/store/daemon/transport.rs",
 ];

@@ -1,0 +1,194 @@
+//! All views, and the scans that requests need.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use harmonia_protocol::{HashPart, StoreDir};
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::ViewConfig;
+use crate::store::error::StoreError;
+use crate::store::path_info::cache::PathInfoCache;
+use crate::store::views::path_set::PathSet;
+use crate::store::views::path_table::PathTable;
+use crate::store::views::view::View;
+
+/// Time for which a path is shown after the start of a scan that found it: a removed root disappears within this and the
+/// time of a scan.
+pub(crate) const BELIEVED: Duration = Duration::from_secs(4);
+/// Age of a scan from which on a request starts another one, but does not wait for it.
+const REFRESH_AFTER: Duration = Duration::from_secs(2);
+/// Time limit of a lookup that waits for scans. The first one of a large view may take longer.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Name of what is scanned, for messages.
+pub(crate) const LABEL: &str = "the paths of a view";
+
+/// What a client wants to see.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wanted {
+    /// The path with this hash part.
+    Path(HashPart),
+    /// The build log of the derivation or output with this hash part: that of a derivation belongs to those who may read it,
+    /// or a path that it built.
+    Log(HashPart),
+}
+
+/// All views of a store.
+#[derive(Debug)]
+pub(crate) struct Views {
+    pub(crate) path_infos: Arc<PathInfoCache>,
+    pub(crate) directory: StoreDir,
+    pub(crate) real_directory: Arc<Path>,
+    /// Locked for microseconds, and never across an await. Whoever tests a set holds it: only so a number means the same path
+    /// in the table and in the set.
+    pub(crate) table: Arc<RwLock<PathTable>>,
+    by_name: ArcSwap<HashMap<Arc<str>, Arc<View>>>,
+    /// Held by each scan, so that paths that are in no view yet are not removed under it.
+    pub(crate) scanning: tokio::sync::RwLock<()>,
+    /// Whether there may be paths in the table that are in no view.
+    pub(crate) has_garbage: AtomicBool,
+}
+
+impl Views {
+    pub(crate) fn new(
+        path_infos: &Arc<PathInfoCache>,
+        directory: &StoreDir,
+        real_directory: &Path,
+        views: &[ViewConfig],
+    ) -> Arc<Self> {
+        let new = Self {
+            path_infos: Arc::clone(path_infos),
+            directory: directory.clone(),
+            real_directory: real_directory.into(),
+            table: Arc::clone(&path_infos.viewed),
+            by_name: ArcSwap::default(),
+            scanning: tokio::sync::RwLock::default(),
+            has_garbage: AtomicBool::new(false),
+        };
+        new.replace(views);
+        Arc::new(new)
+    }
+
+    /// Replaces all views. Those whose roots are unchanged keep their paths.
+    pub(crate) fn replace(&self, views: &[ViewConfig]) {
+        let old = self.by_name.load();
+        let of = |config: &ViewConfig| {
+            let kept = old.get(config.name.as_str()).filter(|view| view.roots == config.roots);
+            let view = kept.map_or_else(|| Arc::new(View::new(config)), Arc::clone);
+            (Arc::clone(&view.name), view)
+        };
+        let new = views.iter().map(of).collect();
+        self.has_garbage.store(true, Ordering::Relaxed);
+        self.by_name.store(Arc::new(new));
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, PathTable> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, PathTable> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether one of these views shows this by a scan that was recent when the request `arrived`. Starts another
+    /// scan before that is too old.
+    pub(crate) fn shows_now(self: &Arc<Self>, wanted: Wanted, names: &[Arc<str>], arrived: Instant) -> bool {
+        let mut aged = None;
+        let shows = {
+            let table = self.read();
+            let by_name = self.by_name.load();
+            let shows = |paths: &PathSet| match wanted {
+                Wanted::Path(hash) => table.number(hash).is_some_and(|number| paths.contains(number)),
+                Wanted::Log(hash) => {
+                    let itself = table.number(hash).into_iter();
+                    itself.chain(table.built_by(hash).iter().copied()).any(|number| paths.contains(number))
+                }
+            };
+            names.iter().filter_map(|name| by_name.get(name)).any(|view| {
+                let shown = view.shown.load();
+                let Some(shown) = shown.as_ref() else { return false };
+                let age = arrived.saturating_duration_since(shown.began);
+                let shows = age < BELIEVED && shows(&shown.paths);
+                if shows && age >= REFRESH_AFTER {
+                    aged = Some(Arc::clone(view));
+                }
+                shows
+            })
+        };
+        if let Some(view) = aged {
+            self.scan_if_idle(&view);
+        }
+        shows
+    }
+
+    /// Returns whether one of these views shows this; false only if scans that began after the call did not find it. The
+    /// error is that of a scan that is incomplete. A scan that a dropped future started continues.
+    pub(crate) async fn shows(self: &Arc<Self>, wanted: Wanted, names: &[Arc<str>]) -> Result<bool, StoreError> {
+        let arrived = Instant::now();
+        if self.shows_now(wanted, names, arrived) { Ok(true) } else { self.rescan(Some(wanted), names, arrived).await }
+    }
+
+    /// Waits until scans of these views that began after the call have ended, or one of them shows this. Returns whether it
+    /// does.
+    pub(crate) async fn rescan(
+        self: &Arc<Self>,
+        wanted: Option<Wanted>,
+        names: &[Arc<str>],
+        arrived: Instant,
+    ) -> Result<bool, StoreError> {
+        let deadline = arrived + LOOKUP_TIMEOUT;
+        let shows = || wanted.is_some_and(|wanted| self.shows_now(wanted, names, arrived));
+        let views: Vec<_> = {
+            let by_name = self.by_name.load();
+            names.iter().filter_map(|name| by_name.get(name)).map(Arc::clone).collect()
+        };
+        let mut scans: Vec<_> = views.iter().map(|view| (view, view.progress.subscribe())).collect();
+        let begun: Vec<_> = scans.iter().map(|(_, progress)| progress.borrow().begun).collect();
+        // All at once.
+        views.iter().for_each(|view| self.scan_if_idle(view));
+        let mut failure = None;
+        for ((view, progress), begun) in scans.iter_mut().zip(begun) {
+            loop {
+                // Read before the sets, which then have everything that these scans found.
+                let now = progress.borrow_and_update().clone();
+                if shows() {
+                    return Ok(true);
+                }
+                if now.ended > begun {
+                    failure = failure.or(now.failure);
+                    break;
+                }
+                self.scan_if_idle(view);
+                // The sender is in the view.
+                if timeout_at(deadline, progress.changed()).await.is_err() {
+                    return Err(StoreError::IndexNotReady { what: LABEL, seconds: LOOKUP_TIMEOUT.as_secs() });
+                }
+            }
+        }
+        failure.map_or(Ok(false), Err)
+    }
+
+    /// Starts the first scan of each view.
+    pub(crate) fn scan_all(self: &Arc<Self>) {
+        self.by_name.load().values().for_each(|view| self.scan_if_idle(view));
+    }
+
+    /// Removes paths that are in no view from the table, unless a scan is running.
+    pub(crate) fn collect_garbage(&self) {
+        if !self.has_garbage.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(_no_scan) = self.scanning.try_write() else { return };
+        self.has_garbage.store(false, Ordering::Relaxed);
+        let mut table = self.write();
+        let mut wanted = PathSet::default();
+        for shown in self.by_name.load().values().filter_map(|view| view.shown.load_full()) {
+            wanted.extend(&shown.paths);
+        }
+        table.retain(&wanted);
+    }
+}
