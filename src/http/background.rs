@@ -47,7 +47,7 @@ impl App {
             if let Ok(paths) = self.store.all_hash_parts().await {
                 let all: HashSet<_> = paths.into_iter().collect();
                 for hash in known.iter().flat_map(|known| all.difference(known)) {
-                    if let Ok(valid) = self.valid_path(*hash, ClientId::Server).await {
+                    if let Ok(valid) = self.any_valid_path(*hash).await {
                         cache.precompress(&valid, ClientId::Server);
                     }
                 }

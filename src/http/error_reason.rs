@@ -11,6 +11,8 @@ pub(crate) enum NotFound {
     UnknownUrl,
     /// nix-daemon says that no path with this hash is valid.
     NotValid,
+    /// The path is in none of the client's views, whether it is valid or not.
+    OutsideView,
     /// The path is valid, but neither built here nor signed by a trusted key (`serve_untrusted = false`).
     Untrusted,
     /// The path is valid, but its NAR failed verification.
@@ -68,9 +70,10 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::NotFound(NotFound::UnknownUrl),
         Self::NotFound(NotFound::NotValid),
+        Self::NotFound(NotFound::OutsideView),
         Self::NotFound(NotFound::Untrusted),
         Self::NotFound(NotFound::Quarantined),
         Self::NotFound(NotFound::NarHashMismatch),
@@ -166,6 +169,7 @@ impl NotFound {
         match self {
             Self::UnknownUrl => "unknown_url",
             Self::NotValid => "not_valid",
+            Self::OutsideView => "outside_view",
             Self::Untrusted => "untrusted",
             Self::Quarantined => "quarantined",
             Self::NarHashMismatch => "nar_hash_mismatch",
@@ -183,7 +187,9 @@ impl NotFound {
     const fn public_text(self) -> &'static str {
         match self {
             Self::UnknownUrl => "this cache has no such URL",
-            Self::NotValid | Self::Untrusted | Self::Quarantined => "this cache has no store path with this hash",
+            Self::NotValid | Self::OutsideView | Self::Untrusted | Self::Quarantined => {
+                "this cache has no store path with this hash"
+            }
             Self::NarHashMismatch => "the NAR of this store path has another hash: see its narinfo",
             Self::NoCompressedNar => "the NAR is not available in this encoding: restart the download",
             Self::NoFile => "this cache has no such file in this store path",
@@ -201,6 +207,7 @@ impl NotFound {
     pub(crate) const fn explanation(self) -> &'static str {
         match self {
             Self::NotValid => "nix-daemon says that no path with this hash is valid",
+            Self::OutsideView => "the path, if there is one, is in no view that this client may read",
             Self::Untrusted => {
                 "the path is valid, but neither built here nor signed by a trusted key, and serve_untrusted is false"
             }
@@ -244,6 +251,7 @@ mod tests {
     #[test]
     fn a_hidden_path_looks_like_one_that_is_not_there() {
         for (absent, hidden) in [
+            (NotFound::NotValid, NotFound::OutsideView),
             (NotFound::NotValid, NotFound::Untrusted),
             (NotFound::NotValid, NotFound::Quarantined),
             (NotFound::NoRealisation, NotFound::UntrustedRealisation),

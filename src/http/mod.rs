@@ -23,6 +23,7 @@ pub mod request;
 mod request_metrics;
 mod response;
 mod serving_policy;
+mod visibility;
 
 pub(crate) use active_responses::ResponseProgress;
 pub(crate) use app::App;

@@ -12,6 +12,7 @@ use crate::fairness::ClientId;
 use crate::http::app::App;
 use crate::http::error::HandlerError;
 use crate::http::error_reason::{NotFound, Reason};
+use crate::http::request::context::RequestCx;
 use crate::signing::{SignatureReport, Trust};
 use crate::store::{Closure, ClosureLimits, ClosureMember, PathStatus, ValidPath};
 
@@ -135,11 +136,12 @@ impl App {
     pub(crate) async fn public_path_report(
         &self,
         valid: &Arc<ValidPath>,
-        client: ClientId,
+        cx: RequestCx<'_>,
     ) -> Result<PathReport, HandlerError> {
-        let visible = |valid: &ValidPath| self.is_public(valid);
-        let closure = self.store.closure(&[Arc::clone(valid)], CLOSURE_LIMITS, visible, client).await;
-        self.report(valid, None, closure, client).await
+        let sight = self.sight(cx).await?;
+        let visible = |valid: &ValidPath| sight.sees(valid.path.hash_part()) && self.is_public(valid);
+        let closure = self.store.closure(&[Arc::clone(valid)], CLOSURE_LIMITS, visible, cx.client).await;
+        self.report(valid, None, closure, cx.client).await
     }
 
     async fn report(

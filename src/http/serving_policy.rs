@@ -13,36 +13,51 @@ use crate::fairness::ClientId;
 use crate::http::app::App;
 use crate::http::error::HandlerError;
 use crate::http::error_reason::NotFound;
+use crate::http::request::context::RequestCx;
 use crate::signing::Signer;
 use crate::store::{PathStatus, StoreError, ValidPath};
 
 impl App {
     /// Returns the path with this hash part, if it is served. The error says why not, which is for the operator: to a client
-    /// a hidden path must look like one that is not there.
-    pub(crate) async fn valid_path(&self, hash: HashPart, client: ClientId) -> Result<Arc<ValidPath>, HandlerError> {
-        let status = self.store.path_status(hash, client).await?;
-        self.served(status, client).await
+    /// a path that is hidden, or in none of the client's views, must look like one that is not there.
+    pub(crate) async fn valid_path(&self, hash: HashPart, cx: RequestCx<'_>) -> Result<Arc<ValidPath>, HandlerError> {
+        if !self.sees(hash, cx).await? {
+            return Err(NotFound::OutsideView.into());
+        }
+        let status = self.store.path_status(hash, cx.client).await?;
+        self.served(status, cx.client).await
+    }
+
+    /// Returns the path with this hash part as [`Self::valid_path`] does, for the server itself, which sees all.
+    pub(crate) async fn any_valid_path(&self, hash: HashPart) -> Result<Arc<ValidPath>, HandlerError> {
+        let status = self.store.path_status(hash, ClientId::Server).await?;
+        self.served(status, ClientId::Server).await
     }
 
     /// Returns the path as [`Self::valid_path`] does, by a new query to nix-daemon.
     pub(crate) async fn revalidated_path(
         &self,
         hash: HashPart,
-        client: ClientId,
+        cx: RequestCx<'_>,
     ) -> Result<Arc<ValidPath>, HandlerError> {
-        let status = self.store.fresh_path_status(hash, client).await?;
-        self.served(status, client).await
+        if !self.sees(hash, cx).await? {
+            return Err(NotFound::OutsideView.into());
+        }
+        let status = self.store.fresh_path_status(hash, cx.client).await?;
+        self.served(status, cx.client).await
     }
 
     /// Returns a cached or indexed path whose NAR has this hash, if it is served.
     pub(crate) async fn path_with_nar(
         &self,
         nar_hash: &NarHash,
-        client: ClientId,
+        cx: RequestCx<'_>,
     ) -> Result<Arc<ValidPath>, HandlerError> {
-        let valid = self.store.find_by_nar_hash(nar_hash, |valid| self.may_serve(valid), client).await?;
+        let sight = self.sight(cx).await?;
+        let wanted = |valid: &ValidPath| sight.sees(valid.path.hash_part()) && self.may_serve(valid);
+        let valid = self.store.find_by_nar_hash(nar_hash, wanted, cx.client).await?;
         let valid = valid.ok_or(NotFound::NotValid)?;
-        if self.serves(&valid, client).await? { Ok(valid) } else { Err(NotFound::Untrusted.into()) }
+        if self.serves(&valid, cx.client).await? { Ok(valid) } else { Err(NotFound::Untrusted.into()) }
     }
 
     /// Returns whether this path is served, as far as that is known without reading its contents. Only such a path is

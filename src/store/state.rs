@@ -108,8 +108,9 @@ impl Store {
         self.pool.set_known_keys(Arc::new(keys));
     }
 
-    /// Applies settings that can change at runtime: the time to live of cached path infos.
+    /// Applies settings that can change at runtime: the time to live of cached path infos, and the views.
     pub fn apply_config(&self, config: &Config) {
+        self.replace_views(&config.views);
         self.path_infos.set_ttl(config.narinfo_cache.ttl);
     }
 

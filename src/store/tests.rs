@@ -1,5 +1,7 @@
 //! Timeouts and retries, with a scripted nix-daemon and mostly in paused time.
 
+pub(crate) mod numbered_paths;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -195,7 +197,7 @@ async fn a_lookup_of_debug_info_times_out_during_a_long_scan() {
     let id: BuildId = "00d3adbeef".parse().unwrap();
     let lookup = async {
         tokio::select! {
-            found = store.find_debug_info(&id, |_| true, ClientId::Server) => found,
+            found = store.find_debug_info(&id, |_| true, |_| true, ClientId::Server) => found,
             () = store.index_debug_info() => panic!("the scan task returned"),
         }
     };

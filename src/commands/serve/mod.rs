@@ -223,8 +223,9 @@ where
     supervise(name, move || begin(Arc::clone(&app)));
 }
 
-/// Logs the release and protocol of nix-daemon, or why it is unavailable.
+/// Logs the release and protocol of nix-daemon, or why it is unavailable. Starts the first scan of each view.
 async fn probe_daemon(app: Arc<App>, daemon: String, guide: Option<Guide>) {
+    app.store().scan_views();
     match app.store().session().await {
         Ok(session) => {
             let release = session.release.as_deref().map(|release| format!("Nix {release}, ")).unwrap_or_default();

@@ -20,6 +20,7 @@ use crate::http::request::context::RequestCx;
 use crate::http::response::body::Response;
 use crate::http::response::cache_control::CacheControl;
 use crate::http::response::headers::text_response;
+use crate::http::visibility::Sight;
 use crate::human_size::human_size;
 use crate::store::{Deadline, Inventory, StoreError, ValidPath};
 
@@ -34,7 +35,7 @@ const INVENTORY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10
 /// Upper bound of the filter, in bytes: that of a name.
 const MAX_FILTER: usize = 211;
 
-/// Answers with a page of the paths whose names contain `filter`, from index `from` of all paths on.
+/// Answers with a page of the paths whose names contain `filter`, from index `from` of these on.
 pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, filter: &str, from: usize) -> Result<Response, HandlerError> {
     if !app.has_browse {
         return Err(NotFound::UnknownUrl.into());
@@ -42,8 +43,11 @@ pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, filter: &str, from: us
     let filter = filter.trim().to_ascii_lowercase();
     let _permit = app.io_limits.closure(cx.client).await;
     let inventory = app.store.inventory(INVENTORY_TIMEOUT).await.ok_or(StoreError::Timeout(Deadline::Readiness))?;
-    let rows = Rows::find(app, &inventory, &filter, from, cx.client).await?;
-    let html = render(inventory.paths, &filter, from, &rows);
+    let sight = app.sight(cx).await?;
+    let rows = Rows::find(app, &inventory, &filter, from, sight, cx.client).await?;
+    let count = || inventory.names.iter().filter(|path| sight.sees(path.hash_part())).count();
+    let paths = if sight.is_unlimited() { inventory.paths } else { tokio::task::block_in_place(count) };
+    let html = render(paths, &filter, from, &rows);
     let mut response = text_response(StatusCode::OK, CacheControl::NoStore, HTML, html.into());
     app.pages.protect(&mut response);
     Ok(response)
@@ -64,14 +68,18 @@ impl Rows {
         inventory: &Inventory,
         filter: &str,
         from: usize,
+        sight: Sight<'_>,
         client: ClientId,
     ) -> Result<Self, HandlerError> {
         let mut rows = Self::default();
         if filter.len() > MAX_FILTER {
             return Ok(rows);
         }
-        let is_wanted = |path: &StorePath| path.name().to_ascii_lowercase().contains(filter);
-        let mut matching = inventory.names.iter().enumerate().skip(from).filter(|(_, path)| is_wanted(path));
+        let is_wanted =
+            |path: &StorePath| path.name().to_ascii_lowercase().contains(filter) && sight.sees(path.hash_part());
+        // Counted from 0 among those that the client sees: indexes among all would tell how many others there are.
+        let seen = inventory.names.iter().filter(|path| is_wanted(path));
+        let mut matching = seen.enumerate().skip(from);
         for _ in 0..MAX_BATCHES {
             let batch: Vec<_> = tokio::task::block_in_place(|| matching.by_ref().take(BATCH).collect());
             if batch.is_empty() {

@@ -32,6 +32,9 @@ const MAX_WINDOW_LOG: u32 = 23;
 
 /// Answers with the log of the derivation with this hash part, or of the build of the output with it.
 pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, hash: HashPart) -> Result<Response, HandlerError> {
+    if !app.sees_log(hash, cx).await? {
+        return Err(NotFound::NoLog.into());
+    }
     let permit = app.io_limits.open_file(cx.client).await;
     let BuildLog { file, form } = app.store.build_log(hash, cx.client).await?.ok_or(NotFound::NoLog)?;
     let mut response = match form {

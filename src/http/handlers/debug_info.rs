@@ -13,11 +13,13 @@ use crate::http::request::route::nar_url;
 use crate::http::response::body::Response;
 use crate::http::response::cache_control::CacheControl;
 use crate::http::response::text::text;
-use crate::store::BuildId;
+use crate::store::{BuildId, ValidPath};
 
 /// Returns the URL of the NAR and the name of the file in it.
 pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, id: &BuildId) -> Result<Response, HandlerError> {
-    let valid = app.store.find_debug_info(id, |valid| app.may_serve(valid), cx.client).await?;
+    let sight = app.sight(cx).await?;
+    let (visible, wanted) = (|hash| sight.sees(hash), |valid: &ValidPath| app.may_serve(valid));
+    let valid = app.store.find_debug_info(id, visible, wanted, cx.client).await?;
     let valid = valid.ok_or(NotFound::NoDebugInfo)?;
     if !app.serves(&valid, cx.client).await? {
         return Err(NotFound::NoDebugInfo.into());

@@ -21,10 +21,10 @@ pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, query: Option<&str>) -
     let store = app.store.directory();
     let found = match LookupQuery::parse(query, store) {
         LookupQuery::Path(hash, names) => app
-            .valid_path(hash, cx.client)
+            .valid_path(hash, cx)
             .await
             .map(|valid| if names.is_empty() { page_link(&valid.path) } else { files_link(hash, &names) }),
-        LookupQuery::Nar(nar_hash) => app.path_with_nar(&nar_hash, cx.client).await.map(|valid| page_link(&valid.path)),
+        LookupQuery::Nar(nar_hash) => app.path_with_nar(&nar_hash, cx).await.map(|valid| page_link(&valid.path)),
         LookupQuery::Empty => return Ok(answer(app, StatusCode::OK, query, None)),
         LookupQuery::OtherStore => {
             let why = format!("This cache serves paths of <code>{}</code> only.", escape(store.as_str()));

@@ -32,7 +32,7 @@ pub(crate) async fn respond(
     hash: HashPart,
     as_json: bool,
 ) -> Result<Response, HandlerError> {
-    let valid = app.valid_path(hash, cx.client).await?;
+    let valid = app.valid_path(hash, cx).await?;
     app.store.record_served(&valid);
     let signed = signed(app, &valid, cx.client).await?;
     let cache = app.nar_cache_for(&valid).filter(|_| accepts_zstd_nars(cx.headers()));

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use harmonia_protocol::{HashPart, StorePath};
 use hyper::StatusCode;
 
-use crate::fairness::ClientId;
 use crate::http::app::App;
 use crate::http::error::HandlerError;
 use crate::http::html::escape::escape;
@@ -36,7 +35,7 @@ struct Links {
 
 /// Answers with the page about the path, or redirects to it if the name after the hash part differs.
 pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, path: &StorePath) -> Result<Response, HandlerError> {
-    let valid = app.valid_path(path.hash_part(), cx.client).await?;
+    let valid = app.valid_path(path.hash_part(), cx).await?;
     if valid.path != *path {
         return Ok(redirect(
             StatusCode::FOUND,
@@ -46,9 +45,9 @@ pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, path: &StorePath) -> R
     }
     let report = {
         let _permit = app.io_limits.closure(cx.client).await;
-        app.public_path_report(&valid, cx.client).await?
+        app.public_path_report(&valid, cx).await?
     };
-    let links = links(app, &valid, cx.client).await;
+    let links = links(app, &valid, cx).await;
     let keys: Vec<String> = app.signer.load().keys().public_keys().map(ToString::to_string).collect();
     let html = render(&valid.path, &report, &links, &app.pages.base_url(cx.parts), &keys);
     let compressor = app.compressor.as_ref();
@@ -57,10 +56,11 @@ pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, path: &StorePath) -> R
     Ok(response)
 }
 
-async fn links(app: &App, valid: &Arc<ValidPath>, client: ClientId) -> Links {
-    let _permit = app.io_limits.open_file(client).await;
-    let files = app.store.find_file(valid, &[], client).await;
-    let log = app.store.build_log(valid.path.hash_part(), client).await;
+async fn links(app: &App, valid: &Arc<ValidPath>, cx: RequestCx<'_>) -> Links {
+    let _permit = app.io_limits.open_file(cx.client).await;
+    let sight = app.known_sight(cx);
+    let files = app.store.find_file(valid, &[], |hash| sight.sees(hash), cx.client).await;
+    let log = app.store.build_log(valid.path.hash_part(), cx.client).await;
     // An error is reported to the client that follows the link.
     Links { files: matches!(files, Ok(Some(_))), log: matches!(log, Ok(Some(_))) }
 }

@@ -19,7 +19,16 @@ pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, output: &DerivationOut
     let realisation = app.store.realisation(output, cx.client).await?.map_err(|why| match why {
         NoRealisation::Unknown => NotFound::NoRealisation,
         NoRealisation::Unsupported => NotFound::RealisationsUnsupported,
-    })?;
+    });
+    let is_visible = match &realisation {
+        Ok(realisation) => app.sees(realisation.path.hash_part(), cx).await?,
+        // Takes as long as for one whose path is in no view.
+        Err(_) => app.sight(cx).await.map(|_| true)?,
+    };
+    let realisation = realisation?;
+    if !is_visible {
+        return Err(NotFound::NoRealisation.into());
+    }
     let signatures = app.signer.load().sign_realisation(&realisation, output);
     let signatures = signatures.ok_or(NotFound::UntrustedRealisation)?;
     let json = realisation.to_json(output, signatures);

@@ -15,7 +15,6 @@ pub(crate) struct RequestCx<'r> {
     /// The client; behind a trusted proxy the one that it names in `X-Forwarded-For`.
     pub(crate) client: ClientId,
     /// Who makes the request, and what it may do.
-    #[allow(dead_code, reason = "views and uploads read it")]
     pub(crate) granted: &'r Granted,
 }
 

@@ -13,14 +13,16 @@ use std::sync::Arc;
 
 impl Store {
     /// Returns the file or directory at `names` below a valid path of a visible store, and the valid path that it is
-    /// in; `None` if it does not exist, or a symlink leads out of the store or to an invalid path.
+    /// in; `None` if it does not exist, or a symlink leads out of the store, or to a path that is invalid or whose hash
+    /// part is not `visible`.
     pub async fn find_file(
         &self,
         valid: &Arc<ValidPath>,
         names: &[Name],
+        visible: impl Fn(HashPart) -> bool,
         client: ClientId,
     ) -> Result<Option<(Found, Arc<ValidPath>)>, StoreError> {
-        let look = || tree::find(&self.directory, &self.real_directory, &valid.path, names);
+        let look = || tree::find(&self.directory, &self.real_directory, &valid.path, names, &visible);
         let found = {
             // The semaphore is never closed.
             let _permit = self.lookups.acquire().await;

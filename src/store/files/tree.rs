@@ -18,7 +18,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use harmonia_protocol::nar::Name;
-use harmonia_protocol::{StoreDir, StorePath};
+use harmonia_protocol::{HashPart, StoreDir, StorePath};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -55,17 +55,20 @@ pub enum FoundObject {
 }
 
 /// Resolves `names` from the store path `start`. Symlinks contain the `logical` store directory; files are in the
-/// `real` one. `None` if the path does not exist or leads out of the store. Blocks on the disk.
+/// `real` one. Of other store paths only those whose hash parts are `visible` are entered. `None` if the path does not exist or leads out of the store. Blocks on the disk.
 pub(crate) fn find(
     logical: &StoreDir,
     real: &Path,
     start: &StorePath,
     names: &[Name],
+    visible: &dyn Fn(HashPart) -> bool,
 ) -> Result<Option<Found>, StoreError> {
     let place = real.join(start.base_name());
     let failed = |cause: &io::Error| StoreError::file(&place, cause);
     let Some(root) = open_configured(real).map_err(|cause| failed(&cause))? else { return Ok(None) };
-    let mut walk = Walk { logical, root, levels: Vec::new(), names: Vec::new(), links: 0, components: 0 };
+    let is_allowed = |path: &StorePath| path == start || visible(path.hash_part());
+    let is_allowed = &is_allowed as &dyn Fn(&StorePath) -> bool;
+    let mut walk = Walk { logical, is_allowed, root, levels: Vec::new(), names: Vec::new(), links: 0, components: 0 };
     let mut todo = VecDeque::from([OsString::from(start.base_name())]);
     todo.extend(names.iter().map(|name| OsStr::from_bytes(name.as_bytes()).to_owned()));
     while let Some(component) = todo.pop_front() {
@@ -96,6 +99,8 @@ enum Step {
 /// State of a resolution.
 struct Walk<'a> {
     logical: &'a StoreDir,
+    /// Whether a store path may be entered.
+    is_allowed: &'a dyn Fn(&StorePath) -> bool,
     /// The store directory.
     root: OwnedFd,
     /// Open directories below it, each in the one before.
@@ -120,8 +125,8 @@ impl Walk<'_> {
                 return Ok(if self.levels.pop().is_some() { Step::On } else { Step::Nowhere });
             }
             name if self.levels.is_empty() => {
-                let is_store_path = std::str::from_utf8(name).is_ok_and(|name| StorePath::from_base_name(name).is_ok());
-                if !is_store_path {
+                let path = std::str::from_utf8(name).ok().and_then(|name| StorePath::from_base_name(name).ok());
+                if !path.is_some_and(|path| (self.is_allowed)(&path)) {
                     return Ok(Step::Nowhere);
                 }
             }

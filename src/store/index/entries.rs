@@ -33,13 +33,13 @@ impl Entries {
         Self { max, keys: Mutex::new(BTreeSet::new()) }
     }
 
-    /// Returns at most [`MAX_CANDIDATES`] paths that had this key when they were scanned.
-    pub(crate) fn candidates(&self, key: &BuildId) -> Vec<HashPart> {
+    /// Returns at most [`MAX_CANDIDATES`] `visible` paths that had this key when they were scanned.
+    pub(crate) fn candidates(&self, key: &BuildId, visible: impl Fn(HashPart) -> bool) -> Vec<HashPart> {
         // The zero hash part sorts first.
         let least = (key.clone(), HashPart::ZERO);
         let keys = self.keys();
         let with_key = keys.range(least..).take_while(|(other, _)| other == key);
-        with_key.take(MAX_CANDIDATES).map(|(_, path)| *path).collect()
+        with_key.map(|(_, path)| *path).filter(|path| visible(*path)).take(MAX_CANDIDATES).collect()
     }
 
     /// Returns the capacity.
@@ -163,17 +163,23 @@ mod tests {
         let (entries, mut scanned) = (Entries::new(10), Scanned::new());
         scanned.insert(&entries, path('1'), WHEN, ids(&[1, 2])).unwrap();
         scanned.insert(&entries, path('2'), WHEN, ids(&[2, 3])).unwrap();
-        assert_eq!(entries.candidates(&id(1)), [path('1')]);
-        assert_eq!(entries.candidates(&id(2)), [path('1'), path('2')]);
-        assert_eq!(entries.candidates(&id(4)), []);
+        assert_eq!(entries.candidates(&id(1), |_| true), [path('1')]);
+        assert_eq!(entries.candidates(&id(2), |_| true), [path('1'), path('2')]);
+        assert_eq!(entries.candidates(&id(4), |_| true), []);
         scanned.insert(&entries, path('2'), ChangeTime::at(2, 0), ids(&[3, 4])).unwrap();
-        assert_eq!((entries.candidates(&id(2)), entries.candidates(&id(4))), (vec![path('1')], vec![path('2')]));
+        assert_eq!(
+            (entries.candidates(&id(2), |_| true), entries.candidates(&id(4), |_| true)),
+            (vec![path('1')], vec![path('2')])
+        );
         assert_eq!(
             (scanned.change_time(path('2')), scanned.change_time(path('3'))),
             (Some(ChangeTime::at(2, 0)), None)
         );
         scanned.retain(&entries, &HashSet::from([path('2')]));
-        assert_eq!((entries.candidates(&id(1)), scanned.change_time(path('1')), scanned.len()), (vec![], None, 1));
+        assert_eq!(
+            (entries.candidates(&id(1), |_| true), scanned.change_time(path('1')), scanned.len()),
+            (vec![], None, 1)
+        );
         scanned.remove(&entries, path('2'));
         assert_eq!((entries.len(), scanned.len()), (0, 0));
     }
@@ -186,7 +192,7 @@ mod tests {
         assert_eq!((entries.len(), scanned.change_time(path('2'))), (2, None));
         scanned.remove(&entries, path('1'));
         scanned.insert(&entries, path('2'), WHEN, ids(&[3, 4])).unwrap();
-        assert_eq!(entries.candidates(&id(4)), [path('2')]);
+        assert_eq!(entries.candidates(&id(4), |_| true), [path('2')]);
     }
 
     #[test]
@@ -195,6 +201,6 @@ mod tests {
         for number in 0..=MAX_CANDIDATES {
             scanned.insert(&entries, format!("{number:032}").parse().unwrap(), WHEN, ids(&[1])).unwrap();
         }
-        assert_eq!(entries.candidates(&id(1)).len(), MAX_CANDIDATES);
+        assert_eq!(entries.candidates(&id(1), |_| true).len(), MAX_CANDIDATES);
     }
 }

@@ -148,7 +148,7 @@ mod tests {
         let first = scan();
         let waiting = tokio::spawn({
             let (shared, id) = (Arc::clone(&shared), "00d3adbeef".parse().unwrap());
-            async move { shared.find_debug_info(&id, |_| true, ClientId::Server).await }
+            async move { shared.find_debug_info(&id, |_| true, |_| true, ClientId::Server).await }
         });
         asking.recv().await.unwrap();
         first.abort();

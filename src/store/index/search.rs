@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use harmonia_protocol::HashPart;
 use tokio::time::{Instant, timeout_at};
 
 use crate::fairness::ClientId;
@@ -19,11 +20,12 @@ use crate::store::state::Store;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// Returns a `wanted` valid path that has the file [`BuildId::member`], or `None` if there is none or the store is
-    /// not visible. Requires [`Self::index_debug_info`] to run. A scan that a dropped future requested continues.
+    /// Returns a `wanted` valid path, of those whose hash parts are `visible`, that has the file [`BuildId::member`], or
+    /// `None` if there is none or the store is not visible. Requires [`Self::index_debug_info`] to run. A scan that a dropped future requested continues.
     pub async fn find_debug_info(
         &self,
         id: &BuildId,
+        visible: impl Fn(HashPart) -> bool,
         wanted: impl Fn(&ValidPath) -> bool,
         client: ClientId,
     ) -> Result<Option<Arc<ValidPath>>, StoreError> {
@@ -36,7 +38,7 @@ impl Store {
             // Read before the index, which then has everything these scans found.
             let now = scans.borrow_and_update().clone();
             let verdict = now.verdict(begun, changed, Instant::now());
-            let candidates = index.entries.candidates(id);
+            let candidates = index.entries.candidates(id, &visible);
             for hash in &candidates {
                 let Some(valid) = self.valid_path(*hash, client).await? else { continue };
                 // Another path may have taken its place.

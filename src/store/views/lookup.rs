@@ -22,10 +22,10 @@ impl Store {
         self.views.shows(Wanted::Log(hash), views).await
     }
 
-    /// Returns whether one of these views is known to show the path with this hash part. A path that has just been added is
-    /// known after [`Self::rescan_views`].
-    pub(crate) fn is_known_in_view(&self, hash: HashPart, views: &[Arc<str>]) -> bool {
-        self.views.shows_now(Wanted::Path(hash), views, Instant::now())
+    /// Returns whether one of these views is known to show the path with this hash part, by a scan that was recent when the
+    /// request `arrived`. A path that has just been added is known after [`Self::rescan_views`].
+    pub(crate) fn is_known_in_view(&self, hash: HashPart, views: &[Arc<str>], arrived: Instant) -> bool {
+        self.views.shows_now(Wanted::Path(hash), views, arrived)
     }
 
     /// Waits for scans of these views that begin now.

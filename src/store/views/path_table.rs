@@ -132,6 +132,7 @@ impl PathTable {
     }
 
     /// Returns the number of paths.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.numbers.len()
     }

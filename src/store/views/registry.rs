@@ -129,7 +129,11 @@ impl Views {
     /// error is that of a scan that is incomplete. A scan that a dropped future started continues.
     pub(crate) async fn shows(self: &Arc<Self>, wanted: Wanted, names: &[Arc<str>]) -> Result<bool, StoreError> {
         let arrived = Instant::now();
-        if self.shows_now(wanted, names, arrived) { Ok(true) } else { self.rescan(Some(wanted), names, arrived).await }
+        if self.shows_now(wanted, names, arrived) {
+            return Ok(true);
+        }
+        // Boxed: the future of every narinfo has room for this one.
+        Box::pin(self.rescan(Some(wanted), names, arrived)).await
     }
 
     /// Waits until scans of these views that began after the call have ended, or one of them shows this. Returns whether it

@@ -52,7 +52,8 @@ pub(crate) struct Roots {
 pub(crate) fn resolve(patterns: &[String], logical: &StoreDir, real: &Path) -> Roots {
     let is_visible = fs::metadata(real).is_ok_and(|metadata| metadata.is_dir());
     let stores = [Path::new(logical.as_str()), real];
-    let mut resolution = Resolution { stores, real, is_visible, entries: 0, tasks: Vec::new(), roots: Roots::default() };
+    let mut resolution =
+        Resolution { stores, real, is_visible, entries: 0, tasks: Vec::new(), roots: Roots::default() };
     for pattern in patterns {
         resolution.begin(of_pattern(pattern));
         while let Some(task) = resolution.tasks.pop() {
@@ -201,7 +202,10 @@ impl Resolution<'_> {
             self.entries += 1;
             match entry {
                 Ok(_) if self.entries > MAX_ENTRIES => {
-                    self.fail(StoreError::IndexFull { what: "directory entries for the roots of a view", max: MAX_ENTRIES });
+                    self.fail(StoreError::IndexFull {
+                        what: "directory entries for the roots of a view",
+                        max: MAX_ENTRIES,
+                    });
                     break;
                 }
                 Ok(entry) => names.push(entry.file_name()),

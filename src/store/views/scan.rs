@@ -120,12 +120,7 @@ impl Views {
     }
 
     /// Returns the closure of these roots, and the reason why paths may be missing. What is known of it is shown at once.
-    async fn closure(
-        &self,
-        view: &View,
-        began: Instant,
-        roots: &Roots,
-    ) -> Result<(PathSet, Option<StoreError>), Full> {
+    async fn closure(&self, view: &View, began: Instant, roots: &Roots) -> Result<(PathSet, Option<StoreError>), Full> {
         let mut walk = Walk::default();
         let numbers = {
             let mut table = self.write();

@@ -22,7 +22,10 @@ const INVENTORY_TIMEOUT: Duration = Duration::from_millis(300);
 /// Answers with the page, with the URL by which this client reached the cache.
 pub(crate) async fn respond(app: &App, cx: RequestCx<'_>) -> Response {
     let page = &app.landing_page;
-    let (daemon, inventory) = tokio::join!(page.daemon_status(&app.store), app.store.inventory(INVENTORY_TIMEOUT));
+    // Numbers of the whole store are not for those who see a part of it.
+    let inventory =
+        async { if app.known_sight(cx).is_unlimited() { app.store.inventory(INVENTORY_TIMEOUT).await } else { None } };
+    let (daemon, inventory) = tokio::join!(page.daemon_status(&app.store), inventory);
     let signer = app.signer.load();
     let keys: Vec<String> = signer.keys().public_keys().map(ToString::to_string).collect();
     let html = page.render(&View {

@@ -36,7 +36,7 @@ pub(crate) async fn respond(
     nar_hash: NarHash,
     tag: Option<&EncodingTag>,
 ) -> Result<Response, HandlerError> {
-    let valid = lookup(app, hash, Some(nar_hash), cx.client).await;
+    let valid = lookup(app, hash, Some(nar_hash), cx).await;
     let is_resumed = cx.headers().contains_key(RANGE) && cx.parts.method == Method::GET;
     let Some(tag) = tag else {
         let valid = valid?;
@@ -70,10 +70,11 @@ pub(crate) async fn respond(
             None if is_resumed => return Err(NotFound::NoCompressedNar.into()),
             None => return in_any_encoding(app, cx, &valid).await,
         },
-        // A download that has begun may be completed after its path is deleted, unless it may be a hidden path.
+        // A download that has begun may be completed after its path is deleted, unless it may be a hidden path. Nobody knows
+        // whether a NAR without its path is in a view.
         (Err(why), _) => {
-            let may_serve = is_resumed && !app.signer.load().hides_untrusted();
-            let nar = from_cache(app, tag, &nar_hash).await.filter(|_| may_serve);
+            let may_serve = is_resumed && !app.signer.load().hides_untrusted() && app.known_sight(cx).is_unlimited();
+            let nar = if may_serve { from_cache(app, tag, &nar_hash).await } else { None };
             resumable(cx, &etag, Ok(nar.ok_or(why)?)).await?
         }
     };

@@ -6,10 +6,10 @@ use harmonia_protocol::HashPart;
 use harmonia_protocol::hash::NarHash;
 use hyper::header::HeaderValue;
 
-use crate::fairness::ClientId;
 use crate::http::app::App;
 use crate::http::error::HandlerError;
 use crate::http::error_reason::NotFound;
+use crate::http::request::context::RequestCx;
 use crate::store::ValidPath;
 
 /// Media type of a NAR, compressed or not.
@@ -21,13 +21,13 @@ pub(crate) async fn lookup(
     app: &App,
     hash: HashPart,
     nar_hash: Option<NarHash>,
-    client: ClientId,
+    cx: RequestCx<'_>,
 ) -> Result<Arc<ValidPath>, HandlerError> {
     let matches = |valid: &ValidPath| nar_hash.is_none_or(|nar_hash| valid.info.nar_hash == nar_hash);
-    let mut valid = app.valid_path(hash, client).await?;
+    let mut valid = app.valid_path(hash, cx).await?;
     if !matches(&valid) {
         // A cached path info does not prove that there is no such NAR.
-        valid = app.revalidated_path(hash, client).await?;
+        valid = app.revalidated_path(hash, cx).await?;
     }
     if !matches(&valid) {
         // Rebuilt with other contents since a client got that URL.

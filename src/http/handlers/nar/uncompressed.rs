@@ -35,7 +35,7 @@ pub(crate) async fn respond(
     nar_hash: Option<NarHash>,
 ) -> Result<Response, HandlerError> {
     let cache_control = if nar_hash.is_some() { CacheControl::Immutable } else { CacheControl::NoStore };
-    let valid = lookup(app, hash, nar_hash, cx.client).await?;
+    let valid = lookup(app, hash, nar_hash, cx).await?;
     let Selected { representation, tag } = Selected::new(app, cx, &valid);
     let size = valid.info.nar_size;
     let mut response = match representation {

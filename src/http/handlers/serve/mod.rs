@@ -17,7 +17,7 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 use ring::digest::{SHA256, digest};
 
-use crate::fairness::{ClientId, Permit};
+use crate::fairness::Permit;
 use crate::http::app::App;
 use crate::http::error::HandlerError;
 use crate::http::error_reason::NotFound;
@@ -45,11 +45,11 @@ const INDEX: &[u8] = b"index.html";
 /// Answers with the file or the page of the directory at this path.
 pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, requested: &ServePath) -> Result<Response, HandlerError> {
     let valid = match &requested.root {
-        ServeRoot::Path(hash) => app.valid_path(*hash, cx.client).await?,
-        ServeRoot::Nar(nar_hash) => app.path_with_nar(nar_hash, cx.client).await?,
+        ServeRoot::Path(hash) => app.valid_path(*hash, cx).await?,
+        ServeRoot::Nar(nar_hash) => app.path_with_nar(nar_hash, cx).await?,
     };
     let permit = app.io_limits.open_file(cx.client).await;
-    let found = find(app, &valid, &requested.names, cx.client).await?;
+    let found = find(app, &valid, &requested.names, cx).await?;
     let (Found { below, object, .. }, within) = found.ok_or(NotFound::NoFile)?;
     match object {
         FoundObject::File(_) if requested.has_slash => Err(NotFound::NoFile.into()),
@@ -63,7 +63,7 @@ pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, requested: &ServePath)
         FoundObject::Directory(directory) => {
             let index: Vec<_> = requested.names.iter().cloned().chain(Name::new(INDEX)).collect();
             if let Some((Found { below, object: FoundObject::File(file), .. }, within)) =
-                find(app, &valid, &index, cx.client).await?
+                find(app, &valid, &index, cx).await?
             {
                 let tag = file_etag(&within.info.nar_hash, &below);
                 let response = regular_file::respond(app, cx, file, tag, CacheControl::OneHour, permit)?;
@@ -81,15 +81,21 @@ pub(crate) fn protect(response: &mut Response) {
     set(response, CONTENT_SECURITY_POLICY, POLICY);
 }
 
-/// Finds a file or directory, and the path that it is in, if that is served too.
+/// Finds a file or directory, and the path that it is in, if the client sees that and it is served too.
 async fn find(
     app: &App,
     valid: &Arc<ValidPath>,
     names: &[Name],
-    client: ClientId,
+    cx: RequestCx<'_>,
 ) -> Result<Option<(Found, Arc<ValidPath>)>, HandlerError> {
-    let Some((found, within)) = app.store.find_file(valid, names, client).await? else { return Ok(None) };
-    let serves = Arc::ptr_eq(&within, valid) || app.serves(&within, client).await?;
+    let known = app.known_sight(cx);
+    let mut found = app.store.find_file(valid, names, |hash| known.sees(hash), cx.client).await?;
+    if found.is_none() && !known.is_unlimited() {
+        let sight = app.sight(cx).await?;
+        found = app.store.find_file(valid, names, |hash| sight.sees(hash), cx.client).await?;
+    }
+    let Some((found, within)) = found else { return Ok(None) };
+    let serves = Arc::ptr_eq(&within, valid) || app.serves(&within, cx.client).await?;
     Ok(serves.then_some((found, within)))
 }
 
