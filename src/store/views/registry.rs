@@ -98,10 +98,10 @@ impl Views {
     /// scan before that is too old.
     pub(crate) fn shows_now(self: &Arc<Self>, wanted: Wanted, names: &[Arc<str>], arrived: Instant) -> bool {
         let mut aged = None;
-        let shows = {
+        let is_seen = {
             let table = self.read();
             let by_name = self.by_name.load();
-            let shows = |paths: &PathSet| match wanted {
+            let is_among = |paths: &PathSet| match wanted {
                 Wanted::Path(hash) => table.number(hash).is_some_and(|number| paths.contains(number)),
                 Wanted::Log(hash) => {
                     let itself = table.number(hash).into_iter();
@@ -109,20 +109,20 @@ impl Views {
                 }
             };
             names.iter().filter_map(|name| by_name.get(name)).any(|view| {
-                let shown = view.shown.load();
-                let Some(shown) = shown.as_ref() else { return false };
+                let last = view.shown.load();
+                let Some(shown) = last.as_ref() else { return false };
                 let age = arrived.saturating_duration_since(shown.began);
-                let shows = age < BELIEVED && shows(&shown.paths);
-                if shows && age >= REFRESH_AFTER {
+                let is_shown = age < BELIEVED && is_among(&shown.paths);
+                if is_shown && age >= REFRESH_AFTER {
                     aged = Some(Arc::clone(view));
                 }
-                shows
+                is_shown
             })
         };
         if let Some(view) = aged {
             self.scan_if_idle(&view);
         }
-        shows
+        is_seen
     }
 
     /// Returns whether one of these views shows this; false only if scans that began after the call did not find it. The
@@ -153,7 +153,9 @@ impl Views {
         let mut scans: Vec<_> = views.iter().map(|view| (view, view.progress.subscribe())).collect();
         let begun: Vec<_> = scans.iter().map(|(_, progress)| progress.borrow().begun).collect();
         // All at once.
-        views.iter().for_each(|view| self.scan_if_idle(view));
+        for view in &views {
+            self.scan_if_idle(view);
+        }
         let mut failure = None;
         for ((view, progress), begun) in scans.iter_mut().zip(begun) {
             loop {
@@ -178,7 +180,9 @@ impl Views {
 
     /// Starts the first scan of each view.
     pub(crate) fn scan_all(self: &Arc<Self>) {
-        self.by_name.load().values().for_each(|view| self.scan_if_idle(view));
+        for view in self.by_name.load().values() {
+            self.scan_if_idle(view);
+        }
     }
 
     /// Removes paths that are in no view from the table, unless a scan is running.
