@@ -2,6 +2,7 @@
 
 use crate::access_log::AccessLogError;
 use crate::admin::ClientError;
+use crate::audit_log::AuditLogError;
 use crate::config::ConfigErrors;
 use crate::nar_cache::{DirectoryError, WarmError};
 use crate::net::tls::TlsError;
@@ -30,6 +31,9 @@ pub(crate) enum Error {
     /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
+    /// The audit log cannot be opened.
+    #[error(transparent)]
+    AuditLog(#[from] AuditLogError),
     /// A query of the store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -170,6 +174,7 @@ impl Error {
             | Self::SigningKey(_)
             | Self::Tls(_)
             | Self::AccessLog(_)
+            | Self::AuditLog(_)
             | Self::Inherit(_)
             | Self::NoNarCache
             | Self::CertificateEnded { .. }

@@ -1,8 +1,8 @@
 //! harmonia: a Nix binary cache that serves what nix-daemon says.
 //!
 //! Dependencies point down only: [`commands`] → [`admin`], [`net`] and [`http`] → [`nar_cache`], [`signing`] → [`store`] →
-//! `harmonia_protocol`. [`config`], [`access`], [`access_log`], [`metrics`], [`fairness`], [`process`], [`clock_cache`], [`human_size`] and
-//! [`sync`] are leaves that all may use. `store` knows no HTTP, `http` no sockets, `net` no routes.
+//! `harmonia_protocol`. [`config`], [`access`], [`access_log`], [`audit_log`], [`log_lines`], [`metrics`], [`fairness`], [`process`],
+//! [`clock_cache`], [`human_size`] and [`sync`] are leaves that all may use. `store` knows no HTTP, `http` no sockets, `net` no routes.
 //!
 //! This is the library of one program, not an interface: public is what `main.rs`, the fuzz targets and `xtask` name.
 #![allow(rustdoc::private_intra_doc_links, reason = "contributors read these pages with private items")]
@@ -11,6 +11,7 @@
 pub mod access;
 mod access_log;
 mod admin;
+mod audit_log;
 pub mod cli;
 mod clock_cache;
 mod commands;
@@ -19,6 +20,7 @@ mod error;
 mod fairness;
 pub mod http;
 mod human_size;
+mod log_lines;
 mod metrics;
 pub mod nar_cache;
 mod net;

@@ -3,7 +3,6 @@
 //! It stays one line whatever a client sends: values from clients are truncated, and quotes, backslashes and bytes that are not
 //! printable ASCII are written as `\xHH`. No query and no other header is logged.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -12,6 +11,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::config::AccessLogFormat;
+use crate::log_lines::{escaped, timestamp};
 
 const MAX_METHOD: usize = 16;
 const MAX_TARGET: usize = 512;
@@ -120,13 +120,8 @@ impl Record {
     }
 
     fn json(&self) -> String {
-        let at = OffsetDateTime::from(self.at);
-        let (month, day) = (u8::from(at.month()), at.day());
         let mut value = json!({
-            "time": format!(
-                "{}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-                at.year(), at.hour(), at.minute(), at.second(), at.millisecond()
-            ),
+            "time": timestamp(self.at),
             "client": self.client(),
             "method": self.method,
             "target": self.target,
@@ -151,25 +146,6 @@ impl Record {
     fn client(&self) -> String {
         self.client.map_or_else(|| "unix:".to_owned(), |address| address.to_canonical().to_string())
     }
-}
-
-/// Escapes all but printable ASCII, and truncates to `max` bytes, ending in dots.
-fn escaped(bytes: &[u8], max: usize) -> String {
-    let mut text = String::with_capacity(bytes.len().min(max));
-    for byte in bytes {
-        if text.len() >= max {
-            text.push_str("...");
-            break;
-        }
-        match byte {
-            b'"' | b'\\' | 0..=0x1f | 0x7f.. => {
-                // Writing to a string cannot fail.
-                let _ = write!(text, "\\x{byte:02x}");
-            }
-            byte => text.push(char::from(*byte)),
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -6,33 +6,24 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{Mode, OFlags};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::AccessLogError;
 use super::record::Record;
 use crate::config::AccessLogConfig;
+use crate::log_lines;
 use crate::metrics::Metrics;
 use crate::sync::{LogThrottle, Mutex};
 
 /// Bytes that are collected before a write.
 const BATCH: usize = 64 << 10;
 
-/// Opens the file, or standard output. Pipes and sockets are rejected, since opening them may block.
+/// Opens the file, or standard output.
 pub(super) fn open(config: &AccessLogConfig) -> Result<File, AccessLogError> {
     let Some(path) = &config.file else {
         return io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(AccessLogError::Start);
     };
-    let failed = |cause| AccessLogError::Open { path: path.clone(), cause };
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o640)).map_err(|errno| failed(errno.into()))?;
-    let file = File::from(file);
-    let kind = file.metadata().map_err(failed)?.file_type();
-    if kind.is_file() || std::os::unix::fs::FileTypeExt::is_char_device(&kind) {
-        Ok(file)
-    } else {
-        Err(failed(io::Error::other("not a regular file or a device")))
-    }
+    log_lines::open(path).map_err(|cause| AccessLogError::Open { path: path.clone(), cause })
 }
 
 pub(super) enum Message {

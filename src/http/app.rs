@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::access_log::AccessLog;
+use crate::audit_log::AuditLog;
 use crate::config::Config;
 use crate::http::active_responses::ActiveResponses;
 use crate::http::error_log::ThrottledErrorLog;
@@ -39,6 +40,8 @@ pub(crate) struct App {
     pub(crate) active_responses: Arc<ActiveResponses>,
     /// `None` if no access log is written.
     pub(crate) access_log: Option<Arc<AccessLog>>,
+    /// `None` if no audit log is written.
+    pub(crate) audit_log: Option<Arc<AuditLog>>,
 }
 
 impl App {
@@ -64,6 +67,7 @@ impl App {
             error_log: Arc::default(),
             active_responses: Arc::default(),
             access_log: None,
+            audit_log: None,
         }
     }
 
@@ -73,17 +77,29 @@ impl App {
         Self { access_log, ..self }
     }
 
-    /// Reopens the access log, which may have been rotated.
-    pub(crate) fn reopen_access_log(&self, config: &Config) {
+    /// Sets the audit log that requests are recorded in.
+    #[must_use]
+    pub(crate) fn with_audit_log(self, audit_log: Option<Arc<AuditLog>>) -> Self {
+        Self { audit_log, ..self }
+    }
+
+    /// Reopens the access log and the audit log, which may have been rotated.
+    pub(crate) fn reopen_logs(&self, config: &Config) {
         if let (Some(log), Some(config)) = (&self.access_log, &config.access_log) {
             log.reopen(config);
         }
+        if let (Some(log), Some(config)) = (&self.audit_log, &config.audit) {
+            log.reload(config);
+        }
     }
 
-    /// Waits until all entries of the access log are written.
-    pub(crate) async fn flush_access_log(&self) {
+    /// Waits until all entries of the access log and the audit log are written. The audit log records the end of the program.
+    pub(crate) async fn flush_logs(&self) {
         if let Some(log) = &self.access_log {
             log.flush().await;
+        }
+        if let Some(log) = &self.audit_log {
+            log.close().await;
         }
     }
 

@@ -8,13 +8,14 @@ use crate::access::Granted;
 use crate::fairness::Requester;
 use crate::http::access_log_entry::AccessLogEntry;
 use crate::http::app::App;
+use crate::http::audit_entry::AuditEntry;
 use crate::http::error::HandlerError;
 use crate::http::error_reason::{NotFound, Reason};
 use crate::http::handlers;
 use crate::http::request::context::RequestCx;
 use crate::http::request::route::Route;
 use crate::http::request::{host, request_id, user_agent};
-use crate::http::request_metrics::{MeteredBody, RequestMetrics};
+use crate::http::request_metrics::{LogEntries, MeteredBody, RequestMetrics};
 use crate::http::response::body::{Body, Response};
 use crate::http::response::headers::set;
 use crate::http::response::status;
@@ -30,36 +31,41 @@ impl App {
         let route = Route::parse(&parts.uri);
         let request_metrics = RequestMetrics::start(&self.metrics, &parts.method, &route);
         let Some(log) = &self.access_log else {
-            let response = self.dispatch(&parts, route, &requester).await;
+            let (response, audit) = self.dispatch(&parts, route, &requester).await;
+            let entries = LogEntries { access: None, audit };
             return request_metrics.finish(
                 response,
                 parts.uri.path(),
                 &requester,
                 &self.error_log,
                 &self.active_responses,
-                None,
+                entries,
             );
         };
         let mut entry = Box::new(AccessLogEntry::start(log, &parts, &route, &requester));
-        let (response, notes) = Box::pin(metrics::with_notes(self.dispatch(&parts, route, &requester))).await;
-        entry.set_response(&response, notes, &self.store, || self.request_id(&parts, &requester));
-        request_metrics.finish(
-            response,
-            parts.uri.path(),
-            &requester,
-            &self.error_log,
-            &self.active_responses,
-            Some(entry),
-        )
+        let dispatched = Box::pin(metrics::with_notes(self.dispatch(&parts, route, &requester))).await;
+        let ((response, audit), notes) = dispatched;
+        entry.set_response(&response, notes, &self.store, || match &audit {
+            Some(audit) => audit.request_id().to_owned(),
+            None => self.request_id(&parts, &requester),
+        });
+        let entries = LogEntries { access: Some(entry), audit };
+        request_metrics.finish(response, parts.uri.path(), &requester, &self.error_log, &self.active_responses, entries)
     }
 
-    async fn dispatch(&self, parts: &Parts, route: Route, requester: &Requester) -> Response {
+    /// Returns the response, and its entry in the audit log if it is recorded.
+    async fn dispatch(
+        &self,
+        parts: &Parts,
+        route: Route,
+        requester: &Requester,
+    ) -> (Response, Option<Box<AuditEntry>>) {
         if !host::is_named(parts) {
             let mut response = status::status_text(StatusCode::BAD_REQUEST);
             if parts.version <= Version::HTTP_11 {
                 set(&mut response, CONNECTION, HeaderValue::from_static("close"));
             }
-            return response;
+            return (response, None);
         }
         if parts.method != Method::GET && parts.method != Method::HEAD {
             let mut response =
@@ -68,17 +74,24 @@ impl App {
             if parts.version == Version::HTTP_11 && parts.headers.contains_key(EXPECT) {
                 set(&mut response, CONNECTION, HeaderValue::from_static("close"));
             }
-            return response;
+            return (response, None);
         }
-        let serves_files = matches!(route, Route::Serve(_));
-        let cx = RequestCx { parts, client: requester.client(), granted: Granted::everything() };
+        let granted = Granted::everything();
+        let audit_log = match self.audit_log_for(granted) {
+            Ok(log) => log,
+            Err(error) => return (self.error(parts, requester, &error), None),
+        };
+        let (serves_files, hash) = (matches!(route, Route::Serve(_)), route.hash());
+        let cx = RequestCx { parts, client: requester.client(), granted };
         let mut response = self.handle(cx, route).await.unwrap_or_else(|error| self.error(parts, requester, &error));
         if serves_files {
             handlers::serve::protect(&mut response);
         }
         let (version, status) = (parts.version, response.status().as_u16());
         tracing::debug!(method = %parts.method, target = ?parts.uri.path(), ?version, status, "request");
-        if cx.is_head() { response.map(|_| Body::empty()) } else { response }
+        let audit =
+            audit_log.and_then(|log| self.audit_entry(log, (parts, hash, requester), &granted.principal, &response));
+        (if cx.is_head() { response.map(|_| Body::empty()) } else { response }, audit)
     }
 
     /// Calls the handler of a route. Handlers are boxed but for that of narinfos, which most requests are for: a future that
@@ -122,7 +135,8 @@ impl App {
         status::unavailable(reason, &id, user_agent::accepts_error_bodies(&parts.headers))
     }
 
-    fn request_id(&self, parts: &Parts, requester: &Requester) -> String {
+    /// Returns the id that a trusted proxy assigned to the request, or a new one.
+    pub(crate) fn request_id(&self, parts: &Parts, requester: &Requester) -> String {
         request_id::from_proxy(&parts.headers, requester).unwrap_or_else(|| self.error_log.new_request_id())
     }
 }

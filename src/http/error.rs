@@ -19,6 +19,9 @@ pub(crate) enum HandlerError {
     /// The NAR cannot be compressed.
     #[error(transparent)]
     Fill(FillError),
+    /// The request would have to be recorded in the audit log, which cannot be written.
+    #[error("the audit log cannot be written, and audit.on_failure is \"refuse\"")]
+    AuditLog,
     /// The path info makes no valid narinfo.
     #[error("cannot render a narinfo: {0}")]
     NarInfo(#[from] NarInfoError),
@@ -77,6 +80,7 @@ impl HandlerError {
                 | StoreError::WrongHash { .. } => Reason::BrokenPath,
             },
             Self::Fill(_) => Reason::NarCacheError,
+            Self::AuditLog => Reason::AuditLogError,
             Self::NarInfo(_) => Reason::BrokenPath,
         }
     }
@@ -97,7 +101,8 @@ impl HandlerError {
             | Reason::BrokenPath
             | Reason::IndexFull
             | Reason::FileError
-            | Reason::NarCacheError => Level::ERROR,
+            | Reason::NarCacheError
+            | Reason::AuditLogError => Level::ERROR,
         }
     }
 }

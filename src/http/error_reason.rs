@@ -66,6 +66,8 @@ pub(crate) enum Reason {
     FileError,
     /// The NAR cannot be compressed: 503.
     NarCacheError,
+    /// The request would have to be recorded, and cannot be: 503.
+    AuditLogError,
 }
 
 impl Reason {
@@ -97,6 +99,7 @@ impl Reason {
         Self::PathChanged,
         Self::FileError,
         Self::NarCacheError,
+        Self::AuditLogError,
     ];
 
     /// Returns the status of the response.
@@ -119,7 +122,8 @@ impl Reason {
             | Self::IndexFull
             | Self::PathChanged
             | Self::FileError
-            | Self::NarCacheError => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::NarCacheError
+            | Self::AuditLogError => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -140,6 +144,7 @@ impl Reason {
             Self::PathChanged => "path_changed",
             Self::FileError => "file_error",
             Self::NarCacheError => "nar_cache_error",
+            Self::AuditLogError => "audit_log_error",
         }
     }
 
@@ -160,6 +165,7 @@ impl Reason {
             Self::PathChanged => "the store path changed while it was read",
             Self::FileError => "a file cannot be read",
             Self::NarCacheError => "the NAR cannot be compressed at the moment",
+            Self::AuditLogError => "the audit log of this cache cannot be written",
         }
     }
 }

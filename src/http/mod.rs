@@ -8,6 +8,7 @@
 mod access_log_entry;
 mod active_responses;
 mod app;
+mod audit_entry;
 mod background;
 mod dispatch;
 pub(crate) mod error;

@@ -12,6 +12,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use crate::fairness::Requester;
 use crate::http::access_log_entry::AccessLogEntry;
 use crate::http::active_responses::{ActiveResponse, ActiveResponses, ResponseInfo};
+use crate::http::audit_entry::AuditEntry;
 use crate::http::error::HandlerError;
 use crate::http::error_log::ThrottledErrorLog;
 use crate::http::request::route::Route;
@@ -48,7 +49,7 @@ impl RequestMetrics {
         requester: &Requester,
         error_log: &Arc<ThrottledErrorLog>,
         active_responses: &Arc<ActiveResponses>,
-        entry: Option<Box<AccessLogEntry>>,
+        entries: LogEntries,
     ) -> hyper::Response<MeteredBody> {
         self.metrics.http.record_response(self.method, self.path, response.status().as_u16(), self.started.elapsed());
         let sent = self.metrics.http.response_bytes(self.path);
@@ -61,7 +62,7 @@ impl RequestMetrics {
             }),
             body: ReclaimableBody::new(body, requester),
             sent,
-            entry,
+            entries,
             metrics: self.metrics,
             has_ended: false,
             _in_flight: self.in_flight,
@@ -69,13 +70,21 @@ impl RequestMetrics {
     }
 }
 
+/// Entries of logs that end with a response.
+#[derive(Default)]
+pub(crate) struct LogEntries {
+    /// The entry of the access log, if one is written.
+    pub(crate) access: Option<Box<AccessLogEntry>>,
+    /// The entry of the audit log, if the response is recorded.
+    pub(crate) audit: Option<Box<AuditEntry>>,
+}
+
 /// A body that counts its bytes, and whether it was sent completely.
 pub(crate) struct MeteredBody {
     body: ReclaimableBody,
     active: Option<(ActiveResponse, Arc<ThrottledErrorLog>)>,
     sent: metrics::ByteCounter,
-    /// The entry of the access log, if one is written.
-    entry: Option<Box<AccessLogEntry>>,
+    entries: LogEntries,
     metrics: Arc<Metrics>,
     has_ended: bool,
     _in_flight: InFlight,
@@ -87,8 +96,11 @@ impl MeteredBody {
         if let Some(by) = aborted {
             self.metrics.http.record_abort(by);
         }
-        if let Some(entry) = self.entry.take() {
+        if let Some(entry) = self.entries.access.take() {
             entry.end(aborted);
+        }
+        if let Some(entry) = self.entries.audit.take() {
+            entry.end();
         }
     }
 }
@@ -109,7 +121,10 @@ impl HttpBody for MeteredBody {
                 if let Some((active, _)) = &self.active {
                     active.add_sent(bytes);
                 }
-                if let Some(entry) = &mut self.entry {
+                if let Some(entry) = &mut self.entries.access {
+                    entry.add_sent(bytes);
+                }
+                if let Some(entry) = &mut self.entries.audit {
                     entry.add_sent(bytes);
                 }
             }

@@ -5,6 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::audit_log::AuditLogMetrics;
 use super::certificate::CertificateExpiry;
 use super::connections::ConnectionGauges;
 use super::daemon::DaemonMetrics;
@@ -22,6 +23,7 @@ use super::samples::Samples;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    pub(crate) audit_log: AuditLogMetrics,
     pub(crate) certificate: CertificateExpiry,
     pub(crate) connections: ConnectionGauges,
     pub(crate) daemon: DaemonMetrics,
@@ -40,6 +42,7 @@ impl Default for Metrics {
         registry.register_collector(Box::new(Process::new()));
         let harmonia = registry.sub_registry_with_prefix("harmonia");
         register_build_info(harmonia);
+        let audit_log = AuditLogMetrics::register(harmonia);
         let certificate = CertificateExpiry::register(harmonia);
         let http = HttpMetrics::register(harmonia);
         let daemon = DaemonMetrics::register(harmonia);
@@ -53,6 +56,7 @@ impl Default for Metrics {
         let connections = ConnectionGauges::register(harmonia);
         Self {
             registry,
+            audit_log,
             certificate,
             connections,
             daemon,

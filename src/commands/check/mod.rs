@@ -14,6 +14,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 pub(super) use unit::run as unit;
 
 use crate::access_log::AccessLog;
+use crate::audit_log::AuditLog;
 use crate::config::{Config, NarSource};
 use crate::error::Error;
 use crate::fairness::ClientId;
@@ -48,6 +49,7 @@ pub(super) async fn run(config: &Config, listening: bool) -> Result<(), Error> {
     Report::line(format_args!("signing: {}", config.sign));
     certificate::check(config, &mut report);
     access_log(config, &mut report);
+    audit_log(config, &mut report);
     directories(config, &mut report);
     let store = Store::new(config, &Arc::default());
     let asked = daemon(config, &store, &mut report).await;
@@ -80,6 +82,14 @@ fn access_log(config: &Config, report: &mut Report) {
     if report.ok(AccessLog::check(log)).is_some() {
         let place = log.file.as_ref().map_or_else(|| "standard output".into(), |file| file.to_string_lossy());
         Report::line(format_args!("access log: ok, {place}"));
+    }
+}
+
+fn audit_log(config: &Config, report: &mut Report) {
+    let Some(log) = &config.audit else { return };
+    if report.ok(AuditLog::check(log)).is_some() {
+        let place = log.file.as_ref().map_or_else(|| "the log".into(), |file| file.to_string_lossy());
+        Report::line(format_args!("audit log: ok, {place}"));
     }
 }
 

@@ -16,13 +16,14 @@ use tokio::sync::{Mutex, oneshot, watch};
 
 use crate::access_log::AccessLog;
 use crate::admin;
+use crate::audit_log::AuditLog;
 use crate::commands::quickstart::Guide;
 use crate::config::{Config, SigningPolicy};
 use crate::error::Error;
 use crate::http::App;
 use crate::metrics::Metrics;
 use crate::nar_cache::{self, CacheDirectory};
-use crate::net::tls::TlsServer;
+use crate::net::tls::{ClientCa, TlsServer};
 use crate::net::{self, ConnectionLimiter, Limits, Listener};
 use crate::process::log::RecentLines;
 use crate::process::malloc;
@@ -44,12 +45,14 @@ pub(super) async fn run(
     let started = Instant::now();
     let keys = SigningKeys::load_and_warn(&config)?;
     let stores = config.store_directories();
-    let tls = config.tls.as_ref().map(|files| TlsServer::load(files, None, &stores)).transpose()?;
+    let tls =
+        config.tls.as_ref().map(|files| TlsServer::load(files, ClientCa::configured(&config), &stores)).transpose()?;
     let metrics = Arc::new(Metrics::default());
     if let Some(tls) = &tls {
         metrics.certificate.set(tls.not_after());
     }
     let access_log = config.access_log.as_ref().map(|config| AccessLog::open(config, &metrics)).transpose()?;
+    let audit_log = config.audit.as_ref().map(|config| AuditLog::open(config, &metrics)).transpose()?;
     check_nar_cache(&config)?;
     warn_of_missing_files(&config);
     let store = Store::new(&config, &metrics);
@@ -63,13 +66,16 @@ pub(super) async fn run(
         Some(path) => admin::open(path).await,
         None => None,
     };
+    if let Some(log) = &audit_log {
+        log.started();
+    }
     let url = announce(&listeners, tls.is_some(), &keys, &config.sign);
     let listening = listeners.iter().map(|listener| listener.local_url(tls.is_some())).collect();
     let address = listeners.iter().find_map(Listener::tcp_address);
     let guide = url.filter(|_| guide).map(|url| Guide::new(url, address, &keys));
 
     let signer = Signer::new(Arc::new(keys), config.sign.clone());
-    let app = Arc::new(App::new(&config, store, signer, metrics).with_access_log(access_log));
+    let app = Arc::new(App::new(&config, store, signer, metrics).with_access_log(access_log).with_audit_log(audit_log));
     tokio::spawn(probe_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
     let (changed_limits, limits) = watch::channel(Limits::from_config(&config));
     let connection_limiter = Arc::new(ConnectionLimiter::new(&limits.borrow(), &counted));
@@ -107,7 +113,7 @@ pub(super) async fn run(
     if let Some(left) = app.nar_cache().map(|nars| nars.queued_warm()).filter(|left| *left > 0) {
         tracing::warn!("dropped {left} queued paths: their NARs will be compressed on request");
     }
-    app.flush_access_log().await;
+    app.flush_logs().await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! SIGHUP: reloads the configuration, the certificate and the signing keys.
+//! SIGHUP: reloads the configuration, the certificate, the authorities of client certificates and the signing keys.
 //!
 //! Each of them takes effect at once and independently, for new connections, handshakes and narinfos; running responses are not
 //! affected. If one cannot be used, the old one stays in use. Settings that need a restart are logged.
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::http::App;
 use crate::metrics::Metrics;
 use crate::net::Limits;
-use crate::net::tls::TlsServer;
+use crate::net::tls::{ClientCa, TlsServer};
 use crate::process::systemd;
 use crate::signing::{Signer, SigningKeys};
 
@@ -49,8 +49,9 @@ impl Reload {
                     }
                 }
             }
-            self.app.reopen_access_log(&self.config);
+            self.app.reopen_logs(&self.config);
             self.reload_certificate();
+            self.reload_client_ca();
             self.reload_keys();
             systemd::ready();
         }
@@ -79,6 +80,17 @@ impl Reload {
                     tracing::info!("reloaded the certificate");
                 }
                 Err(error) => tracing::error!("reload failed, keeping the current certificate: {error}"),
+            }
+        }
+    }
+
+    fn reload_client_ca(&self) {
+        let Some(tls) = &self.tls else { return };
+        match tls.replace_client_ca(ClientCa::configured(&self.config)) {
+            Ok(true) => tracing::info!("reloaded the authorities of client certificates"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!("reload failed, keeping the current authorities of client certificates: {error}");
             }
         }
     }

@@ -10,8 +10,9 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 
-use super::certificate;
+use super::certificate::CertificateInfo;
 use super::error::TlsError;
+use crate::config::Config;
 
 /// Limit of certificates in the file: their names are sent to each client, in a message of at most 64 KiB.
 const MAX_AUTHORITIES: usize = 100;
@@ -19,12 +20,17 @@ const MAX_AUTHORITIES: usize = 100;
 /// Certificate authorities whose certificates name clients.
 #[derive(Debug)]
 pub(crate) struct ClientCa {
-    #[allow(dead_code, reason = "used once access.client_ca_path is a key")]
     certificates: Vec<CertificateDer<'static>>,
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
 impl ClientCa {
+    /// Returns the file of a configuration, if it has one.
+    #[must_use]
+    pub(crate) fn configured(config: &Config) -> Option<&Path> {
+        config.access.as_ref()?.client_ca_path.as_deref()
+    }
+
     /// Reads the certificates in the file, each of which is trusted.
     pub(crate) fn load(path: &Path) -> Result<Self, TlsError> {
         let path_of = || path.to_owned();
@@ -53,19 +59,9 @@ impl ClientCa {
         Arc::clone(&self.verifier)
     }
 
-    /// Returns the number of certificates.
-    #[allow(dead_code, reason = "used once access.client_ca_path is a key")]
-    #[must_use]
-    pub(crate) fn len(&self) -> usize {
-        self.certificates.len()
-    }
-
-    /// Returns the earliest expiry of an authority, in seconds since 1970. It is for operators: an authority of the file is trusted
-    /// beyond it.
-    #[allow(dead_code, reason = "used once access.client_ca_path is a key")]
-    #[must_use]
-    pub(crate) fn first_not_after(&self) -> Option<i64> {
-        self.certificates.iter().filter_map(|der| certificate::not_after(der)).min()
+    /// Returns names and validity of the authorities, as far as they can be parsed.
+    pub(crate) fn authorities(&self) -> impl Iterator<Item = CertificateInfo> {
+        self.certificates.iter().filter_map(|der| CertificateInfo::from_der(der))
     }
 }
 
@@ -85,10 +81,9 @@ mod tests {
 
     #[test]
     fn a_bundle_has_one_or_more_certificates() {
-        let make = || rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap();
-        let (one, other) = (make(), make());
+        let [one, other] = ["one", "other"].map(|name| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap());
         let bundle = load(&[one.cert.pem(), other.cert.pem()].concat()).unwrap();
-        assert_eq!((bundle.len(), bundle.first_not_after()), (2, certificate::not_after(one.cert.der())));
+        assert_eq!(bundle.authorities().map(|authority| authority.names).collect::<Vec<_>>(), [["one"], ["other"]]);
         let broken = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
         for (text, message) in [
             ("", "no certificate in "),

@@ -10,6 +10,7 @@ mod identity;
 mod key_kind;
 mod server;
 
+pub(crate) use client_ca::ClientCa;
 pub(crate) use error::TlsError;
 pub(crate) use identity::Identity;
 pub(crate) use server::TlsServer;

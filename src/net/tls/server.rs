@@ -11,6 +11,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,6 +33,7 @@ use crate::sync::LogThrottle;
 pub(crate) struct TlsServer {
     identity: Arc<Identity>,
     current: ArcSwap<ServerConfig>,
+    has_client_ca: AtomicBool,
     log_lines: LogThrottle<LogLine>,
 }
 
@@ -51,7 +53,8 @@ impl TlsServer {
     ) -> Result<Arc<Self>, TlsError> {
         let identity = Identity::load(files, stores)?;
         let current = ArcSwap::from_pointee(configure(&identity, client_ca)?);
-        Ok(Arc::new(Self { identity, current, log_lines: LogThrottle::default() }))
+        let has_client_ca = AtomicBool::new(client_ca.is_some());
+        Ok(Arc::new(Self { identity, current, has_client_ca, log_lines: LogThrottle::default() }))
     }
 
     /// Reads the server's certificate and key again. On an error the current ones stay in use.
@@ -59,12 +62,16 @@ impl TlsServer {
         self.identity.replace(files, stores)
     }
 
-    /// Reads the authorities of client certificates again, for later handshakes; `None` to ask for no more certificates. On an
-    /// error the current ones stay in use.
-    #[allow(dead_code, reason = "used once access.client_ca_path is a key")]
-    pub(crate) fn replace_client_ca(&self, client_ca: Option<&Path>) -> Result<(), TlsError> {
+    /// Reads the authorities of client certificates again, for later handshakes; `None` to ask for no more certificates. Returns
+    /// whether there are or were any. On an error the current ones stay in use.
+    pub(crate) fn replace_client_ca(&self, client_ca: Option<&Path>) -> Result<bool, TlsError> {
+        if client_ca.is_none() && !self.has_client_ca.load(Ordering::Relaxed) {
+            // Sessions can still be resumed.
+            return Ok(false);
+        }
         self.current.store(Arc::new(configure(&self.identity, client_ca)?));
-        Ok(())
+        self.has_client_ca.store(client_ca.is_some(), Ordering::Relaxed);
+        Ok(true)
     }
 
     /// Returns the expiry of the server's certificate, in seconds since 1970, or `None` if it cannot be parsed.

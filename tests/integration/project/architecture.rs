@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Modules of the program that each module may name. Modules that are not listed are the top, and may name all.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("access", &["clock_cache", "config", "metrics", "process", "sync"]),
-    ("access_log", &["config", "metrics", "sync"]),
+    ("access_log", &["config", "log_lines", "metrics", "sync"]),
     ("admin", &["config", "http", "metrics", "nar_cache", "net", "process", "store", "sync"]),
+    ("audit_log", &["config", "fairness", "log_lines", "metrics", "sync"]),
     ("clock_cache", &[]),
     ("config", &[]),
     ("fairness", &["metrics", "sync"]),
@@ -21,6 +22,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
         &[
             "access",
             "access_log",
+            "audit_log",
             "clock_cache",
             "config",
             "fairness",
@@ -34,6 +36,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
         ],
     ),
     ("human_size", &[]),
+    ("log_lines", &[]),
     ("metrics", &["sync"]),
     ("nar_cache", &["config", "fairness", "human_size", "metrics", "store", "sync"]),
     ("net", &["config", "fairness", "metrics", "sync"]),

@@ -1,0 +1,108 @@
+//! Entries of the audit log. Made only if there is an audit log, and for nobody anonymous but those who are refused.
+
+use std::sync::Arc;
+
+use harmonia_protocol::HashPart;
+use hyper::http::request::Parts;
+
+use crate::access::{Granted, Principal};
+use crate::audit_log::{AuditLog, AuditedRequest, Object};
+use crate::fairness::Requester;
+use crate::http::app::App;
+use crate::http::error::HandlerError;
+use crate::http::request::request_id::REQUEST_ID;
+use crate::http::response::body::Response;
+
+/// Entry of a response that has not ended.
+pub(crate) struct AuditEntry {
+    log: Arc<AuditLog>,
+    request: AuditedRequest,
+    status: u16,
+    bytes: u64,
+}
+
+impl AuditEntry {
+    /// Returns the request id in the entry.
+    pub(crate) fn request_id(&self) -> &str {
+        self.request.request_id()
+    }
+
+    /// Adds bytes that were sent.
+    pub(crate) fn add_sent(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// Records the entry.
+    pub(crate) fn end(self) {
+        self.log.read(self.request, self.status, self.bytes);
+    }
+}
+
+impl App {
+    /// Returns the audit log if what this principal reads is recorded in it.
+    ///
+    /// Fails if it cannot be recorded now, and the operator wants such requests refused.
+    pub(crate) fn audit_log_for(&self, granted: &Granted) -> Result<Option<&Arc<AuditLog>>, HandlerError> {
+        let Some(log) = &self.audit_log else { return Ok(None) };
+        match granted.principal {
+            Principal::Anonymous => Ok(None),
+            _ if log.accepts_requests() => Ok(Some(log)),
+            _ => Err(HandlerError::AuditLog),
+        }
+    }
+
+    /// Returns the entry of a response to a principal, to be recorded when its body has ended; `None` if it is an error, which tells
+    /// nothing of the store.
+    pub(crate) fn audit_entry(
+        &self,
+        log: &Arc<AuditLog>,
+        (parts, hash, requester): (&Parts, Option<HashPart>, &Requester),
+        principal: &Principal,
+        response: &Response,
+    ) -> Option<Box<AuditEntry>> {
+        let status = response.status();
+        if status.is_client_error() || status.is_server_error() {
+            return None;
+        }
+        let name = hash.and_then(|hash| self.store.cached_name(hash));
+        let object = match name {
+            Some(name) => Object::StorePath(format!("{}/{name}", self.store.directory()).into()),
+            None => Object::url(parts.uri.path()),
+        };
+        let request = self.audited(parts, requester, principal, response, object);
+        Some(Box::new(AuditEntry { log: Arc::clone(log), request, status: status.as_u16(), bytes: 0 }))
+    }
+
+    /// Records that a request was refused with this response, a 401 or 403, and why.
+    ///
+    /// Fails if it cannot be recorded now, and the operator wants such requests refused otherwise.
+    #[allow(dead_code, reason = "no request is refused yet")]
+    pub(crate) fn record_refusal(
+        &self,
+        (parts, requester): (&Parts, &Requester),
+        principal: &Principal,
+        response: &Response,
+        reason: &str,
+    ) -> Result<(), HandlerError> {
+        let Some(log) = &self.audit_log else { return Ok(()) };
+        if !log.accepts_requests() {
+            return Err(HandlerError::AuditLog);
+        }
+        let request = self.audited(parts, requester, principal, response, Object::url(parts.uri.path()));
+        log.refused(request, response.status().as_u16(), reason);
+        Ok(())
+    }
+
+    fn audited(
+        &self,
+        parts: &Parts,
+        requester: &Requester,
+        principal: &Principal,
+        response: &Response,
+        object: Object,
+    ) -> AuditedRequest {
+        let sent = response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        let id = sent.map_or_else(|| self.request_id(parts, requester), str::to_owned);
+        AuditedRequest::new(&principal.to_string(), requester.address(), object, &id)
+    }
+}
