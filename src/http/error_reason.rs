@@ -72,7 +72,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::NotFound(NotFound::UnknownUrl),
         Self::NotFound(NotFound::NotValid),
         Self::NotFound(NotFound::OutsideView),
