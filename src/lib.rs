@@ -1,7 +1,7 @@
 //! harmonia: a Nix binary cache that serves what nix-daemon says.
 //!
-//! Dependencies point down only: [`commands`] → [`admin`], [`net`] and [`http`] → [`nar_cache`], [`signing`] → [`store`] →
-//! `harmonia_protocol`. [`config`], [`access`], [`access_log`], [`audit_log`], [`log_lines`], [`metrics`], [`fairness`], [`process`],
+//! Dependencies point down only: [`commands`] → [`admin`], [`net`] and [`http`] → [`push`] → [`nar_cache`], [`signing`] →
+//! [`store`] → `harmonia_protocol`. [`config`], [`access`], [`access_log`], [`audit_log`], [`log_lines`], [`metrics`], [`fairness`], [`process`],
 //! [`clock_cache`], [`human_size`] and [`sync`] are leaves that all may use. `store` knows no HTTP, `http` no sockets, `net` no routes.
 //!
 //! This is the library of one program, not an interface: public is what `main.rs`, the fuzz targets and `xtask` name.

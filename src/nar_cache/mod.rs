@@ -23,6 +23,7 @@ pub use admin::{
 };
 pub use cache::NarCache;
 pub use disk::{CacheDirectory, DirectoryError, FileInfo, PlainNar};
+pub(crate) use disk::{DiskThreads, FreeSpace};
 pub use encode::{
     Encoding, EncodingTag, FRAME_SIZE, frame_count, parameters, parse_seek_table, seek_table_len, version,
 };

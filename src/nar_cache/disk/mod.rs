@@ -18,3 +18,5 @@ pub(super) mod threads;
 pub use decode::PlainNar;
 pub use directory::{CacheDirectory, DirectoryError};
 pub use entry::FileInfo;
+pub(crate) use free_space::FreeSpace;
+pub(crate) use threads::DiskThreads;
