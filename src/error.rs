@@ -7,6 +7,7 @@ use crate::config::ConfigErrors;
 use crate::nar_cache::{DirectoryError, WarmError};
 use crate::net::tls::TlsError;
 use crate::net::{BindError, SocketActivationError};
+use crate::push::spool::SpoolDirectoryError;
 use crate::signing::SigningKeyError;
 use crate::store::StoreError;
 
@@ -34,6 +35,9 @@ pub(crate) enum Error {
     /// The audit log cannot be opened.
     #[error(transparent)]
     AuditLog(#[from] AuditLogError),
+    /// The spool of uploads cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolDirectoryError),
     /// A query of the store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -181,8 +185,9 @@ impl Error {
             | Self::UnitCannotStart { .. } => CONFIG,
             Self::NotRoot => NO_PERMISSION,
             Self::NoStateDirectory(_) => CANNOT_CREATE,
+            Self::Spool(error) if error.is_refusal() => CONFIG,
             Self::NarCacheDirectory(error) if error.is_refusal() => CONFIG,
-            Self::System { .. } | Self::NarCache { .. } | Self::NarCacheDirectory(_) => OS_ERROR,
+            Self::System { .. } | Self::Spool(_) | Self::NarCache { .. } | Self::NarCacheDirectory(_) => OS_ERROR,
             Self::Admin(error) | Self::InUse { why: error, .. } => match error {
                 ClientError::NotAllowed { .. } => NO_PERMISSION,
                 ClientError::Refused { status, .. } if status.as_u16() < 500 => DATA,

@@ -26,7 +26,6 @@ pub mod nar_cache;
 mod net;
 mod output;
 mod process;
-#[allow(dead_code, unused_imports, reason = "uploads are not routed here yet")]
 pub mod push;
 mod signing;
 mod store;

@@ -17,7 +17,6 @@ pub enum ClientId {
     /// Work of this server for all clients.
     Server,
     /// Somebody whose credentials were verified, by a hash of the name: the same from every address.
-    #[allow(dead_code, reason = "uploads will be shared among principals")]
     Principal(u64),
 }
 

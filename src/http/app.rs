@@ -4,18 +4,22 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::access::{Granted, Principal, Visible};
 use crate::access_log::AccessLog;
 use crate::audit_log::AuditLog;
-use crate::config::Config;
+use crate::config::{Config, PushConfig};
 use crate::http::active_responses::ActiveResponses;
 use crate::http::error_log::ThrottledErrorLog;
 use crate::http::error_reason::Reason;
 use crate::http::handlers::landing_page::page::LandingPage;
+use crate::http::handlers::push::Uploads;
 use crate::http::html::page::HtmlPages;
 use crate::http::io_limits::IoLimits;
 use crate::http::response::compress::TextCompressor;
 use crate::metrics::Metrics;
 use crate::nar_cache::NarCache;
+use crate::push::spool::Spool;
+use crate::push::{Keep, PushRules, Pusher};
 use crate::signing::{Signer, SigningKeys};
 use crate::store::{Store, ValidPath};
 
@@ -42,6 +46,10 @@ pub(crate) struct App {
     pub(crate) access_log: Option<Arc<AccessLog>>,
     /// `None` if no audit log is written.
     pub(crate) audit_log: Option<Arc<AuditLog>>,
+    /// `None` if nothing can be pushed.
+    pub(crate) uploads: Option<Uploads>,
+    /// Rights without credentials; `None` without `[access]`.
+    anonymous: Option<Granted>,
 }
 
 impl App {
@@ -68,6 +76,12 @@ impl App {
             active_responses: Arc::default(),
             access_log: None,
             audit_log: None,
+            uploads: None,
+            anonymous: config.access.as_ref().map(|access| Granted {
+                principal: Principal::Anonymous,
+                rights: access.anonymous,
+                views: Visible::All,
+            }),
         }
     }
 
@@ -81,6 +95,30 @@ impl App {
     #[must_use]
     pub(crate) fn with_audit_log(self, audit_log: Option<Arc<AuditLog>>) -> Self {
         Self { audit_log, ..self }
+    }
+
+    /// Accepts uploads into this spool.
+    #[must_use]
+    pub(crate) fn with_spool(self, config: &Config, spool: Option<Arc<Spool>>) -> Self {
+        let parts = config.push.as_ref().zip(config.state_dir.as_ref()).zip(spool);
+        let uploads = parts.map(|((push, state_dir), spool)| {
+            let (store, nar_cache, keep) =
+                (Arc::clone(&self.store), self.nar_cache.clone(), Keep::new(state_dir, push.keep));
+            let pusher = Pusher::new(store, nar_cache, push_rules(push, &self.store), keep);
+            Uploads::new(push, spool, pusher, &self.metrics)
+        });
+        Self { uploads, ..self }
+    }
+
+    /// Returns what a client without credentials may do.
+    pub(crate) fn granted(&self) -> &Granted {
+        self.anonymous.as_ref().unwrap_or(Granted::everything())
+    }
+
+    /// Returns whether paths can be pushed.
+    #[must_use]
+    pub(crate) const fn accepts_uploads(&self) -> bool {
+        self.uploads.is_some()
     }
 
     /// Reopens the access log and the audit log, which may have been rotated.
@@ -133,6 +171,9 @@ impl App {
         if let Some(nar_cache) = &self.nar_cache {
             nar_cache.update_metrics();
         }
+        if let Some(uploads) = &self.uploads {
+            uploads.update_metrics();
+        }
     }
 
     /// Applies the settings that take effect without a restart, other than keys: how long path infos are cached, and the
@@ -141,6 +182,9 @@ impl App {
         self.store.apply_config(config);
         if let Some(nar_cache) = &self.nar_cache {
             nar_cache.apply_config(config);
+        }
+        if let (Some(uploads), Some(config)) = (&self.uploads, &config.push) {
+            uploads.apply_config(config, push_rules(config, &self.store));
         }
     }
 
@@ -159,5 +203,13 @@ impl App {
     /// Returns the NAR cache if the NAR of this path is served compressed.
     pub(crate) fn nar_cache_for(&self, valid: &ValidPath) -> Option<&Arc<NarCache>> {
         self.nar_cache.as_ref().filter(|cache| self.compressor.is_some() && cache.fits_nar(valid))
+    }
+}
+
+fn push_rules(config: &PushConfig, store: &Store) -> PushRules {
+    PushRules {
+        store: store.directory().clone(),
+        max_nar_size: config.max_nar_size.bytes(),
+        trusted_public_keys: config.trusted_public_keys.clone(),
     }
 }

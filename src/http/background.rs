@@ -40,6 +40,20 @@ impl App {
         }
     }
 
+    /// Renews and removes the GC roots of pushed paths.
+    pub(crate) async fn keep_pushed(&self) {
+        if let Some(uploads) = &self.uploads {
+            uploads.pusher().run_keep().await;
+        }
+    }
+
+    /// Removes uploads whose narinfo does not come.
+    pub(crate) async fn remove_idle_uploads(&self) {
+        if let Some(uploads) = &self.uploads {
+            uploads.spool().remove_idle().await;
+        }
+    }
+
     /// Precompresses the NAR of every new path in the store.
     async fn expect_new_paths(&self, cache: &NarCache) {
         let mut known: Option<HashSet<HashPart>> = None;

@@ -1,10 +1,11 @@
 //! Dispatches a request to the handler of its route, and turns errors into responses.
 
+use bytes::Bytes;
+use hyper::body::Body as HttpBody;
 use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Version};
 
-use crate::access::Granted;
 use crate::fairness::Requester;
 use crate::http::access_log_entry::AccessLogEntry;
 use crate::http::app::App;
@@ -12,8 +13,10 @@ use crate::http::audit_entry::AuditEntry;
 use crate::http::error::HandlerError;
 use crate::http::error_reason::{NotFound, Reason};
 use crate::http::handlers;
+use crate::http::handlers::push::Uploads;
 use crate::http::request::context::RequestCx;
 use crate::http::request::route::Route;
+use crate::http::request::upload_body::{UploadBody, UploadBodyError, upload_body};
 use crate::http::request::{host, request_id, user_agent};
 use crate::http::request_metrics::{LogEntries, MeteredBody, RequestMetrics};
 use crate::http::response::body::{Body, Response};
@@ -22,16 +25,21 @@ use crate::http::response::status;
 use crate::metrics;
 
 impl App {
-    /// Returns the response to a request, whose body is never read: no endpoint takes one.
+    /// Returns the response to a request, whose body is read only if it is an upload.
     ///
     /// The client was determined by `net` from the connection and the request's headers, once: permits that the response
     /// holds and its send buffers count against the same [`ClientId`](crate::fairness::ClientId).
-    pub(crate) async fn respond<B>(&self, requester: Requester, request: Request<B>) -> hyper::Response<MeteredBody> {
-        let (parts, _) = request.into_parts();
+    pub(crate) async fn respond<B>(&self, requester: Requester, request: Request<B>) -> hyper::Response<MeteredBody>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<UploadBodyError>,
+    {
+        let (parts, body) = request.into_parts();
+        let upload = self.upload(&parts, body);
         let route = Route::parse(&parts.uri);
         let request_metrics = RequestMetrics::start(&self.metrics, &parts.method, &route);
         let Some(log) = &self.access_log else {
-            let (response, audit) = self.dispatch(&parts, route, &requester).await;
+            let (response, audit) = self.dispatch(&parts, route, upload, &requester).await;
             let entries = LogEntries { access: None, audit };
             return request_metrics.finish(
                 response,
@@ -43,7 +51,7 @@ impl App {
             );
         };
         let mut entry = Box::new(AccessLogEntry::start(log, &parts, &route, &requester));
-        let dispatched = Box::pin(metrics::with_notes(self.dispatch(&parts, route, &requester))).await;
+        let dispatched = Box::pin(metrics::with_notes(self.dispatch(&parts, route, upload, &requester))).await;
         let ((response, audit), notes) = dispatched;
         entry.set_response(&response, notes, &self.store, || match &audit {
             Some(audit) => audit.request_id().to_owned(),
@@ -53,11 +61,21 @@ impl App {
         request_metrics.finish(response, parts.uri.path(), &requester, &self.error_log, &self.active_responses, entries)
     }
 
+    /// Returns the body of an upload; drops any other.
+    fn upload<B>(&self, parts: &Parts, body: B) -> Option<UploadBody>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<UploadBodyError>,
+    {
+        (self.uploads.is_some() && parts.method == Method::PUT).then(|| upload_body(body))
+    }
+
     /// Returns the response, and its entry in the audit log if it is recorded.
     async fn dispatch(
         &self,
         parts: &Parts,
         route: Route,
+        upload: Option<UploadBody>,
         requester: &Requester,
     ) -> (Response, Option<Box<AuditEntry>>) {
         if !host::is_named(parts) {
@@ -66,6 +84,9 @@ impl App {
                 set(&mut response, CONNECTION, HeaderValue::from_static("close"));
             }
             return (response, None);
+        }
+        if let (Some(body), Some(uploads)) = (upload, &self.uploads) {
+            return self.receive(uploads, (parts, route, body), requester).await;
         }
         if parts.method != Method::GET && parts.method != Method::HEAD {
             let mut response =
@@ -76,7 +97,7 @@ impl App {
             }
             return (response, None);
         }
-        let granted = Granted::everything();
+        let granted = self.granted();
         let audit_log = match self.audit_log_for(granted) {
             Ok(log) => log,
             Err(error) => return (self.error(parts, requester, &error), None),
@@ -94,15 +115,45 @@ impl App {
         (if cx.is_head() { response.map(|_| Body::empty()) } else { response }, audit)
     }
 
+    /// Returns the response to an upload, and its entry in the audit log if it is recorded.
+    async fn receive(
+        &self,
+        uploads: &Uploads,
+        (parts, route, body): (&Parts, Route, UploadBody),
+        requester: &Requester,
+    ) -> (Response, Option<Box<AuditEntry>>) {
+        let granted = self.granted();
+        let audit_log = match self.audit_log_for(granted) {
+            Ok(log) => log,
+            Err(error) => return (self.error(parts, requester, &error), None),
+        };
+        let hash = route.hash();
+        let cx = RequestCx { parts, client: requester.client(), granted };
+        let response = Box::pin(handlers::push::respond(self, uploads, cx, requester, (route, body))).await;
+        let audit =
+            audit_log.and_then(|log| self.audit_entry(log, (parts, hash, requester), &granted.principal, &response));
+        (response, audit)
+    }
+
     /// Calls the handler of a route. Handlers are boxed but for that of narinfos, which most requests are for: a future that
     /// holds a NAR is large.
     async fn handle(&self, cx: RequestCx<'_>, route: Route) -> Result<Response, HandlerError> {
         match route {
-            Route::NarInfo { hash, json } => handlers::narinfo::respond(self, cx, hash, json).await,
+            Route::NarInfo { hash, json } => {
+                let response = handlers::narinfo::respond(self, cx, hash, json).await?;
+                if let Some(uploads) = &self.uploads {
+                    uploads.pusher().record_asked_for(hash);
+                }
+                Ok(response)
+            }
             Route::Nar { hash, nar_hash } => Box::pin(handlers::nar::respond(self, cx, hash, nar_hash)).await,
             Route::CompressedNar { hash, nar_hash, tag } => {
                 Box::pin(handlers::nar::compressed::respond(self, cx, hash, nar_hash, tag.as_ref())).await
             }
+            Route::UploadedNar { file } => match &self.uploads {
+                Some(uploads) => handlers::push::head(uploads, cx, &file),
+                None => Err(NotFound::UnknownUrl.into()),
+            },
             Route::CacheInfo => Ok(handlers::cache_info::respond(self, cx)),
             Route::Listing { hash } => Box::pin(handlers::listing::respond(self, cx, hash)).await,
             Route::Realisation(output) => Box::pin(handlers::realisation::respond(self, cx, &output)).await,

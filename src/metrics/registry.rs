@@ -16,6 +16,7 @@ use super::labels::gauge_value;
 use super::nar_cache::NarCacheMetrics;
 use super::narinfo_cache::NarinfoCacheMetrics;
 use super::process::Process;
+use super::push::PushMetrics;
 use super::reclaimed::{Reclaimed, ReclaimedMetrics};
 use super::samples::Samples;
 
@@ -31,6 +32,7 @@ pub struct Metrics {
     pub(crate) http: HttpMetrics,
     pub(crate) nar_cache: NarCacheMetrics,
     pub(crate) narinfo_cache: NarinfoCacheMetrics,
+    pub(crate) push: PushMetrics,
     quarantined_paths: Gauge,
     reclaimed: ReclaimedMetrics,
 }
@@ -52,6 +54,7 @@ impl Default for Metrics {
         let help = "Store paths answered 404 because their NAR failed verification";
         harmonia.register("quarantined_paths", help, quarantined_paths.clone());
         let nar_cache = NarCacheMetrics::register(harmonia);
+        let push = PushMetrics::register(harmonia);
         let reclaimed = ReclaimedMetrics::register(harmonia);
         let connections = ConnectionGauges::register(harmonia);
         Self {
@@ -64,6 +67,7 @@ impl Default for Metrics {
             http,
             nar_cache,
             narinfo_cache,
+            push,
             quarantined_paths,
             reclaimed,
         }

@@ -12,7 +12,6 @@ mod keep;
 pub mod nar_check;
 mod narinfo;
 mod refusal;
-#[allow(dead_code, unused_imports, reason = "files will be read when their narinfo comes")]
 pub(crate) mod spool;
 
 pub(crate) use accept::{Outcome, Pusher, Spooled};

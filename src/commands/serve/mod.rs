@@ -29,6 +29,7 @@ use crate::process::log::RecentLines;
 use crate::process::malloc;
 use crate::process::supervisor::supervise;
 use crate::process::systemd;
+use crate::push::spool::Spool;
 use crate::signing::{Signer, SigningKeys};
 use crate::store::Store;
 
@@ -54,6 +55,7 @@ pub(super) async fn run(
     let access_log = config.access_log.as_ref().map(|config| AccessLog::open(config, &metrics)).transpose()?;
     let audit_log = config.audit.as_ref().map(|config| AuditLog::open(config, &metrics)).transpose()?;
     check_nar_cache(&config)?;
+    let spool = open_spool(&config)?;
     warn_of_missing_files(&config);
     let store = Store::new(&config, &metrics);
     let counted = Arc::clone(&metrics);
@@ -75,7 +77,12 @@ pub(super) async fn run(
     let guide = url.filter(|_| guide).map(|url| Guide::new(url, address, &keys));
 
     let signer = Signer::new(Arc::new(keys), config.sign.clone());
-    let app = Arc::new(App::new(&config, store, signer, metrics).with_access_log(access_log).with_audit_log(audit_log));
+    let app = Arc::new(
+        App::new(&config, store, signer, metrics)
+            .with_access_log(access_log)
+            .with_audit_log(audit_log)
+            .with_spool(&config, spool),
+    );
     tokio::spawn(probe_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
     let (changed_limits, limits) = watch::channel(Limits::from_config(&config));
     let connection_limiter = Arc::new(ConnectionLimiter::new(&limits.borrow(), &counted));
@@ -129,6 +136,12 @@ fn check_nar_cache(config: &Config) -> Result<(), Error> {
         tracing::info!("NARs are served uncompressed: {why}");
     }
     Ok(())
+}
+
+/// Opens the spool of uploads, if paths can be pushed.
+fn open_spool(config: &Config) -> Result<Option<Arc<Spool>>, Error> {
+    let Some((push, state_dir)) = config.push.as_ref().zip(config.state_dir.as_ref()) else { return Ok(None) };
+    Ok(Some(Spool::open(&state_dir.join("spool"), push.into())?))
 }
 
 /// Logs that the store's files are not visible, because a misspelt directory would show nowhere else.
@@ -206,6 +219,10 @@ fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
     supervise_with(app, "quarantine", |app| async move { app.store().recheck_quarantined().await });
     supervise_with(app, "precompression", |app| async move { app.precompress().await });
     supervise_with(app, "warm queue", |app| async move { app.fill_warm_queue().await });
+    if app.accepts_uploads() {
+        supervise_with(app, "pushed paths", |app| async move { app.keep_pushed().await });
+        supervise_with(app, "idle uploads", |app| async move { app.remove_idle_uploads().await });
+    }
     supervise_with(app, "prefetched narinfos", |app| async move { app.sign_prefetched().await });
 }
 

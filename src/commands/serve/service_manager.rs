@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http_body_util::Empty;
 use hyper::{Request, StatusCode};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -39,7 +41,7 @@ pub(super) async fn watchdog(app: Arc<App>) {
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
-        let mut request = Request::new(());
+        let mut request = Request::new(Empty::<Bytes>::new());
         *request.uri_mut() = hyper::Uri::from_static(WATCHDOG_TARGET);
         request.headers_mut().insert(hyper::header::HOST, hyper::header::HeaderValue::from_static("localhost"));
         let status = app.respond(Requester::server(), request).await.status();

@@ -16,6 +16,7 @@ pub(crate) mod narinfo;
 pub(crate) mod pasted_path;
 pub(crate) mod path_page;
 pub(crate) mod public_keys;
+pub(crate) mod push;
 pub(crate) mod ready;
 pub(crate) mod realisation;
 mod regular_file;

@@ -10,4 +10,5 @@ pub mod pasted_path;
 pub mod range;
 pub(crate) mod request_id;
 pub mod route;
+pub(crate) mod upload_body;
 pub(crate) mod user_agent;

@@ -17,6 +17,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::http::request::pasted_path::PastedPath;
 use crate::nar_cache::EncodingTag;
+use crate::push::UploadName;
 use crate::store::BuildId;
 
 /// Upper bound of segments in a URL. No route has more than three, except for [`ServePath`].
@@ -70,6 +71,12 @@ pub enum Route {
         nar_hash: NarHash,
         /// Encoding; `None` accepts any.
         tag: Option<EncodingTag>,
+    },
+    /// `/nar/<file hash>.nar`, with or without the extension of a compression: a file that Nix uploads. Its narinfo says how
+    /// it is compressed.
+    UploadedNar {
+        /// Hash and extension.
+        file: UploadName,
     },
     /// `/realisations/sha256:<hex>!<output>.doi`, requested by Nix up to 2.34, or
     /// `/build-trace-v2/<name of the derivation>/<output>.doi`, requested by later releases.
@@ -182,7 +189,7 @@ impl Route {
             Self::PublicKeys => "/pubkey",
             Self::NarInfo { .. } => Self::NARINFO,
             Self::Listing { .. } => "/{hash}.ls",
-            Self::Nar { .. } | Self::CompressedNar { tag: None, .. } => Self::NAR,
+            Self::Nar { .. } | Self::CompressedNar { tag: None, .. } | Self::UploadedNar { .. } => Self::NAR,
             Self::CompressedNar { tag: Some(_), .. } => Self::COMPRESSED_NAR,
             Self::Realisation(DerivationOutput::Hashed(_)) => "/realisations/{id}",
             Self::Realisation(DerivationOutput::Path(..)) => "/build-trace-v2/{drv}/{output}",
@@ -258,8 +265,9 @@ impl Route {
             },
             ["nar", file] => match file.strip_suffix(".nar.zst") {
                 Some(name) => Self::compressed_nar(name, None),
-                None => Self::nar(file.strip_suffix(".nar")?, uri),
-            },
+                None => file.strip_suffix(".nar").and_then(|name| Self::nar(name, uri)),
+            }
+            .or_else(|| Self::uploaded_nar(file)),
             ["nar", tag, file] => Self::compressed_nar(file.strip_suffix(".nar.zst")?, Some(tag.parse().ok()?)),
             ["realisations", file] => {
                 Some(Self::Realisation(DerivationOutput::Hashed(file.strip_suffix(".doi")?.parse().ok()?)))
@@ -290,6 +298,10 @@ impl Route {
                 Some(Self::Nar { hash: hash.parse().ok()?, nar_hash })
             }
         }
+    }
+
+    fn uploaded_nar(file: &str) -> Option<Self> {
+        UploadName::parse(file).map(|file| Self::UploadedNar { file })
     }
 
     fn compressed_nar(name: &str, tag: Option<EncodingTag>) -> Option<Self> {

@@ -49,6 +49,14 @@ pub(crate) enum SpoolDirectoryError {
     Locked(PathBuf),
 }
 
+impl SpoolDirectoryError {
+    /// Returns whether the configuration must name another directory, since this one is not harmonia's to use.
+    #[must_use]
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(self, Self::NotOurs(_) | Self::Public(_))
+    }
+}
+
 /// The directory, locked until this is dropped.
 #[derive(Debug)]
 pub(super) struct SpoolDirectory {

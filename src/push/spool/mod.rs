@@ -16,10 +16,7 @@ mod tests;
 mod upload;
 
 pub(crate) use directory::SpoolDirectoryError;
-pub(crate) use disk::{Spool, SpooledFile};
+pub(crate) use disk::Spool;
 pub(crate) use error::SpoolError;
-pub(crate) use ledger::SpoolLimits;
-pub use owner::FileHash;
-pub(crate) use owner::Owner;
-pub(crate) use reservation::Reservation;
+pub(crate) use owner::{FileHash, Owner};
 pub(crate) use upload::Upload;

@@ -8,12 +8,12 @@ use ring::digest;
 
 /// SHA-256 of an uploaded file, which is its name in URLs (`nar/<hash>.nar.xz`) and in the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FileHash(NarHash);
+pub(crate) struct FileHash(NarHash);
 
 impl FileHash {
     /// Parses exactly 52 nix32 characters.
     #[must_use]
-    pub fn from_nix32(text: &str) -> Option<Self> {
+    pub(super) fn from_nix32(text: &str) -> Option<Self> {
         NarHash::from_nix32(text).map(Self)
     }
 
@@ -25,7 +25,7 @@ impl FileHash {
 
     /// Returns 52 nix32 characters.
     #[must_use]
-    pub fn to_nix32(&self) -> String {
+    pub(super) fn to_nix32(self) -> String {
         self.0.to_nix32()
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ring::digest;
 use tempfile::TempDir;
 
+use super::ledger::SpoolLimits;
 use super::*;
 
 const LIMITS: SpoolLimits = SpoolLimits { file: 1 << 20, owner: 2 << 20, total: 3 << 20 };

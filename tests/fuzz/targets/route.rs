@@ -58,6 +58,7 @@ fn rendered(route: &Route) -> Option<String> {
         Route::CompressedNar { hash, nar_hash, tag: Some(tag) } => {
             format!("/{}", compressed_nar_url(*hash, &nar_hash.to_nix32(), tag).ok()?.as_str())
         }
+        Route::UploadedNar { file } => format!("/nar/{file}"),
         Route::Realisation(DerivationOutput::Hashed(id)) => format!("/realisations/{id}.doi"),
         Route::Realisation(DerivationOutput::Path(derivation, output)) => {
             // A question mark in a name would begin a query.

@@ -46,7 +46,7 @@ fn a_compressed_nar_url_names_its_encoding() {
     // Mirrors that keep only the last component.
     let (_, last) = url.as_str().rsplit_once('/').unwrap();
     assert_eq!(parse(&format!("/nar/{last}")), Route::CompressedNar { hash, nar_hash, tag: None });
-    for name in [HASH.to_owned(), NAR_HASH.to_owned(), format!("{NAR_HASH}-{HASH}"), format!("{HASH}_{NAR_HASH}")] {
+    for name in [HASH.to_owned(), format!("{NAR_HASH}-{HASH}"), format!("{HASH}_{NAR_HASH}")] {
         assert_eq!(parse(&format!("/nar/{name}.nar.zst")), Route::Unknown, "{name}");
     }
     assert_eq!(parse(&format!("/nar/zstd1/{NAR_HASH}.nar.zst?hash={HASH}")), Route::Unknown);
@@ -206,7 +206,6 @@ fn what_is_malformed_is_unknown() {
         format!("/..%2f{HASH}.narinfo"),
         format!("/../{HASH}.narinfo"),
         format!("/x/%2e%2e/{HASH}.narinfo"),
-        format!("/nar/{NAR_HASH}.nar"),
         format!("/nar/{NAR_HASH}.nar?hash={HASH}0"),
         format!("/nar/{HASH}-{HASH}.nar"),
         format!("/nar/{HASH}-z{}.nar", &NAR_HASH[1..]),
@@ -222,5 +221,29 @@ proptest! {
         if let Ok(uri) = target.parse::<Uri>() {
             let _ = Route::parse(&uri);
         }
+    }
+}
+
+#[test]
+fn the_file_of_an_upload_is_named_by_its_hash_alone() {
+    for extension in [".nar", ".nar.xz", ".nar.zst", ".nar.bz2"] {
+        let name = format!("{NAR_HASH}{extension}");
+        let uploaded = Route::UploadedNar { file: UploadName::parse(&name).unwrap() };
+        assert_eq!(parse(&format!("/nar/{name}")), uploaded);
+        assert_eq!(uploaded.template(), "/nar/{nar}");
+    }
+    for name in [
+        format!("{NAR_HASH}.nar.exe"),
+        format!("{NAR_HASH}.nar.xz.xz"),
+        NAR_HASH.to_owned(),
+        format!("{}.nar.xz", &NAR_HASH[1..]),
+        format!("{}.nar.xz", NAR_HASH.to_uppercase()),
+        format!("..%2f{NAR_HASH}.nar.xz"),
+        format!("%2e%2e/{NAR_HASH}.nar.xz"),
+        format!("../nar/{NAR_HASH}.nar.xz"),
+        format!("x/{NAR_HASH}.nar.xz"),
+        "é".repeat(30),
+    ] {
+        assert_eq!(parse(&format!("/nar/{name}")), Route::Unknown, "{name}");
     }
 }

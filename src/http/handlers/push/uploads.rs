@@ -1,0 +1,100 @@
+//! State that all uploads share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::Cx;
+use super::refusal::Refusal;
+use crate::access::Principal;
+use crate::config::PushConfig;
+use crate::fairness::{ClientId, FairSemaphore, Permit};
+use crate::http::active_responses::{ActiveResponse, ResponseInfo};
+use crate::metrics::{Metrics, PushMetrics};
+use crate::push::spool::{Owner, Spool};
+use crate::push::{PushRules, Pusher};
+
+/// Time for which an upload waits for its turn: far less than the 300 s after which Nix gives up, and long enough that few have
+/// to come again.
+const TURN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Uploads that may wait for each that may run, so that those beyond are told at once. Each waiting one holds what its connection
+/// has received.
+const WAITING: usize = 8;
+
+/// State that all uploads share: the spool, and whose turn it is.
+#[derive(Debug)]
+pub(crate) struct Uploads {
+    spool: Arc<Spool>,
+    pusher: Pusher,
+    turns: FairSemaphore,
+    at_once: AtomicUsize,
+    metrics: Arc<Metrics>,
+}
+
+impl Uploads {
+    /// Creates the state for a spool.
+    pub(crate) fn new(config: &PushConfig, spool: Arc<Spool>, pusher: Pusher, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            spool,
+            pusher,
+            turns: FairSemaphore::new("uploads", config.max_uploads, metrics),
+            at_once: config.max_uploads.into(),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    /// Applies changed limits to later uploads.
+    pub(crate) fn apply_config(&self, config: &PushConfig, rules: PushRules) {
+        self.pusher.set_rules(rules, config.keep);
+        self.spool.set_limits(config.into());
+        self.turns.resize(config.max_uploads, usize::MAX);
+        self.at_once.store(config.max_uploads, Ordering::Relaxed);
+    }
+
+    /// Returns the spool.
+    pub(crate) const fn spool(&self) -> &Arc<Spool> {
+        &self.spool
+    }
+
+    /// Returns what adds pushed paths to the store.
+    pub(crate) const fn pusher(&self) -> &Pusher {
+        &self.pusher
+    }
+
+    pub(super) fn metrics(&self) -> &PushMetrics {
+        &self.metrics.push
+    }
+
+    /// Updates the gauges.
+    pub(crate) fn update_metrics(&self) {
+        let (bytes, files) = self.spool.usage();
+        self.metrics.push.set_spool(bytes, files);
+    }
+
+    /// Waits for a turn.
+    pub(super) async fn turn(&self, client: ClientId) -> Result<Permit, Refusal> {
+        let most = self.at_once.load(Ordering::Relaxed).saturating_mul(WAITING);
+        if self.turns.waiting() >= most {
+            return Err(Refusal::busy());
+        }
+        timeout(TURN_TIMEOUT, self.turns.acquire(client, 1)).await.map_err(|_| Refusal::busy())
+    }
+}
+
+impl Cx<'_> {
+    /// Returns whose turn it is: a principal's, from wherever it uploads, and an anonymous client's by its address.
+    pub(super) fn client(&self, owner: Owner) -> ClientId {
+        match self.request.granted.principal {
+            Principal::Anonymous => self.request.client,
+            _ => ClientId::Principal(owner.number()),
+        }
+    }
+
+    /// Lists the upload in `harmonia status` until the result is dropped.
+    pub(super) fn active(&self, length: Option<u64>) -> ActiveResponse {
+        let target = self.request.parts.uri.path().into();
+        self.app.active_responses.start(ResponseInfo { target, client: self.requester.client(), length })
+    }
+}
