@@ -4,6 +4,7 @@
 //! proxy are in `tests/integration/`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod access;
 mod endpoints;
 mod faults;
 mod nar_cache;

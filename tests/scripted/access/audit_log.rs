@@ -1,0 +1,123 @@
+//! The audit log: who is recorded and how, rotation, and what happens if it cannot be written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::tls::{Authority, ClientIdentity, Tls};
+use crate::support::scratch;
+use crate::support::scripted_daemon::ScriptedDaemon;
+use crate::support::server::Harmonia;
+use crate::support::store_item::StoreItem;
+
+/// Upper bound of a wait: a failing test must end.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Waits until the file has this many lines.
+fn events(file: &Path, count: usize) -> Vec<Value> {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let lines: Vec<_> = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).collect();
+        if lines.len() >= count {
+            assert_eq!(lines.len(), count, "{text}");
+            return lines.into_iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        }
+        assert!(Instant::now() < deadline, "{} of {count} lines:\n{text}", lines.len());
+        thread::yield_now();
+    }
+}
+
+fn names(file: &Path, count: usize) -> Vec<String> {
+    events(file, count).iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A cache that alice may read, and whose reads are recorded.
+struct Audited {
+    item: StoreItem,
+    tls: Tls,
+    harmonia: Harmonia,
+    _daemon: ScriptedDaemon,
+}
+
+impl Audited {
+    fn start(authority: &Authority, anonymous: &str, audit: &str) -> Self {
+        let item = StoreItem::file(b"audited");
+        let daemon = ScriptedDaemon::start(item.script());
+        let tls = Tls::new(authority);
+        let config = format!(
+            "{}{}[access]\nanonymous = {anonymous}\nclient_ca_path = \"{}\"\n[[access.grant]]\nwho = [\"cert:alice\"]\n\
+             may = [\"read\"]\n[audit]\n{audit}",
+            daemon.config(),
+            tls.config,
+            tls.client_ca.display()
+        );
+        let harmonia = Harmonia::start(&config);
+        Self { item, tls, harmonia, _daemon: daemon }
+    }
+
+    async fn get(&self, own: Option<&ClientIdentity>, path: &str) -> u16 {
+        self.get_with(own, path, "").await.0
+    }
+
+    async fn get_with(&self, own: Option<&ClientIdentity>, path: &str, headers: &str) -> (u16, String) {
+        self.tls.get(self.harmonia.address(), own, path, headers).await.unwrap()
+    }
+}
+
+fn file() -> PathBuf {
+    scratch::fresh_dir().join("audit.log")
+}
+
+#[tokio::test]
+async fn sighup_reopens_a_rotated_log() {
+    let file = file();
+    let cache = Audited::start(&Authority::new(), "[]", &format!("file = \"{}\"\n", file.display()));
+    let moved = file.with_extension("1");
+    assert_eq!(names(&file, 1), ["start"]);
+    fs::rename(&file, &moved).unwrap();
+    cache.harmonia.reload();
+    assert_eq!(names(&file, 1), ["reload"]);
+    assert_eq!(names(&moved, 1), ["start"]);
+    // Where it cannot be opened the one in use stays.
+    fs::rename(&file, file.with_extension("2")).unwrap();
+    fs::create_dir(&file).unwrap();
+    cache.harmonia.reload();
+    let error = cache.harmonia.wait_for_log("ERROR reopening failed, keeping the current audit log: ");
+    assert!(error.contains("cannot open the audit log "), "{error}");
+    assert_eq!(names(&file.with_extension("2"), 2), ["reload", "reload"]);
+}
+
+#[tokio::test]
+async fn on_a_full_disk_lines_are_dropped_and_counted_where_the_operator_wants_it() {
+    let authority = Authority::new();
+    let cache = Audited::start(&authority, "[\"read\", \"metrics\"]", "file = \"/dev/full\"\n");
+    let line = cache.harmonia.wait_for_log("lost 1 lines of the audit log: No space left on device");
+    assert!(line.contains("ERROR"), "{line}");
+    assert_eq!(cache.get(Some(&authority.issue("alice")), &cache.item.narinfo_url()).await, 200);
+    let (_, metrics) = cache.get_with(None, "/metrics", "").await;
+    assert!(metrics.contains("\nharmonia_audit_log_dropped_total 1\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn without_a_file_lines_go_to_the_log() {
+    let cache = Audited::start(&Authority::new(), "[]", "");
+    let line = cache.harmonia.wait_for_log("\"event\":\"start\"");
+    assert!(line.contains("INFO {\"time\":\""), "{line}");
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_is_an_error_at_start() {
+    let daemon = ScriptedDaemon::start(StoreItem::file(b"").script());
+    let config = scratch::fresh_dir().join("config.toml");
+    let text = format!("bind = \"127.0.0.1:0\"\n{}[audit]\nfile = \"/nonexistent/audit.log\"\n", daemon.config());
+    fs::write(&config, text).unwrap();
+    let output = Harmonia::program().arg("--config").arg(config).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{log}");
+    assert!(log.contains("cannot open the audit log /nonexistent/audit.log: No such file"), "{log}");
+    assert!(log.contains("\n  help: "), "{log}");
+}

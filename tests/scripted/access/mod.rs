@@ -1,0 +1,4 @@
+//! Who may read: credentials, rights, and the audit log.
+
+mod audit_log;
+mod tls;
