@@ -201,3 +201,100 @@ fn decode_fault(compression: Compression, error: &io::Error) -> NarFault {
     }
     NarFault::Compression { compression: compression.name(), reason: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+    use harmonia_protocol::nar::{Name, Node};
+    use std::io::{Cursor, Seek as _, Write as _, repeat};
+    use tokio::io::AsyncReadExt as _;
+
+    fn nar(size: usize) -> Vec<u8> {
+        let mut nar = BytesMut::new();
+        Node::Regular { executable: false, contents: vec![7; size].into() }.encode(&mut nar);
+        nar.to_vec()
+    }
+
+    fn expected(nar: &[u8]) -> Expected {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, nar).as_ref());
+        Expected { nar_size: nar.len() as u64, nar_hash: NarHash::from_digest(hash) }
+    }
+
+    /// Returns the bytes that nix-daemon would receive, and the end.
+    async fn read(file: &[u8], compression: Compression, expected: Expected) -> (Vec<u8>, Result<(), NarFault>) {
+        let mut spooled = tempfile::tempfile().unwrap();
+        spooled.write_all(file).unwrap();
+        spooled.rewind().unwrap();
+        let mut nar = CheckedNar::start(spooled, compression, expected);
+        let mut bytes = Vec::new();
+        let end = nar.read_to_end(&mut bytes).await;
+        let fault = nar.fault().cloned();
+        assert_eq!(end.is_err(), fault.is_some());
+        (bytes, fault.map_or(Ok(()), Err))
+    }
+
+    #[tokio::test]
+    async fn a_nar_that_is_right_is_read_to_its_end() {
+        for size in [0, 1, CHUNK, 20 * CHUNK + 1] {
+            let nar = nar(size);
+            let (bytes, end) = read(&nar, Compression::None, expected(&nar)).await;
+            assert!(bytes == nar && end.is_ok(), "{size}");
+            let file = zstd::encode_all(&nar[..], 1).unwrap();
+            let (bytes, end) = read(&file, Compression::Zstd, expected(&nar)).await;
+            assert!(bytes == nar && end.is_ok(), "{size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_nar_that_is_wrong_is_never_read() {
+        let nar = nar(3 * CHUNK);
+        let right = expected(&nar);
+        let wrong_hash = Expected { nar_hash: NarHash::from_digest([1; 32]), ..right };
+        let trailing = [&nar[..], &[0; 8]].concat();
+        let longer = Expected { nar_size: right.nar_size + 8, ..right };
+        let cases: [(&[u8], Expected, fn(&NarFault) -> bool); 5] = [
+            (&nar, wrong_hash, |it| matches!(it, NarFault::WrongHash { .. })),
+            (&nar[..nar.len() - 8], right, |it| matches!(it, NarFault::Malformed(NarError::Truncated))),
+            (&trailing, right, |it| matches!(it, NarFault::TooLong(_))),
+            (&trailing, longer, |it| matches!(it, NarFault::Malformed(NarError::Trailing { .. }))),
+            (b"not a NAR", right, |it| matches!(it, NarFault::Malformed(_))),
+        ];
+        for (file, expected, is_right) in cases {
+            let (bytes, end) = read(file, Compression::None, expected).await;
+            let fault = end.unwrap_err();
+            assert!(is_right(&fault), "{fault}");
+            assert!(bytes.len() < nar.len(), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_bomb_ends_at_the_size_of_its_narinfo() {
+        let bomb = zstd::encode_all(repeat(0).take(1 << 30), 1).unwrap();
+        let mut decoded = 0;
+        let bounds = Expected { nar_size: 1 << 20, nar_hash: NarHash::from_digest([0; 32]) };
+        // The zeros of a file's contents, so that the structure is no reason to end.
+        let mut nar = nar(1 << 20);
+        nar.truncate(1 << 19);
+        let file = [zstd::encode_all(&nar[..], 1).unwrap(), bomb].concat();
+        let fault = check(Cursor::new(file), Compression::Zstd, bounds, |chunk| {
+            decoded += chunk.len();
+            true
+        });
+        assert!(matches!(fault, Err(NarFault::TooLong(_) | NarFault::Malformed(_))), "{fault:?}");
+        assert!(decoded <= 1 << 20);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_out_of_the_path_is_malformed() {
+        let entry = Node::Regular { executable: false, contents: Bytes::from_static(b"x") };
+        let mut nar = BytesMut::new();
+        Node::Directory([(Name::new(b"ab").unwrap(), entry)].into()).encode(&mut nar);
+        let mut nar = nar.to_vec();
+        let at = nar.windows(2).position(|bytes| bytes == b"ab").unwrap();
+        nar[at..at + 2].copy_from_slice(b"..");
+        let (bytes, end) = read(&nar, Compression::None, expected(&nar)).await;
+        assert!(bytes.is_empty() && matches!(end, Err(NarFault::Malformed(NarError::Name { .. }))), "{end:?}");
+    }
+}
