@@ -128,12 +128,12 @@ fn same_nar(pushed: &PushedNarInfo, valid: &PathInfo) -> Result<(), PushError> {
 
 /// Decodes an uploaded file and adds the path with the NAR in it.
 async fn add(pushed: &PushedNarInfo, spooled: Spooled, adding: &mut Adding<'_>) -> Result<(), PushError> {
-    let PushedNarInfo { path, info, file_size, compression, .. } = pushed;
+    let PushedNarInfo { path, info, file_size, compression, unchecked, .. } = pushed;
     let wrong = |fault: NarFault| PushError::Nar { path: path.clone(), fault };
     if let Some(expected) = file_size.filter(|expected| *expected != spooled.size) {
         return Err(wrong(NarFault::FileSize { expected, found: spooled.size }));
     }
-    let expected = Expected { nar_size: info.nar_size, nar_hash: info.nar_hash };
+    let expected = Expected { nar_size: info.nar_size, nar_hash: info.nar_hash, content_address: unchecked.clone() };
     let mut nar = CheckedNar::start(spooled.file, *compression, expected);
     let added = adding.add(info, &mut nar).await;
     // It may be the reason for what nix-daemon says.

@@ -10,6 +10,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use harmonia_protocol::content_address::ContentAddress;
+use harmonia_protocol::content_check::ContentCheck;
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::nar::{Feed, NarError, Parser};
 use harmonia_protocol::narinfo::Compression;
@@ -53,6 +55,9 @@ pub enum NarFault {
     /// The NAR has more bytes than the narinfo says. The rest was not decoded.
     #[error("the NAR has more than the {0} bytes of NarSize; push it again")]
     TooLong(u64),
+    /// The contents do not match the content address in the narinfo.
+    #[error("the contents do not match CA; build the path again and push that")]
+    WrongContents,
     /// The NAR has another hash than the narinfo says.
     #[error("the NAR has the hash {found}, but NarHash is {expected}; push it again")]
     WrongHash {
@@ -64,12 +69,14 @@ pub enum NarFault {
 }
 
 /// Size and hash that a NAR has to have.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Expected {
     /// Size, in bytes.
     pub nar_size: u64,
     /// SHA-256.
     pub nar_hash: NarHash,
+    /// Content address that the contents have to match, if they have to be read for that.
+    pub content_address: Option<ContentAddress>,
 }
 
 /// Reader of a NAR that is decoded and checked on a blocking thread, which ends when this is dropped.
@@ -137,6 +144,7 @@ pub fn check(
     let mut decoder = decode::decoder(compression, file)
         .map_err(|error| NarFault::Compression { compression: compression.name(), reason: error.to_string() })?;
     let mut parser = Parser::new(expected.nar_size);
+    let mut contents = expected.content_address.as_ref().and_then(ContentCheck::new);
     let mut sha256 = digest::Context::new(&digest::SHA256);
     let (mut size, mut held) = (0_u64, None);
     loop {
@@ -157,6 +165,9 @@ pub fn check(
             Feed::ErrorFrame { .. } => return Err(NarFault::Malformed(NarError::ErrorFrame { offset: begin })),
         }
         sha256.update(&chunk);
+        if let Some(contents) = &mut contents {
+            contents.update(&chunk);
+        }
         if let Some(before) = held.replace(chunk) {
             if !send(before) {
                 return Ok(());
@@ -171,6 +182,9 @@ pub fn check(
     let found = NarHash::from_digest(found);
     if found != expected.nar_hash {
         return Err(NarFault::WrongHash { expected: expected.nar_hash, found });
+    }
+    if contents.is_some_and(|contents| !contents.matches()) {
+        return Err(NarFault::WrongContents);
     }
     if let Some(last) = held {
         send(last);
@@ -219,7 +233,7 @@ mod tests {
     fn expected(nar: &[u8]) -> Expected {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest::digest(&digest::SHA256, nar).as_ref());
-        Expected { nar_size: nar.len() as u64, nar_hash: NarHash::from_digest(hash) }
+        Expected { nar_size: nar.len() as u64, nar_hash: NarHash::from_digest(hash), content_address: None }
     }
 
     /// Returns the bytes that nix-daemon would receive, and the end.
@@ -251,15 +265,19 @@ mod tests {
     async fn the_end_of_a_nar_that_is_wrong_is_never_read() {
         let nar = nar(3 * CHUNK);
         let right = expected(&nar);
-        let wrong_hash = Expected { nar_hash: NarHash::from_digest([1; 32]), ..right };
+        let wrong_hash = Expected { nar_hash: NarHash::from_digest([1; 32]), ..right.clone() };
         let trailing = [&nar[..], &[0; 8]].concat();
-        let longer = Expected { nar_size: right.nar_size + 8, ..right };
-        let cases: [(&[u8], Expected, fn(&NarFault) -> bool); 5] = [
+        let longer = Expected { nar_size: right.nar_size + 8, ..right.clone() };
+        let other = ContentAddress::parse(&format!("fixed:sha256:{}", "0".repeat(64)));
+        assert!(other.is_some());
+        let wrong_contents = Expected { content_address: other, ..right.clone() };
+        let cases: [(&[u8], Expected, fn(&NarFault) -> bool); 6] = [
+            (&nar, wrong_contents, |it| matches!(it, NarFault::WrongContents)),
             (&nar, wrong_hash, |it| matches!(it, NarFault::WrongHash { .. })),
-            (&nar[..nar.len() - 8], right, |it| matches!(it, NarFault::Malformed(NarError::Truncated))),
-            (&trailing, right, |it| matches!(it, NarFault::TooLong(_))),
+            (&nar[..nar.len() - 8], right.clone(), |it| matches!(it, NarFault::Malformed(NarError::Truncated))),
+            (&trailing, right.clone(), |it| matches!(it, NarFault::TooLong(_))),
             (&trailing, longer, |it| matches!(it, NarFault::Malformed(NarError::Trailing { .. }))),
-            (b"not a NAR", right, |it| matches!(it, NarFault::Malformed(_))),
+            (b"not a NAR", right.clone(), |it| matches!(it, NarFault::Malformed(_))),
         ];
         for (file, expected, is_right) in cases {
             let (bytes, end) = read(file, Compression::None, expected).await;
@@ -273,7 +291,7 @@ mod tests {
     fn a_bomb_ends_at_the_size_of_its_narinfo() {
         let bomb = zstd::encode_all(repeat(0).take(1 << 30), 1).unwrap();
         let mut decoded = 0;
-        let bounds = Expected { nar_size: 1 << 20, nar_hash: NarHash::from_digest([0; 32]) };
+        let bounds = Expected { nar_size: 1 << 20, nar_hash: NarHash::from_digest([0; 32]), content_address: None };
         // The zeros of a file's contents, so that the structure is no reason to end.
         let mut nar = nar(1 << 20);
         nar.truncate(1 << 19);

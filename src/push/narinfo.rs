@@ -1,5 +1,6 @@
 //! Checks of a pushed narinfo that need neither the uploaded file nor nix-daemon.
 
+use harmonia_protocol::content_address::ContentAddress;
 use harmonia_protocol::hash::{Hash, NarHash};
 use harmonia_protocol::narinfo::{Compression, NarInfo, NarInfoError};
 use harmonia_protocol::path_info::PathInfo;
@@ -18,7 +19,8 @@ pub struct PushRules {
     pub store: StoreDir,
     /// Largest NAR, in bytes.
     pub max_nar_size: u64,
-    /// Keys of which at least one must have signed the path. If empty, nix-daemon alone decides.
+    /// Keys of which at least one must have signed a path whose contents do not match a content address. If empty, nix-daemon
+    /// alone decides.
     pub trusted_public_keys: Vec<PublicKey>,
 }
 
@@ -90,6 +92,8 @@ pub struct PushedNarInfo {
     pub(crate) file: UploadName,
     pub(crate) file_size: Option<u64>,
     pub(crate) compression: Compression,
+    /// Content address that the bytes of the NAR have to be compared with: Nix 2.3 does not.
+    pub(crate) unchecked: Option<ContentAddress>,
 }
 
 impl PushedNarInfo {
@@ -132,7 +136,9 @@ impl PushedNarInfo {
         if !rules.trust(&path, &info) {
             return Err(NarInfoFault::Untrusted(path));
         }
-        Ok(Self { path, info, file, file_size: narinfo.file_size, compression: narinfo.compression })
+        let address = info.content_address.as_ref();
+        let unchecked = address.filter(|it| it.matches_contents(&path, &info, &rules.store).is_none()).cloned();
+        Ok(Self { path, info, file, file_size: narinfo.file_size, compression: narinfo.compression, unchecked })
     }
 
     /// Returns the store path.
@@ -155,9 +161,14 @@ impl PushedNarInfo {
 }
 
 impl PushRules {
-    /// Returns whether a required key signed the path, or none is required.
+    /// Returns whether a required key signed the path, or none is required: the contents match its content address, as far
+    /// as that is known without reading them.
     fn trust(&self, path: &StorePath, info: &PathInfo) -> bool {
         if self.trusted_public_keys.is_empty() {
+            return true;
+        }
+        let matches = |it: &ContentAddress| it.matches_contents(path, info, &self.store) != Some(false);
+        if info.content_address.as_ref().is_some_and(matches) {
             return true;
         }
         let fingerprint = info.fingerprint(path, &self.store);
