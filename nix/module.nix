@@ -291,6 +291,8 @@ in
 
         CacheDirectory = "harmonia";
         CacheDirectoryMode = "0700";
+        StateDirectory = "harmonia";
+        StateDirectoryMode = "0700";
 
         # For `harmonia status`; other files in /run/harmonia remain when the service stops.
         RuntimeDirectory = "harmonia/admin";
