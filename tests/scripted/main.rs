@@ -9,6 +9,7 @@ mod endpoints;
 mod faults;
 mod nar_cache;
 mod operations;
+mod push;
 mod sample;
 #[allow(dead_code, reason = "the integration tests use the rest")]
 #[path = "../support/mod.rs"]
