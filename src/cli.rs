@@ -116,6 +116,54 @@ pub enum Command {
         #[command(subcommand)]
         action: CacheAction,
     },
+    /// Add, remove and list users, who log in with a name and a password
+    ///
+    /// The users are in the file that access.users_file of the configuration names. A running server reads it again at SIGHUP.
+    User {
+        /// Action on the users file.
+        #[command(subcommand)]
+        action: UserAction,
+    },
+}
+
+/// Actions of `user`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum UserAction {
+    /// Add a user, or change the password of one
+    ///
+    /// Asks for the password twice on a terminal, without showing it; otherwise reads it as one line of standard input. A
+    /// password has 8 to 72 bytes. The file is created if it does not exist, for this user only.
+    Add {
+        /// Name of the user: visible ASCII characters without `:` and `*`.
+        name: String,
+        /// Users file.
+        #[command(flatten)]
+        file: UsersFileOption,
+    },
+    /// Remove a user
+    ///
+    /// Exit status: 65 if there is no such user.
+    Remove {
+        /// Name of the user.
+        name: String,
+        /// Users file.
+        #[command(flatten)]
+        file: UsersFileOption,
+    },
+    /// Print the names of all users, one on a line
+    List {
+        /// Users file.
+        #[command(flatten)]
+        file: UsersFileOption,
+    },
+}
+
+/// The users file to read or change.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct UsersFileOption {
+    /// Users file, instead of the one that the configuration names; the configuration is not read
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
 }
 
 /// Options of `check`.

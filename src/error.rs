@@ -1,5 +1,6 @@
 //! Errors that end the program, and their exit statuses.
 
+use crate::access::users::{MAX_PASSWORD, MIN_PASSWORD, PasswordError, UserNameError, UsersError};
 use crate::access_log::AccessLogError;
 use crate::admin::ClientError;
 use crate::audit_log::AuditLogError;
@@ -134,6 +135,46 @@ pub(crate) enum Error {
     /// The server runs, but nix-daemon does not respond.
     #[error("the server is running, but nix-daemon does not respond")]
     DaemonAway,
+    /// The users file cannot be used.
+    #[error(transparent)]
+    Users(#[from] UsersError),
+    /// No users file is known.
+    #[error(
+        "no users file is configured\n  help: set users_file in [access], pass the server's configuration with --config, or name the file with --file"
+    )]
+    NoUsersFile,
+    /// There is no user of this name.
+    #[error("{} has no user \"{name}\"\n  help: `harmonia user list` prints the names", file.display())]
+    NoUser {
+        /// The name.
+        name: String,
+        /// The users file.
+        file: std::path::PathBuf,
+    },
+    /// A name that no user can have.
+    #[error(
+        "{name:?} cannot be a user: {cause}\n  help: choose a name of visible ASCII characters without \":\" and \"*\""
+    )]
+    UserName {
+        /// The name.
+        name: String,
+        /// Reason.
+        cause: UserNameError,
+    },
+    /// A password that cannot be set.
+    #[error("{0}\n  help: choose one of {MIN_PASSWORD} to {MAX_PASSWORD} bytes, e.g. `openssl rand -base64 24`")]
+    Password(PasswordError),
+    /// The two passwords that were typed differ.
+    #[error("the two passwords differ, so nothing was changed\n  help: try again")]
+    PasswordsDiffer,
+    /// No password was typed or read.
+    #[error(
+        "no password was given, so nothing was changed\n  help: type it on a terminal, or pass it as one line on standard input"
+    )]
+    NoPassword,
+    /// The password is not UTF-8.
+    #[error("the password is not UTF-8, so nothing was changed\n  help: use letters, digits and punctuation of ASCII")]
+    PasswordNotText,
     /// The combination of arguments is not supported.
     #[error("{0}")]
     Usage(&'static str),
@@ -173,7 +214,16 @@ impl Error {
             Self::WouldNotServe { code } => *code,
             Self::DaemonAway => TEMPORARY,
             Self::Usage(_) => USAGE,
-            Self::CorruptNars(_) | Self::NoStorePath(_) | Self::ByHand(WarmError::NotValid(_)) => DATA,
+            Self::CorruptNars(_)
+            | Self::NoStorePath(_)
+            | Self::ByHand(WarmError::NotValid(_))
+            | Self::NoUser { .. }
+            | Self::UserName { .. }
+            | Self::Password(_)
+            | Self::PasswordsDiffer
+            | Self::NoPassword
+            | Self::PasswordNotText => DATA,
+            Self::NoStateDirectory(_) | Self::Users(UsersError::Write { .. }) => CANNOT_CREATE,
             Self::Config(_)
             | Self::SigningKey(_)
             | Self::Tls(_)
@@ -181,10 +231,11 @@ impl Error {
             | Self::AuditLog(_)
             | Self::Inherit(_)
             | Self::NoNarCache
+            | Self::Users(_)
+            | Self::NoUsersFile
             | Self::CertificateEnded { .. }
             | Self::UnitCannotStart { .. } => CONFIG,
             Self::NotRoot => NO_PERMISSION,
-            Self::NoStateDirectory(_) => CANNOT_CREATE,
             Self::Spool(error) if error.is_refusal() => CONFIG,
             Self::NarCacheDirectory(error) if error.is_refusal() => CONFIG,
             Self::System { .. } | Self::Spool(_) | Self::NarCache { .. } | Self::NarCacheDirectory(_) => OS_ERROR,

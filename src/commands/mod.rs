@@ -5,6 +5,7 @@ mod check;
 mod quickstart;
 mod serve;
 mod status;
+mod user;
 
 use crate::cli::{Check, Cli, Command};
 use crate::config::{CliOverrides, Config, Environment};
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli, recent: RecentLines) -> Result<(), Error> {
             let config = load_config(overrides.clone(), &environment)?;
             block_on(config.workers, cache::run(config, &overrides, &environment, action))
         }
+        Some(Command::User { action }) => user::run(overrides, &environment, action),
         Some(Command::Status(options)) => {
             status::run(&options, Config::load(overrides, &environment).map_err(Error::from))
         }

@@ -15,6 +15,7 @@ use super::http::HttpMetrics;
 use super::labels::gauge_value;
 use super::nar_cache::NarCacheMetrics;
 use super::narinfo_cache::NarinfoCacheMetrics;
+use super::passwords::PasswordMetrics;
 use super::process::Process;
 use super::push::PushMetrics;
 use super::reclaimed::{Reclaimed, ReclaimedMetrics};
@@ -32,6 +33,7 @@ pub struct Metrics {
     pub(crate) http: HttpMetrics,
     pub(crate) nar_cache: NarCacheMetrics,
     pub(crate) narinfo_cache: NarinfoCacheMetrics,
+    pub(crate) passwords: PasswordMetrics,
     pub(crate) push: PushMetrics,
     quarantined_paths: Gauge,
     reclaimed: ReclaimedMetrics,
@@ -54,6 +56,7 @@ impl Default for Metrics {
         let help = "Store paths answered 404 because their NAR failed verification";
         harmonia.register("quarantined_paths", help, quarantined_paths.clone());
         let nar_cache = NarCacheMetrics::register(harmonia);
+        let passwords = PasswordMetrics::register(harmonia);
         let push = PushMetrics::register(harmonia);
         let reclaimed = ReclaimedMetrics::register(harmonia);
         let connections = ConnectionGauges::register(harmonia);
@@ -67,6 +70,7 @@ impl Default for Metrics {
             http,
             nar_cache,
             narinfo_cache,
+            passwords,
             push,
             quarantined_paths,
             reclaimed,

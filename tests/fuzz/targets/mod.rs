@@ -7,6 +7,7 @@
 
 mod accept_encoding;
 mod handshake;
+mod htpasswd;
 mod nar;
 mod nar_cache_file;
 mod narinfo;
@@ -19,9 +20,10 @@ mod wire;
 /// Panics if a property does not hold for these bytes.
 pub(crate) type Property = fn(&[u8]);
 
-pub(crate) const TARGETS: [(&str, Property); 10] = [
+pub(crate) const TARGETS: [(&str, Property); 11] = [
     ("accept_encoding", accept_encoding::property),
     ("handshake", handshake::property),
+    ("htpasswd", htpasswd::property),
     ("nar", nar::property),
     ("nar_cache_file", nar_cache_file::property),
     ("narinfo", narinfo::property),

@@ -10,7 +10,7 @@ const MAX_LINES: usize = 400;
 
 /// Modules of the program that each module may name. Modules that are not listed are the top, and may name all.
 const ARROWS: [(&str, &[&str]); 18] = [
-    ("access", &["clock_cache", "config", "metrics", "process", "sync"]),
+    ("access", &["clock_cache", "config", "fairness", "metrics", "process", "sync"]),
     ("access_log", &["config", "log_lines", "metrics", "sync"]),
     ("admin", &["config", "http", "metrics", "nar_cache", "net", "process", "store", "sync"]),
     ("audit_log", &["config", "fairness", "log_lines", "metrics", "sync"]),
@@ -49,8 +49,9 @@ const ARROWS: [(&str, &[&str]); 18] = [
 const TOP: [&str; 6] = ["cli", "commands", "error", "lib", "main", "output"];
 
 /// Modules of the program that may name a package.
-const PACKAGES: [(&str, &[&str]); 20] = [
+const PACKAGES: [(&str, &[&str]); 22] = [
     ("arc_swap", &["http", "net", "store"]),
+    ("bcrypt", &["access"]),
     ("brotli_decompressor", &["push"]),
     ("clap", &["cli", "lib"]),
     ("flate2", &["push"]),
@@ -65,6 +66,7 @@ const PACKAGES: [(&str, &[&str]); 20] = [
     ("rustls_native_certs", &["access"]),
     ("rustls_pemfile", &["net"]),
     ("sd_notify", &["net", "process"]),
+    ("subtle", &["access"]),
     ("tokio_rustls", &["access", "net"]),
     ("toml", &["config"]),
     ("tracing_subscriber", &["process"]),

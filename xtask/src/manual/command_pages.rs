@@ -18,7 +18,7 @@ const SECTIONS: [(&str, &str); 4] = [
     ),
     (
         "EXIT STATUS",
-        "0 after an end that was asked for. Otherwise a code of sysexits.h: 65 for corrupt compressed NARs, 69 for a daemon or an address that cannot be reached, 71 for the operating system, 73 for a file that \
+        "0 after an end that was asked for. Otherwise a code of sysexits.h: 65 for corrupt compressed NARs and for users and passwords that cannot be, 69 for a daemon or an address that cannot be reached, 71 for the operating system, 73 for a file that \
          cannot be made, 76 for a daemon that answers wrongly, 77 for one that refuses this user, 78 for the configuration, \
          a key or a certificate.",
     ),

@@ -1,0 +1,81 @@
+//! `harmonia user`: adds, removes and lists users of the users file.
+
+mod prompt;
+
+use std::path::{Path, PathBuf};
+
+use crate::access::users::{Change, PasswordHash, UserName, UserNameError, UsersFile};
+use crate::cli::UserAction;
+use crate::config::{CliOverrides, Environment, StoreDirectories};
+use crate::error::Error;
+use crate::output;
+
+/// What makes a change effective in a running server.
+const RELOAD: &str = "a running server reads it with `systemctl reload harmonia`, or at SIGHUP";
+
+/// Runs an action on the file that it names, else on the one of the configuration.
+pub(super) fn run(overrides: CliOverrides, environment: &Environment, action: UserAction) -> Result<(), Error> {
+    match action {
+        UserAction::Add { name, file } => add(&name, &find(file.file, overrides, environment)?),
+        UserAction::Remove { name, file } => remove(&name, &find(file.file, overrides, environment)?),
+        UserAction::List { file } => list(&find(file.file, overrides, environment)?),
+    }
+}
+
+/// Finds the users file. The configuration is not read if the command line has the file.
+fn find(file: Option<PathBuf>, overrides: CliOverrides, environment: &Environment) -> Result<UsersFile, Error> {
+    if let Some(file) = file {
+        return Ok(UsersFile::new(&file, &StoreDirectories::nix())?);
+    }
+    let config = super::load_config(overrides, environment)?;
+    let file = config.access.as_ref().and_then(|access| access.users_file.as_deref()).ok_or(Error::NoUsersFile)?;
+    Ok(UsersFile::new(file, &config.store_directories())?)
+}
+
+fn add(name: &str, file: &UsersFile) -> Result<(), Error> {
+    let name = parse(name)?;
+    let password = prompt::new_password(&name)?;
+    let hash = PasswordHash::new(&password).map_err(Error::Password)?;
+    let done = file.change(|users| Some(users.set(&name, hash)))?;
+    let did = match done {
+        Some(Change::Written(true)) => "changed the password of",
+        _ => "added",
+    };
+    output::line(format_args!("{did} {name} in {}; {RELOAD}", file.path().display()));
+    if let Some(Change::Created(_)) = done {
+        output::line(readable(file.path()));
+    }
+    Ok(())
+}
+
+/// Says how the server gets to read a new file, which only the user of this process can.
+fn readable(file: &Path) -> String {
+    let file = file.display();
+    format!(
+        "only this user can read the new file; for a server of another user: chgrp harmonia {file} && chmod 640 {file}"
+    )
+}
+
+fn remove(name: &str, file: &UsersFile) -> Result<(), Error> {
+    let name = parse(name)?;
+    // A file that does not exist has no users, and is not created.
+    file.read()?;
+    if file.change(|users| users.remove(&name).then_some(()))?.is_none() {
+        return Err(Error::NoUser { name: name.to_string(), file: file.path().to_owned() });
+    }
+    output::line(format_args!("removed {name} from {}; {RELOAD}", file.path().display()));
+    Ok(())
+}
+
+fn list(file: &UsersFile) -> Result<(), Error> {
+    let (users, warning) = file.read()?;
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    output::print(users.users().fold(String::new(), |names, (name, _)| format!("{names}{name}\n")));
+    Ok(())
+}
+
+fn parse(name: &str) -> Result<UserName, Error> {
+    name.parse().map_err(|cause: UserNameError| Error::UserName { name: name.to_owned(), cause })
+}
