@@ -105,20 +105,20 @@ fn a_root_that_is_not_in_the_store_is_known_to_be_absent() {
 fn a_directory_is_searched_but_not_through_a_symlink_to_another() {
     let machine = Machine::new(4);
     fs::create_dir_all(machine.top.join("roots/team/deep")).unwrap();
-    fs::create_dir_all(machine.top.join("home")).unwrap();
+    fs::create_dir_all(machine.top.join("elsewhere")).unwrap();
     machine.link("roots/team/a", Machine::logical(0));
     machine.link("roots/team/deep/b", Machine::logical(1));
-    machine.link("home/result", Machine::logical(2));
-    machine.link("roots/team/indirect", machine.in_top("home/result"));
-    machine.link("home/other", Machine::logical(3));
-    machine.link("roots/team/home", machine.in_top("home"));
+    machine.link("elsewhere/result", Machine::logical(2));
+    machine.link("roots/team/indirect", machine.in_top("elsewhere/result"));
+    machine.link("elsewhere/other", Machine::logical(3));
+    machine.link("roots/team/elsewhere", machine.in_top("elsewhere"));
     fs::write(machine.top.join("roots/team/file"), "").unwrap();
     for pattern in ["roots/team", "roots/t*", "roots", "roots/team/"] {
         assert_eq!(machine.numbers(pattern), [0, 1, 2], "{pattern}");
     }
     assert_eq!(machine.numbers("roots/team/*"), [0, 1, 2]);
     // Named by the pattern itself, it is on the way.
-    assert_eq!(machine.numbers("roots/team/home/o*"), [3]);
+    assert_eq!(machine.numbers("roots/team/elsewhere/o*"), [3]);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn loops_and_long_chains_end() {
 #[test]
 fn dangling_symlinks_and_files_are_no_roots() {
     let machine = Machine::new(1);
-    machine.link("roots/dangling", machine.in_top("home/gone"));
+    machine.link("roots/dangling", machine.in_top("elsewhere/gone"));
     machine.link("roots/short", "/nix/store");
     machine.link("roots/odd", "/nix/store/not-a-path");
     machine.link("roots/star", "/nix/store/*");
