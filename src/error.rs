@@ -1,5 +1,6 @@
 //! Errors that end the program, and their exit statuses.
 
+use crate::access::AccessError;
 use crate::access::users::{MAX_PASSWORD, MIN_PASSWORD, PasswordError, UserNameError, UsersError};
 use crate::access_log::AccessLogError;
 use crate::admin::ClientError;
@@ -30,6 +31,9 @@ pub(crate) enum Error {
     /// A socket passed by the service manager cannot be used.
     #[error(transparent)]
     Inherit(#[from] SocketActivationError),
+    /// A file that says who may do what cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -227,6 +231,7 @@ impl Error {
             Self::Config(_)
             | Self::SigningKey(_)
             | Self::Tls(_)
+            | Self::Access(_)
             | Self::AccessLog(_)
             | Self::AuditLog(_)
             | Self::Inherit(_)

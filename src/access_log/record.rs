@@ -15,6 +15,7 @@ use crate::log_lines::{escaped, timestamp};
 
 const MAX_METHOD: usize = 16;
 const MAX_TARGET: usize = 512;
+const MAX_USER: usize = 256;
 const MAX_USER_AGENT: usize = 256;
 /// Maximum length of a request id, in bytes. A longer one from a proxy is not used.
 pub(crate) const MAX_REQUEST_ID: usize = 64;
@@ -28,6 +29,7 @@ pub(crate) struct Record {
     target: String,
     protocol: &'static str,
     user_agent: Option<String>,
+    user: Option<String>,
     request_id: String,
     /// Base name of the store path that the request is for, if it is known.
     pub store_path: Option<String>,
@@ -58,6 +60,7 @@ impl Record {
             target: escaped(path, MAX_TARGET),
             protocol,
             user_agent: None,
+            user: None,
             request_id: String::new(),
             store_path: None,
             status: 0,
@@ -73,6 +76,12 @@ impl Record {
     /// Sets the client's `User-Agent`.
     pub(crate) fn set_user_agent(&mut self, agent: &[u8]) {
         self.user_agent = Some(escaped(agent, MAX_USER_AGENT));
+    }
+
+    /// Sets the principal that made the request, in place of the user that others log.
+    pub(crate) fn set_user(&mut self, user: &str) {
+        // A space would begin the next field.
+        self.user = Some(escaped(user.as_bytes(), MAX_USER).replace(' ', "\\x20"));
     }
 
     /// Sets the request id.
@@ -97,8 +106,9 @@ impl Record {
         let or_none = |value: Option<&str>| value.map_or_else(|| "-".to_owned(), str::to_owned);
         let aborted = self.aborted_by.map(|by| ["aborted_by_", by].concat());
         format!(
-            "{} - - [{:02}/{month}/{}:{:02}:{:02}:{:02} +0000] \"{} {} {}\" {} {} \"-\" \"{}\" {} {:.6} {:.6} {} {} {}",
+            "{} - {} [{:02}/{month}/{}:{:02}:{:02}:{:02} +0000] \"{} {} {}\" {} {} \"-\" \"{}\" {} {:.6} {:.6} {} {} {}",
             self.client(),
+            or_none(self.user.as_deref()),
             at.day(),
             at.year(),
             at.hour(),
@@ -123,6 +133,7 @@ impl Record {
         let mut value = json!({
             "time": timestamp(self.at),
             "client": self.client(),
+            "user": self.user,
             "method": self.method,
             "target": self.target,
             "protocol": self.protocol,

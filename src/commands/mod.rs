@@ -2,6 +2,7 @@
 
 mod cache;
 mod check;
+mod plain_credentials;
 mod quickstart;
 mod serve;
 mod status;

@@ -46,7 +46,6 @@ impl Requester {
 
     /// Returns the name in the verified client certificate of the connection, if it has one. It is never taken from a header, so it
     /// is that of a proxy if the connection is a proxy's.
-    #[allow(dead_code, reason = "used once access.client_ca_path is a key")]
     #[must_use]
     pub(crate) const fn certificate_name(&self) -> Option<&Arc<str>> {
         self.certificate_name.as_ref()

@@ -8,6 +8,7 @@ use hyper::Version;
 use hyper::header::USER_AGENT;
 use hyper::http::request::Parts;
 
+use crate::access::{Granted, Principal};
 use crate::access_log::{AccessLog, Record};
 use crate::fairness::Requester;
 use crate::http::request::request_id::REQUEST_ID;
@@ -66,6 +67,11 @@ impl AccessLogEntry {
         record.first_byte = self.started.elapsed();
         record.status = response.status().as_u16();
         record.reason = notes.reason;
+        if let Some(granted) = response.extensions().get::<Arc<Granted>>() {
+            if granted.principal != Principal::Anonymous {
+                record.set_user(&granted.principal.to_string());
+            }
+        }
         record.cache = match self.cache {
             Cache::PathInfo => notes.path_info,
             Cache::Nar => notes.nar,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::access::{Granted, Principal, Visible};
+use crate::access::Access;
 use crate::access_log::AccessLog;
 use crate::audit_log::AuditLog;
 use crate::config::{Config, PushConfig};
@@ -48,8 +48,8 @@ pub(crate) struct App {
     pub(crate) audit_log: Option<Arc<AuditLog>>,
     /// `None` if nothing can be pushed.
     pub(crate) uploads: Option<Uploads>,
-    /// Rights without credentials; `None` without `[access]`.
-    anonymous: Option<Granted>,
+    /// `None` if every client may read.
+    pub(crate) access: Option<Access>,
 }
 
 impl App {
@@ -77,11 +77,7 @@ impl App {
             access_log: None,
             audit_log: None,
             uploads: None,
-            anonymous: config.access.as_ref().map(|access| Granted {
-                principal: Principal::Anonymous,
-                rights: access.anonymous,
-                views: Visible::All,
-            }),
+            access: None,
         }
     }
 
@@ -110,9 +106,11 @@ impl App {
         Self { uploads, ..self }
     }
 
-    /// Returns what a client without credentials may do.
-    pub(crate) fn granted(&self) -> &Granted {
-        self.anonymous.as_ref().unwrap_or(Granted::everything())
+    /// Sets who may do what, and starts to fetch the keys of issuers. Must be called in a runtime.
+    #[must_use]
+    pub(crate) fn with_access(self, access: Option<Access>) -> Self {
+        access.iter().for_each(Access::start);
+        Self { access, ..self }
     }
 
     /// Returns whether paths can be pushed.

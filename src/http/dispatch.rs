@@ -1,13 +1,17 @@
 //! Dispatches a request to the handler of its route, and turns errors into responses.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hyper::body::Body as HttpBody;
 use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Version};
 
-use crate::fairness::Requester;
+use crate::access::{Granted, Principal};
+use crate::fairness::{ClientId, Requester};
 use crate::http::access_log_entry::AccessLogEntry;
+use crate::http::admission;
 use crate::http::app::App;
 use crate::http::audit_entry::AuditEntry;
 use crate::http::error::HandlerError;
@@ -85,19 +89,57 @@ impl App {
             }
             return (response, None);
         }
+        let Some(access) = self.access.as_ref().filter(|_| requester.client() != ClientId::Server) else {
+            return self.answer(parts, route, upload, requester, Granted::everything()).await;
+        };
+        Box::pin(async {
+            match admission::admit(access, parts, &route, requester, &self.metrics).await {
+                Ok(granted) => {
+                    let (mut response, audit) = self.answer(parts, route, upload, requester, &granted).await;
+                    admission::limit_readers(&mut response, Some(&granted));
+                    response.extensions_mut().insert(granted);
+                    (response, audit)
+                }
+                Err(response) => self.refuse(parts, &route, requester, *response),
+            }
+        })
+        .await
+    }
+
+    /// Returns the response to a client that may not make its request, and its entry in the audit log.
+    fn refuse(
+        &self,
+        parts: &Parts,
+        route: &Route,
+        requester: &Requester,
+        mut response: Response,
+    ) -> (Response, Option<Box<AuditEntry>>) {
+        close_if_body_may_follow(parts, &mut response);
+        let principal = response.extensions().get::<Arc<Granted>>().map(|granted| granted.principal.clone());
+        let principal = principal.unwrap_or(Principal::Anonymous);
+        let log = self.audit_log.as_ref();
+        let audit = log.and_then(|log| self.audit_entry(log, (parts, route.hash(), requester), &principal, &response));
+        (if parts.method == Method::HEAD { response.map(|_| Body::empty()) } else { response }, audit)
+    }
+
+    /// Answers a request of a client that may make it.
+    async fn answer(
+        &self,
+        parts: &Parts,
+        route: Route,
+        upload: Option<UploadBody>,
+        requester: &Requester,
+        granted: &Granted,
+    ) -> (Response, Option<Box<AuditEntry>>) {
         if let (Some(body), Some(uploads)) = (upload, &self.uploads) {
-            return self.receive(uploads, (parts, route, body), requester).await;
+            return self.receive(uploads, (parts, route, body), requester, granted).await;
         }
         if parts.method != Method::GET && parts.method != Method::HEAD {
             let mut response =
                 if parts.method == Method::OPTIONS { status::options() } else { status::method_not_allowed() };
-            // The client may or may not send the body now, so that what follows could be either.
-            if parts.version == Version::HTTP_11 && parts.headers.contains_key(EXPECT) {
-                set(&mut response, CONNECTION, HeaderValue::from_static("close"));
-            }
+            close_if_body_may_follow(parts, &mut response);
             return (response, None);
         }
-        let granted = self.granted();
         let audit_log = match self.audit_log_for(granted) {
             Ok(log) => log,
             Err(error) => return (self.error(parts, requester, &error), None),
@@ -121,8 +163,8 @@ impl App {
         uploads: &Uploads,
         (parts, route, body): (&Parts, Route, UploadBody),
         requester: &Requester,
+        granted: &Granted,
     ) -> (Response, Option<Box<AuditEntry>>) {
-        let granted = self.granted();
         let audit_log = match self.audit_log_for(granted) {
             Ok(log) => log,
             Err(error) => return (self.error(parts, requester, &error), None),
@@ -189,5 +231,13 @@ impl App {
     /// Returns the id that a trusted proxy assigned to the request, or a new one.
     pub(crate) fn request_id(&self, parts: &Parts, requester: &Requester) -> String {
         request_id::from_proxy(&parts.headers, requester).unwrap_or_else(|| self.error_log.new_request_id())
+    }
+}
+
+/// Closes the connection of a client that waits for permission to send a body: it may or may not send the body now, so that what
+/// follows could be either.
+fn close_if_body_may_follow(parts: &Parts, response: &mut Response) {
+    if parts.version == Version::HTTP_11 && parts.headers.contains_key(EXPECT) {
+        set(response, CONNECTION, HeaderValue::from_static("close"));
     }
 }

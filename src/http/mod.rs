@@ -7,6 +7,7 @@
 
 mod access_log_entry;
 mod active_responses;
+mod admission;
 mod app;
 mod audit_entry;
 mod background;

@@ -3,6 +3,7 @@
 //! Owns names, labels and buckets; `http`, `store` and others record events. Every label value is made by this program, so
 //! no client can add a series: paths are templates of routes, methods are three, statuses are our own.
 
+mod access;
 mod audit_log;
 mod certificate;
 mod connections;

@@ -5,6 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::access::AccessMetrics;
 use super::audit_log::AuditLogMetrics;
 use super::certificate::CertificateExpiry;
 use super::connections::ConnectionGauges;
@@ -25,6 +26,7 @@ use super::samples::Samples;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    pub(crate) access: AccessMetrics,
     pub(crate) audit_log: AuditLogMetrics,
     pub(crate) certificate: CertificateExpiry,
     pub(crate) connections: ConnectionGauges,
@@ -59,9 +61,11 @@ impl Default for Metrics {
         let passwords = PasswordMetrics::register(harmonia);
         let push = PushMetrics::register(harmonia);
         let reclaimed = ReclaimedMetrics::register(harmonia);
+        let access = AccessMetrics::register(harmonia);
         let connections = ConnectionGauges::register(harmonia);
         Self {
             registry,
+            access,
             audit_log,
             certificate,
             connections,

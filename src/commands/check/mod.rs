@@ -1,5 +1,6 @@
 //! `harmonia check`: tests whether the server could start and serve with a configuration.
 
+mod access;
 mod certificate;
 mod listening;
 mod report;
@@ -48,6 +49,7 @@ pub(super) async fn run(config: &Config, listening: bool) -> Result<(), Error> {
     signing_keys(config, &mut report);
     Report::line(format_args!("signing: {}", config.sign));
     certificate::check(config, &mut report);
+    access::check(config, &mut report);
     access_log(config, &mut report);
     audit_log(config, &mut report);
     directories(config, &mut report);

@@ -14,9 +14,11 @@ use stop::StopSignals;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, oneshot, watch};
 
+use crate::access::Access;
 use crate::access_log::AccessLog;
 use crate::admin;
 use crate::audit_log::AuditLog;
+use crate::commands::plain_credentials;
 use crate::commands::quickstart::Guide;
 use crate::config::{Config, SigningPolicy};
 use crate::error::Error;
@@ -48,6 +50,7 @@ pub(super) async fn run(
     let stores = config.store_directories();
     let tls =
         config.tls.as_ref().map(|files| TlsServer::load(files, ClientCa::configured(&config), &stores)).transpose()?;
+    let access = Access::load(&config)?;
     let metrics = Arc::new(Metrics::default());
     if let Some(tls) = &tls {
         metrics.certificate.set(tls.not_after());
@@ -72,6 +75,7 @@ pub(super) async fn run(
         log.started();
     }
     let url = announce(&listeners, tls.is_some(), &keys, &config.sign);
+    plain_credentials::warn(&config, listeners.iter().filter_map(Listener::tcp_address).map(|address| address.ip()));
     let listening = listeners.iter().map(|listener| listener.local_url(tls.is_some())).collect();
     let address = listeners.iter().find_map(Listener::tcp_address);
     let guide = url.filter(|_| guide).map(|url| Guide::new(url, address, &keys));
@@ -79,6 +83,7 @@ pub(super) async fn run(
     let signer = Signer::new(Arc::new(keys), config.sign.clone());
     let app = Arc::new(
         App::new(&config, store, signer, metrics)
+            .with_access(access)
             .with_access_log(access_log)
             .with_audit_log(audit_log)
             .with_spool(&config, spool),

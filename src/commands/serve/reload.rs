@@ -53,6 +53,7 @@ impl Reload {
             self.reload_certificate();
             self.reload_client_ca();
             self.reload_keys();
+            self.reload_access();
             systemd::ready();
         }
     }
@@ -92,6 +93,14 @@ impl Reload {
             Err(error) => {
                 tracing::error!("reload failed, keeping the current authorities of client certificates: {error}");
             }
+        }
+    }
+
+    fn reload_access(&self) {
+        let (Some(access), Some(config)) = (&self.app.access, &self.config.access) else { return };
+        match access.reload(&self.config) {
+            Ok(()) => tracing::info!("reloaded access: {} grants", config.grants.len()),
+            Err(error) => tracing::error!("reload failed, keeping the current access: {error}"),
         }
     }
 

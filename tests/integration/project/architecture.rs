@@ -50,7 +50,7 @@ const TOP: [&str; 6] = ["cli", "commands", "error", "lib", "main", "output"];
 
 /// Modules of the program that may name a package.
 const PACKAGES: [(&str, &[&str]); 22] = [
-    ("arc_swap", &["http", "net", "store"]),
+    ("arc_swap", &["access", "http", "net", "store"]),
     ("bcrypt", &["access"]),
     ("brotli_decompressor", &["push"]),
     ("clap", &["cli", "lib"]),

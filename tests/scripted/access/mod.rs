@@ -1,4 +1,5 @@
 //! Who may read: credentials, rights, and the audit log.
 
 mod audit_log;
+mod requests;
 mod tls;

@@ -1,0 +1,21 @@
+//! Checks who may do what: the files of `[access]`, and whether credentials are sent without TLS.
+
+use super::report::Report;
+use crate::access::Access;
+use crate::commands::plain_credentials;
+use crate::config::Config;
+
+pub(super) fn check(config: &Config, report: &mut Report) {
+    let Some(access) = &config.access else {
+        return Report::line(format_args!("access: every client may read"));
+    };
+    if report.ok(Access::load(config)).is_none() {
+        return;
+    }
+    Report::line(format_args!(
+        "access: ok, anonymous clients may {}, {} grants",
+        access.anonymous,
+        access.grants.len()
+    ));
+    plain_credentials::warn(config, plain_credentials::configured(&config.bind).into_iter());
+}

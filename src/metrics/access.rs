@@ -1,0 +1,29 @@
+//! Requests by the kind of credentials and by what came of them, if `[access]` is configured.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AccessLabels {
+    principal: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug)]
+pub(crate) struct AccessMetrics(Family<AccessLabels, Counter>);
+
+impl AccessMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let family = Family::default();
+        let help = "Requests checked for rights, by class of the principal and result";
+        registry.register("access_requests", help, family.clone());
+        Self(family)
+    }
+
+    /// Counts a request of a principal of this class.
+    pub(crate) fn record(&self, principal: &'static str, result: &'static str) {
+        self.0.get_or_create_owned(&AccessLabels { principal, result }).inc();
+    }
+}
