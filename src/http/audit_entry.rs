@@ -76,7 +76,6 @@ impl App {
     /// Records that a request was refused with this response, a 401 or 403, and why.
     ///
     /// Fails if it cannot be recorded now, and the operator wants such requests refused otherwise.
-    #[allow(dead_code, reason = "no request is refused yet")]
     pub(crate) fn record_refusal(
         &self,
         (parts, requester): (&Parts, &Requester),

@@ -100,26 +100,23 @@ impl App {
                     response.extensions_mut().insert(granted);
                     (response, audit)
                 }
-                Err(response) => self.refuse(parts, &route, requester, *response),
+                Err(response) => (self.refuse(parts, requester, *response), None),
             }
         })
         .await
     }
 
-    /// Returns the response to a client that may not make its request, and its entry in the audit log.
-    fn refuse(
-        &self,
-        parts: &Parts,
-        route: &Route,
-        requester: &Requester,
-        mut response: Response,
-    ) -> (Response, Option<Box<AuditEntry>>) {
-        close_if_body_may_follow(parts, &mut response);
+    /// Returns the response to a client that may not make its request, and records it in the audit log.
+    fn refuse(&self, parts: &Parts, requester: &Requester, mut response: Response) -> Response {
         let principal = response.extensions().get::<Arc<Granted>>().map(|granted| granted.principal.clone());
         let principal = principal.unwrap_or(Principal::Anonymous);
-        let log = self.audit_log.as_ref();
-        let audit = log.and_then(|log| self.audit_entry(log, (parts, route.hash(), requester), &principal, &response));
-        (if parts.method == Method::HEAD { response.map(|_| Body::empty()) } else { response }, audit)
+        let reason = if response.status() == StatusCode::FORBIDDEN { "forbidden" } else { "unauthenticated" };
+        if let Err(error) = self.record_refusal((parts, requester), &principal, &response, reason) {
+            response = self.error(parts, requester, &error);
+            admission::limit_readers(&mut response, None);
+        }
+        close_if_body_may_follow(parts, &mut response);
+        if parts.method == Method::HEAD { response.map(|_| Body::empty()) } else { response }
     }
 
     /// Answers a request of a client that may make it.
