@@ -83,9 +83,7 @@ fn what_anybody_may_read_is_public_and_wrong_credentials_do_not_go_unnoticed() {
     assert_eq!(narinfo.header("access-control-allow-origin"), Some("*"));
     assert!(narinfo.header("vary").unwrap().contains("authorization"));
     assert_asks_for_credentials(&http.get("/metrics"), "/metrics");
-    let long = format!("Bearer {}", "a".repeat(25_000));
-    let all =
-        [basic("alice:wrong"), basic("nocolon"), "Basic !".into(), "Bearer x.y.z".into(), "Digest x".into(), long];
+    let all = [basic("alice:wrong"), basic("nocolon"), "Basic !".into(), "Bearer x.y.z".into(), "Digest x".into()];
     for authorization in all {
         let response = http.get_with("/nix-cache-info", &[("Authorization", &authorization)]);
         assert_asks_for_credentials(&response, &authorization[..authorization.len().min(40)]);
