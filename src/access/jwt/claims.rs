@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::error::TokenError;
+use super::token_error::TokenError;
 
 /// Time by which clocks of issuers may be ahead of ours, in seconds. It applies to the beginning of a token's validity only:
 /// a token that has expired is refused at once.

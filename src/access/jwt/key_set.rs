@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::Value;
 
 use super::algorithm::Algorithm;
-use super::error::TokenError;
 use super::json;
 use super::key::Key;
+use super::token_error::TokenError;
 
 /// Upper bound of a key set, in bytes. That of GitHub has 5 KiB.
 pub const MAX_KEY_SET: usize = 1 << 20;

@@ -6,21 +6,23 @@
 
 mod algorithm;
 mod claims;
-mod error;
 mod fetch;
 mod json;
 mod kept_file;
 mod key;
 pub mod key_set;
+mod load_error;
 mod principal_name;
 mod remembered;
 mod remote;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod token_error;
 mod url;
 mod verifier;
 
-pub(crate) use error::{JwtError, TokenError};
+pub(crate) use load_error::JwtError;
 pub(crate) use token::is_token;
+pub(crate) use token_error::TokenError;
 pub(crate) use verifier::JwtVerifier;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::error::TokenError;
+use super::token_error::TokenError;
 
 /// Upper bound of a name, in bytes: it is compared with patterns and goes to logs.
 const MAX_NAME: usize = 256;

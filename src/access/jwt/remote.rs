@@ -14,10 +14,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::error::TokenError;
 use super::fetch::fetch;
 use super::kept_file::KeptFile;
 use super::key_set::KeySet;
+use super::token_error::TokenError;
 use super::url::JwksUrl;
 use crate::process::supervisor::supervise;
 use crate::sync::Mutex;

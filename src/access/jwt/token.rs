@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
 use super::claims::Claims;
-use super::error::TokenError;
 use super::json;
+use super::key_set::KeySet;
+use super::token_error::TokenError;
 
 /// Upper bound of a token, in bytes. Those of GitHub and GitLab have 1 to 2 KiB, and a request's head is not much longer.
 pub const MAX_TOKEN: usize = 16 * 1024;
@@ -16,14 +17,14 @@ pub const MAX_TOKEN: usize = 16 * 1024;
 /// A token, whose signature was not verified yet.
 #[derive(Debug)]
 pub struct Token<'a> {
-    pub(super) algorithm: Algorithm,
+    algorithm: Algorithm,
     /// The key that it is signed with.
-    pub(super) kid: Option<String>,
+    kid: Option<String>,
     /// The claims.
     pub(super) claims: Claims,
     /// The bytes that are signed.
-    pub(super) signed: &'a [u8],
-    pub(super) signature: Vec<u8>,
+    signed: &'a [u8],
+    signature: Vec<u8>,
 }
 
 impl<'a> Token<'a> {
@@ -51,6 +52,11 @@ impl<'a> Token<'a> {
             signed: signed.as_bytes(),
             signature: decode(signature).ok_or(TokenError::Malformed("its signature is not base64url"))?,
         })
+    }
+
+    /// Verifies the signature by one of these keys.
+    pub fn verify_signature(&self, keys: &KeySet) -> Result<(), TokenError> {
+        keys.verify(self.kid.as_deref(), self.algorithm, self.signed, &self.signature)
     }
 }
 

@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::error::{JwtError, TokenError};
 use super::kept_file::read_key_set;
 use super::key_set::KeySet;
+use super::load_error::JwtError;
 use super::principal_name::PrincipalName;
 use super::remembered::{Remembered, TokenHash, Verified};
 use super::remote::RemoteKeys;
 use super::token::{MAX_TOKEN, Token};
+use super::token_error::TokenError;
 use super::url::JwksUrl;
 use crate::config::{JwksSource, JwtConfig};
 
@@ -124,12 +125,9 @@ impl Issuer {
         token.claims.check_time(now)?;
         let unknown = || self.remote().map_or(TokenError::UnknownKey, |keys| keys.unknown_key());
         let keys = self.current().ok_or_else(unknown)?;
-        keys.verify(token.kid.as_deref(), token.algorithm, token.signed, &token.signature).map_err(
-            |error| match error {
-                TokenError::UnknownKey => unknown(),
-                error => error,
-            },
-        )?;
+        token
+            .verify_signature(&keys)
+            .map_err(|error| if error == TokenError::UnknownKey { unknown() } else { error })?;
         token.claims.check_audience(&self.audience)?;
         Ok((self.name.of(&token.claims.all)?, keys.id))
     }

@@ -8,6 +8,7 @@
 mod accept_encoding;
 mod handshake;
 mod htpasswd;
+mod jwt;
 mod nar;
 mod nar_cache_file;
 mod narinfo;
@@ -20,10 +21,11 @@ mod wire;
 /// Panics if a property does not hold for these bytes.
 pub(crate) type Property = fn(&[u8]);
 
-pub(crate) const TARGETS: [(&str, Property); 11] = [
+pub(crate) const TARGETS: [(&str, Property); 12] = [
     ("accept_encoding", accept_encoding::property),
     ("handshake", handshake::property),
     ("htpasswd", htpasswd::property),
+    ("jwt", jwt::property),
     ("nar", nar::property),
     ("nar_cache_file", nar_cache_file::property),
     ("narinfo", narinfo::property),

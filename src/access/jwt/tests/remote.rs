@@ -12,8 +12,8 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::issuer::{AUDIENCE, ISSUER, NOW, Signer, claims, key_set};
-use crate::access::jwt::error::TokenError;
 use crate::access::jwt::fetch::{FetchError, fetch_trusting};
+use crate::access::jwt::token_error::TokenError;
 use crate::access::jwt::url::JwksUrl;
 use crate::access::jwt::verifier::JwtVerifier;
 use crate::config::{JwksSource, JwtConfig};

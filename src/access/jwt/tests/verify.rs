@@ -7,7 +7,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 
 use super::issuer::{AUDIENCE, ISSUER, NOW, Signer, claims, claims_with, key_set, signed};
-use crate::access::jwt::error::TokenError;
+use crate::access::jwt::token_error::TokenError;
 use crate::access::jwt::verifier::JwtVerifier;
 use crate::config::{JwksSource, JwtConfig};
 

@@ -1,11 +1,4 @@
-//! Reasons for which a token is refused, and for which keys cannot be used.
-
-use std::io;
-use std::path::PathBuf;
-
-use super::key_set::KeySetError;
-use super::principal_name::NameError;
-use super::url::UrlError;
+//! Reasons for which a token is refused.
 
 /// Reason for which a token is refused. Its text is for the person who sent the token, and shows nothing of it.
 ///
@@ -13,7 +6,7 @@ use super::url::UrlError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum TokenError {
     /// It is longer than any token should be.
-    #[error("the token is longer than {} bytes", super::token::MAX_TOKEN)]
+    #[error("the token is longer than 16 KiB")]
     TooLong,
     /// It is no signed token.
     #[error("the token is not a signed JWT: {0}")]
@@ -53,50 +46,5 @@ pub enum TokenError {
     KeysPending {
         /// Seconds until the keys are probably there.
         retry_after: u32,
-    },
-}
-
-/// Reason for which an entry of `[[access.jwt]]` cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum JwtError {
-    /// The key set cannot be read.
-    #[error("cannot read the keys of \"{issuer}\" in {}: {cause}\n  help: save the issuer's jwks_uri there, readable to the user that harmonia runs as", path.display())]
-    Read {
-        /// The issuer.
-        issuer: String,
-        /// The file.
-        path: PathBuf,
-        /// Error of the system.
-        cause: io::Error,
-    },
-    /// The file is no usable key set.
-    #[error("cannot use the keys of \"{issuer}\" in {}: {cause}\n  help: save the document of the issuer's jwks_uri there, unchanged", path.display())]
-    KeySet {
-        /// The issuer.
-        issuer: String,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        cause: KeySetError,
-    },
-    /// The URL cannot be used.
-    #[error(
-        "cannot use jwks_url of \"{issuer}\": {cause}\n  help: set it to the jwks_uri of ISSUER/.well-known/openid-configuration"
-    )]
-    Url {
-        /// The issuer.
-        issuer: String,
-        /// What is wrong with it.
-        cause: UrlError,
-    },
-    /// The name of the principal cannot be taken from claims.
-    #[error(
-        "cannot use name of \"{issuer}\": {cause}\n  help: set it to a claim, such as \"repository\", or to claims in braces, such as \"{{repository}}@{{ref}}\""
-    )]
-    Name {
-        /// The issuer.
-        issuer: String,
-        /// What is wrong with it.
-        cause: NameError,
     },
 }
