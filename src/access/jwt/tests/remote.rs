@@ -288,7 +288,11 @@ async fn keys_stay_while_their_server_fails_and_after_a_restart() {
     }
     // Another process, whose server is still down.
     *server.document.lock() = None;
-    while std::fs::read_dir(state.path().join("jwks")).map_or(0, Iterator::count) == 0 {
+    let is_kept = || {
+        let mut files = std::fs::read_dir(state.path().join("jwks")).into_iter().flatten();
+        files.any(|file| file.unwrap().path().extension().is_some_and(|it| it == "json"))
+    };
+    while !is_kept() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let restarted = JwtVerifier::load(&[server.config()], Some(state.path()), None).unwrap();
