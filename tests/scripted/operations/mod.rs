@@ -7,3 +7,4 @@ mod secrets;
 mod socket_activation;
 mod start;
 mod systemd_notify;
+mod users;
