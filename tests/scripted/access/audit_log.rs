@@ -1,6 +1,7 @@
 //! The audit log: who is recorded and how, rotation, and what happens if it cannot be written.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -73,6 +74,48 @@ fn file() -> PathBuf {
 }
 
 #[tokio::test]
+async fn what_principals_read_and_who_was_refused_is_recorded_and_no_secret() {
+    let authority = Authority::new();
+    let file = file();
+    let mut cache = Audited::start(&authority, "[]", &format!("file = \"{}\"\n", file.display()));
+    let (alice, bob) = (authority.issue("alice"), authority.issue("bob"));
+    let (narinfo, nar) = (cache.item.narinfo_url(), cache.item.nar_url());
+    let mut bytes = 0;
+    for url in [&narinfo, &nar, &narinfo] {
+        let (status, text) = cache.get_with(Some(&alice), url, "").await;
+        assert_eq!(status, 200);
+        bytes += text.split_once("\r\n\r\n").unwrap().1.len();
+    }
+    assert_eq!(cache.get(Some(&alice), "/nix-cache-info?token=secret").await, 200);
+    assert_eq!(cache.get(Some(&alice), &format!("/{}.narinfo", "1".repeat(32))).await, 404);
+    let secret = "Authorization: Basic YWxpY2U6c2VjcmV0\r\nX-Token: secret\r\n";
+    assert_eq!(cache.get_with(None, &narinfo, secret).await.0, 401);
+    assert_eq!(cache.get(None, &nar).await, 401);
+    assert_eq!(cache.get(Some(&bob), &nar).await, 403);
+    assert_eq!(cache.get(None, "/health").await, 200);
+    cache.harmonia.terminate();
+    assert!(cache.harmonia.ended().success());
+
+    let events = events(&file, 6);
+    let all: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(all, ["start", "stop", "read", "read", "refused", "refused"]);
+    let path = &events[2];
+    assert_eq!((&path["principal"], &path["address"]), (&"cert:alice".into(), &"127.0.0.1".into()));
+    assert_eq!((&path["path"], &path["count"]), (&cache.item.path.clone().into(), &3.into()));
+    assert_eq!((&path["status"], &path["bytes"]), (&200.into(), &bytes.into()));
+    assert!(!path["request_id"].as_str().unwrap().is_empty());
+    assert_eq!((&events[3]["url"], events[3].get("count")), (&"/nix-cache-info".into(), None));
+    let anonymous = &events[4];
+    assert_eq!((&anonymous["principal"], &anonymous["status"]), (&"anonymous".into(), &401.into()));
+    assert_eq!((&anonymous["url"], &anonymous["count"]), (&narinfo.into(), &2.into()));
+    let forbidden = &events[5];
+    assert_eq!((&forbidden["principal"], &forbidden["status"]), (&"cert:bob".into(), &403.into()));
+    assert_eq!(forbidden["url"], *nar);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("secret") && !text.contains("YWxpY2U6"), "{text}");
+}
+
+#[tokio::test]
 async fn sighup_reopens_a_rotated_log() {
     let file = file();
     let cache = Audited::start(&Authority::new(), "[]", &format!("file = \"{}\"\n", file.display()));
@@ -89,6 +132,27 @@ async fn sighup_reopens_a_rotated_log() {
     let error = cache.harmonia.wait_for_log("ERROR reopening failed, keeping the current audit log: ");
     assert!(error.contains("cannot open the audit log "), "{error}");
     assert_eq!(names(&file.with_extension("2"), 2), ["reload", "reload"]);
+}
+
+#[tokio::test]
+async fn on_a_full_disk_what_would_be_recorded_is_refused_until_there_is_space() {
+    let authority = Authority::new();
+    let file = file();
+    symlink("/dev/full", &file).unwrap();
+    let audit = format!("file = \"{}\"\non_failure = \"refuse\"\n", file.display());
+    let cache = Audited::start(&authority, "[\"read\"]", &audit);
+    cache.harmonia.wait_for_log("ERROR cannot write the audit log: No space left on device");
+    let (alice, url) = (authority.issue("alice"), cache.item.narinfo_url());
+    let (status, text) = cache.get_with(Some(&alice), &url, "").await;
+    assert!(status == 503 && text.contains("the audit log of this cache cannot be written"), "{text}");
+    // What is not recorded goes on.
+    assert_eq!(cache.get(None, &url).await, 200);
+    assert_eq!(cache.get(None, "/health").await, 200);
+    fs::remove_file(&file).unwrap();
+    cache.harmonia.reload();
+    cache.harmonia.wait_for_log("the audit log is written again");
+    assert_eq!(cache.get(Some(&alice), &url).await, 200);
+    assert_eq!(names(&file, 2), ["start", "reload"]);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Who may read: credentials, rights, and the audit log.
 
 mod audit_log;
+mod client_certificates;
 mod requests;
 mod tls;
+mod tokens;
