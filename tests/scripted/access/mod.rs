@@ -5,3 +5,5 @@ mod client_certificates;
 mod requests;
 mod tls;
 mod tokens;
+mod views;
+mod views_changing;
