@@ -92,13 +92,11 @@ impl AuditLog {
     }
 
     /// Records that a principal pushed a path, or a file, of this many bytes.
-    #[allow(dead_code, reason = "used once uploads are accepted")]
     pub(crate) fn pushed(&self, request: AuditedRequest, status: u16, bytes: u64) {
         self.send(Event::of_request(Kind::Push, request, status, bytes, None));
     }
 
     /// Records that a push was refused after this many bytes.
-    #[allow(dead_code, reason = "used once uploads are accepted")]
     pub(crate) fn push_refused(&self, request: AuditedRequest, status: u16, bytes: u64, reason: &str) {
         self.send(Event::of_request(Kind::PushRefused, request, status, bytes, Some(reason)));
     }

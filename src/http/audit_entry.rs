@@ -10,6 +10,7 @@ use crate::audit_log::{AuditLog, AuditedRequest, Object};
 use crate::fairness::Requester;
 use crate::http::app::App;
 use crate::http::error::HandlerError;
+use crate::http::handlers::push::Received;
 use crate::http::request::request_id::REQUEST_ID;
 use crate::http::response::body::Response;
 
@@ -51,6 +52,33 @@ impl App {
         }
     }
 
+    /// Returns the audit log if there is one: pushes are recorded, whoever they are from.
+    ///
+    /// Fails if they cannot be recorded now, and the operator wants such requests refused.
+    pub(crate) fn audit_log_of_pushes(&self) -> Result<Option<&Arc<AuditLog>>, HandlerError> {
+        match &self.audit_log {
+            Some(log) if !log.accepts_requests() => Err(HandlerError::AuditLog),
+            log => Ok(log.as_ref()),
+        }
+    }
+
+    /// Records an upload that was received or refused.
+    pub(crate) fn record_push(
+        &self,
+        log: &AuditLog,
+        (parts, hash, requester): (&Parts, Option<HashPart>, &Requester),
+        principal: &Principal,
+        received: &Received,
+    ) {
+        let response = &received.response;
+        let request = self.audited(parts, requester, principal, response, self.object(parts, hash));
+        let status = response.status().as_u16();
+        match &received.refusal {
+            None => log.pushed(request, status, received.bytes),
+            Some(reason) => log.push_refused(request, status, received.bytes, reason),
+        }
+    }
+
     /// Returns the entry of a response to a principal, to be recorded when its body has ended; `None` if it is an error, which tells
     /// nothing of the store.
     pub(crate) fn audit_entry(
@@ -64,12 +92,7 @@ impl App {
         if status.is_client_error() || status.is_server_error() {
             return None;
         }
-        let name = hash.and_then(|hash| self.store.cached_name(hash));
-        let object = match name {
-            Some(name) => Object::StorePath(format!("{}/{name}", self.store.directory()).into()),
-            None => Object::url(parts.uri.path()),
-        };
-        let request = self.audited(parts, requester, principal, response, object);
+        let request = self.audited(parts, requester, principal, response, self.object(parts, hash));
         Some(Box::new(AuditEntry { log: Arc::clone(log), request, status: status.as_u16(), bytes: 0 }))
     }
 
@@ -90,6 +113,13 @@ impl App {
         let request = self.audited(parts, requester, principal, response, Object::url(parts.uri.path()));
         log.refused(request, response.status().as_u16(), reason);
         Ok(())
+    }
+
+    fn object(&self, parts: &Parts, hash: Option<HashPart>) -> Object {
+        match hash.and_then(|hash| self.store.cached_name(hash)) {
+            Some(name) => Object::StorePath(format!("{}/{name}", self.store.directory()).into()),
+            None => Object::url(parts.uri.path()),
+        }
     }
 
     fn audited(

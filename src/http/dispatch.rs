@@ -129,7 +129,7 @@ impl App {
         granted: &Granted,
     ) -> (Response, Option<Box<AuditEntry>>) {
         if let (Some(body), Some(uploads)) = (upload, &self.uploads) {
-            return self.receive(uploads, (parts, route, body), requester, granted).await;
+            return (self.receive(uploads, (parts, route, body), requester, granted).await, None);
         }
         if parts.method != Method::GET && parts.method != Method::HEAD {
             let mut response =
@@ -154,24 +154,25 @@ impl App {
         (if cx.is_head() { response.map(|_| Body::empty()) } else { response }, audit)
     }
 
-    /// Returns the response to an upload, and its entry in the audit log if it is recorded.
+    /// Returns the response to an upload, which is recorded in the audit log.
     async fn receive(
         &self,
         uploads: &Uploads,
         (parts, route, body): (&Parts, Route, UploadBody),
         requester: &Requester,
         granted: &Granted,
-    ) -> (Response, Option<Box<AuditEntry>>) {
-        let audit_log = match self.audit_log_for(granted) {
+    ) -> Response {
+        let audit_log = match self.audit_log_of_pushes() {
             Ok(log) => log,
-            Err(error) => return (self.error(parts, requester, &error), None),
+            Err(error) => return self.error(parts, requester, &error),
         };
         let hash = route.hash();
         let cx = RequestCx { parts, client: requester.client(), granted };
-        let response = Box::pin(handlers::push::respond(self, uploads, cx, requester, (route, body))).await;
-        let audit =
-            audit_log.and_then(|log| self.audit_entry(log, (parts, hash, requester), &granted.principal, &response));
-        (response, audit)
+        let received = Box::pin(handlers::push::respond(self, uploads, cx, requester, (route, body))).await;
+        if let Some(log) = audit_log {
+            self.record_push(log, (parts, hash, requester), &granted.principal, &received);
+        }
+        received.response
     }
 
     /// Calls the handler of a route. Handlers are boxed but for that of narinfos, which most requests are for: a future that

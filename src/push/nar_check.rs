@@ -92,7 +92,7 @@ impl CheckedNar {
     /// Starts to decode a file.
     pub(crate) fn start(file: File, compression: Compression, expected: Expected) -> Self {
         let (sender, chunks) = mpsc::channel(AHEAD);
-        let check = move || check(file, compression, expected, |chunk| sender.blocking_send(chunk).is_ok());
+        let check = move || check(file, compression, &expected, |chunk| sender.blocking_send(chunk).is_ok());
         Self { chunks, current: Bytes::new(), checking: tokio::task::spawn_blocking(check), result: None }
     }
 
@@ -138,7 +138,7 @@ impl AsyncRead for CheckedNar {
 pub fn check(
     file: impl Read + Send + 'static,
     compression: Compression,
-    expected: Expected,
+    expected: &Expected,
     mut send: impl FnMut(Bytes) -> bool,
 ) -> Result<(), NarFault> {
     let mut decoder = decode::decoder(compression, file)
@@ -271,7 +271,8 @@ mod tests {
         let other = ContentAddress::parse(&format!("fixed:sha256:{}", "0".repeat(64)));
         assert!(other.is_some());
         let wrong_contents = Expected { content_address: other, ..right.clone() };
-        let cases: [(&[u8], Expected, fn(&NarFault) -> bool); 6] = [
+        type IsRight = fn(&NarFault) -> bool;
+        let cases: [(&[u8], Expected, IsRight); 6] = [
             (&nar, wrong_contents, |it| matches!(it, NarFault::WrongContents)),
             (&nar, wrong_hash, |it| matches!(it, NarFault::WrongHash { .. })),
             (&nar[..nar.len() - 8], right.clone(), |it| matches!(it, NarFault::Malformed(NarError::Truncated))),
@@ -296,7 +297,7 @@ mod tests {
         let mut nar = nar(1 << 20);
         nar.truncate(1 << 19);
         let file = [zstd::encode_all(&nar[..], 1).unwrap(), bomb].concat();
-        let fault = check(Cursor::new(file), Compression::Zstd, bounds, |chunk| {
+        let fault = check(Cursor::new(file), Compression::Zstd, &bounds, |chunk| {
             decoded += chunk.len();
             true
         });

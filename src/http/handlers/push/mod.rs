@@ -43,6 +43,15 @@ struct Cx<'r> {
     requester: &'r Requester,
 }
 
+/// Response to a PUT, and what the audit log has of it.
+pub(crate) struct Received {
+    pub(crate) response: Response,
+    /// Bytes of the body that arrived.
+    pub(crate) bytes: u64,
+    /// Reason for which it was refused.
+    pub(crate) refusal: Option<String>,
+}
+
 /// Answers a PUT.
 pub(crate) async fn respond(
     app: &App,
@@ -50,7 +59,7 @@ pub(crate) async fn respond(
     request: RequestCx<'_>,
     requester: &Requester,
     (route, body): (Route, UploadBody),
-) -> Response {
+) -> Received {
     let cx = Cx { app, uploads, request, requester };
     let _in_progress = uploads.metrics().upload_started();
     let mut body = Receiver::new(body, requester);
@@ -66,6 +75,7 @@ pub(crate) async fn respond(
             refusal.response()
         }
     };
+    let (bytes, refusal) = (body.received(), outcome.err().map(|refusal| refusal.cause().to_owned()));
     if !body.has_ended() {
         if !request.headers().contains_key(EXPECT) {
             body.drain().await;
@@ -75,7 +85,7 @@ pub(crate) async fn respond(
             set(&mut response, CONNECTION, HeaderValue::from_static("close"));
         }
     }
-    response
+    Received { response, bytes, refusal }
 }
 
 fn kind(route: &Route) -> Upload {

@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use super::{Cx, nar};
 use crate::human_size::human_size;
 use crate::push::spool::FileHash;
-use crate::push::{MAX_NARINFO, Outcome, Spooled, decode};
+use crate::push::{MAX_NARINFO, Outcome, PushError, Spooled, decode};
 
 /// Receives a narinfo, and has the path added with the file that was uploaded before.
 pub(super) async fn put(cx: &Cx<'_>, hash: HashPart, body: &mut Receiver) -> Result<(), Refusal> {
@@ -37,7 +37,12 @@ pub(super) async fn put(cx: &Cx<'_>, hash: HashPart, body: &mut Receiver) -> Res
     let checked = pusher.check(&text, hash).map_err(|fault| Refusal::from_push(&fault.into()))?;
     let file = FileHash::from_digest(*checked.file().sha256());
     let spooled = spool.read(owner, file).await?.map(|spooled| Spooled { file: spooled.file, size: spooled.size });
-    let outcome = pusher.accept(checked, spooled, client).await;
+    let accept = async {
+        let unavailable = |cause| PushError::Daemon { path: checked.path().clone(), cause };
+        let sees = cx.app.sees(hash, cx.request).await.map_err(unavailable)?;
+        pusher.accept(checked.clone(), spooled, (client, sees)).await
+    };
+    let outcome = accept.await;
     drop(permit);
     // What the client did wrong it will not do right with the same file.
     if outcome.as_ref().map_or_else(|error| error.status() < 500, |_| true) {
