@@ -12,6 +12,7 @@ mod nix;
 mod operations;
 mod project;
 mod proxies;
+mod push;
 mod soak;
 #[allow(dead_code, reason = "the scripted tests use the rest")]
 #[path = "../support/mod.rs"]

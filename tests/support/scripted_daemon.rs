@@ -41,6 +41,20 @@ pub(crate) enum GcOperation {
     Root(String),
     /// `QueryValidPaths` of these full paths, which have been rooted.
     StillValid(Vec<String>),
+    /// `AddIndirectRoot` of this link.
+    Link(String),
+}
+
+/// `AddToStoreNar`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Addition {
+    /// Full path.
+    pub(crate) path: String,
+    pub(crate) references: Vec<String>,
+    pub(crate) signatures: Vec<String>,
+    /// Whether the daemon is to check signatures.
+    pub(crate) checks_signatures: bool,
+    pub(crate) nar: Vec<u8>,
 }
 
 /// Bytes of a reply, and whether the daemon closes the connection after them.
@@ -69,12 +83,17 @@ pub(crate) struct Script {
     by_path: bool,
     reply: Box<dyn Fn(&Query) -> Reply + Send + Sync>,
     protect: Box<dyn Fn(&GcOperation) -> Reply + Send + Sync>,
+    add: Box<dyn Fn(&Addition) -> Reply + Send + Sync>,
+}
+
+fn add_none(addition: &Addition) -> Reply {
+    panic!("{} was added", addition.path)
 }
 
 /// Adds every GC root, and calls every path valid.
 pub(crate) fn protect(operation: &GcOperation) -> Reply {
     match operation {
-        GcOperation::Root(_) => Wire::new().number(LAST).number(1).into(),
+        GcOperation::Root(_) | GcOperation::Link(_) => Wire::new().number(LAST).number(1).into(),
         GcOperation::StillValid(paths) => Wire::new().number(LAST).strings(paths).into(),
     }
 }
@@ -82,7 +101,17 @@ pub(crate) fn protect(operation: &GcOperation) -> Reply {
 impl Script {
     /// Performs a valid handshake and replies to queries by this function.
     pub(crate) fn replying(reply: impl Fn(&Query) -> Reply + Send + Sync + 'static) -> Self {
-        Self { greeting: greeting().into(), by_path: false, reply: Box::new(reply), protect: Box::new(protect) }
+        Self::of(greeting().into(), false, Box::new(reply))
+    }
+
+    fn of(greeting: Reply, by_path: bool, reply: Box<dyn Fn(&Query) -> Reply + Send + Sync>) -> Self {
+        Self { greeting, by_path, reply, protect: Box::new(protect), add: Box::new(add_none) }
+    }
+
+    /// Replies by this function once a NAR has arrived.
+    pub(crate) fn adding(mut self, add: impl Fn(&Addition) -> Reply + Send + Sync + 'static) -> Self {
+        self.add = Box::new(add);
+        self
     }
 
     /// Replies that no path is valid; panics on any other query.
@@ -102,13 +131,13 @@ impl Script {
     /// Like [`Script::replying`], with the handshake of Nix 2.35, which identifies realisations by derivation path.
     pub(crate) fn replying_by_path(reply: impl Fn(&Query) -> Reply + Send + Sync + 'static) -> Self {
         let greeting = greeting_of("2.35.0-scripted", &["realisation-with-path-not-hash"]);
-        Self { greeting: greeting.into(), by_path: true, reply: Box::new(reply), protect: Box::new(protect) }
+        Self::of(greeting.into(), true, Box::new(reply))
     }
 
     /// Sends this as the daemon's half of the handshake, and expects no query.
     pub(crate) fn greeting(greeting: Reply) -> Self {
         let reply = Box::new(|query: &Query| panic!("{query:?} after an invalid handshake"));
-        Self { greeting, by_path: false, reply, protect: Box::new(protect) }
+        Self::of(greeting, false, reply)
     }
 }
 
@@ -252,6 +281,7 @@ impl Stage {
                     }
                     (script.protect)(&operation)
                 }
+                Operation::Add(addition) => (script.add)(&addition),
             };
             stream.write_all(&reply.bytes)?;
             if reply.disconnect {
@@ -266,6 +296,7 @@ impl Stage {
 enum Operation {
     Query(Query),
     Gc(GcOperation),
+    Add(Addition),
 }
 
 /// The client's half of a connection.
@@ -301,6 +332,26 @@ impl Incoming {
         Ok(())
     }
 
+    fn strings(&mut self) -> io::Result<Vec<String>> {
+        (0..self.number()?).map(|_| self.string()).collect()
+    }
+
+    /// Reads the rest of AddToStoreNar, up to the last frame.
+    fn addition(&mut self, path: String) -> io::Result<Addition> {
+        let (_deriver, _nar_hash, references) = (self.string()?, self.string()?, self.strings()?);
+        let (_registration_time, _nar_size, _ultimate) = (self.number()?, self.number()?, self.number()?);
+        let (signatures, _content_address) = (self.strings()?, self.string()?);
+        let (_repair, checks_signatures) = (self.number()?, self.number()? == 0);
+        let mut nar = Vec::new();
+        loop {
+            let length = self.number()?;
+            if length == 0 {
+                return Ok(Addition { path, references, signatures, checks_signatures, nar });
+            }
+            self.0.by_ref().take(length).read_to_end(&mut nar)?;
+        }
+    }
+
     /// Reads the next operation; `None` if the client closed the connection.
     fn next_operation(&mut self, by_path: bool) -> io::Result<Option<Operation>> {
         let opcode = match self.number() {
@@ -319,6 +370,8 @@ impl Incoming {
         let about = self.string()?;
         Ok(Some(Operation::Query(match opcode {
             11 => return Ok(Some(Operation::Gc(GcOperation::Root(about)))),
+            12 => return Ok(Some(Operation::Gc(GcOperation::Link(about)))),
+            39 => return Ok(Some(Operation::Add(self.addition(about)?))),
             29 => Query::PathFromHashPart(about),
             26 => Query::PathInfo(about),
             38 => Query::Nar(about),

@@ -12,6 +12,7 @@ mod jwt;
 mod nar;
 mod nar_cache_file;
 mod narinfo;
+mod push;
 mod range;
 mod route;
 mod seek_table;
@@ -21,7 +22,7 @@ mod wire;
 /// Panics if a property does not hold for these bytes.
 pub(crate) type Property = fn(&[u8]);
 
-pub(crate) const TARGETS: [(&str, Property); 12] = [
+pub(crate) const TARGETS: [(&str, Property); 13] = [
     ("accept_encoding", accept_encoding::property),
     ("handshake", handshake::property),
     ("htpasswd", htpasswd::property),
@@ -29,6 +30,7 @@ pub(crate) const TARGETS: [(&str, Property); 12] = [
     ("nar", nar::property),
     ("nar_cache_file", nar_cache_file::property),
     ("narinfo", narinfo::property),
+    ("push", push::property),
     ("range", range::property),
     ("route", route::property),
     ("seek_table", seek_table::property),

@@ -23,12 +23,16 @@ use crate::support::scratch;
 /// Upper bound of a command: the slowest, which copies some hundred paths, takes less than ten seconds.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Script with the root as `$0`, the prefix as `$1`, and the command as the rest.
+/// Script with the root as `$0`, the prefix as `$1`, and the command as the rest. It shows the directory of the test run as well:
+/// a daemon has to see the symlinks there that are GC roots.
 const ENTER: &str = r#"
 set -e
 mount --bind "$1" "$0/nix"
 mount --rbind /proc "$0/proc"
 mount --rbind /dev "$0/dev"
+mount -t tmpfs tmpfs "$0/tmp"
+mkdir -p "$0${1%/*}"
+mount --bind "${1%/*}" "$0${1%/*}"
 shift
 set +e
 "#;

@@ -1,5 +1,6 @@
 //! Uploads: what comes into the spool, what is refused, and what is left behind.
 
+mod accept;
 mod refusals;
 mod spool;
 
@@ -19,17 +20,19 @@ struct Cache {
     state: PathBuf,
     daemon: ScriptedDaemon,
     config: String,
+    audit_log: PathBuf,
 }
 
 impl Cache {
     fn start(settings: &str) -> Self {
         let (daemon, state) = (ScriptedDaemon::start(Script::knowing_no_path()), scratch::fresh_dir());
+        let audit_log = scratch::fresh_dir().join("audit.log");
         let config = format!(
-            "{}\nstate_dir = \"{}\"\naccess.anonymous = [\"read\", \"push\"]\npush.keep = \"1d\"\n{settings}",
+            "{}\naudit.file = {audit_log:?}\nstate_dir = \"{}\"\naccess.anonymous = [\"read\", \"push\"]\npush.keep = \"1d\"\n{settings}",
             daemon.config(),
             state.display()
         );
-        Self { harmonia: Harmonia::start(&config), state, daemon, config }
+        Self { harmonia: Harmonia::start(&config), state, daemon, config, audit_log }
     }
 
     fn restart(&mut self) {

@@ -1,7 +1,7 @@
 //! Files in the spool.
 
 use super::{Cache, head, nar_target};
-use crate::support::footprint::leaves_nothing;
+use crate::support::footprint::{descriptors, leaves_nothing};
 
 #[test]
 fn a_file_that_was_uploaded_is_there_for_its_narinfo_and_for_nobody_to_read() {
@@ -56,6 +56,28 @@ fn an_upload_that_breaks_off_leaves_nothing() {
         cache.await_empty_spool();
     });
     assert_eq!(cache.harmonia.http().head(&target).status, 404);
+}
+
+#[test]
+fn ten_thousand_half_done_uploads_take_no_more_than_a_few() {
+    let cache = Cache::start("push.max_uploads = 4");
+    let request = [head(&nar_target(b""), "Content-Length: 5000000\r\n").as_bytes(), &[1; 100]].concat();
+    leaves_nothing(cache.harmonia.pid(), || {
+        for _ in 0..25 {
+            let half_done: Vec<_> = (0..100)
+                .map(|_| {
+                    let mut connection = cache.connect();
+                    connection.send(&request).unwrap();
+                    connection
+                })
+                .collect();
+            assert!(cache.spooled().len() <= 4);
+            assert!(descriptors(cache.harmonia.pid()).len() < 2 * half_done.len());
+        }
+        cache.await_empty_spool();
+    });
+    // Others are served.
+    assert_eq!(cache.put(&nar_target(b"a nar"), b"a nar").status, 200);
 }
 
 #[test]

@@ -1,0 +1,74 @@
+//! Store of a client that pushes.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use crate::nix::content::sign;
+use crate::nix::prefix::{Outcome, Prefix};
+use crate::nix::release::Release;
+use crate::support::keys;
+use crate::support::store_item::noise;
+
+/// A file of a binary cache.
+pub(super) struct File {
+    /// URL below that of the cache.
+    pub(super) target: String,
+    pub(super) content: Vec<u8>,
+}
+
+/// A store with a signed path, one that it refers to, one without a signature and one with a content address.
+pub(super) struct Source {
+    prefix: Prefix,
+    /// Signed directory that refers to itself and to `leaf`.
+    pub(super) top: String,
+    /// Signed file of random bytes.
+    pub(super) leaf: String,
+    pub(super) unsigned: String,
+    pub(super) addressed: String,
+}
+
+impl Source {
+    /// Creates a store whose paths have this digit in their hash parts, and a leaf of this size.
+    pub(super) fn new(release: Release, digit: char, size: usize) -> Self {
+        let prefix = Prefix::new(release, &[]);
+        let path = |name: &str| format!("/nix/store/{}{name}", digit.to_string().repeat(31));
+        let (top, leaf, unsigned) = (path("0-top"), path("1-leaf"), path("2-unsigned"));
+        fs::write(prefix.on_host(&leaf), noise(size)).unwrap();
+        fs::write(prefix.on_host(&unsigned), "not signed\n").unwrap();
+        let directory = prefix.on_host(&top);
+        fs::create_dir_all(directory.join("bin")).unwrap();
+        fs::write(directory.join("bin/run"), format!("#!/bin/sh\n{top} {leaf}\n")).unwrap();
+        fs::set_permissions(directory.join("bin/run"), Permissions::from_mode(0o755)).unwrap();
+        symlink(&leaf, directory.join("leaf")).unwrap();
+        let registration = format!("{leaf}\n\n0\n{unsigned}\n\n0\n{top}\n\n2\n{leaf}\n{top}\n");
+        let _ = prefix.run_with_input(&["nix-store", "--register-validity"], registration.into_bytes()).stdout();
+        sign(&prefix, &keys::FOREIGN, &leaf);
+        sign(&prefix, &keys::FOREIGN, &top);
+        fs::write(prefix.on_host("/nix/tmp/addressed"), format!("addressed {digit}\n")).unwrap();
+        let addressed = prefix.run(&["nix-store", "--add", "/nix/tmp/addressed"]).text();
+        Self { prefix, top, leaf, unsigned, addressed }
+    }
+
+    /// Runs `nix copy` of the closures of these paths to a store.
+    pub(super) fn push(&self, to: &str, paths: &[&str]) -> Outcome {
+        self.prefix.run(&[&["nix", "copy", "--to", to], paths].concat())
+    }
+
+    /// Returns the NAR hashes of these paths, one a line.
+    pub(super) fn nar_hashes(&self, paths: &[&str]) -> String {
+        self.prefix.run(&[&["nix-store", "--query", "--hash"], paths].concat()).text()
+    }
+
+    /// Returns what a push of a path without references would upload: the NAR, without compression, and the narinfo.
+    pub(super) fn files(&self, path: &str) -> [File; 2] {
+        let _ = self.push("file:///nix/tmp/cache?compression=none", &[path]).stdout();
+        let read = |target: String| {
+            let content = fs::read(self.prefix.on_host("/nix/tmp/cache").join(&target)).unwrap();
+            File { target, content }
+        };
+        let narinfo = read(format!("{}.narinfo", crate::support::store_item::hash_part(path)));
+        let text = std::str::from_utf8(&narinfo.content).unwrap();
+        let url = crate::support::narinfo::value(text, "URL").to_owned();
+        [read(url), narinfo]
+    }
+}
