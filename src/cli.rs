@@ -110,6 +110,24 @@ pub enum Command {
     /// With a path, shows whether it is valid and served, its signatures and whether they are trusted, the size of its closure,
     /// and when it was last requested. Exit status: 65 if it is not a valid path.
     Status(StatusOptions),
+    /// Hide a store path from clients until `unhide`, also over restarts
+    ///
+    /// Clients get the 404 of a path that is not valid, at once and in every endpoint; downloads that have begun may end. The
+    /// path need not be valid. Asks the running server over its admin socket; the server needs a state_dir. Exit status: 65 if
+    /// it refuses.
+    Hide(HideOptions),
+    /// Show a hidden store path again
+    Unhide {
+        /// Store path, a link to one, its base name or hash, or a URL of this cache
+        #[arg(value_name = "PATH|HASH|URL")]
+        path: String,
+    },
+    /// List the hidden store paths
+    Hidden {
+        /// Print a JSON array, with times in seconds since 1970.
+        #[arg(long)]
+        json: bool,
+    },
     /// Inspect and maintain the NAR cache, also while a server uses it
     Cache {
         /// Action on the NAR cache.
@@ -200,6 +218,22 @@ pub struct StatusOptions {
     /// Number of clients, downloads and so on to list
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     pub top: usize,
+}
+
+/// Options of `hide`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct HideOptions {
+    /// Store path, a link to one, its base name or hash, or a URL of this cache
+    #[arg(value_name = "PATH|HASH|URL")]
+    pub path: String,
+
+    /// Reason, for the log, `hidden` and `status`
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+
+    /// Also hide every path that refers to it, directly or not, now or later
+    #[arg(long)]
+    pub referrers: bool,
 }
 
 /// Actions of `cache`.

@@ -11,7 +11,7 @@ use crate::net::tls::TlsError;
 use crate::net::{BindError, SocketActivationError};
 use crate::push::spool::SpoolDirectoryError;
 use crate::signing::SigningKeyError;
-use crate::store::StoreError;
+use crate::store::{HiddenError, StoreError};
 
 /// Error that ends the program. Its message has a help line if the user can do something about it.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,9 @@ pub(crate) enum Error {
     /// A query of the store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The hidden paths cannot be read.
+    #[error(transparent)]
+    Hidden(#[from] HiddenError),
     /// `quickstart` has no directory for its signing key.
     #[error("no directory for the signing key: {0}\n  help: set HOME, or name a key with sign_key_paths")]
     NoStateDirectory(String),
@@ -219,6 +222,7 @@ impl Error {
             Self::DaemonAway => TEMPORARY,
             Self::Usage(_) => USAGE,
             Self::CorruptNars(_)
+            | Self::Hidden(_)
             | Self::NoStorePath(_)
             | Self::ByHand(WarmError::NotValid(_))
             | Self::NoUser { .. }

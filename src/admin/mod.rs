@@ -8,6 +8,7 @@
 //! - `socket`: binds it and accepts connections, each for one request;
 //! - `requests`: dispatches a request to its handler;
 //! - `nar_cache`: requests about the NAR cache;
+//! - `hidden`: requests about hidden paths;
 //! - [`report`]: the types of the status, which `status` collects;
 //! - [`client`]: finds a server and sends it requests.
 //!
@@ -21,6 +22,7 @@
 //! A response must be complete within `limits::MAX_TIME`. Longer work is started by one request and polled by others.
 
 pub(crate) mod client;
+mod hidden;
 mod limits;
 mod nar_cache;
 pub(crate) mod report;
@@ -29,6 +31,7 @@ mod socket;
 mod status;
 
 pub(crate) use client::{Client, ClientError};
+pub(crate) use hidden::{Hide, Unhidden};
 pub(crate) use nar_cache::{ClosurePath, Paths, Queued, WarmProgress};
 pub(crate) use requests::{CacheDirectory, Server};
 pub(crate) use socket::{AdminSocket, open};

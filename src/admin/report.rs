@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::path_report::PathReport;
 use crate::process::log::LogLine;
+use crate::store::HiddenPath;
 
 /// The status of a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -249,6 +250,9 @@ pub(crate) struct PathStatus {
     pub last_requested: Option<u64>,
     /// Quarantine of the path, if its NAR failed verification.
     pub quarantine: Option<QuarantineEntry>,
+    /// The hidden path because of which clients get a 404: itself, or one that it refers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hidden_by: Option<HiddenPath>,
     /// Responses about it that are being sent, the largest first.
     pub sending: Listed<Sending>,
 }

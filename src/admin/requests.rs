@@ -97,6 +97,9 @@ impl Server {
             (&Method::POST, "/cache/make") => json(&self.warm(&parse::<String>(body)?).await?),
             (&Method::POST, "/cache/warm") => json(&self.enqueue_warm(&parse(body)?).await?),
             (&Method::POST, "/cache/remove") => json(&self.remove(&parse(body)?).await?),
+            (&Method::GET, "/hidden") => json(&self.app.store().hidden()),
+            (&Method::POST, "/hidden/add") => json(&self.hide(parse(body)?).await?),
+            (&Method::POST, "/hidden/remove") => json(&self.unhide(&parse::<String>(body)?).await?),
             _ => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
                 &format_args!("harmonia {} has no admin request {method} {path}", env!("CARGO_PKG_VERSION")),

@@ -92,6 +92,7 @@ impl Server {
             report,
             last_requested,
             quarantine: quarantined_paths.iter().find(|it| it.path.hash_part() == hash).map(quarantined),
+            hidden_by: app.store().hidden_by(hash),
             sending: sending(app, DEFAULT_LIMIT, |it| it.hash == Some(hash)),
         })
     }

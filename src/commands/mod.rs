@@ -2,10 +2,13 @@
 
 mod cache;
 mod check;
+mod hide;
 mod plain_credentials;
 mod quickstart;
 mod serve;
+mod server;
 mod status;
+mod times;
 mod user;
 
 use crate::cli::{Check, Cli, Command};
@@ -39,9 +42,16 @@ pub(crate) fn run(cli: Cli, recent: RecentLines) -> Result<(), Error> {
             block_on(config.workers, cache::run(config, &overrides, &environment, action))
         }
         Some(Command::User { action }) => user::run(overrides, &environment, action),
-        Some(Command::Status(options)) => {
-            status::run(&options, Config::load(overrides, &environment).map_err(Error::from))
+        Some(Command::Hide(options)) => {
+            server::ask(loaded(overrides, &environment), |client, store| hide::hide(client, store, &options))
         }
+        Some(Command::Unhide { path }) => {
+            server::ask(loaded(overrides, &environment), |client, store| hide::unhide(client, store, &path))
+        }
+        Some(Command::Hidden { json }) => {
+            server::ask(loaded(overrides, &environment), |client, _| hide::list(client, json))
+        }
+        Some(Command::Status(options)) => status::run(&options, loaded(overrides, &environment)),
     }
 }
 
@@ -50,6 +60,11 @@ fn run_server(load: serve::LoadConfig, guide: bool, recent: RecentLines) -> Resu
     let (config, warnings) = load()?;
     log_warnings(warnings);
     block_on(config.workers, serve::run(config, guide, load, recent))
+}
+
+/// Loads the configuration for a command that may do without.
+fn loaded(overrides: CliOverrides, environment: &Environment) -> Result<(Config, Vec<String>), Error> {
+    Config::load(overrides, environment).map_err(Error::from)
 }
 
 fn load_config(overrides: CliOverrides, environment: &Environment) -> Result<Config, Error> {

@@ -17,6 +17,8 @@ pub(crate) enum NotFound {
     Untrusted,
     /// The path is valid, but its NAR failed verification.
     Quarantined,
+    /// An operator hides the path, or one that it refers to.
+    Hidden,
     /// The path has another NAR than the URL names.
     NarHashMismatch,
     /// The client resumes a compressed NAR that this cache does not have.
@@ -78,6 +80,7 @@ impl Reason {
         Self::NotFound(NotFound::OutsideView),
         Self::NotFound(NotFound::Untrusted),
         Self::NotFound(NotFound::Quarantined),
+        Self::NotFound(NotFound::Hidden),
         Self::NotFound(NotFound::NarHashMismatch),
         Self::NotFound(NotFound::NoCompressedNar),
         Self::NotFound(NotFound::NoFile),
@@ -178,6 +181,7 @@ impl NotFound {
             Self::OutsideView => "outside_view",
             Self::Untrusted => "untrusted",
             Self::Quarantined => "quarantined",
+            Self::Hidden => "hidden",
             Self::NarHashMismatch => "nar_hash_mismatch",
             Self::NoCompressedNar => "no_compressed_nar",
             Self::NoFile => "no_file",
@@ -193,7 +197,7 @@ impl NotFound {
     const fn public_text(self) -> &'static str {
         match self {
             Self::UnknownUrl => "this cache has no such URL",
-            Self::NotValid | Self::OutsideView | Self::Untrusted | Self::Quarantined => {
+            Self::NotValid | Self::OutsideView | Self::Untrusted | Self::Quarantined | Self::Hidden => {
                 "this cache has no store path with this hash"
             }
             Self::NarHashMismatch => "the NAR of this store path has another hash: see its narinfo",
@@ -220,6 +224,7 @@ impl NotFound {
             Self::Quarantined => {
                 "the path is valid, but its NAR does not match nix-daemon's path info: it is quarantined until it does"
             }
+            Self::Hidden => "the path, or one that it refers to, is hidden by harmonia hide",
             Self::RealisationsUnsupported => {
                 "nix-daemon does not support realisations (experimental feature ca-derivations)"
             }
@@ -260,6 +265,7 @@ mod tests {
             (NotFound::NotValid, NotFound::OutsideView),
             (NotFound::NotValid, NotFound::Untrusted),
             (NotFound::NotValid, NotFound::Quarantined),
+            (NotFound::NotValid, NotFound::Hidden),
             (NotFound::NoRealisation, NotFound::UntrustedRealisation),
         ] {
             let of = |why| (Reason::NotFound(why).status(), Reason::NotFound(why).public_text());

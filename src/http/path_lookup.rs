@@ -38,6 +38,14 @@ pub(crate) enum LookedUp {
 }
 
 impl App {
+    /// Returns the hash part that a text names: a store path, a file in it, its base name or hash part, or a URL with one.
+    pub(crate) fn hash_part_of(&self, text: &str) -> Option<HashPart> {
+        match LookupQuery::parse(text, self.store.directory()) {
+            LookupQuery::Path(hash, _) => Some(hash),
+            _ => None,
+        }
+    }
+
     /// Looks up the path that a text names: a store path, a file in it, its base name or hash part, the hash of its NAR, or a
     /// URL with one of these. For operators only, since it finds paths that are not served. Does not count as a request
     /// for the path.

@@ -57,7 +57,7 @@ pub(crate) struct PathReport {
 /// Reason why clients get a 404 although the path is valid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NotServed {
-    /// Its name in metrics: `untrusted` or `quarantined`.
+    /// Its name in metrics: `untrusted`, `quarantined` or `hidden`.
     pub(crate) reason: String,
     /// An explanation in one line.
     pub(crate) explanation: String,
@@ -123,7 +123,8 @@ impl App {
         client: ClientId,
     ) -> Result<Option<PathReport>, HandlerError> {
         let (valid, not_served) = match self.store.path_status(hash, client).await? {
-            PathStatus::NotValid => return Ok(None),
+            PathStatus::NotValid | PathStatus::Hidden(None) => return Ok(None),
+            PathStatus::Hidden(Some(valid)) => (valid, Some(NotFound::Hidden)),
             PathStatus::Quarantined(valid) => (valid, Some(NotFound::Quarantined)),
             PathStatus::Valid(valid) if self.serves(&valid, client).await? => (valid, None),
             PathStatus::Valid(valid) => (valid, Some(NotFound::Untrusted)),

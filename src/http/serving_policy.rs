@@ -65,7 +65,7 @@ impl App {
     pub(crate) fn is_public(&self, valid: &ValidPath) -> bool {
         let signer = self.signer.load();
         let is_served = !signer.hides_untrusted() || self.known_trust(&signer, valid) == Some(true);
-        is_served && !self.store.is_quarantined(valid)
+        is_served && !self.store.is_quarantined(valid) && self.store.is_known_not_hidden(valid)
     }
 
     async fn served(&self, status: PathStatus, client: ClientId) -> Result<Arc<ValidPath>, HandlerError> {
@@ -77,6 +77,7 @@ impl App {
             PathStatus::Valid(valid) if self.serves(&valid, client).await? => Ok(valid),
             PathStatus::Valid(_) => Err(NotFound::Untrusted.into()),
             PathStatus::Quarantined(_) => Err(NotFound::Quarantined.into()),
+            PathStatus::Hidden(_) => Err(NotFound::Hidden.into()),
             PathStatus::NotValid => Err(NotFound::NotValid.into()),
         }
     }

@@ -17,6 +17,7 @@ use crate::store::daemon::dialer::Dialer;
 use crate::store::daemon::pool::Pool;
 use crate::store::error::StoreError;
 use crate::store::gc_roots::protection::GcRoots;
+use crate::store::hidden::set::HiddenPaths;
 use crate::store::index::debug_info::DebugInfoIndex;
 use crate::store::nar::opener::NarOpener;
 use crate::store::nar::quarantine::Quarantine;
@@ -50,6 +51,7 @@ pub struct Store {
     pub(crate) inventories: Arc<Inventories>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) views: Arc<Views>,
+    pub(crate) hidden: HiddenPaths,
 }
 
 impl Store {
@@ -94,6 +96,7 @@ impl Store {
             inventories,
             metrics: Arc::clone(metrics),
             views,
+            hidden: HiddenPaths::new(config.state_dir.clone()),
         }
     }
 
@@ -126,7 +129,11 @@ impl Store {
         output: &DerivationOutput,
         client: ClientId,
     ) -> Result<Result<Realisation, NoRealisation>, StoreError> {
-        self.realisations.find(&self.pool, output, client).await
+        let found = self.realisations.find(&self.pool, output, client).await?;
+        match &found {
+            Ok(realisation) if self.hides(&realisation.path, client).await? => Ok(Err(NoRealisation::Unknown)),
+            _ => Ok(found),
+        }
     }
 
     /// Runs `work`, which blocks on the store's files, on another thread. It gets the real store directory.

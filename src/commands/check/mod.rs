@@ -54,6 +54,7 @@ pub(super) async fn run(config: &Config, listening: bool) -> Result<(), Error> {
     audit_log(config, &mut report);
     directories(config, &mut report);
     let store = Store::new(config, &Arc::default());
+    hidden(&store, &mut report);
     let asked = daemon(config, &store, &mut report).await;
     report.ok(asked);
     report.finish()
@@ -128,6 +129,13 @@ fn writable(config: &Config) -> Result<(), DirectoryError> {
     let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir);
     accessat(CWD, existing, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
         .map_err(|cause| DirectoryError::Io { path: existing.to_owned(), cause: cause.into() })
+}
+
+/// Reads the hidden paths.
+fn hidden(store: &Store, report: &mut Report) {
+    if report.ok(store.load_hidden()).is_some() && store.has_hidden() {
+        Report::line(format_args!("hidden: {}", output::counted(store.hidden().len() as u64, "path")));
+    }
 }
 
 /// Queries nix-daemon as the server does, and reads one whole NAR.

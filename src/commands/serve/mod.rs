@@ -61,6 +61,7 @@ pub(super) async fn run(
     let spool = open_spool(&config)?;
     warn_of_missing_files(&config);
     let store = Store::new(&config, &metrics);
+    store.load_hidden()?;
     let counted = Arc::clone(&metrics);
     let no_signals = |cause| Error::System { doing: "install signal handlers", cause };
     let stop = StopSignals::new().map_err(no_signals)?;

@@ -1,7 +1,5 @@
 //! Renders the report on one path for people.
 
-use std::path::Path;
-
 use harmonia_protocol::StoreDir;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -9,6 +7,7 @@ use super::lines::Text;
 use super::text::{quarantined, responses};
 use super::words::{duration, seconds_since};
 use crate::admin::report::PathStatus;
+use crate::commands::server;
 use crate::http::path_report::{ClosureReport, PathReport};
 use crate::human_size::human_size;
 use crate::output::counted;
@@ -20,12 +19,7 @@ const LISTED: usize = 5;
 /// Returns the request target for a path that the operator named. Follows symbolic links on this machine, except store
 /// paths, which may be links themselves.
 pub(super) fn target(named: &str, store: &StoreDir) -> String {
-    let may_be_link = named.contains('/') && !named.contains("://") && !Path::new(named).starts_with(store.as_str());
-    // The target of a link may have been garbage collected.
-    let follow = || Path::new(named).canonicalize().or_else(|_| Path::new(named).read_link());
-    let followed = if may_be_link { follow().ok() } else { None };
-    let text = followed.as_deref().and_then(Path::to_str).unwrap_or(named);
-    format!("/path?of={}", utf8_percent_encode(text, NON_ALPHANUMERIC))
+    format!("/path?of={}", utf8_percent_encode(&server::named(named, store), NON_ALPHANUMERIC))
 }
 
 /// Renders the whole report.
@@ -43,6 +37,13 @@ pub(super) fn render(status: &PathStatus) -> String {
     );
     if let Some(why) = &status.quarantine {
         text.entry("quarantined", &quarantined(why));
+    }
+    if let Some(by) = &status.hidden_by {
+        let reason = by.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        text.entry(
+            "hidden",
+            &format!("by {}, who hid {} for {}{reason}", by.by, by.name(), duration(seconds_since(by.since))),
+        );
     }
     signatures(&mut text, report);
     text.entry("trusted", trust(report.trust));

@@ -91,9 +91,12 @@ impl Rows {
                 let valid = match info {
                     // Such a path is not served either.
                     Err(StoreError::UnknownSize(_)) => None,
-                    info => info?.filter(|valid| app.is_public(valid)),
+                    info => info?,
                 };
                 let Some(valid) = valid else { continue };
+                if app.store.is_hidden(&valid, client).await? || !app.is_public(&valid) {
+                    continue;
+                }
                 if rows.count == ROWS {
                     rows.next = Some(index);
                     return Ok(rows);

@@ -38,11 +38,15 @@ impl Store {
 
     /// Returns the build log of the derivation with this hash part, or of the derivation of the output that has it.
     pub async fn build_log(&self, hash: HashPart, client: ClientId) -> Result<Option<BuildLog>, StoreError> {
+        if self.hides_log(hash, client).await? {
+            return Ok(None);
+        }
         let find = |derivation| tokio::task::block_in_place(|| build_log::find(&self.log_dir, derivation));
         if let Some(log) = find(hash)? {
             return Ok(Some(log));
         }
         match self.path_infos.valid_path(hash, client).await?.and_then(|valid| valid.info.to_path_info().deriver) {
+            Some(deriver) if self.hides_log(deriver.hash_part(), client).await? => Ok(None),
             Some(deriver) => find(deriver.hash_part()),
             None => Ok(None),
         }

@@ -17,17 +17,19 @@ pub enum PathStatus {
     Valid(Arc<ValidPath>),
     /// nix-daemon says that it is valid, but it is quarantined because its NAR does not match its path info.
     Quarantined(Arc<ValidPath>),
+    /// An operator hides it, by its hash part or by what it refers to; with the path if it is valid.
+    Hidden(Option<Arc<ValidPath>>),
     /// nix-daemon says that there is no such path.
     NotValid,
 }
 
 impl PathStatus {
-    /// Returns the path if it is valid and not quarantined.
+    /// Returns the path if it is valid and neither quarantined nor hidden.
     #[must_use]
     pub fn valid(self) -> Option<Arc<ValidPath>> {
         match self {
             Self::Valid(valid) => Some(valid),
-            Self::Quarantined(_) | Self::NotValid => None,
+            Self::Quarantined(_) | Self::Hidden(_) | Self::NotValid => None,
         }
     }
 }
@@ -71,28 +73,30 @@ impl Store {
     }
 
     /// Returns the valid path of a hash part, or `None` if nix-daemon says that there is none or the path is
-    /// quarantined. Uses the cache.
+    /// quarantined or hidden. Uses the cache.
     pub async fn valid_path(&self, hash: HashPart, client: ClientId) -> Result<Option<Arc<ValidPath>>, StoreError> {
         Ok(self.path_status(hash, client).await?.valid())
     }
 
     /// Returns the status of a hash part. Uses the cache.
     pub async fn path_status(&self, hash: HashPart, client: ClientId) -> Result<PathStatus, StoreError> {
-        match self.path_infos.valid_path(hash, client).await? {
+        let status = match self.path_infos.valid_path(hash, client).await? {
             // The path info may have changed since the path was quarantined.
-            Some(valid) if self.quarantine.contains(&valid) => self.fresh_path_status(hash, client).await,
-            Some(valid) => Ok(PathStatus::Valid(valid)),
-            None => Ok(PathStatus::NotValid),
-        }
+            Some(valid) if self.quarantine.contains(&valid) => return self.fresh_path_status(hash, client).await,
+            Some(valid) => PathStatus::Valid(valid),
+            None => PathStatus::NotValid,
+        };
+        if self.has_hidden() { Box::pin(self.unless_hidden(hash, status, client)).await } else { Ok(status) }
     }
 
     /// Returns the status of a hash part by a query of nix-daemon, without the cache.
     pub async fn fresh_path_status(&self, hash: HashPart, client: ClientId) -> Result<PathStatus, StoreError> {
-        Ok(match self.path_infos.query(hash, None, client).await? {
+        let status = match self.path_infos.query(hash, None, client).await? {
             Some(valid) if self.quarantine.contains(&valid) => PathStatus::Quarantined(valid),
             Some(valid) => PathStatus::Valid(valid),
             None => PathStatus::NotValid,
-        })
+        };
+        if self.has_hidden() { Box::pin(self.unless_hidden(hash, status, client)).await } else { Ok(status) }
     }
 
     /// Looks up at most 64 paths, in their order. Those that are not cached are queried in one pipeline.

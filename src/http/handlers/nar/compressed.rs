@@ -73,7 +73,10 @@ pub(crate) async fn respond(
         // A download that has begun may be completed after its path is deleted, unless it may be a hidden path. Nobody knows
         // whether a NAR without its path is in a view.
         (Err(why), _) => {
-            let may_serve = is_resumed && !app.signer.load().hides_untrusted() && app.known_sight(cx).is_unlimited();
+            let may_serve = is_resumed
+                && !app.signer.load().hides_untrusted()
+                && !app.store.has_hidden()
+                && app.known_sight(cx).is_unlimited();
             let nar = if may_serve { from_cache(app, tag, &nar_hash).await } else { None };
             resumable(cx, &etag, Ok(nar.ok_or(why)?)).await?
         }
