@@ -6,10 +6,11 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "[IPv6] is no link")]
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{BindAddress, CliOverrides, DaemonCommand, admin_socket_path, socket_path};
+use crate::config::{BindAddress, CliOverrides, DaemonCommand, admin_socket_path, duration, socket_path};
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -110,6 +111,23 @@ pub enum Command {
     /// With a path, shows whether it is valid and served, its signatures and whether they are trusted, the size of its closure,
     /// and when it was last requested. Exit status: 65 if it is not a valid path.
     Status(StatusOptions),
+    /// Protect store paths from the garbage collector under a name
+    ///
+    /// Has nix-daemon make them GC roots, by links in the state directory of the running server, which is asked over its admin
+    /// socket. Each time a name is pinned makes a new generation; the last five are kept. To go back, pin the paths of an older
+    /// one. Exit status: 65 if the server refuses, for example since a path is not valid.
+    Pin(PinOptions),
+    /// Remove a pin with all of its generations
+    Unpin {
+        /// Name of the pin
+        name: String,
+    },
+    /// List the pins and their generations
+    Pins {
+        /// Print a JSON array, with times in seconds since 1970.
+        #[arg(long)]
+        json: bool,
+    },
     /// Hide a store path from clients until `unhide`, also over restarts
     ///
     /// Clients get the 404 of a path that is not valid, at once and in every endpoint; downloads that have begun may end. The
@@ -218,6 +236,21 @@ pub struct StatusOptions {
     /// Number of clients, downloads and so on to list
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     pub top: usize,
+}
+
+/// Options of `pin`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct PinOptions {
+    /// Name of the pin: A-Z, a-z, 0-9, ., _ and -
+    pub name: String,
+
+    /// Store paths or links to them
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// Remove this generation after a time, such as 30d, 12h or 10m
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub length: Option<Duration>,
 }
 
 /// Options of `hide`.

@@ -9,6 +9,7 @@
 //! - `requests`: dispatches a request to its handler;
 //! - `nar_cache`: requests about the NAR cache;
 //! - `hidden`: requests about hidden paths;
+//! - `pins`: requests about pins;
 //! - [`report`]: the types of the status, which `status` collects;
 //! - [`client`]: finds a server and sends it requests.
 //!
@@ -25,6 +26,7 @@ pub(crate) mod client;
 mod hidden;
 mod limits;
 mod nar_cache;
+mod pins;
 pub(crate) mod report;
 mod requests;
 mod socket;
@@ -33,5 +35,6 @@ mod status;
 pub(crate) use client::{Client, ClientError};
 pub(crate) use hidden::{Hide, Unhidden};
 pub(crate) use nar_cache::{ClosurePath, Paths, Queued, WarmProgress};
+pub(crate) use pins::PinPaths;
 pub(crate) use requests::{CacheDirectory, Server};
 pub(crate) use socket::{AdminSocket, open};

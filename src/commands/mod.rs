@@ -3,11 +3,13 @@
 mod cache;
 mod check;
 mod hide;
+mod pin;
 mod plain_credentials;
 mod quickstart;
 mod serve;
 mod server;
 mod status;
+mod store_paths;
 mod times;
 mod user;
 
@@ -50,6 +52,15 @@ pub(crate) fn run(cli: Cli, recent: RecentLines) -> Result<(), Error> {
         }
         Some(Command::Hidden { json }) => {
             server::ask(loaded(overrides, &environment), |client, _| hide::list(client, json))
+        }
+        Some(Command::Pin(options)) => {
+            server::ask(loaded(overrides, &environment), |client, store| pin::pin(client, store, &options))
+        }
+        Some(Command::Unpin { name }) => {
+            server::ask(loaded(overrides, &environment), |client, _| pin::unpin(client, &name))
+        }
+        Some(Command::Pins { json }) => {
+            server::ask(loaded(overrides, &environment), |client, _| pin::list(client, json))
         }
         Some(Command::Status(options)) => status::run(&options, loaded(overrides, &environment)),
     }

@@ -14,6 +14,7 @@ mod hidden;
 mod index;
 mod nar;
 mod path_info;
+mod pins;
 mod realisation;
 mod report;
 mod state;
@@ -41,6 +42,9 @@ pub(crate) use path_info::closure::{Closure, ClosureLimits, ClosureMember, Incom
 pub(crate) use path_info::inventory::Inventory;
 pub(crate) use path_info::lookup::PathStatus;
 pub(crate) use path_info::valid_path::{SignatureLines, ValidPath};
+pub(crate) use pins::error::PinError;
+pub(crate) use pins::name::PinName;
+pub(crate) use pins::pin::{Generation, Pin};
 pub(crate) use realisation::NoRealisation;
 pub(crate) use state::Store;
 pub(crate) use state_files::now as unix_time;

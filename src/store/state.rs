@@ -23,6 +23,7 @@ use crate::store::nar::opener::NarOpener;
 use crate::store::nar::quarantine::Quarantine;
 use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::inventory::Inventories;
+use crate::store::pins::pins::Pins;
 use crate::store::realisation::{NoRealisation, Realisations};
 use crate::store::views::registry::Views;
 
@@ -52,6 +53,8 @@ pub struct Store {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) views: Arc<Views>,
     pub(crate) hidden: HiddenPaths,
+    /// `None` without a state directory.
+    pub(crate) pins: Option<Pins>,
 }
 
 impl Store {
@@ -96,6 +99,7 @@ impl Store {
             inventories,
             metrics: Arc::clone(metrics),
             views,
+            pins: config.state_dir.as_deref().map(Pins::new),
             hidden: HiddenPaths::new(config.state_dir.clone()),
         }
     }

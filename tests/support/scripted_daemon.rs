@@ -43,6 +43,8 @@ pub(crate) enum GcOperation {
     StillValid(Vec<String>),
     /// `AddIndirectRoot` of this link.
     Link(String),
+    /// `FindRoots`.
+    Roots,
 }
 
 /// `AddToStoreNar`.
@@ -94,6 +96,7 @@ fn add_none(addition: &Addition) -> Reply {
 pub(crate) fn protect(operation: &GcOperation) -> Reply {
     match operation {
         GcOperation::Root(_) | GcOperation::Link(_) => Wire::new().number(LAST).number(1).into(),
+        GcOperation::Roots => Wire::new().number(LAST).number(0).into(),
         GcOperation::StillValid(paths) => Wire::new().number(LAST).strings(paths).into(),
     }
 }
@@ -361,6 +364,9 @@ impl Incoming {
         };
         if opcode == 23 {
             return Ok(Some(Operation::Query(Query::AllPaths)));
+        }
+        if opcode == 14 {
+            return Ok(Some(Operation::Gc(GcOperation::Roots)));
         }
         if opcode == 31 {
             let paths = (0..self.number()?).map(|_| self.string()).collect::<io::Result<_>>()?;

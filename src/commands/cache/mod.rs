@@ -1,7 +1,6 @@
 //! `harmonia cache`: fills, lists, verifies and empties the NAR cache.
 
 mod list;
-mod paths;
 mod place;
 mod progress;
 mod warm;
@@ -9,6 +8,7 @@ mod warm;
 use std::io::{self, Write as _};
 
 use crate::cli::{CacheAction, ListOrder, PathArguments};
+use crate::commands::store_paths;
 use crate::config::{CliOverrides, Config, Environment};
 use crate::error::Error;
 use crate::human_size::human_size;
@@ -94,7 +94,7 @@ fn print_verified(dir: &CacheDirectory, place: &Place) -> Result<(), Error> {
 
 async fn warm(place: Place, arguments: &PathArguments, background: bool) -> Result<(), Error> {
     let name = place.nars.dir.display().to_string();
-    let hashes = paths::hash_parts(arguments, &place.config.virtual_nix_store)?;
+    let hashes = store_paths::hash_parts(arguments, &place.config.virtual_nix_store)?;
     if background {
         let waiting = warm::enqueue(place, &hashes, arguments.recursive).await?;
         output::line(format_args!("{name}: queued {}, {waiting} in the queue", counted(hashes.len() as u64, "path")));
@@ -107,7 +107,7 @@ async fn warm(place: Place, arguments: &PathArguments, background: bool) -> Resu
 }
 
 async fn remove_paths(place: Place, arguments: &PathArguments) -> Result<(), Error> {
-    let hashes = paths::hash_parts(arguments, &place.config.virtual_nix_store)?;
+    let hashes = store_paths::hash_parts(arguments, &place.config.virtual_nix_store)?;
     let removed = if let Ok(server) = &place.server {
         warm::remove(server, &hashes, arguments.recursive).await?
     } else if let Some(dir) = CacheDirectory::find(&place.nars.dir, &place.config)? {

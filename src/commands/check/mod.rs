@@ -6,6 +6,7 @@ mod listening;
 mod report;
 mod unit;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::fairness::ClientId;
 use crate::nar_cache::{self, DirectoryError};
 use crate::output;
 use crate::signing::SigningKeys;
-use crate::store::{NarOptions, Store, StoreError, ValidPath};
+use crate::store::{NarOptions, PinError, Store, StoreError, ValidPath};
 
 /// Limit on the paths among which one with a small NAR is searched.
 const CANDIDATES: usize = 32;
@@ -158,6 +159,7 @@ async fn daemon(config: &Config, store: &Store, report: &mut Report) -> Result<(
     };
     let path = store.directory().full_path(&valid.path);
     Report::line(format_args!("path info: ok, {path} has a NAR of {} bytes", valid.info.nar_size));
+    pins(store, &valid).await;
     match store.compare_files().await? {
         Some((valid, Ok(()))) => Report::line(format_args!(
             "NARs: read from the store's files; those of {} match nix-daemon's path info",
@@ -174,6 +176,18 @@ async fn daemon(config: &Config, store: &Store, report: &mut Report) -> Result<(
     while nar.chunk().await?.is_some() {}
     Report::line(format_args!("NAR: ok, that of {path} has the size and the hash of its path info"));
     Ok(())
+}
+
+/// Pins a path for a moment, to see whether nix-daemon sees the directory. The cache serves without.
+async fn pins(store: &Store, valid: &ValidPath) {
+    match store.probe_pins(&valid.path).await {
+        Ok(None) => {}
+        Ok(Some(directory)) => Report::line(format_args!("pins: ok, nix-daemon sees {}", directory.display())),
+        Err(PinError::Directory { path, cause }) if cause.kind() == ErrorKind::NotFound => {
+            Report::line(format_args!("pins: unknown, {} does not exist yet", path.display()));
+        }
+        Err(error) => tracing::warn!("harmonia pin would not work: {error}"),
+    }
 }
 
 /// Finds a path with a small NAR, or the smallest among [`CANDIDATES`]; `None` in an empty store.

@@ -107,7 +107,11 @@ pub(super) async fn run(
         serve_admin(socket, admin::Server { app, connection_limiter, config, listening, recent, started });
         file
     });
+    let has_state_dir = reload.config.state_dir.is_some();
     supervise_tasks(&app, reload, hangup);
+    if has_state_dir {
+        supervise_with(&app, "pins", |app| async move { app.store().expire_pins().await });
+    }
     systemd::ready();
     let answering = Arc::clone(&app);
     let service = move |requester, request| {

@@ -42,7 +42,7 @@ pub(super) fn render(status: &PathStatus) -> String {
         let reason = by.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
         text.entry(
             "hidden",
-            &format!("by {}, who hid {} for {}{reason}", by.by, by.name(), duration(seconds_since(by.since))),
+            &format!("by {}, who hid {} {} ago{reason}", by.by, by.name(), duration(seconds_since(by.since))),
         );
     }
     signatures(&mut text, report);

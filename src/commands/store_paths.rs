@@ -23,14 +23,15 @@ pub(super) fn hash_parts(arguments: &PathArguments, directory: &StoreDir) -> Res
         paths.extend(text.split_ascii_whitespace().map(PathBuf::from));
     }
     let mut seen = std::collections::HashSet::new();
-    let mut hashes = paths.iter().map(|path| hash_part(path, directory)).collect::<Result<Vec<_>, _>>()?;
+    let hash_part = |path: &PathBuf| Ok(store_path(path, directory)?.hash_part());
+    let mut hashes = paths.iter().map(hash_part).collect::<Result<Vec<_>, Error>>()?;
     hashes.retain(|hash| seen.insert(*hash));
     Ok(hashes)
 }
 
-/// Returns the hash part of a store path, of a file in one, or of a symbolic link to either. The link may be dangling, because
+/// Returns a store path, that of a file in one, or of a symbolic link to either. The link may be dangling, because
 /// the store may be elsewhere.
-fn hash_part(path: &Path, directory: &StoreDir) -> Result<HashPart, Error> {
+pub(super) fn store_path(path: &Path, directory: &StoreDir) -> Result<StorePath, Error> {
     let is_of_store = |path: &PathBuf| path.starts_with(directory.as_str());
     let linked = std::iter::successors(Some(path.to_owned()), |path| {
         let target = path.read_link().ok()?;
@@ -39,7 +40,7 @@ fn hash_part(path: &Path, directory: &StoreDir) -> Result<HashPart, Error> {
     let target = linked.take(MAX_LINKS).find(is_of_store).or_else(|| path.canonicalize().ok()).unwrap_or_default();
     let name = target.strip_prefix(directory.as_str()).ok().and_then(|rest| rest.iter().next()?.to_str());
     let parsed = name.and_then(|name| StorePath::from_base_name(name).ok());
-    parsed.map(|path| path.hash_part()).ok_or_else(|| Error::NoStorePath(path.to_owned()))
+    parsed.ok_or_else(|| Error::NoStorePath(path.to_owned()))
 }
 
 #[cfg(test)]
@@ -58,10 +59,10 @@ mod tests {
         // Of a generation of a profile, and of one that leads to itself.
         let (generation, profile, circle) = (link("p-1", &path), link("p", "p-1"), link("c", "c"));
         for given in [Path::new(&path), &Path::new(&path).join("bin/a"), &generation, &profile] {
-            assert_eq!(hash_part(given, &store).unwrap().to_string(), hash, "{}", given.display());
+            assert_eq!(store_path(given, &store).unwrap().hash_part().to_string(), hash, "{}", given.display());
         }
         for given in [Path::new("/etc"), Path::new("/nix/store"), Path::new("/nix/store/x"), Path::new(""), &circle] {
-            assert!(matches!(hash_part(given, &store), Err(Error::NoStorePath(_))), "{}", given.display());
+            assert!(matches!(store_path(given, &store), Err(Error::NoStorePath(_))), "{}", given.display());
         }
     }
 }
