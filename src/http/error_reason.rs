@@ -74,7 +74,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::NotFound(NotFound::UnknownUrl),
         Self::NotFound(NotFound::NotValid),
         Self::NotFound(NotFound::OutsideView),

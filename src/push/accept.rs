@@ -100,8 +100,11 @@ impl Pusher {
         }
         add(&pushed, spooled, &mut adding).await?;
         let added = match self.store.fresh_path_status(path.hash_part(), client).await.map_err(unavailable)? {
-            PathStatus::Valid(valid) | PathStatus::Quarantined(valid) => valid,
-            PathStatus::NotValid => return Err(unavailable(StoreError::NotValid(path.clone()))),
+            // One that is hidden from readers is stored all the same.
+            PathStatus::Valid(valid) | PathStatus::Quarantined(valid) | PathStatus::Hidden(Some(valid)) => valid,
+            PathStatus::NotValid | PathStatus::Hidden(None) => {
+                return Err(unavailable(StoreError::NotValid(path.clone())));
+            }
         };
         match same_nar(&pushed, &added.info.to_path_info()) {
             Err(other) if !sees => {

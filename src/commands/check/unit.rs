@@ -13,7 +13,7 @@ use crate::process::unit::{Unit, words};
 use crate::signing::SigningKeys;
 
 /// Settings of systemd.exec(5) that decide what a service can read, write and reach, as `systemctl show` prints them.
-const SETTINGS: [&str; 22] = [
+const SETTINGS: [&str; 24] = [
     "User",
     "Group",
     "SupplementaryGroups",
@@ -25,6 +25,8 @@ const SETTINGS: [&str; 22] = [
     "RootDirectory",
     "CacheDirectory",
     "CacheDirectoryMode",
+    "StateDirectory",
+    "StateDirectoryMode",
     "ProtectHome",
     "ProtectSystem",
     "ReadWritePaths",

@@ -2,6 +2,7 @@
 
 mod check;
 mod mistakes;
+mod pins;
 mod prometheus;
 mod quickstart;
 mod reload;

@@ -2,7 +2,9 @@
 
 mod access_log;
 mod admin_socket;
+mod hidden;
 mod log;
+mod pins;
 mod secrets;
 mod socket_activation;
 mod start;
