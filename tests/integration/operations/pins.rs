@@ -1,7 +1,7 @@
 //! `harmonia pin` with the garbage collectors of all releases.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
@@ -20,7 +20,13 @@ fn a_pinned_path_survives_the_garbage_collector_until_it_is_unpinned() {
             format!("daemon_socket = \"{}\"\nstate_dir = {state:?}\ngc_protection = 0\n", daemon.socket().display());
         let (_harmonia, socket) = server(&config);
         let run = |arguments: &[&str]| {
-            let output = Harmonia::program().arg("--admin-socket").arg(&socket).args(arguments).output().unwrap();
+            let output = Harmonia::program()
+                .arg("--admin-socket")
+                .arg(&socket)
+                .args(arguments)
+                .stdout(Stdio::piped())
+                .output()
+                .unwrap();
             assert!(output.status.success(), "{release}: {arguments:?}: {output:?}");
             String::from_utf8(output.stdout).unwrap()
         };
