@@ -15,7 +15,7 @@ use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
 /// A path, one that refers to it, and one that refers to that.
-fn chain() -> [StoreItem; 3] {
+pub(crate) fn chain() -> [StoreItem; 3] {
     let item = |number: u32, references: &[&str]| StoreItem {
         path: format!("/nix/store/{number:032}-item"),
         references: references.iter().map(ToString::to_string).collect(),
@@ -50,7 +50,7 @@ pub(crate) fn text(socket: &Path, arguments: &[&str]) -> String {
 }
 
 /// Returns what a client can tell a response by: everything but the time and the number of the request.
-fn seen(response: &Response) -> (u16, Vec<(String, String)>, Vec<u8>) {
+pub(crate) fn seen(response: &Response) -> (u16, Vec<(String, String)>, Vec<u8>) {
     let mut headers = response.headers.clone();
     headers.retain(|(name, _)| !["date", "x-request-id"].contains(&name.to_ascii_lowercase().as_str()));
     (response.status, headers, response.body.clone())

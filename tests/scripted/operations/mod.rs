@@ -3,6 +3,7 @@
 mod access_log;
 mod admin_socket;
 mod hidden;
+mod hidden_elsewhere;
 mod log;
 mod pins;
 mod secrets;

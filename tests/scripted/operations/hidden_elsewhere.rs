@@ -1,0 +1,127 @@
+//! `harmonia hide`: the places that know more of a path than its narinfo: the NAR cache, lists, debug info, realisations.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::operations::hidden::{chain, seen, text};
+use crate::support::debug_info::{ID, OTHER, member, url};
+use crate::support::nar_cache::nar_url_of;
+use crate::support::scratch;
+use crate::support::scripted_daemon::{Query, Reply, Script, ScriptedDaemon};
+use crate::support::server::{Harmonia, nar_cache_on_demand};
+use crate::support::store_item::StoreItem;
+use crate::support::wire::{LAST, Wire};
+
+/// Replies of a daemon that has the chain and one realisation, of its first path.
+fn reply(query: &Query) -> Reply {
+    let items = chain();
+    let found = StoreItem::reply_among(&items, query);
+    found.unwrap_or_else(|| match query {
+        Query::AllPaths => Wire::new().number(LAST).strings(&items.map(|item| item.path)).into(),
+        Query::PathFromHashPart(_) => Wire::new().number(LAST).string("").into(),
+        Query::PathInfo(_) => Wire::new().number(LAST).number(0).into(),
+        Query::Realisation(id) if *id == output() => {
+            let path = items[0].path.strip_prefix("/nix/store/").unwrap();
+            let json = format!(r#"{{"dependentRealisations":{{}},"id":"{id}","outPath":"{path}","signatures":[]}}"#);
+            Wire::new().number(LAST).strings(&[json]).into()
+        }
+        Query::Realisation(_) => Wire::new().number(LAST).number(0).into(),
+        other => panic!("unexpected {other:?}"),
+    })
+}
+
+/// The output of a derivation whose realisation is the first path.
+fn output() -> String {
+    format!("sha256:{}!out", "7b".repeat(32))
+}
+
+fn server(config: &str) -> (ScriptedDaemon, Harmonia, PathBuf) {
+    let daemon = ScriptedDaemon::start(Script::replying(reply));
+    let (socket, state) = (scratch::fresh_dir().join("admin.sock"), scratch::fresh_dir());
+    let config = format!("{}admin_socket = {socket:?}\nstate_dir = {state:?}\n{config}", daemon.config());
+    (daemon, Harmonia::start(&config), socket)
+}
+
+#[test]
+fn a_compressed_nar_that_is_warm_is_neither_sent_nor_resumed_while_its_path_is_hidden() {
+    let (_daemon, harmonia, socket) = server(&nar_cache_on_demand());
+    let http = harmonia.http();
+    let [first, _, third] = chain();
+    let absent = StoreItem { path: format!("/nix/store/{:032}-item", 9), ..first.clone() };
+    let nars = [&first, &third].map(|item| nar_url_of(http, &item.narinfo_url()));
+    assert!(nars.iter().all(|nar| nar.ends_with(".nar.zst")), "{nars:?}");
+    let by_nar_hash = |item: &StoreItem| format!("/serve/{}/", item.nar_hash_in_nix32());
+    assert_ne!(http.get(&by_nar_hash(&first)).status, 404);
+    let etags = [0, 1].map(|nth| http.get(&nars[nth]).header("etag").unwrap().to_owned());
+    text(&socket, &["hide", &first.path, "--referrers"]);
+    for ((item, nar), etag) in [&first, &third].into_iter().zip(&nars).zip(&etags) {
+        let of_absent = nar.replace(item.hash_part(), absent.hash_part());
+        for headers in [&[][..], &[("Range", "bytes=1-")], &[("If-None-Match", etag)], &[("If-None-Match", "*")]] {
+            let (hidden, missing) = (http.get_with(nar, headers), http.get_with(&of_absent, headers));
+            assert_eq!(seen(&hidden), seen(&missing), "{nar} {headers:?}");
+            assert_eq!(hidden.status, 404, "{nar} {headers:?}");
+        }
+        assert_eq!(http.head(nar).status, 404);
+        assert_eq!(http.get(&by_nar_hash(item)).status, 404, "{nar}");
+    }
+    text(&socket, &["unhide", &first.path]);
+    assert_eq!(nars.map(|nar| http.get(&nar).status), [200; 2]);
+}
+
+#[test]
+fn hidden_paths_are_not_in_the_list_of_paths() {
+    let (_daemon, harmonia, socket) = server("browse = true\n");
+    let items = chain();
+    let listed = || {
+        let html = harmonia.http().get("/browse?q=item").text().to_owned();
+        [0, 1, 2].map(|nth: usize| html.contains(items[nth].hash_part()))
+    };
+    assert_eq!(listed(), [true; 3]);
+    text(&socket, &["hide", &items[1].path]);
+    assert_eq!(listed(), [true, false, true]);
+    text(&socket, &["hide", &items[1].path, "--referrers"]);
+    assert_eq!(listed(), [true, false, false]);
+    text(&socket, &["unhide", &items[1].path]);
+    assert_eq!(listed(), [true; 3]);
+}
+
+#[test]
+fn debug_info_is_that_of_another_path_or_none_while_its_path_is_hidden() {
+    let real = scratch::fresh_dir();
+    let place = |item: &StoreItem, id: &str| {
+        let file = real.join(item.path.strip_prefix("/nix/store/").unwrap()).join(member(id));
+        fs::create_dir_all(Path::new(&file).parent().unwrap()).unwrap();
+        fs::write(file, "").unwrap();
+    };
+    let [first, _, third] = chain();
+    place(&first, ID);
+    place(&third, ID);
+    place(&first, OTHER);
+    let (_daemon, harmonia, socket) = server(&format!("real_nix_store = {real:?}\n"));
+    let http = harmonia.http();
+    assert_eq!([ID, OTHER].map(|id| http.get(&url(id)).status), [200; 2]);
+    text(&socket, &["hide", &first.path]);
+    let of_third = http.get(&url(ID));
+    assert!(of_third.status == 200 && of_third.text().contains(third.hash_part()), "{}", of_third.text());
+    let unknown = http.get(&url(&"22".repeat(20)));
+    assert_eq!(unknown.status, 404);
+    assert_eq!(seen(&http.get(&url(OTHER))), seen(&unknown));
+    text(&socket, &["hide", &first.path, "--referrers"]);
+    assert_eq!([ID, OTHER].map(|id| seen(&http.get(&url(id)))), [seen(&unknown), seen(&unknown)]);
+    text(&socket, &["unhide", &first.path]);
+    assert_eq!(http.get(&url(OTHER)).status, 200);
+}
+
+#[test]
+fn a_realisation_is_unknown_while_its_path_is_hidden() {
+    let (_daemon, harmonia, socket) = server("");
+    let realisation = |output: &str| harmonia.http().get(&format!("/realisations/{output}.doi"));
+    let [first, ..] = chain();
+    let shown = realisation(&output());
+    assert!(shown.status == 200 && shown.text().contains(first.hash_part()), "{}", shown.text());
+    text(&socket, &["hide", &first.path]);
+    let (hidden, unknown) = (realisation(&output()), realisation(&output().replace("7b", "7c")));
+    assert_eq!((hidden.status, seen(&hidden)), (404, seen(&unknown)));
+    text(&socket, &["unhide", &first.path]);
+    assert_eq!(seen(&realisation(&output())), seen(&shown));
+}
