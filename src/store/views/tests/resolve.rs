@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use harmonia_protocol::StoreDir;
+use harmonia_protocol::{StoreDir, StorePath};
 use proptest::prelude::*;
 
+use crate::store::pins::directory;
+use crate::store::pins::pin::Generation;
 use crate::store::views::resolve::{Roots, resolve};
 
 /// A state directory with profiles and roots, and a store.
@@ -74,6 +76,28 @@ fn a_profile_leads_to_a_generation_and_that_to_a_store_path() {
     machine.link("profiles/new", "team-1-link");
     fs::rename(machine.top.join("profiles/new"), machine.top.join("profiles/team")).unwrap();
     assert_eq!(machine.numbers("profiles/team"), [0]);
+}
+
+#[test]
+fn pins_are_roots_by_their_links_and_by_no_other_file_of_theirs() {
+    let (machine, web) = (Machine::new(2), "web".parse().unwrap());
+    let pinned = directory::create(&machine.top.join("pins"), &web).unwrap();
+    for (number, of) in [(1, 0), (2, 1)] {
+        let path = StorePath::from_base_name(&name(of)).unwrap();
+        let paths = vec![path.base_name().to_owned()];
+        directory::link(&pinned, number, &[path], &StoreDir::default()).unwrap();
+        let generation = Generation { number, paths, by: String::new(), since: 0, until: None };
+        directory::finish(&pinned, &generation).unwrap();
+    }
+    // Left by a crash.
+    fs::write(pinned.join(".3.json.tmp"), "{").unwrap();
+    for roots in ["pins/web/*", "pins/web", "pins/*", "pins"] {
+        assert_eq!(machine.numbers(roots), [0, 1], "{roots}");
+    }
+    assert_eq!(machine.numbers("pins/web/2-*"), [1]);
+    assert_eq!(machine.numbers("pins/web/.*"), [0; 0]);
+    directory::remove(&pinned, 2).unwrap();
+    assert_eq!(machine.numbers("pins/web/*"), [0]);
 }
 
 #[test]
