@@ -125,3 +125,22 @@ fn a_realisation_is_unknown_while_its_path_is_hidden() {
     text(&socket, &["unhide", &first.path]);
     assert_eq!(seen(&realisation(&output())), seen(&shown));
 }
+
+#[test]
+fn a_hidden_path_that_is_pushed_again_stays_hidden() {
+    let (_daemon, harmonia, socket) = server("access.anonymous = [\"read\", \"push\"]\npush.keep = \"1d\"\n");
+    let [first, ..] = chain();
+    text(&socket, &["hide", &first.path]);
+    let (path, size, hash) = (&first.path, first.nar_size, first.nar_hash_in_nix32());
+    let narinfo = format!(
+        "StorePath: {path}\nURL: nar/{hash}.nar\nCompression: none\nNarHash: sha256:{hash}\nNarSize: {size}\nReferences: \n"
+    );
+    let head = format!("PUT {} HTTP/1.1\r\nHost: c\r\nContent-Length: {}\r\n\r\n", first.narinfo_url(), narinfo.len());
+    let pushed = harmonia.http().request(format!("{head}{narinfo}").as_bytes()).unwrap();
+    assert_eq!(pushed.status, 200, "{}", pushed.text());
+    for url in [first.narinfo_url(), first.nar_url()] {
+        assert_eq!(harmonia.http().get(&url).status, 404, "{url}");
+    }
+    text(&socket, &["unhide", &first.path]);
+    assert_eq!(harmonia.http().get(&first.narinfo_url()).status, 200);
+}
