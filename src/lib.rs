@@ -1,13 +1,13 @@
 //! harmonia: a Nix binary cache that serves what nix-daemon says.
 //!
 //! Dependencies point down only: [`commands`] → [`admin`], [`net`] and [`http`] → [`push`] → [`nar_cache`], [`signing`] →
-//! [`store`] → `harmonia_protocol`. [`config`], [`access`], [`access_log`], [`audit_log`], [`log_lines`], [`metrics`], [`fairness`], [`process`],
-//! [`clock_cache`], [`human_size`] and [`sync`] are leaves that all may use. `store` knows no HTTP, `http` no sockets, `net` no routes.
+//! [`store`] → `harmonia_protocol`. [`config`], [`access`], [`access_log`], [`audit_log`], [`log_lines`], [`metrics`], [`fairness`],
+//! [`process`], [`clock_cache`], [`human_size`] and [`sync`] are leaves that all may use. `store` knows no HTTP, `http` no sockets,
+//! `net` no routes.
 //!
 //! This is the library of one program, not an interface: public is what `main.rs`, the fuzz targets and `xtask` name.
 #![allow(rustdoc::private_intra_doc_links, reason = "contributors read these pages with private items")]
 
-#[allow(dead_code, reason = "requests are not yet checked")]
 pub mod access;
 mod access_log;
 mod admin;

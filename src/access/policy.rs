@@ -10,7 +10,9 @@ use super::error::AccessError;
 use super::granted::{Granted, Visible};
 use super::jwt::{JwtVerifier, is_token};
 use super::principal::Principal;
+use super::users::{PasswordCheck, Users, UsersFile};
 use crate::config::{AccessConfig, Config, Grant, Rights};
+use crate::metrics::Metrics;
 use crate::sync::Mutex;
 
 /// Limit of principals whose rights are remembered. Only verified names are, so that clients cannot fill it.
@@ -19,6 +21,8 @@ const MAX_REMEMBERED: usize = 4096;
 /// Grants, and the verifiers of credentials.
 pub(super) struct Policy {
     jwt: JwtVerifier,
+    /// `None` without a users file.
+    users: Option<Users>,
     grants: Vec<Grant>,
     of_anybody: Sum,
     anonymous: Arc<Granted>,
@@ -26,16 +30,34 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// Reads the files that the configuration names. Takes over what `previous` knows.
-    pub(super) fn load(access: &AccessConfig, config: &Config, previous: Option<&Self>) -> Result<Self, AccessError> {
+    /// Reads the files that the configuration names. Takes over what `previous` knows. Warns in the log of a users file that others
+    /// can read.
+    pub(super) fn load(
+        access: &AccessConfig,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        previous: Option<&Self>,
+    ) -> Result<Self, AccessError> {
         let previous_jwt = previous.map(|previous| &previous.jwt);
         let jwt = JwtVerifier::load(&access.jwt, config.state_dir.as_deref(), previous_jwt)?;
+        let previous_users = previous.and_then(|previous| previous.users.as_ref());
+        let users = match &access.users_file {
+            Some(path) => {
+                Some(load_users(&UsersFile::new(path, &config.store_directories())?, metrics, previous_users)?)
+            }
+            None => None,
+        };
         let mut of_anybody = Sum { rights: access.anonymous, ..Sum::default() };
         of_anybody.sees_all = access.anonymous.contains(Rights::READ);
         of_anybody.add_all(&access.grants, &Principal::Anonymous);
         let anonymous = Arc::new(of_anybody.clone().granted(Principal::Anonymous));
         let grants = access.grants.clone();
-        Ok(Self { jwt, grants, of_anybody, anonymous, remembered: Mutex::default() })
+        Ok(Self { jwt, users, grants, of_anybody, anonymous, remembered: Mutex::default() })
+    }
+
+    /// Returns the number of users.
+    pub(super) fn users(&self) -> usize {
+        self.users.as_ref().map_or(0, Users::len)
     }
 
     /// Starts the tasks that fetch keys. Must be called in a runtime.
@@ -74,9 +96,13 @@ impl Policy {
         self.jwt.verify(token).map(Principal::Jwt).map_err(Denied::Token)
     }
 
-    #[allow(clippy::unused_async, clippy::unused_self, reason = "there are no users yet")]
-    async fn verify_password(&self, _: &str, _: &str, _: Option<IpAddr>) -> Result<Principal, Denied> {
-        Err(Denied::WrongPassword)
+    async fn verify_password(&self, name: &str, password: &str, address: Option<IpAddr>) -> Result<Principal, Denied> {
+        let users = self.users.as_ref().ok_or(Denied::WrongPassword)?;
+        match users.verify(name, password.as_bytes(), address).await {
+            PasswordCheck::Right(name) => Ok(Principal::User(name)),
+            PasswordCheck::Wrong => Err(Denied::WrongPassword),
+            PasswordCheck::Refused => Err(Denied::Throttled),
+        }
     }
 
     fn rights_of(&self, principal: Principal) -> Arc<Granted> {
@@ -93,6 +119,17 @@ impl Policy {
         remembered.insert(principal, Arc::clone(&granted));
         granted
     }
+}
+
+fn load_users(file: &UsersFile, metrics: &Arc<Metrics>, previous: Option<&Users>) -> Result<Users, AccessError> {
+    let (users, warning) = match previous {
+        Some(previous) => previous.reload(file)?,
+        None => Users::load(file, metrics)?,
+    };
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    Ok(users)
 }
 
 /// Sum of grants.

@@ -12,17 +12,26 @@ use super::error::AccessError;
 use super::granted::Granted;
 use super::policy::Policy;
 use crate::config::Config;
+use crate::metrics::Metrics;
 
 /// Decides who a client is, and what it may do.
 pub(crate) struct Access {
     policy: ArcSwap<Policy>,
+    metrics: Arc<Metrics>,
 }
 
 impl Access {
     /// Reads what the configuration names; `None` if it does not limit access.
-    pub(crate) fn load(config: &Config) -> Result<Option<Self>, AccessError> {
+    pub(crate) fn load(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Self>, AccessError> {
         let Some(access) = &config.access else { return Ok(None) };
-        Ok(Some(Self { policy: ArcSwap::from_pointee(Policy::load(access, config, None)?) }))
+        let policy = ArcSwap::from_pointee(Policy::load(access, config, metrics, None)?);
+        Ok(Some(Self { policy, metrics: Arc::clone(metrics) }))
+    }
+
+    /// Returns the number of users.
+    #[must_use]
+    pub(crate) fn users(&self) -> usize {
+        self.policy.load().users()
     }
 
     /// Starts the tasks that fetch keys. Must be called in a runtime.
@@ -34,7 +43,7 @@ impl Access {
     /// runtime.
     pub(crate) fn reload(&self, config: &Config) -> Result<(), AccessError> {
         let Some(access) = &config.access else { return Ok(()) };
-        let policy = Policy::load(access, config, Some(&self.policy.load()))?;
+        let policy = Policy::load(access, config, &self.metrics, Some(&self.policy.load()))?;
         policy.start();
         self.policy.store(Arc::new(policy));
         Ok(())

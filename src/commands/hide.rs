@@ -43,7 +43,9 @@ pub(super) async fn list(server: Client, json: bool) -> Result<(), Error> {
     } else if hidden.is_empty() {
         output::line("no path is hidden");
     } else {
-        hidden.iter().for_each(|path| output::line(described(path)));
+        for path in &hidden {
+            output::line(described(path));
+        }
     }
     Ok(())
 }

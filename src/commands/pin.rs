@@ -51,6 +51,8 @@ fn print(pin: &Pin) {
     for Generation { number, paths, by, since, until: end } in &pin.generations {
         let end = end.map_or_else(|| "for good".to_owned(), |end| format!("for {} more", until(end)));
         output::line(escape_controls(&format!("  {number}, pinned {} by {by}, {end}", ago(*since))));
-        paths.iter().for_each(|path| output::line(format_args!("    {path}")));
+        for path in paths {
+            output::line(format_args!("    {path}"));
+        }
     }
 }

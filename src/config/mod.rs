@@ -9,7 +9,6 @@
 //! `config.example.toml` lists them all and a test holds it to this module. A relative path, in the file as in the
 //! environment, is relative to the working directory of the process.
 
-#[allow(dead_code, reason = "the keys are read before all of their values are used")]
 mod access;
 mod access_log;
 mod admin_socket;
@@ -19,7 +18,6 @@ mod byte_size;
 mod cidr;
 mod daemon;
 mod document;
-#[allow(dead_code, reason = "no key has one yet")]
 mod duration;
 mod environment;
 mod error;
@@ -44,30 +42,26 @@ mod value;
 mod view_root;
 mod views;
 
-#[allow(unused_imports, reason = "see above")]
 pub(crate) use access::{AccessConfig, Grant, JwksSource, JwtConfig};
 pub(crate) use access_log::{AccessLogConfig, AccessLogFormat};
 pub(crate) use admin_socket::{admin_socket_path, default_admin_sockets, user_runtime_directory};
-#[allow(unused_imports, reason = "see above")]
 pub(crate) use audit::{AuditConfig, OnFailure};
 pub(crate) use bind::BindAddress;
 pub(crate) use byte_size::ByteSize;
 pub(crate) use cidr::Cidr;
 pub(crate) use daemon::{DaemonAddress, DaemonCommand, socket_path};
-#[allow(unused_imports, reason = "see above")]
-pub(crate) use duration::{DurationError, duration};
+pub(crate) use duration::duration;
 pub(crate) use environment::Environment;
 pub(crate) use error::ConfigErrors;
 pub(crate) use nar::{NarSource, Precompress, Verify};
 pub(crate) use nar_cache::{EncodersConfig, NarCacheConfig, ZstdConfig};
-#[allow(unused_imports, reason = "see above")]
-pub(crate) use principal::{PrincipalClass, PrincipalPattern};
-#[allow(unused_imports, reason = "see above")]
+pub(crate) use principal::PrincipalClass;
+#[cfg(test)]
+pub(crate) use principal::PrincipalPattern;
 pub(crate) use push::PushConfig;
 pub(crate) use resolve::{CliOverrides, Config, TlsConfig};
 pub(crate) use rights::Rights;
 pub(crate) use signing::{SigningPolicy, TrustPolicy};
 pub(crate) use store_directories::StoreDirectories;
 pub(crate) use unix_socket::SocketMode;
-#[allow(unused_imports, reason = "see above")]
 pub(crate) use views::ViewConfig;

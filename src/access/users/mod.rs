@@ -17,5 +17,4 @@ pub(crate) use error::UsersError;
 pub(crate) use file::{Change, UsersFile};
 pub(crate) use password_hash::{MAX_PASSWORD, MIN_PASSWORD, PasswordError, PasswordHash};
 pub(crate) use user_name::{UserName, UserNameError};
-#[allow(unused_imports, reason = "requests are not yet checked")]
 pub(crate) use verification::{PasswordCheck, Users};

@@ -50,8 +50,8 @@ pub(super) async fn run(
     let stores = config.store_directories();
     let tls =
         config.tls.as_ref().map(|files| TlsServer::load(files, ClientCa::configured(&config), &stores)).transpose()?;
-    let access = Access::load(&config)?;
     let metrics = Arc::new(Metrics::default());
+    let access = Access::load(&config, &metrics)?;
     if let Some(tls) = &tls {
         metrics.certificate.set(tls.not_after());
     }

@@ -99,7 +99,7 @@ impl Reload {
     fn reload_access(&self) {
         let (Some(access), Some(config)) = (&self.app.access, &self.config.access) else { return };
         match access.reload(&self.config) {
-            Ok(()) => tracing::info!("reloaded access: {} grants", config.grants.len()),
+            Ok(()) => tracing::info!("reloaded access: {} grants, {} users", config.grants.len(), access.users()),
             Err(error) => tracing::error!("reload failed, keeping the current access: {error}"),
         }
     }

@@ -267,7 +267,7 @@ impl Route {
                 Some(name) => Self::compressed_nar(name, None),
                 None => file.strip_suffix(".nar").and_then(|name| Self::nar(name, uri)),
             }
-            .or_else(|| Self::uploaded_nar(file)),
+            .or_else(|| Self::uploaded_nar(file, uri)),
             ["nar", tag, file] => Self::compressed_nar(file.strip_suffix(".nar.zst")?, Some(tag.parse().ok()?)),
             ["realisations", file] => {
                 Some(Self::Realisation(DerivationOutput::Hashed(file.strip_suffix(".doi")?.parse().ok()?)))
@@ -300,7 +300,11 @@ impl Route {
         }
     }
 
-    fn uploaded_nar(file: &str) -> Option<Self> {
+    /// Parses the name of an uploaded file. The URL of a NAR that is served may look the same but for its query.
+    fn uploaded_nar(file: &str, uri: &Uri) -> Option<Self> {
+        if uri.query().is_some() {
+            return None;
+        }
         UploadName::parse(file).map(|file| Self::UploadedNar { file })
     }
 

@@ -43,7 +43,6 @@ impl HiddenPath {
 struct HashText;
 
 impl HashText {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
     fn serialize<S: Serializer>(hash: &HashPart, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(hash.as_str())
     }

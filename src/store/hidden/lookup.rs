@@ -9,6 +9,7 @@ use crate::fairness::ClientId;
 use crate::store::error::StoreError;
 use crate::store::hidden::file::HiddenError;
 use crate::store::hidden::hidden_path::HiddenPath;
+use crate::store::hidden::set::Verdict;
 use crate::store::path_info::lookup::PathStatus;
 use crate::store::path_info::prefetch_queue::BATCH;
 use crate::store::path_info::valid_path::ValidPath;
@@ -45,13 +46,13 @@ impl Store {
 
     /// Returns the hidden path that hides this one, if that is known: itself, or one in its closure.
     pub(crate) fn hidden_by(&self, hash: HashPart) -> Option<HiddenPath> {
-        let by = self.hidden.state().verdict(hash).flatten()?;
+        let Verdict::HiddenBy(by) = self.hidden.state().verdict(hash) else { return None };
         self.hidden.get(by)
     }
 
     /// Returns whether this path is known not to be hidden.
     pub(crate) fn is_known_not_hidden(&self, valid: &ValidPath) -> bool {
-        self.hidden.is_empty() || self.hidden.state().verdict(valid.path.hash_part()) == Some(None)
+        self.hidden.is_empty() || self.hidden.state().verdict(valid.path.hash_part()) == Verdict::NotHidden
     }
 
     /// Returns whether a valid path is hidden. May query nix-daemon for its closure.
@@ -109,13 +110,17 @@ impl Store {
 
     async fn finds_hidden(&self, valid: &ValidPath, client: ClientId) -> Result<bool, StoreError> {
         let hash = valid.path.hash_part();
-        let verdict = |hash| self.hidden.state().verdict(hash);
-        if let Some(verdict) = verdict(hash) {
-            return Ok(verdict.is_some());
+        let known = || match self.hidden.state().verdict(hash) {
+            Verdict::HiddenBy(_) => Some(true),
+            Verdict::NotHidden => Some(false),
+            Verdict::Unknown => None,
+        };
+        if let Some(is_hidden) = known() {
+            return Ok(is_hidden);
         }
         let _walking = self.hidden.walking.lock().await;
-        if let Some(verdict) = verdict(hash) {
-            return Ok(verdict.is_some());
+        if let Some(is_hidden) = known() {
+            return Ok(is_hidden);
         }
         let changes = self.hidden.state().changes;
         let mut seen = HashSet::from([hash]);
@@ -159,10 +164,10 @@ impl Store {
         }
         match state.verdict(hash) {
             // Hidden alone: its own references still count.
-            Some(Some(by)) if by == hash => Known::No,
-            Some(Some(by)) => Known::Hidden(by),
-            Some(None) => Known::Clean,
-            None => Known::No,
+            Verdict::HiddenBy(by) if by == hash => Known::No,
+            Verdict::HiddenBy(by) => Known::Hidden(by),
+            Verdict::NotHidden => Known::Clean,
+            Verdict::Unknown => Known::No,
         }
     }
 }

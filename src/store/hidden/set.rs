@@ -40,6 +40,16 @@ pub(crate) struct State {
     known: HashMap<HashPart, Option<HashPart>>,
 }
 
+/// Knowledge of whether a path is hidden.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Hidden by the path with this hash part: itself, or one in its closure.
+    HiddenBy(HashPart),
+    NotHidden,
+    /// Its closure has to be looked at.
+    Unknown,
+}
+
 impl State {
     /// Returns the hidden path with `referrers` that has this hash part.
     pub(crate) fn hides_referrers_of(&self, hash: HashPart) -> bool {
@@ -50,15 +60,15 @@ impl State {
         self.paths.values().any(|hidden| hidden.referrers)
     }
 
-    /// Returns the hash part of the hidden path by which this path is hidden; `None` if that is not known.
-    pub(crate) fn verdict(&self, hash: HashPart) -> Option<Option<HashPart>> {
+    /// Returns what is known of a path.
+    pub(crate) fn verdict(&self, hash: HashPart) -> Verdict {
         if self.paths.contains_key(&hash) {
-            return Some(Some(hash));
+            return Verdict::HiddenBy(hash);
         }
         if !self.follows_referrers() {
-            return Some(None);
+            return Verdict::NotHidden;
         }
-        self.known.get(&hash).copied()
+        self.known.get(&hash).map_or(Verdict::Unknown, |by| by.map_or(Verdict::NotHidden, Verdict::HiddenBy))
     }
 
     /// Remembers the verdict on paths, unless there was a change since.

@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(names(dir.path()).unwrap(), []);
         let directory = pinned(dir.path(), &name, 1);
         pinned(dir.path(), &name, 2);
-        assert_eq!(names(dir.path()).unwrap(), [name.clone()]);
+        assert_eq!(names(dir.path()).unwrap(), std::slice::from_ref(&name));
         assert_eq!(pin(dir.path(), &name).unwrap().generations, [generation(2), generation(1)]);
         let target = directory.join(format!("2-{:032}-a", 2)).read_link().unwrap();
         assert_eq!(target, Path::new(&StoreDir::default().full_path(&path(2))));

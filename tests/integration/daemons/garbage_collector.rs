@@ -190,7 +190,7 @@ fn gc_protection_works_with_a_daemon_command() {
 /// Replies of a daemon whose path was collected before its GC root was added.
 fn collected(item: &StoreItem) -> Script {
     item.script().protecting(|operation| match operation {
-        GcOperation::Root(_) | GcOperation::Link(_) => protect(operation),
+        GcOperation::Root(_) | GcOperation::Link(_) | GcOperation::Roots => protect(operation),
         GcOperation::StillValid(_) => Wire::new().number(LAST).strings(&[""; 0]).into(),
     })
 }

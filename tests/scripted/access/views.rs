@@ -77,12 +77,14 @@ impl Machine {
         fs::create_dir_all(roots.join("tools")).unwrap();
         let daemon = ScriptedDaemon::start(Script::replying(|query| reply(&items(), query)));
         let harmonia = Harmonia::start(&format!(
-            "{}{}real_nix_store = {real:?}\nbuild_log_dir = {logs:?}\nbrowse = true\n[access]\nanonymous = []\n\
+            "{}{}real_nix_store = \"{}\"\nbuild_log_dir = \"{}\"\nbrowse = true\n[access]\nanonymous = []\n\
              [[access.grant]]\nwho = [\"anonymous\"]\nmay = [\"read\"]\nview = \"public\"\n\
              [[access.grant]]\nwho = [\"anonymous\"]\nmay = [\"read\"]\nview = \"tools\"\n\
              [views.public]\nroots = [\"{}/*\"]\n[views.tools]\nroots = [\"{}\"]\n",
             daemon.config(),
             nar_cache_on_demand(),
+            real.display(),
+            logs.display(),
             roots.join("public").display(),
             roots.join("tools").display(),
         ));

@@ -95,14 +95,18 @@ fn a_hidden_path_looks_like_one_that_is_not_there_everywhere_until_it_is_shown()
     assert_eq!(harmonia.http().get(&third.narinfo_url()).status, 200);
 
     text(&socket, &["hide", first.hash_part(), "--referrers", "--reason", "has a key in it"]);
-    [&first, &second, &third].into_iter().for_each(|item| looks_absent(&harmonia, item));
+    for item in [&first, &second, &third] {
+        looks_absent(&harmonia, item);
+    }
     let status = text(&socket, &["status", &third.path]);
     for expected in ["clients get a 404 (hidden)", "-item", "ago: has a key in it"] {
         assert!(status.contains(expected), "{expected}: {status}");
     }
     harmonia.kill();
     let harmonia = Harmonia::start(&config);
-    [&first, &second, &third].into_iter().for_each(|item| looks_absent(&harmonia, item));
+    for item in [&first, &second, &third] {
+        looks_absent(&harmonia, item);
+    }
     let hidden: Value = serde_json::from_str(&text(&socket, &["hidden", "--json"])).unwrap();
     assert_eq!((&hidden[0]["hash"], &hidden[0]["referrers"]), (&first.hash_part().into(), &true.into()), "{hidden}");
     assert_eq!(run(&socket, &["unhide", &third.path]).status.code(), Some(exit::DATA));

@@ -19,13 +19,12 @@ fn reply(query: &Query) -> Reply {
     found.unwrap_or_else(|| match query {
         Query::AllPaths => Wire::new().number(LAST).strings(&items.map(|item| item.path)).into(),
         Query::PathFromHashPart(_) => Wire::new().number(LAST).string("").into(),
-        Query::PathInfo(_) => Wire::new().number(LAST).number(0).into(),
         Query::Realisation(id) if *id == output() => {
             let path = items[0].path.strip_prefix("/nix/store/").unwrap();
             let json = format!(r#"{{"dependentRealisations":{{}},"id":"{id}","outPath":"{path}","signatures":[]}}"#);
             Wire::new().number(LAST).strings(&[json]).into()
         }
-        Query::Realisation(_) => Wire::new().number(LAST).number(0).into(),
+        Query::PathInfo(_) | Query::Realisation(_) => Wire::new().number(LAST).number(0).into(),
         other => panic!("unexpected {other:?}"),
     })
 }
@@ -38,7 +37,12 @@ fn output() -> String {
 fn server(config: &str) -> (ScriptedDaemon, Harmonia, PathBuf) {
     let daemon = ScriptedDaemon::start(Script::replying(reply));
     let (socket, state) = (scratch::fresh_dir().join("admin.sock"), scratch::fresh_dir());
-    let config = format!("{}admin_socket = {socket:?}\nstate_dir = {state:?}\n{config}", daemon.config());
+    let config = format!(
+        "{}admin_socket = \"{}\"\nstate_dir = \"{}\"\n{config}",
+        daemon.config(),
+        socket.display(),
+        state.display()
+    );
     (daemon, Harmonia::start(&config), socket)
 }
 

@@ -43,7 +43,8 @@ fn daemon(sees: bool) -> (ScriptedDaemon, Arc<Mutex<Vec<String>>>) {
 
 fn server(daemon: &ScriptedDaemon) -> (Harmonia, PathBuf, PathBuf) {
     let (socket, state) = (scratch::fresh_dir().join("admin.sock"), scratch::fresh_dir());
-    let config = format!("{}admin_socket = {socket:?}\nstate_dir = {state:?}\n", daemon.config());
+    let config =
+        format!("{}admin_socket = \"{}\"\nstate_dir = \"{}\"\n", daemon.config(), socket.display(), state.display());
     (Harmonia::start(&config), socket, state)
 }
 

@@ -154,8 +154,9 @@ impl Terminal {
     }
 
     fn shows_what_is_typed(&self) -> bool {
-        let modes = rustix::termios::tcgetattr(&self.program).unwrap().local_modes;
         use rustix::termios::LocalModes;
+
+        let modes = rustix::termios::tcgetattr(&self.program).unwrap().local_modes;
         modes.contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
     }
 }

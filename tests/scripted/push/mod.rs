@@ -28,8 +28,9 @@ impl Cache {
         let (daemon, state) = (ScriptedDaemon::start(Script::knowing_no_path()), scratch::fresh_dir());
         let audit_log = scratch::fresh_dir().join("audit.log");
         let config = format!(
-            "{}\naudit.file = {audit_log:?}\nstate_dir = \"{}\"\naccess.anonymous = [\"read\", \"push\"]\npush.keep = \"1d\"\n{settings}",
+            "{}\naudit.file = \"{}\"\nstate_dir = \"{}\"\naccess.anonymous = [\"read\", \"push\"]\npush.keep = \"1d\"\n{settings}",
             daemon.config(),
+            audit_log.display(),
             state.display()
         );
         Self { harmonia: Harmonia::start(&config), state, daemon, config, audit_log }
