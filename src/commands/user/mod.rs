@@ -6,28 +6,29 @@ use std::path::{Path, PathBuf};
 
 use crate::access::users::{Change, PasswordHash, UserName, UserNameError, UsersFile};
 use crate::cli::UserAction;
-use crate::config::{CliOverrides, Environment, StoreDirectories};
+use crate::config::{Config, StoreDirectories};
 use crate::error::Error;
 use crate::output;
 
 /// What makes a change effective in a running server.
 const RELOAD: &str = "a running server reads it with `systemctl reload harmonia`, or at SIGHUP";
 
-/// Runs an action on the file that it names, else on the one of the configuration.
-pub(super) fn run(overrides: CliOverrides, environment: &Environment, action: UserAction) -> Result<(), Error> {
+/// Runs an action on the file that it names, else on the one of the configuration, which is not read before.
+pub(super) fn run(action: UserAction, load_config: impl FnOnce() -> Result<Config, Error>) -> Result<(), Error> {
+    let find = |file: Option<PathBuf>| find(file, load_config);
     match action {
-        UserAction::Add { name, file } => add(&name, &find(file.file, overrides, environment)?),
-        UserAction::Remove { name, file } => remove(&name, &find(file.file, overrides, environment)?),
-        UserAction::List { file } => list(&find(file.file, overrides, environment)?),
+        UserAction::Add { name, file } => add(&name, &find(file.file)?),
+        UserAction::Remove { name, file } => remove(&name, &find(file.file)?),
+        UserAction::List { file } => list(&find(file.file)?),
     }
 }
 
-/// Finds the users file. The configuration is not read if the command line has the file.
-fn find(file: Option<PathBuf>, overrides: CliOverrides, environment: &Environment) -> Result<UsersFile, Error> {
+/// Finds the users file.
+fn find(file: Option<PathBuf>, load_config: impl FnOnce() -> Result<Config, Error>) -> Result<UsersFile, Error> {
     if let Some(file) = file {
         return Ok(UsersFile::new(&file, &StoreDirectories::nix())?);
     }
-    let config = super::load_config(overrides, environment)?;
+    let config = load_config()?;
     let file = config.access.as_ref().and_then(|access| access.users_file.as_deref()).ok_or(Error::NoUsersFile)?;
     Ok(UsersFile::new(file, &config.store_directories())?)
 }
