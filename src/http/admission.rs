@@ -80,7 +80,11 @@ pub(super) async fn admit(
     } else {
         line(
             StatusCode::FORBIDDEN,
-            &format!("{} lacks the right to {needed}: ask the operator of this cache", granted.principal),
+            // A name in a token or certificate is whatever its issuer wrote.
+            &format!(
+                "{} lacks the right to {needed}: ask the operator of this cache",
+                granted.principal.to_string().escape_debug()
+            ),
         )
     };
     response.extensions_mut().insert(Arc::clone(&granted));
@@ -117,8 +121,7 @@ fn challenge(text: &str) -> Response {
 
 /// Returns a response with a line of text, which no cache keeps and no page of another site reads.
 fn line(status: StatusCode, text: &str) -> Response {
-    let mut response =
-        text_response(status, CacheControl::NoStore, PLAIN_TEXT, Bytes::from(format!("{}\n", text.escape_debug())));
+    let mut response = text_response(status, CacheControl::NoStore, PLAIN_TEXT, Bytes::from(format!("{text}\n")));
     limit_readers(&mut response, None);
     response
 }

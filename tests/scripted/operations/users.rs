@@ -65,7 +65,7 @@ fn what_cannot_be_is_refused_with_a_way_out_and_changes_nothing() {
     let long = format!("{}\n", "p".repeat(73));
     for (arguments, input, code, said) in [
         (&["add", "a:b"][..], "correct horse\n", 65, "cannot be a user: the name has the character ':'"),
-        (&["add", "bob"], "short\n", 65, "the password is shorter than 8 bytes"),
+        (&["add", "bob"], "brief\n", 65, "the password is shorter than 8 bytes"),
         (&["add", "bob"], &long, 65, "the password is longer than 72 bytes"),
         (&["add", "bob"], "tab\tulator\n", 65, "the password has a control character"),
         (&["add", "bob"], "", 65, "no password was given"),
