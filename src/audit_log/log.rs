@@ -1,7 +1,7 @@
 //! The queue of the audit log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -11,10 +11,11 @@ use tokio::time::{sleep, timeout};
 
 use super::error::AuditLogError;
 use super::event::{AuditedRequest, Event, Kind};
+use super::shared::Shared;
 use super::writer::{Message, Sink, Writer};
 use crate::config::{AuditConfig, OnFailure};
 use crate::metrics::Metrics;
-use crate::sync::{LogThrottle, Mutex};
+use crate::sync::LogThrottle;
 
 /// Events that may wait for the writer, of up to 2 KiB each.
 const QUEUE: usize = 8192;
@@ -31,27 +32,11 @@ pub(crate) struct AuditLog {
     drop_errors: LogThrottle<()>,
 }
 
-/// State of the queue and the writer thread.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) config: Mutex<AuditConfig>,
-    /// Number of changes of the configuration.
-    pub(super) generation: AtomicU64,
-    /// Whether the last lines could not be written, or not be queued.
-    pub(super) is_failing: AtomicBool,
-    pub(super) metrics: Arc<Metrics>,
-}
-
 impl AuditLog {
     /// Opens the file and starts the writer thread.
     pub(crate) fn open(config: &AuditConfig, metrics: &Arc<Metrics>) -> Result<Arc<Self>, AuditLogError> {
         let sink = Sink::open(config)?;
-        let shared = Arc::new(Shared {
-            config: Mutex::new(config.clone()),
-            generation: AtomicU64::new(0),
-            is_failing: AtomicBool::new(false),
-            metrics: Arc::clone(metrics),
-        });
+        let shared = Shared::new(config.clone(), Arc::clone(metrics));
         let (queue, messages) = sync_channel(QUEUE);
         let writer = Writer::new(sink, Arc::clone(&shared));
         let thread = thread::Builder::new().name("audit log".to_owned());

@@ -12,6 +12,7 @@ mod error;
 mod event;
 mod line;
 mod log;
+mod shared;
 mod writer;
 
 pub(crate) use error::AuditLogError;

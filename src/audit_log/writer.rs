@@ -17,7 +17,7 @@ use super::coalesce::{Coalescer, Collected};
 use super::error::AuditLogError;
 use super::event::Event;
 use super::line;
-use super::log::Shared;
+use super::shared::Shared;
 use crate::config::{AuditConfig, OnFailure};
 use crate::log_lines;
 use crate::sync::LogThrottle;
