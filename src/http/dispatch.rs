@@ -32,7 +32,7 @@ impl App {
     /// Returns the response to a request, whose body is read only if it is an upload.
     ///
     /// The client was determined by `net` from the connection and the request's headers, once: permits that the response
-    /// holds and its send buffers count against the same [`ClientId`](crate::fairness::ClientId).
+    /// holds and its send buffers count against the same [`ClientId`].
     pub(crate) async fn respond<B>(&self, requester: Requester, request: Request<B>) -> hyper::Response<MeteredBody>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
