@@ -23,7 +23,7 @@ use crate::store::nar::opener::NarOpener;
 use crate::store::nar::quarantine::Quarantine;
 use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::inventory::Inventories;
-use crate::store::pins::set::Pins;
+use crate::store::pins::access::Pins;
 use crate::store::realisation::{NoRealisation, Realisations};
 use crate::store::views::registry::Views;
 

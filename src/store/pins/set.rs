@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harmonia_protocol::StorePath;
-use tokio::sync::{Mutex, Notify};
 
+use crate::store::pins::access::Pins;
 use crate::store::pins::directory;
 use crate::store::pins::error::PinError;
 use crate::store::pins::name::PinName;
@@ -15,47 +15,8 @@ use crate::store::pins::roots::Rooting;
 use crate::store::state::Store;
 use crate::store::state_files::now;
 
-/// Name of the directory in the state directory.
-const NAME: &str = "pins";
 /// Name of the directory of a check.
 const PROBE: &str = ".pin-probe";
-
-/// The directory of pins.
-#[derive(Debug)]
-pub(crate) struct Pins {
-    pub(crate) directory: PathBuf,
-    /// Held during each access.
-    access: Mutex<()>,
-    /// Notified when a pin may expire sooner.
-    pub(crate) changed: Notify,
-}
-
-impl Pins {
-    /// Creates the pins of a state directory without accessing it.
-    pub(crate) fn new(state_dir: &Path) -> Self {
-        Self { directory: state_dir.join(NAME), access: Mutex::new(()), changed: Notify::new() }
-    }
-
-    /// Runs `work`, which blocks on the disk, on another thread, while no other access runs.
-    pub(crate) async fn access<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
-    ) -> Result<T, PinError> {
-        let _access = self.access.lock().await;
-        self.on_disk(work).await
-    }
-
-    async fn on_disk<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
-    ) -> Result<T, PinError> {
-        let directory = self.directory.clone();
-        let done = tokio::task::spawn_blocking(move || work(&directory)).await;
-        done.map_err(io::Error::other)
-            .and_then(|done| done)
-            .map_err(|cause| PinError::directory(&self.directory, cause))
-    }
-}
 
 impl Store {
     fn pins_or_error(&self) -> Result<&Pins, PinError> {
@@ -77,7 +38,7 @@ impl Store {
         if paths.is_empty() || paths.len() > MAX_PATHS {
             return Err(PinError::TooMany);
         }
-        let _access = pins.access.lock().await;
+        let _access = pins.exclusive().await;
         let names = pins.on_disk(directory::names).await?;
         if names.len() >= MAX_PINS && !names.contains(name) {
             return Err(PinError::TooMany);

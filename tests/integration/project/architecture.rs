@@ -12,7 +12,7 @@ const MAX_LINES: usize = 400;
 const ARROWS: [(&str, &[&str]); 18] = [
     ("access", &["clock_cache", "config", "fairness", "metrics", "process", "sync"]),
     ("access_log", &["config", "log_lines", "metrics", "sync"]),
-    ("admin", &["config", "http", "metrics", "nar_cache", "net", "process", "store", "sync"]),
+    ("admin", &["config", "fairness", "http", "metrics", "nar_cache", "net", "process", "store", "sync"]),
     ("audit_log", &["config", "fairness", "log_lines", "metrics", "sync"]),
     ("clock_cache", &[]),
     ("config", &[]),

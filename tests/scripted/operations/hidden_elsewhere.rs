@@ -54,8 +54,8 @@ fn a_compressed_nar_that_is_warm_is_neither_sent_nor_resumed_while_its_path_is_h
     let absent = StoreItem { path: format!("/nix/store/{:032}-item", 9), ..first.clone() };
     let nars = [&first, &third].map(|item| nar_url_of(http, &item.narinfo_url()));
     assert!(nars.iter().all(|nar| nar.ends_with(".nar.zst")), "{nars:?}");
-    let by_nar_hash = |item: &StoreItem| format!("/serve/{}/", item.nar_hash_in_nix32());
-    assert_ne!(http.get(&by_nar_hash(&first)).status, 404);
+    let by_nar_hash = |item: &StoreItem| format!("/lookup?q=sha256:{}", item.nar_hash_in_nix32());
+    assert_eq!(http.get(&by_nar_hash(&first)).status, 302);
     let etags = [0, 1].map(|nth| http.get(&nars[nth]).header("etag").unwrap().to_owned());
     text(&socket, &["hide", &first.path, "--referrers"]);
     for ((item, nar), etag) in [&first, &third].into_iter().zip(&nars).zip(&etags) {
