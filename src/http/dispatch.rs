@@ -17,7 +17,6 @@ use crate::http::audit_entry::AuditEntry;
 use crate::http::error::HandlerError;
 use crate::http::error_reason::{NotFound, Reason};
 use crate::http::handlers;
-use crate::http::handlers::push::Uploads;
 use crate::http::request::context::RequestCx;
 use crate::http::request::route::Route;
 use crate::http::request::upload_body::{UploadBody, UploadBodyError, upload_body};
@@ -26,6 +25,7 @@ use crate::http::request_metrics::{LogEntries, MeteredBody, RequestMetrics};
 use crate::http::response::body::{Body, Response};
 use crate::http::response::headers::set;
 use crate::http::response::status;
+use crate::http::uploads::Uploads;
 use crate::metrics;
 
 impl App {

@@ -25,6 +25,7 @@ pub mod request;
 mod request_metrics;
 mod response;
 mod serving_policy;
+mod uploads;
 mod visibility;
 
 pub(crate) use active_responses::ResponseProgress;

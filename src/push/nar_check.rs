@@ -55,6 +55,14 @@ pub enum NarFault {
     /// The NAR has more bytes than the narinfo says. The rest was not decoded.
     #[error("the NAR has more than the {0} bytes of NarSize; push it again")]
     TooLong(u64),
+    /// The NAR is whole, and has fewer bytes than the narinfo says.
+    #[error("the NAR has {found} bytes, fewer than the {expected} of NarSize; push it again")]
+    TooShort {
+        /// NarSize, in bytes.
+        expected: u64,
+        /// Bytes of the NAR.
+        found: u64,
+    },
     /// The contents do not match the content address in the narinfo.
     #[error("the contents do not match CA; build the path again and push that")]
     WrongContents,
@@ -177,6 +185,9 @@ pub fn check(
     if !parser.is_finished() {
         return Err(NarFault::Malformed(NarError::Truncated));
     }
+    if size < expected.nar_size {
+        return Err(NarFault::TooShort { expected: expected.nar_size, found: size });
+    }
     let mut found = [0; 32];
     found.copy_from_slice(sha256.finish().as_ref());
     let found = NarHash::from_digest(found);
@@ -273,7 +284,8 @@ mod tests {
         let other = ContentAddress::parse(&format!("fixed:sha256:{}", "0".repeat(52)));
         assert!(other.is_some());
         let wrong_contents = Expected { content_address: other, ..right.clone() };
-        let cases: [(&[u8], Expected, IsRight); 6] = [
+        let cases: [(&[u8], Expected, IsRight); 7] = [
+            (&nar, longer.clone(), |it| matches!(it, NarFault::TooShort { .. })),
             (&nar, wrong_contents, |it| matches!(it, NarFault::WrongContents)),
             (&nar, wrong_hash, |it| matches!(it, NarFault::WrongHash { .. })),
             (&nar[..nar.len() - 8], right.clone(), |it| matches!(it, NarFault::Malformed(NarError::Truncated))),

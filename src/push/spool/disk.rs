@@ -14,7 +14,6 @@ use super::error::SpoolError;
 use super::ledger::{Ledger, SpoolLimits};
 use super::owner::{FileHash, Key, Owner};
 use super::reservation::Reservation;
-use super::upload::Upload;
 use crate::nar_cache::{DiskThreads, FreeSpace};
 use crate::sync::Mutex;
 
@@ -60,14 +59,14 @@ impl Spool {
         Reservation::new(&self.ledger, owner, size)
     }
 
-    /// Creates a file in the reserved space.
-    pub(crate) async fn create(self: &Arc<Self>, reservation: Reservation) -> Result<Upload, SpoolError> {
+    /// Fails if the disk has no room for what is reserved.
+    pub(super) async fn check_free_space(&self) -> Result<(), SpoolError> {
         let path = self.directory.path().to_owned();
         let space = self.threads.run(DISK_LIMIT, move || FreeSpace::read(&path)).await??;
         if self.ledger.lock().unwritten() > space.free {
             return Err(SpoolError::DiskFull);
         }
-        Upload::create(self, reservation).await
+        Ok(())
     }
 
     /// Returns whether the owner has uploaded this file, and keeps it for a further narinfo if so.

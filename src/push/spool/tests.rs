@@ -24,7 +24,7 @@ fn hash_of(bytes: &[u8]) -> FileHash {
 }
 
 async fn put(spool: &Arc<Spool>, owner: &str, bytes: &[u8], expected: FileHash) -> Result<(), SpoolError> {
-    let upload = spool.create(spool.reserve(Owner::named(owner), None)?).await?;
+    let upload = Upload::create(spool, spool.reserve(Owner::named(owner), None)?).await?;
     let (upload, buffer) = upload.write(bytes.to_vec()).await?;
     assert!(buffer.is_empty());
     upload.finish(expected).await
@@ -60,7 +60,8 @@ async fn what_is_wrong_or_broken_off_leaves_nothing() {
     assert!(matches!(wrong, Err(SpoolError::WrongHash(actual)) if actual == hash_of(b"nar")));
     let large = put(&spool, "user:alice", &vec![0; 2 << 20], hash_of(b"")).await;
     assert!(matches!(large, Err(SpoolError::TooLarge { key: "push.max_nar_size", .. })));
-    let upload = spool.create(spool.reserve(Owner::named("user:alice"), Some(1 << 20)).unwrap()).await.unwrap();
+    let upload =
+        Upload::create(&spool, spool.reserve(Owner::named("user:alice"), Some(1 << 20)).unwrap()).await.unwrap();
     assert_eq!((files(&around), spool.usage()), (1, (1 << 20, 1)));
     drop(upload);
     assert_eq!((files(&around), spool.usage()), (0, (0, 0)));

@@ -42,7 +42,8 @@ impl std::fmt::Debug for Digest {
 
 impl Upload {
     /// Creates a file for the reserved space.
-    pub(super) async fn create(spool: &Arc<Spool>, reservation: Reservation) -> Result<Self, SpoolError> {
+    pub(crate) async fn create(spool: &Arc<Spool>, reservation: Reservation) -> Result<Self, SpoolError> {
+        spool.check_free_space().await?;
         let path = spool.temp_file();
         let open = move || -> io::Result<TempFile> {
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;

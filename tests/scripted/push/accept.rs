@@ -115,7 +115,7 @@ fn what_is_wrong_with_a_nar_is_said_and_nothing_is_added() {
     for (item, line) in [
         (with(&|it| it.nar_hash = "00".repeat(32)), "but NarHash is"),
         (with(&|it| it.nar_size -= 8), "more than the"),
-        (with(&|it| it.nar_size += 8), "malformed"),
+        (with(&|it| it.nar_size += 8), "fewer than the"),
         (upwards, "malformed"),
         (StoreItem::with_nar(b"not a NAR at all".to_vec()), "malformed"),
     ] {

@@ -1,8 +1,8 @@
 //! Uploads that harmonia has no use for, since it makes the same from the store: listings and the index of debug info.
 
+use super::cx::Cx;
 use super::receive::Receiver;
 use super::refusal::Refusal;
-use super::{Cx, nar};
 
 /// Longest body that is received, in bytes: the listing of a million files.
 const MAX_LENGTH: u64 = 128 << 20;
@@ -14,7 +14,7 @@ pub(super) async fn put(cx: &Cx<'_>, body: &mut Receiver) -> Result<(), Refusal>
     if body.length().is_some_and(|length| length > MAX_LENGTH) {
         return Err(too_long());
     }
-    let permit = cx.uploads.turn(cx.client(nar::owner(cx.request.granted))).await?;
+    let permit = cx.turn().await?;
     body.hold(&permit);
     let mut piece = Vec::with_capacity(PIECE);
     loop {

@@ -8,131 +8,13 @@
 //! A request is refused before its body is asked for. The body of a refused one is not read, except for the start of one that
 //! the client is sending in any case: on a connection that is closed with unread bytes the response may be lost.
 
+mod cx;
 mod discard;
 mod nar;
 mod narinfo;
 mod receive;
 mod refusal;
-mod uploads;
-
-use hyper::header::{CONNECTION, CONTENT_ENCODING, EXPECT, HeaderValue};
-use hyper::{StatusCode, Version};
-
-use crate::access::Rights;
-use crate::fairness::Requester;
-use crate::http::app::App;
-use crate::http::request::context::RequestCx;
-use crate::http::request::route::Route;
-use crate::http::request::upload_body::UploadBody;
-use crate::http::response::body::Response;
-use crate::http::response::headers::set;
-use crate::http::response::status;
-use crate::metrics::Upload;
-use crate::push::spool::FileHash;
+mod respond;
 
 pub(crate) use nar::head;
-use receive::Receiver;
-use refusal::Refusal;
-pub(crate) use uploads::Uploads;
-
-/// A request with a body, and whom it is from.
-struct Cx<'r> {
-    app: &'r App,
-    uploads: &'r Uploads,
-    request: RequestCx<'r>,
-    requester: &'r Requester,
-}
-
-/// Response to a PUT, and what the audit log has of it.
-pub(crate) struct Received {
-    pub(crate) response: Response,
-    /// Bytes of the body that arrived.
-    pub(crate) bytes: u64,
-    /// Reason for which it was refused.
-    pub(crate) refusal: Option<String>,
-}
-
-/// Answers a PUT.
-pub(crate) async fn respond(
-    app: &App,
-    uploads: &Uploads,
-    request: RequestCx<'_>,
-    requester: &Requester,
-    (route, body): (Route, UploadBody),
-) -> Received {
-    let cx = Cx { app, uploads, request, requester };
-    let _in_progress = uploads.metrics().upload_started();
-    let mut body = Receiver::new(body, requester);
-    let class = request.granted.principal.class().label();
-    let outcome = handle(&cx, &route, &mut body).await;
-    uploads.metrics().record(class, kind(&route), outcome.as_ref().map_or_else(Refusal::label, |()| "ok"));
-    uploads.metrics().record_bytes(class, body.received());
-    let mut response = match &outcome {
-        Ok(()) => status::plain_line("OK"),
-        Err(refusal) => {
-            let target = request.parts.uri.path();
-            tracing::debug!(?target, principal = %request.granted.principal, "upload refused: {}", refusal.cause());
-            refusal.response()
-        }
-    };
-    let (bytes, refusal) = (body.received(), outcome.err().map(|refusal| refusal.cause().to_owned()));
-    if !body.has_ended() {
-        if !request.headers().contains_key(EXPECT) {
-            body.drain().await;
-        }
-        // The rest of the body could be taken for a request.
-        if !body.has_ended() && request.parts.version <= Version::HTTP_11 {
-            set(&mut response, CONNECTION, HeaderValue::from_static("close"));
-        }
-    }
-    Received { response, bytes, refusal }
-}
-
-fn kind(route: &Route) -> Upload {
-    match route {
-        Route::UploadedNar { .. } => Upload::Nar,
-        Route::NarInfo { .. } => Upload::NarInfo,
-        _ => Upload::Other,
-    }
-}
-
-async fn handle(cx: &Cx<'_>, route: &Route, body: &mut Receiver) -> Result<(), Refusal> {
-    if !cx.request.granted.may(Rights::PUSH) {
-        return Err(Refusal::not_granted());
-    }
-    match route {
-        Route::UploadedNar { file } => nar::put(cx, FileHash::from_digest(*file.sha256()), body).await,
-        Route::NarInfo { hash, json: false } => narinfo::put(cx, *hash, body).await,
-        Route::Listing { .. } | Route::DebugInfo { .. } => discard::put(cx, body).await,
-        Route::BuildLog { .. } => {
-            Err(Refusal::not_allowed("build logs cannot be pushed: this cache serves those of its own machine"))
-        }
-        Route::Realisation(_) => Err(Refusal::not_allowed(
-            "realisations cannot be pushed: the store paths were, and can be fetched by their paths",
-        )),
-        Route::CacheInfo => Err(Refusal::not_allowed("nix-cache-info cannot be pushed: it is that of this cache")),
-        Route::Nar { .. } | Route::CompressedNar { .. } => Err(Refusal::new(
-            StatusCode::NOT_FOUND,
-            "unknown_url",
-            "a NAR is uploaded as nar/FILEHASH.nar with the extension of its compression, as nix copy does",
-        )),
-        _ => Err(Refusal::new(StatusCode::NOT_FOUND, "unknown_url", "nothing can be uploaded to this URL")),
-    }
-}
-
-impl Cx<'_> {
-    /// Returns the coding of the body in `Content-Encoding`, in lower case. `None` if it has none.
-    fn content_encoding(&self) -> Result<Option<String>, Refusal> {
-        let mut values = self.request.headers().get_all(CONTENT_ENCODING).iter();
-        let coding = match (values.next(), values.next()) {
-            (None, _) => return Ok(None),
-            (Some(value), None) => value.to_str().ok().map(|value| value.trim().to_ascii_lowercase()),
-            (Some(_), Some(_)) => None,
-        };
-        match coding.as_deref() {
-            None => Err(Refusal::unsupported_coding()),
-            Some("" | "identity") => Ok(None),
-            Some(_) => Ok(coding),
-        }
-    }
-}
+pub(crate) use respond::{Received, respond};

@@ -2,18 +2,19 @@
 
 use hyper::StatusCode;
 
+use super::cx::{Cx, owner};
 use super::receive::Receiver;
 use super::refusal::Refusal;
-use super::{Cx, Uploads};
-use crate::access::{Granted, Rights};
+use crate::access::Rights;
 use crate::http::error::HandlerError;
 use crate::http::error_reason::NotFound;
 use crate::http::request::context::RequestCx;
 use crate::http::response::body::{Body, Response};
 use crate::http::response::cache_control::CacheControl;
 use crate::http::response::headers::{new_response, set_content_length};
+use crate::http::uploads::Uploads;
 use crate::push::UploadName;
-use crate::push::spool::{FileHash, Owner, Upload};
+use crate::push::spool::{FileHash, Upload};
 
 /// Size of a piece, in bytes. There are two for each upload: one is written while the other is received.
 const PIECE: usize = 1 << 20;
@@ -31,22 +32,17 @@ pub(crate) fn head(uploads: &Uploads, cx: RequestCx<'_>, file: &UploadName) -> R
     Ok(response)
 }
 
-/// Returns whose files a principal sees.
-pub(super) fn owner(granted: &Granted) -> Owner {
-    Owner::named(&granted.principal.to_string())
-}
-
 /// Receives a file into the spool.
 pub(super) async fn put(cx: &Cx<'_>, file: FileHash, body: &mut Receiver) -> Result<(), Refusal> {
     if cx.content_encoding()?.is_some() {
         return Err(Refusal::unsupported_coding());
     }
-    let (spool, owner) = (cx.uploads.spool(), owner(cx.request.granted));
+    let spool = cx.uploads.spool();
     let length = body.length();
     spool.check_size(length.unwrap_or_default())?;
-    let permit = cx.uploads.turn(cx.client(owner)).await?;
-    let reservation = spool.reserve(owner, length)?;
-    let mut upload = spool.create(reservation).await?;
+    let permit = cx.turn().await?;
+    let reservation = spool.reserve(cx.owner(), length)?;
+    let mut upload = Upload::create(spool, reservation).await?;
     body.hold(&permit);
     let active = cx.active(length);
     let (mut piece, mut spare) = (body.fill(Vec::with_capacity(PIECE), PIECE).await?, Vec::with_capacity(PIECE));

@@ -6,9 +6,9 @@ use harmonia_protocol::HashPart;
 use harmonia_protocol::narinfo::Compression;
 use hyper::StatusCode;
 
+use super::cx::Cx;
 use super::receive::Receiver;
 use super::refusal::Refusal;
-use super::{Cx, nar};
 use crate::human_size::human_size;
 use crate::push::spool::FileHash;
 use crate::push::{MAX_NARINFO, Outcome, PushError, Spooled, decode};
@@ -19,9 +19,8 @@ pub(super) async fn put(cx: &Cx<'_>, hash: HashPart, body: &mut Receiver) -> Res
     if body.length().is_some_and(|length| length > MAX_NARINFO as u64) {
         return Err(too_long());
     }
-    let owner = nar::owner(cx.request.granted);
-    let client = cx.client(owner);
-    let permit = cx.uploads.turn(client).await?;
+    let (owner, client) = (cx.owner(), cx.client());
+    let permit = cx.turn().await?;
     body.hold(&permit);
     let text = body.fill(Vec::new(), MAX_NARINFO + 1).await?;
     // From here on the server works, so that the turn is not reclaimed: its decoders take memory.

@@ -6,14 +6,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::Cx;
-use super::refusal::Refusal;
-use crate::access::Principal;
 use crate::config::PushConfig;
 use crate::fairness::{ClientId, FairSemaphore, Permit};
-use crate::http::active_responses::{ActiveResponse, ResponseInfo};
 use crate::metrics::{Metrics, PushMetrics};
-use crate::push::spool::{Owner, Spool};
+use crate::push::spool::Spool;
 use crate::push::{PushRules, Pusher};
 
 /// Time for which an upload waits for its turn: far less than the 300 s after which Nix gives up, and long enough that few have
@@ -63,7 +59,7 @@ impl Uploads {
         &self.pusher
     }
 
-    pub(super) fn metrics(&self) -> &PushMetrics {
+    pub(crate) fn metrics(&self) -> &PushMetrics {
         &self.metrics.push
     }
 
@@ -73,28 +69,12 @@ impl Uploads {
         self.metrics.push.set_spool(bytes, files);
     }
 
-    /// Waits for a turn.
-    pub(super) async fn turn(&self, client: ClientId) -> Result<Permit, Refusal> {
+    /// Waits for a turn. `None` if too many others wait, or for too long.
+    pub(crate) async fn turn(&self, client: ClientId) -> Option<Permit> {
         let most = self.at_once.load(Ordering::Relaxed).saturating_mul(WAITING);
         if self.turns.waiting() >= most {
-            return Err(Refusal::busy());
+            return None;
         }
-        timeout(TURN_TIMEOUT, self.turns.acquire(client, 1)).await.map_err(|_| Refusal::busy())
-    }
-}
-
-impl Cx<'_> {
-    /// Returns whose turn it is: a principal's, from wherever it uploads, and an anonymous client's by its address.
-    pub(super) fn client(&self, owner: Owner) -> ClientId {
-        match self.request.granted.principal {
-            Principal::Anonymous => self.request.client,
-            _ => ClientId::Principal(owner.number()),
-        }
-    }
-
-    /// Lists the upload in `harmonia status` until the result is dropped.
-    pub(super) fn active(&self, length: Option<u64>) -> ActiveResponse {
-        let target = self.request.parts.uri.path().into();
-        self.app.active_responses.start(ResponseInfo { target, client: self.requester.client(), length })
+        timeout(TURN_TIMEOUT, self.turns.acquire(client, 1)).await.ok()
     }
 }
