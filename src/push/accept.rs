@@ -4,8 +4,8 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use harmonia_protocol::HashPart;
 use harmonia_protocol::path_info::PathInfo;
+use harmonia_protocol::{HashPart, StorePath};
 
 use crate::fairness::ClientId;
 use crate::nar_cache::NarCache;
@@ -14,6 +14,8 @@ use crate::push::keep::Keep;
 use crate::push::nar_check::{CheckedNar, Expected, NarFault};
 use crate::push::narinfo::{NarInfoFault, PushRules, PushedNarInfo};
 use crate::push::refusal;
+use crate::push::spool::Owner;
+use crate::push::uploaded_paths::UploadedPaths;
 use crate::store::{AddError, Adding, PathStatus, Store, StoreError, ValidPath};
 use crate::sync::Mutex;
 
@@ -24,6 +26,19 @@ pub(crate) struct Spooled {
     pub(crate) file: File,
     /// Size of the file, in bytes.
     pub(crate) size: u64,
+}
+
+/// Whom a push is from, and what they see of the store.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    /// Whom time and memory count for.
+    pub(crate) client: ClientId,
+    /// Whose uploads are used.
+    pub(crate) owner: Owner,
+    /// Whether the principal sees the path, if it is valid.
+    pub(crate) sees_path: bool,
+    /// References that the principal's views do not show.
+    pub(crate) unseen_references: Vec<StorePath>,
 }
 
 /// Result of a push.
@@ -42,12 +57,13 @@ pub(crate) struct Pusher {
     nar_cache: Option<Arc<NarCache>>,
     rules: Mutex<Arc<PushRules>>,
     keep: Keep,
+    uploaded: UploadedPaths,
 }
 
 impl Pusher {
     /// Creates a pusher. Paths that it adds are compressed for `nar_cache`, and kept by symlinks in `keep`.
     pub(crate) fn new(store: Arc<Store>, nar_cache: Option<Arc<NarCache>>, rules: PushRules, keep: Keep) -> Self {
-        Self { store, nar_cache, rules: Mutex::new(Arc::new(rules)), keep }
+        Self { store, nar_cache, rules: Mutex::new(Arc::new(rules)), keep, uploaded: UploadedPaths::new() }
     }
 
     /// Replaces what later pushes have to comply with.
@@ -78,13 +94,15 @@ impl Pusher {
     /// is either not valid, or valid as any path that was pushed and not kept.
     ///
     /// To a principal that does not see the path, one that is valid is as one that is not: its NAR has to be uploaded, and
-    /// is checked and given to nix-daemon, which checks its signature and ignores it.
+    /// is checked and given to nix-daemon, which checks its signature and ignores it. A reference that it does not see is as one
+    /// that is not valid, unless it has uploaded that NAR before.
     pub(crate) async fn accept(
         &self,
         pushed: PushedNarInfo,
         spooled: Option<Spooled>,
-        (client, sees): (ClientId, bool),
+        sender: Sender,
     ) -> Result<Outcome, PushError> {
+        let Sender { client, owner, sees_path: sees, mut unseen_references } = sender;
         let PushedNarInfo { path, info, .. } = &pushed;
         let unavailable = |cause: StoreError| PushError::Daemon { path: path.clone(), cause };
         let mut adding = self.store.begin_add(path, &info.references, client).await.map_err(unavailable)?;
@@ -95,7 +113,8 @@ impl Pusher {
             return Ok(Outcome::AlreadyValid);
         }
         let Some(spooled) = spooled else { return Err(PushError::NotUploaded(pushed.file)) };
-        if let Some(reference) = adding.missing_reference().await.map_err(unavailable)? {
+        unseen_references.retain(|it| !self.uploaded.contains(owner, it.hash_part()));
+        if let Some(reference) = adding.missing_reference(&unseen_references).await.map_err(unavailable)? {
             return Err(PushError::MissingReference { path: path.clone(), reference });
         }
         add(&pushed, spooled, &mut adding).await?;
@@ -114,6 +133,9 @@ impl Pusher {
             same => same?,
         }
         self.keep_root(&pushed, &mut adding).await?;
+        if !sees {
+            self.uploaded.insert(owner, path.hash_part());
+        }
         if let Some(nar_cache) = &self.nar_cache {
             nar_cache.precompress(&added, client);
         }

@@ -13,8 +13,9 @@ pub mod nar_check;
 mod narinfo;
 mod refusal;
 pub(crate) mod spool;
+mod uploaded_paths;
 
-pub(crate) use accept::{Outcome, Pusher, Spooled};
+pub(crate) use accept::{Outcome, Pusher, Sender, Spooled};
 pub use error::PushError;
 pub use file_name::UploadName;
 pub(crate) use keep::Keep;

@@ -147,6 +147,12 @@ impl PushedNarInfo {
         &self.path
     }
 
+    /// Returns the paths that it refers to.
+    #[must_use]
+    pub(crate) fn references(&self) -> &[StorePath] {
+        &self.info.references
+    }
+
     /// Returns the size of the NAR, in bytes.
     #[must_use]
     pub const fn nar_size(&self) -> u64 {

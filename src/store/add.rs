@@ -87,15 +87,16 @@ impl Adding<'_> {
         self.store.pool.call_on(&mut self.connection, &QueryPathInfo(self.path)).await
     }
 
-    /// Returns the first reference that is not valid, other than the path itself.
-    pub(crate) async fn missing_reference(&mut self) -> Result<Option<StorePath>, StoreError> {
+    /// Returns the first reference that is not valid or is in `unseen`, other than the path itself. Takes the same query whichever
+    /// it is.
+    pub(crate) async fn missing_reference(&mut self, unseen: &[StorePath]) -> Result<Option<StorePath>, StoreError> {
         let others: Vec<_> = self.references.iter().filter(|it| *it != self.path).cloned().collect();
         if others.is_empty() {
             return Ok(None);
         }
         let valid = self.store.pool.call_on(&mut self.connection, &QueryValidPaths(&others)).await?;
         let valid: HashSet<_> = valid.into_iter().collect();
-        Ok(others.into_iter().find(|other| !valid.contains(other)))
+        Ok(others.into_iter().find(|other| !valid.contains(other) || unseen.contains(other)))
     }
 
     /// Adds the path with the bytes that `nar` reads. nix-daemon checks signatures, even if it trusts this user.

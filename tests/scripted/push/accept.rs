@@ -42,11 +42,11 @@ fn answering(reply: impl Fn() -> Reply + Send + Sync + 'static) -> Script {
     Script::replying(absent).adding(move |_| reply())
 }
 
-fn target(file: &[u8]) -> String {
+pub(super) fn target(file: &[u8]) -> String {
     nar_target(file).replace(".xz", "")
 }
 
-fn narinfo(item: &StoreItem, target: &str, compression: &str) -> String {
+pub(super) fn narinfo(item: &StoreItem, target: &str, compression: &str) -> String {
     let references: Vec<_> = item.references.iter().map(|path| path.strip_prefix("/nix/store/").unwrap()).collect();
     format!(
         "StorePath: {}\nURL: {}\nCompression: {compression}\nNarHash: sha256:{}\nNarSize: {}\nReferences: {}\n",
@@ -59,7 +59,7 @@ fn narinfo(item: &StoreItem, target: &str, compression: &str) -> String {
 }
 
 /// Pushes a NAR without compression, with the narinfo of this item.
-fn push(cache: &Cache, item: &StoreItem) -> Response {
+pub(super) fn push(cache: &Cache, item: &StoreItem) -> Response {
     let target = target(&item.nar);
     assert_eq!(cache.put(&target, &item.nar).status, 200);
     cache.put(&item.narinfo_url(), narinfo(item, &target, "none").as_bytes())

@@ -1,6 +1,7 @@
 //! Uploads: what comes into the spool, what is refused, and what is left behind.
 
 mod accept;
+mod references;
 mod refusals;
 mod spool;
 
@@ -25,10 +26,14 @@ struct Cache {
 
 impl Cache {
     fn start(settings: &str) -> Self {
+        Self::with_rights("access.anonymous = [\"read\", \"push\"]", settings)
+    }
+
+    fn with_rights(rights: &str, settings: &str) -> Self {
         let (daemon, state) = (ScriptedDaemon::start(Script::knowing_no_path()), scratch::fresh_dir());
         let audit_log = scratch::fresh_dir().join("audit.log");
         let config = format!(
-            "{}\naudit.file = \"{}\"\nstate_dir = \"{}\"\naccess.anonymous = [\"read\", \"push\"]\npush.keep = \"1d\"\n{settings}",
+            "{}\naudit.file = \"{}\"\nstate_dir = \"{}\"\n{rights}\npush.keep = \"1d\"\n{settings}",
             daemon.config(),
             audit_log.display(),
             state.display()

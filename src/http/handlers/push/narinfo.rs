@@ -2,8 +2,8 @@
 
 use std::io::{self, Read as _};
 
-use harmonia_protocol::HashPart;
 use harmonia_protocol::narinfo::Compression;
+use harmonia_protocol::{HashPart, StorePath};
 use hyper::StatusCode;
 
 use super::cx::Cx;
@@ -11,7 +11,8 @@ use super::receive::Receiver;
 use super::refusal::Refusal;
 use crate::human_size::human_size;
 use crate::push::spool::FileHash;
-use crate::push::{MAX_NARINFO, Outcome, PushError, Spooled, decode};
+use crate::push::{MAX_NARINFO, Outcome, PushError, Sender, Spooled, decode};
+use crate::store::StoreError;
 
 /// Receives a narinfo, and has the path added with the file that was uploaded before.
 pub(super) async fn put(cx: &Cx<'_>, hash: HashPart, body: &mut Receiver) -> Result<(), Refusal> {
@@ -38,8 +39,9 @@ pub(super) async fn put(cx: &Cx<'_>, hash: HashPart, body: &mut Receiver) -> Res
     let spooled = spool.read(owner, file).await?.map(|spooled| Spooled { file: spooled.file, size: spooled.size });
     let accept = async {
         let unavailable = |cause| PushError::Daemon { path: checked.path().clone(), cause };
-        let sees = cx.app.sees(hash, cx.request).await.map_err(unavailable)?;
-        pusher.accept(checked.clone(), spooled, (client, sees)).await
+        let sees_path = cx.app.sees(hash, cx.request).await.map_err(unavailable)?;
+        let unseen_references = unseen(cx, checked.references()).await.map_err(unavailable)?;
+        pusher.accept(checked.clone(), spooled, Sender { client, owner, sees_path, unseen_references }).await
     };
     let outcome = accept.await;
     drop(permit);
@@ -56,6 +58,17 @@ pub(super) async fn put(cx: &Cx<'_>, hash: HashPart, body: &mut Receiver) -> Res
         Ok(Outcome::AlreadyValid) => Ok(()),
         Err(error) => Err(Refusal::from_push(&error)),
     }
+}
+
+/// Returns the paths that the principal does not see.
+async fn unseen(cx: &Cx<'_>, paths: &[StorePath]) -> Result<Vec<StorePath>, StoreError> {
+    let known = cx.app.known_sight(cx.request);
+    let mut unseen: Vec<_> = paths.iter().filter(|path| !known.sees(path.hash_part())).cloned().collect();
+    if !unseen.is_empty() {
+        let sight = cx.app.sight(cx.request).await?;
+        unseen.retain(|path| !sight.sees(path.hash_part()));
+    }
+    Ok(unseen)
 }
 
 fn too_long() -> Refusal {
