@@ -4,8 +4,8 @@
 //!   passwords takes at most half of the processors, and nobody's turn.
 //! - A right password is remembered ([`super::remembered`]); checks of the same name and password at the same time are one.
 //! - A wrong password and an unknown name take the same work: an unknown name is verified against a hash of no password.
-//! - Checks of an address with failures wait ([`super::failures`]). A password that was right before does not wait, so whoever
-//!   has logged in is not kept out by others at the same address.
+//! - Checks of an address with failures wait ([`super::failures`]), a limited number of them. A password that was right before
+//!   neither waits nor counts, so whoever has logged in is not kept out by others at the same address.
 
 #[cfg(test)]
 mod tests;
@@ -175,10 +175,12 @@ impl Check<'_> {
     }
 
     async fn run(&self, password: &[u8]) -> Option<bool> {
-        let Some(_place) = Waiting::enter(self.checks, self.client) else {
+        // Guesses do not take the place of a password that was right before. There is one such for each user and client.
+        let place = self.is_slowed.then(|| Waiting::enter(self.checks, self.client));
+        if matches!(place, Some(None)) {
             self.checks.metrics.passwords.record(PasswordResult::Refused);
             return None;
-        };
+        }
         let permit = self.permit().await;
         if self.user.remembered.recall(&self.tag) == Memory::Fresh {
             return Some(true);

@@ -155,6 +155,27 @@ async fn who_has_logged_in_is_not_kept_out_by_guesses_from_the_same_address() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_logged_in_needs_no_place_among_the_guesses_that_wait() {
+    let users = Fixture::new(&line("alice", "of alice", 4));
+    assert_eq!(users.verify("alice", "of alice").await, right("alice"));
+    advance(FRESH).await;
+    let guesses: Vec<_> = (0..MAX_WAITING + 10).map(|number| format!("guess {number}")).collect();
+    let all = join_all(guesses.iter().map(|guess| users.verify("alice", guess)));
+    let again = async {
+        // By then the guesses wait.
+        while users.count("refused") == 0 {
+            tokio::task::yield_now().await;
+        }
+        users.verify("alice", "of alice").await
+    };
+    tokio::select! {
+        biased;
+        _ = all => panic!("all guesses were made before"),
+        result = again => assert_eq!(result, right("alice")),
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_number_of_checks_that_wait_is_limited_for_each_client() {
     let users = Fixture::new(&line("alice", "of alice", 4));
     let guesses: Vec<_> = (0..MAX_WAITING + 10).map(|number| format!("guess {number}")).collect();
