@@ -2,7 +2,12 @@
 
 mod audit_log;
 mod client_certificates;
+mod hostile_tokens;
+mod issuer;
+mod key_servers;
+mod passwords;
 mod requests;
+mod secrets;
 mod tls;
 mod tokens;
 mod views;

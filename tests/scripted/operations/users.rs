@@ -179,3 +179,33 @@ fn a_terminal_is_asked_twice_and_shows_no_password() {
     }
     assert_eq!(text(&run(&["list"], &file, "")).0, "alice\n");
 }
+
+#[test]
+fn a_user_is_let_in_after_being_added_on_a_terminal_and_no_longer_after_being_removed() {
+    let file = users_file();
+    assert!(run(&["add", "carol"], &file, "battery staple\n").status.success());
+    let harmonia = Harmonia::start(&format!(
+        "daemon_socket = \"/nonexistent\"\ntrusted_proxies = []\n[access]\nusers_file = \"{}\"\n[[access.grant]]\n\
+         who = [\"user:*\"]\nmay = [\"read\"]\n",
+        file.display()
+    ));
+    let status = |password: &str| {
+        let credentials = data_encoding::BASE64.encode(format!("alice:{password}").as_bytes());
+        let headers = [("Authorization", &*format!("Basic {credentials}"))];
+        harmonia.http().get_with("/nix-cache-info", &headers).status
+    };
+    let reload = |users: usize, times: usize| {
+        harmonia.reload();
+        harmonia.wait_for_log_times(&format!("reloaded access: 1 grants, {users} users"), times);
+    };
+    assert_eq!(status("correct horse"), 401);
+    assert_eq!(Terminal::open().add(&file, ["correct horse\r", "correct horse\r"]), Some(0));
+    reload(2, 1);
+    assert_eq!((status("correct horse"), status("another one")), (200, 401));
+    assert_eq!(Terminal::open().add(&file, ["another one\r", "another one\r"]), Some(0));
+    reload(2, 2);
+    assert_eq!((status("correct horse"), status("another one")), (401, 200));
+    assert!(run(&["remove", "alice"], &file, "").status.success());
+    reload(1, 1);
+    assert_eq!(status("another one"), 401);
+}
