@@ -171,7 +171,8 @@ pub enum UserAction {
     /// Add a user, or change the password of one
     ///
     /// Asks for the password twice on a terminal, without showing it; otherwise reads it as one line of standard input. A
-    /// password has 8 to 72 bytes. The file is created if it does not exist, for this user only.
+    /// password has 8 to 72 bytes. The file is created if it does not exist, for this user only; if root creates it and
+    /// harmonia.service is installed, for the group of that service too.
     Add {
         /// Name of the user: visible ASCII characters without `:` and `*`.
         name: String,

@@ -43,7 +43,9 @@ pub(crate) fn run(cli: Cli, recent: RecentLines) -> Result<(), Error> {
             let config = load_config(overrides.clone(), &environment)?;
             block_on(config.workers, cache::run(config, &overrides, &environment, action))
         }
-        Some(Command::User { action }) => user::run(action, || load_config(overrides, &environment)),
+        Some(Command::User { action }) => {
+            user::run(action, || load_config(overrides, &user::environment_of_service(&environment)?))
+        }
         Some(Command::Hide(options)) => {
             server::ask(loaded(overrides, &environment), |client, store| hide::hide(client, store, &options))
         }

@@ -71,6 +71,7 @@ impl PushConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::config::tests::{loaded, message};
 
     #[test]
@@ -86,5 +87,12 @@ mod tests {
         );
         let (_, warnings) = loaded("state_dir = \"/s\"\naccess.anonymous = [\"read\", \"push\"]\n[push]");
         assert_eq!(warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_file_is_well_formed_without_the_state_directory_that_its_unit_sets() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "access.anonymous = [\"read\", \"push\"]\n[push]\n").unwrap();
+        assert_eq!(Config::check_syntax(file.path()).unwrap(), Vec::<String>::new());
     }
 }

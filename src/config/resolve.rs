@@ -172,7 +172,9 @@ impl Config {
     /// Checks the file alone, without the environment and the files that it names, and returns its warnings.
     pub fn check_syntax(path: &Path) -> Result<Vec<String>, ConfigErrors> {
         let (file, mut warnings) = ConfigFile::read(path)?;
-        Self::resolve(file, CliOverrides::default(), &Environment::default(), &mut warnings)?;
+        // Where the file is used, the unit may set a state directory.
+        let environment = Environment { state_directory: Some("/".into()), ..Environment::default() };
+        Self::resolve(file, CliOverrides::default(), &environment, &mut warnings)?;
         Ok(warnings)
     }
 

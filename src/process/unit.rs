@@ -3,6 +3,7 @@
 //! Runs `systemctl show` and parses its output. Leaves the meaning of the settings to the caller.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +12,8 @@ use std::process::Command;
 pub(crate) const SERVICE: &str = "harmonia";
 /// Directory in which systemd creates those of `CacheDirectory=`.
 const CACHES: &str = "/var/cache";
+/// Directory in which systemd creates those of `StateDirectory=`.
+const STATES: &str = "/var/lib";
 
 /// Properties of an installed unit, including its drop-ins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,11 +68,35 @@ impl Unit {
     /// `CACHE_DIRECTORY`.
     #[must_use]
     pub(crate) fn cache_directory(&self) -> Option<PathBuf> {
-        let first = words(self.property("CacheDirectory")?).into_iter().next()?;
+        self.directory("CacheDirectory", CACHES)
+    }
+
+    /// Returns the first directory of `StateDirectory=`, which must be among the queried properties. The service gets it as
+    /// `STATE_DIRECTORY`.
+    #[must_use]
+    pub(crate) fn state_directory(&self) -> Option<PathBuf> {
+        self.directory("StateDirectory", STATES)
+    }
+
+    fn directory(&self, property: &str, parent: &str) -> Option<PathBuf> {
+        let first = words(self.property(property)?).into_iter().next()?;
         // A colon is followed by the name of a symlink to it.
         let first = first.split(':').next()?;
-        Some(Path::new(CACHES).join(first))
+        Some(Path::new(parent).join(first))
     }
+
+    /// Returns `Group=`, which must be among the queried properties, and its id, unless /etc/group does not have it.
+    #[must_use]
+    pub(crate) fn group(&self) -> Option<(&str, u32)> {
+        let name = self.property("Group")?;
+        Some((name, group_id(&fs::read_to_string("/etc/group").ok()?, name)?))
+    }
+}
+
+/// Returns the id of a group in the text of /etc/group.
+fn group_id(text: &str, name: &str) -> Option<u32> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split(':').nth(1)?.parse().ok()
 }
 
 /// Returns the name with its suffix, which defaults to `.service`.
@@ -107,14 +134,22 @@ mod tests {
     fn a_unit_says_which_variables_and_directories_its_service_has() {
         let unit = Unit::parse(
             "LoadState=loaded\nEnvironment=A=1 CONFIG_FILE=/etc/a.toml \"CONFIG_FILE=/etc/a file.toml\" B=2\n\
-             CacheDirectory=harmonia other\n",
+             CacheDirectory=harmonia other\nStateDirectory=harmonia\n",
         );
         assert_eq!(unit.variable("CONFIG_FILE").as_deref(), Some("/etc/a file.toml"));
         assert_eq!((unit.variable("B").as_deref(), unit.variable("CONFIG")), (Some("2"), None));
         assert_eq!(unit.cache_directory(), Some("/var/cache/harmonia".into()));
+        assert_eq!(unit.state_directory(), Some("/var/lib/harmonia".into()));
         let linked = Unit::parse("CacheDirectory=harmonia:nix-cache\nEnvironment=\n");
         assert_eq!((linked.cache_directory(), linked.variable("A")), (Some("/var/cache/harmonia".into()), None));
         assert_eq!(Unit::parse("CacheDirectory=\n").cache_directory(), None);
+    }
+
+    #[test]
+    fn a_group_has_the_id_of_its_line() {
+        let text = "root:x:0:\nharmonia-web:x:7:\nharmonia:x:990:alice,bob\nbroken:x\n";
+        assert_eq!(group_id(text, "harmonia"), Some(990));
+        assert_eq!((group_id(text, "other"), group_id(text, "broken")), (None, None));
     }
 
     #[test]

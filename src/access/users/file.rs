@@ -71,9 +71,10 @@ impl UsersFile {
     }
 
     /// Reads the file, applies `edit`, and replaces the file if `edit` returns `Some`. A file that does not exist is created
-    /// with mode 0600.
+    /// with mode 0600, or with mode 0640 for a `group`.
     pub(crate) fn change<T>(
         &self,
+        group: Option<u32>,
         edit: impl FnOnce(&mut Htpasswd) -> Option<T>,
     ) -> Result<Option<Change<T>>, UsersError> {
         let failed = |cause| UsersError::Write { path: self.0.clone(), cause };
@@ -100,7 +101,7 @@ impl UsersFile {
         let mut new = name.to_owned();
         new.push(".new");
         let new = target.with_file_name(new);
-        let written = write(&new, &users.to_string(), old.as_ref()).and_then(|()| fs::rename(&new, &target));
+        let written = write(&new, &users.to_string(), old.as_ref(), group).and_then(|()| fs::rename(&new, &target));
         if let Err(cause) = written {
             // The first error is the one to report.
             drop(fs::remove_file(&new));
@@ -111,8 +112,8 @@ impl UsersFile {
     }
 }
 
-/// Writes a new file with the owner, group and mode of the old one.
-fn write(path: &Path, text: &str, old: Option<&fs::Metadata>) -> io::Result<()> {
+/// Writes a new file with the owner, group and mode of the old one, or else for this user and `group`.
+fn write(path: &Path, text: &str, old: Option<&fs::Metadata>, group: Option<u32>) -> io::Result<()> {
     // One that a crash left behind: whoever holds the lock is the only writer.
     match fs::remove_file(path) {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
@@ -125,6 +126,9 @@ fn write(path: &Path, text: &str, old: Option<&fs::Metadata>) -> io::Result<()> 
             fchown(&file, Some(old.uid()), Some(old.gid()))?;
         }
         file.set_permissions(Permissions::from_mode(old.mode() & 0o777))?;
+    } else if group.is_some() {
+        fchown(&file, None, group)?;
+        file.set_permissions(Permissions::from_mode(0o640))?;
     }
     file.write_all(text.as_bytes())?;
     file.sync_all()
@@ -143,7 +147,7 @@ mod tests {
 
     fn add(file: &UsersFile, name: &str) -> Change<bool> {
         let hash = PasswordHash::with_cost(b"correct horse", 4).unwrap();
-        file.change(|users| Some(users.set(&name.parse().unwrap(), hash))).unwrap().unwrap()
+        file.change(None, |users| Some(users.set(&name.parse().unwrap(), hash))).unwrap().unwrap()
     }
 
     fn names(file: &UsersFile) -> Vec<String> {
@@ -169,6 +173,19 @@ mod tests {
     }
 
     #[test]
+    fn a_new_file_for_a_group_is_readable_to_it_and_an_old_one_keeps_its_group() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users");
+        let own = rustix::process::getegid().as_raw();
+        let change = |group| users_file(&path).change(Some(group), |_| Some(())).unwrap().unwrap();
+        assert_eq!(change(own), Change::Created(()));
+        let of_file = || (fs::metadata(&path).unwrap().gid(), mode(&path));
+        assert_eq!(of_file(), (own, 0o640));
+        assert_eq!(change(own + 1), Change::Written(()));
+        assert_eq!(of_file(), (own, 0o640));
+    }
+
+    #[test]
     fn a_link_stays_a_link_and_a_left_over_file_is_no_obstacle() {
         let directory = tempfile::tempdir().unwrap();
         let (path, link) = (directory.path().join("users"), directory.path().join("link"));
@@ -187,11 +204,11 @@ mod tests {
         fs::write(&path, "# none\nalice:secret\n").unwrap();
         let file = users_file(&path);
         let before = fs::metadata(&path).unwrap().ino();
-        let error = file.change(|_| Some(())).unwrap_err().to_string();
+        let error = file.change(None, |_| Some(())).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{}:2: user \"alice\": the password is ", path.display())), "{error}");
         assert!(error.contains("\n  help: ") && !error.contains("secret"), "{error}");
         fs::write(&path, "# none\n").unwrap();
-        assert_eq!(file.change(|_| None::<()>).unwrap(), None);
+        assert_eq!(file.change(None, |_| None::<()>).unwrap(), None);
         assert_eq!(fs::metadata(&path).unwrap().ino(), before);
     }
 

@@ -69,11 +69,12 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 /// Loads the configuration again with the environment of the installed unit, or with the default directory.
 fn of_service(overrides: &CliOverrides, environment: &Environment) -> Result<Config, Error> {
-    let unit = Unit::installed(SERVICE, &["Environment", "CacheDirectory"]);
+    let unit = Unit::installed(SERVICE, &["Environment", "CacheDirectory", "StateDirectory"]);
     let unit = unit.map_err(|cause| Error::System { doing: "ask systemctl about the service", cause })?;
     let mut environment = environment.clone();
     if let Some(unit) = &unit {
         environment.cache_directory = unit.cache_directory().map(PathBuf::into_os_string);
+        environment.state_directory = unit.state_directory().map(PathBuf::into_os_string);
         environment.config_file = environment.config_file.or_else(|| unit.variable("CONFIG_FILE").map(Into::into));
     } else {
         environment.cache_directory = Some(DEFAULT_DIRECTORY.into());

@@ -1,6 +1,7 @@
 //! `harmonia user`: adds, removes and lists users of the users file.
 
 mod prompt;
+mod service;
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,9 @@ use crate::cli::UserAction;
 use crate::config::{Config, StoreDirectories};
 use crate::error::Error;
 use crate::output;
+use crate::process::unit::Unit;
+
+pub(super) use service::environment as environment_of_service;
 
 /// What makes a change effective in a running server.
 const RELOAD: &str = "a running server reads it with `systemctl reload harmonia`, or at SIGHUP";
@@ -37,20 +41,25 @@ fn add(name: &str, file: &UsersFile) -> Result<(), Error> {
     let name = parse(name)?;
     let password = prompt::new_password(&name)?;
     let hash = PasswordHash::new(&password).map_err(Error::Password)?;
-    let done = file.change(|users| Some(users.set(&name, hash)))?;
+    let service = service::of_new_file(file.path())?;
+    let group = service.as_ref().and_then(Unit::group);
+    let done = file.change(group.map(|(_, id)| id), |users| Some(users.set(&name, hash)))?;
     let did = match done {
         Some(Change::Written(true)) => "changed the password of",
         _ => "added",
     };
     output::line(format_args!("{did} {name} in {}; {RELOAD}", file.path().display()));
     if let Some(Change::Created(_)) = done {
-        output::line(readable(file.path()));
+        output::line(readable(file.path(), group.map(|(name, _)| name)));
     }
     Ok(())
 }
 
-/// Says how the server gets to read a new file, which only the user of this process can.
-fn readable(file: &Path) -> String {
+/// Says who can read a new file, and how the server gets to do so.
+fn readable(file: &Path, group: Option<&str>) -> String {
+    if let Some(group) = group {
+        return format!("the group {group} of the service can read the new file, and no other user");
+    }
     let file = file.display();
     format!(
         "only this user can read the new file; for a server of another user: chgrp harmonia {file} && chmod 640 {file}"
@@ -61,7 +70,7 @@ fn remove(name: &str, file: &UsersFile) -> Result<(), Error> {
     let name = parse(name)?;
     // A file that does not exist has no users, and is not created.
     file.read()?;
-    if file.change(|users| users.remove(&name).then_some(()))?.is_none() {
+    if file.change(None, |users| users.remove(&name).then_some(()))?.is_none() {
         return Err(Error::NoUser { name: name.to_string(), file: file.path().to_owned() });
     }
     output::line(format_args!("removed {name} from {}; {RELOAD}", file.path().display()));

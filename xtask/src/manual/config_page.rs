@@ -1,7 +1,7 @@
 //! harmonia.toml(5), made from `config.example.toml`.
 //!
 //! A paragraph of that file is comments followed by settings, each after a bare `#`; or comments alone, which introduce the
-//! next paragraphs; or comments and the header of a table. Anything else is an error.
+//! next paragraphs; or comments and the header of a table, maybe after a bare `#`. Anything else is an error.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -27,7 +27,8 @@ pub(crate) fn write(directory: &Path) -> io::Result<()> {
     page.control("SH", ["KEYS"]);
     for paragraph in paragraphs {
         let (comments, rest): (Vec<_>, Vec<_>) = paragraph.lines().partition(|line| line.starts_with("# "));
-        match rest.first().and_then(|line| line.strip_prefix('[')?.strip_suffix(']')) {
+        // A table that has an effect by being there is commented out, too.
+        match rest.first().and_then(|line| line.trim_start_matches('#').strip_prefix('[')?.strip_suffix(']')) {
             Some(table) => {
                 page.control("SH", [format!("KEYS OF THE TABLE [{table}]").as_str()]).text(prose(comments)?);
             }
