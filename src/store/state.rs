@@ -100,7 +100,7 @@ impl Store {
             metrics: Arc::clone(metrics),
             views,
             pins: config.state_dir.as_deref().map(Pins::new),
-            hidden: HiddenPaths::new(config.state_dir.clone()),
+            hidden: HiddenPaths::new(config.state_dir.clone(), metrics),
         }
     }
 
@@ -115,9 +115,8 @@ impl Store {
         self.pool.set_known_keys(Arc::new(keys));
     }
 
-    /// Applies settings that can change at runtime: the time to live of cached path infos, and the views.
+    /// Applies the setting that can change at runtime: the time to live of cached path infos.
     pub fn apply_config(&self, config: &Config) {
-        self.replace_views(&config.views);
         self.path_infos.set_ttl(config.narinfo_cache.ttl);
     }
 

@@ -46,7 +46,12 @@ pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, filter: &str, from: us
     let sight = app.sight(cx).await?;
     let rows = Rows::find(app, &inventory, &filter, from, sight, cx.client).await?;
     let count = || inventory.names.iter().filter(|path| sight.sees(path.hash_part())).count();
-    let paths = if sight.is_unlimited() { inventory.paths } else { tokio::task::block_in_place(count) };
+    let paths = match sight.is_unlimited() {
+        // How many paths are hidden is for operators.
+        _ if app.store.has_hidden() => None,
+        true => Some(inventory.paths),
+        false => Some(tokio::task::block_in_place(count)),
+    };
     let html = render(paths, &filter, from, &rows);
     let mut response = text_response(StatusCode::OK, CacheControl::NoStore, HTML, html.into());
     app.pages.protect(&mut response);
@@ -75,11 +80,14 @@ impl Rows {
         if filter.len() > MAX_FILTER {
             return Ok(rows);
         }
+        let is_seen = |hash| sight.sees(hash) && !app.store.is_known_hidden(hash);
         let is_wanted =
-            |path: &StorePath| path.name().to_ascii_lowercase().contains(filter) && sight.sees(path.hash_part());
+            |path: &StorePath| path.name().to_ascii_lowercase().contains(filter) && is_seen(path.hash_part());
         // Counted from 0 among those that the client sees: indexes among all would tell how many others there are.
         let seen = inventory.names.iter().filter(|path| is_wanted(path));
         let mut matching = seen.enumerate().skip(from);
+        // Found out to be hidden by this request, and not counted by the next one.
+        let mut hidden = 0;
         for _ in 0..MAX_BATCHES {
             let batch: Vec<_> = tokio::task::block_in_place(|| matching.by_ref().take(BATCH).collect());
             if batch.is_empty() {
@@ -94,17 +102,21 @@ impl Rows {
                     info => info?,
                 };
                 let Some(valid) = valid else { continue };
-                if app.store.is_hidden(&valid, client).await? || !app.is_public(&valid) {
+                if app.store.is_hidden(&valid, client).await? {
+                    hidden += 1;
+                    continue;
+                }
+                if !app.is_public(&valid) {
                     continue;
                 }
                 if rows.count == ROWS {
-                    rows.next = Some(index);
+                    rows.next = Some(index - hidden);
                     return Ok(rows);
                 }
                 rows.push(&valid);
             }
         }
-        rows.next = matching.next().map(|(index, _)| index);
+        rows.next = matching.next().map(|(index, _)| index - hidden);
         Ok(rows)
     }
 
@@ -122,14 +134,19 @@ impl Rows {
     }
 }
 
-fn render(all: usize, filter: &str, from: usize, rows: &Rows) -> String {
+fn render(all: Option<usize>, filter: &str, from: usize, rows: &Rows) -> String {
+    let all = all.map_or_else(
+        || "This cache lists the paths that it serves.".to_owned(),
+        |all| {
+            let all = number(all as u64);
+            format!("The store has {all} valid paths, of which this cache lists those that it serves.")
+        },
+    );
     let mut main = format!(
-        "<nav><a href=\"./\">This cache</a></nav>\n<h1>Paths</h1>\n<p>The store has {} valid paths, of which this cache lists \
-         those that it serves.</p>\n<form action=\"./browse\" method=\"get\">\n<input name=\"q\" value=\"{}\" \
+        "<nav><a href=\"./\">This cache</a></nav>\n<h1>Paths</h1>\n<p>{all}</p>\n<form action=\"./browse\" method=\"get\">\n<input name=\"q\" value=\"{}\" \
          maxlength=\"{MAX_FILTER}\" autocomplete=\"off\" autocapitalize=\"off\" spellcheck=\"false\" \
          aria-label=\"Part of a name\" placeholder=\"Part of a name\">\n<button type=\"submit\">Filter</button>\n</form>\n\
          <section>\n",
-        number(all as u64),
         escape(filter)
     );
     if rows.count == 0 {

@@ -15,8 +15,9 @@ use crate::store::path_info::prefetch_queue::BATCH;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
 
-/// Upper bound of a closure that is walked through. A larger one is hidden, since its end is not seen.
-const MAX_CLOSURE: usize = 1 << 20;
+/// Upper bound of a closure that is walked through, at a hundred bytes for each path. A larger one is hidden, since its end
+/// is not seen.
+const MAX_CLOSURE: usize = 1 << 18;
 
 impl Store {
     /// Reads the paths that are hidden. Blocks on the disk.
@@ -48,6 +49,11 @@ impl Store {
     pub(crate) fn hidden_by(&self, hash: HashPart) -> Option<HiddenPath> {
         let Verdict::HiddenBy(by) = self.hidden.state().verdict(hash) else { return None };
         self.hidden.get(by)
+    }
+
+    /// Returns whether the path with this hash part is known to be hidden.
+    pub(crate) fn is_known_hidden(&self, hash: HashPart) -> bool {
+        !self.hidden.is_empty() && matches!(self.hidden.state().verdict(hash), Verdict::HiddenBy(_))
     }
 
     /// Returns whether this path is known not to be hidden.
@@ -118,7 +124,7 @@ impl Store {
         if let Some(is_hidden) = known() {
             return Ok(is_hidden);
         }
-        let _walking = self.hidden.walking.lock().await;
+        let _walk = self.hidden.walks.acquire(client, 1).await;
         if let Some(is_hidden) = known() {
             return Ok(is_hidden);
         }

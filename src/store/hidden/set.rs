@@ -7,12 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use harmonia_protocol::{HashPart, StorePath};
 
+use crate::fairness::FairSemaphore;
+use crate::metrics::Metrics;
 use crate::store::hidden::file::{self, HiddenError, MAX_PATHS, Paths};
 use crate::store::hidden::hidden_path::HiddenPath;
 use crate::sync::Mutex;
 
 /// Upper bound of paths of which it is remembered whether they refer to a hidden one: 64 MiB. Then all are forgotten.
 const MAX_KNOWN: usize = 1 << 20;
+
+/// Upper bound of walks through closures at once.
+const MAX_WALKS: usize = 4;
 
 /// Hidden paths of one store.
 #[derive(Debug)]
@@ -24,8 +29,8 @@ pub(crate) struct HiddenPaths {
     pub(crate) state: Mutex<State>,
     /// Held during a change, which waits for the disk.
     changing: tokio::sync::Mutex<()>,
-    /// Held during the walk through a closure, so that others find its result.
-    pub(crate) walking: tokio::sync::Mutex<()>,
+    /// Permits for walks through closures, one for each client, whose next walk then finds the results of the last.
+    pub(crate) walks: FairSemaphore,
 }
 
 /// Hidden paths, and what is known of others.
@@ -87,13 +92,15 @@ impl State {
 
 impl HiddenPaths {
     /// Creates an empty set without reading the file.
-    pub(crate) fn new(state_dir: Option<PathBuf>) -> Self {
+    pub(crate) fn new(state_dir: Option<PathBuf>, metrics: &Metrics) -> Self {
+        let walks = FairSemaphore::new("hidden_closure", MAX_WALKS, metrics);
+        walks.resize(MAX_WALKS, 1);
         Self {
             state_dir,
             is_any: AtomicBool::new(false),
             state: Mutex::new(State::default()),
             changing: tokio::sync::Mutex::new(()),
-            walking: tokio::sync::Mutex::new(()),
+            walks,
         }
     }
 

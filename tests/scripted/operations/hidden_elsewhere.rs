@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, mpsc};
 
 use crate::operations::hidden::{chain, seen, text};
 use crate::support::debug_info::{ID, OTHER, member, url};
@@ -87,6 +88,62 @@ fn hidden_paths_are_not_in_the_list_of_paths() {
     assert_eq!(listed(), [true, false, false]);
     text(&socket, &["unhide", &items[1].path]);
     assert_eq!(listed(), [true; 3]);
+}
+
+#[test]
+fn numbers_of_paths_do_not_tell_how_many_are_hidden() {
+    let (_daemon, harmonia, socket) = server("browse = true\n");
+    let page = |url: &str| harmonia.http().get(url).text().to_owned();
+    let numbers = || [page("/").contains("3, counted"), page("/browse").contains("has 3 valid paths")];
+    assert_eq!(numbers(), [true; 2]);
+    text(&socket, &["hide", &chain()[1].path]);
+    assert_eq!(numbers(), [false; 2]);
+    assert!(!page("/").contains("counted") && !page("/browse").contains("valid paths"));
+    text(&socket, &["unhide", &chain()[1].path]);
+    assert_eq!(numbers(), [true; 2]);
+}
+
+/// Hash part of a path about which a nix-daemon is slow to reply.
+const STUCK: &str = "00000000000000000000000000000006";
+
+fn is_about_stuck(query: &Query) -> bool {
+    match query {
+        Query::PathInfo(text) | Query::PathFromHashPart(text) => text.contains(STUCK),
+        _ => false,
+    }
+}
+
+#[test]
+fn a_closure_that_takes_long_to_look_through_holds_up_no_other_client() {
+    let [first, second, third] = chain();
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let slow = StoreItem {
+        path: format!("/nix/store/{:032}-slow", 5),
+        references: vec![format!("/nix/store/{STUCK}-stuck")],
+        ..StoreItem::file(b"slow")
+    };
+    let items = [first.clone(), second.clone(), third.clone(), slow.clone()];
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| match query {
+        query if is_about_stuck(query) => {
+            let _ = held.lock().unwrap().recv();
+            // Of both queries: there is none.
+            Wire::new().number(LAST).number(0).into()
+        }
+        query => StoreItem::reply_among(&items, query).unwrap(),
+    }));
+    let (socket, state) = (scratch::fresh_dir().join("admin.sock"), scratch::fresh_dir());
+    let harmonia = Harmonia::start(&format!("{}admin_socket = {socket:?}\nstate_dir = {state:?}\n", daemon.config()));
+    text(&socket, &["hide", &first.path, "--referrers"]);
+    let mut stuck = harmonia.http().connect().unwrap();
+    stuck.send(format!("GET {} HTTP/1.1\r\nHost: c\r\n\r\n", slow.narinfo_url()).as_bytes()).unwrap();
+    daemon.wait_until(|seen| seen.queries.iter().any(is_about_stuck));
+    let other = harmonia.http().from([127, 0, 0, 2]);
+    assert_eq!([&first, &second, &third].map(|item| other.get(&item.narinfo_url()).status), [404; 3]);
+    // Known by now.
+    assert_eq!(harmonia.http().get(&third.narinfo_url()).status, 404);
+    drop(release);
+    assert_eq!(stuck.receive(false).unwrap().status, 200);
 }
 
 #[test]

@@ -23,8 +23,8 @@ const INVENTORY_TIMEOUT: Duration = Duration::from_millis(300);
 pub(crate) async fn respond(app: &App, cx: RequestCx<'_>) -> Response {
     let page = &app.landing_page;
     // Numbers of the whole store are not for those who see a part of it.
-    let inventory =
-        async { if app.known_sight(cx).is_unlimited() { app.store.inventory(INVENTORY_TIMEOUT).await } else { None } };
+    let has_numbers = app.known_sight(cx).is_unlimited() && !app.store.has_hidden();
+    let inventory = async { if has_numbers { app.store.inventory(INVENTORY_TIMEOUT).await } else { None } };
     let (daemon, inventory) = tokio::join!(page.daemon_status(&app.store), inventory);
     let signer = app.signer.load();
     let keys: Vec<String> = signer.keys().public_keys().map(ToString::to_string).collect();
