@@ -5,6 +5,7 @@ mod certificate;
 mod listening;
 mod report;
 mod unit;
+mod views;
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -56,6 +57,7 @@ pub(super) async fn run(config: &Config, listening: bool) -> Result<(), Error> {
     directories(config, &mut report);
     let store = Store::new(config, &Arc::default());
     hidden(&store, &mut report);
+    views::check(config, &store);
     let asked = daemon(config, &store, &mut report).await;
     report.ok(asked);
     report.finish()

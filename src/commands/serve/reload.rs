@@ -96,10 +96,18 @@ impl Reload {
         }
     }
 
+    /// Replaces views with the grants that name them: both are there while the grants are replaced, and if they cannot be.
     fn reload_access(&self) {
-        let (Some(access), Some(config)) = (&self.app.access, &self.config.access) else { return };
+        let (store, views) = (self.app.store(), &self.config.views);
+        let (Some(access), Some(config)) = (&self.app.access, &self.config.access) else {
+            return store.replace_views(views);
+        };
+        store.add_views(views);
         match access.reload(&self.config) {
-            Ok(()) => tracing::info!("reloaded access: {} grants, {} users", config.grants.len(), access.users()),
+            Ok(()) => {
+                store.replace_views(views);
+                tracing::info!("reloaded access: {} grants, {} users", config.grants.len(), access.users());
+            }
             Err(error) => tracing::error!("reload failed, keeping the current access: {error}"),
         }
     }

@@ -1,5 +1,6 @@
 //! What views show of a store.
 
+use std::io;
 use std::sync::Arc;
 
 use harmonia_protocol::HashPart;
@@ -9,6 +10,7 @@ use crate::config::ViewConfig;
 use crate::store::error::StoreError;
 use crate::store::state::Store;
 use crate::store::views::registry::Wanted;
+use crate::store::views::resolve::resolve;
 
 impl Store {
     /// Returns whether one of these views shows the path with this hash part, without a query of nix-daemon about it. False
@@ -40,8 +42,21 @@ impl Store {
         self.views.scan_all();
     }
 
+    /// Adds views, or replaces those whose roots have changed.
+    pub(crate) fn add_views(&self, views: &[ViewConfig]) {
+        self.views.add(views);
+        self.views.scan_all();
+    }
+
     /// Scans all views in the background, so that the first requests need not wait.
     pub fn scan_views(&self) {
         self.views.scan_all();
+    }
+
+    /// Returns the number of roots of a view now, and the first reason why others may be missing. Blocks on the disk.
+    pub(crate) fn count_roots(&self, view: &ViewConfig) -> (usize, Option<StoreError>) {
+        let roots = resolve(&view.roots, &self.directory, &self.real_directory);
+        let denied = roots.denied.map(|place| StoreError::file(&place, &io::ErrorKind::PermissionDenied.into()));
+        (roots.paths.len(), denied.or(roots.failure))
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use harmonia_protocol::{HashPart, StoreDir};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::ViewConfig;
@@ -24,6 +25,10 @@ pub(crate) const BELIEVED: Duration = Duration::from_secs(4);
 const REFRESH_AFTER: Duration = Duration::from_secs(2);
 /// Time limit of a lookup that waits for scans. The first one of a large view may take longer.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Upper bound of views whose roots are resolved at once, one thread each.
+const MAX_RESOLVING: usize = 16;
+/// Upper bound of views for which nix-daemon is queried at once. What one of them learns, the others need not ask.
+const MAX_QUERYING: usize = 4;
 /// Name of what is scanned, for messages.
 pub(crate) const LABEL: &str = "the paths of a view";
 
@@ -49,6 +54,10 @@ pub(crate) struct Views {
     by_name: ArcSwap<HashMap<Arc<str>, Arc<View>>>,
     /// Held by each scan, so that paths that are in no view yet are not removed under it.
     pub(crate) scanning: tokio::sync::RwLock<()>,
+    /// Permits to resolve roots.
+    pub(crate) resolving: Semaphore,
+    /// Permits to query nix-daemon for references.
+    pub(crate) querying: Semaphore,
     /// Whether there may be paths in the table that are in no view.
     pub(crate) has_garbage: AtomicBool,
 }
@@ -67,6 +76,8 @@ impl Views {
             table: Arc::clone(&path_infos.viewed),
             by_name: ArcSwap::default(),
             scanning: tokio::sync::RwLock::default(),
+            resolving: Semaphore::new(MAX_RESOLVING),
+            querying: Semaphore::new(MAX_QUERYING),
             has_garbage: AtomicBool::new(false),
         };
         new.replace(views);
@@ -76,14 +87,16 @@ impl Views {
     /// Replaces all views. Those whose roots are unchanged keep their paths.
     pub(crate) fn replace(&self, views: &[ViewConfig]) {
         let old = self.by_name.load();
-        let of = |config: &ViewConfig| {
-            let kept = old.get(config.name.as_str()).filter(|view| view.roots == config.roots);
-            let view = kept.map_or_else(|| Arc::new(View::new(config)), Arc::clone);
-            (Arc::clone(&view.name), view)
-        };
-        let new = views.iter().map(of).collect();
+        self.by_name.store(Arc::new(views.iter().map(|config| named(config, &old)).collect()));
         self.has_garbage.store(true, Ordering::Relaxed);
-        self.by_name.store(Arc::new(new));
+    }
+
+    /// Adds views, or replaces those whose roots have changed.
+    pub(crate) fn add(&self, views: &[ViewConfig]) {
+        let old = self.by_name.load();
+        let mut all = HashMap::clone(&old);
+        all.extend(views.iter().map(|config| named(config, &old)));
+        self.by_name.store(Arc::new(all));
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, PathTable> {
@@ -92,6 +105,12 @@ impl Views {
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, PathTable> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the view of this name.
+    #[cfg(test)]
+    pub(crate) fn view(&self, name: &str) -> Option<Arc<View>> {
+        self.by_name.load().get(name).map(Arc::clone)
     }
 
     /// Returns whether one of these views shows this by a scan that was recent when the request `arrived`. Starts another
@@ -199,4 +218,11 @@ impl Views {
         }
         table.retain(&wanted);
     }
+}
+
+/// Returns the old view of this name if it has the same roots, else a new one.
+fn named(config: &ViewConfig, old: &HashMap<Arc<str>, Arc<View>>) -> (Arc<str>, Arc<View>) {
+    let kept = old.get(config.name.as_str()).filter(|view| view.roots == config.roots);
+    let view = kept.map_or_else(|| Arc::new(View::new(config)), Arc::clone);
+    (Arc::clone(&view.name), view)
 }

@@ -226,12 +226,20 @@ impl Resolution<'_> {
         if self.roots.paths.len() >= MAX_ROOTS {
             return self.fail(StoreError::IndexFull { what: "roots of a view", max: MAX_ROOTS });
         }
-        let is_missing = |cause: io::Error| cause.kind() == io::ErrorKind::NotFound;
-        if self.is_visible && fs::symlink_metadata(self.real.join(name)).is_err_and(is_missing) {
-            self.roots.absent.insert(path.hash_part());
-            self.roots.stamps.mark_volatile();
+        if self.is_missing(name) {
+            self.roots.stamps.record(self.real);
+            // Again, since it may have appeared before the stamp.
+            if self.is_missing(name) {
+                self.roots.absent.insert(path.hash_part());
+            }
         }
         self.roots.paths.insert(path);
+    }
+
+    /// Returns whether a path does not exist in the visible store.
+    fn is_missing(&self, name: &OsStr) -> bool {
+        let is_missing = |cause: io::Error| cause.kind() == io::ErrorKind::NotFound;
+        self.is_visible && fs::symlink_metadata(self.real.join(name)).is_err_and(is_missing)
     }
 
     /// Decides what it means that a place cannot be read. Returns false.

@@ -5,9 +5,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use harmonia_protocol::StorePath;
-use tokio::time::Instant;
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, sleep_until};
 
 use crate::fairness::ClientId;
 use crate::store::error::StoreError;
@@ -18,19 +20,47 @@ use crate::store::views::registry::{LABEL, Views};
 use crate::store::views::resolve::{Roots, resolve};
 use crate::store::views::view::{Basis, Shown, View};
 
+/// Time that a view rests after a scan, in times that the scan took: so a flood of requests for paths that are in no view
+/// takes a quarter of a thread at most.
+const REST: u32 = 3;
+/// Upper bound of the rest, so that a new root shows soon.
+const MAX_REST: Duration = Duration::from_secs(1);
+/// Resolution of the timer. A shorter rest would take longer.
+const MIN_REST: Duration = Duration::from_millis(1);
+
 /// A scan in progress. Dropped without a result, also by a panic, it counts as failed.
-struct Ending<'a> {
+struct Scan<'a> {
     view: &'a View,
+    began: Instant,
     failure: Option<StoreError>,
 }
 
-impl Drop for Ending<'_> {
+impl<'a> Scan<'a> {
+    fn begin(view: &'a View) -> Self {
+        view.progress.send_if_modified(|progress| {
+            progress.begun += 1;
+            progress.is_due = false;
+            // Nobody waits for the start of a scan.
+            false
+        });
+        let failure = Some(StoreError::IndexNotReady { what: LABEL, seconds: 0 });
+        Self { view, began: Instant::now(), failure }
+    }
+}
+
+impl Drop for Scan<'_> {
     fn drop(&mut self) {
+        *self.view.rests_until.lock() = rest_after(self.began.elapsed()).map(|rest| Instant::now() + rest);
         self.view.progress.send_modify(|progress| {
             progress.ended = progress.begun;
             progress.failure = self.failure.take();
         });
     }
+}
+
+/// Returns the rest after a scan that took this long.
+fn rest_after(scan: Duration) -> Option<Duration> {
+    Some(scan.saturating_mul(REST).min(MAX_REST)).filter(|rest| *rest >= MIN_REST)
 }
 
 /// Result of the resolution of a view's roots.
@@ -41,37 +71,40 @@ enum Resolved {
 }
 
 impl Views {
-    /// Starts a scan of a view, unless one is running.
+    /// Starts a scan of a view, unless one is running or due.
     pub(crate) fn scan_if_idle(self: &Arc<Self>, view: &Arc<View>) {
         let mut starts = false;
         view.progress.send_if_modified(|progress| {
-            if !progress.is_running() {
-                progress.begun += 1;
-                starts = true;
-            }
-            // Nobody waits for the start of a scan.
+            starts = !progress.is_due && !progress.is_running();
+            progress.is_due |= starts;
             false
         });
         if starts {
             let (this, view) = (Arc::clone(self), Arc::clone(view));
             tokio::spawn(async move {
-                let failure = Some(StoreError::IndexNotReady { what: LABEL, seconds: 0 });
-                let mut ending = Ending { view: &view, failure };
-                ending.failure = this.scan(&view).await;
-                drop(ending);
+                let rests_until = *view.rests_until.lock();
+                if let Some(end) = rests_until {
+                    sleep_until(end).await;
+                }
+                // The semaphore is never closed.
+                let turn = this.resolving.acquire().await;
+                let mut scan = Scan::begin(&view);
+                scan.failure = this.scan(&view, scan.began, turn.ok()).await;
+                drop(scan);
                 this.collect_garbage();
             });
         }
     }
 
-    /// Scans a view. Returns the reason why paths may be missing.
-    async fn scan(&self, view: &View) -> Option<StoreError> {
+    /// Scans a view, whose roots it resolves in this `turn`. Returns the reason why paths may be missing.
+    async fn scan(&self, view: &View, began: Instant, turn: Option<SemaphorePermit<'_>>) -> Option<StoreError> {
         let _scanning = self.scanning.read().await;
-        let began = Instant::now();
         // Read first: a later correction is for the next scan.
         let corrections = self.read().corrections;
         let basis = view.basis.lock().take().filter(|basis| basis.corrections == corrections);
-        let roots = match self.resolve(view, basis).await {
+        let resolved = self.resolve(view, basis).await;
+        drop(turn);
+        let roots = match resolved {
             Ok(Resolved::Unchanged(basis)) => {
                 if let Some(shown) = view.shown.load_full() {
                     let paths = Arc::clone(&shown.paths);
@@ -89,8 +122,8 @@ impl Views {
                 tracing::warn!("view \"{view}\" has no roots in {place:?}, which this user may not read{more}");
             }
         }
-        let (paths, failure) = match self.closure(view, began, &roots).await {
-            Ok(complete) => complete,
+        let Closure { paths, is_settled, failure } = match self.closure(view, began, &roots).await {
+            Ok(closure) => closure,
             Err(Full) => return Some(StoreError::IndexFull { what: LABEL, max: MAX_PATHS }),
         };
         let failure = roots.failure.or(failure);
@@ -103,7 +136,7 @@ impl Views {
             None => {}
             Some(failure) => tracing::debug!("{line}, but incomplete: {failure}"),
         }
-        if failure.is_none() {
+        if failure.is_none() && is_settled {
             *view.basis.lock() = Some(Basis { stamps: roots.stamps, corrections });
         }
         failure
@@ -119,8 +152,8 @@ impl Views {
         tokio::task::spawn_blocking(blocking).await.map_err(failed)
     }
 
-    /// Returns the closure of these roots, and the reason why paths may be missing. What is known of it is shown at once.
-    async fn closure(&self, view: &View, began: Instant, roots: &Roots) -> Result<(PathSet, Option<StoreError>), Full> {
+    /// Returns the closure of these roots. What is known of it is shown at once.
+    async fn closure(&self, view: &View, began: Instant, roots: &Roots) -> Result<Closure, Full> {
         let mut walk = Walk::default();
         let numbers = {
             let mut table = self.write();
@@ -128,22 +161,35 @@ impl Views {
         };
         walk.extend(&self.read(), numbers);
         walk.unknown.retain(|path| !roots.absent.contains(&path.hash_part()));
+        let (mut is_settled, mut failure) = (true, None);
+        let mut turn = None;
         if !walk.unknown.is_empty() {
             self.show(view, began, walk.members.clone());
             // Wakes those who wait for a path that is shown by now.
             view.progress.send_modify(|_| {});
+            // The semaphore is never closed.
+            turn = self.querying.acquire().await.ok();
         }
-        let mut failure = None;
-        while !walk.unknown.is_empty() {
-            let batch: Vec<_> = walk.unknown.drain(..walk.unknown.len().min(BATCH)).collect();
+        loop {
+            let batch = walk.next_unknown(&self.read());
+            if batch.is_empty() {
+                break;
+            }
             for (path, result) in batch.iter().zip(self.path_infos.valid_paths(&batch, ClientId::Server).await) {
                 let learnt = match result {
                     Ok(Some(valid)) => self.write().learn(path, &valid.info)?,
-                    // It is a root or a reference all the same; whether it is valid is decided when it is requested.
-                    Ok(None) | Err(StoreError::UnknownSize(_)) => continue,
-                    Err(error) if error.is_unavailable() => return Ok((walk.members, Some(error))),
+                    // It is a root all the same, and may become valid without a change of what was read.
+                    Ok(None) => {
+                        is_settled = false;
+                        continue;
+                    }
+                    Err(StoreError::UnknownSize(_)) => continue,
                     Err(error) => {
+                        let is_last = error.is_unavailable();
                         failure.get_or_insert(error);
+                        if is_last {
+                            return Ok(Closure { paths: walk.members, is_settled, failure });
+                        }
                         continue;
                     }
                 };
@@ -152,13 +198,14 @@ impl Views {
                 walk.extend(&table, references);
             }
         }
-        let mut members = walk.members;
-        members.shrink();
-        let is_smaller = view.shown.load().as_ref().is_some_and(|before| before.paths.exceeds(&members));
+        drop(turn);
+        let mut paths = walk.members;
+        paths.shrink();
+        let is_smaller = view.shown.load().as_ref().is_some_and(|before| before.paths.exceeds(&paths));
         if is_smaller {
             self.has_garbage.store(true, Ordering::Relaxed);
         }
-        Ok((members, failure))
+        Ok(Closure { paths, is_settled, failure })
     }
 
     fn show(&self, view: &View, began: Instant, paths: PathSet) {
@@ -167,6 +214,15 @@ impl Views {
         }
         view.shown.store(Some(Arc::new(Shown { began, paths: Arc::new(paths) })));
     }
+}
+
+/// Paths that a scan found.
+struct Closure {
+    paths: PathSet,
+    /// Whether a scan of the same roots would find the same.
+    is_settled: bool,
+    /// Reason why paths may be missing.
+    failure: Option<StoreError>,
 }
 
 /// A traversal of references.
@@ -178,6 +234,20 @@ struct Walk {
 }
 
 impl Walk {
+    /// Takes members whose references have to be queried, up to a batch, and walks on from those that are known by now.
+    fn next_unknown(&mut self, table: &PathTable) -> Vec<StorePath> {
+        let mut batch = Vec::new();
+        while batch.len() < BATCH {
+            let Some(path) = self.unknown.pop_front() else { break };
+            let number = table.number(path.hash_part());
+            match number.and_then(|number| table.references(number).ok()) {
+                Some(references) => self.extend(table, references.to_vec()),
+                None => batch.push(path),
+            }
+        }
+        batch
+    }
+
     /// Adds these paths with everything that they are known to refer to.
     fn extend(&mut self, table: &PathTable, numbers: Vec<u32>) {
         let mut pending = numbers;
@@ -189,5 +259,18 @@ impl Walk {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_of_microseconds_needs_no_rest_and_none_lasts_longer_than_a_second() {
+        let rest = |micros| rest_after(Duration::from_micros(micros));
+        assert_eq!((rest(0), rest(300)), (None, None));
+        assert_eq!(rest(5_000), Some(Duration::from_millis(15)));
+        assert_eq!(rest(10_000_000), Some(MAX_REST));
     }
 }

@@ -39,8 +39,8 @@ impl Stamps {
         self.directories.insert(directory.to_owned(), stamp);
     }
 
-    /// Declares that the result depends on something else too.
-    pub(crate) fn mark_volatile(&mut self) {
+    /// Declares that the result may change without a trace.
+    fn mark_volatile(&mut self) {
         self.is_volatile = true;
         self.directories = HashMap::new();
     }

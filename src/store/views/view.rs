@@ -22,6 +22,8 @@ pub(crate) struct View {
     pub(crate) progress: watch::Sender<Progress>,
     /// What the last scan depended on; `None` if it was incomplete or is running.
     pub(crate) basis: Mutex<Option<Basis>>,
+    /// Time before which no other scan begins.
+    pub(crate) rests_until: Mutex<Option<Instant>>,
     pub(crate) warnings: LogThrottle<()>,
 }
 
@@ -44,6 +46,8 @@ pub(crate) struct Basis {
 /// Scans so far, one after the other.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Progress {
+    /// Whether another scan will begin without being asked for again.
+    pub(crate) is_due: bool,
     /// Number of scans begun.
     pub(crate) begun: u64,
     /// Number of scans ended.
@@ -67,6 +71,7 @@ impl View {
             shown: ArcSwapOption::empty(),
             progress: watch::Sender::default(),
             basis: Mutex::default(),
+            rests_until: Mutex::default(),
             warnings: LogThrottle::default(),
         }
     }

@@ -3,7 +3,10 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use crate::operations::pins::seeing;
 use crate::support::debug_info::{ID, OTHER, member, url};
 use crate::support::http::Response;
 use crate::support::scratch;
@@ -15,12 +18,19 @@ use crate::support::wire::{LAST, Wire};
 /// Hash of an output whose realisation is in the view, and of one whose realisation is not.
 const REALISED: [&str; 2] = ["aa", "bb"];
 
+/// Upper bound of the time until a removed root disappears, generous because the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A server whose anonymous clients see the view `public`, which has the roots in a directory, and `tools` with another.
 pub(super) struct Machine {
     pub(super) real: PathBuf,
     pub(super) roots: PathBuf,
     pub(super) daemon: ScriptedDaemon,
     pub(super) harmonia: Harmonia,
+    pub(super) admin: PathBuf,
+    /// Configuration without access and views, and its file.
+    base: String,
+    file: PathBuf,
 }
 
 /// Returns the numbered path, a directory in the store with the log of its derivation.
@@ -75,22 +85,36 @@ impl Machine {
         }
         fs::create_dir_all(roots.join("public")).unwrap();
         fs::create_dir_all(roots.join("tools")).unwrap();
-        let daemon = ScriptedDaemon::start(Script::replying(|query| reply(&items(), query)));
-        let harmonia = Harmonia::start(&format!(
-            "{}{}real_nix_store = \"{}\"\nbuild_log_dir = \"{}\"\nbrowse = true\n[access]\nanonymous = []\n\
-             [[access.grant]]\nwho = [\"anonymous\"]\nmay = [\"read\"]\nview = \"public\"\n\
-             [[access.grant]]\nwho = [\"anonymous\"]\nmay = [\"read\"]\nview = \"tools\"\n\
-             [views.public]\nroots = [\"{}/*\"]\n[views.tools]\nroots = [\"{}\"]\n",
+        let daemon =
+            ScriptedDaemon::start(Script::replying(|query| reply(&items(), query)).protecting(seeing(&Arc::default())));
+        let admin = scratch::fresh_dir().join("admin.sock");
+        let base = format!(
+            "bind = \"127.0.0.1:0\"\n{}{}real_nix_store = {real:?}\nbuild_log_dir = {logs:?}\nbrowse = true\n\
+             admin_socket = {admin:?}\nstate_dir = {roots:?}\n",
             daemon.config(),
             nar_cache_on_demand(),
-            real.display(),
-            logs.display(),
-            roots.join("public").display(),
-            roots.join("tools").display(),
-        ));
-        let machine = Self { real, roots, daemon, harmonia };
+        );
+        let access = format!(
+            "[access]\nanonymous = []\n\
+             [[access.grant]]\nwho = [\"anonymous\"]\nmay = [\"read\"]\nview = \"public\"\n\
+             [[access.grant]]\nwho = [\"anonymous\"]\nmay = [\"read\"]\nview = \"tools\"\n\
+             [views.public]\nroots = [\"{roots}/public/*\", \"{roots}/pins/web/*\"]\n[views.tools]\nroots = [\"{roots}/tools\"]\n",
+            roots = roots.display(),
+        );
+        let file = scratch::fresh_dir().join("config.toml");
+        fs::write(&file, format!("{base}{access}")).unwrap();
+        let mut program = Harmonia::program();
+        program.arg("--config").arg(&file);
+        let harmonia = Harmonia::launch(program);
+        let machine = Self { real, roots, daemon, harmonia, admin, base, file };
         machine.add("public", 1);
         machine
+    }
+
+    /// Reloads the configuration with other tables of access and views.
+    pub(super) fn reload(&self, access: &str) {
+        fs::write(&self.file, format!("{}{access}", self.base)).unwrap();
+        self.harmonia.reload();
     }
 
     pub(super) fn place(&self, number: usize) -> PathBuf {
@@ -107,6 +131,16 @@ impl Machine {
 
     pub(super) fn status(&self, number: usize) -> u16 {
         self.get(&item(number).narinfo_url()).status
+    }
+
+    /// Waits until a path whose root was removed is not shown any more.
+    pub(super) fn wait_until_gone(&self, number: usize) {
+        let began = Instant::now();
+        while self.status(number) == 200 {
+            assert!(began.elapsed() < PATIENCE, "it is still shown");
+            // No event tells when a scan is too old to be believed.
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Returns the queries that name a numbered path.
@@ -152,16 +186,18 @@ pub(super) fn targets(number: usize) -> Vec<(String, Vec<(&'static str, &'static
     let with = |header: &'static [(&'static str, &'static str)]| {
         plain.clone().into_iter().map(move |target| (target, header.to_vec()))
     };
-    with(&[]).chain(with(&[("Range", "bytes=5-")])).chain(with(&[("Accept-Encoding", "zstd")])).collect()
+    let plain_and_partial = with(&[]).chain(with(&[("Range", "bytes=5-")]));
+    plain_and_partial.chain(with(&[("Accept-Encoding", "zstd")])).chain(with(&[("If-None-Match", "*")])).collect()
 }
 
 /// Asserts that the responses for one path are, but for the path, those for another that is not there.
 pub(super) fn assert_as_not_there(machine: &Machine, number: usize, absent: usize) {
     for ((one, headers), (other, _)) in targets(number).into_iter().zip(targets(absent)) {
         let [(hidden, status), (missing, expected)] = [(one, number), (other, absent)].map(|(target, number)| {
-            let response = machine.harmonia.http().get_with(&target, &headers);
+            let http = machine.harmonia.http();
+            let (response, head) = (http.get_with(&target, &headers), http.head(&target));
             let status = response.status;
-            (without(&response, number), format!("{target} {status}"))
+            ([response, head].map(|response| without(&response, number)), format!("{target} {status}"))
         });
         assert_eq!(hidden, missing, "{status}, {expected}");
         assert!(status.ends_with(" 404"), "{status}");

@@ -2,10 +2,10 @@
 
 mod access_log;
 mod admin_socket;
-mod hidden;
+pub(crate) mod hidden;
 mod hidden_elsewhere;
 mod log;
-mod pins;
+pub(crate) mod pins;
 mod secrets;
 mod socket_activation;
 mod start;

@@ -9,21 +9,20 @@ use serde_json::Value;
 use crate::operations::hidden::{run, text};
 use crate::support::exit;
 use crate::support::scratch;
-use crate::support::scripted_daemon::{GcOperation, ScriptedDaemon, protect};
+use crate::support::scripted_daemon::{GcOperation, Reply, ScriptedDaemon, protect};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
 
-/// A daemon that sees the links if told so, and its links.
-fn daemon(sees: bool) -> (ScriptedDaemon, Arc<Mutex<Vec<String>>>) {
-    let links: Arc<Mutex<Vec<String>>> = Arc::default();
-    let known = Arc::clone(&links);
-    let script = StoreItem::file(b"").script().protecting(move |operation| match operation {
+/// Replies of a daemon that sees the links that it is told of, with these.
+pub(crate) fn seeing(links: &Arc<Mutex<Vec<String>>>) -> impl Fn(&GcOperation) -> Reply + Send + Sync + use<> {
+    let known = Arc::clone(links);
+    move |operation| match operation {
         GcOperation::Link(link) => {
             known.lock().unwrap().push(link.clone());
             protect(operation)
         }
-        GcOperation::Roots if sees => {
+        GcOperation::Roots => {
             let links = known.lock().unwrap();
             let mut reply = Wire::new().number(LAST).number(links.len() as u64);
             for link in &*links {
@@ -32,11 +31,21 @@ fn daemon(sees: bool) -> (ScriptedDaemon, Arc<Mutex<Vec<String>>>) {
             }
             reply.into()
         }
+        _ => protect(operation),
+    }
+}
+
+/// A daemon that sees the links if told so, and its links.
+fn daemon(sees: bool) -> (ScriptedDaemon, Arc<Mutex<Vec<String>>>) {
+    let links: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = seeing(&links);
+    let script = StoreItem::file(b"").script().protecting(move |operation| match operation {
+        GcOperation::Roots if !sees => protect(operation),
         GcOperation::StillValid(paths) => {
             let valid: Vec<_> = paths.iter().filter(|path| **path == StoreItem::file(b"").path).cloned().collect();
             Wire::new().number(LAST).strings(&valid).into()
         }
-        _ => protect(operation),
+        _ => seen(operation),
     });
     (ScriptedDaemon::start(script), links)
 }

@@ -120,7 +120,7 @@ fn a_root_that_is_not_in_the_store_is_known_to_be_absent() {
     let machine = Machine::new(1);
     let roots = machine.roots(Machine::logical(7).to_str().unwrap());
     assert_eq!((roots.paths.len(), roots.absent.len()), (1, 1));
-    assert!(!roots.stamps.hold(), "it may appear without any other change");
+    assert!(!roots.stamps.hold(), "the store has just changed");
     let roots = machine.roots(Machine::logical(0).to_str().unwrap());
     assert!(roots.absent.is_empty() && roots.stamps.hold());
 }

@@ -11,7 +11,7 @@ use harmonia_protocol::HashPart;
 use crate::config::ViewConfig;
 use crate::fairness::ClientId;
 use crate::store::tests::numbered_paths::{Says, name, store_of};
-use crate::store::views::registry::BELIEVED;
+use crate::store::views::registry::{BELIEVED, Wanted};
 use crate::store::{Store, StoreError};
 
 /// A store whose paths exist in its directory, and the directory of roots of each view.
@@ -196,4 +196,73 @@ async fn replaced_views_keep_what_is_known_if_their_roots_are_the_same() {
     }
     machine.store.replace_views(&[]);
     assert_eq!(machine.store.views.read().len(), 0);
+}
+
+#[tokio::test]
+async fn references_of_a_root_that_becomes_valid_later_are_shown() {
+    let is_valid = Arc::new(AtomicBool::new(false));
+    let valid = Arc::clone(&is_valid);
+    let machine = Machine::new(&["a"], move |number| match number {
+        18 if !valid.load(Ordering::Relaxed) => Says::Invalid,
+        number => chain(number),
+    });
+    // As while a path is copied into the store: its files and its root are there before it is valid.
+    machine.add("a", 18);
+    let resolved = machine.config(&["a"]);
+    assert_eq!(machine.shown("a", 0..30).await, [18]);
+    is_valid.store(true, Ordering::Relaxed);
+    assert!(machine.shows(&["a"], 19).await.unwrap());
+    assert_eq!(machine.store.count_roots(&resolved[0]).0, 1);
+}
+
+#[tokio::test]
+async fn a_flood_of_requests_for_what_is_in_no_view_shares_scans_and_queries_nothing() {
+    let machine = Machine::new(&["a"], chain);
+    machine.add("a", 15);
+    assert!(machine.shows(&["a"], 19).await.unwrap());
+    let begun = || machine.store.views.view("a").unwrap().progress.borrow().begun;
+    let (before, queried) = (begun(), machine.queried());
+    let mut requests = tokio::task::JoinSet::new();
+    for number in 100..1100 {
+        let views = Arc::clone(&machine.store.views);
+        requests.spawn(async move { views.shows(Wanted::Path(hash(number)), &["a".into()]).await });
+    }
+    for shown in requests.join_all().await {
+        assert!(!shown.unwrap());
+    }
+    // One may run already when the first request comes, and the last one needs another than the first.
+    assert!(begun() - before <= 3, "{} scans", begun() - before);
+    assert_eq!(machine.queried(), queried);
+}
+
+#[tokio::test]
+async fn a_view_rests_between_scans_and_who_waits_gets_the_next_one() {
+    let machine = Machine::new(&["a"], chain);
+    machine.add("a", 15);
+    assert!(machine.shows(&["a"], 19).await.unwrap());
+    let view = machine.store.views.view("a").unwrap();
+    tokio::time::pause();
+    let (now, rest) = (tokio::time::Instant::now(), Duration::from_millis(500));
+    *view.rests_until.lock() = Some(now + rest);
+    let before = view.progress.borrow().begun;
+    let (one, other) = tokio::join!(machine.shows(&["a"], 3), machine.shows(&["a"], 4));
+    assert!(!one.unwrap() && !other.unwrap());
+    assert!(now.elapsed() >= rest && view.progress.borrow().begun == before + 1);
+}
+
+#[tokio::test]
+async fn views_that_are_scanned_for_the_first_time_together_learn_from_each_other() {
+    let names: Vec<_> = (0..40).map(|number| format!("view-{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let machine = Machine::new(&[], chain);
+    for view in &names {
+        fs::create_dir(machine.roots.path().join(view)).unwrap();
+        machine.add(view, 10);
+    }
+    machine.store.replace_views(&machine.config(&names));
+    for view in &names {
+        assert!(machine.shows(&[view], 19).await.unwrap());
+    }
+    // Four of them query at once.
+    assert!(machine.queried() < 40, "{} queries of 10 paths", machine.queried());
 }
