@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,11 +88,18 @@ impl Machine {
         let daemon =
             ScriptedDaemon::start(Script::replying(|query| reply(&items(), query)).protecting(seeing(&Arc::default())));
         let admin = scratch::fresh_dir().join("admin.sock");
+        let place = |key: &str, path: &Path| format!("{key} = \"{}\"\n", path.display());
+        let places = [
+            place("real_nix_store", &real),
+            place("build_log_dir", &logs),
+            place("admin_socket", &admin),
+            place("state_dir", &roots),
+        ];
         let base = format!(
-            "bind = \"127.0.0.1:0\"\n{}{}real_nix_store = {real:?}\nbuild_log_dir = {logs:?}\nbrowse = true\n\
-             admin_socket = {admin:?}\nstate_dir = {roots:?}\n",
+            "bind = \"127.0.0.1:0\"\n{}{}{}browse = true\n",
             daemon.config(),
             nar_cache_on_demand(),
+            places.concat()
         );
         let access = format!(
             "[access]\nanonymous = []\n\

@@ -103,8 +103,11 @@ fn a_check_counts_the_roots_of_each_view_and_names_what_cannot_be_read() {
     fs::write(&file, format!("bind = \"127.0.0.1:0\"\n{}{views}", machine.daemon.config())).unwrap();
     let mut check = Harmonia::program();
     let output = check.arg("--config").arg(&file).arg("check").stdout(Stdio::piped()).output().unwrap();
-    let [found, log] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    assert!(found.contains("view \"public\": ok, 1 root\n"), "{found}{log}");
-    assert!(log.contains("view \"empty\" has no roots, so that nothing is in it\n  help: create one of /"), "{log}");
-    assert!(log.contains("view \"long\" has 0 roots, others may be missing: cannot read \"/nnn"), "{log}");
+    let [found, errors] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(found.contains("view \"public\": ok, 1 root\n"), "{found}{errors}");
+    assert!(
+        errors.contains("view \"empty\" has no roots, so that nothing is in it\n  help: create one of /"),
+        "{errors}"
+    );
+    assert!(errors.contains("view \"long\" has 0 roots, others may be missing: cannot read \"/nnn"), "{errors}");
 }

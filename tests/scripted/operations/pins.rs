@@ -38,14 +38,14 @@ pub(crate) fn seeing(links: &Arc<Mutex<Vec<String>>>) -> impl Fn(&GcOperation) -
 /// A daemon that sees the links if told so, and its links.
 fn daemon(sees: bool) -> (ScriptedDaemon, Arc<Mutex<Vec<String>>>) {
     let links: Arc<Mutex<Vec<String>>> = Arc::default();
-    let seen = seeing(&links);
+    let reply = seeing(&links);
     let script = StoreItem::file(b"").script().protecting(move |operation| match operation {
         GcOperation::Roots if !sees => protect(operation),
         GcOperation::StillValid(paths) => {
             let valid: Vec<_> = paths.iter().filter(|path| **path == StoreItem::file(b"").path).cloned().collect();
             Wire::new().number(LAST).strings(&valid).into()
         }
-        _ => seen(operation),
+        _ => reply(operation),
     });
     (ScriptedDaemon::start(script), links)
 }
