@@ -8,6 +8,7 @@ pub(crate) mod exit;
 pub(crate) mod footprint;
 pub(crate) mod http;
 pub(crate) mod http2_frames;
+pub(crate) mod issuer;
 pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod nar_cache;

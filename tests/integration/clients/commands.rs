@@ -16,13 +16,13 @@ use crate::support::server::Harmonia;
 const LOG: &str = "what the builder said";
 
 /// A daemon, with the log of the build of one of its paths.
-struct Served {
+pub(super) struct Served {
     daemon: &'static Daemon,
     log_dir: PathBuf,
 }
 
 impl Served {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let daemon = Daemon::shared(Release::Nix2_26);
         let log_dir = scratch::fresh_dir();
         let deriver = daemon.path_info(daemon.content().path("with-deriver"))["deriver"].as_str().unwrap().to_owned();
@@ -32,7 +32,13 @@ impl Served {
         Self { daemon, log_dir }
     }
 
-    fn harmonia(&self, bind: &str, more: &str) -> Harmonia {
+    /// Returns a path of its store.
+    pub(super) fn path(&self) -> &str {
+        self.daemon.content().path("with-deriver")
+    }
+
+    /// Starts harmonia with this configuration.
+    pub(super) fn harmonia(&self, bind: &str, more: &str) -> Harmonia {
         let config = scratch::fresh_dir().join("config.toml");
         let lines = format!(
             "bind = \"{bind}\"\ndaemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\nbuild_log_dir = \"{}\"\n{more}",
@@ -46,21 +52,21 @@ impl Served {
         Harmonia::launch(program)
     }
 
-    /// Every command works for a client of every release; the clients run side by side.
-    fn works_for_all(&self, way: &str, url: &str, certificate: Option<&str>) {
+    /// Asserts that every command works for a client of every release that was prepared so; the clients run side by side.
+    pub(super) fn works_for_all(&self, way: &str, url: &str, prepare: impl Fn(&Client) + Sync) {
+        let prepare = &prepare;
         thread::scope(|scope| {
             for release in Release::ALL {
-                scope.spawn(move || self.works(&format!("Nix {release} over {way}"), release, url, certificate));
+                scope.spawn(move || self.works(&format!("Nix {release} over {way}"), release, url, prepare));
             }
         });
     }
 
-    fn works(&self, case: &str, release: Release, url: &str, certificate: Option<&str>) {
+    /// Asserts that every command works for a client of this release that was prepared so.
+    pub(super) fn works(&self, case: &str, release: Release, url: &str, prepare: impl Fn(&Client)) {
         let client = || {
             let client = Client::new(release, url, &[&keys::OURS]);
-            if let Some(pem) = certificate {
-                client.trust_certificate(pem);
-            }
+            prepare(&client);
             client
         };
         let content = self.daemon.content();
@@ -92,7 +98,7 @@ impl Served {
 fn over_http() {
     let served = Served::new();
     let harmonia = served.harmonia("127.0.0.1:0", "");
-    served.works_for_all("http", harmonia.url(), None);
+    served.works_for_all("http", harmonia.url(), |_| {});
 }
 
 #[test]
@@ -101,12 +107,12 @@ fn over_http_compressed() {
     let nars = scratch::fresh_dir().join("nars");
     let more = format!("enable_compression = true\nnar_cache.dir = \"{}\"\n", nars.display());
     let harmonia = served.harmonia("127.0.0.1:0", &more);
-    served.works_for_all("http, compressed", harmonia.url(), None);
+    served.works_for_all("http, compressed", harmonia.url(), |_| {});
     assert!(harmonia.log().contains(".nar.zst"));
 }
 
-#[test]
-fn over_https_with_http_2() {
+/// Returns lines of a configuration with TLS, and the certificate for clients.
+pub(super) fn with_tls() -> (String, String) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let write = |name: &str, text: &str| {
         let file = scratch::fresh_dir().join(name);
@@ -115,11 +121,20 @@ fn over_https_with_http_2() {
     };
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let line = |key: &str, file: &Path| format!("{key} = \"{}\"\n", file.display());
-    let more = line("tls_cert_path", &write("cert.pem", &certificate)) + &line("tls_key_path", &write("key.pem", &key));
+    let lines =
+        line("tls_cert_path", &write("cert.pem", &certificate)) + &line("tls_key_path", &write("key.pem", &key));
+    (lines, certificate)
+}
+
+#[test]
+fn over_https_with_http_2() {
+    let (more, certificate) = with_tls();
     let served = Served::new();
     for release in Release::ALL {
         let harmonia = served.harmonia("127.0.0.1:0", &more);
-        served.works(&format!("Nix {release} over https"), release, harmonia.url(), Some(&certificate));
+        served.works(&format!("Nix {release} over https"), release, harmonia.url(), |client| {
+            client.trust_certificate(&certificate)
+        });
         let log = harmonia.log();
         assert!(log.contains("version=HTTP/2.0") && !log.contains("version=HTTP/1.1"), "{release}:\n{log}");
     }
@@ -131,5 +146,5 @@ fn over_a_unix_socket_behind_nginx() {
     let socket = scratch::fresh_dir().join("http");
     let _harmonia = served.harmonia(&format!("unix:{}", socket.display()), "");
     let nginx = Nginx::before_address(&format!("unix:{}", socket.display()));
-    served.works_for_all("a Unix socket behind nginx", &format!("http://{}", nginx.address()), None);
+    served.works_for_all("a Unix socket behind nginx", &format!("http://{}", nginx.address()), |_| {});
 }

@@ -1,6 +1,7 @@
 //! Commands of real clients of every release of Nix.
 
 mod commands;
+mod credentials;
 pub(crate) mod documented_commands;
 mod faulty_proxy;
 mod outages;

@@ -1,6 +1,7 @@
 //! Pushes to real daemons, which do not trust harmonia's user.
 
 mod concurrent;
+mod credentials;
 mod disk;
 mod keep;
 mod outages;

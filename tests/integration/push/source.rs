@@ -49,6 +49,12 @@ impl Source {
         Self { prefix, top, leaf, unsigned, addressed }
     }
 
+    /// Stores a password for a host, in the default `netrc-file`.
+    pub(super) fn has_password(&self, host: &str, user: &str, password: &str) {
+        let line = format!("machine {host} login {user} password {password}\n");
+        fs::write(self.prefix.on_host("/nix/etc/netrc"), line).unwrap();
+    }
+
     /// Runs `nix copy` of the closures of these paths to a store.
     pub(super) fn push(&self, to: &str, paths: &[&str]) -> Outcome {
         self.prefix.run(&[&["nix", "copy", "--to", to], paths].concat())

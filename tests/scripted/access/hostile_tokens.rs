@@ -6,8 +6,9 @@ use data_encoding::{BASE64, BASE64URL_NOPAD};
 use ring::hmac;
 use serde_json::{Value, json};
 
-use super::issuer::{AUDIENCE, Issuer, config, now, unsigned, with_bearer, with_password};
+use super::token_requests::{config, with_bearer, with_password};
 use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, frame, request};
+use crate::support::issuer::{AUDIENCE, Issuer, now, unsigned};
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 use crate::support::store_item::noise;

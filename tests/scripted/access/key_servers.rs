@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-use super::issuer::{AUDIENCE, Issuer, config, with_bearer};
+use super::token_requests::{config, with_bearer};
 use crate::support::footprint;
+use crate::support::issuer::{AUDIENCE, Issuer};
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 

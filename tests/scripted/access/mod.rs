@@ -3,12 +3,12 @@
 mod audit_log;
 mod client_certificates;
 mod hostile_tokens;
-mod issuer;
 mod key_servers;
 mod passwords;
 mod requests;
 mod secrets;
 mod tls;
+mod token_requests;
 mod tokens;
 mod views;
 mod views_changing;

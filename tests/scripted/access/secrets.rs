@@ -5,8 +5,8 @@ use std::fs;
 use data_encoding::BASE64;
 use serde_json::json;
 
-use super::issuer::{AUDIENCE, Issuer, now};
 use crate::support::http2_frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, frame, request};
+use crate::support::issuer::{AUDIENCE, Issuer, now};
 use crate::support::scratch;
 use crate::support::scripted_daemon::ScriptedDaemon;
 use crate::support::server::Harmonia;

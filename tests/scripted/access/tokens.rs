@@ -5,7 +5,8 @@ use std::thread;
 
 use data_encoding::BASE64URL_NOPAD;
 
-use super::issuer::{AUDIENCE, Issuer, config, with_bearer, with_password};
+use super::token_requests::{config, with_bearer, with_password};
+use crate::support::issuer::{AUDIENCE, Issuer};
 use crate::support::scratch;
 use crate::support::server::Harmonia;
 
