@@ -5,7 +5,8 @@ vcl 4.1;
 #   varnishd -a :80 -f /etc/varnish/harmonia.vcl -s file,/var/lib/varnish/harmonia.bin,50G
 # harmonia decides by Cache-Control what is cached and for how long: NARs a year, narinfos and listings an hour, 404 and
 # errors never. Varnish accepts no encoding but gzip, which harmonia does not have: there is one copy of everything, without
-# content encoding, and every download can be resumed. With enable_compression a narinfo is cached for each User-Agent (Vary).
+# content encoding, and every download can be resumed. Requests with credentials, and uploads, are passed on and nothing of them is
+# kept: Varnish does so by itself. With enable_compression a narinfo is cached for each User-Agent (Vary).
 # tests/integration/proxies/varnish.rs runs varnishd with this file.
 
 backend default {

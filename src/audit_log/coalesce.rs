@@ -1,7 +1,7 @@
 //! Reads and refusals that are alike within a minute are one line.
 //!
 //! The table is bounded: if it is full, the oldest line is written early. A client without valid credentials cannot make more than
-//! a line per minute from one network, whatever it requests.
+//! a line per minute and reason from one network, whatever it requests.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::fairness::ClientId;
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
 /// Lines that are collected at a time, of some 500 bytes each.
 const MAX_LINES: usize = 4096;
-/// Status of a response to a client without valid credentials.
-const UNAUTHORIZED: u16 = 401;
+/// Status of a response to a client whose credentials are valid, but do not suffice.
+const FORBIDDEN: u16 = 403;
 
 /// Lines that are being collected.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ struct Key {
     client: Client,
     /// `None` where the object is chosen by a stranger.
     object: Option<Object>,
-    status: Option<u16>,
+    refusal: Option<(u16, Option<Box<str>>)>,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -101,7 +101,7 @@ impl Coalescer {
 
 fn key(kind: Kind, response: &Response) -> Key {
     let request = &response.request;
-    let is_stranger = kind == Kind::Refused && response.status == UNAUTHORIZED;
+    let is_stranger = kind == Kind::Refused && response.status != FORBIDDEN;
     Key {
         kind,
         principal: request.principal.clone(),
@@ -111,7 +111,7 @@ fn key(kind: Kind, response: &Response) -> Key {
             Client::Address(request.address)
         },
         object: (!is_stranger).then(|| request.object.clone()),
-        status: (kind == Kind::Refused).then_some(response.status),
+        refusal: (kind == Kind::Refused).then(|| (response.status, response.reason.clone())),
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
 
     fn event(kind: Kind, principal: &str, address: &str, url: &str, status: u16) -> Event {
         let request = AuditedRequest::new(principal, Some(address.parse().unwrap()), Object::url(url), "id");
-        Event::of_request(kind, request, status, 10, None)
+        Event::of_request(kind, request, status, 10, (kind == Kind::Refused).then_some("wrong user or password"))
     }
 
     fn read(principal: &str, address: &str, url: &str) -> Event {
@@ -164,6 +164,12 @@ mod tests {
             table.add(event(Kind::Refused, "anonymous", "192.0.2.1", &url, 401), now);
         }
         assert_eq!(counts(&mut table), [(50, 500); 2]);
+        for status in [400, 429, 503] {
+            for number in 0..50 {
+                table.add(event(Kind::Refused, "anonymous", "192.0.2.1", &format!("/{number}"), status), now);
+            }
+        }
+        assert_eq!(counts(&mut table), [(50, 500); 3]);
         for url in ["/a", "/b", "/a"] {
             table.add(event(Kind::Refused, "user:alice", "192.0.2.1", url, 403), now);
         }

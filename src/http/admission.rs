@@ -23,6 +23,13 @@ use crate::metrics::Metrics;
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"harmonia\", charset=\"UTF-8\"");
 const VARIES: HeaderValue = HeaderValue::from_static("authorization");
 
+/// A request that is not admitted.
+pub(super) struct Refused {
+    pub(super) response: Response,
+    /// Reason, for the audit log. Shows nothing of the credentials.
+    pub(super) reason: Box<str>,
+}
+
 /// Returns the rights that a request needs.
 fn needed(method: &Method, route: &Route) -> Rights {
     match (method, route) {
@@ -41,11 +48,12 @@ pub(super) async fn admit(
     route: &Route,
     requester: &Requester,
     metrics: &Metrics,
-) -> Result<Arc<Granted>, Box<Response>> {
+) -> Result<Arc<Granted>, Box<Refused>> {
     let needed = needed(&parts.method, route);
     let Ok(authorization) = only_value(&parts.headers) else {
         metrics.access.record(Granted::everything().principal.class().label(), "malformed");
-        return Err(Box::new(line(StatusCode::BAD_REQUEST, "two Authorization headers: check the proxy in front")));
+        let text = "two Authorization headers: check the proxy in front";
+        return Err(Box::new(refuse(StatusCode::BAD_REQUEST, text)));
     };
     // The certificate of a proxy says nothing about its client.
     let certificate = requester.certificate_name().filter(|_| !requester.is_proxied());
@@ -58,7 +66,7 @@ pub(super) async fn admit(
     let granted = granted.map_err(|denied| {
         let (class, result) = denied.labels();
         metrics.access.record(class.label(), result);
-        Box::new(refused(&denied))
+        Box::new(deny(&denied))
     })?;
     let (may, class) = (granted.may(needed), granted.principal.class().label());
     let is_anonymous = granted.principal == Principal::Anonymous;
@@ -75,10 +83,10 @@ pub(super) async fn admit(
     if may {
         return Ok(granted);
     }
-    let mut response = if is_anonymous {
+    let mut refused = if is_anonymous {
         challenge("credentials are missing: add the user and password of this cache to netrc-file on the client")
     } else {
-        line(
+        refuse(
             StatusCode::FORBIDDEN,
             // A name in a token or certificate is whatever its issuer wrote.
             &format!(
@@ -87,9 +95,12 @@ pub(super) async fn admit(
             ),
         )
     };
-    response.extensions_mut().insert(Arc::clone(&granted));
-    limit_readers(&mut response, Some(&granted));
-    Err(Box::new(response))
+    if !is_anonymous {
+        refused.reason = format!("lacks the right to {needed}").into();
+    }
+    limit_readers(&mut refused.response, Some(&granted));
+    refused.response.extensions_mut().insert(granted);
+    Err(Box::new(refused))
 }
 
 /// Returns the value of `Authorization`, or an error if there are two: a proxy may have understood the other.
@@ -101,29 +112,30 @@ fn only_value(headers: &HeaderMap) -> Result<Option<&[u8]>, ()> {
     }
 }
 
-fn refused(denied: &Denied) -> Response {
-    let mut response = match denied {
-        Denied::Throttled => line(StatusCode::TOO_MANY_REQUESTS, &denied.to_string()),
-        _ if denied.retry_after().is_some() => line(StatusCode::SERVICE_UNAVAILABLE, &denied.to_string()),
+fn deny(denied: &Denied) -> Refused {
+    let mut refused = match denied {
+        Denied::Throttled => refuse(StatusCode::TOO_MANY_REQUESTS, &denied.to_string()),
+        _ if denied.retry_after().is_some() => refuse(StatusCode::SERVICE_UNAVAILABLE, &denied.to_string()),
         _ => challenge(&denied.to_string()),
     };
     if let Some(seconds) = denied.retry_after() {
-        set(&mut response, RETRY_AFTER, HeaderValue::from(seconds));
+        set(&mut refused.response, RETRY_AFTER, HeaderValue::from(seconds));
     }
-    response
+    refused
 }
 
-fn challenge(text: &str) -> Response {
-    let mut response = line(StatusCode::UNAUTHORIZED, text);
-    set(&mut response, WWW_AUTHENTICATE, CHALLENGE);
-    response
+fn challenge(text: &str) -> Refused {
+    let mut refused = refuse(StatusCode::UNAUTHORIZED, text);
+    set(&mut refused.response, WWW_AUTHENTICATE, CHALLENGE);
+    refused
 }
 
-/// Returns a response with a line of text, which no cache keeps and no page of another site reads.
-fn line(status: StatusCode, text: &str) -> Response {
+/// Returns a response with a line of text, the reason and after a colon what to do, which no cache keeps and no page of another
+/// site reads.
+fn refuse(status: StatusCode, text: &str) -> Refused {
     let mut response = text_response(status, CacheControl::NoStore, PLAIN_TEXT, Bytes::from(format!("{text}\n")));
     limit_readers(&mut response, None);
-    response
+    Refused { response, reason: text.split_once(": ").map_or(text, |(reason, _)| reason).into() }
 }
 
 /// Sets the headers that keep a response from others than those with these rights; `None` if they are not known.

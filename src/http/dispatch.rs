@@ -11,7 +11,7 @@ use hyper::{Method, Request, StatusCode, Version};
 use crate::access::{Granted, Principal};
 use crate::fairness::{ClientId, Requester};
 use crate::http::access_log_entry::AccessLogEntry;
-use crate::http::admission;
+use crate::http::admission::{self, Refused};
 use crate::http::app::App;
 use crate::http::audit_entry::AuditEntry;
 use crate::http::error::HandlerError;
@@ -100,20 +100,27 @@ impl App {
                     response.extensions_mut().insert(granted);
                     (response, audit)
                 }
-                Err(response) => (self.refuse(parts, requester, *response), None),
+                Err(refused) => (self.refuse((parts, upload), requester, *refused).await, None),
             }
         })
         .await
     }
 
     /// Returns the response to a client that may not make its request, and records it in the audit log.
-    fn refuse(&self, parts: &Parts, requester: &Requester, mut response: Response) -> Response {
+    async fn refuse(
+        &self,
+        (parts, upload): (&Parts, Option<UploadBody>),
+        requester: &Requester,
+        Refused { mut response, reason }: Refused,
+    ) -> Response {
         let principal = response.extensions().get::<Arc<Granted>>().map(|granted| granted.principal.clone());
         let principal = principal.unwrap_or(Principal::Anonymous);
-        let reason = if response.status() == StatusCode::FORBIDDEN { "forbidden" } else { "unauthenticated" };
-        if let Err(error) = self.record_refusal((parts, requester), &principal, &response, reason) {
+        if let Err(error) = self.record_refusal((parts, requester), &principal, &response, &reason) {
             response = self.error(parts, requester, &error);
             admission::limit_readers(&mut response, None);
+        }
+        if let Some(body) = upload {
+            handlers::push::end_refused(parts, body, requester, &mut response).await;
         }
         close_if_body_may_follow(parts, &mut response);
         if parts.method == Method::HEAD { response.map(|_| Body::empty()) } else { response }

@@ -31,8 +31,7 @@ use super::request_body::RequestBody;
 use super::send_budget::{BudgetedBody, SendBudget};
 use super::tls::TlsServer;
 use super::tracked_io::TrackedSocket;
-use crate::fairness::ClientId;
-use crate::fairness::{Holder, Requester};
+use crate::fairness::{ClientId, Holder, Requester};
 
 /// Time for an idle client to react to a graceful shutdown: a round trip of GOAWAY and PING on HTTP/2.
 const GOAWAY_GRACE: Duration = Duration::from_secs(1);
@@ -118,6 +117,9 @@ where
         };
         let (stream, certificate_name) =
             stream.map_err(|_| ConnectionError::HandshakeTimeout(limit))?.map_err(ConnectionError::Handshake)?;
+        if let Some(name) = certificate_name.as_ref().filter(|_| client == ClientId::Proxy) {
+            tls.log_ignored(name, address);
+        }
         let peer = Peer { client, address, certificate_name };
         Box::pin(self.http(stream, peer, &activity, drain)).await
     }

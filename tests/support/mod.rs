@@ -18,5 +18,7 @@ pub(crate) mod scratch;
 pub(crate) mod scripted_daemon;
 pub(crate) mod server;
 pub(crate) mod store_item;
+pub(crate) mod tls;
+pub(crate) mod users;
 pub(crate) mod watchdog;
 pub(crate) mod wire;

@@ -42,6 +42,7 @@ pub(crate) struct TlsServer {
 enum LogLine {
     Unnamed,
     Rejected,
+    OfProxy,
 }
 
 impl TlsServer {
@@ -113,6 +114,19 @@ impl TlsServer {
                 }
                 None
             }
+        }
+    }
+
+    /// Logs that a trusted proxy has a certificate, which says nothing of its clients. It may be a client that counts as a proxy
+    /// because it runs on this machine.
+    pub(in crate::net) fn log_ignored(&self, name: &str, address: Option<IpAddr>) {
+        if let Some(more) = self.log_lines.admit(LogLine::OfProxy) {
+            let address = address.map(tracing::field::display);
+            tracing::info!(
+                address,
+                "ignored the client certificate of {name:?}, which is a trusted proxy{more}\n  help: if it is none, remove its \
+                 address from trusted_proxies"
+            );
         }
     }
 

@@ -33,6 +33,12 @@ impl Client {
         fs::write(self.prefix.on_host("/nix/etc/ca.pem"), pem).unwrap();
     }
 
+    /// Stores a client certificate and its key, in the files `client.pem` and `client.key` below `/nix/etc`.
+    pub(crate) fn has_certificate(&self, certificate: &str, key: &str) {
+        fs::write(self.prefix.on_host("/nix/etc/client.pem"), certificate).unwrap();
+        fs::write(self.prefix.on_host("/nix/etc/client.key"), key).unwrap();
+    }
+
     /// Stores a password for a host, in the default `netrc-file`.
     pub(crate) fn has_password(&self, host: &str, user: &str, password: &str) {
         let line = format!("machine {host} login {user} password {password}\n");

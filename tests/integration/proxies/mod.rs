@@ -4,4 +4,5 @@ pub(crate) mod caching_proxy;
 pub(crate) mod nginx;
 mod nginx_access;
 mod nginx_releases;
+mod private;
 mod varnish;

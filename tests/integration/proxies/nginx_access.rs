@@ -40,7 +40,7 @@ fn asking_for_passwords(upstream: &str, password: &str) -> Nginx {
     assert!(status.success(), "{commands}");
     let (before, after) = (fs::read_to_string(before).unwrap(), fs::read_to_string(after).unwrap());
     let mut changes: Vec<_> = before.lines().zip(after.lines()).filter(|(before, after)| before != after).collect();
-    assert_eq!(changes.len(), 2, "{changes:?}");
+    assert_eq!(changes.len(), 3, "{changes:?}");
     let file = changes[1].1.replace("/etc/nginx", dir.to_str().unwrap());
     changes[1].1 = &file;
     Nginx::with(upstream, &changes)

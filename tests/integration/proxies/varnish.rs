@@ -14,7 +14,7 @@ use crate::support::store_item::StoreItem;
 use crate::support::watchdog;
 
 /// Running varnishd; stopped on drop, and when the test binary ends.
-struct Varnish {
+pub(super) struct Varnish {
     watchdog: Child,
     address: SocketAddr,
 }

@@ -6,7 +6,7 @@ mod disk;
 mod keep;
 mod outages;
 mod releases;
-mod source;
+pub(crate) mod source;
 
 use std::path::PathBuf;
 

@@ -10,26 +10,26 @@ use crate::support::keys;
 use crate::support::store_item::noise;
 
 /// A file of a binary cache.
-pub(super) struct File {
+pub(crate) struct File {
     /// URL below that of the cache.
-    pub(super) target: String,
-    pub(super) content: Vec<u8>,
+    pub(crate) target: String,
+    pub(crate) content: Vec<u8>,
 }
 
 /// A store with a signed path, one that it refers to, one without a signature and one with a content address.
-pub(super) struct Source {
+pub(crate) struct Source {
     prefix: Prefix,
     /// Signed directory that refers to itself and to `leaf`.
-    pub(super) top: String,
+    pub(crate) top: String,
     /// Signed file of random bytes.
-    pub(super) leaf: String,
-    pub(super) unsigned: String,
-    pub(super) addressed: String,
+    pub(crate) leaf: String,
+    pub(crate) unsigned: String,
+    pub(crate) addressed: String,
 }
 
 impl Source {
     /// Creates a store whose paths have this digit in their hash parts, and a leaf of this size.
-    pub(super) fn new(release: Release, digit: char, size: usize) -> Self {
+    pub(crate) fn new(release: Release, digit: char, size: usize) -> Self {
         let prefix = Prefix::new(release, &[]);
         let path = |name: &str| format!("/nix/store/{}{name}", digit.to_string().repeat(31));
         let (top, leaf, unsigned) = (path("0-top"), path("1-leaf"), path("2-unsigned"));
@@ -50,23 +50,23 @@ impl Source {
     }
 
     /// Stores a password for a host, in the default `netrc-file`.
-    pub(super) fn has_password(&self, host: &str, user: &str, password: &str) {
+    pub(crate) fn has_password(&self, host: &str, user: &str, password: &str) {
         let line = format!("machine {host} login {user} password {password}\n");
         fs::write(self.prefix.on_host("/nix/etc/netrc"), line).unwrap();
     }
 
     /// Runs `nix copy` of the closures of these paths to a store.
-    pub(super) fn push(&self, to: &str, paths: &[&str]) -> Outcome {
+    pub(crate) fn push(&self, to: &str, paths: &[&str]) -> Outcome {
         self.prefix.run(&[&["nix", "copy", "--to", to], paths].concat())
     }
 
     /// Returns the NAR hashes of these paths, one a line.
-    pub(super) fn nar_hashes(&self, paths: &[&str]) -> String {
+    pub(crate) fn nar_hashes(&self, paths: &[&str]) -> String {
         self.prefix.run(&[&["nix-store", "--query", "--hash"], paths].concat()).text()
     }
 
     /// Returns what a push of a path without references would upload: the NAR, without compression, and the narinfo.
-    pub(super) fn files(&self, path: &str) -> [File; 2] {
+    pub(crate) fn files(&self, path: &str) -> [File; 2] {
         let _ = self.push("file:///nix/tmp/cache?compression=none", &[path]).stdout();
         let read = |target: String| {
             let content = fs::read(self.prefix.on_host("/nix/tmp/cache").join(&target)).unwrap();

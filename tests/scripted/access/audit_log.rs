@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::tls::{Authority, ClientIdentity, Tls};
 use crate::support::scratch;
 use crate::support::scripted_daemon::ScriptedDaemon;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
+use crate::support::tls::{Authority, ClientIdentity, Tls};
 
 /// Upper bound of a wait: a failing test must end.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -90,25 +90,31 @@ async fn what_principals_read_and_who_was_refused_is_recorded_and_no_secret() {
     assert_eq!(cache.get(Some(&alice), &format!("/{}.narinfo", "1".repeat(32))).await, 404);
     let secret = "Authorization: Basic YWxpY2U6c2VjcmV0\r\nX-Token: secret\r\n";
     assert_eq!(cache.get_with(None, &narinfo, secret).await.0, 401);
-    assert_eq!(cache.get(None, &nar).await, 401);
+    for url in [&nar, &narinfo] {
+        assert_eq!(cache.get(None, url).await, 401);
+    }
     assert_eq!(cache.get(Some(&bob), &nar).await, 403);
     assert_eq!(cache.get(None, "/health").await, 200);
     cache.harmonia.terminate();
     assert!(cache.harmonia.ended().success());
 
-    let events = events(&file, 6);
+    let events = events(&file, 7);
     let all: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
-    assert_eq!(all, ["start", "stop", "read", "read", "refused", "refused"]);
+    assert_eq!(all, ["start", "stop", "read", "read", "refused", "refused", "refused"]);
     let path = &events[2];
     assert_eq!((&path["principal"], &path["address"]), (&"cert:alice".into(), &"127.0.0.1".into()));
     assert_eq!((&path["path"], &path["count"]), (&cache.item.path.clone().into(), &3.into()));
     assert_eq!((&path["status"], &path["bytes"]), (&200.into(), &bytes.into()));
     assert!(!path["request_id"].as_str().unwrap().is_empty());
     assert_eq!((&events[3]["url"], events[3].get("count")), (&"/nix-cache-info".into(), None));
-    let anonymous = &events[4];
+    let wrong = &events[4];
+    assert_eq!((&wrong["reason"], wrong.get("count")), (&"wrong user or password".into(), None));
+    let anonymous = &events[5];
     assert_eq!((&anonymous["principal"], &anonymous["status"]), (&"anonymous".into(), &401.into()));
-    assert_eq!((&anonymous["url"], &anonymous["count"]), (&narinfo.into(), &2.into()));
-    let forbidden = &events[5];
+    assert_eq!((&anonymous["url"], &anonymous["count"]), (&nar.clone().into(), &2.into()));
+    assert_eq!(anonymous["reason"], "credentials are missing");
+    let forbidden = &events[6];
+    assert_eq!(forbidden["reason"], "lacks the right to read");
     assert_eq!((&forbidden["principal"], &forbidden["status"]), (&"cert:bob".into(), &403.into()));
     assert_eq!(forbidden["url"], *nar);
     let text = fs::read_to_string(&file).unwrap();

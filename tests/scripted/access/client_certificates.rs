@@ -5,10 +5,11 @@ use std::io;
 
 use rcgen::{DistinguishedName, date_time_ymd};
 
-use super::tls::{Authority, ClientIdentity, Tls};
 use crate::support::scripted_daemon::ScriptedDaemon;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
+use crate::support::tls::{Authority, ClientIdentity, Tls};
+use crate::support::users::{basic, users_file};
 
 /// A private cache that builders may read.
 struct Private {
@@ -20,11 +21,17 @@ struct Private {
 
 impl Private {
     fn start(authority: &Authority) -> Self {
+        Self::with(authority, "", "")
+    }
+
+    /// Starts it with more lines in `[access]` and after the grants.
+    fn with(authority: &Authority, access: &str, more: &str) -> Self {
         let item = StoreItem::file(b"private");
         let daemon = ScriptedDaemon::start(item.script());
         let tls = Tls::new(authority);
         let config = format!(
-            "{}{}[access]\nanonymous = []\nclient_ca_path = \"{}\"\n[[access.grant]]\nwho = [\"cert:builder*\"]\nmay = [\"read\"]\n",
+            "{}{}[access]\nanonymous = []\n{access}client_ca_path = \"{}\"\n[[access.grant]]\nwho = [\"cert:builder*\"]\nmay = [\"read\"]\n\
+             {more}",
             daemon.config(),
             tls.config,
             tls.client_ca.display()
@@ -61,7 +68,8 @@ async fn the_name_in_a_client_certificate_has_what_is_granted_to_it() {
     assert_eq!(cache.get(Some(&by_dns_name), &url).await.unwrap(), 200);
     assert_eq!(cache.get(Some(&ours.issue_with("mallory", dns_name)), &url).await.unwrap(), 403);
     // These name nobody, which is as without a certificate.
-    for name in ["*", "builder*", "builder1\0.evil.example", "builder1\r\nX", "builder\u{202e}1"] {
+    let long = format!("builder{}", "1".repeat(247));
+    for name in ["*", "builder*", "builder1\0.evil.example", "builder1\r\nX", "builder\u{202e}1", &long] {
         assert_eq!(cache.get(Some(&ours.issue(name)), &url).await.unwrap(), 401, "{name:?}");
     }
     let line = cache.harmonia.wait_for_log("a client certificate names nobody");
@@ -89,6 +97,57 @@ async fn no_header_names_a_client_even_from_a_trusted_proxy() {
     // Nor do they change a name.
     let mallory = ours.issue("mallory");
     assert_eq!(cache.tls.get(address, Some(&mallory), &url, headers).await.unwrap().0, 403);
+}
+
+#[tokio::test]
+async fn a_certificate_and_a_password_on_one_connection_add_up_for_each_request_alone() {
+    let ours = Authority::new();
+    let users = users_file(&[("alice", "correct horse")]);
+    let more = "[[access.grant]]\nwho = [\"user:alice\"]\nmay = [\"metrics\"]\n";
+    let cache = Private::with(&ours, &format!("users_file = {users:?}\n"), more);
+    let (address, url) = (cache.harmonia.address(), cache.item.narinfo_url());
+    let (right, wrong) = [basic("alice", "correct horse"), basic("alice", "wrong horse")]
+        .map(|value| format!("Authorization: {value}\r\n"))
+        .into();
+    let mut both = cache.tls.connect(address, Some(&ours.issue("builder1"))).await.unwrap();
+    for (path, headers, status) in [
+        (&*url, &*right, 200),
+        ("/metrics", &right, 200),
+        (&url, "", 200),
+        // The password was of one request, not of the connection.
+        ("/metrics", "", 403),
+        // Nor does a certificate make a wrong password right.
+        (&url, &wrong, 401),
+        (&url, "", 200),
+    ] {
+        assert_eq!(both.get(path, headers).await.unwrap().0, status, "{path} {headers}");
+    }
+    let mut password = cache.tls.connect(address, None).await.unwrap();
+    for (path, headers, status) in [("/metrics", &*right, 200), (&url, &right, 403), (&url, "", 401)] {
+        assert_eq!(password.get(path, headers).await.unwrap().0, status, "{path} {headers}");
+    }
+}
+
+#[tokio::test]
+async fn the_certificate_of_a_trusted_proxy_names_none_of_its_clients() {
+    let ours = Authority::new();
+    let item = StoreItem::file(b"behind a proxy");
+    let daemon = ScriptedDaemon::start(item.script());
+    let tls = Tls::new(&ours);
+    // By default a connection from this machine is that of a proxy.
+    let files = tls.config.strip_prefix("trusted_proxies = []\n").unwrap();
+    let access = format!(
+        "[access]\nclient_ca_path = {:?}\n[[access.grant]]\nwho = [\"cert:proxy\"]\nmay = [\"read\"]\n",
+        tls.client_ca
+    );
+    let harmonia = Harmonia::start(&format!("{}{files}{access}", daemon.config()));
+    let proxy = ours.issue("proxy");
+    for headers in ["", "X-Forwarded-For: 192.0.2.1\r\n", "X-Forwarded-For: 192.0.2.1\r\nX-SSL-Client-CN: proxy\r\n"] {
+        let (status, _) = tls.get(harmonia.address(), Some(&proxy), &item.narinfo_url(), headers).await.unwrap();
+        assert_eq!(status, 401, "{headers}");
+    }
+    let line = harmonia.wait_for_log("ignored the client certificate of \"proxy\", which is a trusted proxy");
+    assert!(line.contains("INFO"), "{line}");
 }
 
 #[tokio::test]

@@ -7,7 +7,6 @@ mod key_servers;
 mod passwords;
 mod requests;
 mod secrets;
-mod tls;
 mod token_requests;
 mod tokens;
 mod views;

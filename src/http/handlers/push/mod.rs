@@ -17,4 +17,4 @@ mod refusal;
 mod respond;
 
 pub(crate) use nar::head;
-pub(crate) use respond::{Received, respond};
+pub(crate) use respond::{Received, end_refused, respond};

@@ -1,6 +1,7 @@
 //! The response to a PUT: by its route, with the rest of a refused body read or the connection closed.
 
 use hyper::header::{CONNECTION, EXPECT, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{StatusCode, Version};
 
 use super::cx::Cx;
@@ -53,16 +54,29 @@ pub(crate) async fn respond(
         }
     };
     let (bytes, refusal) = (body.received(), outcome.err().map(|refusal| refusal.cause().to_owned()));
-    if !body.has_ended() {
-        if !request.headers().contains_key(EXPECT) {
-            body.drain().await;
-        }
-        // The rest of the body could be taken for a request.
-        if !body.has_ended() && request.parts.version <= Version::HTTP_11 {
-            set(&mut response, CONNECTION, HeaderValue::from_static("close"));
-        }
-    }
+    end(request.parts, &mut body, &mut response).await;
     Received { response, bytes, refusal }
+}
+
+/// Ends the request of a client that may not make it. What it sends without having been asked is read, up to a limit, so that it
+/// reads the response.
+pub(crate) async fn end_refused(parts: &Parts, body: UploadBody, requester: &Requester, response: &mut Response) {
+    end(parts, &mut Receiver::new(body, requester), response).await;
+}
+
+/// Reads the start of what is left of the body, unless the client waits for permission to send it. Closes the connection if there
+/// is more.
+async fn end(parts: &Parts, body: &mut Receiver, response: &mut Response) {
+    if body.has_ended() {
+        return;
+    }
+    if !parts.headers.contains_key(EXPECT) {
+        body.drain().await;
+    }
+    // The rest of the body could be taken for a request.
+    if !body.has_ended() && parts.version <= Version::HTTP_11 {
+        set(response, CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 fn kind(route: &Route) -> Upload {

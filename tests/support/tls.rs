@@ -14,16 +14,23 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::support::scratch;
+use super::scratch;
 
 /// Certificate and key of a client.
-pub(super) type ClientIdentity = (CertificateDer<'static>, PrivateKeyDer<'static>);
+pub(crate) struct ClientIdentity {
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+    /// The certificate in PEM.
+    pub(crate) certificate_pem: String,
+    /// The key in PEM.
+    pub(crate) key_pem: String,
+}
 
 /// An authority of client certificates.
-pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "clients");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -31,35 +38,39 @@ impl Authority {
     }
 
     /// Issues a certificate with this common name, changed by `change`.
-    pub(super) fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> ClientIdentity {
+    pub(crate) fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> ClientIdentity {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         change(&mut params);
         let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.0).unwrap().der().clone(), key.into())
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let (certificate_pem, key_pem) = (certificate.pem(), key.serialize_pem());
+        ClientIdentity { certificate: certificate.der().clone(), key: key.into(), certificate_pem, key_pem }
     }
 
-    pub(super) fn issue(&self, name: &str) -> ClientIdentity {
+    pub(crate) fn issue(&self, name: &str) -> ClientIdentity {
         self.issue_with(name, |_| {})
     }
 
-    pub(super) fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 }
 
 /// Files of a server with TLS.
-pub(super) struct Tls {
-    pub(super) client_ca: PathBuf,
+pub(crate) struct Tls {
+    pub(crate) client_ca: PathBuf,
+    /// Certificate of the server in PEM, for `localhost` and `127.0.0.1`.
+    pub(crate) server_pem: String,
     server: CertificateDer<'static>,
     /// Lines of the configuration, which belong above its tables. The certificate of a proxy names nobody, so there is none.
-    pub(super) config: String,
+    pub(crate) config: String,
 }
 
 impl Tls {
-    pub(super) fn new(authority: &Authority) -> Self {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    pub(crate) fn new(authority: &Authority) -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
         let directory = scratch::fresh_dir();
         let [certificate, key, client_ca] = ["cert.pem", "key.pem", "ca.pem"].map(|name| directory.join(name));
         fs::write(&certificate, made.cert.pem()).unwrap();
@@ -70,18 +81,16 @@ impl Tls {
             certificate.display(),
             key.display()
         );
-        Self { client_ca, server: made.cert.der().clone(), config }
+        Self { client_ca, server_pem: made.cert.pem(), server: made.cert.der().clone(), config }
     }
 
     /// Opens a connection of a client with this certificate, if any. With TLS 1.3 a rejected certificate shows at the first read.
-    pub(super) async fn connect(&self, address: SocketAddr, own: Option<&ClientIdentity>) -> io::Result<Https> {
+    pub(crate) async fn connect(&self, address: SocketAddr, own: Option<&ClientIdentity>) -> io::Result<Https> {
         let mut roots = RootCertStore::empty();
         roots.add(self.server.clone()).unwrap();
         let builder = ClientConfig::builder().with_root_certificates(roots);
         let config = match own {
-            Some((certificate, key)) => {
-                builder.with_client_auth_cert(vec![certificate.clone()], key.clone_key()).unwrap()
-            }
+            Some(own) => builder.with_client_auth_cert(vec![own.certificate.clone()], own.key.clone_key()).unwrap(),
             None => builder.with_no_client_auth(),
         };
         let name = ServerName::try_from("localhost").unwrap();
@@ -90,7 +99,7 @@ impl Tls {
     }
 
     /// Sends a GET on a connection of its own, and returns status and response.
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &self,
         address: SocketAddr,
         own: Option<&ClientIdentity>,
@@ -102,11 +111,11 @@ impl Tls {
 }
 
 /// A connection with TLS.
-pub(super) struct Https(TlsStream<TcpStream>);
+pub(crate) struct Https(TlsStream<TcpStream>);
 
 impl Https {
     /// Sends a GET with these headers, and returns status and response.
-    pub(super) async fn get(&mut self, path: &str, headers: &str) -> io::Result<(u16, String)> {
+    pub(crate) async fn get(&mut self, path: &str, headers: &str) -> io::Result<(u16, String)> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         self.0.write_all(request.as_bytes()).await?;
         let (mut text, mut buffer) = (String::new(), [0; 4096]);
