@@ -133,7 +133,7 @@ fn over_https_with_http_2() {
     for release in Release::ALL {
         let harmonia = served.harmonia("127.0.0.1:0", &more);
         served.works(&format!("Nix {release} over https"), release, harmonia.url(), |client| {
-            client.trust_certificate(&certificate)
+            client.trust_certificate(&certificate);
         });
         let log = harmonia.log();
         assert!(log.contains("version=HTTP/2.0") && !log.contains("version=HTTP/1.1"), "{release}:\n{log}");
