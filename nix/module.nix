@@ -13,7 +13,18 @@ let
 
   toml = pkgs.formats.toml { };
   # TOML has no null.
-  unchecked = toml.generate "harmonia.toml" (lib.filterAttrs (_: value: value != null) settings);
+  present =
+    value:
+    if builtins.isAttrs value then
+      lib.mapAttrs (_: present) (lib.filterAttrs (_: one: one != null) value)
+    else if builtins.isList value then
+      map present value
+    else
+      value;
+  # Without views there is no table of them.
+  unchecked = toml.generate "harmonia.toml" (
+    present (settings // { views = if settings.views == { } then null else settings.views; })
+  );
   # A misspelt key fails the build of the configuration, not the start of the service.
   configFile =
     if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
@@ -31,6 +42,17 @@ let
   unixPath = builtins.match "unix:/*(/[^/].*)" settings.bind;
   # systemd resolves no names. The last group is the port.
   tcpAddress = builtins.match "(([0-9]+\\.){3}[0-9]+|\\[[0-9a-fA-F:.]+(%[0-9]+)?]):([1-9][0-9]{0,4})" settings.bind;
+
+  access = if settings.access == null then { } else settings.access;
+  jwt = access.jwt or [ ];
+  # Keys of tokens are fetched; everything else comes in by the sockets of systemd.
+  needsNetwork = lib.any (issuer: issuer.jwks_url != null) jwt;
+  logs = "/var/log/harmonia/";
+  logFiles = [
+    (settings.access_log.file or null)
+    (if settings.audit == null then null else settings.audit.file)
+  ];
+  secretFiles = [ (access.users_file or null) ];
 
   # Option paths of the modules in nixpkgs.
   old = [
@@ -59,6 +81,24 @@ let
       type = types.nullOr type;
       default = null;
       inherit description;
+    };
+  rights = types.listOf (
+    types.enum [
+      "read"
+      "push"
+      "metrics"
+    ]
+  );
+  size = types.oneOf [
+    types.ints.unsigned
+    types.str
+  ];
+  # A table of the configuration file: these options, and other keys as they are.
+  table =
+    options:
+    types.submodule {
+      freeformType = toml.type;
+      inherit options;
     };
 in
 {
@@ -149,6 +189,93 @@ in
             enable_compression = unlessNull types.bool "Whether to compress NARs with zstd; true by default.";
             tls_cert_path = unlessNull types.str "TLS certificate with its chain (PEM), readable by the user harmonia.";
             tls_key_path = unlessNull types.str "Private key of the certificate (PEM), readable by the user harmonia.";
+
+            access = unlessNull (table {
+              anonymous = mkOption {
+                type = rights;
+                default = [ ];
+                description = "What clients without credentials may do; nothing makes the cache private.";
+              };
+              users_file = unlessNull types.str ''
+                File with names and passwords, which `harmonia user add` writes. It must be outside of the Nix store and
+                readable by the user harmonia. `systemctl reload harmonia` reads it again.
+              '';
+              client_ca_path = unlessNull types.str "Certificates of the authorities that issue client certificates (PEM).";
+              jwt = mkOption {
+                type = types.listOf (table {
+                  issuer = mkOption {
+                    type = types.str;
+                    description = "Value of the claim `iss` that a token has to have.";
+                  };
+                  audience = mkOption {
+                    type = types.str;
+                    description = "Value of the claim `aud` that a token has to have.";
+                  };
+                  jwks_path = unlessNull types.str "File with the public keys of the issuer.";
+                  jwks_url = unlessNull types.str ''
+                    URL to fetch the public keys of the issuer from. It gives the service access to the network.
+                  '';
+                  name = unlessNull types.str "Claim whose value names the client, or a text with claims in braces.";
+                });
+                default = [ ];
+                description = "Issuers of JSON Web Tokens.";
+              };
+              grant = mkOption {
+                type = types.listOf (table {
+                  who = mkOption {
+                    type = types.listOf types.str;
+                    example = [
+                      "user:alice"
+                      "cert:builder1"
+                      "jwt:acme/*"
+                    ];
+                    description = "Clients; `*` matches any characters.";
+                  };
+                  may = mkOption {
+                    type = rights;
+                    description = "Rights of these clients.";
+                  };
+                  view = unlessNull types.str "View that the right to read is limited to.";
+                });
+                default = [ ];
+                description = "Rights of some clients.";
+              };
+            }) "Who may read, push, and read the metrics. Without it every client may read, and nobody may push.";
+            views = mkOption {
+              type = types.attrsOf (table {
+                roots = mkOption {
+                  type = types.listOf types.str;
+                  example = [ "/nix/var/nix/profiles/team-a" ];
+                  description = "The view is the closure of these roots.";
+                };
+              });
+              default = { };
+              description = "Parts of the store, which grants name.";
+            };
+            audit = unlessNull (table {
+              file = unlessNull types.str ''
+                File to append to, below ${logs}, where the service may write; the journal if null.
+              '';
+              on_failure = unlessNull (types.enum [
+                "refuse"
+                "warn"
+              ]) "What happens if the log cannot be written: requests are refused, or an error is logged.";
+            }) "Log of who read, was refused and pushed. Not written if null.";
+            push = unlessNull (table {
+              max_uploads = unlessNull (types.ints.between 1 1024) "Uploads received at the same time.";
+              max_nar_size = unlessNull size "Size of an uncompressed NAR.";
+              max_spool_size = unlessNull size "Size of all uploads that are not yet in the store.";
+              max_spool_size_per_principal = unlessNull size "Size of those of one client.";
+              keep = unlessNull types.str "Time for which a pushed path is protected from garbage collection, such as `30d`.";
+              trusted_public_keys = mkOption {
+                type = types.listOf types.str;
+                default = [ ];
+                description = ''
+                  Keys one of which has to have signed a pushed path, in addition to what
+                  `nix.settings.trusted-public-keys` demands.
+                '';
+              };
+            }) "Uploads by `nix copy --to`, for clients with the right to push. `{ }` accepts them; null does not.";
           };
         };
       };
@@ -176,6 +303,21 @@ in
         '';
       }
       {
+        assertion =
+          !lib.any (path: path != null && lib.hasPrefix "${builtins.storeDir}/" (toString path)) secretFiles;
+        message = ''
+          services.harmonia.cache.settings.access.users_file: a file in the Nix store is not secret, this cache would
+          serve it; write the path outside the store as a string
+        '';
+      }
+      {
+        assertion = lib.all (path: path == null || lib.hasPrefix logs path) logFiles;
+        message = ''
+          services.harmonia.cache.settings: the service may write logs below ${logs} only; set access_log.file and
+          audit.file to a file there
+        '';
+      }
+      {
         assertion = unixPath != null || tcpAddress != null;
         message = ''
           services.harmonia.cache.settings.bind: "${settings.bind}" is not ADDRESS:PORT, [IPV6-ADDRESS]:PORT or
@@ -193,6 +335,9 @@ in
     networking.firewall.allowedTCPPorts = lib.optional (cfg.openFirewall && tcpAddress != null) (
       lib.toInt (lib.last tcpAddress)
     );
+
+    # For `harmonia user`, `pin`, `hide` and `status`.
+    environment.systemPackages = [ package ];
 
     # Static, not DynamicUser: nix-daemon looks the name up for allowed-users.
     users.users.harmonia = {
@@ -298,10 +443,11 @@ in
         RuntimeDirectory = "harmonia/admin";
         RuntimeDirectoryMode = "0700";
 
-        # Network access: the sockets of nix-daemon and systemd only. Access lists belong in the socket unit.
-        PrivateNetwork = true;
-        RestrictAddressFamilies = "AF_UNIX";
-        IPAddressDeny = "any";
+        # Network access: the sockets of nix-daemon and systemd only, unless keys of tokens are fetched. Access lists belong
+        # in the socket unit.
+        PrivateNetwork = !needsNetwork;
+        RestrictAddressFamilies = if needsNetwork then "AF_UNIX AF_INET AF_INET6" else "AF_UNIX";
+        IPAddressDeny = if needsNetwork then [ ] else "any";
         SocketBindDeny = "any";
 
         # System calls.
@@ -329,6 +475,10 @@ in
         OOMScoreAdjust = 200;
         CPUWeight = 50;
         IOWeight = 50;
+      }
+      // lib.optionalAttrs (lib.any (path: path != null) logFiles) {
+        LogsDirectory = "harmonia";
+        LogsDirectoryMode = "0750";
       };
     };
   };

@@ -284,6 +284,74 @@ let
       && refusedFor "tls_cert_path" { settings.tls_key_path = "/run/key"; }
       && settingsTaken { tls_cert_path = "/run/cert"; tls_key_path = "/run/key"; };
 
+    "tables of who may do what are written without null" =
+      configOf {
+        settings = {
+          access = {
+            users_file = "/var/lib/secrets/users";
+            jwt = [
+              {
+                issuer = "https://token.actions.githubusercontent.com";
+                audience = "https://cache.example.org";
+                jwks_path = "/var/lib/github.jwks";
+              }
+            ];
+            grant = [ { who = [ "user:*" ]; may = [ "read" ]; view = "team-a"; } ];
+          };
+          views.team-a.roots = [ "/nix/var/nix/profiles/team-a" ];
+          audit = { };
+          push.keep = "7d";
+        };
+      } == {
+        bind = "[::]:5000";
+        unix_socket_mode = "0666";
+        shutdown_timeout = 30;
+        access = {
+          anonymous = [ ];
+          users_file = "/var/lib/secrets/users";
+          jwt = [
+            {
+              issuer = "https://token.actions.githubusercontent.com";
+              audience = "https://cache.example.org";
+              jwks_path = "/var/lib/github.jwks";
+            }
+          ];
+          grant = [ { who = [ "user:*" ]; may = [ "read" ]; view = "team-a"; } ];
+        };
+        views.team-a.roots = [ "/nix/var/nix/profiles/team-a" ];
+        audit = { };
+        push = { keep = "7d"; trusted_public_keys = [ ]; };
+      };
+    "a users file in the store is refused" = refusedFor "users_file" {
+      settings.access.users_file = "${builtins.storeDir}/0123-users";
+    };
+    "the service has a network only if it fetches keys of tokens" =
+      let
+        networkOf =
+          keys:
+          let
+            service = serviceOf { settings.access.jwt = [ ({ issuer = "i"; audience = "a"; } // keys) ]; };
+          in
+          evaluated {
+            inherit (service.serviceConfig) PrivateNetwork RestrictAddressFamilies IPAddressDeny;
+          };
+      in
+      networkOf { jwks_path = "/var/lib/jwks"; } == {
+        PrivateNetwork = [ "yes" ];
+        RestrictAddressFamilies = [ "AF_UNIX" ];
+        IPAddressDeny = [ "any" ];
+      }
+      && networkOf { jwks_url = "https://example.org/jwks"; } == {
+        PrivateNetwork = [ "no" ];
+        RestrictAddressFamilies = [ "AF_UNIX" "AF_INET" "AF_INET6" ];
+        IPAddressDeny = [ ];
+      };
+    "the service may write where its logs are" =
+      (serviceOf { settings.audit.file = "/var/log/harmonia/audit.log"; }).serviceConfig.LogsDirectory == "harmonia"
+      && (serviceOf { settings.access_log.file = "/var/log/harmonia/access.log"; }).serviceConfig.LogsDirectory == "harmonia"
+      && refusedFor "may write logs" { settings.audit.file = "/var/log/audit.log"; };
+    "the commands are there" = builtins.length (enabled { }).config.environment.systemPackages == 1;
+
     "unknown options are refused" =
       !taken { enabled = true; }
       && !taken { cache.enabled = true; }
@@ -305,6 +373,16 @@ let
         { tls_cert_path = /cert; tls_key_path = "/run/key"; }
         { zstd.level = x: x; }
         { other = x: x; }
+        { access.anonymous = "read"; }
+        { access.anonymous = [ "write" ]; }
+        { access.users_file = /users; }
+        { access.grant = [ { who = "user:alice"; may = [ "read" ]; } ]; }
+        { access.grant = [ { who = [ "user:alice" ]; } ]; }
+        { access.jwt = [ { issuer = "i"; } ]; }
+        { views.team-a.roots = "/nix/var/nix/profiles/team-a"; }
+        { audit.on_failure = "ignore"; }
+        { push.max_uploads = 0; }
+        { push.keep = 30; }
       ];
   };
   unmet = filter (statement: !statements.${statement}) (builtins.attrNames statements);

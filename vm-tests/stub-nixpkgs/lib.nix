@@ -12,7 +12,7 @@ let
       mkRenamedOptionModule
       types
       ;
-    inherit (builtins) any head replaceStrings;
+    inherit (builtins) all any head mapAttrs replaceStrings;
     inherit (import ./paths.nix) getAttrFromPath;
 
     mkEnableOption =
@@ -35,6 +35,7 @@ let
     filterAttrs =
       keep: set:
       removeAttrs set (builtins.filter (name: !keep name set.${name}) (builtins.attrNames set));
+    optionalAttrs = condition: set: if condition then set else { };
     optional = condition: value: if condition then [ value ] else [ ];
     optionalString = condition: text: if condition then text else "";
     last = list: builtins.elemAt list (builtins.length list - 1);

@@ -39,6 +39,9 @@ rec {
     scalar "string matching the pattern ${pattern}" (
       value: builtins.isString value && builtins.match pattern value != null
     );
+  enum =
+    values:
+    scalar "one of ${builtins.toJSON values}" (value: builtins.elem value values);
   ints = {
     unsigned = integer "unsigned integer" 0 9223372036854775807;
     between = low: high: integer "integer between ${toString low} and ${toString high}" low high;

@@ -179,7 +179,7 @@ impl Shared {
         };
         tracing::warn!(
             "cannot fetch token keys from {}, trying again every minute, {consequence}: {cause}\n  help: check that this machine \
-             can reach it, or save the document and set jwks_path",
+             can reach it and the unit has a network (PrivateNetwork=no), or save the document and set jwks_path",
             self.url
         );
     }
