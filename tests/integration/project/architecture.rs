@@ -41,7 +41,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("nar_cache", &["config", "fairness", "human_size", "metrics", "store", "sync"]),
     ("net", &["config", "fairness", "metrics", "sync"]),
     ("process", &["sync"]),
-    ("push", &["config", "fairness", "human_size", "nar_cache", "store", "sync"]),
+    ("push", &["clock_cache", "config", "fairness", "human_size", "nar_cache", "store", "sync"]),
     ("signing", &["config"]),
     ("store", &["clock_cache", "config", "fairness", "metrics", "process", "sync"]),
     ("sync", &[]),
