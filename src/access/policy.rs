@@ -61,8 +61,8 @@ impl Policy {
     }
 
     /// Starts the tasks that fetch keys. Must be called in a runtime.
-    pub(super) fn start(&self) {
-        self.jwt.start();
+    pub(super) fn start(&self, metrics: &Metrics) {
+        self.jwt.start(&metrics.token_keys);
     }
 
     /// Returns who a client is, and its rights. What it proves by a certificate and by credentials adds up; the credentials name

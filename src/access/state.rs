@@ -36,7 +36,7 @@ impl Access {
 
     /// Starts the tasks that fetch keys. Must be called in a runtime.
     pub(crate) fn start(&self) {
-        self.policy.load().start();
+        self.policy.load().start(&self.metrics);
     }
 
     /// Reads it again, and uses it for all later requests. On an error the old policy stays in use, as a whole. Must be called in a
@@ -44,7 +44,7 @@ impl Access {
     pub(crate) fn reload(&self, config: &Config) -> Result<(), AccessError> {
         let Some(access) = &config.access else { return Ok(()) };
         let policy = Policy::load(access, config, &self.metrics, Some(&self.policy.load()))?;
-        policy.start();
+        policy.start(&self.metrics);
         self.policy.store(Arc::new(policy));
         Ok(())
     }

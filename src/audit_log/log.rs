@@ -53,7 +53,7 @@ impl AuditLog {
     /// wants it so.
     #[must_use]
     pub(crate) fn accepts_requests(&self) -> bool {
-        if !self.shared.is_failing.load(Ordering::Acquire) {
+        if !self.shared.is_failing() {
             return true;
         }
         // If the queue is full, the writer is busy anyway.
@@ -117,7 +117,7 @@ impl AuditLog {
         if self.queue.try_send(Message::Event(Box::new(event))).is_ok() {
             return;
         }
-        self.shared.is_failing.store(true, Ordering::Release);
+        self.shared.set_failing(true);
         self.shared.metrics.audit_log.record_dropped(1);
         if let Some(more) = self.drop_errors.admit(()) {
             tracing::error!("dropped a line of the audit log{more}: the queue is full");

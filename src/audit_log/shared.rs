@@ -1,7 +1,7 @@
 //! State that the queue and the writer thread share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::config::AuditConfig;
 use crate::metrics::Metrics;
@@ -14,7 +14,7 @@ pub(super) struct Shared {
     /// Number of changes of the configuration.
     pub(super) generation: AtomicU64,
     /// Whether the last lines could not be written, or not be queued.
-    pub(super) is_failing: AtomicBool,
+    is_failing: AtomicBool,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -26,5 +26,15 @@ impl Shared {
             is_failing: AtomicBool::new(false),
             metrics,
         })
+    }
+
+    /// Returns whether the last lines could not be written, or not be queued.
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_failing(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Ordering::Release);
+        self.metrics.audit_log.set_failing(is_failing);
     }
 }

@@ -186,12 +186,12 @@ impl Writer {
                     tracing::info!("the audit log is written again");
                 }
                 self.is_failing = false;
-                self.shared.is_failing.store(false, Ordering::Release);
+                self.shared.set_failing(false);
                 true
             }
             Err(cause) => {
                 self.is_failing = true;
-                self.shared.is_failing.store(true, Ordering::Release);
+                self.shared.set_failing(true);
                 self.failed(&cause);
                 false
             }

@@ -44,8 +44,8 @@ impl Requester {
         Self { certificate_name, ..self }
     }
 
-    /// Returns the name in the verified client certificate of the connection, if it has one. It is never taken from a header, so it
-    /// is that of a proxy if the connection is a proxy's.
+    /// Returns the name in the verified client certificate of the connection, if it has one. It is never taken from a header, and
+    /// never that of a trusted proxy.
     #[must_use]
     pub(crate) const fn certificate_name(&self) -> Option<&Arc<str>> {
         self.certificate_name.as_ref()

@@ -55,8 +55,7 @@ pub(super) async fn admit(
         let text = "two Authorization headers: check the proxy in front";
         return Err(Box::new(refuse(StatusCode::BAD_REQUEST, text)));
     };
-    // The certificate of a proxy says nothing about its client.
-    let certificate = requester.certificate_name().filter(|_| !requester.is_proxied());
+    let certificate = requester.certificate_name();
     let granted = if needed == Rights::NONE {
         // Probes and preflight requests get the same response whoever asks.
         access.authorize(None, None, None).await

@@ -32,6 +32,7 @@ pub(crate) struct Uploads {
 impl Uploads {
     /// Creates the state for a spool.
     pub(crate) fn new(config: &PushConfig, spool: Arc<Spool>, pusher: Pusher, metrics: &Arc<Metrics>) -> Self {
+        metrics.push.set_spool_limit(config.max_spool_size.bytes());
         Self {
             spool,
             pusher,
@@ -45,6 +46,7 @@ impl Uploads {
     pub(crate) fn apply_config(&self, config: &PushConfig, rules: PushRules) {
         self.pusher.set_rules(rules, config.keep);
         self.spool.set_limits(config.into());
+        self.metrics.push.set_spool_limit(config.max_spool_size.bytes());
         self.turns.resize(config.max_uploads, usize::MAX);
         self.at_once.store(config.max_uploads, Ordering::Relaxed);
     }

@@ -5,6 +5,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+/// Results of requests by the class of their principal.
+const SERIES: [(&str, &[&str]); 4] = [
+    ("anonymous", &["granted", "missing", "malformed"]),
+    ("user", &["granted", "forbidden", "wrong", "throttled"]),
+    ("cert", &["granted", "forbidden"]),
+    ("jwt", &["granted", "forbidden", "wrong", "pending"]),
+];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AccessLabels {
     principal: &'static str,
@@ -16,9 +24,15 @@ pub(crate) struct AccessMetrics(Family<AccessLabels, Counter>);
 
 impl AccessMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let family = Family::default();
+        let family = Family::<AccessLabels, Counter>::default();
         let help = "Requests checked for rights, by class of the principal and result";
         registry.register("access_requests", help, family.clone());
+        // Series that start at 0 show their first event.
+        for (principal, results) in SERIES {
+            for result in results {
+                family.get_or_create_owned(&AccessLabels { principal, result });
+            }
+        }
         Self(family)
     }
 

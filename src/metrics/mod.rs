@@ -6,6 +6,7 @@
 mod access;
 mod audit_log;
 mod certificate;
+mod client_certificates;
 mod connections;
 mod daemon;
 mod exposition;
@@ -21,7 +22,10 @@ mod reclaimed;
 mod registry;
 mod request_notes;
 mod samples;
+mod token_keys;
+mod views;
 
+pub(crate) use client_certificates::ClientCertificate;
 pub(crate) use connections::{ConnectionGauges, ConnectionState};
 pub(crate) use daemon::{Outcome, PoolName, PoolUsage};
 pub(crate) use exposition::Exposition;
@@ -35,3 +39,4 @@ pub(crate) use reclaimed::Reclaimed;
 pub(crate) use registry::Metrics;
 pub(crate) use request_notes::{RequestNotes, with_notes};
 pub(crate) use samples::Samples;
+pub(crate) use token_keys::{FetchCounter, TokenKeyMetrics};

@@ -51,6 +51,7 @@ pub(crate) struct PushMetrics {
     in_progress: Gauge,
     spool_bytes: Gauge,
     spool_files: Gauge,
+    spool_max: Gauge,
 }
 
 /// An upload in progress, until it is dropped.
@@ -89,6 +90,7 @@ impl PushMetrics {
             in_progress: gauge("push_uploads_in_progress", "Uploads that are received or wait for their turn"),
             spool_bytes: gauge("push_spool_bytes", "Disk space that uploads use or have reserved, in bytes"),
             spool_files: gauge("push_spool_files", "Uploaded files that wait for their narinfo, or are being received"),
+            spool_max: gauge("push_spool_max_bytes", "Limit of push_spool_bytes, or 0 if nobody may push"),
         }
     }
 
@@ -107,6 +109,11 @@ impl PushMetrics {
     /// Records bytes that were received.
     pub(crate) fn record_bytes(&self, class: &'static str, bytes: u64) {
         self.received.get_or_create(&ClassLabel { class }).inc_by(bytes);
+    }
+
+    /// Sets the limit of the spool, in bytes.
+    pub(crate) fn set_spool_limit(&self, bytes: u64) {
+        self.spool_max.set(gauge_value(bytes));
     }
 
     /// Sets what is in the spool.

@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use super::access::AccessMetrics;
 use super::audit_log::AuditLogMetrics;
 use super::certificate::CertificateExpiry;
+use super::client_certificates::ClientCertificateMetrics;
 use super::connections::ConnectionGauges;
 use super::daemon::DaemonMetrics;
 use super::exposition::Exposition;
@@ -21,6 +22,8 @@ use super::process::Process;
 use super::push::PushMetrics;
 use super::reclaimed::{Reclaimed, ReclaimedMetrics};
 use super::samples::Samples;
+use super::token_keys::TokenKeyMetrics;
+use super::views::ViewMetrics;
 
 /// All metrics of the program.
 #[derive(Debug)]
@@ -29,6 +32,7 @@ pub struct Metrics {
     pub(crate) access: AccessMetrics,
     pub(crate) audit_log: AuditLogMetrics,
     pub(crate) certificate: CertificateExpiry,
+    pub(crate) client_certificates: ClientCertificateMetrics,
     pub(crate) connections: ConnectionGauges,
     pub(crate) daemon: DaemonMetrics,
     pub(crate) gc_roots: GcRootMetrics,
@@ -37,6 +41,8 @@ pub struct Metrics {
     pub(crate) narinfo_cache: NarinfoCacheMetrics,
     pub(crate) passwords: PasswordMetrics,
     pub(crate) push: PushMetrics,
+    pub(crate) token_keys: TokenKeyMetrics,
+    pub(crate) views: ViewMetrics,
     quarantined_paths: Gauge,
     reclaimed: ReclaimedMetrics,
 }
@@ -50,6 +56,7 @@ impl Default for Metrics {
         register_build_info(harmonia);
         let audit_log = AuditLogMetrics::register(harmonia);
         let certificate = CertificateExpiry::register(harmonia);
+        let client_certificates = ClientCertificateMetrics::register(harmonia);
         let http = HttpMetrics::register(harmonia);
         let daemon = DaemonMetrics::register(harmonia);
         let narinfo_cache = NarinfoCacheMetrics::register(harmonia);
@@ -63,11 +70,14 @@ impl Default for Metrics {
         let reclaimed = ReclaimedMetrics::register(harmonia);
         let access = AccessMetrics::register(harmonia);
         let connections = ConnectionGauges::register(harmonia);
+        let token_keys = TokenKeyMetrics::register(harmonia);
+        let views = ViewMetrics::register(harmonia);
         Self {
             registry,
             access,
             audit_log,
             certificate,
+            client_certificates,
             connections,
             daemon,
             gc_roots,
@@ -76,6 +86,8 @@ impl Default for Metrics {
             narinfo_cache,
             passwords,
             push,
+            token_keys,
+            views,
             quarantined_paths,
             reclaimed,
         }

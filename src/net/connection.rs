@@ -112,14 +112,11 @@ where
         };
         let limit = self.limits.handshake;
         let stream = tokio::select! {
-            handshake = timeout_at(started + limit, tls.accept(socket, address)) => handshake,
+            handshake = timeout_at(started + limit, tls.accept(socket, (address, client == ClientId::Proxy))) => handshake,
             _ = activity.end_requested() => return Err(ConnectionError::Reclaimed),
         };
         let (stream, certificate_name) =
             stream.map_err(|_| ConnectionError::HandshakeTimeout(limit))?.map_err(ConnectionError::Handshake)?;
-        if let Some(name) = certificate_name.as_ref().filter(|_| client == ClientId::Proxy) {
-            tls.log_ignored(name, address);
-        }
         let peer = Peer { client, address, certificate_name };
         Box::pin(self.http(stream, peer, &activity, drain)).await
     }

@@ -19,6 +19,7 @@ use super::kept_file::KeptFile;
 use super::key_set::KeySet;
 use super::token_error::TokenError;
 use super::url::JwksUrl;
+use crate::metrics::{FetchCounter, TokenKeyMetrics};
 use crate::process::supervisor::supervise;
 use crate::sync::Mutex;
 
@@ -73,10 +74,11 @@ impl RemoteKeys {
     }
 
     /// Starts the task that fetches, unless it was started. Must be called in a runtime.
-    pub(super) fn start(&self) {
+    pub(super) fn start(&self, metrics: &TokenKeyMetrics) {
         if !self.is_started.swap(true, Ordering::Relaxed) {
             let shared = Arc::clone(&self.shared);
-            supervise("token keys", move || Arc::clone(&shared).run());
+            let fetches = Arc::new(metrics.of(&shared.url.to_string()));
+            supervise("token keys", move || Arc::clone(&shared).run(Arc::clone(&fetches)));
         }
     }
 
@@ -100,11 +102,13 @@ impl RemoteKeys {
 }
 
 impl Shared {
-    async fn run(self: Arc<Self>) {
+    async fn run(self: Arc<Self>, counter: Arc<FetchCounter>) {
         let mut fetches = self.fetches.lock().await;
         // A closed channel has no sender: nothing refers to these keys any longer.
         while !fetches.is_closed() {
-            let pause = if self.refresh().await { REFRESH } else { MIN_PAUSE };
+            let is_ok = self.refresh().await;
+            counter.record(is_ok);
+            let pause = if is_ok { REFRESH } else { MIN_PAUSE };
             // Whoever asked before has the answer.
             let _ = fetches.try_recv();
             let asked = async {

@@ -14,6 +14,7 @@ use super::token::{MAX_TOKEN, Token};
 use super::token_error::TokenError;
 use super::url::JwksUrl;
 use crate::config::{JwksSource, JwtConfig};
+use crate::metrics::TokenKeyMetrics;
 
 /// The configured issuers, their keys, and the tokens that were verified lately.
 #[derive(Debug)]
@@ -64,8 +65,8 @@ impl JwtVerifier {
     }
 
     /// Starts the tasks that fetch keys, one for each URL. Must be called in a runtime.
-    pub(crate) fn start(&self) {
-        self.issuers.iter().filter_map(Issuer::remote).for_each(|keys| keys.start());
+    pub(crate) fn start(&self, metrics: &TokenKeyMetrics) {
+        self.issuers.iter().filter_map(Issuer::remote).for_each(|keys| keys.start(metrics));
     }
 
     /// Verifies a token, and returns the name of its principal.

@@ -48,9 +48,9 @@ pub(super) async fn run(
     let started = Instant::now();
     let keys = SigningKeys::load_and_warn(&config)?;
     let stores = config.store_directories();
-    let tls =
-        config.tls.as_ref().map(|files| TlsServer::load(files, ClientCa::configured(&config), &stores)).transpose()?;
     let metrics = Arc::new(Metrics::default());
+    let load_tls = |files| TlsServer::load(files, ClientCa::configured(&config), &stores, &metrics);
+    let tls = config.tls.as_ref().map(load_tls).transpose()?;
     let access = Access::load(&config, &metrics)?;
     if let Some(tls) = &tls {
         metrics.certificate.set(tls.not_after());

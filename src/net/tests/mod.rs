@@ -221,7 +221,7 @@ fn tls(protocol: &str) -> (Arc<TlsServer>, TlsConnector) {
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let files = TlsConfig { cert: certificate, key };
-    let acceptor = TlsServer::load(&files, None, &StoreDirectories::default()).unwrap();
+    let acceptor = TlsServer::load(&files, None, &StoreDirectories::default(), &Arc::default()).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let ring = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());

@@ -26,6 +26,7 @@ use super::client_name::client_name;
 use super::error::TlsError;
 use super::identity::Identity;
 use crate::config::{StoreDirectories, TlsConfig};
+use crate::metrics::{ClientCertificate, Metrics};
 use crate::sync::LogThrottle;
 
 /// The server's side of TLS: its identity, and the authorities of client certificates.
@@ -34,6 +35,7 @@ pub(crate) struct TlsServer {
     identity: Arc<Identity>,
     current: ArcSwap<ServerConfig>,
     has_client_ca: AtomicBool,
+    metrics: Arc<Metrics>,
     log_lines: LogThrottle<LogLine>,
 }
 
@@ -51,11 +53,13 @@ impl TlsServer {
         files: &TlsConfig,
         client_ca: Option<&Path>,
         stores: &StoreDirectories,
+        metrics: &Arc<Metrics>,
     ) -> Result<Arc<Self>, TlsError> {
         let identity = Identity::load(files, stores)?;
         let current = ArcSwap::from_pointee(configure(&identity, client_ca)?);
         let has_client_ca = AtomicBool::new(client_ca.is_some());
-        Ok(Arc::new(Self { identity, current, has_client_ca, log_lines: LogThrottle::default() }))
+        let metrics = Arc::clone(metrics);
+        Ok(Arc::new(Self { identity, current, has_client_ca, metrics, log_lines: LogThrottle::default() }))
     }
 
     /// Reads the server's certificate and key again. On an error the current ones stay in use.
@@ -81,18 +85,24 @@ impl TlsServer {
     }
 
     /// Performs the handshake on the connection of a client at this address. Returns the client's name, if it has a certificate
-    /// that has one.
+    /// that has one. That of a trusted proxy says nothing of the proxy's clients, and is not returned.
     pub(in crate::net) async fn accept<S>(
         &self,
         socket: S,
-        address: Option<IpAddr>,
+        (address, is_proxy): (Option<IpAddr>, bool),
     ) -> io::Result<(TlsStream<S>, Option<Arc<str>>)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let handshake = TlsAcceptor::from(self.current.load_full()).accept(socket).await;
         let stream = handshake.inspect_err(|error| self.log_rejected(error, address))?;
-        let name = self.client_name(stream.get_ref().1.peer_certificates(), address);
+        let mut name = self.client_name(stream.get_ref().1.peer_certificates(), address);
+        if let Some(name) = name.take_if(|_| is_proxy) {
+            self.metrics.client_certificates.record(ClientCertificate::OfProxy);
+            self.log_ignored(&name, address);
+        } else if name.is_some() {
+            self.metrics.client_certificates.record(ClientCertificate::Named);
+        }
         Ok((stream, name))
     }
 
@@ -104,6 +114,7 @@ impl TlsServer {
         match client_name(chain?.first()?) {
             Ok(name) => Some(name),
             Err(why) => {
+                self.metrics.client_certificates.record(ClientCertificate::Unnamed);
                 if let Some(more) = self.log_lines.admit(LogLine::Unnamed) {
                     let address = address.map(tracing::field::display);
                     tracing::warn!(
@@ -117,9 +128,8 @@ impl TlsServer {
         }
     }
 
-    /// Logs that a trusted proxy has a certificate, which says nothing of its clients. It may be a client that counts as a proxy
-    /// because it runs on this machine.
-    pub(in crate::net) fn log_ignored(&self, name: &str, address: Option<IpAddr>) {
+    /// Logs that a trusted proxy has a certificate. It may be a client that counts as a proxy because it runs on this machine.
+    fn log_ignored(&self, name: &str, address: Option<IpAddr>) {
         if let Some(more) = self.log_lines.admit(LogLine::OfProxy) {
             let address = address.map(tracing::field::display);
             tracing::info!(
@@ -134,6 +144,7 @@ impl TlsServer {
     fn log_rejected(&self, error: &io::Error, address: Option<IpAddr>) {
         let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
         let Some(rustls::Error::InvalidCertificate(cause)) = cause else { return };
+        self.metrics.client_certificates.record(ClientCertificate::Rejected);
         // Any stranger can cause it: no warning.
         if let Some(more) = self.log_lines.admit(LogLine::Rejected) {
             let address = address.map(tracing::field::display);

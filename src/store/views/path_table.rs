@@ -132,7 +132,6 @@ impl PathTable {
     }
 
     /// Returns the number of paths.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.numbers.len()
     }

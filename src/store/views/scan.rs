@@ -90,6 +90,7 @@ impl Views {
                 let turn = this.resolving.acquire().await;
                 let mut scan = Scan::begin(&view);
                 scan.failure = this.scan(&view, scan.began, turn.ok()).await;
+                this.path_infos.metrics.views.record_scan(scan.failure.is_none(), this.read().len());
                 drop(scan);
                 this.collect_garbage();
             });

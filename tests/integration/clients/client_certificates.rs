@@ -26,12 +26,13 @@ impl Private {
         let tls = Tls::new(authority);
         let users = users_file(&[("alice", "correct-horse")]);
         let harmonia = Harmonia::start(&format!(
-            "daemon_socket = {:?}\nsign_key_paths = [{:?}]\n{}[access]\nanonymous = []\nclient_ca_path = {:?}\nusers_file = {users:?}\n\
+            "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\n{}[access]\nanonymous = []\nclient_ca_path = \"{}\"\nusers_file = \"{}\"\n\
              [[access.grant]]\nwho = [\"cert:builder*\", \"user:alice\"]\nmay = [\"read\"]\n",
-            daemon.socket(),
-            keys::OURS.secret,
+            daemon.socket().display(),
+            keys::OURS.secret.display(),
             tls.config,
-            tls.client_ca
+            tls.client_ca.display(),
+            users.display()
         ));
         Self { tls, harmonia }
     }

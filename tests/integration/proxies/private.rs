@@ -42,12 +42,14 @@ impl<P: Proxy> Chain<P> {
         let users = users_file(&[("alice", "password-of-alice"), ("bob", "password-of-bob")]);
         let audit = scratch::fresh_dir().join("audit.log");
         let harmonia = Harmonia::start(&format!(
-            "{}access.users_file = {users:?}\n{anonymous}\n\
+            "{}access.users_file = \"{}\"\n{anonymous}\n\
              [[access.grant]]\nwho = [\"user:alice\"]\nmay = [\"read\"]\nview = \"one\"\n\
              [[access.grant]]\nwho = [\"user:bob\"]\nmay = [\"read\"]\nview = \"two\"\n\
-             [views.one]\nroots = [\"{}\"]\n[views.two]\nroots = [\"/nonexistent\"]\n[audit]\nfile = {audit:?}\n",
+             [views.one]\nroots = [\"{}\"]\n[views.two]\nroots = [\"/nonexistent\"]\n[audit]\nfile = \"{}\"\n",
             daemon.config(),
+            users.display(),
             item.path,
+            audit.display()
         ));
         Self { item, proxy: P::before(harmonia.address()), audit, harmonia, _daemon: daemon }
     }
@@ -175,12 +177,13 @@ fn nix_reads_and_pushes<P: Proxy>() {
     let daemon = Daemon::on(Prefix::new(Release::Nix2_34, &config), Content::default());
     let users = users_file(&[("ci", "password-of-ci"), ("bob", "password-of-bob")]);
     let harmonia = Harmonia::start(&format!(
-        "daemon_socket = {:?}\nsign_key_paths = [{:?}]\nstate_dir = {:?}\n[access]\nanonymous = []\nusers_file = {users:?}\n\
+        "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\nstate_dir = \"{}\"\n[access]\nanonymous = []\nusers_file = \"{}\"\n\
          [[access.grant]]\nwho = [\"user:ci\"]\nmay = [\"read\", \"push\"]\n\
          [[access.grant]]\nwho = [\"user:bob\"]\nmay = [\"read\"]\n[push]\n",
-        daemon.socket(),
-        keys::OURS.secret,
-        scratch::fresh_dir(),
+        daemon.socket().display(),
+        keys::OURS.secret.display(),
+        scratch::fresh_dir().display(),
+        users.display()
     ));
     let proxy = P::before(harmonia.address());
     let url = format!("http://{}", proxy.address());

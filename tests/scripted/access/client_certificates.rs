@@ -104,7 +104,7 @@ async fn a_certificate_and_a_password_on_one_connection_add_up_for_each_request_
     let ours = Authority::new();
     let users = users_file(&[("alice", "correct horse")]);
     let more = "[[access.grant]]\nwho = [\"user:alice\"]\nmay = [\"metrics\"]\n";
-    let cache = Private::with(&ours, &format!("users_file = {users:?}\n"), more);
+    let cache = Private::with(&ours, &format!("users_file = \"{}\"\n", users.display()), more);
     let (address, url) = (cache.harmonia.address(), cache.item.narinfo_url());
     let (right, wrong) = [basic("alice", "correct horse"), basic("alice", "wrong horse")]
         .map(|value| format!("Authorization: {value}\r\n"))
@@ -137,8 +137,8 @@ async fn the_certificate_of_a_trusted_proxy_names_none_of_its_clients() {
     // By default a connection from this machine is that of a proxy.
     let files = tls.config.strip_prefix("trusted_proxies = []\n").unwrap();
     let access = format!(
-        "[access]\nclient_ca_path = {:?}\n[[access.grant]]\nwho = [\"cert:proxy\"]\nmay = [\"read\"]\n",
-        tls.client_ca
+        "[access]\nanonymous = [\"metrics\"]\nclient_ca_path = \"{}\"\n[[access.grant]]\nwho = [\"cert:proxy\"]\nmay = [\"read\"]\n",
+        tls.client_ca.display()
     );
     let harmonia = Harmonia::start(&format!("{}{files}{access}", daemon.config()));
     let proxy = ours.issue("proxy");
@@ -148,6 +148,11 @@ async fn the_certificate_of_a_trusted_proxy_names_none_of_its_clients() {
     }
     let line = harmonia.wait_for_log("ignored the client certificate of \"proxy\", which is a trusted proxy");
     assert!(line.contains("INFO"), "{line}");
+    let (_, metrics) = tls.get(harmonia.address(), None, "/metrics", "").await.unwrap();
+    for line in ["{result=\"of_proxy\"} 3", "{result=\"named\"} 0"] {
+        let line = format!("\nharmonia_tls_client_certificates_total{line}\n");
+        assert!(metrics.contains(&line), "{line} in {metrics}");
+    }
 }
 
 #[tokio::test]

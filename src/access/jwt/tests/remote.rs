@@ -17,6 +17,7 @@ use crate::access::jwt::token_error::TokenError;
 use crate::access::jwt::url::JwksUrl;
 use crate::access::jwt::verifier::JwtVerifier;
 use crate::config::{JwksSource, JwtConfig};
+use crate::metrics::TokenKeyMetrics;
 use crate::sync::Mutex;
 
 /// Reads the head of a request.
@@ -227,7 +228,7 @@ async fn tokens_wait_for_the_first_keys_and_an_unknown_key_is_refused_once_they_
     assert_eq!(verifier.verify_at(&token, NOW), Err(TokenError::KeysPending { retry_after: 2 }));
     // Of what waiting does not help, it is said at once.
     assert_eq!(verifier.verify_at(&token, NOW + 300), Err(TokenError::Expired));
-    verifier.start();
+    verifier.start(&TokenKeyMetrics::default());
     verified(&verifier, &token).await;
     assert_eq!(verifier.verify_at(&other.token(Some("2"), &claims()), NOW), Err(TokenError::UnknownKey));
     assert_eq!(verifier.verify_at(&other.token(Some("1"), &claims()), NOW), Err(TokenError::Signature));
@@ -238,7 +239,7 @@ async fn a_rotated_key_is_fetched_when_a_token_names_it_and_the_old_one_ends() {
     let (old, new) = (Signer::p256(), Signer::rsa());
     let mut server = Server::start(Some(key_set(&[old.jwk(Some("1"))]))).await;
     let verifier = JwtVerifier::load(&[server.config()], None, None).unwrap();
-    verifier.start();
+    verifier.start(&TokenKeyMetrics::default());
     let (old_token, new_token) = (old.token(Some("1"), &claims()), new.token(Some("2"), &claims()));
     server.requests.recv().await.unwrap();
     verified(&verifier, &old_token).await;
@@ -255,7 +256,7 @@ async fn unknown_keys_cause_one_fetch_a_minute_at_most() {
     let (signer, other) = (Signer::p256(), Signer::p256());
     let mut server = Server::start(Some(key_set(&[signer.jwk(Some("1"))]))).await;
     let verifier = JwtVerifier::load(&[server.config()], None, None).unwrap();
-    verifier.start();
+    verifier.start(&TokenKeyMetrics::default());
     let start = tokio::time::Instant::now();
     for _ in 0..600 {
         for kid in ["2", "3"] {
@@ -278,7 +279,7 @@ async fn keys_stay_while_their_server_fails_and_after_a_restart() {
     let token = signer.token(None, &claims());
     let mut server = Server::start(Some(key_set(&[signer.jwk(None)]))).await;
     let verifier = JwtVerifier::load(&[server.config()], Some(state.path()), None).unwrap();
-    verifier.start();
+    verifier.start(&TokenKeyMetrics::default());
     verified(&verifier, &token).await;
     server.requests.recv().await.unwrap();
     for bad in [None, Some("<html>".to_owned()), Some(key_set(&[json!({"kty": "oct"})]))] {
@@ -308,12 +309,12 @@ async fn a_reload_takes_over_the_keys_and_their_task_ends_with_the_last_verifier
     let token = signer.token(None, &claims());
     let mut server = Server::start(Some(key_set(&[signer.jwk(None)]))).await;
     let first = JwtVerifier::load(&[server.config(), server.config()], None, None).unwrap();
-    first.start();
+    first.start(&TokenKeyMetrics::default());
     verified(&first, &token).await;
     server.requests.recv().await.unwrap();
     let second = JwtVerifier::load(&[server.config()], None, Some(&first)).unwrap();
     drop(first);
-    second.start();
+    second.start(&TokenKeyMetrics::default());
     assert!(second.verify_at(&token, NOW).is_ok());
     // One task for both entries and both verifiers, which fetches once an hour.
     server.requests.recv().await.unwrap();

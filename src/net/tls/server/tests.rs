@@ -56,7 +56,9 @@ impl Fixture {
         fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         write_authorities(&client_ca, authorities);
         let authorities = (!authorities.is_empty()).then_some(&*client_ca);
-        let server = TlsServer::load(&TlsConfig { cert, key }, authorities, &StoreDirectories::default()).unwrap();
+        let server =
+            TlsServer::load(&TlsConfig { cert, key }, authorities, &StoreDirectories::default(), &Arc::default())
+                .unwrap();
         Self { server, server_certificate: made.cert.der().clone(), client_ca, _files: files }
     }
 
@@ -77,7 +79,7 @@ impl Fixture {
     async fn connect(&self, client: &TlsConnector) -> io::Result<(Option<Arc<str>>, HandshakeKind)> {
         let (here, there) = tokio::io::duplex(64 << 10);
         let server = async {
-            let (mut stream, name) = self.server.accept(there, None).await?;
+            let (mut stream, name) = self.server.accept(there, (None, false)).await?;
             let kind = stream.get_ref().1.handshake_kind().unwrap();
             stream.write_all(b"!").await?;
             stream.flush().await?;
