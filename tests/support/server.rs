@@ -99,6 +99,11 @@ impl Harmonia {
         self.program.wait().unwrap();
     }
 
+    /// Sends SIGKILL. [`Harmonia::kill`] waits for the exit.
+    pub(crate) fn send_kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.program), signal).unwrap();
     }

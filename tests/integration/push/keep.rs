@@ -15,7 +15,7 @@ fn a_pushed_path_survives_gc_as_long_as_it_is_kept() {
             assert_eq!(put(cache.harmonia.http(), &file).status, 200);
         }
         // Its connections hold temporary roots.
-        let Cache { harmonia, daemon, state } = cache;
+        let Cache { harmonia, daemon, state, .. } = cache;
         drop(harmonia);
         let is_valid = || {
             let _ = daemon.run(&["nix-store", "--gc"]).stdout();

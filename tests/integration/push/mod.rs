@@ -1,10 +1,13 @@
 //! Pushes to real daemons, which do not trust harmonia's user.
 
+mod compressions;
 mod concurrent;
 mod credentials;
 mod disk;
 mod keep;
+mod kills;
 mod outages;
+mod refusals;
 mod releases;
 pub(crate) mod source;
 
@@ -25,10 +28,16 @@ struct Cache {
     harmonia: Harmonia,
     daemon: Daemon,
     state: PathBuf,
+    config: String,
 }
 
 impl Cache {
     fn start(release: Release) -> Self {
+        Self::start_with(release, "")
+    }
+
+    /// Starts a server with more lines in its configuration.
+    fn start_with(release: Release, more: &str) -> Self {
         let config = [
             "substitute = false".to_owned(),
             // By default root is trusted, which harmonia may run as in a test.
@@ -37,8 +46,14 @@ impl Cache {
         ];
         let daemon = Daemon::on(Prefix::new(release, &config), Content::default());
         let state = scratch::fresh_dir();
-        let harmonia = Harmonia::start(&config_of(&daemon, &state.display().to_string()));
-        Self { harmonia, daemon, state }
+        let config = config_of(&daemon, &state.display().to_string()) + more;
+        Self { harmonia: Harmonia::start(&config), daemon, state, config }
+    }
+
+    /// Kills the server and starts it again.
+    fn restart(&mut self) {
+        self.harmonia.kill();
+        self.harmonia = Harmonia::start(&self.config);
     }
 
     fn is_valid(&self, path: &str) -> bool {

@@ -49,6 +49,26 @@ impl Source {
         Self { prefix, top, leaf, unsigned, addressed }
     }
 
+    /// Adds a signed file, whose hash part has this digit but for its last two.
+    pub(super) fn add_leaf(&self, digit: char, number: usize, size: usize) -> String {
+        let path = format!("/nix/store/{}{number:02}-leaf-{number}", digit.to_string().repeat(30));
+        fs::write(self.prefix.on_host(&path), &noise(size + number)[number..]).unwrap();
+        let registration = format!("{path}\n\n0\n").into_bytes();
+        let _ = self.prefix.run_with_input(&["nix-store", "--register-validity"], registration).stdout();
+        sign(&self.prefix, &keys::FOREIGN, &path);
+        path
+    }
+
+    /// Returns the release of the client.
+    pub(super) fn release(&self) -> Release {
+        self.prefix.release()
+    }
+
+    /// Trusts this server certificate.
+    pub(super) fn trust_certificate(&self, pem: &str) {
+        fs::write(self.prefix.on_host("/nix/etc/ca.pem"), pem).unwrap();
+    }
+
     /// Stores a password for a host, in the default `netrc-file`.
     pub(crate) fn has_password(&self, host: &str, user: &str, password: &str) {
         let line = format!("machine {host} login {user} password {password}\n");
