@@ -62,6 +62,10 @@ class Prefix:
             raise RuntimeError(f"{' '.join(map(str, command))[:200]} failed:\n{done.stderr[-4000:]}")
         return done.stdout
 
+    def command(self, *command):
+        """Returns the command line that runs a command here, in `ENVIRONMENT`."""
+        return self._enter(RUN, command)
+
     def daemon(self):
         """Starts nix-daemon and waits until it listens."""
         socket = self.on_host("/nix/var/nix/daemon-socket/socket")

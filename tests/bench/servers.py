@@ -120,7 +120,7 @@ class Harmonia:
         command = [self.program, "--config", work / "config.toml"]
         process = processes.Process(self.name, command, work / "log", env={})
         # Its first connection to nix-daemon is open then.
-        process.wait_until(lambda: _is_ready(address))
+        process.wait_until(lambda: is_ready(address))
         return Server(self.name, address, process, work)
 
     def _key(self):
@@ -130,7 +130,8 @@ class Harmonia:
         return key
 
 
-def _is_ready(address):
+def is_ready(address):
+    """Returns whether harmonia answers and reaches nix-daemon."""
     try:
         with urllib.request.urlopen(f"http://{address}/ready") as answer:
             return answer.status == 200
