@@ -2,18 +2,23 @@
 //!
 //! A path outside of a client's views is as if it were not there: before anything is asked about a hash part, in the cache or
 //! of nix-daemon, the views decide. So whatever a response takes, it takes for a path that is not there too. Where a path is
-//! known only after a query (by the hash of its NAR, a build ID, a realisation), every negative result waits for a scan of
-//! the views, whether there was a path or not.
+//! known only after a lookup (by the hash of its NAR, a build ID, a realisation), every negative result waits for a scan of
+//! the views, whether there was a path or not, and for a fixed time if the lookup was nix-daemon's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use harmonia_protocol::HashPart;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::access::Visible;
 use crate::http::app::App;
 use crate::http::request::context::RequestCx;
 use crate::store::{Store, StoreError};
+
+/// Time after a request from which on a client with views may be told that there is nothing, if nix-daemon had to be queried:
+/// several times what that takes, so that nobody can tell by it whether nix-daemon found something.
+const NOTHING_AFTER: Duration = Duration::from_millis(20);
 
 /// What a client sees, by scans of its views that began after its request.
 #[derive(Clone, Copy)]
@@ -50,6 +55,13 @@ impl App {
         match &cx.granted.views {
             Visible::All => Ok(true),
             Visible::Views(views) => self.store.is_log_in_view(hash, views).await,
+        }
+    }
+
+    /// Waits before a negative result that depends on a reply of nix-daemon, for a client that does not see everything.
+    pub(crate) async fn even_out(&self, arrived: Instant, cx: RequestCx<'_>) {
+        if !self.known_sight(cx).is_unlimited() {
+            sleep_until(arrived + NOTHING_AFTER).await;
         }
     }
 

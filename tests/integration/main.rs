@@ -3,6 +3,7 @@
 //! They run the program with the nix-daemons and clients of real Nix releases, which `tests/nix-releases get` downloads.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod access;
 mod clients;
 mod daemons;
 mod endpoints;

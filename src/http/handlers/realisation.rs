@@ -4,6 +4,7 @@
 //! Does not say whether that path is valid: clients request its narinfo next.
 
 use harmonia_protocol::derivation_output::DerivationOutput;
+use tokio::time::Instant;
 
 use crate::http::app::App;
 use crate::http::error::HandlerError;
@@ -16,6 +17,7 @@ use crate::store::NoRealisation;
 
 /// Returns the realisation of an output as JSON, in the format that goes with the form of the output.
 pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, output: &DerivationOutput) -> Result<Response, HandlerError> {
+    let arrived = Instant::now();
     let realisation = app.store.realisation(output, cx.client).await?.map_err(|why| match why {
         NoRealisation::Unknown => NotFound::NoRealisation,
         NoRealisation::Unsupported => NotFound::RealisationsUnsupported,
@@ -23,12 +25,13 @@ pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, output: &DerivationOut
     let is_visible = match &realisation {
         Ok(realisation) => app.sees(realisation.path.hash_part(), cx).await?,
         // Takes as long as for one whose path is in no view.
-        Err(_) => app.sight(cx).await.map(|_| true)?,
+        Err(_) => app.sight(cx).await.map(|_| false)?,
     };
-    let realisation = realisation?;
     if !is_visible {
-        return Err(NotFound::NoRealisation.into());
+        app.even_out(arrived, cx).await;
+        return Err(realisation.err().unwrap_or(NotFound::NoRealisation).into());
     }
+    let realisation = realisation?;
     let signatures = app.signer.load().sign_realisation(&realisation, output);
     let signatures = signatures.ok_or(NotFound::UntrustedRealisation)?;
     let json = realisation.to_json(output, signatures);

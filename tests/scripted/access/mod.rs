@@ -11,3 +11,4 @@ mod token_requests;
 mod tokens;
 mod views;
 mod views_changing;
+mod views_memory;
