@@ -126,7 +126,16 @@ pub(super) fn nearest(name: &str, names: &[&'static str]) -> Option<&'static str
     (distance <= key.len() / 3).then_some(key)
 }
 
-/// Returns the line of a byte offset, counted from one.
-pub(super) fn line(text: &str, at: usize) -> usize {
-    1 + text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count()
+/// Where the lines of a text end.
+pub(super) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(super) fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
+    }
+
+    /// Returns the line of a byte offset, counted from one.
+    pub(super) fn line(&self, at: usize) -> usize {
+        1 + self.0.partition_point(|end| *end < at)
+    }
 }

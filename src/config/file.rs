@@ -20,7 +20,7 @@ use super::bind::BindAddress;
 use super::byte_size::ByteSize;
 use super::cidr::Cidr;
 use super::daemon::{DaemonCommand, socket_path};
-use super::document::{Contents, Entry, Table, kind_of, line, nearest, table_of};
+use super::document::{Contents, Entry, Lines, Table, kind_of, nearest, table_of};
 use super::duration::duration;
 use super::error::{Collected, ConfigError, ConfigErrors, Problem};
 use super::jwks_url::jwks_url;
@@ -255,15 +255,16 @@ impl ConfigFile {
     /// invalid key.
     pub(super) fn parse(path: &Path, text: &str) -> Result<(Self, Vec<String>), ConfigErrors> {
         let mut file = Self { path: path.to_owned(), ..Self::default() };
+        let lines = Lines::of(text);
         let document = DeTable::parse(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
             // The parser puts what it expected on a line of its own.
-            file.error(line(text, at), Problem::Syntax(error.message().replace('\n', ", ")))
+            file.error(lines.line(at), Problem::Syntax(error.message().replace('\n', ", ")))
         })?;
         let names: Vec<_> = names().collect();
         let Contents { entries, tables } = Contents::of(document.get_ref(), &names);
         for table in tables {
-            file.begin_table(&table, line(text, table.at));
+            file.begin_table(&table, lines.line(table.at));
         }
         let (mut warnings, mut errors) = (Vec::new(), Collected::default());
         for Entry { name, shown, index, at, value } in entries {
@@ -272,10 +273,10 @@ impl ConfigFile {
                     Some(table) => Problem::Value { key: table, reason: Value(value).mismatch(kind_of(table)).reason },
                     None => Problem::UnknownKey { suggestion: nearest(&name, &names), key: shown },
                 };
-                errors.push(file.error(line(text, at), problem));
+                errors.push(file.error(lines.line(at), problem));
                 continue;
             };
-            file.lines.insert((key, index), line(text, at));
+            file.lines.insert((key, index), lines.line(at));
             let result = match effect {
                 Set(set) => set(&mut file, &Value(value)),
                 SetIn(set) => set(&mut file, index, &Value(value)),
@@ -285,7 +286,7 @@ impl ConfigFile {
                 }
             };
             if let Err(ValueError { at, reason }) = result {
-                errors.push(file.error(line(text, at), Problem::Value { key, reason }));
+                errors.push(file.error(lines.line(at), Problem::Value { key, reason }));
             }
         }
         errors.end(Ok((file, warnings)))
