@@ -40,23 +40,23 @@ impl Server {
                 &format_args!("the reason is longer than {MAX_TEXT} bytes"),
             ));
         }
-        // Hiding must not depend on nix-daemon: then only the name is missing.
-        let valid = match self.app.store().path_status(hash, ClientId::Server).await {
-            Ok(PathStatus::Valid(valid) | PathStatus::Quarantined(valid) | PathStatus::Hidden(Some(valid))) => {
-                Some(valid)
-            }
-            Ok(PathStatus::Hidden(None) | PathStatus::NotValid) | Err(_) => None,
-        };
-        let path = HiddenPath {
+        let store = self.app.store();
+        let before = store.hidden_by(hash).filter(|before| before.hash == hash);
+        let (name, deriver) = before.map_or((None, None), |before| (before.path, before.deriver));
+        let mut path = HiddenPath {
             hash,
-            path: valid.as_ref().map(|valid| valid.path.base_name().to_owned()),
-            deriver: valid.as_ref().and_then(|valid| valid.info.deriver().map(str::to_owned)),
+            path: name,
+            deriver,
             referrers: request.referrers,
             reason: request.reason,
             by: request.by,
             since: unix_time(),
         };
-        self.app.store().hide(path.clone()).await.map_err(refusal)?;
+        store.hide(path.clone()).await.map_err(refusal)?;
+        // Named when it is hidden already, since nix-daemon may be slow or down.
+        if let Ok(PathStatus::Hidden(Some(valid))) = store.path_status(hash, ClientId::Server).await {
+            path = store.name_hidden(&valid).await.map_err(refusal)?.unwrap_or(path);
+        }
         let referrers = if path.referrers { " and all that refer to it" } else { "" };
         let reason = path.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
         tracing::warn!("hiding {}{referrers} (answering 404), says {}{reason}", path.name(), path.by);

@@ -30,6 +30,14 @@ impl Store {
         self.hidden.hide(path).await
     }
 
+    /// Adds what nix-daemon says of a hidden path: its name and its derivation. Returns `None` if it is shown again.
+    pub(crate) async fn name_hidden(&self, valid: &ValidPath) -> Result<Option<HiddenPath>, HiddenError> {
+        let hash = valid.path.hash_part();
+        let (name, deriver) = (valid.path.base_name(), valid.info.deriver());
+        self.hidden.name(hash, name, deriver).await?;
+        Ok(self.hidden.get(hash))
+    }
+
     /// Shows a path again; `None` if it was not hidden itself.
     pub(crate) async fn unhide(&self, hash: HashPart) -> Result<Option<HiddenPath>, HiddenError> {
         self.hidden.unhide(hash).await

@@ -139,6 +139,17 @@ impl HiddenPaths {
         self.change(|paths| drop(paths.insert(path.hash, path))).await
     }
 
+    /// Sets the name and the derivation of a path, if it is hidden.
+    pub(crate) async fn name(&self, hash: HashPart, name: &str, deriver: Option<&str>) -> Result<(), HiddenError> {
+        self.change(|paths| {
+            if let Some(path) = paths.get_mut(&hash) {
+                path.path = Some(name.to_owned());
+                path.deriver = deriver.map(str::to_owned);
+            }
+        })
+        .await
+    }
+
     /// Shows a path again; `None` if it is not hidden itself.
     pub(crate) async fn unhide(&self, hash: HashPart) -> Result<Option<HiddenPath>, HiddenError> {
         let mut removed = None;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, mpsc};
+use std::thread;
 
 use crate::operations::hidden::{chain, seen, text};
 use crate::support::debug_info::{ID, OTHER, member, url};
@@ -101,6 +102,30 @@ fn numbers_of_paths_do_not_tell_how_many_are_hidden() {
     assert!(!page("/").contains("counted") && !page("/browse").contains("valid paths"));
     text(&socket, &["unhide", &chain()[1].path]);
     assert_eq!(numbers(), [true; 2]);
+}
+
+#[test]
+fn a_path_is_hidden_before_nix_daemon_says_anything_about_it() {
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| {
+        if is_about_stuck(query) {
+            let _ = held.lock().unwrap().recv();
+        }
+        Wire::new().number(LAST).number(0).into()
+    }));
+    let (socket, state) = (scratch::fresh_dir().join("admin.sock"), scratch::fresh_dir());
+    let config = format!("{}admin_socket = {socket:?}\nstate_dir = {state:?}\n", daemon.config());
+    let _harmonia = Harmonia::start(&config);
+    let hiding = {
+        let socket = socket.clone();
+        thread::spawn(move || text(&socket, &["hide", STUCK]))
+    };
+    daemon.wait_until(|seen| seen.queries.iter().any(is_about_stuck));
+    assert!(text(&socket, &["hidden"]).starts_with(STUCK));
+    assert!(state.join("hidden").exists());
+    drop(release);
+    assert!(hiding.join().unwrap().contains("does not call it valid now"));
 }
 
 /// Hash part of a path about which a nix-daemon is slow to reply.
