@@ -1,7 +1,7 @@
 //! Views whose roots are profiles, generations and links as Nix makes them, with the daemons and clients of all releases.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::nix::client::Client;
@@ -32,12 +32,13 @@ impl Machine {
         let roots: Vec<_> = roots.iter().map(|root| daemon.on_host(root)).collect();
         fs::create_dir_all(daemon.on_host("/nix/var/nix/gcroots/team")).unwrap();
         fs::create_dir_all(daemon.on_host(PROFILES)).unwrap();
+        let place = |key: &str, path: &Path| format!("{key} = \"{}\"\n", path.display());
+        let places = [place("daemon_socket", &daemon.socket()), place("real_nix_store", &daemon.on_host("/nix/store"))];
         let harmonia = Harmonia::start(&format!(
-            "daemon_socket = {:?}\nreal_nix_store = {:?}\nsign_key_paths = [{:?}]\ngc_protection = 0\n[access]\nanonymous = []\n\
+            "{}sign_key_paths = [\"{}\"]\ngc_protection = 0\n[access]\nanonymous = []\n\
              [[access.grant]]\nwho = [\"anonymous\"]\nmay = [\"read\"]\nview = \"public\"\n[views.public]\nroots = {roots:?}\n",
-            daemon.socket(),
-            daemon.on_host("/nix/store"),
-            keys::OURS.secret,
+            places.concat(),
+            keys::OURS.secret.display(),
         ));
         Self { harmonia, links: scratch::fresh_dir(), daemon }
     }

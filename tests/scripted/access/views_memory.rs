@@ -39,7 +39,7 @@ fn reply(query: &Query) -> Reply {
     let references: Vec<_> = references.map(|it| format!("/nix/store/{}", base_name(it))).collect();
     let deriver = format!("/nix/store/{}.drv", base_name(number + PATHS));
     let info = Wire::new().number(LAST).number(1).string(deriver).string("0".repeat(64)).strings(&references);
-    info.number(0).number(120).number(0).strings_of(&[]).string("").into()
+    info.number(0).number(120).number(0).number(0).string("").into()
 }
 
 fn closure_size(number: usize) -> usize {
