@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub(crate) enum AuditLogError {
     /// The file cannot be opened.
     #[error(
-        "cannot open the audit log {}: {cause}\n  help: create its directory, and let the user that harmonia runs as write to it",
+        "cannot open the audit log {}: {cause}\n  help: create its directory, and let the user that harmonia runs as write to it; in a unit, by LogsDirectory=",
         .path.display()
     )]
     Open {

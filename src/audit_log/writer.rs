@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::coalesce::{Coalescer, Collected};
 use super::error::AuditLogError;
-use super::event::Event;
+use super::event::{Event, Kind};
 use super::line;
 use super::shared::Shared;
 use crate::config::{AuditConfig, OnFailure};
@@ -127,9 +127,7 @@ impl Writer {
                 Some(Message::Event(event)) => self.take(*event),
                 Some(Message::Retry) => {}
                 Some(Message::Flush(done)) => {
-                    while let Some(line) = self.coalescer.take_oldest() {
-                        self.append(&line);
-                    }
+                    self.append_all();
                     flushes.push(done);
                 }
                 None => return,
@@ -148,10 +146,20 @@ impl Writer {
 
     fn take(&mut self, event: Event) {
         if !Coalescer::collects(event.kind) {
+            if matches!(event.kind, Kind::Stop) {
+                self.append_all();
+            }
             return line::write(&event, None, &mut self.buffer);
         }
         if let Some(oldest) = self.coalescer.add(event, Instant::now()) {
             self.append(&oldest);
+        }
+    }
+
+    /// Appends all lines that would wait for more requests.
+    fn append_all(&mut self) {
+        while let Some(line) = self.coalescer.take_oldest() {
+            self.append(&line);
         }
     }
 

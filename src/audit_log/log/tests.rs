@@ -64,8 +64,8 @@ async fn reads_are_collected_until_the_end_and_all_else_is_written_at_once() {
     assert_eq!(events(&file)[2]["reason"], "a reference is missing");
     log.refused(request("/metrics"), 403, "forbidden");
     log.close().await;
-    assert_eq!(names(&file)[3..], ["stop", "read", "refused"]);
-    let read = &events(&file)[4];
+    assert_eq!(names(&file)[3..], ["read", "refused", "stop"]);
+    let read = &events(&file)[3];
     assert_eq!((&read["count"], &read["bytes"], &read["status"]), (&3.into(), &30.into(), &200.into()));
     assert!(log.accepts_requests());
     assert_eq!(dropped(&metrics), Some(0.0));

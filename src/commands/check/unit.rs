@@ -13,7 +13,7 @@ use crate::process::unit::{Unit, words};
 use crate::signing::SigningKeys;
 
 /// Settings of systemd.exec(5) that decide what a service can read, write and reach, as `systemctl show` prints them.
-const SETTINGS: [&str; 24] = [
+const SETTINGS: [&str; 26] = [
     "User",
     "Group",
     "SupplementaryGroups",
@@ -27,6 +27,8 @@ const SETTINGS: [&str; 24] = [
     "CacheDirectoryMode",
     "StateDirectory",
     "StateDirectoryMode",
+    "LogsDirectory",
+    "LogsDirectoryMode",
     "ProtectHome",
     "ProtectSystem",
     "ReadWritePaths",

@@ -100,20 +100,20 @@ async fn what_principals_read_and_who_was_refused_is_recorded_and_no_secret() {
 
     let events = events(&file, 7);
     let all: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
-    assert_eq!(all, ["start", "stop", "read", "read", "refused", "refused", "refused"]);
-    let path = &events[2];
+    assert_eq!(all, ["start", "read", "read", "refused", "refused", "refused", "stop"]);
+    let path = &events[1];
     assert_eq!((&path["principal"], &path["address"]), (&"cert:alice".into(), &"127.0.0.1".into()));
     assert_eq!((&path["path"], &path["count"]), (&cache.item.path.clone().into(), &3.into()));
     assert_eq!((&path["status"], &path["bytes"]), (&200.into(), &bytes.into()));
     assert!(!path["request_id"].as_str().unwrap().is_empty());
-    assert_eq!((&events[3]["url"], events[3].get("count")), (&"/nix-cache-info".into(), None));
-    let wrong = &events[4];
+    assert_eq!((&events[2]["url"], events[2].get("count")), (&"/nix-cache-info".into(), None));
+    let wrong = &events[3];
     assert_eq!((&wrong["reason"], wrong.get("count")), (&"wrong user or password".into(), None));
-    let anonymous = &events[5];
+    let anonymous = &events[4];
     assert_eq!((&anonymous["principal"], &anonymous["status"]), (&"anonymous".into(), &401.into()));
     assert_eq!((&anonymous["url"], &anonymous["count"]), (&nar.clone().into(), &2.into()));
     assert_eq!(anonymous["reason"], "credentials are missing");
-    let forbidden = &events[6];
+    let forbidden = &events[5];
     assert_eq!(forbidden["reason"], "lacks the right to read");
     assert_eq!((&forbidden["principal"], &forbidden["status"]), (&"cert:bob".into(), &403.into()));
     assert_eq!(forbidden["url"], *nar);
