@@ -3,8 +3,8 @@
 //! Lines that cannot be written are kept for the next attempt if requests are refused meanwhile, so that no line is lost; else
 //! they are dropped and counted.
 
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -50,6 +50,18 @@ impl Sink {
         let Some(path) = &config.file else { return Ok(Self::ProgramLog) };
         log_lines::open(path).map(Self::File).map_err(|cause| AuditLogError::Open { path: path.clone(), cause })
     }
+
+    /// Returns whether the file ends in an incomplete line, as far as this user may read it.
+    fn is_torn(config: &AuditConfig) -> bool {
+        let last_byte = |path| {
+            // Opening what is no file may block.
+            fs::metadata(path).ok().filter(|metadata| metadata.is_file() && metadata.len() > 0)?;
+            let (mut file, mut last) = (File::open(path).ok()?, [0]);
+            file.seek(SeekFrom::End(-1)).and_then(|_| file.read_exact(&mut last)).ok()?;
+            Some(last[0])
+        };
+        config.file.as_deref().and_then(last_byte).is_some_and(|byte| byte != b'\n')
+    }
 }
 
 /// The writer thread.
@@ -62,7 +74,7 @@ pub(super) struct Writer {
     buffer: Vec<u8>,
     /// Bytes of the buffer that are written.
     written: usize,
-    /// Whether the file ends in an incomplete line that was given up.
+    /// Whether the file ends in an incomplete line, which was given up or left by an earlier process.
     is_torn: bool,
     is_failing: bool,
     write_errors: LogThrottle<()>,
@@ -70,6 +82,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(sink: Sink, shared: Arc<Shared>) -> Self {
+        let is_torn = Sink::is_torn(&shared.config.lock());
         Self {
             sink,
             shared,
@@ -77,7 +90,7 @@ impl Writer {
             coalescer: Coalescer::default(),
             buffer: Vec::with_capacity(BATCH),
             written: 0,
-            is_torn: false,
+            is_torn,
             is_failing: false,
             write_errors: LogThrottle::default(),
         }
@@ -173,7 +186,7 @@ impl Writer {
         match Sink::open(&config) {
             Ok(sink) => {
                 self.sink = sink;
-                self.is_torn = false;
+                self.is_torn = Sink::is_torn(&config);
                 // The new file gets the whole line of which the old one has the start.
                 let whole = self.buffer[..self.written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
                 self.buffer.drain(..whole);

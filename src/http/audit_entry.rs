@@ -14,6 +14,9 @@ use crate::http::handlers::push::Received;
 use crate::http::request::request_id::REQUEST_ID;
 use crate::http::response::body::Response;
 
+/// Status of an upload without a response, as nginx has it: the client closed the connection.
+const CLIENT_CLOSED: u16 = 499;
+
 /// Entry of a response that has not ended.
 pub(crate) struct AuditEntry {
     log: Arc<AuditLog>,
@@ -36,6 +39,42 @@ impl AuditEntry {
     /// Records the entry.
     pub(crate) fn end(self) {
         self.log.read(self.request, self.status, self.bytes);
+    }
+}
+
+/// Entry of an upload that has not ended. If it is dropped before that, the client has disconnected, and nobody knows what
+/// nix-daemon made of the upload.
+pub(crate) struct PushEntry<'a> {
+    app: &'a App,
+    log: &'a AuditLog,
+    request: (&'a Parts, Option<HashPart>, &'a Requester),
+    principal: &'a Principal,
+    has_ended: bool,
+}
+
+impl PushEntry<'_> {
+    /// Records an upload that was received or refused.
+    pub(crate) fn end(mut self, received: &Received) {
+        self.has_ended = true;
+        let status = received.response.status().as_u16();
+        let request = self.audited(Some(&received.response));
+        match &received.refusal {
+            None => self.log.pushed(request, status, received.bytes),
+            Some(reason) => self.log.push_refused(request, status, received.bytes, reason),
+        }
+    }
+
+    fn audited(&self, response: Option<&Response>) -> AuditedRequest {
+        let (parts, hash, requester) = self.request;
+        self.app.audited((parts, requester), self.principal, response, self.app.object(parts, hash))
+    }
+}
+
+impl Drop for PushEntry<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.log.push_refused(self.audited(None), CLIENT_CLOSED, 0, "the client disconnected before the response");
+        }
     }
 }
 
@@ -62,21 +101,14 @@ impl App {
         }
     }
 
-    /// Records an upload that was received or refused.
-    pub(crate) fn record_push(
-        &self,
-        log: &AuditLog,
-        (parts, hash, requester): (&Parts, Option<HashPart>, &Requester),
-        principal: &Principal,
-        received: &Received,
-    ) {
-        let response = &received.response;
-        let request = self.audited(parts, requester, principal, response, self.object(parts, hash));
-        let status = response.status().as_u16();
-        match &received.refusal {
-            None => log.pushed(request, status, received.bytes),
-            Some(reason) => log.push_refused(request, status, received.bytes, reason),
-        }
+    /// Returns the entry of an upload that begins.
+    pub(crate) const fn push_entry<'a>(
+        &'a self,
+        log: &'a AuditLog,
+        request: (&'a Parts, Option<HashPart>, &'a Requester),
+        principal: &'a Principal,
+    ) -> PushEntry<'a> {
+        PushEntry { app: self, log, request, principal, has_ended: false }
     }
 
     /// Returns the entry of a response to a principal, to be recorded when its body has ended; `None` if it is an error, which tells
@@ -92,7 +124,7 @@ impl App {
         if status.is_client_error() || status.is_server_error() {
             return None;
         }
-        let request = self.audited(parts, requester, principal, response, self.object(parts, hash));
+        let request = self.audited((parts, requester), principal, Some(response), self.object(parts, hash));
         Some(Box::new(AuditEntry { log: Arc::clone(log), request, status: status.as_u16(), bytes: 0 }))
     }
 
@@ -110,7 +142,7 @@ impl App {
         if !log.accepts_requests() {
             return Err(HandlerError::AuditLog);
         }
-        let request = self.audited(parts, requester, principal, response, Object::url(parts.uri.path()));
+        let request = self.audited((parts, requester), principal, Some(response), Object::url(parts.uri.path()));
         log.refused(request, response.status().as_u16(), reason);
         Ok(())
     }
@@ -124,13 +156,12 @@ impl App {
 
     fn audited(
         &self,
-        parts: &Parts,
-        requester: &Requester,
+        (parts, requester): (&Parts, &Requester),
         principal: &Principal,
-        response: &Response,
+        response: Option<&Response>,
         object: Object,
     ) -> AuditedRequest {
-        let sent = response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        let sent = response.and_then(|response| response.headers().get(REQUEST_ID)?.to_str().ok());
         let id = sent.map_or_else(|| self.request_id(parts, requester), str::to_owned);
         AuditedRequest::new(&principal.to_string(), requester.address(), object, &id)
     }

@@ -171,13 +171,18 @@ impl App {
     ) -> Response {
         let audit_log = match self.audit_log_of_pushes() {
             Ok(log) => log,
-            Err(error) => return self.error(parts, requester, &error),
+            Err(error) => {
+                let mut response = self.error(parts, requester, &error);
+                handlers::push::end_refused(parts, body, requester, &mut response).await;
+                return response;
+            }
         };
         let hash = route.hash();
+        let entry = audit_log.map(|log| self.push_entry(log, (parts, hash, requester), &granted.principal));
         let cx = RequestCx { parts, client: requester.client(), granted };
         let received = Box::pin(handlers::push::respond(self, uploads, cx, requester, (route, body))).await;
-        if let Some(log) = audit_log {
-            self.record_push(log, (parts, hash, requester), &granted.principal, &received);
+        if let Some(entry) = entry {
+            entry.end(&received);
         }
         received.response
     }

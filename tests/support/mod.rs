@@ -4,6 +4,7 @@
 //! Nothing outlives the test binary, however it ends: see [`scratch`] for files and [`server`] for the program.
 
 pub(crate) mod debug_info;
+pub(crate) mod disk;
 pub(crate) mod exit;
 pub(crate) mod footprint;
 pub(crate) mod http;

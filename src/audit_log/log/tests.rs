@@ -87,6 +87,22 @@ async fn a_reload_reopens_the_file_and_a_bad_one_leaves_the_old_in_use() {
 }
 
 #[tokio::test]
+async fn an_incomplete_line_at_the_end_of_the_file_stays_a_line_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.log");
+    fs::write(&file, "{\"time\":").unwrap();
+    let log = AuditLog::open(&config(&file, OnFailure::Warn), &Arc::default()).unwrap();
+    log.started();
+    let text = || fs::read_to_string(&file).unwrap();
+    await_that("a line", || text().ends_with("}\n"));
+    fs::write(&file, format!("{}{{", text())).unwrap();
+    log.reload(&config(&file, OnFailure::Warn));
+    await_that("another line", || text().lines().count() == 4 && text().ends_with("}\n"));
+    let lines: Vec<_> = text().lines().map(|line| serde_json::from_str::<Value>(line).is_ok()).collect();
+    assert_eq!(lines, [false, true, false, true], "{}", text());
+}
+
+#[tokio::test]
 async fn lines_that_cannot_be_written_are_kept_where_requests_are_refused_meanwhile() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("audit.log");

@@ -6,6 +6,8 @@ use tracing_subscriber::filter::{Directive, LevelFilter};
 const DEFAULT: [&str; 2] = ["info", "h2=error"];
 /// Level of all targets that a filter does not name.
 const LEAST: &str = "error";
+/// The audit log without a file, which is not for `RUST_LOG` to leave out by the way.
+const AUDIT: &str = "audit=info";
 /// A parsed filter.
 pub(super) struct Filter {
     pub(super) directives: Vec<Directive>,
@@ -21,7 +23,7 @@ impl Filter {
         let unknown: Vec<_> = parts().filter(|part| directive(part).is_none()).map(str::to_owned).collect();
         let least: &[&str] = if parts().next().is_none() || !unknown.is_empty() { &DEFAULT } else { &[LEAST] };
         // Later directives override earlier ones for the same target.
-        let directives = least.iter().copied().chain(parts()).filter_map(directive).collect();
+        let directives = least.iter().copied().chain([AUDIT]).chain(parts()).filter_map(directive).collect();
         Self { directives, unknown }
     }
 }
@@ -47,6 +49,7 @@ mod tests {
             ("info, harmonia=debug", "info,harmonia=debug", &[]),
             ("harmonia::http", "error,harmonia::http", &[]),
             ("h2=trace", "error,h2=trace", &[]),
+            ("warn,audit=off", "warn,audit=off", &[]),
             ("verbose", "info,h2=error", &["verbose"]),
             ("warn,harmonia=loud,h2=off", "warn,h2=off", &["harmonia=loud"]),
         ] {
@@ -58,7 +61,7 @@ mod tests {
                 parts.sort();
                 parts
             };
-            let expected = EnvFilter::builder().parse(expected).unwrap();
+            let expected = EnvFilter::builder().parse(format!("audit=info,{expected}")).unwrap();
             assert_eq!(sorted(&built.to_string()), sorted(&expected.to_string()), "{text}");
         }
     }

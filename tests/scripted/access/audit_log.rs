@@ -13,6 +13,7 @@ use crate::support::scripted_daemon::ScriptedDaemon;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::tls::{Authority, ClientIdentity, Tls};
+use crate::support::users::{basic, users_file};
 
 /// Upper bound of a wait: a failing test must end.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -119,6 +120,32 @@ async fn what_principals_read_and_who_was_refused_is_recorded_and_no_secret() {
     assert_eq!(forbidden["url"], *nar);
     let text = fs::read_to_string(&file).unwrap();
     assert!(!text.contains("secret") && !text.contains("YWxpY2U6"), "{text}");
+}
+
+#[test]
+fn a_download_that_the_end_of_the_program_cuts_is_recorded_with_what_was_sent() {
+    let item = StoreItem::file_of(64 << 20);
+    let daemon = ScriptedDaemon::start(item.script());
+    let (users, file) = (users_file(&[("alice", "correct-horse")]), file());
+    let mut harmonia = Harmonia::start(&format!(
+        "{}shutdown_timeout = 1\n[access]\nanonymous = []\nusers_file = \"{}\"\n[[access.grant]]\nwho = [\"user:alice\"]\n\
+         may = [\"read\"]\n[audit]\nfile = \"{}\"\n",
+        daemon.config(),
+        users.display(),
+        file.display()
+    ));
+    let mut reader = harmonia.http().connect_narrow().unwrap();
+    let credentials = basic("alice", "correct-horse");
+    let head = format!("GET {} HTTP/1.1\r\nHost: c\r\nAuthorization: {credentials}\r\n\r\n", item.nar_url());
+    reader.send(head.as_bytes()).unwrap();
+    assert_eq!(reader.read(100_000).unwrap().len(), 100_000);
+    harmonia.terminate();
+    let _ = harmonia.ended();
+    let events = events(&file, 3);
+    let read = events.iter().find(|event| event["event"] == "read").unwrap();
+    let bytes = read["bytes"].as_u64().unwrap();
+    assert!(bytes >= 99_000 && bytes < item.nar_size, "{read}");
+    assert_eq!((&read["principal"], &read["path"]), (&"user:alice".into(), &item.path.into()));
 }
 
 #[tokio::test]

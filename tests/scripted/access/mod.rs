@@ -1,6 +1,8 @@
 //! Who may read: credentials, rights, and the audit log.
 
 mod audit_log;
+mod audit_log_disks;
+mod audit_log_page;
 mod client_certificates;
 mod hostile_tokens;
 mod key_servers;

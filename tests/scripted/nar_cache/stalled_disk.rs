@@ -4,58 +4,13 @@
 //! The test freezes a file system (`fsfreeze`), so that system calls block until it thaws. Without the privilege for that the
 //! test is skipped.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-
+use crate::support::disk::{Disk, Frozen};
 use crate::support::metrics::await_value;
 use crate::support::nar_cache::{decoded, nar_url_of, with_nar_cache};
-use crate::support::scratch;
 use crate::support::scripted_daemon::{Reply, Script, ScriptedDaemon};
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
-
-/// File system in a file; unmounted on drop.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// Mounts a new file system; returns `None` without the privilege for that.
-    fn mount() -> Option<Self> {
-        let dir = scratch::fresh_dir();
-        let (image, mounted) = (dir.join("image"), dir.join("mounted"));
-        fs::create_dir(&mounted).unwrap();
-        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-        let (image, place) = (image.to_str().unwrap(), mounted.to_str().unwrap());
-        let is_there = run("mkfs.ext4", &["-q", image]) && run("mount", &["-o", "loop", image, place]);
-        is_there.then_some(Self(mounted))
-    }
-
-    fn fsfreeze(&self, option: &str) -> bool {
-        run("fsfreeze", &[option, self.0.to_str().unwrap()])
-    }
-}
-
-/// Guard that thaws on drop: a program that waits for the disk cannot even be killed before that.
-struct Frozen<'a>(&'a Disk);
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        self.0.fsfreeze("-u");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        run("umount", &["-l", self.0.to_str().unwrap()]);
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
 
 fn items() -> [StoreItem; 3] {
     [0, 1, 2].map(|number: u8| {
@@ -75,7 +30,7 @@ fn a_stalled_disk_blocks_no_request_and_is_used_again_afterwards() {
     }));
     // A precompressed NAR might be complete before the disk stalls.
     let config = format!("{}nar_cache.precompress = \"off\"\n", daemon.config());
-    let harmonia = Harmonia::start(&with_nar_cache(&disk.0.join("nars"), &config));
+    let harmonia = Harmonia::start(&with_nar_cache(&disk.path().join("nars"), &config));
     let http = harmonia.http();
     harmonia.wait_for_log("opened the NAR cache");
     let urls = [&kept, &other, &third].map(|item| nar_url_of(http, &item.narinfo_url()));

@@ -15,7 +15,7 @@ use crate::support::wire::{LAST, Wire};
 
 const MISSING: &str = "/nix/store/00000000000000000000000000000000-missing";
 
-fn absent(query: &Query) -> Reply {
+pub(super) fn absent(query: &Query) -> Reply {
     match query {
         Query::PathFromHashPart(_) => Wire::new().number(LAST).string("").into(),
         Query::PathInfo(_) => Wire::new().number(LAST).number(0).into(),
@@ -65,7 +65,7 @@ pub(super) fn push(cache: &Cache, item: &StoreItem) -> Response {
     cache.put(&item.narinfo_url(), narinfo(item, &target, "none").as_bytes())
 }
 
-fn audited(file: &Path, count: usize) -> Vec<Value> {
+pub(super) fn audited(file: &Path, count: usize) -> Vec<Value> {
     loop {
         let text = fs::read_to_string(file).unwrap();
         if text.lines().count() >= count && text.ends_with('\n') {

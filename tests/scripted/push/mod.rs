@@ -1,6 +1,7 @@
 //! Uploads: what comes into the spool, what is refused, and what is left behind.
 
 mod accept;
+mod audit;
 mod references;
 mod refusals;
 mod spool;
