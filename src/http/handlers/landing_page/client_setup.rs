@@ -10,6 +10,17 @@ pub(super) fn nix_conf(url: &str, keys: &[String]) -> String {
     text
 }
 
+/// Returns a line for the netrc of a user.
+pub(super) fn netrc(url: &str, user: &str) -> String {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = authority.split_once('/').map_or(authority, |(authority, _)| authority);
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    format!("machine {} login {user} password …", host.trim_matches(['[', ']']))
+}
+
 /// Returns a NixOS module.
 pub(super) fn nixos_module(url: &str, keys: &[String]) -> String {
     let mut text = String::from("{\n  nix.settings = {\n");
@@ -34,6 +45,18 @@ fn nix_string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_netrc_names_the_host_without_its_port() {
+        for (url, host) in [
+            ("https://cache.example.org", "cache.example.org"),
+            ("http://cache:5000/below", "cache"),
+            ("http://[2001:db8::1]:5000", "2001:db8::1"),
+            ("http://[2001:db8::1]", "2001:db8::1"),
+        ] {
+            assert_eq!(netrc(url, "alice"), format!("machine {host} login alice password …"));
+        }
+    }
 
     #[test]
     fn no_key_name_breaks_out_of_its_nix_string() {

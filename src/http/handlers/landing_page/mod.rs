@@ -36,6 +36,7 @@ pub(crate) async fn respond(app: &App, cx: RequestCx<'_>) -> Response {
         inventory: inventory.as_deref(),
         totals: app.metrics.http.totals(&[Route::NAR, Route::COMPRESSED_NAR], Route::NARINFO),
         has_browse: app.has_browse,
+        granted: cx.granted,
     });
     let mut response = text_response(StatusCode::OK, CacheControl::NoStore, HTML, html.into());
     app.pages.protect(&mut response);

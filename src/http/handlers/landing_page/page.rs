@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::client_setup::{nix_conf, nixos_module};
+use super::client_setup::{netrc, nix_conf, nixos_module};
+use crate::access::{Granted, Principal, Rights};
 use crate::config::{Config, SigningPolicy};
 use crate::http::error::HandlerError;
 use crate::http::error_reason::Reason;
@@ -43,6 +44,7 @@ pub(super) struct View<'a> {
     pub(super) inventory: Option<&'a Inventory>,
     pub(super) totals: Totals,
     pub(super) has_browse: bool,
+    pub(super) granted: &'a Granted,
 }
 
 impl LandingPage {
@@ -73,7 +75,7 @@ impl LandingPage {
 
     /// Renders the page. Links are relative: a proxy may serve this cache below any path.
     pub(super) fn render(&self, view: &View<'_>) -> String {
-        let View { url, keys, sign, .. } = *view;
+        let View { url, keys, sign, granted, .. } = *view;
         let name = name(keys);
         let state = match view.daemon {
             None => "<p class=\"status ok\">nix-daemon responds.</p>".to_owned(),
@@ -100,14 +102,22 @@ impl LandingPage {
                     Nix 2.3 <code>nix ping-store</code>), the second one copies a path. If <code>nix.conf</code> does not \
                     enable <code>nix-command</code>, add <code>--extra-experimental-features nix-command</code>:";
         main += &section("Try it", lead, &[&try_it, &copy]);
+        if granted.may(Rights::PUSH) {
+            main += &section(
+                "Push",
+                "You may add signed paths to this cache:",
+                &[&format!("nix copy --to {url} ./result")],
+            );
+        }
+        main += &principal(granted, url);
         main += ACCESS;
         main += "<section>\n<h2>About</h2>\n";
         main += &self.facts(view);
         main += "</section>\n";
         let pubkey = if keys.is_empty() { "" } else { "<a href=\"pubkey\">pubkey</a>\n" };
-        let footer = format!(
-            "<a href=\"nix-cache-info\">nix-cache-info</a>\n{pubkey}<a href=\"ready\">ready</a>\n<a href=\"metrics\">metrics</a>\n"
-        );
+        let metrics = if granted.may(Rights::METRICS) { "<a href=\"metrics\">metrics</a>\n" } else { "" };
+        let footer =
+            format!("<a href=\"nix-cache-info\">nix-cache-info</a>\n{pubkey}<a href=\"ready\">ready</a>\n{metrics}");
         page(&name, &main, &footer)
     }
 
@@ -142,10 +152,25 @@ const ACCESS: &str = "<section>
 <h2>Who may use it</h2>
 <p>Nix takes substituters and keys from <code>nix.conf</code>, which root writes; on the command line it takes them only from users \
 in <code>trusted-users</code>. <code>trusted-substituters</code> permits any user to name this URL on the command line.</p>
-<p>If a proxy in front of the cache requires a password, Nix reads it from <code>netrc-file</code>, by default \
+<p>If the cache or a proxy in front of it requires a password or a token, Nix reads it from <code>netrc-file</code>, by default \
 <code>/etc/nix/netrc</code>: <code>machine HOST login USER password PASSWORD</code>.</p>
 </section>
 ";
+
+/// Tells a client with credentials who it is here, and a user what Nix needs.
+fn principal(granted: &Granted, url: &str) -> String {
+    let who = match &granted.principal {
+        Principal::Anonymous => return String::new(),
+        who => escape(&who.to_string()),
+    };
+    let lead = format!("You are <code>{who}</code>, and may {}.", granted.rights);
+    match &granted.principal {
+        Principal::User(name) => {
+            section("You", &format!("{lead} For <code>/etc/nix/netrc</code>:"), &[&netrc(url, name)])
+        }
+        _ => section("You", &lead, &[]),
+    }
+}
 
 /// Returns the name of the cache: that of its first key without the number of the key.
 fn name(keys: &[String]) -> String {
@@ -191,18 +216,36 @@ mod tests {
     use super::*;
 
     fn html(keys: &[String], daemon: DaemonStatus, inventory: Option<&Inventory>) -> String {
+        html_for(Granted::everything(), keys, daemon, inventory)
+    }
+
+    fn html_for(granted: &Granted, keys: &[String], daemon: DaemonStatus, inventory: Option<&Inventory>) -> String {
         let (store, started) = ("/nix/store".to_owned(), Instant::now());
         let page = LandingPage { priority: 30, store, started, daemon: Mutex::default() };
         let totals = Totals { bytes_sent: 3 << 30, narinfos_found: 999, narinfos_missed: 1 };
         page.render(&View {
-            url: "http://cache",
+            url: "http://cache:5000",
             keys,
             sign: &SigningPolicy::All,
             daemon,
             inventory,
             totals,
             has_browse: false,
+            granted,
         })
+    }
+
+    #[test]
+    fn a_client_with_credentials_is_told_who_it_is_and_what_it_may_do() {
+        let anonymous = html(&[], None, None);
+        assert!(!anonymous.contains("You are") && anonymous.contains("href=\"metrics\""), "{anonymous}");
+        let may = |principal, rights| Granted { principal, rights, ..Granted::everything().clone() };
+        let alice = html_for(&may(Principal::User("<alice>".into()), Rights::READ), &[], None, None);
+        let said = "You are <code>user:&lt;alice&gt;</code>, and may read.";
+        assert!(alice.contains(said) && alice.contains("machine cache login &lt;alice&gt; password "), "{alice}");
+        assert!(!alice.contains("nix copy --to") && !alice.contains("href=\"metrics\""), "{alice}");
+        let ci = html_for(&may(Principal::Jwt("app".into()), Rights::READ.union(Rights::PUSH)), &[], None, None);
+        assert!(ci.contains("You are <code>jwt:app</code>") && ci.contains("nix copy --to http://cache:5000 "), "{ci}");
     }
 
     #[test]
