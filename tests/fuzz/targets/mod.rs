@@ -6,6 +6,7 @@
 //! test.
 
 mod accept_encoding;
+mod authorization;
 mod handshake;
 mod htpasswd;
 mod jwt;
@@ -22,8 +23,9 @@ mod wire;
 /// Panics if a property does not hold for these bytes.
 pub(crate) type Property = fn(&[u8]);
 
-pub(crate) const TARGETS: [(&str, Property); 13] = [
+pub(crate) const TARGETS: [(&str, Property); 14] = [
     ("accept_encoding", accept_encoding::property),
+    ("authorization", authorization::property),
     ("handshake", handshake::property),
     ("htpasswd", htpasswd::property),
     ("jwt", jwt::property),
