@@ -57,7 +57,7 @@ fn check_says_whether_nix_daemon_sees_the_state_directory() {
         fs::write(&file, format!("bind = \"127.0.0.1:0\"\ndaemon_socket = {socket:?}\nstate_dir = {state:?}\n"))
             .unwrap();
         let program = Harmonia::program();
-        let check = format!("{} --config {} check", program.get_program().display(), file.display());
+        let check = format!("{} --config {} check", program.get_program().to_string_lossy(), file.display());
         // As with PrivateTmp=: the directory has the same path as one that nix-daemon sees, and is another.
         let private = format!("mount -t tmpfs tmpfs {} && {check}", state.display());
         for (command, expected) in [

@@ -19,7 +19,7 @@ fn a_full_disk_refuses_what_does_not_fit_and_nothing_else() {
     let script = format!(
         "mount -t tmpfs -o size=4m tmpfs {} && exec {} --config {}",
         state.display(),
-        program.get_program().display(),
+        program.get_program().to_string_lossy(),
         file.display()
     );
     let mut command = Command::new("unshare");
