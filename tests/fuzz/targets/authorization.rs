@@ -16,7 +16,10 @@ pub(super) fn property(input: &[u8]) {
             ("basic ", BASE64.encode(text.as_bytes()))
         }
         Credentials::Bearer(token) => {
-            assert!(!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b','), "{token:?}");
+            assert!(
+                !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b','),
+                "{token:?}"
+            );
             ("bearer ", token.clone())
         }
     };
