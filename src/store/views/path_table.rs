@@ -4,6 +4,7 @@
 //! and [`PathTable::correct`] corrects what is known here.
 
 use std::collections::HashMap;
+use std::hint::black_box;
 use std::sync::{PoisonError, RwLock};
 
 use harmonia_protocol::{HashPart, StorePath};
@@ -37,6 +38,23 @@ impl PathTable {
     /// Returns the number of the path with this hash part.
     pub(crate) fn number(&self, hash: HashPart) -> Option<u32> {
         self.numbers.get(&hash).copied()
+    }
+
+    /// Returns whether a set `has` the path with this hash part. For a path that is not in the table another one is looked
+    /// at, with as many reads of memory that is not in the processor's caches: their time would tell which paths are in
+    /// views of others.
+    pub(crate) fn is_in(&self, hash: HashPart, has: impl Fn(u32) -> bool) -> bool {
+        let number = self.number(hash);
+        let is_in = has(number.unwrap_or_else(|| self.stand_in(hash)));
+        is_in & number.is_some()
+    }
+
+    /// Returns a number that depends on a hash part, and reads as much as finding its own would have.
+    fn stand_in(&self, hash: HashPart) -> u32 {
+        let mixed = hash.as_str().bytes().fold(0_usize, |mixed, byte| mixed.wrapping_mul(37) ^ usize::from(byte));
+        let index = mixed % self.references.len().max(1);
+        black_box(self.references.get(index).is_some_and(Option::is_some));
+        u32::try_from(index).unwrap_or_default()
     }
 
     /// Returns the numbers of the paths that the derivation with this hash part built.
@@ -215,6 +233,19 @@ mod tests {
             assert!(new < 3 && table.references(new) == Err(Some(&path(number))));
         }
         assert_eq!(table.enter(&path(6)), Ok(3));
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_is_in_no_set() {
+        let mut table = PathTable::default();
+        assert!(!table.is_in(path(1).hash_part(), |_| true));
+        let one = table.enter(&path(1)).unwrap();
+        assert!(
+            table.is_in(path(1).hash_part(), |number| number == one) && !table.is_in(path(1).hash_part(), |_| false)
+        );
+        for number in 2..40 {
+            assert!(!table.is_in(path(number).hash_part(), |_| true));
+        }
     }
 
     #[test]

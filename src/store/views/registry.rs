@@ -121,10 +121,10 @@ impl Views {
             let table = self.read();
             let by_name = self.by_name.load();
             let is_among = |paths: &PathSet| match wanted {
-                Wanted::Path(hash) => table.number(hash).is_some_and(|number| paths.contains(number)),
+                Wanted::Path(hash) => table.is_in(hash, |number| paths.contains(number)),
                 Wanted::Log(hash) => {
-                    let itself = table.number(hash).into_iter();
-                    itself.chain(table.built_by(hash).iter().copied()).any(|number| paths.contains(number))
+                    let is_output = table.built_by(hash).iter().any(|number| paths.contains(*number));
+                    is_output | table.is_in(hash, |number| paths.contains(number))
                 }
             };
             names.iter().filter_map(|name| by_name.get(name)).any(|view| {
