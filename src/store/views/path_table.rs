@@ -44,17 +44,20 @@ impl PathTable {
     /// at, with as many reads of memory that is not in the processor's caches: their time would tell which paths are in
     /// views of others.
     pub(crate) fn is_in(&self, hash: HashPart, has: impl Fn(u32) -> bool) -> bool {
+        // Before it is known whether that is needed.
+        let other = self.any_number(hash);
         let number = self.number(hash);
-        let is_in = has(number.unwrap_or_else(|| self.stand_in(hash)));
-        is_in & number.is_some()
+        if number.is_none() {
+            black_box(self.references.get(other as usize).is_some_and(Option::is_some));
+        }
+        has(number.unwrap_or(other)) & number.is_some()
     }
 
-    /// Returns a number that depends on a hash part, and reads as much as finding its own would have.
-    fn stand_in(&self, hash: HashPart) -> u32 {
-        let mixed = hash.as_str().bytes().fold(0_usize, |mixed, byte| mixed.wrapping_mul(37) ^ usize::from(byte));
-        let index = mixed % self.references.len().max(1);
-        black_box(self.references.get(index).is_some_and(Option::is_some));
-        u32::try_from(index).unwrap_or_default()
+    /// Returns a number that depends on a hash part, and is that of another path or free.
+    fn any_number(&self, hash: HashPart) -> u32 {
+        let last = hash.as_str().bytes().rev().take(8);
+        let mixed = last.fold(0_usize, |mixed, byte| mixed.wrapping_mul(37) ^ usize::from(byte));
+        u32::try_from(mixed % self.references.len().max(1)).unwrap_or_default()
     }
 
     /// Returns the numbers of the paths that the derivation with this hash part built.
