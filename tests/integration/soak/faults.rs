@@ -21,6 +21,7 @@ pub(super) struct Plant {
     /// Configuration of the server, with the address of its first start.
     pub(super) config: PathBuf,
     pub(super) nars: PathBuf,
+    pub(super) state: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

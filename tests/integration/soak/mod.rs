@@ -1,7 +1,7 @@
 //! Soak test: clients of all kinds, a real nix-daemon that is killed and paused, files of the NAR cache that are damaged,
-//! garbage collections, and restarts of the server, all at random from a seed that is printed.
+//! garbage collections, reloads and restarts of the server, all at random from a seed that is printed. Some clients push.
 //!
-//! No body is ever wrong, no valid path is ever 404, and no request hangs. After the faults everything is served, and the
+//! No body is ever wrong, no valid path is ever 404, no pushed path is half there or lost, and no request hangs. After the faults everything is served, and the
 //! server has freed its resources.
 //!
 //! The short form is one of the tests. The long one is started manually, configured by environment variables:
@@ -13,14 +13,16 @@ mod clients;
 mod dice;
 mod faults;
 mod others;
+mod pushers;
 mod truth;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::env;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,9 +30,12 @@ use std::time::{Duration, Instant, SystemTime};
 use self::clients::{Tally, Visitor, count};
 use self::dice::Dice;
 use self::faults::{Fault, Plant, add_paths, files};
+use self::pushers::{Pusher, Pushes};
 use self::truth::{Compressed, TruePath};
 use crate::nix::client::Client;
+use crate::nix::content::Content;
 use crate::nix::daemon::Daemon;
+use crate::nix::prefix::Prefix;
 use crate::nix::release::Release;
 use crate::support::footprint::{await_descriptors, descriptors, memory, most_memory};
 use crate::support::http::Http;
@@ -39,10 +44,11 @@ use crate::support::metrics::await_value;
 use crate::support::scratch;
 
 const LONG: Duration = Duration::from_secs(600);
-/// Numbers of clients: HTTP/1.1, HTTP/2, and Nix.
+/// Numbers of clients: HTTP/1.1, HTTP/2, Nix, and those that push.
 const VISITORS: usize = 6;
 const STREAMERS: usize = 2;
 const COPIERS: usize = 2;
+const PUSHERS: usize = 3;
 /// Number of paths that the garbage collector may delete.
 const PASSING: usize = 6;
 /// Limit on connections to nix-daemon: for queries, for NARs, and one that holds GC roots.
@@ -59,6 +65,9 @@ struct World {
     paths: Vec<TruePath>,
     compressed: Compressed,
     tally: Tally,
+    /// NARs of paths that a response called added.
+    pushed: Mutex<HashMap<String, Vec<u8>>>,
+    pushes: Pushes,
     over: AtomicBool,
 }
 
@@ -131,6 +140,10 @@ fn soak(length: Option<Duration>) {
         for mut dice in actors.by_ref().take(COPIERS) {
             scope.spawn(move || again_and_again(world, || others::copy(world, &mut dice)));
         }
+        for (number, dice) in actors.by_ref().take(PUSHERS).enumerate() {
+            let mut pusher = Pusher::new(world, dice, number);
+            scope.spawn(move || again_and_again(world, || pusher.push()));
+        }
         let mut suffered = plant.suffer_all(world, &mut dice, |_| false);
         let (begin, length) = (Instant::now(), length.unwrap_or_default());
         while begin.elapsed() < length && !world.is_over() {
@@ -145,9 +158,10 @@ fn soak(length: Option<Duration>) {
     for fault in suffered {
         *faults.entry(format!("{fault:?}")).or_insert(0) += 1;
     }
-    eprintln!("{faults:?}\n{:?}", world.tally);
+    eprintln!("{faults:?}\n{:?}\n{:?}", world.tally, world.pushes);
     plant.add_paths(world);
     all_is_well(&plant, world);
+    pushers::all_is_right(&plant, world);
     nothing_is_held(&plant);
 }
 
@@ -159,7 +173,14 @@ fn again_and_again(world: &World, mut act: impl FnMut()) {
 }
 
 fn set_up(release: Release) -> (Plant, World) {
-    let daemon = Daemon::start(release);
+    let config = [
+        "substitute = false".to_owned(),
+        "trusted-users = nobody".to_owned(),
+        format!("trusted-public-keys = {}", keys::FOREIGN.public),
+    ];
+    let prefix = Prefix::new(release, &config);
+    let content = Content::populate(&prefix);
+    let daemon = Daemon::on(prefix, content);
     let roots = daemon.on_host("/nix/var/nix/gcroots");
     fs::create_dir_all(&roots).unwrap();
     let mut paths = Vec::new();
@@ -170,18 +191,21 @@ fn set_up(release: Release) -> (Plant, World) {
     paths.extend(add_paths(&daemon, PASSING).iter().map(|path| TruePath::of(&daemon, path)));
 
     let dir = scratch::fresh_dir();
-    let (config, nars) = (dir.join("config.toml"), dir.join("nars"));
+    let (config, nars, state) = (dir.join("config.toml"), dir.join("nars"), dir.join("state"));
+    fs::create_dir(&state).unwrap();
+    let push = pushers::config(&state);
     let configure = |address: &str| {
         let [queries, dumps, _] = CONNECTIONS;
         let text = format!(
             "bind = \"{address}\"\ndaemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\nreal_nix_store = \"{}\"\n\
              max_metadata_connections = {queries}\nmax_nar_connections = {dumps}\nshutdown_timeout = 1\n\
              enable_compression = true\nzstd.level = 1\nnarinfo_cache.ttl = 1\n\
-             nar_cache.dir = \"{}\"\nnar_cache.max_size = \"100 MiB\"\n",
+             state_dir = \"{}\"\nnar_cache.dir = \"{}\"\nnar_cache.max_size = \"100 MiB\"\n{push}",
             daemon.socket().display(),
             keys::OURS.secret.display(),
             // In sight, so that a path that goes is missed at once.
             daemon.on_host("/nix/store").display(),
+            state.display(),
             nars.display(),
         );
         fs::write(&config, text).unwrap();
@@ -191,9 +215,10 @@ fn set_up(release: Release) -> (Plant, World) {
     let address = Plant::launch(&config).address();
     configure(&address.to_string());
     let server = Plant::launch(&config);
-    let plant = Plant { daemon, server, config, nars };
+    let plant = Plant { daemon, server, config, nars, state };
     let (compressed, tally, over) = (Compressed::default(), Tally::default(), AtomicBool::new(false));
-    (plant, World { address, paths, compressed, tally, over })
+    let (pushed, pushes) = Default::default();
+    (plant, World { address, paths, compressed, tally, pushed, pushes, over })
 }
 
 /// Checks that everything is served, by HTTP and to Nix.
