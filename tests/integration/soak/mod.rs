@@ -217,8 +217,7 @@ fn set_up(release: Release) -> (Plant, World) {
     let server = Plant::launch(&config);
     let plant = Plant { daemon, server, config, nars, state };
     let (compressed, tally, over) = (Compressed::default(), Tally::default(), AtomicBool::new(false));
-    let (pushed, pushes) = Default::default();
-    (plant, World { address, paths, compressed, tally, pushed, pushes, over })
+    (plant, World { address, paths, compressed, tally, pushed: Mutex::default(), pushes: Pushes::default(), over })
 }
 
 /// Checks that everything is served, by HTTP and to Nix.

@@ -62,7 +62,8 @@ impl<'w> Pusher<'w> {
     pub(super) fn new(world: &'w World, mut dice: Dice, number: usize) -> Self {
         let item = |index: usize| {
             let mut item = StoreItem::file(&noise(1 + dice.below(MOST)));
-            item.path = format!("/nix/store/{number:02}{index:030}-pushed");
+            // Not all zeros, which is the path that nobody ever has.
+            item.path = format!("/nix/store/{:02}{index:030}-pushed", number + 1);
             item
         };
         let items = (0..PATHS).map(item).collect();

@@ -17,7 +17,9 @@ use crate::push::UploadName;
 use crate::push::spool::{FileHash, Upload};
 
 /// Size of a piece, in bytes. There are two for each upload: one is written while the other is received.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 512 << 10;
+/// Memory for a piece, in bytes, with what the last frame may have beyond it, so that it is not moved to twice as much.
+const PIECE_MEMORY: usize = PIECE + (128 << 10);
 
 /// Answers HEAD: whether this principal has uploaded the file. Nix asks before it uploads.
 ///
@@ -45,7 +47,8 @@ pub(super) async fn put(cx: &Cx<'_>, file: FileHash, body: &mut Receiver) -> Res
     let mut upload = Upload::create(spool, reservation).await?;
     body.hold(&permit);
     let active = cx.active(length);
-    let (mut piece, mut spare) = (body.fill(Vec::with_capacity(PIECE), PIECE).await?, Vec::with_capacity(PIECE));
+    let (mut piece, mut spare) =
+        (body.fill(Vec::with_capacity(PIECE_MEMORY), PIECE).await?, Vec::with_capacity(PIECE_MEMORY));
     while !piece.is_empty() {
         active.add_sent(piece.len() as u64);
         let (written, received) = tokio::join!(upload.write(piece), body.fill(spare, PIECE));
