@@ -26,7 +26,8 @@ pub(super) fn property(input: &[u8]) {
     let (front, rest) = input.split_at(scheme.len());
     assert!(front.eq_ignore_ascii_case(scheme.as_bytes()));
     assert_eq!(rest.trim_ascii(), argument.as_bytes());
-    assert!(!format!("{credentials:?}").contains(&argument));
+    let shown = format!("{credentials:?}");
+    assert!(shown == "Credentials::Basic" || shown == "Credentials::Bearer", "{shown}");
     // Two in one value are none, since a proxy may have believed the other.
     for separator in [&b", "[..], b",", b" ", b"\n", b"\0"] {
         assert!(Credentials::parse(&[input, separator, input].concat()).is_err(), "{separator:?}");
