@@ -69,6 +69,10 @@ impl Credentials {
 }
 
 fn basic(argument: &[u8]) -> Option<Credentials> {
+    // The decoder also takes texts that are encoded one after the other, each with its padding, where others stop at the first.
+    if argument.split(|byte| *byte == b'=').skip(1).any(|after| !after.is_empty()) {
+        return None;
+    }
     let text = String::from_utf8(BASE64.decode(argument).ok()?).ok()?;
     let (name, password) = text.split_once(':')?;
     let is_plain = name.len() <= MAX_NAME && !text.chars().any(char::is_control);
@@ -110,6 +114,7 @@ mod tests {
             (b"Basic", CredentialsError::Basic),
             (b"Basic secret", CredentialsError::Basic),
             (b"Basic YTpi=", CredentialsError::Basic),
+            (b"Basic YQ==OmI=", CredentialsError::Basic),
             (b"Basic YT\npi", CredentialsError::Basic),
             (&encoded(b"nocolon"), CredentialsError::Basic),
             (&encoded(b"a:b\0"), CredentialsError::Basic),
