@@ -9,6 +9,14 @@ use crate::nix::release::Release;
 /// Size of a NAR that no daemon adds in the time that another process needs to notice its beginning, in bytes.
 const LARGE: usize = 128 << 20;
 
+/// Starts the daemon again, and waits until harmonia has reached it: after an outage requests do not wait for a slow handshake.
+fn restart(cache: &mut Cache, release: Release) {
+    cache.daemon.restart(release);
+    while cache.harmonia.http().get("/ready").status != 200 {
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn what_was_uploaded_is_added_once_the_daemon_is_back() {
     for release in Release::ALL {
@@ -22,7 +30,7 @@ fn what_was_uploaded_is_added_once_the_daemon_is_back() {
         assert!(matches!(refused.status, 502 | 503), "{}", refused.text());
         assert!(refused.text().ends_with("nix-daemon on the cache's machine did not answer; push again later\n"));
 
-        cache.daemon.restart(release);
+        restart(&mut cache, release);
         let begun = cache.daemon.on_host(&source.leaf);
         let refused = thread::scope(|scope| {
             let push = scope.spawn(|| put(http, &narinfo));
@@ -35,7 +43,7 @@ fn what_was_uploaded_is_added_once_the_daemon_is_back() {
         });
         assert!(matches!(refused.status, 502 | 503), "{release}: {} {}", refused.status, refused.text());
         assert!(refused.text().contains("push again later"), "{}", refused.text());
-        cache.daemon.restart(release);
+        restart(&mut cache, release);
         assert!(!cache.is_valid(&source.leaf));
         assert_eq!(cache.spooled(), 1);
 
