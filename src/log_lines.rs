@@ -1,4 +1,4 @@
-//! What the access log and the audit log have in common: the file, the time in a line, and texts of clients.
+//! Parts that the access log and the audit log share: the file, the time in a line, and texts of clients.
 
 use std::fmt::Write as _;
 use std::fs::File;

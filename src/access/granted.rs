@@ -1,4 +1,4 @@
-//! What a principal may do.
+//! Rights of a principal, and the views it sees.
 
 use std::sync::Arc;
 

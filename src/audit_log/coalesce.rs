@@ -26,7 +26,7 @@ pub(super) struct Coalescer {
     order: VecDeque<Arc<Key>>,
 }
 
-/// What events have in common that are one line.
+/// Fields that are equal in events that share a line.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
     kind: Kind,

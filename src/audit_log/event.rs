@@ -12,7 +12,7 @@ const MAX_REASON: usize = 512;
 /// Maximum length of a principal in a line, in characters.
 const MAX_PRINCIPAL: usize = 512;
 
-/// What a request is for.
+/// Target of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Object {
     /// A store path with its store directory.

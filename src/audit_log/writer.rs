@@ -26,7 +26,7 @@ use crate::sync::LogThrottle;
 const BATCH: usize = 64 << 10;
 /// Time between two attempts to write, and between two looks at lines that are collected.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The same while there is nothing to do.
+/// Time between two looks while there is nothing to do.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 pub(super) enum Message {

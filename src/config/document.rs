@@ -38,7 +38,7 @@ pub(super) struct Table<'a> {
     pub(super) at: usize,
 }
 
-/// What a document contains, in the order of the file.
+/// Contents of a document, in the order of the file.
 #[derive(Default)]
 pub(super) struct Contents<'a> {
     pub(super) entries: Vec<Entry<'a>>,

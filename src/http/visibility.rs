@@ -1,4 +1,4 @@
-//! What a client sees of the store: everything, or the paths in its views.
+//! The part of the store that a client sees: everything, or the paths in its views.
 //!
 //! A path outside of a client's views is as if it were not there: before anything is asked about a hash part, in the cache or
 //! of nix-daemon, the views decide. So whatever a response takes, it takes for a path that is not there too. Where a path is
@@ -20,7 +20,7 @@ use crate::store::{Store, StoreError};
 /// several times what that takes, so that nobody can tell by it whether nix-daemon found something.
 const NOTHING_AFTER: Duration = Duration::from_millis(20);
 
-/// What a client sees, by scans of its views that began after its request.
+/// Paths that a client sees, by scans of its views that began after its request.
 #[derive(Clone, Copy)]
 pub(crate) struct Sight<'a> {
     store: &'a Store,

@@ -6,7 +6,7 @@ use prometheus_client::registry::Registry;
 
 use super::labels::ResultLabel;
 
-/// What came of a client's certificate.
+/// Result of a client's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientCertificate {
     /// It names its client.

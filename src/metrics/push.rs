@@ -18,7 +18,7 @@ pub(crate) enum Upload {
     Nar,
     /// Narinfo.
     NarInfo,
-    /// What is discarded or refused.
+    /// Discarded or refused.
     Other,
 }
 

@@ -50,7 +50,7 @@ pub enum PushError {
     Nar {
         /// Store path.
         path: StorePath,
-        /// What is wrong.
+        /// Reason.
         fault: NarFault,
     },
     /// nix-daemon requires a signature.

@@ -11,6 +11,7 @@ pub(crate) mod http;
 pub(crate) mod http2_frames;
 pub(crate) mod issuer;
 pub(crate) mod keys;
+pub(crate) mod log_file;
 pub(crate) mod metrics;
 pub(crate) mod nar_cache;
 pub(crate) mod narinfo;

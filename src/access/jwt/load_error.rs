@@ -27,7 +27,7 @@ pub(crate) enum JwtError {
         issuer: String,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Cause.
         cause: KeySetError,
     },
     /// The URL cannot be used.
@@ -37,7 +37,7 @@ pub(crate) enum JwtError {
     Url {
         /// The issuer.
         issuer: String,
-        /// What is wrong with it.
+        /// Cause.
         cause: UrlError,
     },
     /// The name of the principal cannot be taken from claims.
@@ -47,7 +47,7 @@ pub(crate) enum JwtError {
     Name {
         /// The issuer.
         issuer: String,
-        /// What is wrong with it.
+        /// Cause.
         cause: NameError,
     },
 }

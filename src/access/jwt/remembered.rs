@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 1 << 20;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct TokenHash([u8; 32]);
 
-/// What a token proved when it was verified.
+/// Result of the verification of a token.
 #[derive(Debug, Clone)]
 pub(super) struct Verified {
     /// The name of its principal.

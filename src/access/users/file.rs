@@ -21,7 +21,7 @@ const OPEN_TO_OTHERS: u32 = 0o027;
 #[derive(Debug, Clone)]
 pub(crate) struct UsersFile(PathBuf);
 
-/// What a change did to the file.
+/// Effect of a change on the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change<T> {
     /// The file has been replaced.

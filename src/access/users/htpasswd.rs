@@ -27,7 +27,7 @@ enum Line {
 pub struct SyntaxError {
     /// Number of the line, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// Reason.
     pub problem: Problem,
 }
 

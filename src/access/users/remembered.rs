@@ -25,7 +25,7 @@ pub(super) struct Tag([u8; SHA256_OUTPUT_LEN]);
 /// Makes tags, with a random key of this process.
 pub(super) struct TagKey(hmac::Key);
 
-/// What is known of a password before bcrypt.
+/// Knowledge of a password before bcrypt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Memory {
     /// It was right within [`FRESH`].

@@ -65,7 +65,7 @@ struct User {
 /// Whether the password is right, once that is known; `None` if too many checks wait.
 type Outcome = OnceCell<Option<bool>>;
 
-/// What outlives a reload.
+/// State that outlives a reload.
 struct Checks {
     key: TagKey,
     failures: Failures,

@@ -14,7 +14,7 @@ use crate::process::unit::Unit;
 
 pub(super) use service::environment as environment_of_service;
 
-/// What makes a change effective in a running server.
+/// Way to make a change effective in a running server.
 const RELOAD: &str = "a running server reads it with `systemctl reload harmonia`, or at SIGHUP";
 
 /// Runs an action on the file that it names, else on the one of the configuration, which is not read before.

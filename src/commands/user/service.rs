@@ -1,4 +1,4 @@
-//! What the installed service tells about the users file: the configuration that names it, and the group that reads it.
+//! The users file according to the installed service: the configuration that names it, and the group that reads it.
 
 use std::path::{Path, PathBuf};
 

@@ -34,7 +34,7 @@ fn decode(compression: Compression, file: &[u8]) -> io::Result<Vec<u8>> {
 /// The text of [`text`] as brotli at quality 11 writes it: there is mostly no tool for it.
 const BROTLI: &[u8] = include_bytes!("text.br");
 
-/// What is written by each tool that is installed.
+/// Files by each tool that is installed.
 fn files() -> Vec<(Compression, Vec<u8>)> {
     let tools: [(Compression, &[&str]); 8] = [
         (Compression::Xz, &["xz", "-c"]),

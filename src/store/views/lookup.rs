@@ -1,4 +1,4 @@
-//! What views show of a store.
+//! Lookups of paths in views.
 
 use std::io;
 use std::sync::Arc;

@@ -32,7 +32,7 @@ const MAX_QUERYING: usize = 4;
 /// Name of what is scanned, for messages.
 pub(crate) const LABEL: &str = "the paths of a view";
 
-/// What a client wants to see.
+/// Target of a lookup in views.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Wanted {
     /// The path with this hash part.

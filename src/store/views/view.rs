@@ -20,7 +20,7 @@ pub(crate) struct View {
     /// Paths that it shows; `None` before the first scan.
     pub(crate) shown: ArcSwapOption<Shown>,
     pub(crate) progress: watch::Sender<Progress>,
-    /// What the last scan depended on; `None` if it was incomplete or is running.
+    /// Inputs of the last scan; `None` if it was incomplete or is running.
     pub(crate) basis: Mutex<Option<Basis>>,
     /// Time before which no other scan begins.
     pub(crate) rests_until: Mutex<Option<Instant>>,
@@ -35,7 +35,7 @@ pub(crate) struct Shown {
     pub(crate) paths: Arc<PathSet>,
 }
 
-/// What the result of a scan depends on.
+/// Inputs of a scan.
 #[derive(Debug)]
 pub(crate) struct Basis {
     pub(crate) stamps: Stamps,

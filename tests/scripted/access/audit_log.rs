@@ -3,35 +3,14 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
+use crate::support::log_file::events;
 use crate::support::scratch;
 use crate::support::scripted_daemon::ScriptedDaemon;
 use crate::support::server::Harmonia;
 use crate::support::store_item::StoreItem;
 use crate::support::tls::{Authority, ClientIdentity, Tls};
 use crate::support::users::{basic, users_file};
-
-/// Upper bound of a wait: a failing test must end.
-const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Waits until the file has this many lines.
-fn events(file: &Path, count: usize) -> Vec<Value> {
-    let deadline = Instant::now() + TIMEOUT;
-    loop {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        let lines: Vec<_> = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).collect();
-        if lines.len() >= count {
-            assert_eq!(lines.len(), count, "{text}");
-            return lines.into_iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-        }
-        assert!(Instant::now() < deadline, "{} of {count} lines:\n{text}", lines.len());
-        thread::yield_now();
-    }
-}
 
 fn names(file: &Path, count: usize) -> Vec<String> {
     events(file, count).iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect()

@@ -3,13 +3,13 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::support::http::{Connection, Http};
+use crate::support::log_file::lines;
 use crate::support::metrics::{await_that, metrics, value};
 use crate::support::narinfo::value as field;
 use crate::support::scratch;
@@ -18,24 +18,7 @@ use crate::support::server::{Harmonia, nar_cache_on_demand};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::Wire;
 
-/// Upper bound of a wait: a failing test must end.
-const TIMEOUT: Duration = Duration::from_secs(30);
 const DROPPED: &str = "harmonia_access_log_dropped_total";
-
-/// Waits until the file has this many lines.
-fn lines(file: &Path, count: usize) -> Vec<String> {
-    let deadline = Instant::now() + TIMEOUT;
-    loop {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        let lines: Vec<_> = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).collect();
-        if lines.len() >= count {
-            assert_eq!(lines.len(), count, "{text}");
-            return lines.into_iter().map(str::to_owned).collect();
-        }
-        assert!(Instant::now() < deadline, "{} of {count} lines:\n{text}", lines.len());
-        thread::yield_now();
-    }
-}
 
 struct Logged {
     item: StoreItem,

@@ -5,10 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::Value;
-
 use super::{Cache, nar_target};
 use crate::support::http::Response;
+use crate::support::log_file::events;
 use crate::support::scripted_daemon::{Addition, GcOperation, Query, Reply, Script, protect};
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -65,16 +64,6 @@ pub(super) fn push(cache: &Cache, item: &StoreItem) -> Response {
     cache.put(&item.narinfo_url(), narinfo(item, &target, "none").as_bytes())
 }
 
-pub(super) fn audited(file: &Path, count: usize) -> Vec<Value> {
-    loop {
-        let text = fs::read_to_string(file).unwrap();
-        if text.lines().count() >= count && text.ends_with('\n') {
-            return text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        }
-        std::thread::yield_now();
-    }
-}
-
 #[test]
 fn a_path_is_added_kept_and_recorded() {
     let cache = Cache::start("");
@@ -88,7 +77,7 @@ fn a_path_is_added_kept_and_recorded() {
     // Once more, without the NAR.
     assert_eq!(cache.put(&item.narinfo_url(), narinfo(&item, &target(&item.nar), "none").as_bytes()).status, 200);
 
-    let events = audited(&cache.audit_log, 4);
+    let events = events(&cache.audit_log, 4);
     let field = |at: usize, name: &str| events[at][name].as_str().unwrap_or_default();
     assert_eq!((field(1, "event"), field(2, "event"), field(3, "event")), ("push", "push", "push"));
     assert_eq!(events[1]["bytes"], item.nar.len());
@@ -181,7 +170,7 @@ fn a_reference_that_is_missing_is_named() {
     let refused = push(&cache, &item);
     assert_eq!(refused.status, 409);
     assert!(refused.text().contains("0000-missing") && refused.text().contains("push that path first"));
-    let [.., event] = &audited(&cache.audit_log, 3)[..] else { panic!("no event") };
+    let [.., event] = &events(&cache.audit_log, 3)[..] else { panic!("no event") };
     assert_eq!((&event["event"], &event["status"]), (&"push_refused".into(), &409.into()), "{event}");
 }
 

@@ -3,8 +3,9 @@
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
-use super::accept::{absent, audited, narinfo, target};
+use super::accept::{absent, narinfo, target};
 use super::{Cache, head};
+use crate::support::log_file::events;
 use crate::support::scripted_daemon::Script;
 use crate::support::store_item::StoreItem;
 use crate::support::wire::{LAST, Wire};
@@ -29,7 +30,7 @@ fn a_client_that_leaves_while_nix_daemon_adds_its_path_is_recorded() {
     connection.send(text.as_bytes()).unwrap();
     has_entered.recv().unwrap();
     drop(connection);
-    let [_, uploaded, left] = &audited(&cache.audit_log, 3)[..] else { panic!("not three events") };
+    let [_, uploaded, left] = &events(&cache.audit_log, 3)[..] else { panic!("not three events") };
     assert_eq!(uploaded["event"], "push");
     assert_eq!((&left["event"], &left["status"]), (&"push_refused".into(), &499.into()));
     assert_eq!((&left["url"], &left["principal"]), (&url.into(), &"anonymous".into()));
@@ -46,6 +47,6 @@ fn an_upload_that_breaks_off_is_recorded() {
     connection.send(head(&target(&item.nar), "Content-Length: 1000000\r\n").as_bytes()).unwrap();
     connection.send(&item.nar).unwrap();
     drop(connection);
-    let [_, broken] = &audited(&cache.audit_log, 2)[..] else { panic!("not two events") };
+    let [_, broken] = &events(&cache.audit_log, 2)[..] else { panic!("not two events") };
     assert_eq!((&broken["event"], &broken["url"]), (&"push_refused".into(), &target(&item.nar).into()));
 }
