@@ -34,8 +34,9 @@ impl Place {
     fn new(daemon: &str, more: &str) -> Self {
         let (dir, socket) = (scratch::fresh_dir().join("nars"), scratch::fresh_dir().join("admin.sock"));
         let config = scratch::fresh_dir().join("config.toml");
-        let text =
-            with_nar_cache(&dir, &format!("bind = \"127.0.0.1:0\"\nnar_cache.precompress = \"off\"\n{daemon}{more}"));
+        // Less than the default, of which a nearly full disk has a warning.
+        let cache = "nar_cache.precompress = \"off\"\nnar_cache.max_size = \"256 MiB\"\n";
+        let text = with_nar_cache(&dir, &format!("bind = \"127.0.0.1:0\"\n{cache}{daemon}{more}"));
         fs::write(&config, format!("{text}admin_socket = \"{}\"\n", socket.display())).unwrap();
         Self { socket, config }
     }
