@@ -1,6 +1,7 @@
 //! A daemon that goes down while a path is pushed.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::source::Source;
 use super::{Cache, put};
@@ -9,10 +10,15 @@ use crate::nix::release::Release;
 /// Size of a NAR that no daemon adds in the time that another process needs to notice its beginning, in bytes.
 const LARGE: usize = 128 << 20;
 
+/// Upper bound of a wait: a failing test must end.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Starts the daemon again, and waits until harmonia has reached it: after an outage requests do not wait for a slow handshake.
 fn restart(cache: &mut Cache, release: Release) {
     cache.daemon.restart(release);
+    let deadline = Instant::now() + TIMEOUT;
     while cache.harmonia.http().get("/ready").status != 200 {
+        assert!(Instant::now() < deadline, "Nix {release} is back, and is not found");
         thread::yield_now();
     }
 }
