@@ -2,7 +2,7 @@
 //!
 //! Dependencies point down only: [`commands`] → [`admin`], [`net`] and [`http`] → [`push`] → [`nar_cache`], [`signing`] →
 //! [`store`] → `harmonia_protocol`. [`config`], [`access`], [`access_log`], [`audit_log`], [`log_lines`], [`metrics`], [`fairness`],
-//! [`process`], [`clock_cache`], [`human_size`] and [`sync`] are leaves that all may use. `store` knows no HTTP, `http` no sockets,
+//! [`process`], [`client_tls`], [`clock_cache`], [`human_size`] and [`sync`] are leaves that all may use. `store` knows no HTTP, `http` no sockets,
 //! `net` no routes.
 //!
 //! This is the library of one program, not an interface: public is what `main.rs`, the fuzz targets and `xtask` name.
@@ -13,6 +13,7 @@ mod access_log;
 mod admin;
 mod audit_log;
 pub mod cli;
+mod client_tls;
 mod clock_cache;
 mod commands;
 mod config;

@@ -17,12 +17,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::key_set::MAX_KEY_SET;
 use super::url::JwksUrl;
+use crate::client_tls::{client_config, system_roots};
 
 /// Upper bound of the time for all of it.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -88,20 +88,6 @@ pub(super) async fn fetch_trusting(url: &JwksUrl, roots: Option<RootCertStore>) 
     fetched.await.unwrap_or(Err(FetchError::Timeout))
 }
 
-fn system_roots() -> Result<RootCertStore, String> {
-    let found = match std::env::var_os("NIX_SSL_CERT_FILE") {
-        Some(file) => rustls_native_certs::load_certs_from_paths(Some(file.as_ref()), None),
-        None => rustls_native_certs::load_native_certs(),
-    };
-    let mut roots = RootCertStore::empty();
-    // Some bundles have certificates that rustls does not take; the others are enough for the others' sites.
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        return Err(found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string));
-    }
-    Ok(roots)
-}
-
 async fn connect(url: &JwksUrl) -> Result<TcpStream, FetchError> {
     let addresses = lookup_host((url.host(), url.port())).await.map_err(FetchError::Resolve)?;
     // A resolver may have its own idea of localhost.
@@ -123,12 +109,7 @@ async fn handshake(
     tcp: TcpStream,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, FetchError> {
     let tls = |error: &dyn std::fmt::Display| FetchError::Tls(error.to_string());
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| tls(&error))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let config = client_config(roots).map_err(|error| tls(&error))?;
     let name = ServerName::try_from(url.host().to_owned()).map_err(|error| tls(&error))?;
     TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| tls(&error))
 }

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Modules of the program that each module may name. Modules that are not listed are the top, and may name all.
-const ARROWS: [(&str, &[&str]); 18] = [
-    ("access", &["clock_cache", "config", "fairness", "metrics", "process", "sync"]),
+const ARROWS: [(&str, &[&str]); 19] = [
+    ("access", &["client_tls", "clock_cache", "config", "fairness", "metrics", "process", "sync"]),
     ("access_log", &["config", "log_lines", "metrics", "sync"]),
     ("admin", &["config", "fairness", "http", "metrics", "nar_cache", "net", "process", "store", "sync"]),
     ("audit_log", &["config", "fairness", "log_lines", "metrics", "sync"]),
+    ("client_tls", &[]),
     ("clock_cache", &[]),
     ("config", &[]),
     ("fairness", &["metrics", "sync"]),
@@ -63,11 +64,11 @@ const PACKAGES: [(&str, &[&str]); 22] = [
     ("libc", &["net", "process"]),
     ("lzma_rust2", &["push"]),
     ("prometheus_client", &["metrics"]),
-    ("rustls_native_certs", &["access"]),
+    ("rustls_native_certs", &["client_tls"]),
     ("rustls_pemfile", &["net"]),
     ("sd_notify", &["net", "process"]),
     ("subtle", &["access"]),
-    ("tokio_rustls", &["access", "net"]),
+    ("tokio_rustls", &["access", "client_tls", "net"]),
     ("toml", &["config"]),
     ("tracing_subscriber", &["process"]),
     ("twox_hash", &["http", "nar_cache"]),
