@@ -6,6 +6,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use super::access_key::AwsVariables;
+
 /// Socket of nix-daemon by default.
 const DEFAULT_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
 /// Configuration file that earlier servers read by default.
@@ -35,6 +37,8 @@ pub struct Environment {
     pub runtime_directory: Option<OsString>,
     /// `STATE_DIRECTORY`: state directories that systemd created (`StateDirectory=`).
     pub state_directory: Option<OsString>,
+    /// Variables for object stores.
+    pub aws: AwsVariables,
     /// `PATH`, to find nix-daemon.
     pub path: Option<OsString>,
     /// Default socket of nix-daemon. Not a variable; tests set it.
@@ -61,6 +65,7 @@ impl Environment {
             cache_directory: std::env::var_os("CACHE_DIRECTORY"),
             runtime_directory: std::env::var_os("RUNTIME_DIRECTORY"),
             state_directory: std::env::var_os("STATE_DIRECTORY"),
+            aws: AwsVariables::capture(),
             path: std::env::var_os("PATH"),
             default_socket: PathBuf::from(DEFAULT_SOCKET),
             unread_file: Some(PathBuf::from(UNREAD_FILE)).filter(|file| file.is_file()),

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::{fmt, io};
 
+use super::access_key::AccessKeyError;
+use super::bucket_url::HttpUrlError;
 use super::daemon::DaemonAddressError;
 
 /// Reasons why there is no usable configuration; at least one.
@@ -144,6 +146,31 @@ pub enum Problem {
     RequiresStateDir {
         /// The key.
         key: &'static str,
+    },
+    /// Key that needs a directory for compressed NARs.
+    #[error("{key} needs a NAR cache\n  help: set nar_cache.dir, or CacheDirectory= in the unit")]
+    RequiresNarCache {
+        /// The key.
+        key: &'static str,
+    },
+    /// Server of the object store without TLS.
+    #[error(
+        "bucket.endpoint is a URL of http\n  help: write https://, or set allow_http = true if nobody else is on the network"
+    )]
+    PlainEndpoint,
+    /// Invalid URL in a variable.
+    #[error("AWS_ENDPOINT_URL: {0}")]
+    EndpointVariable(HttpUrlError),
+    /// Access key in variables that is not whole.
+    #[error("access key in AWS_ variables: {0}\n  help: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither")]
+    AccessKeyVariables(AccessKeyError),
+    /// Table of a part that this program was built without.
+    #[error(
+        "this harmonia was built without [{table}]\n  help: build it with the feature \"{table}\", or remove the table"
+    )]
+    NotBuilt {
+        /// Name of the table and of the feature.
+        table: &'static str,
     },
     /// Table without a key that it has to have.
     #[error("{table} has no key \"{key}\"\n  help: set it")]

@@ -17,6 +17,7 @@ use super::access_log::AccessLogFormat;
 use super::admin_socket::admin_socket;
 use super::audit::OnFailure;
 use super::bind::BindAddress;
+use super::bucket::{BucketTable, RedirectFrom};
 use super::byte_size::ByteSize;
 use super::cidr::Cidr;
 use super::daemon::{DaemonCommand, socket_path};
@@ -112,6 +113,7 @@ pub(super) struct ConfigFile {
     pub(super) push_max_spool_size_per_principal: Option<ByteSize>,
     pub(super) push_keep: Option<Duration>,
     pub(super) push_trusted_public_keys: Vec<PublicKey>,
+    pub(super) bucket: BucketTable,
     /// Path of the file, for messages.
     path: PathBuf,
     /// Line of each key that is set and of each table, by its number among those of its name.
@@ -219,6 +221,18 @@ const KEYS: &[Key] = &[
         "push.trusted_public_keys",
         Set(|f, v| v.all_parsed("an array of public keys", public_key).map(|k| f.push_trusted_public_keys = k)),
     ),
+    Key("bucket.url", Set(|f, v| v.parsed(str::parse).map(|u| f.bucket.url = Some(u)))),
+    Key("bucket.endpoint", Set(|f, v| v.parsed(str::parse).map(|u| f.bucket.endpoint = Some(u)))),
+    Key("bucket.region", Set(|f, v| v.text().map(|t| f.bucket.region = Some(t)))),
+    Key("bucket.allow_http", Set(|f, v| v.boolean().map(|b| f.bucket.allow_http = Some(b)))),
+    Key("bucket.credentials_file", Set(|f, v| v.path().map(|p| f.bucket.credentials_file = Some(p)))),
+    Key("bucket.host", Set(|f, v| v.parsed(str::parse).map(|h| f.bucket.host = Some(h)))),
+    Key("bucket.publish", Set(|f, v| v.parsed(str::parse).map(|p| f.bucket.publish = Some(p)))),
+    Key("bucket.max_upload_rate", Set(|f, v| v.size().map(|s| f.bucket.max_upload_rate = Some(s)))),
+    Key("bucket.read", Set(|f, v| v.boolean().map(|b| f.bucket.read = Some(b)))),
+    Key("bucket.redirect_from", Set(|f, v| redirect_from(v).map(|r| f.bucket.redirect_from = Some(r)))),
+    Key("bucket.public_url", Set(|f, v| v.parsed(str::parse).map(|u| f.bucket.public_url = Some(u)))),
+    Key("bucket.unreachable", Set(|f, v| v.parsed(str::parse).map(|u| f.bucket.unreachable = Some(u)))),
     Key("nix_db_path", Ignored("harmonia queries nix-daemon and never opens the database")),
     Key("zstd.max_ldm_encoders_per_worker", Ignored("nar_cache.threads limits the number of encoders")),
 ];
@@ -226,6 +240,12 @@ const KEYS: &[Key] = &[
 /// Parses a window; 0 is `None`.
 fn window_log(value: &Value<'_>) -> Result<Option<u32>, ValueError> {
     value.integer::<u32>(0..=0).map(|_| None).or_else(|_| value.integer(WINDOW_LOG).map(Some))
+}
+
+/// Parses a size, or "never".
+fn redirect_from(value: &Value<'_>) -> Result<RedirectFrom, ValueError> {
+    let is_never = value.text().is_ok_and(|text| text == "never");
+    if is_never { Ok(RedirectFrom::Never) } else { value.size().map(RedirectFrom::Size) }
 }
 
 /// Parses an array of rights.

@@ -10,10 +10,16 @@
 //! environment, is relative to the working directory of the process.
 
 mod access;
+#[allow(dead_code, reason = "the module bucket comes next")]
+mod access_key;
 mod access_log;
 mod admin_socket;
 mod audit;
 mod bind;
+#[allow(dead_code, reason = "the module bucket comes next")]
+mod bucket;
+#[allow(dead_code, reason = "the module bucket comes next")]
+mod bucket_url;
 mod byte_size;
 mod cidr;
 mod daemon;
@@ -22,6 +28,8 @@ mod duration;
 mod environment;
 mod error;
 mod file;
+#[allow(dead_code, reason = "the module bucket comes next")]
+mod host_name;
 mod jwks_url;
 mod keyword;
 mod nar;
@@ -36,7 +44,7 @@ mod store_directories;
 mod store_layout;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod unix_socket;
 mod value;
 mod view_root;

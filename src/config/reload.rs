@@ -76,6 +76,7 @@ impl Config {
             views,
             audit,
             push,
+            bucket,
             state_dir,
         } = new;
         report.apply("shutdown_timeout", &mut self.shutdown_timeout, shutdown_timeout);
@@ -92,6 +93,7 @@ impl Config {
         report.apply("views", &mut self.views, views);
         report.apply_table("audit", &mut self.audit, audit);
         report.apply_table("push", &mut self.push, push);
+        report.require_restart("bucket", &self.bucket, &bucket);
         report.require_restart("state_dir", &self.state_dir, &state_dir);
         match (&mut self.tls, tls) {
             (Some(old), Some(new)) => {

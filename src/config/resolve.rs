@@ -15,6 +15,7 @@ use super::access_log::AccessLogConfig;
 use super::admin_socket;
 use super::audit::AuditConfig;
 use super::bind::BindAddress;
+use super::bucket::BucketConfig;
 use super::byte_size::ByteSize;
 use super::cidr::Cidr;
 use super::daemon::{Daemon, DaemonAddress, DaemonCommand};
@@ -152,6 +153,8 @@ pub struct Config {
     pub audit: Option<AuditConfig>,
     /// Limits of uploads; `None` accepts none.
     pub push: Option<PushConfig>,
+    /// The object store, if there is one.
+    pub bucket: Option<BucketConfig>,
     /// Directory for what has to survive a restart, if there is one.
     pub state_dir: Option<PathBuf>,
 }
@@ -201,13 +204,15 @@ impl Config {
         let state_dir = state_dir.as_deref().or(first_directory_of(environment.state_directory.as_deref()));
         let state_dir = state_dir.map(Path::to_owned);
         let push = PushConfig::resolve(&mut file, access.as_ref(), state_dir.is_some(), (&mut errors, warnings));
+        let nar_cache = nar_cache(&mut file, environment.cache_directory.as_deref(), warnings);
+        let directories = (state_dir.is_some(), nar_cache.is_some());
+        let bucket = BucketConfig::resolve(&mut file, environment, directories, (&mut errors, warnings));
         let daemon = errors.end(daemon)?;
         let audit = AuditConfig::resolve(file.has_table("audit"), file.audit_file.take(), file.audit_on_failure);
         let (real_nix_store, build_log_dir) = layout.on_this_machine(&daemon);
         let access_log =
             AccessLogConfig::resolve(file.access_log_enable, file.access_log_file.take(), file.access_log_format);
         let (zstd, encoders) = (zstd(&file, warnings), encoders(&file));
-        let nar_cache = nar_cache(&mut file, environment.cache_directory.as_deref(), warnings);
         let enable_compression = enable_compression(&file, nar_cache.is_some(), warnings);
         warnings.extend(
             environment.unread_keys.iter().filter_map(|(name, value)| unread_key(name, value, &sign_key_paths)),
@@ -253,6 +258,7 @@ impl Config {
             views,
             audit,
             push,
+            bucket,
             state_dir,
         })
     }

@@ -70,10 +70,14 @@ fn the_examples_values_are_the_defaults_unless_they_are_marked() {
     let tables = ["access", "audit", "push"];
     for (key, setting, is_default) in example_settings().into_iter().filter(|(key, ..)| !may_be_many(key)) {
         let table = tables.into_iter().find(|table| key.split('.').next() == Some(*table));
-        let needed = if key.starts_with("push.") { "state_dir = \"/s\"\n" } else { "" };
-        let needed =
-            if key.ends_with("client_ca_path") { "tls_cert_path = \"c\"\ntls_key_path = \"k\"\n" } else { needed };
-        let none = by_default(&format!("{needed}{}", table.map(|table| format!("{table} = {{}}")).unwrap_or_default()));
+        let needed = match key.split_once('.') {
+            Some(("push", _)) => "state_dir = \"/s\"\n",
+            Some((_, "client_ca_path")) => "tls_cert_path = \"c\"\ntls_key_path = \"k\"\n",
+            Some(("bucket", name)) if name != "url" => "bucket.url = \"s3://any\"\n",
+            _ => "",
+        };
+        let without = table.map(|table| format!("{table} = {{}}")).unwrap_or_default();
+        let none = by_default(&format!("{needed}{without}"));
         let setting = format!("{needed}{setting}");
         let with = match key.as_str() {
             "tls_cert_path" => by_default(&format!("{setting}\ntls_key_path = \"k\"")),

@@ -19,7 +19,7 @@ fn load(text: &str, overrides: CliOverrides, environment: &Environment) -> Resul
     Ok((config, warnings))
 }
 
-pub(super) fn loaded(text: &str) -> (Config, Vec<String>) {
+pub(crate) fn loaded(text: &str) -> (Config, Vec<String>) {
     load(text, CliOverrides::default(), &environment()).unwrap()
 }
 
