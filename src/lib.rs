@@ -1,7 +1,7 @@
 //! harmonia: a Nix binary cache that serves what nix-daemon says.
 //!
-//! Dependencies point down only: [`commands`] → [`admin`], [`net`] and [`http`] → [`push`] → [`nar_cache`], [`signing`] →
-//! [`store`] → `harmonia_protocol`. [`config`], [`access`], [`access_log`], [`audit_log`], [`log_lines`], [`metrics`], [`fairness`],
+//! Dependencies point down only: [`commands`] → [`admin`], [`net`] and [`http`] → [`push`] and `bucket` → [`nar_cache`],
+//! [`signing`] → [`store`] → `harmonia_protocol`. [`config`], [`access`], [`access_log`], [`audit_log`], [`log_lines`], [`metrics`], [`fairness`],
 //! [`process`], [`client_tls`], [`clock_cache`], [`human_size`] and [`sync`] are leaves that all may use. `store` knows no HTTP, `http` no sockets,
 //! `net` no routes.
 //!
@@ -12,6 +12,9 @@ pub mod access;
 mod access_log;
 mod admin;
 mod audit_log;
+#[cfg(feature = "bucket")]
+#[allow(dead_code, reason = "what publishes and serves comes next")]
+mod bucket;
 pub mod cli;
 mod client_tls;
 mod clock_cache;

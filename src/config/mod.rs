@@ -10,15 +10,15 @@
 //! environment, is relative to the working directory of the process.
 
 mod access;
-#[allow(dead_code, reason = "the module bucket comes next")]
+#[cfg_attr(not(feature = "bucket"), allow(dead_code, reason = "read to say that this program was built without it"))]
 mod access_key;
 mod access_log;
 mod admin_socket;
 mod audit;
 mod bind;
-#[allow(dead_code, reason = "the module bucket comes next")]
+#[cfg_attr(not(feature = "bucket"), allow(dead_code, reason = "read to say that this program was built without it"))]
 mod bucket;
-#[allow(dead_code, reason = "the module bucket comes next")]
+#[cfg_attr(not(feature = "bucket"), allow(dead_code, reason = "read to say that this program was built without it"))]
 mod bucket_url;
 mod byte_size;
 mod cidr;
@@ -28,7 +28,7 @@ mod duration;
 mod environment;
 mod error;
 mod file;
-#[allow(dead_code, reason = "the module bucket comes next")]
+#[cfg_attr(not(feature = "bucket"), allow(dead_code, reason = "read to say that this program was built without it"))]
 mod host_name;
 mod jwks_url;
 mod keyword;
@@ -51,16 +51,24 @@ mod view_root;
 mod views;
 
 pub(crate) use access::{AccessConfig, Grant, JwksSource, JwtConfig};
+#[cfg(feature = "bucket")]
+pub(crate) use access_key::{AccessKey, AccessKeyError};
 pub(crate) use access_log::{AccessLogConfig, AccessLogFormat};
 pub(crate) use admin_socket::{admin_socket_path, default_admin_sockets, user_runtime_directory};
 pub(crate) use audit::{AuditConfig, OnFailure};
 pub(crate) use bind::BindAddress;
+#[cfg(feature = "bucket")]
+pub(crate) use bucket::{BucketConfig, Credentials};
+#[cfg(feature = "bucket")]
+pub(crate) use bucket_url::BucketLocation;
 pub(crate) use byte_size::ByteSize;
 pub(crate) use cidr::Cidr;
 pub(crate) use daemon::{DaemonAddress, DaemonCommand, socket_path};
 pub(crate) use duration::duration;
 pub(crate) use environment::Environment;
 pub(crate) use error::ConfigErrors;
+#[cfg(feature = "bucket")]
+pub(crate) use host_name::HostName;
 pub(crate) use nar::{NarSource, Precompress, Verify};
 pub(crate) use nar_cache::{EncodersConfig, NarCacheConfig, ZstdConfig};
 pub(crate) use principal::PrincipalClass;
