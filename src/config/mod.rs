@@ -60,7 +60,7 @@ pub(crate) use bind::BindAddress;
 #[cfg(feature = "bucket")]
 pub(crate) use bucket::{BucketConfig, Credentials};
 #[cfg(feature = "bucket")]
-pub(crate) use bucket_url::BucketLocation;
+pub(crate) use bucket_url::{BucketLocation, HttpUrl};
 pub(crate) use byte_size::ByteSize;
 pub(crate) use cidr::Cidr;
 pub(crate) use daemon::{DaemonAddress, DaemonCommand, socket_path};

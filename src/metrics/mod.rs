@@ -5,6 +5,8 @@
 
 mod access;
 mod audit_log;
+#[cfg(feature = "bucket")]
+mod bucket;
 mod certificate;
 mod client_certificates;
 mod connections;

@@ -7,6 +7,8 @@ use prometheus_client::registry::Registry;
 
 use super::access::AccessMetrics;
 use super::audit_log::AuditLogMetrics;
+#[cfg(feature = "bucket")]
+use super::bucket::BucketMetrics;
 use super::certificate::CertificateExpiry;
 use super::client_certificates::ClientCertificateMetrics;
 use super::connections::ConnectionGauges;
@@ -31,6 +33,8 @@ pub struct Metrics {
     registry: Registry,
     pub(crate) access: AccessMetrics,
     pub(crate) audit_log: AuditLogMetrics,
+    #[cfg(feature = "bucket")]
+    pub(crate) bucket: BucketMetrics,
     pub(crate) certificate: CertificateExpiry,
     pub(crate) client_certificates: ClientCertificateMetrics,
     pub(crate) connections: ConnectionGauges,
@@ -55,6 +59,8 @@ impl Default for Metrics {
         let harmonia = registry.sub_registry_with_prefix("harmonia");
         register_build_info(harmonia);
         let audit_log = AuditLogMetrics::register(harmonia);
+        #[cfg(feature = "bucket")]
+        let bucket = BucketMetrics::register(harmonia);
         let certificate = CertificateExpiry::register(harmonia);
         let client_certificates = ClientCertificateMetrics::register(harmonia);
         let http = HttpMetrics::register(harmonia);
@@ -76,6 +82,8 @@ impl Default for Metrics {
             registry,
             access,
             audit_log,
+            #[cfg(feature = "bucket")]
+            bucket,
             certificate,
             client_certificates,
             connections,

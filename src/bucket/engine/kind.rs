@@ -1,0 +1,149 @@
+//! The engines: a server with the S3 API, a directory, and memory for tests.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::local::LocalFileSystem;
+use object_store::multipart::MultipartStore;
+use object_store::{ObjectStore, RetryConfig, StaticCredentialProvider};
+
+use super::credentials::{self, CredentialsError, FileCredentials};
+use super::http_client::Http;
+use super::store::BucketStore;
+use super::upload_rate::UploadRate;
+use crate::client_tls::system_roots;
+use crate::config::{BucketConfig, BucketLocation, Credentials, HttpUrl};
+use crate::metrics::Metrics;
+
+/// Where objects are.
+#[derive(Debug)]
+pub(super) enum Engine {
+    S3(Box<AmazonS3>),
+    Directory(Box<LocalFileSystem>),
+    #[cfg(test)]
+    Memory(Arc<object_store::memory::InMemory>),
+}
+
+/// Reason why there is no object store to ask.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// No access key.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The directory cannot be used.
+    #[error("cannot use {} as a bucket: {cause}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Error of the system.
+        cause: io::Error,
+    },
+    /// No certificate authorities of the system.
+    #[error("no certificate authorities for https: {0}\n  help: set SSL_CERT_FILE")]
+    Roots(String),
+    /// Settings that `object_store` refuses.
+    #[error("cannot use the bucket: {0}")]
+    Settings(object_store::Error),
+    /// The runtime ends.
+    #[error("the runtime ends")]
+    Ended,
+}
+
+impl BucketStore {
+    /// Opens the configured object store, without a request. Reads the access key and the certificate authorities.
+    pub(crate) async fn open(config: &BucketConfig, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
+        let wanted = config.clone();
+        let opened = tokio::task::spawn_blocking(move || Engine::open(&wanted)).await;
+        let engine = opened.map_err(|_| OpenError::Ended)??;
+        let prefix = match &config.location {
+            BucketLocation::S3 { prefix, .. } => prefix,
+            BucketLocation::Directory(_) => "",
+        };
+        Ok(Self::new(engine, prefix, metrics))
+    }
+}
+
+impl Engine {
+    /// Opens an engine. Blocks on the disk.
+    fn open(config: &BucketConfig) -> Result<Self, OpenError> {
+        let bucket = match &config.location {
+            BucketLocation::S3 { bucket, .. } => bucket,
+            BucketLocation::Directory(path) => {
+                let error = |cause| OpenError::Directory { path: path.clone(), cause };
+                std::fs::create_dir_all(path).map_err(error)?;
+                let store = LocalFileSystem::new_with_prefix(path).map_err(|cause| error(io::Error::other(cause)))?;
+                // As durable as a bucket: what is published may be deleted elsewhere.
+                return Ok(Self::Directory(Box::new(store.with_fsync(true))));
+            }
+        };
+        let is_tls = config.endpoint.as_ref().is_none_or(HttpUrl::is_tls);
+        let roots = is_tls.then(system_roots).transpose().map_err(OpenError::Roots)?;
+        let rate = config.max_upload_rate.map(|rate| UploadRate::new(rate.bytes()));
+        let http = Http::new(roots, rate).map_err(OpenError::Roots)?;
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(bucket)
+            .with_region(&config.region)
+            .with_allow_http(!is_tls)
+            // TLS, or the operator's network, protects the payload; hashing it once more takes as long as compressing it.
+            .with_unsigned_payload(true)
+            // Not all servers can delete several objects at once, and one is mostly all there is.
+            .with_disable_bulk_delete(true)
+            .with_http_connector(http)
+            // Attempts are counted and paused in `store`.
+            .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() });
+        if let Some(endpoint) = &config.endpoint {
+            builder = builder.with_endpoint(endpoint.as_str());
+        }
+        builder = match &config.credentials {
+            Credentials::File(path) => {
+                credentials::read(path)?;
+                builder.with_credentials(Arc::new(FileCredentials::new(path.clone())))
+            }
+            Credentials::Variables(key) => {
+                builder.with_credentials(Arc::new(StaticCredentialProvider::new(credentials::plain(key))))
+            }
+            Credentials::Anonymous => builder.with_skip_signature(true),
+        };
+        builder.build().map(|store| Self::S3(Box::new(store))).map_err(OpenError::Settings)
+    }
+
+    /// Returns what all engines can do.
+    pub(super) fn objects(&self) -> &dyn ObjectStore {
+        match self {
+            Self::S3(store) => &**store,
+            Self::Directory(store) => &**store,
+            #[cfg(test)]
+            Self::Memory(store) => store,
+        }
+    }
+
+    /// Returns uploads in parts that survive a restart, if the engine has them.
+    pub(super) fn parts(&self) -> Option<&dyn MultipartStore> {
+        match self {
+            Self::S3(store) => Some(&**store),
+            Self::Directory(_) => None,
+            #[cfg(test)]
+            Self::Memory(store) => Some(&**store),
+        }
+    }
+
+    /// Returns what signs URLs, if the engine has an access key.
+    pub(super) fn signer(&self) -> Option<&AmazonS3> {
+        match self {
+            Self::S3(store) => Some(store),
+            Self::Directory(_) => None,
+            #[cfg(test)]
+            Self::Memory(_) => None,
+        }
+    }
+
+    pub(super) const fn has_content_types(&self) -> bool {
+        matches!(self, Self::S3(_))
+    }
+
+    pub(super) const fn lists_in_order(&self) -> bool {
+        !matches!(self, Self::Directory(_))
+    }
+}

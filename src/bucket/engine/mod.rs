@@ -1,0 +1,23 @@
+//! The object store as requests: engines, HTTP, access keys, attempts, uploads in parts.
+
+mod answer;
+mod credentials;
+mod failure;
+mod http_body;
+mod http_client;
+mod kind;
+mod object_body;
+mod pace;
+mod store;
+#[cfg(test)]
+mod tests;
+mod upload;
+mod upload_rate;
+
+pub(crate) use failure::{BucketError, FailureKind, Operation};
+#[allow(unused_imports, reason = "what serves comes next")]
+pub(crate) use kind::OpenError;
+#[allow(unused_imports, reason = "what serves comes next")]
+pub(crate) use object_body::ObjectBody;
+pub(crate) use store::{BucketStore, Patience, Put, Replace};
+pub(crate) use upload::{PARTS_FROM, Parts, Upload};

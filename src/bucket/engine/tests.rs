@@ -1,0 +1,205 @@
+//! Requests to a server with the S3 API whose answers a test writes, and to a directory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use harmonia_protocol::HashPart;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::failure::FailureKind;
+use super::store::{BucketStore, Patience, Put, Replace};
+use crate::bucket::object_name::ObjectName;
+use crate::config::tests::loaded;
+use crate::metrics::Metrics;
+
+const SLOW_DOWN: &str =
+    "HTTP/1.1 503 Slow Down\r\nContent-Length: 53\r\n\r\n<Error><Code>SlowDown</Code><Message>m</Message></Error>";
+
+/// A server that gives these answers, one after the other, and notes the requests.
+struct Server {
+    store: BucketStore,
+    requests: Arc<crate::sync::Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start(answers: &[&str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let text = format!(
+            "[bucket]\nurl = \"s3://cache/nix\"\nendpoint = \"http://{address}\"\nallow_http = true\nhost = \"a\"\n"
+        );
+        let metrics = Arc::<Metrics>::default();
+        let store = BucketStore::open(&loaded(&text).0.bucket.unwrap(), metrics).await.unwrap();
+        let (requests, connections) = (Arc::default(), Arc::<AtomicUsize>::default());
+        let (noted, counted) = (Arc::clone(&requests), Arc::clone(&connections));
+        let answers: Vec<String> = answers.iter().map(|&answer| answer.to_owned()).collect();
+        tokio::spawn(async move {
+            let mut answers = answers.into_iter();
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                answer(stream, &mut answers, &noted).await;
+            }
+        });
+        Self { store, requests, connections }
+    }
+
+    fn requests(&self, kind: &'static str, result: &'static str) -> u64 {
+        self.store.metrics().bucket.requests(kind, result)
+    }
+}
+
+/// Answers the requests of a connection, one after the other, until an answer without a length ends it.
+async fn answer(
+    stream: TcpStream,
+    answers: &mut impl Iterator<Item = String>,
+    noted: &crate::sync::Mutex<Vec<String>>,
+) {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let (mut head, mut length) = (String::new(), 0);
+        loop {
+            let before = head.len();
+            if stream.read_line(&mut head).await.unwrap_or(0) == 0 {
+                return;
+            }
+            let line = head[before..].trim().to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length: ") {
+                length = value.parse().unwrap();
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.unwrap();
+        noted.lock().push(head);
+        let Some(answer) = answers.next() else { return };
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        if answer.contains("close") {
+            return;
+        }
+    }
+}
+
+fn ok(body: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nETag: \"e\"\r\nLast-Modified: Fri, 27 Nov 2026 09:00:00 GMT\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+const ABSENT: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+
+fn name() -> ObjectName {
+    ObjectName::NarInfo(HashPart::ZERO)
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_fewer_requests_gets_a_pause_and_then_the_object() {
+    let server = Server::start(&[SLOW_DOWN, &ok("")]).await;
+    let put = server.store.put(&name(), Bytes::from_static(b"text"), Replace::IfAbsent).await.unwrap();
+    assert_eq!(put, Put::Written);
+    assert_eq!((server.requests("put", "slow_down"), server.requests("put", "ok")), (1, 1));
+    let requests = server.requests.lock();
+    assert!(requests.iter().all(|head| head.starts_with(&format!("PUT /cache/nix/{} HTTP/1.1\r\n", name()))));
+    assert!(requests.iter().all(|head| head.to_ascii_lowercase().contains("\r\nif-none-match: *\r\n")), "{requests:?}");
+    assert!(requests[0].to_ascii_lowercase().contains("\r\nhost: 127.0.0.1:"));
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_requests() {
+    let server = Server::start(&[ABSENT, &ok("text"), ABSENT, &ok("")]).await;
+    assert_eq!(server.store.get(&name(), 100, Patience::Client).await.unwrap(), None);
+    let text = server.store.get(&name(), 100, Patience::Client).await.unwrap();
+    assert_eq!(text.as_deref(), Some(&b"text"[..]));
+    assert!(server.store.head(&name(), Patience::Client).await.unwrap().is_none());
+    server.store.delete(&name()).await.unwrap();
+    assert_eq!((server.connections.load(Ordering::Relaxed), server.requests.lock().len()), (1, 4));
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_has_closed_is_replaced() {
+    let closing = ok("text").replace("ETag", "Connection: close\r\nETag");
+    let server = Server::start(&[&closing, &ok("more")]).await;
+    for text in ["text", "more"] {
+        let found = server.store.get(&name(), 100, Patience::Client).await.unwrap().unwrap();
+        assert_eq!(found, text);
+    }
+    assert_eq!(server.connections.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn an_error_says_what_to_do_and_is_not_tried_again() {
+    let body = "<Error><Code>RequestTimeTooSkewed</Code><Message>The difference is too large.</Message></Error>";
+    let denied = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let server = Server::start(&[&denied]).await;
+    let error = server.store.put(&name(), Bytes::from_static(b"text"), Replace::Always).await.unwrap_err();
+    let expected = format!(
+        "cannot put {}: 403 RequestTimeTooSkewed: The difference is too large.\n  help: set the clock of this machine",
+        name()
+    );
+    assert_eq!((error.kind, error.to_string()), (FailureKind::Denied, expected));
+    assert_eq!(server.requests("put", "denied"), 1);
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_no_object() {
+    let short =
+        ok("text").replace("Content-Length: 4", "Content-Length: 400").replace("ETag", "Connection: close\r\nETag");
+    let server = Server::start(&[&short, &short, &short]).await;
+    let error = server.store.get(&name(), 1000, Patience::Client).await.unwrap_err();
+    assert_eq!(error.kind, FailureKind::Unavailable, "{error}");
+    let mut body = server.store.read(&name(), None, Patience::Client).await.unwrap().unwrap();
+    assert_eq!(body.size(), 400);
+    let end = loop {
+        match body.next().await {
+            Ok(Some(_)) => {}
+            end => break end,
+        }
+    };
+    assert!(end.is_err());
+}
+
+#[tokio::test]
+async fn an_object_that_is_too_large_is_not_read() {
+    let server = Server::start(&[&ok("0123456789")]).await;
+    let error = server.store.get(&name(), 9, Patience::Client).await.unwrap_err();
+    assert!(error.to_string().ends_with("more than 9 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unavailable_within_two_attempts() {
+    let server = Server::start(&[]).await;
+    let error = server.store.head(&name(), Patience::Client).await.unwrap_err();
+    assert_eq!((error.kind, server.requests("head", "unavailable")), (FailureKind::Unavailable, 2));
+}
+
+#[tokio::test]
+async fn a_directory_is_a_bucket() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!("[bucket]\nurl = \"file://{}/cache\"\nhost = \"a\"\n", directory.path().display());
+    let store = BucketStore::open(&loaded(&text).0.bucket.unwrap(), Arc::default()).await.unwrap();
+    let names = ["nix-cache-info", "harmonia/v1/hosts/b.json", "harmonia/v1/hosts/a.json"];
+    let names = names.map(|name| ObjectName::parse(name).unwrap());
+    for name in &names {
+        let put = |replace| store.put(name, Bytes::from_static(b"text"), replace);
+        assert_eq!(put(Replace::IfAbsent).await.unwrap(), Put::Written);
+        assert_eq!(put(Replace::IfAbsent).await.unwrap(), Put::Existed);
+        assert_eq!(put(Replace::Always).await.unwrap(), Put::Written);
+    }
+    std::fs::write(directory.path().join("cache/index.html"), "of somebody else").unwrap();
+    let listed = |list: Vec<(ObjectName, _)>| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let all = listed(store.list("", None, 10).await.unwrap());
+    assert_eq!(all, [names[2].clone(), names[1].clone(), names[0].clone()]);
+    let hosts = store.list("harmonia/v1/hosts/", Some(&names[2]), 10).await.unwrap();
+    assert_eq!(listed(hosts), [names[1].clone()]);
+    let mut part = store.read(&names[0], Some(1..3), Patience::Client).await.unwrap().unwrap();
+    assert_eq!((part.next().await.unwrap().unwrap(), part.size()), (Bytes::from_static(b"ex"), 4));
+    store.delete(&names[0]).await.unwrap();
+    store.delete(&names[0]).await.unwrap();
+    assert!(store.head(&names[0], Patience::Client).await.unwrap().is_none());
+    assert_eq!(store.sign_get(&names[1], std::time::Duration::from_secs(60)).await.unwrap(), None);
+}
