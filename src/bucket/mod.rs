@@ -12,4 +12,5 @@ mod filter;
 mod host_file;
 mod narinfo;
 mod object_name;
+mod publish;
 mod segment;

@@ -1,0 +1,10 @@
+//! Publishing: what is missing in the bucket, in which order it is put, and putting it.
+
+mod batch;
+mod kept_uploads;
+mod nar_source;
+pub(in crate::bucket) mod plan;
+mod publisher;
+mod put_nar;
+#[cfg(test)]
+mod tests;

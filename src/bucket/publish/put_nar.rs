@@ -1,0 +1,160 @@
+//! Puts the file of one NAR: whole, or in parts that go on after a restart. It is hashed on its way, so that no object has another
+//! content than its name says.
+
+use bytes::{Bytes, BytesMut};
+use ring::digest::{Context, SHA256};
+
+use super::kept_uploads::KeptUploads;
+use super::nar_source::{Chunks, NarSource};
+use crate::bucket::engine::{BucketError, BucketStore, FailureKind, PARTS_FROM, Patience, Put, Replace, Upload};
+use crate::bucket::file_hash::NarFile;
+use crate::bucket::object_name::ObjectName;
+
+/// Size from which on the server is asked whether it has the file, in bytes: below, sending it costs less.
+const LOOK_FROM: u64 = 64 << 10;
+
+/// Result of putting a file.
+#[derive(Debug)]
+pub(super) enum NarPut {
+    /// So many bytes were sent.
+    Sent(u64),
+    /// The bucket had it.
+    Existed,
+    /// This host does not have the file, or it has other contents. Holds the reason.
+    Unavailable(String),
+}
+
+/// Puts a file, unless it is there.
+pub(super) async fn put_nar<S: NarSource>(
+    store: &BucketStore,
+    source: &S,
+    file: NarFile,
+    size: u64,
+    kept: Option<&KeptUploads>,
+) -> Result<NarPut, BucketError> {
+    let name = ObjectName::Nar(file);
+    if size >= LOOK_FROM {
+        let found = store.head(&name, Patience::Background).await?;
+        // Whatever is there with another size is no file that was put whole.
+        if found.is_some_and(|found| found.size == size) {
+            return Ok(NarPut::Existed);
+        }
+    }
+    let mut reader = match source.open(file).await {
+        Ok(chunks) => Reader { chunks, hash: Context::new(&SHA256), left: size, rest: Bytes::new() },
+        Err(cause) => return Ok(NarPut::Unavailable(cause.to_string())),
+    };
+    if size < PARTS_FROM {
+        let bytes = match reader.read(size).await {
+            Ok(bytes) => bytes,
+            Err(reason) => return Ok(NarPut::Unavailable(reason)),
+        };
+        if let Err(reason) = reader.end(file).await {
+            return Ok(NarPut::Unavailable(reason));
+        }
+        return Ok(match store.put(&name, bytes, Replace::IfAbsent).await? {
+            Put::Written => NarPut::Sent(size),
+            Put::Existed => NarPut::Existed,
+        });
+    }
+    let before = kept.and_then(|kept| kept.find(file));
+    let is_resumed = before.is_some();
+    let upload = store.begin_upload(&name, size, before).await?;
+    let sent = size - upload.sent().min(size);
+    match put_parts(store, upload, reader, file, size, kept).await {
+        Ok(None) => {}
+        Ok(Some(reason)) => return Ok(NarPut::Unavailable(reason)),
+        // The server has forgotten the upload; the next attempt begins anew.
+        Err(error) if is_resumed && error.kind == FailureKind::NotFound => {
+            if let Some(kept) = kept {
+                kept.forget(file);
+            }
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(NarPut::Sent(sent))
+}
+
+/// Sends the parts that are missing, and completes the upload. Returns the reason why the file is unavailable, if it is.
+async fn put_parts<C: Chunks>(
+    store: &BucketStore,
+    mut upload: Upload,
+    mut reader: Reader<C>,
+    file: NarFile,
+    size: u64,
+    kept: Option<&KeptUploads>,
+) -> Result<Option<String>, BucketError> {
+    let (part_size, sent) = (upload.part_size(), upload.sent());
+    let mut at = 0;
+    let unavailable = loop {
+        if at >= size {
+            break reader.end(file).await.err();
+        }
+        let part = match reader.read(part_size.min(size - at)).await {
+            Ok(part) => part,
+            Err(reason) => break Some(reason),
+        };
+        at += part.len() as u64;
+        if at <= sent {
+            // It is there, and was hashed.
+            continue;
+        }
+        store.put_part(&mut upload, part).await?;
+        if let (Some(kept), Some(parts)) = (kept, upload.parts()) {
+            if let Err(cause) = kept.keep(file, parts) {
+                tracing::debug!("a restart will upload {file} anew: {cause}");
+            }
+        }
+    };
+    match unavailable {
+        Some(_) => store.abort_upload(upload).await?,
+        None => store.complete_upload(upload).await?,
+    }
+    if let Some(kept) = kept {
+        kept.forget(file);
+    }
+    Ok(unavailable)
+}
+
+/// Reads a file in parts and hashes it.
+struct Reader<C> {
+    chunks: C,
+    hash: Context,
+    /// Bytes to come.
+    left: u64,
+    /// Part of the last chunk.
+    rest: Bytes,
+}
+
+impl<C: Chunks> Reader<C> {
+    /// Reads exactly so many bytes.
+    async fn read(&mut self, length: u64) -> Result<Bytes, String> {
+        let length = usize::try_from(length.min(self.left)).unwrap_or(usize::MAX);
+        let mut part = BytesMut::with_capacity(length);
+        while part.len() < length {
+            if self.rest.is_empty() {
+                let next = self.chunks.next().await.map_err(|cause| cause.to_string())?;
+                self.rest = next.ok_or("it ends too early")?;
+            }
+            let piece = self.rest.split_to(self.rest.len().min(length - part.len()));
+            self.hash.update(&piece);
+            part.extend_from_slice(&piece);
+        }
+        self.left -= part.len() as u64;
+        Ok(part.freeze())
+    }
+
+    /// Checks that nothing follows, and the hash.
+    async fn end(mut self, file: NarFile) -> Result<(), String> {
+        let is_end = self.rest.is_empty() && self.chunks.next().await.map_err(|cause| cause.to_string())?.is_none();
+        if !is_end {
+            return Err("it is longer than its narinfo says".to_owned());
+        }
+        if self.hash.finish().as_ref() == file.hash().as_bytes() {
+            Ok(())
+        } else {
+            Err("it has another hash".to_owned())
+        }
+    }
+}
