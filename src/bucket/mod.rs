@@ -9,6 +9,7 @@
 mod engine;
 mod file_hash;
 mod filter;
+mod gc;
 mod host_file;
 mod narinfo;
 mod object_name;

@@ -1,0 +1,5 @@
+//! Garbage collection of the bucket: what a run deletes, and in which order.
+
+mod plan;
+#[cfg(test)]
+mod tests;
