@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("access_log", &["config", "log_lines", "metrics", "sync"]),
     ("admin", &["config", "fairness", "http", "metrics", "nar_cache", "net", "process", "store", "sync"]),
     ("audit_log", &["config", "fairness", "log_lines", "metrics", "sync"]),
-    ("bucket", &["client_tls", "config", "metrics", "nar_cache", "store", "sync"]),
+    ("bucket", &["client_tls", "config", "fairness", "metrics", "nar_cache", "store", "sync"]),
     ("client_tls", &[]),
     ("clock_cache", &[]),
     ("config", &[]),
