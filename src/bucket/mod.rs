@@ -1,7 +1,7 @@
 //! The bucket: an object store in which several hosts publish what they have, and from which they serve what the others have.
 //!
 //! Owns the names and formats of objects (`object_name`, `narinfo`, `segment`, `host_file`), what a host remembers of them
-//! (`filter`), requests (`engine`), the order of publishing (`publish`) and
+//! (`filter`, `index`), requests (`engine`), the order of publishing (`publish`) and
 //! of deleting (`gc`). The bucket has Nix's own layout, so that plain Nix
 //! can read it; everything else is below `harmonia/v1/`. Nothing that is read from it is trusted: narinfos have to be signed,
 //! all else is bounded and parsed. Leaves HTTP to `http`, and NARs to `nar_cache`.
@@ -11,6 +11,7 @@ mod file_hash;
 mod filter;
 mod gc;
 mod host_file;
+mod index;
 mod narinfo;
 mod object_name;
 mod publish;
