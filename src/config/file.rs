@@ -17,7 +17,7 @@ use super::access_log::AccessLogFormat;
 use super::admin_socket::admin_socket;
 use super::audit::OnFailure;
 use super::bind::BindAddress;
-use super::bucket::{BucketTable, RedirectFrom};
+use super::bucket_table::{BucketTable, RedirectFrom};
 use super::byte_size::ByteSize;
 use super::cidr::Cidr;
 use super::daemon::{DaemonCommand, socket_path};

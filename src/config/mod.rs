@@ -19,6 +19,8 @@ mod bind;
 #[cfg_attr(not(feature = "bucket"), allow(dead_code, reason = "read to say that this program was built without it"))]
 mod bucket;
 #[cfg_attr(not(feature = "bucket"), allow(dead_code, reason = "read to say that this program was built without it"))]
+mod bucket_table;
+#[cfg_attr(not(feature = "bucket"), allow(dead_code, reason = "read to say that this program was built without it"))]
 mod bucket_url;
 mod byte_size;
 mod cidr;
