@@ -11,11 +11,9 @@ use object_store::{ObjectStore, RetryConfig, StaticCredentialProvider};
 
 use super::credentials::{self, CredentialsError, FileCredentials};
 use super::http_client::Http;
-use super::store::BucketStore;
 use super::upload_rate::UploadRate;
 use crate::client_tls::system_roots;
 use crate::config::{BucketConfig, BucketLocation, Credentials, HttpUrl};
-use crate::metrics::Metrics;
 
 /// Where objects are.
 #[derive(Debug)]
@@ -51,23 +49,9 @@ pub(crate) enum OpenError {
     Ended,
 }
 
-impl BucketStore {
-    /// Opens the configured object store, without a request. Reads the access key and the certificate authorities.
-    pub(crate) async fn open(config: &BucketConfig, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
-        let wanted = config.clone();
-        let opened = tokio::task::spawn_blocking(move || Engine::open(&wanted)).await;
-        let engine = opened.map_err(|_| OpenError::Ended)??;
-        let prefix = match &config.location {
-            BucketLocation::S3 { prefix, .. } => prefix,
-            BucketLocation::Directory(_) => "",
-        };
-        Ok(Self::new(engine, prefix, metrics))
-    }
-}
-
 impl Engine {
     /// Opens an engine. Blocks on the disk.
-    fn open(config: &BucketConfig) -> Result<Self, OpenError> {
+    pub(super) fn open(config: &BucketConfig) -> Result<Self, OpenError> {
         let bucket = match &config.location {
             BucketLocation::S3 { bucket, .. } => bucket,
             BucketLocation::Directory(path) => {

@@ -7,7 +7,9 @@ mod http_body;
 mod http_client;
 mod kind;
 mod object_body;
+mod open;
 mod pace;
+mod patience;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -19,5 +21,6 @@ pub(crate) use failure::{BucketError, FailureKind, Operation};
 pub(crate) use kind::OpenError;
 #[allow(unused_imports, reason = "what serves comes next")]
 pub(crate) use object_body::ObjectBody;
-pub(crate) use store::{BucketStore, Patience, Put, Replace};
+pub(crate) use patience::Patience;
+pub(crate) use store::{BucketStore, Put, Replace};
 pub(crate) use upload::{PARTS_FROM, Parts, Upload};

@@ -35,7 +35,7 @@ impl ObjectBody {
         self.size
     }
 
-    /// Returns the part that it has. A server that does not know ranges sends all.
+    /// Returns the part that it has, which is all of it if the server cannot send parts.
     pub(crate) const fn range(&self) -> &Range<u64> {
         &self.range
     }

@@ -22,49 +22,14 @@ use super::failure::{BucketError, FailureKind, Operation};
 use super::kind::Engine;
 use super::object_body::ObjectBody;
 use super::pace::{Pace, backoff};
+use super::patience::{Patience, REQUEST_TIME};
 use crate::bucket::object_name::ObjectName;
 use crate::metrics::Metrics;
 
 /// Requests at a time. Each has a connection, and perhaps a part of an upload in memory.
 const MAX_REQUESTS: usize = 24;
-/// Upper bound of the time of a request without its body.
-const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// Slowest upload, in bytes per second, that is waited for.
 const SLOWEST: u64 = 64 << 10;
-
-/// How long a caller waits for a server that fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// A client waits for the answer: two attempts, within a few seconds.
-    Client,
-    /// Nobody waits: some minutes.
-    Background,
-}
-
-impl Patience {
-    /// Returns the upper bound of attempts; those after a request for fewer requests count too.
-    const fn attempts(self) -> u32 {
-        match self {
-            Self::Client => 2,
-            Self::Background => 8,
-        }
-    }
-
-    /// Returns the longest pause that is kept before a request.
-    const fn pause(self) -> Duration {
-        match self {
-            Self::Client => Duration::from_millis(500),
-            Self::Background => Duration::from_secs(60),
-        }
-    }
-
-    const fn time(self) -> Duration {
-        match self {
-            Self::Client => Duration::from_secs(5),
-            Self::Background => REQUEST_TIME,
-        }
-    }
-}
 
 /// Whether a put replaces an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,8 +178,23 @@ impl BucketStore {
         }
     }
 
-    /// Opens an object, or a part of it; `None` if there is none. The body fails if it breaks; it is not tried again.
+    /// Opens an object, or a part of it; `None` if there is none. A server that cannot send parts, as rclone, sends all of it:
+    /// [`ObjectBody::range`] tells. The body fails if it breaks; it is not tried again.
     pub(crate) async fn read(
+        &self,
+        name: &ObjectName,
+        range: Option<Range<u64>>,
+        patience: Patience,
+    ) -> Result<Option<ObjectBody>, BucketError> {
+        match self.read_part(name, range.clone(), patience).await {
+            Err(error) if error.kind == FailureKind::Other && range.is_some() => {
+                self.read_part(name, None, patience).await
+            }
+            result => result,
+        }
+    }
+
+    async fn read_part(
         &self,
         name: &ObjectName,
         range: Option<Range<u64>>,

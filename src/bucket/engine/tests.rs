@@ -9,7 +9,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 
 use super::failure::FailureKind;
-use super::store::{BucketStore, Patience, Put, Replace};
+use super::patience::Patience;
+use super::store::{BucketStore, Put, Replace};
 use crate::bucket::object_name::ObjectName;
 use crate::config::tests::loaded;
 use crate::metrics::Metrics;
@@ -161,6 +162,14 @@ async fn a_body_that_breaks_off_is_no_object() {
         }
     };
     assert!(end.is_err());
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_ranges_sends_all() {
+    let server = Server::start(&[&ok("text"), &ok("text")]).await;
+    let mut body = server.store.read(&name(), Some(1..3), Patience::Client).await.unwrap().unwrap();
+    assert_eq!(body.range(), &(0..4));
+    assert_eq!(body.next().await.unwrap().unwrap(), "text");
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use object_store::{MultipartUpload, PutMultipartOptions, PutPayload};
 use serde::{Deserialize, Serialize};
 
 use super::failure::{BucketError, Operation};
-use super::store::{BucketStore, Patience, upload_time};
+use super::patience::Patience;
+use super::store::{BucketStore, upload_time};
 use crate::bucket::object_name::ObjectName;
 
 /// Size from which on a file is uploaded in parts, in bytes: below, a lost request costs less than more requests.
