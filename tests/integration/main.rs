@@ -10,6 +10,7 @@ mod endpoints;
 mod faults;
 mod nar_cache;
 mod nix;
+mod object_stores;
 mod operations;
 mod project;
 mod proxies;

@@ -5,6 +5,7 @@
 
 pub(crate) mod debug_info;
 pub(crate) mod disk;
+pub(crate) mod engine;
 pub(crate) mod exit;
 pub(crate) mod footprint;
 pub(crate) mod http;
@@ -16,6 +17,7 @@ pub(crate) mod metrics;
 pub(crate) mod nar_cache;
 pub(crate) mod narinfo;
 pub(crate) mod probes;
+pub(crate) mod s3;
 pub(crate) mod scratch;
 pub(crate) mod scripted_daemon;
 pub(crate) mod server;
