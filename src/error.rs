@@ -5,6 +5,7 @@ use crate::access::users::{MAX_PASSWORD, MIN_PASSWORD, PasswordError, UserNameEr
 use crate::access_log::AccessLogError;
 use crate::admin::ClientError;
 use crate::audit_log::AuditLogError;
+use crate::bucket;
 use crate::config::ConfigErrors;
 use crate::nar_cache::{DirectoryError, WarmError};
 use crate::net::tls::TlsError;
@@ -43,6 +44,9 @@ pub(crate) enum Error {
     /// The spool of uploads cannot be used.
     #[error(transparent)]
     Spool(#[from] SpoolDirectoryError),
+    /// The bucket cannot be used.
+    #[error(transparent)]
+    Bucket(#[from] bucket::OpenError),
     /// A query of the store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -238,6 +242,7 @@ impl Error {
             | Self::Access(_)
             | Self::AccessLog(_)
             | Self::AuditLog(_)
+            | Self::Bucket(_)
             | Self::Inherit(_)
             | Self::NoNarCache
             | Self::Users(_)

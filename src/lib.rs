@@ -15,6 +15,9 @@ mod audit_log;
 #[cfg(feature = "bucket")]
 #[allow(dead_code, reason = "what publishes and serves comes next")]
 mod bucket;
+#[cfg(not(feature = "bucket"))]
+#[path = "no_bucket.rs"]
+mod bucket;
 pub mod cli;
 mod client_tls;
 mod clock_cache;

@@ -16,3 +16,7 @@ mod narinfo;
 mod object_name;
 mod publish;
 mod segment;
+mod state;
+
+pub(crate) use engine::OpenError;
+pub(crate) use state::Bucket;

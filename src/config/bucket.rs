@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use harmonia_protocol::signature::PublicKey;
+
 use super::access_key::AccessKey;
 use super::bucket_table::{Publish, RedirectFrom, Unreachable};
 use super::bucket_url::{BucketLocation, HttpUrl};
@@ -36,6 +38,8 @@ pub struct BucketConfig {
     pub publish: Publish,
     /// Upper bound of the bandwidth of uploads, in bytes per second; `None` if there is none.
     pub max_upload_rate: Option<ByteSize>,
+    /// Keys of other hosts. A narinfo of the bucket is served if one of these or of this host's keys has signed it.
+    pub trusted_public_keys: Vec<PublicKey>,
     /// Serves paths that other hosts have published.
     pub read: bool,
     /// NARs that clients are redirected for.
@@ -129,6 +133,7 @@ impl BucketConfig {
             host: host.ok()?,
             publish,
             max_upload_rate: table.max_upload_rate.filter(|rate| rate.bytes() > 0),
+            trusted_public_keys: table.trusted_public_keys,
             read,
             redirect_from: table.redirect_from.unwrap_or_default(),
             public_url: table.public_url,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use harmonia_protocol::signature::PublicKey;
+
 use super::bucket_url::{BucketLocation, HttpUrl};
 use super::byte_size::ByteSize;
 use super::host_name::HostName;
@@ -21,6 +23,7 @@ pub(super) struct BucketTable {
     pub(super) host: Option<HostName>,
     pub(super) publish: Option<Publish>,
     pub(super) max_upload_rate: Option<ByteSize>,
+    pub(super) trusted_public_keys: Vec<PublicKey>,
     pub(super) read: Option<bool>,
     pub(super) redirect_from: Option<RedirectFrom>,
     pub(super) public_url: Option<HttpUrl>,

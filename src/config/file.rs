@@ -229,6 +229,10 @@ const KEYS: &[Key] = &[
     Key("bucket.host", Set(|f, v| v.parsed(str::parse).map(|h| f.bucket.host = Some(h)))),
     Key("bucket.publish", Set(|f, v| v.parsed(str::parse).map(|p| f.bucket.publish = Some(p)))),
     Key("bucket.max_upload_rate", Set(|f, v| v.size().map(|s| f.bucket.max_upload_rate = Some(s)))),
+    Key(
+        "bucket.trusted_public_keys",
+        Set(|f, v| v.all_parsed("an array of public keys", public_key).map(|k| f.bucket.trusted_public_keys = k)),
+    ),
     Key("bucket.read", Set(|f, v| v.boolean().map(|b| f.bucket.read = Some(b)))),
     Key("bucket.redirect_from", Set(|f, v| redirect_from(v).map(|r| f.bucket.redirect_from = Some(r)))),
     Key("bucket.public_url", Set(|f, v| v.parsed(str::parse).map(|u| f.bucket.public_url = Some(u)))),

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use crate::access::Access;
 use crate::access_log::AccessLog;
 use crate::audit_log::AuditLog;
+use crate::bucket::Bucket;
 use crate::config::{Config, PushConfig};
 use crate::http::active_responses::ActiveResponses;
 use crate::http::error_log::ThrottledErrorLog;
@@ -50,6 +51,8 @@ pub(crate) struct App {
     pub(crate) uploads: Option<Uploads>,
     /// `None` if every client may read.
     pub(crate) access: Option<Access>,
+    /// `None` if what other hosts have is of no concern.
+    pub(crate) bucket: Option<Arc<Bucket>>,
 }
 
 impl App {
@@ -78,6 +81,7 @@ impl App {
             audit_log: None,
             uploads: None,
             access: None,
+            bucket: None,
         }
     }
 
@@ -111,6 +115,21 @@ impl App {
     pub(crate) fn with_access(self, access: Option<Access>) -> Self {
         access.iter().for_each(Access::start);
         Self { access, ..self }
+    }
+
+    /// Sets the bucket that this host shares with others.
+    #[must_use]
+    pub(crate) fn with_bucket(self, bucket: Option<Arc<Bucket>>) -> Self {
+        if let Some(bucket) = &bucket {
+            bucket.set_own_keys(self.signer.load().keys().public_keys());
+        }
+        Self { bucket, ..self }
+    }
+
+    /// Returns the bucket, if there is one.
+    #[must_use]
+    pub(crate) const fn bucket(&self) -> Option<&Arc<Bucket>> {
+        self.bucket.as_ref()
     }
 
     /// Returns whether paths can be pushed.
@@ -195,6 +214,9 @@ impl App {
     /// Replaces the signer for all later requests.
     pub(crate) fn replace_signer(&self, signer: Signer) {
         self.store.set_known_keys(signer.known_keys());
+        if let Some(bucket) = &self.bucket {
+            bucket.set_own_keys(signer.keys().public_keys());
+        }
         self.signer.store(Arc::new(signer));
     }
 

@@ -17,7 +17,6 @@ mod upload;
 mod upload_rate;
 
 pub(crate) use failure::{BucketError, FailureKind, Operation};
-#[allow(unused_imports, reason = "what serves comes next")]
 pub(crate) use kind::OpenError;
 #[allow(unused_imports, reason = "what serves comes next")]
 pub(crate) use object_body::ObjectBody;

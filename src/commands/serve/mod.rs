@@ -18,6 +18,7 @@ use crate::access::Access;
 use crate::access_log::AccessLog;
 use crate::admin;
 use crate::audit_log::AuditLog;
+use crate::bucket::Bucket;
 use crate::commands::plain_credentials;
 use crate::commands::quickstart::Guide;
 use crate::config::{Config, SigningPolicy};
@@ -60,6 +61,7 @@ pub(super) async fn run(
     check_nar_cache(&config)?;
     let spool = open_spool(&config)?;
     warn_of_missing_files(&config);
+    let bucket = Bucket::open(&config, &metrics).await?;
     let store = Store::new(&config, &metrics);
     store.load_hidden()?;
     let counted = Arc::clone(&metrics);
@@ -87,7 +89,8 @@ pub(super) async fn run(
             .with_access(access)
             .with_access_log(access_log)
             .with_audit_log(audit_log)
-            .with_spool(&config, spool),
+            .with_spool(&config, spool)
+            .with_bucket(bucket),
     );
     tokio::spawn(probe_daemon(Arc::clone(&app), config.daemon.to_string(), guide));
     let (changed_limits, limits) = watch::channel(Limits::from_config(&config));
@@ -232,6 +235,13 @@ fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
     if app.accepts_uploads() {
         supervise_with(app, "pushed paths", |app| async move { app.keep_pushed().await });
         supervise_with(app, "idle uploads", |app| async move { app.remove_idle_uploads().await });
+    }
+    if let Some(bucket) = app.bucket() {
+        let bucket = Arc::clone(bucket);
+        supervise("bucket index", move || {
+            let bucket = Arc::clone(&bucket);
+            async move { bucket.run_index().await }
+        });
     }
     supervise_with(app, "prefetched narinfos", |app| async move { app.sign_prefetched().await });
 }

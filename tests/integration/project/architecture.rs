@@ -9,12 +9,26 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Modules of the program that each module may name. Modules that are not listed are the top, and may name all.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("access", &["client_tls", "clock_cache", "config", "fairness", "metrics", "process", "sync"]),
     ("access_log", &["config", "log_lines", "metrics", "sync"]),
     ("admin", &["config", "fairness", "http", "metrics", "nar_cache", "net", "process", "store", "sync"]),
     ("audit_log", &["config", "fairness", "log_lines", "metrics", "sync"]),
-    ("bucket", &["client_tls", "config", "fairness", "metrics", "nar_cache", "store", "sync"]),
+    (
+        "bucket",
+        &[
+            "client_tls",
+            "clock_cache",
+            "config",
+            "fairness",
+            "metrics",
+            "nar_cache",
+            "process",
+            "signing",
+            "store",
+            "sync",
+        ],
+    ),
     ("client_tls", &[]),
     ("clock_cache", &[]),
     ("config", &[]),
@@ -25,6 +39,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "access",
             "access_log",
             "audit_log",
+            "bucket",
             "clock_cache",
             "config",
             "fairness",
@@ -41,6 +56,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("log_lines", &[]),
     ("metrics", &["sync"]),
     ("nar_cache", &["config", "fairness", "human_size", "metrics", "store", "sync"]),
+    ("no_bucket", &["config", "fairness", "metrics", "nar_cache", "store"]),
     ("net", &["config", "fairness", "metrics", "sync"]),
     ("process", &["sync"]),
     ("push", &["clock_cache", "config", "fairness", "human_size", "nar_cache", "store", "sync"]),

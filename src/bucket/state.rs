@@ -1,0 +1,70 @@
+//! The bucket of a running server: requests, index, and the keys that its narinfos have to be signed with.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use harmonia_protocol::StoreDir;
+use harmonia_protocol::signature::PublicKey;
+
+use super::engine::{BucketStore, OpenError};
+use super::index::Index;
+use crate::config::{BucketConfig, Config};
+use crate::metrics::Metrics;
+use crate::sync::Mutex;
+
+/// Pause between refreshes of the index. Half of the time for which it is fresh, so that a slow refresh does not make it stale.
+const REFRESH_EVERY: Duration = Duration::from_secs(2);
+
+/// The bucket that hosts share, as this one sees it.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    pub(in crate::bucket) store: Arc<BucketStore>,
+    pub(in crate::bucket) index: Index,
+    pub(in crate::bucket) config: BucketConfig,
+    pub(in crate::bucket) directory: StoreDir,
+    pub(in crate::bucket) metrics: Arc<Metrics>,
+    trusted: Mutex<Arc<[PublicKey]>>,
+}
+
+impl Bucket {
+    /// Opens the configured bucket, if there is one, without a request. Reads the access key and the certificate authorities.
+    pub(crate) async fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Self>>, OpenError> {
+        let Some(bucket) = &config.bucket else { return Ok(None) };
+        let store = BucketStore::open(bucket, Arc::clone(metrics)).await?;
+        Ok(Some(Arc::new(Self {
+            store: Arc::new(store),
+            index: Index::new(RandomState::new().hash_one(0)),
+            config: bucket.clone(),
+            directory: config.virtual_nix_store.clone(),
+            metrics: Arc::clone(metrics),
+            trusted: Mutex::default(),
+        })))
+    }
+
+    /// Sets the keys of this host, which are trusted like those of `bucket.trusted_public_keys`.
+    pub(crate) fn set_own_keys<'a>(&self, own: impl Iterator<Item = &'a PublicKey>) {
+        let trusted = own.cloned().chain(self.config.trusted_public_keys.iter().cloned()).collect();
+        *self.trusted.lock() = trusted;
+    }
+
+    /// Returns the keys of which one has to have signed a narinfo.
+    pub(in crate::bucket) fn trusted(&self) -> Arc<[PublicKey]> {
+        Arc::clone(&self.trusted.lock())
+    }
+
+    /// Reads what other hosts publish, again and again.
+    pub(crate) async fn run_index(&self) {
+        let mut was_reached = true;
+        loop {
+            let result = self.index.refresh(&self.store).await;
+            match &result {
+                Ok(()) if !was_reached => tracing::info!("the bucket {} is reached again", self.config.location),
+                Err(error) if was_reached => tracing::error!("cannot read the index of the bucket: {error}"),
+                Ok(()) | Err(_) => {}
+            }
+            was_reached = result.is_ok();
+            tokio::time::sleep(REFRESH_EVERY).await;
+        }
+    }
+}
