@@ -5,6 +5,8 @@
 #![expect(clippy::doc_markdown, reason = "the comments here are printed as help, where Markdown is noise")]
 #![allow(rustdoc::broken_intra_doc_links, reason = "[IPv6] is no link")]
 
+#[cfg(feature = "bucket")]
+mod bucket;
 mod cache;
 
 use std::path::PathBuf;
@@ -13,6 +15,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{BindAddress, CliOverrides, DaemonCommand, admin_socket_path, duration, socket_path};
+#[cfg(feature = "bucket")]
+pub use bucket::{
+    BucketAction, BucketGc, BucketPin, BucketPins, BucketPublish, BucketStatus, BucketUnpin, BucketVerify,
+    PublishedPaths,
+};
 pub use cache::{CacheAction, ListOrder, PathArguments};
 
 const ENVIRONMENT: &str = "\
@@ -154,6 +161,15 @@ pub enum Command {
         /// Action on the NAR cache.
         #[command(subcommand)]
         action: CacheAction,
+    },
+    /// Inspect and maintain the bucket, which several hosts publish into and serve from
+    ///
+    /// Uses [bucket] of the configuration. If neither --config nor CONFIG_FILE names one, it is that of harmonia.service.
+    #[cfg(feature = "bucket")]
+    Bucket {
+        /// Action on the bucket.
+        #[command(subcommand)]
+        action: BucketAction,
     },
     /// Add, remove and list users, who log in with a name and a password
     ///

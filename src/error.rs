@@ -186,6 +186,10 @@ pub(crate) enum Error {
     /// The password is not UTF-8.
     #[error("the password is not UTF-8, so nothing was changed\n  help: use letters, digits and punctuation of ASCII")]
     PasswordNotText,
+    /// A command about the object store failed.
+    #[cfg(feature = "bucket")]
+    #[error(transparent)]
+    BucketCommand(#[from] crate::commands::BucketFailure),
     /// The combination of arguments is not supported.
     #[error("{0}")]
     Usage(&'static str),
@@ -223,6 +227,8 @@ impl Error {
         const CONFIG: u8 = 78;
         match self {
             Self::WouldNotServe { code } => *code,
+            #[cfg(feature = "bucket")]
+            Self::BucketCommand(error) => error.exit_code(),
             Self::DaemonAway => TEMPORARY,
             Self::Usage(_) => USAGE,
             Self::CorruptNars(_)

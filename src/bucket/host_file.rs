@@ -47,6 +47,11 @@ impl HostFile {
         Self { host: host.to_string(), release, encoding, seen, paths: 0, queued: 0 }
     }
 
+    /// Returns the name of the host.
+    pub(crate) fn name(&self) -> &str {
+        &self.host
+    }
+
     /// Renders the object.
     pub(crate) fn render(&self) -> Result<Vec<u8>, HostFileError> {
         Ok(serde_json::to_vec(self)?)

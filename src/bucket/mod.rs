@@ -6,11 +6,13 @@
 //! can read it; everything else is below `harmonia/v1/`. Nothing that is read from it is trusted: narinfos have to be signed,
 //! all else is bounded and parsed. Leaves HTTP to `http`, and NARs to `nar_cache`.
 
+mod census;
 mod engine;
 mod file_hash;
 mod filter;
 mod gc;
 mod host_file;
+mod hosts;
 mod index;
 mod narinfo;
 mod object_name;
@@ -18,5 +20,8 @@ mod publish;
 mod segment;
 mod state;
 
-pub(crate) use engine::OpenError;
+pub(crate) use census::{Amount, Census};
+pub(crate) use engine::{BucketError, BucketStore, FailureKind, OpenError};
+pub(crate) use host_file::HostFile;
+pub(crate) use hosts::hosts;
 pub(crate) use state::Bucket;

@@ -1,10 +1,13 @@
 //! The commands of the program, a file or folder each.
 
+#[cfg(feature = "bucket")]
+mod bucket;
 mod cache;
 mod check;
 mod hide;
 mod pin;
 mod plain_credentials;
+mod progress;
 mod quickstart;
 mod serve;
 mod server;
@@ -12,6 +15,9 @@ mod status;
 mod store_paths;
 mod times;
 mod user;
+
+#[cfg(feature = "bucket")]
+pub(crate) use bucket::BucketFailure;
 
 use crate::cli::{Check, Cli, Command};
 use crate::config::{CliOverrides, Config, Environment};
@@ -42,6 +48,11 @@ pub(crate) fn run(cli: Cli, recent: RecentLines) -> Result<(), Error> {
         Some(Command::Cache { action }) => {
             let config = load_config(overrides.clone(), &environment)?;
             block_on(config.workers, cache::run(config, &overrides, &environment, action))
+        }
+        #[cfg(feature = "bucket")]
+        Some(Command::Bucket { action }) => {
+            let config = load_config(overrides, &bucket::environment(&environment)?)?;
+            block_on(config.workers, bucket::run(config, action))
         }
         Some(Command::User { action }) => {
             user::run(action, || load_config(overrides, &user::environment_of_service(&environment)?))

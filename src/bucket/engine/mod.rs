@@ -15,6 +15,7 @@ mod store;
 mod tests;
 mod upload;
 mod upload_rate;
+mod walk;
 
 pub(crate) use failure::{BucketError, FailureKind, Operation};
 pub(crate) use kind::OpenError;

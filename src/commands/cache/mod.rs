@@ -2,13 +2,12 @@
 
 mod list;
 mod place;
-mod progress;
 mod warm;
 
 use std::io::{self, Write as _};
 
 use crate::cli::{CacheAction, ListOrder, PathArguments};
-use crate::commands::store_paths;
+use crate::commands::{progress, store_paths};
 use crate::config::{CliOverrides, Config, Environment};
 use crate::error::Error;
 use crate::human_size::human_size;

@@ -10,8 +10,8 @@ use harmonia_protocol::{HashPart, StorePath};
 use tokio::task::JoinSet;
 
 use super::place::Place;
-use super::progress;
 use crate::admin::{Client, ClosurePath, Paths, Queued, WarmProgress};
+use crate::commands::progress;
 use crate::config::Config;
 use crate::error::Error;
 use crate::nar_cache::{DirectoryError, NarCache, Removed, WarmOutcome, resolve};

@@ -1,0 +1,21 @@
+//! `harmonia bucket`: publishes into the object store, and maintains it.
+//!
+//! Each action has a file. It gets what is configured, and opens the object store without the running server.
+
+mod failure;
+mod place;
+mod status;
+
+use crate::cli::BucketAction;
+use crate::config::Config;
+use crate::error::Error;
+
+pub(crate) use failure::BucketFailure;
+pub(super) use place::environment;
+
+/// Runs an action.
+pub(super) async fn run(config: Config, action: BucketAction) -> Result<(), Error> {
+    match action {
+        BucketAction::Status(options) => status::run(&config, &options).await,
+    }
+}
