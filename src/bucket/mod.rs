@@ -2,7 +2,7 @@
 //!
 //! Owns the names and formats of objects (`object_name`, `narinfo`, `segment`, `host_file`), what a host remembers of them
 //! (`filter`, `index`), requests (`engine`), the order of publishing (`publish`) and
-//! of deleting (`gc`). The bucket has Nix's own layout, so that plain Nix
+//! of deleting (`gc`), and lookups of what others have published (`read`). The bucket has Nix's own layout, so that plain Nix
 //! can read it; everything else is below `harmonia/v1/`. Nothing that is read from it is trusted: narinfos have to be signed,
 //! all else is bounded and parsed. Leaves HTTP to `http`, and NARs to `nar_cache`.
 
@@ -17,6 +17,7 @@ mod index;
 mod narinfo;
 mod object_name;
 mod publish;
+mod read;
 mod segment;
 mod state;
 
@@ -24,4 +25,6 @@ pub(crate) use census::{Amount, Census};
 pub(crate) use engine::{BucketError, BucketStore, FailureKind, OpenError};
 pub(crate) use host_file::HostFile;
 pub(crate) use hosts::hosts;
+pub(crate) use narinfo::BucketNarInfo;
+pub(crate) use read::Unreachable;
 pub(crate) use state::Bucket;

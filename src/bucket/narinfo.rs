@@ -3,8 +3,11 @@
 //! The URL is `nar/FILEHASH.nar.zst`, as `nix copy` names it, so that plain Nix can read the bucket. A narinfo of another
 //! host is used only if it is about the path of its name, its file has the hash in its URL, and a trusted key signed it.
 
-use harmonia_protocol::hash::{Algorithm, NarHash};
-use harmonia_protocol::narinfo::{NarInfo, NarInfoError, Url};
+use std::borrow::Cow;
+
+use harmonia_protocol::content_address::ContentAddress;
+use harmonia_protocol::hash::{Algorithm, Hash, NarHash};
+use harmonia_protocol::narinfo::{Compression, NarInfo, NarInfoError, Url};
 use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::signature::{PublicKey, Signature};
 use harmonia_protocol::signature_set::MAX_PER_KNOWN_KEY;
@@ -59,7 +62,7 @@ impl BucketNarInfo {
         let name = NarFile::zstd(FileHash::from_digest(file.sha256));
         let url = Url::new(format!("nar/{name}"))?;
         let mut narinfo = NarInfo::from_path_info(path, info, store, url, name.compression(), signatures);
-        narinfo.file_hash = Some(harmonia_protocol::hash::Hash::from_sha256(file.sha256));
+        narinfo.file_hash = Some(Hash::from_sha256(file.sha256));
         narinfo.file_size = Some(file.size);
         Ok(Self { narinfo, file: name, file_size: file.size })
     }
@@ -70,15 +73,17 @@ impl BucketNarInfo {
             return Err(BucketNarInfoError::TooLong);
         }
         let text = std::str::from_utf8(bytes).map_err(|_| BucketNarInfoError::Text)?;
-        let narinfo = NarInfo::parse(text, store)?;
+        let mut narinfo = NarInfo::parse(text, store)?;
         if narinfo.path.hash_part() != hash {
             return Err(BucketNarInfoError::OtherPath);
         }
+        // These are not signed, and clients abort on wrong ones.
+        let follows = |address: &ContentAddress| address.matches_path(&narinfo.path, &narinfo.references, store);
+        narinfo.content_address = narinfo.content_address.take().filter(follows);
+        narinfo.deriver = narinfo.deriver.take().filter(StorePath::is_derivation);
         let file = NarFile::from_url(narinfo.url.as_str()).filter(|file| file.compression() == narinfo.compression);
         let file = file.ok_or(BucketNarInfoError::Url)?;
-        let is_named = |hash: &harmonia_protocol::hash::Hash| {
-            hash.algorithm() == Algorithm::Sha256 && hash.digest() == file.hash().as_bytes()
-        };
+        let is_named = |hash: &Hash| hash.algorithm() == Algorithm::Sha256 && hash.digest() == file.hash().as_bytes();
         match (&narinfo.file_hash, narinfo.file_size) {
             (Some(hash), Some(file_size)) if is_named(hash) => Ok(Self { narinfo, file, file_size }),
             _ => Err(BucketNarInfoError::Url),
@@ -98,6 +103,31 @@ impl BucketNarInfo {
     /// Renders the object.
     pub(crate) fn render(&self, store: &StoreDir) -> String {
         self.narinfo.render(store)
+    }
+
+    /// Returns the narinfo for a client. Its URL is that in the bucket, which each host of the fleet serves, or for one that
+    /// knows no zstd this URL of the NAR, which is decoded for it.
+    pub(crate) fn for_client(&self, plain: Option<Url>) -> Cow<'_, NarInfo> {
+        match plain.filter(|_| self.narinfo.compression == Compression::Zstd) {
+            None => Cow::Borrowed(&self.narinfo),
+            Some(url) => {
+                let mut narinfo = self.narinfo.clone();
+                (narinfo.url, narinfo.compression) = (url, Compression::None);
+                narinfo.file_hash = Some(Hash::from_sha256(*narinfo.nar_hash.as_bytes()));
+                narinfo.file_size = Some(narinfo.nar_size);
+                Cow::Owned(narinfo)
+            }
+        }
+    }
+
+    /// Returns the memory that it takes beside its own size, in bytes, rounded up.
+    pub(crate) fn memory(&self) -> usize {
+        /// Of the text, its pointer and its allocation.
+        const REFERENCE: usize = 80;
+        /// Of a signature and its key's name.
+        const SIGNATURE: usize = 160;
+        let NarInfo { references, signatures, .. } = &self.narinfo;
+        size_of::<Self>() + 400 + references.len() * REFERENCE + signatures.len() * SIGNATURE
     }
 
     /// Returns the store path.

@@ -9,6 +9,7 @@ use harmonia_protocol::signature::PublicKey;
 
 use super::engine::{BucketStore, OpenError};
 use super::index::Index;
+use super::read::NarInfos;
 use crate::config::{BucketConfig, Config};
 use crate::metrics::Metrics;
 use crate::sync::Mutex;
@@ -24,6 +25,7 @@ pub(crate) struct Bucket {
     pub(in crate::bucket) config: BucketConfig,
     pub(in crate::bucket) directory: StoreDir,
     pub(in crate::bucket) metrics: Arc<Metrics>,
+    pub(in crate::bucket) narinfos: NarInfos,
     trusted: Mutex<Arc<[PublicKey]>>,
 }
 
@@ -32,14 +34,30 @@ impl Bucket {
     pub(crate) async fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Self>>, OpenError> {
         let Some(bucket) = &config.bucket else { return Ok(None) };
         let store = BucketStore::open(bucket, Arc::clone(metrics)).await?;
-        Ok(Some(Arc::new(Self {
+        Ok(Some(Arc::new(Self::new(store, bucket.clone(), config.virtual_nix_store.clone(), metrics))))
+    }
+
+    fn new(store: BucketStore, config: BucketConfig, directory: StoreDir, metrics: &Arc<Metrics>) -> Self {
+        Self {
             store: Arc::new(store),
             index: Index::new(RandomState::new().hash_one(0)),
-            config: bucket.clone(),
-            directory: config.virtual_nix_store.clone(),
+            narinfos: NarInfos::new(metrics),
+            config,
+            directory,
             metrics: Arc::clone(metrics),
             trusted: Mutex::default(),
-        })))
+        }
+    }
+
+    /// Opens a bucket in memory, with this answer while it is unreachable.
+    #[cfg(test)]
+    pub(in crate::bucket) fn in_memory(
+        memory: &Arc<object_store::memory::InMemory>,
+        unreachable: crate::config::Unreachable,
+    ) -> Arc<Self> {
+        let config = BucketConfig { unreachable, ..BucketConfig::for_tests() };
+        let store = BucketStore::in_memory(memory, usize::MAX);
+        Arc::new(Self::new(store, config, StoreDir::default(), &Arc::default()))
     }
 
     /// Sets the keys of this host, which are trusted like those of `bucket.trusted_public_keys`.

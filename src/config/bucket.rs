@@ -62,6 +62,25 @@ pub enum Credentials {
 }
 
 impl BucketConfig {
+    /// Returns the defaults, for a bucket that is never opened.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            location: BucketLocation::Directory("/nowhere".into()),
+            endpoint: None,
+            region: DEFAULT_REGION.to_owned(),
+            credentials: Credentials::Anonymous,
+            host: "a".parse().unwrap(),
+            publish: Publish::default(),
+            max_upload_rate: None,
+            trusted_public_keys: Vec::new(),
+            read: true,
+            redirect_from: RedirectFrom::default(),
+            public_url: None,
+            unreachable: Unreachable::default(),
+        }
+    }
+
     /// Resolves `[bucket]`, if the file has it.
     pub(super) fn resolve(
         file: &mut ConfigFile,

@@ -62,6 +62,8 @@ pub(crate) use bind::BindAddress;
 #[cfg(feature = "bucket")]
 pub(crate) use bucket::{BucketConfig, Credentials};
 #[cfg(feature = "bucket")]
+pub(crate) use bucket_table::Unreachable;
+#[cfg(feature = "bucket")]
 pub(crate) use bucket_url::{BucketLocation, HttpUrl};
 pub(crate) use byte_size::ByteSize;
 pub(crate) use cidr::Cidr;

@@ -3,6 +3,7 @@
 use harmonia_protocol::narinfo::NarInfoError;
 use tracing::Level;
 
+use crate::bucket::Unreachable;
 use crate::http::error_reason::{NotFound, Reason};
 use crate::nar_cache::FillError;
 use crate::store::{Deadline, StoreError};
@@ -22,6 +23,9 @@ pub(crate) enum HandlerError {
     /// The request would have to be recorded in the audit log, which cannot be written.
     #[error("the audit log cannot be written, and audit.on_failure is \"refuse\"")]
     AuditLog,
+    /// Another host may have published the path, and the bucket cannot be asked.
+    #[error(transparent)]
+    Bucket(#[from] Unreachable),
     /// The path info makes no valid narinfo.
     #[error("cannot render a narinfo: {0}")]
     NarInfo(#[from] NarInfoError),
@@ -81,6 +85,7 @@ impl HandlerError {
             },
             Self::Fill(_) => Reason::NarCacheError,
             Self::AuditLog => Reason::AuditLogError,
+            Self::Bucket(_) => Reason::BucketUnreachable,
             Self::NarInfo(_) => Reason::BrokenPath,
         }
     }
@@ -90,6 +95,7 @@ impl HandlerError {
     pub(crate) const fn level(&self) -> Level {
         match self.reason() {
             Reason::NotFound(_)
+            | Reason::BucketUnreachable
             | Reason::DaemonTimeout
             | Reason::Overloaded
             | Reason::IndexNotReady

@@ -70,11 +70,13 @@ pub(crate) enum Reason {
     NarCacheError,
     /// The request would have to be recorded, and cannot be: 503.
     AuditLogError,
+    /// Another host may have published the path, and the object store cannot be asked: 503.
+    BucketUnreachable,
 }
 
 impl Reason {
     /// All reasons.
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::NotFound(NotFound::UnknownUrl),
         Self::NotFound(NotFound::NotValid),
         Self::NotFound(NotFound::OutsideView),
@@ -103,6 +105,7 @@ impl Reason {
         Self::FileError,
         Self::NarCacheError,
         Self::AuditLogError,
+        Self::BucketUnreachable,
     ];
 
     /// Returns the status of the response.
@@ -126,7 +129,8 @@ impl Reason {
             | Self::PathChanged
             | Self::FileError
             | Self::NarCacheError
-            | Self::AuditLogError => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::AuditLogError
+            | Self::BucketUnreachable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -148,6 +152,7 @@ impl Reason {
             Self::FileError => "file_error",
             Self::NarCacheError => "nar_cache_error",
             Self::AuditLogError => "audit_log_error",
+            Self::BucketUnreachable => "bucket_unreachable",
         }
     }
 
@@ -169,6 +174,7 @@ impl Reason {
             Self::FileError => "a file cannot be read",
             Self::NarCacheError => "the NAR cannot be compressed at the moment",
             Self::AuditLogError => "the audit log of this cache cannot be written",
+            Self::BucketUnreachable => "the object store of this cache is unreachable",
         }
     }
 }

@@ -11,6 +11,7 @@ mod admission;
 mod app;
 mod audit_entry;
 mod background;
+mod bucket_paths;
 mod dispatch;
 pub(crate) mod error;
 mod error_log;

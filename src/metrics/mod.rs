@@ -7,6 +7,8 @@ mod access;
 mod audit_log;
 #[cfg(feature = "bucket")]
 mod bucket;
+#[cfg(feature = "bucket")]
+mod bucket_lookups;
 mod certificate;
 mod client_certificates;
 mod connections;
@@ -27,6 +29,8 @@ mod samples;
 mod token_keys;
 mod views;
 
+#[cfg(feature = "bucket")]
+pub(crate) use bucket_lookups::BucketLookup;
 pub(crate) use client_certificates::ClientCertificate;
 pub(crate) use connections::{ConnectionGauges, ConnectionState};
 pub(crate) use daemon::{Outcome, PoolName, PoolUsage};

@@ -9,6 +9,8 @@ use super::access::AccessMetrics;
 use super::audit_log::AuditLogMetrics;
 #[cfg(feature = "bucket")]
 use super::bucket::BucketMetrics;
+#[cfg(feature = "bucket")]
+use super::bucket_lookups::BucketLookupMetrics;
 use super::certificate::CertificateExpiry;
 use super::client_certificates::ClientCertificateMetrics;
 use super::connections::ConnectionGauges;
@@ -35,6 +37,8 @@ pub struct Metrics {
     pub(crate) audit_log: AuditLogMetrics,
     #[cfg(feature = "bucket")]
     pub(crate) bucket: BucketMetrics,
+    #[cfg(feature = "bucket")]
+    pub(crate) bucket_lookups: BucketLookupMetrics,
     pub(crate) certificate: CertificateExpiry,
     pub(crate) client_certificates: ClientCertificateMetrics,
     pub(crate) connections: ConnectionGauges,
@@ -61,6 +65,8 @@ impl Default for Metrics {
         let audit_log = AuditLogMetrics::register(harmonia);
         #[cfg(feature = "bucket")]
         let bucket = BucketMetrics::register(harmonia);
+        #[cfg(feature = "bucket")]
+        let bucket_lookups = BucketLookupMetrics::register(harmonia);
         let certificate = CertificateExpiry::register(harmonia);
         let client_certificates = ClientCertificateMetrics::register(harmonia);
         let http = HttpMetrics::register(harmonia);
@@ -84,6 +90,8 @@ impl Default for Metrics {
             audit_log,
             #[cfg(feature = "bucket")]
             bucket,
+            #[cfg(feature = "bucket")]
+            bucket_lookups,
             certificate,
             client_certificates,
             connections,

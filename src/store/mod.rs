@@ -41,6 +41,8 @@ pub(crate) use nar::verifying::VerifyingNar;
 pub(crate) use path_info::closure::{Closure, ClosureLimits, ClosureMember, Incomplete};
 pub(crate) use path_info::inventory::Inventory;
 pub(crate) use path_info::lookup::PathStatus;
+#[cfg(feature = "bucket")]
+pub(crate) use path_info::single_flight::SingleFlight;
 pub(crate) use path_info::valid_path::{SignatureLines, ValidPath};
 pub(crate) use pins::error::PinError;
 pub(crate) use pins::name::PinName;

@@ -26,8 +26,10 @@ use super::patience::{Patience, REQUEST_TIME};
 use crate::bucket::object_name::ObjectName;
 use crate::metrics::Metrics;
 
-/// Requests at a time. Each has a connection, and perhaps a part of an upload in memory.
+/// Requests at a time for which nobody waits. Each has a connection, and perhaps a part of an upload in memory.
 const MAX_REQUESTS: usize = 24;
+/// Requests at a time for which a client waits, so that uploads do not delay them.
+const MAX_CLIENT_REQUESTS: usize = 24;
 /// Slowest upload, in bytes per second, that is waited for.
 const SLOWEST: u64 = 64 << 10;
 
@@ -72,6 +74,7 @@ pub(crate) struct BucketStore {
     prefix: String,
     pace: Pace,
     requests: Semaphore,
+    client_requests: Semaphore,
     metrics: Arc<Metrics>,
     /// Writes after which this process is dead.
     #[cfg(test)]
@@ -93,6 +96,12 @@ impl BucketStore {
         &self.metrics
     }
 
+    /// Lets every further request fail.
+    #[cfg(test)]
+    pub(in crate::bucket) fn die(&self) {
+        self.writes_left.store(0, std::sync::atomic::Ordering::Relaxed);
+    }
+
     #[cfg(test)]
     fn is_dead(&self, operation: Operation) -> bool {
         use std::sync::atomic::Ordering::Relaxed;
@@ -109,6 +118,7 @@ impl BucketStore {
             prefix,
             pace: Pace::default(),
             requests: Semaphore::new(MAX_REQUESTS),
+            client_requests: Semaphore::new(MAX_CLIENT_REQUESTS),
             metrics,
             #[cfg(test)]
             writes_left: usize::MAX.into(),
@@ -317,7 +327,8 @@ impl BucketStore {
                 return Err(BucketError::slow_down(operation, object.to_owned()));
             }
             sleep(pause).await;
-            let permit = self.requests.acquire().await;
+            let requests = if patience == Patience::Client { &self.client_requests } else { &self.requests };
+            let permit = requests.acquire().await;
             let result = timeout(time, noting(run())).await;
             drop(permit);
             let error = match result {

@@ -23,6 +23,8 @@ use crate::store::{SignatureLines, ValidPath};
 /// Smallest narinfo that is compressed, in bytes. A smaller one consists mostly of hashes, which hardly compress, and
 /// compressing it would take longer than everything else that is done for it.
 const MIN_COMPRESSED: usize = 4 << 10;
+/// Headers on which a narinfo depends.
+const VARIES: &str = "accept-encoding, user-agent";
 
 /// Answers with the narinfo of the path with this hash part, in Nix's format or as JSON. Prefetches its references, whose
 /// narinfos the client requests next.
@@ -32,7 +34,11 @@ pub(crate) async fn respond(
     hash: HashPart,
     as_json: bool,
 ) -> Result<Response, HandlerError> {
-    let valid = app.valid_path(hash, cx).await?;
+    let valid = match app.valid_path(hash, cx).await {
+        Ok(valid) => valid,
+        // Boxed: a request for a path of this host does not pay for it.
+        Err(why) => return Box::pin(of_another_host(app, cx, hash, as_json, why)).await,
+    };
     app.store.record_served(&valid);
     let signed = signed(app, &valid, cx.client).await?;
     let cache = app.nar_cache_for(&valid).filter(|_| accepts_zstd_nars(cx.headers()));
@@ -41,19 +47,47 @@ pub(crate) async fn respond(
     if let Some(cache) = cache.filter(|_| file.is_none()) {
         cache.precompress(&valid, cx.client);
     }
-    let (media_type, text) = if as_json {
-        let store = app.store.directory();
-        ("application/json", json(&NarInfo::parse(&narinfo, store)?, store))
-    } else {
-        ("text/x-nix-narinfo", narinfo)
+    let narinfo =
+        if as_json { Text::Json(NarInfo::parse(&narinfo, app.store.directory())?) } else { Text::Lines(narinfo) };
+    Ok(send(app, cx, narinfo))
+}
+
+/// Answers with the narinfo of a path that another host has published, or with the error of the store.
+async fn of_another_host(
+    app: &App,
+    cx: RequestCx<'_>,
+    hash: HashPart,
+    as_json: bool,
+    why: HandlerError,
+) -> Result<Response, HandlerError> {
+    let found = app.path_in_bucket(hash, cx, why).await?;
+    let plain = (!accepts_zstd_nars(cx.headers())).then(|| nar_url(hash, &found.nar_hash().to_nix32())).transpose()?;
+    let narinfo = found.for_client(plain);
+    let text =
+        if as_json { Text::Json(narinfo.into_owned()) } else { Text::Lines(narinfo.render(app.store.directory())) };
+    let mut response = send(app, cx, text);
+    set_vary(&mut response, VARIES);
+    Ok(response)
+}
+
+/// A narinfo in the format that is requested.
+enum Text {
+    Lines(String),
+    Json(NarInfo),
+}
+
+fn send(app: &App, cx: RequestCx<'_>, narinfo: Text) -> Response {
+    let (media_type, text) = match narinfo {
+        Text::Json(narinfo) => ("application/json", json(&narinfo, app.store.directory())),
+        Text::Lines(text) => ("text/x-nix-narinfo", text),
     };
     let compressor = app.compressor.as_ref();
     let mut response =
         text_compressed_from(MIN_COMPRESSED, compressor, cx.headers(), CacheControl::OneHour, media_type, text.into());
     if compressor.is_some() {
-        set_vary(&mut response, "accept-encoding, user-agent");
+        set_vary(&mut response, VARIES);
     }
-    Ok(response)
+    response
 }
 
 /// Renders the narinfo of a path with the URL of its NAR, or with that of its compressed NAR, and the hash and size of that file if known.

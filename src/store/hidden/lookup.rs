@@ -64,6 +64,16 @@ impl Store {
         !self.hidden.is_empty() && matches!(self.hidden.state().verdict(hash), Verdict::HiddenBy(_))
     }
 
+    /// Returns whether any path hides those that refer to it.
+    pub(crate) fn hides_referrers(&self) -> bool {
+        self.has_hidden() && self.hidden.state().follows_referrers()
+    }
+
+    /// Returns whether the path with this hash part hides those that refer to it.
+    pub(crate) fn hides_referrers_of(&self, hash: HashPart) -> bool {
+        self.has_hidden() && self.hidden.state().hides_referrers_of(hash)
+    }
+
     /// Returns whether this path is known not to be hidden.
     pub(crate) fn is_known_not_hidden(&self, valid: &ValidPath) -> bool {
         self.hidden.is_empty() || self.hidden.state().verdict(valid.path.hash_part()) == Verdict::NotHidden

@@ -96,9 +96,10 @@ const PACKAGES: [(&str, &[&str]); 24] = [
 
 /// Files that may spawn tasks, which end on their own. All other tasks belong to `supervisor`, so that a panic does not end
 /// them silently.
-const SPAWNING: [&str; 15] = [
+const SPAWNING: [&str; 16] = [
     "src/admin/nar_cache.rs",
     "src/bucket/engine/http_client.rs",
+    "src/bucket/read/narinfo.rs",
     "src/commands/serve/mod.rs",
     "src/nar_cache/fill/fills.rs",
     "src/nar_cache/precompress/run.rs",
