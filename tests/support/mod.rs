@@ -4,6 +4,7 @@
 //! Nothing outlives the test binary, however it ends: see [`scratch`] for files and [`server`] for the program.
 
 pub(crate) mod debug_info;
+pub(crate) mod dice;
 pub(crate) mod disk;
 pub(crate) mod engine;
 pub(crate) mod exit;
@@ -18,9 +19,12 @@ pub(crate) mod nar_cache;
 pub(crate) mod narinfo;
 pub(crate) mod probes;
 pub(crate) mod s3;
+pub(crate) mod s3_proxy;
+pub(crate) mod s3_request;
 pub(crate) mod scratch;
 pub(crate) mod scripted_daemon;
 pub(crate) mod server;
+pub(crate) mod skewed_clock;
 pub(crate) mod store_item;
 pub(crate) mod tls;
 pub(crate) mod users;

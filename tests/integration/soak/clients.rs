@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::World;
-use super::dice::Dice;
 use super::truth::{Then, TruePath};
+use crate::support::dice::Dice;
 use crate::support::http::{Connection, Response};
 use crate::support::nar_cache::decoded;
 use crate::support::narinfo::value;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::World;
-use super::dice::Dice;
 use super::truth::TruePath;
 use crate::nix::daemon::Daemon;
 use crate::nix::release::Release;
+use crate::support::dice::Dice;
 use crate::support::server::Harmonia;
 
 /// Target of the faults, owned by the one thread that causes them.

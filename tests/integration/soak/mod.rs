@@ -10,7 +10,6 @@
 //!         cargo test --test integration soak -- --ignored --nocapture
 
 mod clients;
-mod dice;
 mod faults;
 mod others;
 mod pushers;
@@ -28,7 +27,6 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use self::clients::{Tally, Visitor, count};
-use self::dice::Dice;
 use self::faults::{Fault, Plant, add_paths, files};
 use self::pushers::{Pusher, Pushes};
 use self::truth::{Compressed, TruePath};
@@ -37,6 +35,7 @@ use crate::nix::content::Content;
 use crate::nix::daemon::Daemon;
 use crate::nix::prefix::Prefix;
 use crate::nix::release::Release;
+use crate::support::dice::Dice;
 use crate::support::footprint::{await_descriptors, descriptors, memory, most_memory};
 use crate::support::http::Http;
 use crate::support::keys;

@@ -12,10 +12,10 @@ use tokio::task::JoinSet;
 
 use super::World;
 use super::clients::{PAUSE, count};
-use super::dice::Dice;
 use super::truth::TruePath;
 use crate::nix::client::Client;
 use crate::nix::release::Release;
+use crate::support::dice::Dice;
 use crate::support::keys;
 
 /// Number of concurrent streams on one connection.

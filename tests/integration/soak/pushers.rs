@@ -11,7 +11,7 @@ use ring::digest::{SHA256, digest};
 
 use super::World;
 use super::clients::{PAUSE, count};
-use super::dice::Dice;
+use crate::support::dice::Dice;
 use crate::support::http::{Http, Response};
 use crate::support::keys;
 use crate::support::scratch;

@@ -1,11 +1,11 @@
 //! Reproducible random numbers: every actor of a soak has its own sequence, derived from the seed.
 
 /// Random number generator (splitmix64).
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
     /// Returns the generator of one actor.
-    pub(super) fn of(seed: u64, actor: usize) -> Self {
+    pub(crate) fn of(seed: u64, actor: usize) -> Self {
         let mut dice = Self(seed ^ (actor as u64).wrapping_mul(0xd605_bbb5_8c8a_bbc9));
         dice.next();
         dice
@@ -20,15 +20,15 @@ impl Dice {
     }
 
     /// Returns a number less than `bound`, which must not be 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % bound as u64).unwrap()
     }
 
-    pub(super) fn one_in(&mut self, times: usize) -> bool {
+    pub(crate) fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 
-    pub(super) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
 }
