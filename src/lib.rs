@@ -14,7 +14,7 @@ mod admin;
 mod audit_log;
 #[cfg(feature = "bucket")]
 #[allow(dead_code, reason = "what publishes and serves comes next")]
-mod bucket;
+pub mod bucket;
 #[cfg(not(feature = "bucket"))]
 #[path = "no_bucket.rs"]
 mod bucket;

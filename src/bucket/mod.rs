@@ -6,6 +6,7 @@
 //! can read it; everything else is below `harmonia/v1/`. Nothing that is read from it is trusted: narinfos have to be signed,
 //! all else is bounded and parsed. Leaves HTTP to `http`, and NARs to `nar_cache`.
 
+pub mod canonical;
 mod census;
 mod engine;
 mod file_hash;

@@ -7,6 +7,7 @@
 
 mod accept_encoding;
 mod authorization;
+mod bucket;
 mod handshake;
 mod htpasswd;
 mod jwt;
@@ -17,15 +18,17 @@ mod push;
 mod range;
 mod route;
 mod seek_table;
+mod segment;
 mod stderr;
 mod wire;
 
 /// Panics if a property does not hold for these bytes.
 pub(crate) type Property = fn(&[u8]);
 
-pub(crate) const TARGETS: [(&str, Property); 14] = [
+pub(crate) const TARGETS: [(&str, Property); 16] = [
     ("accept_encoding", accept_encoding::property),
     ("authorization", authorization::property),
+    ("bucket", bucket::property),
     ("handshake", handshake::property),
     ("htpasswd", htpasswd::property),
     ("jwt", jwt::property),
@@ -36,6 +39,7 @@ pub(crate) const TARGETS: [(&str, Property); 14] = [
     ("range", range::property),
     ("route", route::property),
     ("seek_table", seek_table::property),
+    ("segment", segment::property),
     ("stderr", stderr::property),
     ("wire", wire::property),
 ];
