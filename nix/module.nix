@@ -45,14 +45,17 @@ let
 
   access = if settings.access == null then { } else settings.access;
   jwt = access.jwt or [ ];
-  # Keys of tokens are fetched; everything else comes in by the sockets of systemd.
-  needsNetwork = lib.any (issuer: issuer.jwks_url != null) jwt;
+  bucketUrl = if settings.bucket == null then "" else settings.bucket.url;
+  # A bucket on this machine is a directory.
+  bucketDirectory = builtins.match "file://(/.+)" bucketUrl;
+  # Objects are sent and keys of tokens fetched; everything else comes in by the sockets of systemd.
+  needsNetwork = lib.hasPrefix "s3://" bucketUrl || lib.any (issuer: issuer.jwks_url != null) jwt;
   logs = "/var/log/harmonia/";
   logFiles = [
     (settings.access_log.file or null)
     (if settings.audit == null then null else settings.audit.file)
   ];
-  secretFiles = [ (access.users_file or null) ];
+  inStore = path: path != null && lib.hasPrefix "${builtins.storeDir}/" (toString path);
 
   # Option paths of the modules in nixpkgs.
   old = [
@@ -141,6 +144,16 @@ in
         description = ''
           Files with secret keys; each key signs every narinfo. systemd reads them as root and passes copies to the
           service, so restart the service after a change.
+        '';
+      };
+
+      bucketCredentialsPath = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        example = "/var/lib/secrets/bucket";
+        description = ''
+          File with the access key of `settings.bucket`: the lines `AWS_ACCESS_KEY_ID=…` and `AWS_SECRET_ACCESS_KEY=…`.
+          systemd reads it as root and passes a copy to the service, so restart the service after a change.
         '';
       };
 
@@ -276,6 +289,42 @@ in
                 '';
               };
             }) "Uploads by `nix copy --to`, for clients with the right to push. `{ }` accepts them; null does not.";
+            bucket = unlessNull (table {
+              url = mkOption {
+                type = types.strMatching "s3://.+|file:///.+";
+                example = "s3://nix-cache";
+                description = ''
+                  Place of the objects. One at `s3://` gives the service access to the network; one at `file://` is a
+                  directory that exists and in which the user harmonia may write.
+                '';
+              };
+              endpoint = unlessNull types.str "URL of the server of the bucket; that of Amazon for the region if null.";
+              region = unlessNull types.str "Region of the bucket.";
+              allow_http = unlessNull types.bool "Whether `endpoint` may be a URL of http.";
+              credentials_file = unlessNull types.str ''
+                File with the access key that the user harmonia can read, and that is read again when it changes. For one
+                that only root can read, use `services.harmonia.cache.bucketCredentialsPath`.
+              '';
+              host = unlessNull types.str "Name of this machine in the bucket; its host name if null.";
+              publish = unlessNull (types.enum [
+                "none"
+                "served"
+                "all"
+              ]) "Paths to publish: what `harmonia bucket publish` is told, those whose narinfo was served, or all.";
+              max_upload_rate = unlessNull size "Bytes per second of all uploads together.";
+              read = unlessNull types.bool "Whether to serve paths that other machines have published; true by default.";
+              redirect_from = unlessNull size "Size of NARs from which on clients are redirected to the bucket, or `never`.";
+              public_url = unlessNull types.str "URL at which clients can read the objects without credentials.";
+              unreachable = unlessNull (types.enum [
+                "retry"
+                "miss"
+              ]) "Answer for paths of other machines while the bucket is unreachable.";
+              trusted_public_keys = mkOption {
+                type = types.listOf types.str;
+                default = [ ];
+                description = "Keys of the other machines, in addition to those of this one.";
+              };
+            }) "Object store that several machines share as one cache.";
           };
         };
       };
@@ -296,18 +345,32 @@ in
         '';
       }
       {
-        assertion = !lib.any (path: lib.hasPrefix "${builtins.storeDir}/" (toString path)) cfg.signKeyPaths;
+        assertion = !lib.any inStore cfg.signKeyPaths;
         message = ''
           services.harmonia.cache.signKeyPaths: a file in the Nix store is not secret, this cache would serve it;
           write the path outside the store as a string
         '';
       }
       {
-        assertion =
-          !lib.any (path: path != null && lib.hasPrefix "${builtins.storeDir}/" (toString path)) secretFiles;
+        assertion = !inStore (access.users_file or null);
         message = ''
           services.harmonia.cache.settings.access.users_file: a file in the Nix store is not secret, this cache would
           serve it; write the path outside the store as a string
+        '';
+      }
+      {
+        assertion =
+          !inStore cfg.bucketCredentialsPath
+          && !inStore (if settings.bucket == null then null else settings.bucket.credentials_file);
+        message = ''
+          services.harmonia.cache.bucketCredentialsPath: a file in the Nix store is not secret, this cache would serve
+          it; write the path outside the store as a string
+        '';
+      }
+      {
+        assertion = cfg.bucketCredentialsPath == null || settings.bucket != null;
+        message = ''
+          services.harmonia.cache.bucketCredentialsPath: there is no settings.bucket that it would be for
         '';
       }
       {
@@ -394,9 +457,11 @@ in
         ExecStart = lib.getExe package;
         # Configuration, certificate and keys are read again.
         ExecReload = "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID";
-        LoadCredential = lib.imap1 (
-          n: path: "sign-key-${toString n}:${escape (toString path)}"
-        ) cfg.signKeyPaths;
+        LoadCredential =
+          lib.imap1 (n: path: "sign-key-${toString n}:${escape (toString path)}") cfg.signKeyPaths
+          ++ lib.optional (
+            cfg.bucketCredentialsPath != null
+          ) "bucket-credentials:${escape (toString cfg.bucketCredentialsPath)}";
         Restart = "on-failure";
         RestartSec = 2;
         # Failures that a second attempt does not fix; the trigger limit of the socket then applies.
@@ -443,8 +508,8 @@ in
         RuntimeDirectory = "harmonia/admin";
         RuntimeDirectoryMode = "0700";
 
-        # Network access: the sockets of nix-daemon and systemd only, unless keys of tokens are fetched. Access lists belong
-        # in the socket unit.
+        # Network access: the sockets of nix-daemon and systemd only, unless there is a bucket or keys of tokens are fetched.
+        # Access lists belong in the socket unit.
         PrivateNetwork = !needsNetwork;
         RestrictAddressFamilies = if needsNetwork then "AF_UNIX AF_INET AF_INET6" else "AF_UNIX";
         IPAddressDeny = if needsNetwork then [ ] else "any";
@@ -479,6 +544,9 @@ in
       // lib.optionalAttrs (lib.any (path: path != null) logFiles) {
         LogsDirectory = "harmonia";
         LogsDirectoryMode = "0750";
+      }
+      // lib.optionalAttrs (bucketDirectory != null) {
+        ReadWritePaths = map escape bucketDirectory;
       };
     };
   };

@@ -88,6 +88,18 @@ pub(crate) enum Error {
         /// State of the unit and its cause.
         state: String,
     },
+    /// A file that systemd has to pass to the service cannot be read.
+    #[error(
+        "cannot read {}, the credential {id} of the service: {cause}\n  help: create it, or correct LoadCredential= in the unit", path.display()
+    )]
+    Credential {
+        /// Name of the credential.
+        id: &'static str,
+        /// Path of the file.
+        path: std::path::PathBuf,
+        /// Error of the operating system.
+        cause: std::io::Error,
+    },
     /// systemd cannot execute the program of the unit.
     #[error("systemd cannot start the program of {unit}: {}\n  help: systemctl cat {unit} shows the unit with its drop-ins, systemd.exec(5) what the status means", .code.map_or_else(|| "it was killed".to_owned(), |code| format!("exit status {code}")))]
     UnitCannotStart {
@@ -254,6 +266,7 @@ impl Error {
             | Self::Users(_)
             | Self::NoUsersFile
             | Self::CertificateEnded { .. }
+            | Self::Credential { .. }
             | Self::UnitCannotStart { .. } => CONFIG,
             Self::NotRoot => NO_PERMISSION,
             Self::Spool(error) if error.is_refusal() => CONFIG,

@@ -301,6 +301,7 @@ let
           views.team-a.roots = [ "/nix/var/nix/profiles/team-a" ];
           audit = { };
           push.keep = "7d";
+          bucket = { url = "s3://nix-cache"; publish = "served"; redirect_from = "never"; };
         };
       } == {
         bind = "[::]:5000";
@@ -321,31 +322,55 @@ let
         views.team-a.roots = [ "/nix/var/nix/profiles/team-a" ];
         audit = { };
         push = { keep = "7d"; trusted_public_keys = [ ]; };
+        bucket = { url = "s3://nix-cache"; publish = "served"; redirect_from = "never"; trusted_public_keys = [ ]; };
       };
     "a users file in the store is refused" = refusedFor "users_file" {
       settings.access.users_file = "${builtins.storeDir}/0123-users";
     };
-    "the service has a network only if it fetches keys of tokens" =
+    "the service has a network only if it fetches keys of tokens or has a bucket elsewhere" =
       let
         networkOf =
-          keys:
-          let
-            service = serviceOf { settings.access.jwt = [ ({ issuer = "i"; audience = "a"; } // keys) ]; };
-          in
+          settings:
           evaluated {
-            inherit (service.serviceConfig) PrivateNetwork RestrictAddressFamilies IPAddressDeny;
+            inherit ((serviceOf { inherit settings; }).serviceConfig) PrivateNetwork RestrictAddressFamilies IPAddressDeny;
           };
+        jwt = keys: { access.jwt = [ ({ issuer = "i"; audience = "a"; } // keys) ]; };
+        closed = {
+          PrivateNetwork = [ "yes" ];
+          RestrictAddressFamilies = [ "AF_UNIX" ];
+          IPAddressDeny = [ "any" ];
+        };
+        open = {
+          PrivateNetwork = [ "no" ];
+          RestrictAddressFamilies = [ "AF_UNIX" "AF_INET" "AF_INET6" ];
+          IPAddressDeny = [ ];
+        };
       in
-      networkOf { jwks_path = "/var/lib/jwks"; } == {
-        PrivateNetwork = [ "yes" ];
-        RestrictAddressFamilies = [ "AF_UNIX" ];
-        IPAddressDeny = [ "any" ];
-      }
-      && networkOf { jwks_url = "https://example.org/jwks"; } == {
-        PrivateNetwork = [ "no" ];
-        RestrictAddressFamilies = [ "AF_UNIX" "AF_INET" "AF_INET6" ];
-        IPAddressDeny = [ ];
-      };
+      networkOf (jwt { jwks_path = "/var/lib/jwks"; }) == closed
+      && networkOf (jwt { jwks_url = "https://example.org/jwks"; }) == open
+      && networkOf { bucket.url = "file:///srv/cache"; } == closed
+      && networkOf { bucket.url = "s3://nix-cache"; } == open;
+    "the access key of the bucket is a credential" =
+      (serviceOf {
+        signKeyPaths = [ "/run/keys/one" ];
+        bucketCredentialsPath = "/run/keys/100%";
+        settings.bucket.url = "s3://nix-cache";
+      }).serviceConfig.LoadCredential == [
+        "sign-key-1:/run/keys/one"
+        "bucket-credentials:/run/keys/100%%"
+      ]
+      && refusedFor "bucketCredentialsPath" { bucketCredentialsPath = "/run/keys/bucket"; };
+    "an access key in the store is refused" =
+      let
+        secret = "${builtins.storeDir}/0123-secret";
+        refused = refusedFor "bucketCredentialsPath: a file in the Nix store";
+      in
+      refused { bucketCredentialsPath = secret; settings.bucket.url = "s3://nix-cache"; }
+      && refused { settings.bucket = { url = "s3://nix-cache"; credentials_file = secret; }; };
+    "the service may write into a bucket that is a directory" =
+      (serviceOf { settings.bucket.url = "file:///srv/100%"; }).serviceConfig.ReadWritePaths == [ "/srv/100%%" ]
+      && !((serviceOf { settings.bucket.url = "s3://nix-cache"; }).serviceConfig ? ReadWritePaths)
+      && !(plain.serviceConfig ? ReadWritePaths);
     "the service may write where its logs are" =
       (serviceOf { settings.audit.file = "/var/log/harmonia/audit.log"; }).serviceConfig.LogsDirectory == "harmonia"
       && (serviceOf { settings.access_log.file = "/var/log/harmonia/access.log"; }).serviceConfig.LogsDirectory == "harmonia"
@@ -383,6 +408,11 @@ let
         { audit.on_failure = "ignore"; }
         { push.max_uploads = 0; }
         { push.keep = 30; }
+        { bucket = { }; }
+        { bucket.url = "https://example.org"; }
+        { bucket = { url = "s3://nix-cache"; publish = "some"; }; }
+        { bucket = { url = "s3://nix-cache"; unreachable = "fail"; }; }
+        { bucket = { url = "s3://nix-cache"; credentials_file = /secret; }; }
       ];
   };
   unmet = filter (statement: !statements.${statement}) (builtins.attrNames statements);

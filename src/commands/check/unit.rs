@@ -13,7 +13,7 @@ use crate::process::unit::{Unit, words};
 use crate::signing::SigningKeys;
 
 /// Settings of systemd.exec(5) that decide what a service can read, write and reach, as `systemctl show` prints them.
-const SETTINGS: [&str; 26] = [
+const SETTINGS: [&str; 28] = [
     "User",
     "Group",
     "SupplementaryGroups",
@@ -40,11 +40,15 @@ const SETTINGS: [&str; 26] = [
     "PrivateUsers",
     "PrivateNetwork",
     "RestrictAddressFamilies",
+    "IPAddressAllow",
+    "IPAddressDeny",
 ];
 /// Settings that `systemctl show` does not print.
 const CREDENTIALS: [&str; 4] = ["LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted"];
 /// Prefix of the names of credentials that are signing keys.
 const SIGNING_KEY: &str = "sign-key";
+/// Name of the credential with the access key of the bucket.
+const BUCKET_KEY: &str = "bucket-credentials";
 /// First exit status by which systemd reports its own failures.
 const SYSTEMD_STATUS: i32 = 200;
 
@@ -145,6 +149,10 @@ fn credentials(text: &str) -> Vec<(&str, String)> {
 fn is_usable(setting: &str, value: &str, report: &mut Report) -> bool {
     let Some((id, path)) = value.split_once(':').filter(|_| setting == "LoadCredential") else { return true };
     let path = PathBuf::from(path);
+    if id == BUCKET_KEY && path.is_absolute() {
+        let read = std::fs::File::open(&path).map_err(|cause| Error::Credential { id: BUCKET_KEY, path, cause });
+        return report.ok(read).is_some();
+    }
     if !path.is_absolute() || !id.starts_with(SIGNING_KEY) || path.is_dir() {
         return true;
     }
