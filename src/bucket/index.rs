@@ -1,7 +1,7 @@
 //! Index of the fleet: which paths the bucket may have, by the segments of all hosts.
 //!
 //! A refresh lists the segments and reads those that are new, in whatever order they appear: listings lag. What hosts have removed
-//! stays in the filter until it is made anew. The index denies a path only if it has read every segment that was listed lately;
+//! stays in the filter until it is made anew, soon after segments were put together into fewer. The index denies a path only if it has read every segment that was listed lately;
 //! otherwise whoever asks has to look into the bucket.
 
 use std::collections::{HashSet, VecDeque};
@@ -104,13 +104,20 @@ impl Index {
         let listed = store.list(&format!("{OWN}index/"), None, MAX_SEGMENTS).await?;
         let is_whole = listed.len() < MAX_SEGMENTS;
         let names: HashSet<_> = listed.into_iter().map(|(name, _)| name).collect();
-        let (mut new, starts_over) = {
+        let (mut new, unlisted, starts_over) = {
             let state = self.state.lock();
             // The first time, all are new.
             let starts_over = state.applied.is_empty() || state.removed > state.filter.len() / REMOVED_PART;
             let is_new = |name: &&ObjectName| starts_over || !state.applied.contains(*name);
-            (names.iter().filter(is_new).cloned().collect::<Vec<_>>(), starts_over)
+            let new = names.iter().filter(is_new).cloned().collect::<Vec<_>>();
+            let unlisted = state.applied.iter().filter(|name| !names.contains(*name)).cloned().collect::<Vec<_>>();
+            (new, unlisted, starts_over)
         };
+        // A listing may lack what is there; only what is gone was put together with others.
+        let (there, gone) = split_by_presence(store, unlisted).await?;
+        if starts_over {
+            new.extend(there);
+        }
         // The last segment of a host first, so that what it has removed is known before it is added.
         new.sort_unstable_by(|a, b| b.cmp(a));
         let reads =
@@ -137,10 +144,10 @@ impl Index {
             }
         } else {
             changes.paths.iter().for_each(|path| filter.insert(path));
-            *removed += changes.removed;
+            *removed = if gone.is_empty() { removed.saturating_add(changes.removed) } else { usize::MAX };
         }
         state.applied.extend(changes.applied);
-        state.applied.retain(|name| names.contains(name));
+        state.applied.retain(|name| !gone.contains(name));
         if changes.is_whole {
             state.refreshed = Some(began);
         }
@@ -176,6 +183,18 @@ impl Changes {
         self.removed += segment.removed().len();
         self.applied.insert(name);
     }
+}
+
+/// Looks segments up, and returns those that are there and those that are not.
+async fn split_by_presence(
+    store: &BucketStore,
+    segments: Vec<ObjectName>,
+) -> Result<(Vec<ObjectName>, HashSet<ObjectName>), BucketError> {
+    let heads = stream::iter(segments)
+        .map(|name| async move { store.head(&name, Patience::Background).await.map(|head| (name, head.is_some())) });
+    let found: Vec<_> = heads.buffer_unordered(READS).try_collect().await?;
+    let (there, gone): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, is_there)| *is_there);
+    Ok((there.into_iter().map(|(name, _)| name).collect(), gone.into_iter().map(|(name, _)| name).collect()))
 }
 
 /// Reads a segment; `None` if it cannot be used, or is gone since it was listed.
@@ -274,6 +293,12 @@ mod tests {
         index.refresh(&store).await.unwrap();
         assert_eq!(found(&index, 0..10), [1, 2, 3]);
         assert_eq!(index.state.lock().applied.len(), 1);
+        // Without one that a garbage collection has deleted.
+        put(&store, "b", 0, &[2, 3], &[]).await;
+        store.delete(&name("a", 2)).await.unwrap();
+        index.refresh(&store).await.unwrap();
+        index.refresh(&store).await.unwrap();
+        assert_eq!(found(&index, 0..10), [2, 3]);
     }
 
     #[tokio::test]

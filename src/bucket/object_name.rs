@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr as _;
+use std::time::{Duration, SystemTime};
 
 use harmonia_protocol::{HashPart, StorePath};
 
@@ -18,6 +19,11 @@ const EPOCH_DIGITS: usize = 13;
 /// Digits of the number of a segment in its epoch: one a second for three years.
 const SEQUENCE_DIGITS: usize = 8;
 const MAX_SEQUENCE: u32 = 99_999_999;
+/// Digits of the number of a garbage collection.
+const RUN_DIGITS: usize = 8;
+/// Number of 1970-01-01 among the days that `time` counts.
+const FIRST_DAY: i32 = 2_440_588;
+const SECONDS_OF_DAY: u64 = 86_400;
 /// Characters of a build ID, which are hexadecimal: 20 bytes by SHA-1, up to 32 of other linkers.
 const BUILD_ID: std::ops::RangeInclusive<usize> = 2..=64;
 /// Longest name of a pin, in bytes.
@@ -44,6 +50,10 @@ pub(crate) enum ObjectName {
     Segment(HostName, SegmentId),
     /// `harmonia/v1/pins/NAME.json`: roots that are kept.
     Pin(Box<str>),
+    /// `harmonia/v1/roots/HOST.zst`: what the garbage collector of a host keeps.
+    Roots(HostName),
+    /// `harmonia/v1/used/DAY/HOST.zst`: paths that a host has served on a day.
+    Used(Day, HostName),
     /// `harmonia/v1/gc/RUN/…`: an object of a garbage collection.
     Gc(RunId, GcObject),
 }
@@ -58,15 +68,23 @@ pub(crate) struct SegmentId {
     pub(crate) sequence: u32,
 }
 
-/// When a garbage collection began, in milliseconds since 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Number of a garbage collection, from 1 without gaps, so that a GET of the next one tells whether there is one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RunId(pub(crate) u64);
+
+/// A day in UTC, written as `2026-11-27`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Day(time::Date);
 
 /// Objects of a garbage collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum GcObject {
+    /// `lease.json`: who runs it, written again while it runs.
+    Lease,
     /// `plan.zst`: what the run will delete.
     Plan,
+    /// `narinfos.zst`: the narinfos that it will delete, to undo that.
+    NarInfos,
     /// `done`: the run has ended.
     Done,
 }
@@ -105,18 +123,19 @@ impl ObjectName {
                 let (host, segment) = rest.split_once('/')?;
                 Some(Self::Segment(host.parse().ok()?, SegmentId::parse(segment.strip_suffix(".zst")?)?))
             }
+            "roots" => rest.strip_suffix(".zst")?.parse().ok().map(Self::Roots),
+            "used" => {
+                let (day, host) = rest.split_once('/')?;
+                Some(Self::Used(Day::parse(day)?, host.strip_suffix(".zst")?.parse().ok()?))
+            }
             "pins" => {
                 let pin = rest.strip_suffix(".json")?;
                 is_pin_name(pin).then(|| Self::Pin(pin.into()))
             }
             "gc" => {
                 let (run, object) = rest.split_once('/')?;
-                let object = match object {
-                    "plan.zst" => GcObject::Plan,
-                    "done" => GcObject::Done,
-                    _ => return None,
-                };
-                Some(Self::Gc(RunId(fixed_number(run, EPOCH_DIGITS)?), object))
+                let object = GcObject::ALL.into_iter().find(|known| known.file_name() == object)?;
+                Some(Self::Gc(RunId(fixed_number(run, RUN_DIGITS)?), object))
             }
             _ => None,
         }
@@ -150,6 +169,69 @@ impl SegmentId {
     }
 }
 
+impl GcObject {
+    const ALL: [Self; 4] = [Self::Lease, Self::Plan, Self::NarInfos, Self::Done];
+
+    const fn file_name(self) -> &'static str {
+        match self {
+            Self::Lease => "lease.json",
+            Self::Plan => "plan.zst",
+            Self::NarInfos => "narinfos.zst",
+            Self::Done => "done",
+        }
+    }
+}
+
+impl RunId {
+    /// Parses the number, with or without zeros before it.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let is_number = !text.is_empty() && text.len() <= RUN_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number { text.parse().ok().map(Self) } else { None }
+    }
+
+    /// Returns the number of the run that follows.
+    pub(crate) const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:0RUN_DIGITS$}", self.0)
+    }
+}
+
+impl Day {
+    /// Returns the day of a time.
+    pub(crate) fn of(time: SystemTime) -> Self {
+        let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let day = i32::try_from(seconds / SECONDS_OF_DAY).unwrap_or(i32::MAX).saturating_add(FIRST_DAY);
+        Self(time::Date::from_julian_day(day).unwrap_or(time::Date::MAX))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let mut part = |digits| fixed_number(parts.next()?, digits);
+        let (year, month, day) = (part(4)?, part(2)?, part(2)?);
+        let month = time::Month::try_from(u8::try_from(month).ok()?).ok()?;
+        let date = time::Date::from_calendar_date(year.try_into().ok()?, month, day.try_into().ok()?).ok()?;
+        (parts.next().is_none() && date.to_julian_day() >= FIRST_DAY).then_some(Self(date))
+    }
+
+    /// Returns the end of the day.
+    pub(crate) fn end(self) -> SystemTime {
+        let days = u64::try_from(self.0.to_julian_day() - FIRST_DAY).unwrap_or(0) + 1;
+        SystemTime::UNIX_EPOCH + Duration::from_secs(days * SECONDS_OF_DAY)
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day) = self.0.to_calendar_date();
+        write!(f, "{year:04}-{:02}-{day:02}", u8::from(month))
+    }
+}
+
 /// Parses a decimal number of exactly so many digits, so that the order of texts is that of numbers.
 fn fixed_number(text: &str, digits: usize) -> Option<u64> {
     let is_number = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -175,8 +257,9 @@ impl fmt::Display for ObjectName {
             Self::Host(host) => write!(f, "{OWN}hosts/{host}.json"),
             Self::Segment(host, id) => write!(f, "{OWN}index/{host}/{id}.zst"),
             Self::Pin(name) => write!(f, "{OWN}pins/{name}.json"),
-            Self::Gc(RunId(run), GcObject::Plan) => write!(f, "{OWN}gc/{run:0EPOCH_DIGITS$}/plan.zst"),
-            Self::Gc(RunId(run), GcObject::Done) => write!(f, "{OWN}gc/{run:0EPOCH_DIGITS$}/done"),
+            Self::Roots(host) => write!(f, "{OWN}roots/{host}.zst"),
+            Self::Used(day, host) => write!(f, "{OWN}used/{day}/{host}.zst"),
+            Self::Gc(run, object) => write!(f, "{OWN}gc/{run}/{}", object.file_name()),
         }
     }
 }
@@ -202,8 +285,12 @@ mod tests {
             "harmonia/v1/hosts/builder-1.json".to_owned(),
             "harmonia/v1/index/builder-1/1799999999999-00000012.zst".to_owned(),
             "harmonia/v1/pins/release-26.05.json".to_owned(),
-            "harmonia/v1/gc/1799999999999/plan.zst".to_owned(),
-            "harmonia/v1/gc/1799999999999/done".to_owned(),
+            "harmonia/v1/roots/builder-1.zst".to_owned(),
+            "harmonia/v1/used/2026-11-27/builder-1.zst".to_owned(),
+            "harmonia/v1/gc/00000012/lease.json".to_owned(),
+            "harmonia/v1/gc/00000012/plan.zst".to_owned(),
+            "harmonia/v1/gc/00000012/narinfos.zst".to_owned(),
+            "harmonia/v1/gc/00000012/done".to_owned(),
         ] {
             assert_eq!(ObjectName::parse(&name).map(|it| it.to_string()), Some(name.clone()), "{name}");
         }
@@ -223,10 +310,24 @@ mod tests {
             "harmonia/v1/index/a/1-1.zst",
             "harmonia/v1/index/a/b/1799999999999-00000001.zst",
             "harmonia/v1/pins/.json",
+            "harmonia/v1/gc/12/plan.zst",
+            "harmonia/v1/used/2026-11-31/a.zst",
+            "harmonia/v1/used/1969-12-31/a.zst",
+            "harmonia/v1/used/2026-11-27-/a.zst",
             "harmonia/v2/hosts/a.json",
         ] {
             assert_eq!(ObjectName::parse(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_day_lasts_until_midnight_in_utc() {
+        for (seconds, text) in [(0, "1970-01-01"), (1_795_737_599, "2026-11-26"), (1_795_737_600, "2026-11-27")] {
+            let day = Day::of(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+            assert_eq!((day.to_string(), Day::parse(text)), (text.to_owned(), Some(day)));
+        }
+        let day = Day::parse("2026-11-26").unwrap();
+        assert_eq!(day.end(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_737_600));
     }
 
     proptest! {

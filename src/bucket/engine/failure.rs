@@ -102,7 +102,7 @@ pub(crate) struct BucketError {
 
 impl BucketError {
     /// Creates the error of a request that was not answered in time.
-    pub(super) fn timeout(operation: Operation, object: String) -> Self {
+    pub(crate) fn timeout(operation: Operation, object: String) -> Self {
         let cause = "no answer in time".to_owned();
         Self { kind: FailureKind::Unavailable, operation, object, cause, code: None }
     }

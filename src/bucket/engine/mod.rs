@@ -6,6 +6,8 @@ mod failure;
 mod http_body;
 mod http_client;
 mod kind;
+#[cfg(test)]
+mod memory;
 mod object_body;
 mod open;
 mod pace;

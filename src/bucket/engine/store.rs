@@ -23,7 +23,7 @@ use super::kind::Engine;
 use super::object_body::ObjectBody;
 use super::pace::{Pace, backoff};
 use super::patience::{Patience, REQUEST_TIME};
-use crate::bucket::object_name::ObjectName;
+use crate::bucket::object_name::{GcObject, ObjectName};
 use crate::metrics::Metrics;
 
 /// Requests at a time for which nobody waits. Each has a connection, and perhaps a part of an upload in memory.
@@ -75,41 +75,12 @@ pub(crate) struct BucketStore {
     pace: Pace,
     requests: Semaphore,
     client_requests: Semaphore,
-    metrics: Arc<Metrics>,
-    /// Writes after which this process is dead.
+    pub(super) metrics: Arc<Metrics>,
     #[cfg(test)]
-    writes_left: std::sync::atomic::AtomicUsize,
+    pub(super) limits: super::memory::Limits,
 }
 
 impl BucketStore {
-    /// Creates a store in memory that dies after so many writes.
-    #[cfg(test)]
-    pub(in crate::bucket) fn in_memory(memory: &Arc<object_store::memory::InMemory>, writes: usize) -> Self {
-        let store = Self::new(Engine::Memory(Arc::clone(memory)), "", Arc::default());
-        store.writes_left.store(writes, std::sync::atomic::Ordering::Relaxed);
-        store
-    }
-
-    /// Returns the metrics.
-    #[cfg(test)]
-    pub(in crate::bucket) fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    /// Lets every further request fail.
-    #[cfg(test)]
-    pub(in crate::bucket) fn die(&self) {
-        self.writes_left.store(0, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    #[cfg(test)]
-    fn is_dead(&self, operation: Operation) -> bool {
-        use std::sync::atomic::Ordering::Relaxed;
-        let is_write = matches!(operation, Operation::Put | Operation::Multipart | Operation::Delete);
-        let less = |left: usize| if is_write { left.checked_sub(1) } else { Some(left).filter(|left| *left > 0) };
-        self.writes_left.fetch_update(Relaxed, Relaxed, less).is_err()
-    }
-
     /// Creates the store of an engine.
     pub(super) fn new(engine: Engine, prefix: &str, metrics: Arc<Metrics>) -> Self {
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
@@ -121,7 +92,7 @@ impl BucketStore {
             client_requests: Semaphore::new(MAX_CLIENT_REQUESTS),
             metrics,
             #[cfg(test)]
-            writes_left: usize::MAX.into(),
+            limits: super::memory::Limits::default(),
         }
     }
 
@@ -169,18 +140,29 @@ impl BucketStore {
         limit: usize,
         patience: Patience,
     ) -> Result<Option<Bytes>, BucketError> {
+        Ok(self.get_dated(name, limit, patience).await?.map(|(bytes, _)| bytes))
+    }
+
+    /// Gets an object of at most `limit` bytes, with the time of its last put; `None` if there is none.
+    pub(crate) async fn get_dated(
+        &self,
+        name: &ObjectName,
+        limit: usize,
+        patience: Patience,
+    ) -> Result<Option<(Bytes, SystemTime)>, BucketError> {
         let path = self.path(name)?;
         let run = || async {
             let result = self.engine.objects().get_opts(&path, GetOptions::default()).await?;
             if result.meta.size > limit as u64 {
                 return Ok(None);
             }
-            result.bytes().await.map(Some)
+            let modified = result.meta.last_modified.into();
+            result.bytes().await.map(|bytes| Some((bytes, modified)))
         };
         match self.attempts(Operation::Get, name, patience, patience.time(), run).await {
-            Ok(Some(bytes)) if bytes.len() <= limit => {
+            Ok(Some((bytes, modified))) if bytes.len() <= limit => {
                 self.metrics.bucket.record_received(bytes.len() as u64);
-                Ok(Some(bytes))
+                Ok(Some((bytes, modified)))
             }
             Ok(_) => Err(BucketError::other(Operation::Get, name.to_string(), format_args!("more than {limit} bytes"))),
             Err(error) if error.kind == FailureKind::NotFound => Ok(None),
@@ -318,7 +300,7 @@ impl BucketStore {
     ) -> Result<T, BucketError> {
         let mut attempt = 1;
         #[cfg(test)]
-        if self.is_dead(operation) {
+        if self.limits.is_dead(operation).await {
             return Err(BucketError::other(operation, object.to_owned(), "dead"));
         }
         loop {
@@ -326,7 +308,9 @@ impl BucketStore {
             if pause > patience.pause() {
                 return Err(BucketError::slow_down(operation, object.to_owned()));
             }
-            sleep(pause).await;
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
             let requests = if patience == Patience::Client { &self.client_requests } else { &self.requests };
             let permit = requests.acquire().await;
             let result = timeout(time, noting(run())).await;
@@ -374,6 +358,9 @@ fn content_type(name: &ObjectName) -> &'static str {
         ObjectName::Listing(_) | ObjectName::DebugInfo(_) | ObjectName::Host(_) | ObjectName::Pin(_) => {
             "application/json"
         }
-        ObjectName::Segment(..) | ObjectName::Gc(..) => "application/octet-stream",
+        ObjectName::Gc(_, GcObject::Lease) => "application/json",
+        ObjectName::Segment(..) | ObjectName::Roots(_) | ObjectName::Used(..) | ObjectName::Gc(..) => {
+            "application/octet-stream"
+        }
     }
 }

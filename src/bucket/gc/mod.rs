@@ -1,5 +1,22 @@
-//! Garbage collection of the bucket: what a run deletes, and in which order.
+//! Garbage collection of the bucket: what a run deletes, in which order, and what publishers have to know of it.
 
-mod plan;
+mod collector;
+mod compaction;
+mod contents;
+mod error;
+mod hash_list;
+mod keep;
+mod lease;
+mod pin_file;
+mod pins;
+pub(in crate::bucket) mod plan;
+mod progress;
+mod runs;
+mod saved_narinfos;
+mod stored_plan;
 #[cfg(test)]
 mod tests;
+mod timing;
+
+pub(crate) use runs::{Condemned, Runs};
+pub(crate) use timing::PUT_TIME;

@@ -1,11 +1,11 @@
 //! Publishing: what is missing in the bucket, in which order it is put, and putting it.
 
-mod batch;
+pub(in crate::bucket) mod batch;
 mod cached_nars;
 mod kept_uploads;
 mod nar_source;
 pub(in crate::bucket) mod plan;
-mod publisher;
+pub(in crate::bucket) mod publisher;
 mod put_nar;
 #[cfg(test)]
-mod tests;
+pub(in crate::bucket) mod tests;

@@ -25,10 +25,10 @@ use crate::nar_cache::FileInfo;
 const ALIVE: usize = 1_000_000;
 
 /// Files in memory.
-#[derive(Default)]
-struct Files(HashMap<NarFile, Bytes>);
+#[derive(Clone, Default)]
+pub(in crate::bucket) struct Files(HashMap<NarFile, Bytes>);
 
-struct Pieces(Bytes);
+pub(in crate::bucket) struct Pieces(Bytes);
 
 impl NarSource for Files {
     type Chunks = Pieces;
@@ -46,14 +46,14 @@ impl Chunks for Pieces {
 }
 
 /// A host with files, and paths that it may publish.
-#[derive(Default)]
-struct Host {
-    files: Files,
-    batch: Vec<Publication>,
+#[derive(Clone, Default)]
+pub(in crate::bucket) struct Host {
+    pub(in crate::bucket) files: Files,
+    pub(in crate::bucket) batch: Vec<Publication>,
 }
 
 impl Host {
-    fn add(&mut self, number: u64, contents: Vec<u8>, references: &[u64]) {
+    pub(in crate::bucket) fn add(&mut self, number: u64, contents: Vec<u8>, references: &[u64]) {
         let sha256: [u8; 32] = digest(&SHA256, &contents).as_ref().try_into().unwrap();
         let mut info = info(references);
         info.nar_hash = NarHash::from_digest(sha256);

@@ -6,8 +6,8 @@ use harmonia_protocol::HashPart;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::plan::{GcPlan, Policy, Snapshot, StoredNarInfo};
 use crate::bucket::file_hash::NarFile;
+use crate::bucket::gc::plan::{GcPlan, Policy, Snapshot, StoredNarInfo};
 use crate::bucket::publish::plan::tests::{file, part};
 use crate::bucket::publish::plan::{Item, Known, Plan};
 

@@ -1,0 +1,90 @@
+//! Compaction: many segments of the index into few, which say the same.
+//!
+//! The new ones are put first. The old ones are deleted when listings have had some time to show those.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use harmonia_protocol::HashPart;
+use tokio::time::sleep;
+
+use super::error::GcError;
+use crate::bucket::engine::{BucketError, BucketStore, Patience, Put, Replace};
+use crate::bucket::object_name::{ObjectName, SegmentId};
+use crate::bucket::segment::{MAX_PATHS, MAX_SEGMENT, Segment};
+use crate::config::HostName;
+
+/// Time between the puts of the new segments and the deletion of the old ones.
+const LAG: Duration = Duration::from_secs(30);
+/// Segments that are read or deleted at a time.
+const REQUESTS: usize = 8;
+
+/// Contents of segments.
+#[derive(Debug, Default)]
+pub(crate) struct Merged {
+    /// Paths that a host has published and not removed since.
+    pub(crate) paths: BTreeSet<HashPart>,
+    /// Segments that were read.
+    pub(crate) segments: Vec<ObjectName>,
+}
+
+impl Merged {
+    /// Reads segments. Those that cannot be read are left alone.
+    pub(crate) async fn read(store: &BucketStore, mut segments: Vec<ObjectName>) -> Result<Self, BucketError> {
+        // The last one of a host first, so that what it has removed is known before it is added.
+        segments.sort_unstable_by(|a, b| b.cmp(a));
+        let reads = stream::iter(segments).map(|name| async move {
+            let bytes = store.get(&name, MAX_SEGMENT, Patience::Background).await?;
+            Ok::<_, BucketError>((name, bytes.and_then(|bytes| Segment::decode(&bytes).ok())))
+        });
+        let mut reads = reads.buffered(REQUESTS);
+        let mut merged = Self::default();
+        let (mut host, mut gone) = (None, HashSet::new());
+        while let Some((name, segment)) = reads.try_next().await? {
+            let (ObjectName::Segment(of, _), Some(segment)) = (&name, segment) else { continue };
+            if host.as_ref() != Some(of) {
+                host = Some(of.clone());
+                gone.clear();
+            }
+            merged.paths.extend(segment.published().filter(|path| !gone.contains(*path)));
+            gone.extend(segment.removed().copied());
+            merged.segments.push(name);
+        }
+        Ok(merged)
+    }
+
+    /// Renders the segments that replace those that were read.
+    pub(crate) fn render(&self) -> Result<Vec<Bytes>, GcError> {
+        let paths: Vec<_> = self.paths.iter().copied().collect();
+        let render = |paths: &[HashPart]| {
+            let mut segment = Segment::default();
+            let has_room = paths.iter().all(|path| segment.publish(*path));
+            debug_assert!(has_room, "chunks are of a segment's size");
+            segment.encode().map(Bytes::from).map_err(|cause| GcError::System(cause.to_string()))
+        };
+        paths.chunks(MAX_PATHS).map(render).collect()
+    }
+
+    /// Puts them as a series of a host that begins now, in milliseconds since 1970. Returns whether that is done: not if another
+    /// process has begun one in the same millisecond.
+    pub(crate) async fn put(&self, store: &BucketStore, host: &HostName, now: u64) -> Result<bool, GcError> {
+        let mut id = SegmentId { epoch: now, sequence: 0 };
+        for bytes in self.render()? {
+            let name = ObjectName::Segment(host.clone(), id);
+            if store.put(&name, bytes, Replace::IfAbsent).await? == Put::Existed {
+                return Ok(false);
+            }
+            id = id.next().ok_or_else(|| GcError::System("too many segments".to_owned()))?;
+        }
+        Ok(true)
+    }
+
+    /// Deletes the segments that were read, after some time.
+    pub(crate) async fn delete(&self, store: &BucketStore) -> Result<(), GcError> {
+        sleep(LAG).await;
+        let deletions = stream::iter(&self.segments).map(|name| store.delete(name)).buffer_unordered(REQUESTS);
+        Ok(deletions.try_for_each(|()| std::future::ready(Ok(()))).await?)
+    }
+}
