@@ -24,8 +24,13 @@ mod state;
 
 pub(crate) use census::{Amount, Census};
 pub(crate) use engine::{BucketError, BucketStore, FailureKind, OpenError};
+pub(crate) use gc::{
+    Ages, BucketPinName, BucketPinNameError, Collector, GcError, GcProgress, GcReport, GcStep, PinFile, pin, pins,
+    undo_gc, unpin,
+};
 pub(crate) use host_file::HostFile;
 pub(crate) use hosts::hosts;
 pub(crate) use narinfo::BucketNarInfo;
+pub(crate) use object_name::RunId;
 pub(crate) use read::Unreachable;
 pub(crate) use state::Bucket;

@@ -15,6 +15,19 @@ pub enum BucketAction {
     ///
     /// Lists the whole bucket: a request for each thousand objects.
     Status(BucketStatus),
+    /// Delete from the bucket what nobody needs
+    ///
+    /// Keeps the closures of pins, of what hosts root, and of what was published or served within --keep. Narinfos are deleted
+    /// at once, NARs 30 days later. Takes some minutes; it can be stopped and run again.
+    Gc(BucketGc),
+    /// Keep paths and their closures in the bucket
+    ///
+    /// A pin of the same name is replaced. Paths that are not in the bucket are pinned too, and make the command fail.
+    Pin(BucketPin),
+    /// Remove a pin of the bucket
+    Unpin(BucketUnpin),
+    /// List the pins of the bucket
+    Pins(BucketPins),
 }
 
 /// Arguments of `bucket publish`.
@@ -62,11 +75,14 @@ pub struct BucketVerify {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct BucketGc {
     /// Keep what was used or published within this time, such as 90d
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub keep: Duration,
-    /// Print what would be deleted, and delete nothing
+    #[arg(long, value_name = "DURATION", value_parser = duration, required_unless_present = "undo")]
+    pub keep: Option<Duration>,
+    /// Print the hash parts of the paths that would be deleted, and delete nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Put back the paths that a run has deleted, whose number it has printed, if their NARs are still there
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["keep", "dry_run"])]
+    pub undo: Option<u32>,
 }
 
 /// Arguments of `bucket pin`.

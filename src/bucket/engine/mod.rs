@@ -24,5 +24,5 @@ pub(crate) use kind::OpenError;
 #[allow(unused_imports, reason = "what serves comes next")]
 pub(crate) use object_body::ObjectBody;
 pub(crate) use patience::Patience;
-pub(crate) use store::{BucketStore, Put, Replace};
+pub(crate) use store::{BucketStore, ObjectInfo, Put, Replace};
 pub(crate) use upload::{PARTS_FROM, Parts, Upload};

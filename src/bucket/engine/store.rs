@@ -355,10 +355,11 @@ fn content_type(name: &ObjectName) -> &'static str {
         ObjectName::NarInfo(_) => "text/x-nix-narinfo",
         ObjectName::Nar(_) => "application/x-nix-nar",
         ObjectName::Log(_) => "text/plain; charset=utf-8",
-        ObjectName::Listing(_) | ObjectName::DebugInfo(_) | ObjectName::Host(_) | ObjectName::Pin(_) => {
-            "application/json"
-        }
-        ObjectName::Gc(_, GcObject::Lease) => "application/json",
+        ObjectName::Listing(_)
+        | ObjectName::DebugInfo(_)
+        | ObjectName::Host(_)
+        | ObjectName::Pin(_)
+        | ObjectName::Gc(_, GcObject::Lease) => "application/json",
         ObjectName::Segment(..) | ObjectName::Roots(_) | ObjectName::Used(..) | ObjectName::Gc(..) => {
             "application/octet-stream"
         }

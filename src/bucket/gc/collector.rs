@@ -19,7 +19,7 @@ use super::keep::Keep;
 use super::lease::Lease;
 use super::plan::{GcPlan, Policy, Snapshot};
 use super::progress::Progress;
-use super::runs::read_plan;
+use super::runs::{Runs, read_plan};
 use super::saved_narinfos;
 use super::stored_plan::{MAX_PLAN, StoredPlan};
 use super::timing::WAIT;
@@ -49,6 +49,18 @@ pub(crate) struct Ages {
     pub(in crate::bucket) ahead: u64,
 }
 
+impl Ages {
+    /// Creates ages.
+    pub(crate) const fn new(keep: Duration, unnamed: Duration) -> Self {
+        Self {
+            keep,
+            unnamed,
+            #[cfg(test)]
+            ahead: 0,
+        }
+    }
+}
+
 /// What a run deletes, or would.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Report {
@@ -76,8 +88,9 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// Plans a run, and deletes nothing. `last` is the last run that has ended.
-    pub(crate) async fn dry_run(&self, last: RunId, progress: &Progress<'_>) -> Result<Report, GcError> {
+    /// Plans a run, and deletes nothing.
+    pub(crate) async fn dry_run(&self, progress: &Progress<'_>) -> Result<Report, GcError> {
+        let last = Runs::find(&self.store).await?.last();
         let now = SystemTime::now();
         let (contents, keep) = self.read(None, now, progress).await?;
         let plan = self.plan(&contents, &keep, last, now).await?;
@@ -114,12 +127,11 @@ impl Collector {
         progress: &Progress<'_>,
     ) -> Result<Report, GcError> {
         let (first, keep) = self.read(None, now, progress).await?;
-        let mut stored = match found {
-            Some(stored) => stored,
-            None => {
-                let plan = self.plan(&first, &keep, RunId(run.0 - 1), now).await?;
-                self.put_plan(run, StoredPlan { token, plan }).await?
-            }
+        let mut stored = if let Some(stored) = found {
+            stored
+        } else {
+            let plan = self.plan(&first, &keep, RunId(run.0 - 1), now).await?;
+            self.put_plan(run, StoredPlan { token, plan }).await?
         };
         let planned = self.store.head(&ObjectName::Gc(run, GcObject::Plan), Patience::Background).await?;
         let planned = planned.map_or(now, |plan| plan.modified);

@@ -13,13 +13,13 @@ use harmonia_protocol::{HashPart, StoreDir, StorePath};
 use super::error::GcError;
 use super::plan::{Snapshot, StoredNarInfo};
 use super::progress::Progress;
-use crate::bucket::engine::{BucketError, BucketStore, Patience};
+use crate::bucket::engine::{BucketError, BucketStore, ObjectInfo, Patience};
 use crate::bucket::file_hash::NarFile;
 use crate::bucket::narinfo::MAX_NARINFO;
 use crate::bucket::object_name::ObjectName;
 
-/// Objects of one listing. A directory is read whole for each.
-const PAGE: usize = 50_000;
+/// Objects after which progress is told.
+const TELL_EVERY: usize = 10_000;
 /// Upper bound of all objects: the names of a million paths take some hundred megabytes.
 const MAX_OBJECTS: usize = 4_000_000;
 /// Narinfos that are read at a time.
@@ -54,28 +54,27 @@ impl Contents {
         progress: &Progress<'_>,
     ) -> Result<Self, GcError> {
         let mut contents = Self { began: Some(now), ..Self::default() };
-        let mut after = None;
-        loop {
-            let listed = store.list("", after.as_ref(), PAGE).await?;
-            after = listed.last().map(|(name, _)| name.clone());
-            let is_last = listed.len() < PAGE;
-            for (name, info) in listed {
-                match &name {
-                    ObjectName::Nar(file) => {
-                        contents.snapshot.nars.insert(*file, seconds(info.modified));
-                        contents.times.insert(name, info.modified);
-                    }
-                    ObjectName::NarInfo(_) => drop(contents.times.insert(name, info.modified)),
-                    _ => drop(contents.others.insert(name, info.modified)),
+        let mut listed = 0;
+        let visit = |name: ObjectName, info: ObjectInfo| {
+            listed += 1;
+            if listed > MAX_OBJECTS {
+                return;
+            }
+            if listed % TELL_EVERY == 0 {
+                progress.listed(listed);
+            }
+            match &name {
+                ObjectName::Nar(file) => {
+                    contents.snapshot.nars.insert(*file, seconds(info.modified));
+                    contents.times.insert(name, info.modified);
                 }
+                ObjectName::NarInfo(_) => drop(contents.times.insert(name, info.modified)),
+                _ => drop(contents.others.insert(name, info.modified)),
             }
-            if contents.times.len() + contents.others.len() > MAX_OBJECTS {
-                return Err(GcError::TooMany(MAX_OBJECTS, "objects"));
-            }
-            progress.listed(contents.times.len() + contents.others.len());
-            if is_last {
-                break;
-            }
+        };
+        store.walk("", visit).await?;
+        if listed > MAX_OBJECTS {
+            return Err(GcError::TooMany(MAX_OBJECTS, "objects"));
         }
         let mut new = Vec::new();
         for (name, modified) in &contents.times {

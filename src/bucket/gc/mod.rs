@@ -18,5 +18,11 @@ mod stored_plan;
 mod tests;
 mod timing;
 
+pub(crate) use collector::{Ages, Collector, Report as GcReport};
+pub(crate) use error::GcError;
+pub(crate) use pin_file::PinFile;
+pub(crate) use pins::{PinName as BucketPinName, PinNameError as BucketPinNameError, pin, pins, unpin};
+pub(crate) use progress::{Progress as GcProgress, Step as GcStep};
 pub(crate) use runs::{Condemned, Runs};
+pub(crate) use saved_narinfos::undo as undo_gc;
 pub(crate) use timing::PUT_TIME;

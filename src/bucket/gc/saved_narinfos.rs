@@ -32,18 +32,18 @@ pub(super) async fn save(store: &BucketStore, plan: &mut GcPlan) -> Result<Bytes
     let reads = stream::iter(plan.narinfos.clone())
         .map(|path| async move { store.get(&ObjectName::NarInfo(path), MAX_NARINFO, Patience::Background).await });
     let mut reads = reads.buffered(READS);
-    let (mut plain, mut saved) = (Vec::new(), 0);
+    let (mut all, mut saved) = (Vec::new(), 0);
     while let Some(narinfo) = reads.try_next().await? {
         let narinfo = narinfo.unwrap_or_default();
-        if plain.len() + narinfo.len() + 16 > MAX_PLAIN {
+        if all.len() + narinfo.len() + 16 > MAX_PLAIN {
             break;
         }
-        plain.extend_from_slice(format!("{}\n", narinfo.len()).as_bytes());
-        plain.extend_from_slice(&narinfo);
+        all.extend_from_slice(format!("{}\n", narinfo.len()).as_bytes());
+        all.extend_from_slice(&narinfo);
         saved += 1;
     }
     plan.narinfos.truncate(saved);
-    let compressed = zstd::bulk::compress(&plain, LEVEL).map_err(|cause| GcError::System(cause.to_string()))?;
+    let compressed = zstd::bulk::compress(&all, LEVEL).map_err(|cause| GcError::System(cause.to_string()))?;
     Ok(compressed.into())
 }
 

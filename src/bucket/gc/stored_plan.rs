@@ -92,8 +92,8 @@ impl StoredPlan {
         if bytes.len() > MAX_PLAN {
             return Err(StoredPlanError::Frame);
         }
-        let plain = zstd::bulk::decompress(bytes, MAX_PLAIN).map_err(|_| StoredPlanError::Frame)?;
-        let text = std::str::from_utf8(&plain).map_err(|_| StoredPlanError::Frame)?;
+        let bytes = zstd::bulk::decompress(bytes, MAX_PLAIN).map_err(|_| StoredPlanError::Frame)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| StoredPlanError::Frame)?;
         let mut lines = text.lines().zip(1..);
         if lines.next().is_none_or(|(first, _)| first != FIRST) {
             return Err(StoredPlanError::Format);

@@ -3,6 +3,8 @@
 //! Each action has a file. It gets what is configured, and opens the object store without the running server.
 
 mod failure;
+mod gc;
+mod pin;
 mod place;
 mod status;
 
@@ -17,5 +19,9 @@ pub(super) use place::environment;
 pub(super) async fn run(config: Config, action: BucketAction) -> Result<(), Error> {
     match action {
         BucketAction::Status(options) => status::run(&config, &options).await,
+        BucketAction::Gc(options) => gc::run(&config, &options).await,
+        BucketAction::Pin(options) => pin::pin(&config, &options).await,
+        BucketAction::Unpin(options) => pin::unpin(&config, &options).await,
+        BucketAction::Pins(options) => pin::list(&config, &options).await,
     }
 }

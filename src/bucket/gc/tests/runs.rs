@@ -90,7 +90,7 @@ async fn what_is_pinned_rooted_or_used_stays_with_its_closure() {
 async fn nars_go_a_month_after_their_narinfos_and_the_index_with_these() {
     let memory = bucket().await;
     let store = store(&memory);
-    let dry = collector(&store, 100).dry_run(RunId(0), &Progress::new(&|_| {})).await.unwrap();
+    let dry = collector(&store, 100).dry_run(&Progress::new(&|_| {})).await.unwrap();
     assert_eq!((dry.narinfos.len(), dry.nars, dry.unnamed, dry.run), (4, 0, 4, None));
     assert_eq!(paths(&store).await.len(), 4, "a dry run deletes nothing");
     let first = collect(&store, 100).await.unwrap();

@@ -177,7 +177,9 @@ async fn run(
         if actors[1..].iter().all(|actor| actor.task.is_finished()) {
             break;
         }
-        actors.iter().for_each(|actor| actor.turns.add_permits(3));
+        for actor in &actors {
+            actor.turns.add_permits(3);
+        }
         tokio::time::advance(Duration::from_secs(2)).await;
         settle().await;
         prop_assert_eq!(graph.gap(&store).await, None);
