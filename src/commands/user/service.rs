@@ -12,7 +12,9 @@ pub(crate) fn environment(own: &Environment) -> Result<Environment, Error> {
     if environment.config_file.is_none() {
         if let Some(unit) = installed()? {
             environment.config_file = unit.variable("CONFIG_FILE").map(Into::into);
+            // Without these a configuration that needs them is wrong.
             environment.state_directory = unit.state_directory().map(PathBuf::into_os_string);
+            environment.cache_directory = unit.cache_directory().map(PathBuf::into_os_string);
         }
     }
     Ok(environment)
@@ -24,6 +26,6 @@ pub(super) fn of_new_file(file: &Path) -> Result<Option<Unit>, Error> {
 }
 
 fn installed() -> Result<Option<Unit>, Error> {
-    let unit = Unit::installed(SERVICE, &["Environment", "Group", "StateDirectory"]);
+    let unit = Unit::installed(SERVICE, &["Environment", "Group", "StateDirectory", "CacheDirectory"]);
     unit.map_err(|cause| Error::System { doing: "ask systemctl about the service", cause })
 }
