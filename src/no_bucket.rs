@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use harmonia_protocol::hash::NarHash;
 use harmonia_protocol::narinfo::{NarInfo, Url};
+use harmonia_protocol::path_info::PathInfo;
 use harmonia_protocol::signature::PublicKey;
 use harmonia_protocol::{HashPart, StorePath};
 
@@ -41,6 +43,10 @@ impl BucketNarInfo {
         match *self {}
     }
 
+    pub(crate) fn path_info(&self) -> PathInfo {
+        match *self {}
+    }
+
     pub(crate) fn references(&self) -> impl Iterator<Item = HashPart> + '_ {
         match *self {}
         #[allow(unreachable_code, reason = "names the type")]
@@ -50,6 +56,20 @@ impl BucketNarInfo {
 
 impl Bucket {
     pub(crate) const fn serves_reads(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn check_reached(&self) -> Result<(), Unreachable> {
+        match *self {}
+    }
+
+    #[allow(clippy::unused_async, reason = "the bucket's is async")]
+    pub(crate) async fn listing(&self, _: HashPart) -> Result<Option<Bytes>, Unreachable> {
+        match *self {}
+    }
+
+    #[allow(clippy::unused_async, reason = "the bucket's is async")]
+    pub(crate) async fn build_log(&self, _: StorePath) -> Result<Option<Bytes>, Unreachable> {
         match *self {}
     }
 

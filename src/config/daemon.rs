@@ -25,6 +25,8 @@ pub enum DaemonAddress {
     Socket(PathBuf),
     /// Command to start for each connection.
     Command(DaemonCommand),
+    /// There is no nix-daemon, and so no store.
+    None,
 }
 
 impl fmt::Display for DaemonAddress {
@@ -32,6 +34,7 @@ impl fmt::Display for DaemonAddress {
         match self {
             Self::Socket(path) => path.display().fmt(f),
             Self::Command(command) => write!(f, "`{command}`"),
+            Self::None => f.write_str("none"),
         }
     }
 }
@@ -240,7 +243,11 @@ impl Daemon {
     /// Returns whether its store may be on another machine or in another directory, as with any command that was configured.
     pub(super) const fn may_be_elsewhere(&self) -> bool {
         let is_ours = matches!(self.chosen_by, DaemonSource::NoSocket(_) | DaemonSource::ChrootStore(_));
-        matches!(self.address, DaemonAddress::Command(_)) && !is_ours
+        match self.address {
+            DaemonAddress::Socket(_) => false,
+            DaemonAddress::Command(_) => !is_ours,
+            DaemonAddress::None => true,
+        }
     }
 }
 

@@ -153,6 +153,17 @@ pub enum Problem {
         /// The key.
         key: &'static str,
     },
+    /// Neither a nix-daemon nor an object store.
+    #[error(
+        "daemon_socket = \"none\" leaves nothing to serve\n  help: add [bucket] with its url and without read = false, or name a socket"
+    )]
+    NothingToServe,
+    /// Key or table that needs a nix-daemon.
+    #[error("{key} needs a store\n  help: remove it, or daemon_socket = \"none\"")]
+    RequiresStore {
+        /// The key.
+        key: &'static str,
+    },
     /// Server of the object store without TLS.
     #[error(
         "bucket.endpoint is a URL of http\n  help: write https://, or set allow_http = true if nobody else is on the network"

@@ -31,6 +31,7 @@ mod environment;
 mod error;
 mod file;
 #[cfg_attr(not(feature = "bucket"), allow(dead_code, reason = "read to say that this program was built without it"))]
+mod gateway;
 mod host_name;
 mod jwks_url;
 mod keyword;

@@ -22,6 +22,7 @@ use super::daemon::{Daemon, DaemonAddress, DaemonCommand};
 use super::environment::{Environment, first_directory_of, path_of};
 use super::error::{Collected, ConfigError, ConfigErrors, Problem};
 use super::file::ConfigFile;
+use super::gateway;
 use super::nar::{NarSource, Verify};
 use super::nar_cache::{EncodersConfig, NarCacheConfig, ZstdConfig, enable_compression, encoders, nar_cache, zstd};
 use super::push::PushConfig;
@@ -207,6 +208,9 @@ impl Config {
         let nar_cache = nar_cache(&mut file, environment.cache_directory.as_deref(), warnings);
         let directories = (state_dir.is_some(), nar_cache.is_some());
         let bucket = BucketConfig::resolve(&mut file, environment, directories, (&mut errors, warnings));
+        if let Ok(daemon) = &daemon {
+            gateway::check(&file, daemon, bucket.as_ref(), (!views.is_empty(), push.is_some()), &mut errors);
+        }
         let daemon = errors.end(daemon)?;
         let audit = AuditConfig::resolve(file.has_table("audit"), file.audit_file.take(), file.audit_on_failure);
         let (real_nix_store, build_log_dir) = layout.on_this_machine(&daemon);
@@ -244,7 +248,7 @@ impl Config {
                 ttl: Duration::from_secs(file.narinfo_cache_ttl.unwrap_or(DEFAULT_NARINFO_TTL)),
             },
             gc_protection: Some(Duration::from_secs(file.gc_protection.unwrap_or(DEFAULT_GC_PROTECTION)))
-                .filter(|it| !it.is_zero()),
+                .filter(|it| !it.is_zero() && daemon.address != DaemonAddress::None),
             virtual_nix_store: layout.virtual_nix_store,
             real_nix_store,
             build_log_dir,
@@ -330,7 +334,7 @@ fn one_address(
 ) -> Result<Option<DaemonAddress>, ConfigError> {
     match given {
         (Some(_), Some(_)) => Err(two()),
-        (socket, command) => Ok(socket.map(DaemonAddress::Socket).or(command.map(DaemonAddress::Command))),
+        (socket, command) => Ok(socket.map(gateway::address).or(command.map(DaemonAddress::Command))),
     }
 }
 

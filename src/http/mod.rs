@@ -12,6 +12,7 @@ mod app;
 mod audit_entry;
 mod background;
 mod bucket_paths;
+mod bucket_texts;
 mod dispatch;
 pub(crate) mod error;
 mod error_log;

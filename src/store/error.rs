@@ -229,6 +229,7 @@ fn help(daemon: &DaemonAddress, kind: io::ErrorKind) -> Cow<'static, str> {
         DaemonAddress::Socket(path) if kind == io::ErrorKind::PermissionDenied => socket_permission::help(path).into(),
         DaemonAddress::Socket(_) => "check that nix-daemon is running: systemctl status nix-daemon.socket".into(),
         DaemonAddress::Command(_) => "check that the program exists and that this user may run it".into(),
+        DaemonAddress::None => "raise the limit of open files".into(),
     }
 }
 

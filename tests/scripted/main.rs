@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod access;
+mod bucket;
 mod endpoints;
 mod faults;
 mod nar_cache;

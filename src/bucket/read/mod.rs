@@ -5,6 +5,7 @@ mod narinfo;
 mod narinfos;
 #[cfg(test)]
 mod tests;
+mod text;
 mod told;
 mod unreachable;
 

@@ -4,13 +4,14 @@
 //! told of it. Whoever asks for the same path waits for the same request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use harmonia_protocol::HashPart;
 use tokio::sync::mpsc;
 
 use super::narinfos::Fetched;
 use super::unreachable::Unreachable;
-use crate::bucket::engine::{FailureKind, Patience};
+use crate::bucket::engine::Patience;
 use crate::bucket::index::Indexed;
 use crate::bucket::narinfo::{BucketNarInfo, MAX_NARINFO};
 use crate::bucket::object_name::ObjectName;
@@ -21,11 +22,19 @@ use crate::metrics::BucketLookup;
 
 /// Upper bound of attempts: a request in flight may end without a result.
 const ATTEMPTS: usize = 3;
+/// Time since the last refresh of the index up to which the bucket counts as reached. One that is slow takes some seconds.
+const REACHED: Duration = Duration::from_secs(15);
 
 impl Bucket {
     /// Returns whether paths of other hosts are served.
     pub(crate) const fn serves_reads(&self) -> bool {
         self.config.read
+    }
+
+    /// Fails unless the bucket was reached a moment ago.
+    pub(crate) fn check_reached(&self) -> Result<(), Unreachable> {
+        let (_, age) = self.index.usage();
+        if age.is_some_and(|age| age <= REACHED) { Ok(()) } else { Err(Unreachable::Pausing) }
     }
 
     /// Returns the narinfo of a path, if the bucket has one that a trusted key signed. The error says that this is not known. It
@@ -96,7 +105,7 @@ impl Bucket {
         let bytes = match self.store.get(&name, MAX_NARINFO, Patience::Client).await {
             Ok(bytes) => bytes,
             Err(error) => {
-                if matches!(error.kind, FailureKind::SlowDown | FailureKind::Unavailable) {
+                if error.kind.may_pass() {
                     self.narinfos.breaker.failed();
                 } else {
                     self.narinfos.breaker.succeeded();

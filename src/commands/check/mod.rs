@@ -143,6 +143,10 @@ fn hidden(store: &Store, report: &mut Report) {
 
 /// Queries nix-daemon as the server does, and reads one whole NAR.
 async fn daemon(config: &Config, store: &Store, report: &mut Report) -> Result<(), StoreError> {
+    if !store.has_daemon() {
+        Report::line(format_args!("nix-daemon: {}: only paths of other hosts are served", config.daemon));
+        return Ok(());
+    }
     let session = store.session().await?;
     store.probe().await?;
     let trust = match session.trusted {

@@ -269,6 +269,12 @@ where
 /// Logs the release and protocol of nix-daemon, or why it is unavailable. Starts the first scan of each view.
 async fn probe_daemon(app: Arc<App>, daemon: String, guide: Option<Guide>) {
     app.store().scan_views();
+    if !app.store().has_daemon() {
+        tracing::info!("no nix-daemon: only paths of other hosts are served");
+        // Shows in the metrics that nothing is missing.
+        drop(app.store().session().await);
+        return;
+    }
     match app.store().session().await {
         Ok(session) => {
             let release = session.release.as_deref().map(|release| format!("Nix {release}, ")).unwrap_or_default();

@@ -36,7 +36,14 @@ pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, hash: HashPart) -> Res
         return Err(NotFound::NoLog.into());
     }
     let permit = app.io_limits.open_file(cx.client).await;
-    let BuildLog { file, form } = app.store.build_log(hash, cx.client).await?.ok_or(NotFound::NoLog)?;
+    let BuildLog { file, form } = match app.store.build_log(hash, cx.client).await {
+        Ok(Some(log)) => log,
+        missing => {
+            drop(permit);
+            let why = missing.err().map_or(NotFound::NoLog.into(), HandlerError::from);
+            return app.log_in_bucket(hash, cx, why).await;
+        }
+    };
     let mut response = match form {
         LogCompression::Plain => {
             let tag = etag(file.version());

@@ -25,7 +25,10 @@ const FORMAT: &str = "ls2";
 
 /// Answers with the listing of the path with this hash part.
 pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, hash: HashPart) -> Result<Response, HandlerError> {
-    let valid = app.valid_path(hash, cx).await?;
+    let valid = match app.valid_path(hash, cx).await {
+        Ok(valid) => valid,
+        Err(why) => return app.listing_in_bucket(hash, cx, why).await,
+    };
     let tag = format!("{}-{FORMAT}", valid.info.nar_hash.to_nix32());
     let (mut response, compression) =
         streamed_text(app.compressor.as_ref(), cx, CacheControl::OneHour, "application/json", &tag);

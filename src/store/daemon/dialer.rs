@@ -72,6 +72,11 @@ impl Dialer {
         })
     }
 
+    /// Returns whether there is a nix-daemon.
+    pub(crate) fn has_daemon(&self) -> bool {
+        self.address != DaemonAddress::None
+    }
+
     /// Returns the keys whose signatures take precedence.
     pub(crate) fn known_keys(&self) -> Arc<KnownKeys> {
         Arc::clone(&self.known_keys.lock())

@@ -3,6 +3,7 @@
 pub(super) mod connections;
 pub(super) mod deadline;
 pub(super) mod dialer;
+pub(super) mod empty_store;
 pub(super) mod outage;
 pub(super) mod pool;
 pub(super) mod probe;

@@ -44,6 +44,11 @@ impl Pool {
         }
     }
 
+    /// Returns whether there is a nix-daemon.
+    pub(crate) fn has_daemon(&self) -> bool {
+        self.dialer.has_daemon()
+    }
+
     /// Executes one operation for a client.
     pub(crate) async fn call<O: Operation>(&self, client: ClientId, operation: &O) -> Result<O::Reply, StoreError> {
         let permit = self.metadata.permit(self.metadata.permits().acquire(client, 1)).await?;

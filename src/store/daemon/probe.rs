@@ -14,6 +14,12 @@ use tokio::sync::watch;
 const NO_PATH: &str = "00000000000000000000000000000000-none";
 
 impl Store {
+    /// Returns whether there is a nix-daemon. Without one the store is empty.
+    #[must_use]
+    pub fn has_daemon(&self) -> bool {
+        self.pool.has_daemon()
+    }
+
     /// Returns the session of a connection to nix-daemon, connecting if there is no idle one.
     pub async fn session(&self) -> Result<Session, StoreError> {
         self.pool.session().await

@@ -12,6 +12,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
 use crate::config::DaemonAddress;
+use crate::store::daemon::empty_store;
 
 /// A byte stream to nix-daemon. Dropping it closes the socket or kills the program.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ impl Transport {
     pub(crate) async fn open(address: &DaemonAddress) -> io::Result<(Self, Option<StderrTail>)> {
         match address {
             DaemonAddress::Socket(path) => Ok((Self::Socket(UnixStream::connect(path).await?), None)),
+            DaemonAddress::None => Ok((Self::Socket(empty_store::connect()?), None)),
             DaemonAddress::Command(command) => {
                 let mut child = Command::new(command.program())
                     .args(command.arguments())

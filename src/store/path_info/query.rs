@@ -29,6 +29,9 @@ impl PathInfoCache {
         client: ClientId,
     ) -> LookupResult {
         self.metrics.narinfo_cache.record_lookup(Lookup::Miss);
+        if !self.pool.has_daemon() {
+            return Ok(None);
+        }
         for _ in 0..ATTEMPTS {
             let (waiter, leader) = self.single_flight.join(hash, client);
             if let Some(mut leader) = leader {

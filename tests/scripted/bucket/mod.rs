@@ -1,0 +1,6 @@
+//! A bucket in a directory, with what another host has published.
+
+mod gateway;
+mod narinfo;
+mod other_host;
+mod texts;

@@ -1,0 +1,105 @@
+//! Another host of the fleet: writes the objects of its paths into a directory, without the code under test.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ring::digest::{SHA256, digest};
+
+use crate::support::keys::{FOREIGN, Key};
+use crate::support::scratch;
+use crate::support::store_item::StoreItem;
+
+/// A bucket that another host writes to.
+pub(super) struct OtherHost {
+    pub(super) bucket: PathBuf,
+}
+
+impl OtherHost {
+    pub(super) fn new() -> Self {
+        Self { bucket: scratch::fresh_dir().join("bucket") }
+    }
+
+    /// Returns the table of a host that reads the bucket and trusts the key of this one. Keys may follow.
+    pub(super) fn table(&self) -> String {
+        let url = format!("file://{}", self.bucket.display());
+        format!("[bucket]\nurl = {url:?}\nhost = \"own\"\ntrusted_public_keys = [{:?}]\n", FOREIGN.public)
+    }
+
+    /// Publishes paths, signed, references included.
+    pub(super) fn publish(&self, items: &[&StoreItem]) {
+        for item in items {
+            self.put_signed(item, &FOREIGN);
+        }
+        self.index(items);
+    }
+
+    /// Puts the objects of a path, signed by this key. Returns the URL of its NAR.
+    pub(super) fn put_signed(&self, item: &StoreItem, key: &Key) -> String {
+        let file = zstd::bulk::compress(&item.nar, 3).unwrap();
+        let hash = harmonia_protocol::nix32::encode(digest(&SHA256, &file).as_ref());
+        let url = format!("nar/{hash}.nar.zst");
+        self.put(&url, &file);
+        let names: Vec<_> = item.references.iter().map(|path| &path["/nix/store/".len()..]).collect();
+        let deriver = item.deriver.strip_prefix("/nix/store/").map(|name| format!("Deriver: {name}\n"));
+        let narinfo = format!(
+            "StorePath: {}\nURL: {url}\nCompression: zstd\nFileHash: sha256:{hash}\nFileSize: {}\nNarHash: sha256:{}\nNarSize: {}\n\
+             References: {}\n{}Sig: {}\n",
+            item.path,
+            file.len(),
+            item.nar_hash_in_nix32(),
+            item.nar_size,
+            names.join(" "),
+            deriver.unwrap_or_default(),
+            key.sign(item.fingerprint().as_bytes())
+        );
+        self.put(&format!("{}.narinfo", item.hash_part()), narinfo.as_bytes());
+        url
+    }
+
+    /// Adds paths to the index.
+    pub(super) fn index(&self, items: &[&StoreItem]) {
+        let decode = |item: &&StoreItem| harmonia_protocol::nix32::decode(item.hash_part().as_bytes()).unwrap();
+        let mut hashes: Vec<_> = items.iter().map(decode).collect();
+        hashes.sort();
+        let counts = [u32::try_from(hashes.len()).unwrap(), 0].map(u32::to_le_bytes);
+        let plain = [&b"harmidx1"[..], counts.as_flattened(), &hashes.concat()].concat();
+        let mut compressor = zstd::bulk::Compressor::new(1).unwrap();
+        compressor.include_checksum(true).unwrap();
+        let segments = fs::read_dir(self.bucket.join("harmonia/v1/index/other")).map_or(0, Iterator::count);
+        let name = format!("harmonia/v1/index/other/1799999999999-{segments:08}.zst");
+        self.put(&name, &compressor.compress(&plain).unwrap());
+    }
+
+    /// Puts an object, at once.
+    pub(super) fn put(&self, name: &str, bytes: &[u8]) {
+        let (path, new) = (self.bucket.join(name), self.bucket.with_extension("new"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&new, bytes).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    /// Deletes an object.
+    pub(super) fn delete(&self, name: &str) {
+        fs::remove_file(self.bucket.join(name)).unwrap();
+    }
+}
+
+/// Returns the numbered path, a file with these references.
+pub(super) fn item(number: u32, references: &[&StoreItem]) -> StoreItem {
+    StoreItem {
+        path: format!("/nix/store/{number:032}-item"),
+        references: references.iter().map(|item| item.path.clone()).collect(),
+        ..StoreItem::file(format!("contents of {number}").as_bytes())
+    }
+}
+
+/// Polls until this holds; panics after a timeout.
+pub(super) fn until(holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "it never comes to it");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
