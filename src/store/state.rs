@@ -70,6 +70,9 @@ impl Store {
         let max_bytes = usize::try_from(config.narinfo_cache.max_size.bytes()).unwrap_or(usize::MAX);
         let ttl = config.narinfo_cache.ttl;
         let path_infos = PathInfoCache::new(Arc::clone(&pool), &real_directory, max_bytes, ttl, Arc::clone(metrics));
+        if config.bucket.is_some() && config.real_nix_store.is_some() {
+            path_infos.know_names();
+        }
         let quarantine = Arc::new(Quarantine::new(&real_directory, metrics));
         let nar_opener = NarOpener::new(
             config,

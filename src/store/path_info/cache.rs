@@ -6,7 +6,7 @@
 //! - An entry is fresh while its path has the stamp that it had *before* the query, and is younger than `ttl`. Where
 //!   the store is not visible, only the age counts; where it is, the age limits changes that no file shows, such as
 //!   signatures.
-//! - Negative replies are never cached, and remove the entry.
+//! - Negative replies are never cached (but see `store_names`), and remove the entry.
 //! - While nix-daemon does not respond, stale entries of paths that still exist are served. A path is valid until it is
 //!   deleted, which changes its stamp.
 //! - Errors are returned to all clients that wait for the query, and never cached.
@@ -17,7 +17,7 @@ mod tests;
 use crate::sync::Mutex;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard, RwLock};
+use std::sync::{Arc, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 
 use harmonia_protocol::{HashPart, StorePath};
@@ -32,6 +32,7 @@ use crate::store::path_info::entry::{Entry, Freshness, LookupResult};
 use crate::store::path_info::path_stamp::PathStamp;
 use crate::store::path_info::prefetch_queue::PrefetchQueue;
 use crate::store::path_info::single_flight::SingleFlight;
+use crate::store::path_info::store_names::StoreNames;
 use crate::store::path_info::valid_path::{SignatureLines, ValidPath};
 use crate::store::views::path_table::PathTable;
 
@@ -59,6 +60,8 @@ pub(crate) struct PathInfoCache {
     /// Paths of views, whose references are corrected by what nix-daemon replies.
     pub(crate) viewed: Arc<RwLock<PathTable>>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Names in the store directory, where most requests are for what has none there.
+    pub(crate) names: OnceLock<Arc<StoreNames>>,
 }
 
 impl PathInfoCache {
@@ -81,7 +84,13 @@ impl PathInfoCache {
             scanning: Mutex::default(),
             viewed: Arc::default(),
             metrics,
+            names: OnceLock::new(),
         })
+    }
+
+    /// Answers for paths that have no name in the visible store directory without a query from now on.
+    pub(crate) fn know_names(&self) {
+        self.names.get_or_init(|| StoreNames::new(&self.real_directory));
     }
 
     /// Returns the valid path that has this hash part, or `None` if nix-daemon says that there is none. Dropping the

@@ -14,4 +14,5 @@ pub(super) mod prefetch;
 pub(super) mod prefetch_queue;
 pub(super) mod query;
 pub(super) mod single_flight;
+pub(super) mod store_names;
 pub(super) mod valid_path;

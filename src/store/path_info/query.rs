@@ -9,6 +9,7 @@ use crate::store::error::StoreError;
 use crate::store::path_info::cache::PathInfoCache;
 use crate::store::path_info::entry::{Entry, LookupResult, Observation};
 use crate::store::path_info::path_stamp::PathStamp;
+use crate::store::path_info::store_names::StoreNames;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::views::path_table::PathTable;
 use harmonia_protocol::operation::{QueryPathFromHashPart, QueryPathInfo};
@@ -29,7 +30,9 @@ impl PathInfoCache {
         client: ClientId,
     ) -> LookupResult {
         self.metrics.narinfo_cache.record_lookup(Lookup::Miss);
-        if !self.pool.has_daemon() {
+        let is_missing = |names: &Arc<StoreNames>| names.lacks(hash, &self.pool);
+        if !self.pool.has_daemon() || self.names.get().is_some_and(is_missing) {
+            self.entries().remove(&hash);
             return Ok(None);
         }
         for _ in 0..ATTEMPTS {

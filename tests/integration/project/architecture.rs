@@ -96,7 +96,7 @@ const PACKAGES: [(&str, &[&str]); 24] = [
 
 /// Files that may spawn tasks, which end on their own. All other tasks belong to `supervisor`, so that a panic does not end
 /// them silently.
-const SPAWNING: [&str; 16] = [
+const SPAWNING: [&str; 17] = [
     "src/admin/nar_cache.rs",
     "src/bucket/engine/http_client.rs",
     "src/bucket/read/narinfo.rs",
@@ -109,6 +109,7 @@ const SPAWNING: [&str; 16] = [
     "src/store/daemon/dialer.rs",
     "src/store/path_info/prefetch.rs",
     "src/store/path_info/query.rs",
+    "src/store/path_info/store_names.rs",
     "src/store/path_info/inventory.rs",
     "src/store/views/scan.rs",
     "src/store/nar/opener.rs",
