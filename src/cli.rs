@@ -17,8 +17,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{BindAddress, CliOverrides, DaemonCommand, admin_socket_path, duration, socket_path};
 #[cfg(feature = "bucket")]
 pub use bucket::{
-    BucketAction, BucketGc, BucketPin, BucketPins, BucketPublish, BucketStatus, BucketUnpin, BucketVerify,
-    PublishedPaths,
+    BucketAction, BucketGc, BucketMirror, BucketPin, BucketPins, BucketPublish, BucketStatus, BucketUnpin,
+    BucketVerify, MirrorSource, MirrorTarget, PublishedPaths,
 };
 pub use cache::{CacheAction, ListOrder, PathArguments};
 

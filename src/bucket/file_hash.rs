@@ -58,6 +58,12 @@ impl NarFile {
         Self { hash, extension: 0 }
     }
 
+    /// Returns the name of a file with this SHA-256 and compression; `None` if files of the compression have no names.
+    pub(crate) fn of(digest: [u8; 32], compression: Compression) -> Option<Self> {
+        let extension = EXTENSIONS.iter().position(|(known, _)| *known == compression)?;
+        Some(Self { hash: FileHash(digest), extension: u8::try_from(extension).ok()? })
+    }
+
     /// Parses `FILEHASH.nar` and one of the extensions.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let (hash, rest) = name.split_at_checked(NarHash::NIX32_LEN)?;

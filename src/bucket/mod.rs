@@ -23,14 +23,19 @@ mod segment;
 mod state;
 
 pub(crate) use census::{Amount, Census};
-pub(crate) use engine::{BucketError, BucketStore, FailureKind, OpenError};
+pub(crate) use engine::{
+    BucketError, BucketStore, FailureKind, ObjectBody, OpenError, Patience, Put, Replace, WebBody, WebCache,
+};
+pub(crate) use file_hash::NarFile;
 pub(crate) use gc::{
     Ages, BucketPinName, BucketPinNameError, Collector, GcError, GcProgress, GcReport, GcStep, PinFile, pin, pins,
     undo_gc, unpin,
 };
 pub(crate) use host_file::HostFile;
 pub(crate) use hosts::hosts;
-pub(crate) use narinfo::BucketNarInfo;
-pub(crate) use object_name::RunId;
+pub(crate) use index::{Index, Indexed};
+pub(crate) use narinfo::{BucketNarInfo, MAX_NARINFO, is_signed};
+pub(crate) use object_name::{ObjectName, RunId};
+pub(crate) use publish::{Chunks, NarSource, Publication, Publisher};
 pub(crate) use read::Unreachable;
 pub(crate) use state::Bucket;

@@ -67,6 +67,15 @@ impl BucketNarInfo {
         Ok(Self { narinfo, file: name, file_size: file.size })
     }
 
+    /// Creates the narinfo of a path of another cache, whose NAR is in this file.
+    pub(crate) fn of_file(mut narinfo: NarInfo, file: NarFile, file_size: u64) -> Result<Self, BucketNarInfoError> {
+        narinfo.url = Url::new(format!("nar/{file}"))?;
+        narinfo.compression = file.compression();
+        narinfo.file_hash = Some(Hash::from_sha256(*file.hash().as_bytes()));
+        narinfo.file_size = Some(file_size);
+        Ok(Self { narinfo, file, file_size })
+    }
+
     /// Parses the object of this hash part. It is not trusted yet; see [`Self::check_signed`].
     pub(crate) fn parse(bytes: &[u8], hash: HashPart, store: &StoreDir) -> Result<Self, BucketNarInfoError> {
         if bytes.len() > MAX_NARINFO {
@@ -92,12 +101,7 @@ impl BucketNarInfo {
 
     /// Checks that one of these keys signed it. Verifies a bounded number of signatures for each key.
     pub(crate) fn check_signed(&self, keys: &[PublicKey], store: &StoreDir) -> Result<(), BucketNarInfoError> {
-        let fingerprint = self.path_info().fingerprint(&self.narinfo.path, store);
-        let is_by = |key: &PublicKey| {
-            let named = self.narinfo.signatures.iter().filter(|signature| signature.key() == key.name());
-            named.take(MAX_PER_KNOWN_KEY).any(|signature| key.verifies(fingerprint.as_bytes(), signature))
-        };
-        if keys.iter().any(is_by) { Ok(()) } else { Err(BucketNarInfoError::Untrusted) }
+        if is_signed(&self.narinfo, keys, store) { Ok(()) } else { Err(BucketNarInfoError::Untrusted) }
     }
 
     /// Renders the object.
@@ -140,6 +144,11 @@ impl BucketNarInfo {
         self.narinfo.nar_hash
     }
 
+    /// Returns the size of the NAR, in bytes.
+    pub(crate) const fn nar_size(&self) -> u64 {
+        self.narinfo.nar_size
+    }
+
     /// Returns the name of the NAR's file.
     pub(crate) const fn file(&self) -> NarFile {
         self.file
@@ -158,17 +167,30 @@ impl BucketNarInfo {
 
     /// Returns the path info that it describes. What a narinfo does not say is empty.
     pub(crate) fn path_info(&self) -> PathInfo {
-        let narinfo = &self.narinfo;
-        PathInfo {
-            deriver: narinfo.deriver.clone(),
-            nar_hash: narinfo.nar_hash,
-            references: narinfo.references.clone(),
-            registration_time: 0,
-            nar_size: narinfo.nar_size,
-            ultimate: false,
-            signatures: narinfo.signatures.clone(),
-            content_address: narinfo.content_address.clone(),
-        }
+        path_info(&self.narinfo)
+    }
+}
+
+/// Returns whether one of these keys has signed a narinfo. Verifies a bounded number of signatures for each key.
+pub(crate) fn is_signed(narinfo: &NarInfo, keys: &[PublicKey], store: &StoreDir) -> bool {
+    let fingerprint = path_info(narinfo).fingerprint(&narinfo.path, store);
+    let is_by = |key: &PublicKey| {
+        let named = narinfo.signatures.iter().filter(|signature| signature.key() == key.name());
+        named.take(MAX_PER_KNOWN_KEY).any(|signature| key.verifies(fingerprint.as_bytes(), signature))
+    };
+    keys.iter().any(is_by)
+}
+
+fn path_info(narinfo: &NarInfo) -> PathInfo {
+    PathInfo {
+        deriver: narinfo.deriver.clone(),
+        nar_hash: narinfo.nar_hash,
+        references: narinfo.references.clone(),
+        registration_time: 0,
+        nar_size: narinfo.nar_size,
+        ultimate: false,
+        signatures: narinfo.signatures.clone(),
+        content_address: narinfo.content_address.clone(),
     }
 }
 

@@ -1,12 +1,14 @@
 //! Actions and arguments of `harmonia bucket`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use harmonia_protocol::signature::PublicKey;
 
 use super::cache::PathArguments;
-use crate::config::duration;
+use crate::config::{BucketLocation, BucketUrlError, HttpUrl, HttpUrlError, duration};
 
 /// Actions of `bucket`.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -28,6 +30,19 @@ pub enum BucketAction {
     Unpin(BucketUnpin),
     /// List the pins of the bucket
     Pins(BucketPins),
+    /// Read what is in the bucket and prove it
+    ///
+    /// Checks who signed each narinfo, whether its references and its NAR are there, and reads the NAR, whose file has to have
+    /// the hash in its name and whose contents that of the narinfo. Prints each fault. Shows a progress bar on a terminal. Exit
+    /// status: 65 if there are faults.
+    Verify(BucketVerify),
+    /// Copy closures from any Nix binary cache into the bucket or a directory
+    ///
+    /// Copies what is missing of the closures of the paths in a file, so that clients of the target need no other cache. Files
+    /// stay as the other cache has compressed them. Each narinfo has to be signed by a trusted key, and each NAR is proven.
+    /// Shows a progress bar on a terminal. What was interrupted goes on when it is run again. Exit status: 65 if a path is
+    /// missing.
+    Mirror(BucketMirror),
 }
 
 /// Arguments of `bucket publish`.
@@ -69,6 +84,63 @@ pub struct BucketVerify {
     /// Verify this many paths, chosen at random, instead of all
     #[arg(long, value_name = "NUMBER")]
     pub sample: Option<usize>,
+}
+
+/// Arguments of `bucket mirror`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct BucketMirror {
+    /// Cache to copy from: https://HOST, http://HOST, file:///DIRECTORY, or s3://BUCKET on the server of [bucket]
+    #[arg(long, value_name = "URL")]
+    pub from: MirrorSource,
+    /// File with store paths, separated by white space and perhaps compressed by xz; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub store_paths: PathBuf,
+    /// Directory or s3://BUCKET to copy to [default: the bucket of the configuration]
+    #[arg(long, value_name = "URL|DIR")]
+    pub to: Option<MirrorTarget>,
+    /// Key of the other cache, as in trusted-public-keys of nix.conf [default: bucket.trusted_public_keys]
+    #[arg(long, value_name = "KEY", value_parser = PublicKey::parse)]
+    pub trusted_public_key: Vec<PublicKey>,
+}
+
+/// Binary cache to copy from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MirrorSource {
+    /// By HTTP.
+    Web(HttpUrl),
+    /// An object store or a directory.
+    Bucket(BucketLocation),
+}
+
+impl FromStr for MirrorSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("http://") || text.starts_with("https://") {
+            return text.parse().map(Self::Web).map_err(|error: HttpUrlError| error.to_string());
+        }
+        text.parse().map(Self::Bucket).map_err(|error: BucketUrlError| error.to_string())
+    }
+}
+
+/// Place to copy to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MirrorTarget {
+    /// A directory by its path.
+    Directory(PathBuf),
+    /// An object store or a directory by its URL.
+    Bucket(BucketLocation),
+}
+
+impl FromStr for MirrorTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains("://") {
+            return text.parse().map(Self::Bucket).map_err(|error: BucketUrlError| error.to_string());
+        }
+        std::path::absolute(text).map(Self::Directory).map_err(|error| error.to_string())
+    }
 }
 
 /// Arguments of `bucket gc`.

@@ -1,9 +1,11 @@
-//! A progress bar on a terminal, and nothing elsewhere.
+//! Progress bars on a terminal, and nothing elsewhere.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Format of the bar, whose positions are bytes of NARs.
 const TEMPLATE: &str = "{wide_bar} {bytes} of {total_bytes}, {msg}, {eta} left";
+/// Format of a counter.
+const COUNTER: &str = "{wide_bar} {pos} of {len} {msg}, {eta} left";
 
 /// A progress bar that disappears when it is dropped.
 pub(super) struct Bar {
@@ -21,6 +23,36 @@ pub(super) fn bar(all: usize, bytes: u64) -> Bar {
     let bar = Bar { shown: bar, done: std::cell::Cell::new(0), all };
     bar.update();
     bar
+}
+
+/// A progress bar of things without a size, which disappears when it is dropped.
+pub(super) struct Counter(ProgressBar);
+
+/// Shows a bar for so many things of this name.
+pub(super) fn counter(all: usize, noun: &'static str) -> Counter {
+    let bar = ProgressBar::new(all as u64).with_message(noun);
+    if let Ok(style) = ProgressStyle::with_template(COUNTER) {
+        bar.set_style(style);
+    }
+    Counter(bar)
+}
+
+impl Counter {
+    /// Counts one more as done.
+    pub(super) fn done(&self) {
+        self.0.inc(1);
+    }
+
+    /// Counts one more to do.
+    pub(super) fn more(&self) {
+        self.0.inc_length(1);
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }
 
 impl Bar {

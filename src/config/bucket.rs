@@ -50,6 +50,27 @@ pub struct BucketConfig {
     pub unreachable: Unreachable,
 }
 
+impl BucketConfig {
+    /// Returns the settings of a directory for a command, which publishes there as `host`.
+    #[must_use]
+    pub fn directory(directory: PathBuf, host: HostName) -> Self {
+        Self {
+            location: BucketLocation::Directory(directory),
+            endpoint: None,
+            region: DEFAULT_REGION.to_owned(),
+            credentials: Credentials::Anonymous,
+            host,
+            publish: Publish::None,
+            max_upload_rate: None,
+            trusted_public_keys: Vec::new(),
+            read: false,
+            redirect_from: RedirectFrom::Never,
+            public_url: None,
+            unreachable: Unreachable::Retry,
+        }
+    }
+}
+
 /// Source of the access key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credentials {

@@ -25,6 +25,12 @@ impl HostName {
         name.split('.').next().unwrap_or_default().parse()
     }
 
+    /// Returns the name under which a command fills a directory that no host publishes into.
+    #[must_use]
+    pub fn mirror() -> Self {
+        Self("mirror".into())
+    }
+
     /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {

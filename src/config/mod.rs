@@ -65,7 +65,7 @@ pub(crate) use bucket::{BucketConfig, Credentials};
 #[cfg(feature = "bucket")]
 pub(crate) use bucket_table::Unreachable;
 #[cfg(feature = "bucket")]
-pub(crate) use bucket_url::{BucketLocation, HttpUrl};
+pub(crate) use bucket_url::{BucketLocation, BucketUrlError, HttpUrl, HttpUrlError};
 pub(crate) use byte_size::ByteSize;
 pub(crate) use cidr::Cidr;
 pub(crate) use daemon::{DaemonAddress, DaemonCommand, socket_path};

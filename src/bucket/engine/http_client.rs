@@ -83,7 +83,8 @@ impl Http {
         Ok(Self(Arc::new(Shared { tls, rate: rate.map(Arc::new), idle: Mutex::new(Vec::new()) })))
     }
 
-    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    /// Sends a request, and waits for the head of the response.
+    pub(super) async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let server = Server::of(request.uri()).ok_or_else(|| request_error("no URL of http or https"))?;
         let (method, is_list) = (request.method().clone(), is_list(request.uri()));
         let mut request = prepare(request, self.0.rate.clone())?;

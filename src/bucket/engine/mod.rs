@@ -18,11 +18,12 @@ mod tests;
 mod upload;
 mod upload_rate;
 mod walk;
+mod web;
 
 pub(crate) use failure::{BucketError, FailureKind, Operation};
 pub(crate) use kind::OpenError;
-#[allow(unused_imports, reason = "what serves comes next")]
 pub(crate) use object_body::ObjectBody;
 pub(crate) use patience::Patience;
 pub(crate) use store::{BucketStore, ObjectInfo, Put, Replace};
 pub(crate) use upload::{PARTS_FROM, Parts, Upload};
+pub(crate) use web::{WebBody, WebCache};

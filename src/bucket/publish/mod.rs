@@ -9,3 +9,7 @@ pub(in crate::bucket) mod publisher;
 mod put_nar;
 #[cfg(test)]
 pub(in crate::bucket) mod tests;
+
+pub(crate) use batch::Publication;
+pub(crate) use nar_source::{Chunks, NarSource};
+pub(crate) use publisher::Publisher;

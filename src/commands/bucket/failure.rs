@@ -1,5 +1,8 @@
 //! Errors of the commands that use the object store.
 
+use std::io;
+use std::path::PathBuf;
+
 use crate::bucket::{BucketError, BucketPinNameError, FailureKind, GcError, OpenError, RunId};
 
 /// Reason why a command about the object store fails.
@@ -11,6 +14,45 @@ pub(crate) enum BucketFailure {
     /// It cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Number of faults that `bucket verify` found, and printed.
+    #[error(
+        "the bucket has {0} faults\n  help: delete the objects that are named, and publish the paths again from a host that has them"
+    )]
+    Faulty(usize),
+    /// No key says which narinfos may be mirrored.
+    #[error(
+        "there is no key to check narinfos with\n  help: pass --trusted-public-key with a key of the other cache, or set bucket.trusted_public_keys"
+    )]
+    NoKeys,
+    /// The file with store paths cannot be read.
+    #[error("cannot read store paths from {}: {cause}", path.display())]
+    Roots {
+        /// The file.
+        path: PathBuf,
+        /// Error of the system.
+        cause: io::Error,
+    },
+    /// The place to mirror from is no binary cache.
+    #[error("there is no binary cache to mirror: it has no nix-cache-info\n  help: check the URL of --from")]
+    NoCache,
+    /// A cache is of another store directory.
+    #[error(
+        "a cache of {found} is of no use in {expected}\n  help: set virtual_nix_store if that is the store directory of the clients"
+    )]
+    OtherStore {
+        /// Its store directory.
+        found: String,
+        /// Ours.
+        expected: String,
+    },
+    /// Files cannot be kept on this machine.
+    #[error(
+        "cannot keep a NAR in the directory for temporary files: {0}\n  help: set TMPDIR to a directory with more space"
+    )]
+    Spool(io::Error),
+    /// Number of paths that were not mirrored, and printed.
+    #[error("{0} paths were not mirrored, nor what refers to them")]
+    Incomplete(usize),
     /// A request failed.
     #[error(transparent)]
     Request(#[from] BucketError),
@@ -40,18 +82,24 @@ impl BucketFailure {
         const USAGE: u8 = 64;
         const DATA: u8 = 65;
         const UNAVAILABLE: u8 = 69;
+        const OS_ERROR: u8 = 71;
         const TEMPORARY: u8 = 75;
         const PROTOCOL: u8 = 76;
         const NO_PERMISSION: u8 = 77;
         const CONFIG: u8 = 78;
         match self {
             Self::NotConfigured | Self::Open(_) => CONFIG,
-            Self::PinName(_) => USAGE,
-            Self::NoSuchRun(_)
+            Self::NoKeys | Self::PinName(_) => USAGE,
+            Self::Faulty(_)
+            | Self::Incomplete(_)
+            | Self::NoCache
+            | Self::OtherStore { .. }
+            | Self::NoSuchRun(_)
             | Self::NotPutBack(_)
             | Self::NoSuchPin(_)
             | Self::NotPublished(_)
             | Self::Gc(GcError::Object { .. } | GcError::TooMany(..)) => DATA,
+            Self::Roots { .. } | Self::Spool(_) => OS_ERROR,
             Self::Gc(GcError::Busy(..) | GcError::Lost(_) | GcError::Unfinished(_)) => TEMPORARY,
             Self::Gc(GcError::Listing(_) | GcError::System(_)) => UNAVAILABLE,
             Self::Gc(GcError::Bucket(error)) | Self::Request(error) => match error.kind {
