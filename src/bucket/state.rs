@@ -9,7 +9,7 @@ use harmonia_protocol::signature::PublicKey;
 
 use super::engine::{BucketStore, OpenError};
 use super::index::Index;
-use super::read::NarInfos;
+use super::read::{KnownFiles, NarInfos};
 use crate::config::{BucketConfig, Config};
 use crate::metrics::Metrics;
 use crate::sync::Mutex;
@@ -26,6 +26,7 @@ pub(crate) struct Bucket {
     pub(in crate::bucket) directory: StoreDir,
     pub(in crate::bucket) metrics: Arc<Metrics>,
     pub(in crate::bucket) narinfos: NarInfos,
+    pub(in crate::bucket) files: KnownFiles,
     trusted: Mutex<Arc<[PublicKey]>>,
 }
 
@@ -42,6 +43,7 @@ impl Bucket {
             store: Arc::new(store),
             index: Index::new(RandomState::new().hash_one(0)),
             narinfos: NarInfos::new(metrics),
+            files: KnownFiles::default(),
             config,
             directory,
             metrics: Arc::clone(metrics),

@@ -63,7 +63,7 @@ pub(crate) use bind::BindAddress;
 #[cfg(feature = "bucket")]
 pub(crate) use bucket::{BucketConfig, Credentials};
 #[cfg(feature = "bucket")]
-pub(crate) use bucket_table::Unreachable;
+pub(crate) use bucket_table::{RedirectFrom, Unreachable};
 #[cfg(feature = "bucket")]
 pub(crate) use bucket_url::{BucketLocation, BucketUrlError, HttpUrl, HttpUrlError};
 pub(crate) use byte_size::ByteSize;

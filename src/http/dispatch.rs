@@ -8,7 +8,7 @@ use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Version};
 
-use crate::access::{Granted, Principal};
+use crate::access::{Granted, Principal, Rights};
 use crate::fairness::{ClientId, Requester};
 use crate::http::access_log_entry::AccessLogEntry;
 use crate::http::admission::{self, Refused};
@@ -202,9 +202,15 @@ impl App {
             Route::CompressedNar { hash, nar_hash, tag } => {
                 Box::pin(handlers::nar::compressed::respond(self, cx, hash, nar_hash, tag.as_ref())).await
             }
-            Route::UploadedNar { file } => match &self.uploads {
-                Some(uploads) => handlers::push::head(uploads, cx, &file),
-                None => Err(NotFound::UnknownUrl.into()),
+            Route::UploadedNar { file } => match (&self.uploads, &self.bucket) {
+                // Whoever pushes asks whether the file has to be uploaded, for which a file in the bucket does not serve.
+                (Some(uploads), _) if cx.is_head() && cx.granted.may(Rights::PUSH) => {
+                    handlers::push::head(uploads, cx, &file)
+                }
+                (_, Some(bucket)) if bucket.serves_reads() => {
+                    Box::pin(handlers::nar::bucket_file::respond(self, bucket, cx, &file.to_string())).await
+                }
+                _ => Err(NotFound::UnknownUrl.into()),
             },
             Route::CacheInfo => Ok(handlers::cache_info::respond(self, cx)),
             Route::Listing { hash } => Box::pin(handlers::listing::respond(self, cx, hash)).await,

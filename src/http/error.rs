@@ -83,9 +83,9 @@ impl HandlerError {
                 | StoreError::NoFiles { .. }
                 | StoreError::WrongHash { .. } => Reason::BrokenPath,
             },
+            Self::Bucket(_) | Self::Fill(FillError::Fetch(_)) => Reason::BucketUnreachable,
             Self::Fill(_) => Reason::NarCacheError,
             Self::AuditLog => Reason::AuditLogError,
-            Self::Bucket(_) => Reason::BucketUnreachable,
             Self::NarInfo(_) => Reason::BrokenPath,
         }
     }

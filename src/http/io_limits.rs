@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::fairness::{ClientId, FairSemaphore, Permit};
 use crate::metrics::Metrics;
+use crate::nar_cache::FRAME_SIZE;
 
 /// Upper bound of files open at once, one descriptor each: a quarter of the smallest limit that systems set.
 const OPEN_FILES: usize = 256;
@@ -21,6 +22,14 @@ const LARGE_BODIES: usize = 32;
 /// Upper bound of walks through closures, up to 8 megabytes each.
 const CLOSURES: usize = 4;
 
+/// Upper bound of files that are sent while they are read from the object store, a connection each.
+const BUCKET_FILES: usize = 64;
+/// Memory of decoders of such files, in MiB: one with the largest window, or several with smaller ones.
+const DECODER_MEMORY: usize = 160;
+/// Memory of a decoder apart from its window, which is no larger than the NAR or this, in MiB.
+const DECODER_OVERHEAD: u64 = 1;
+const MAX_WINDOW: u64 = FRAME_SIZE >> 20;
+
 /// Semaphores of the limits.
 #[derive(Debug)]
 pub(crate) struct IoLimits {
@@ -29,6 +38,8 @@ pub(crate) struct IoLimits {
     listings: FairSemaphore,
     large_bodies: FairSemaphore,
     closures: FairSemaphore,
+    bucket_files: FairSemaphore,
+    decoder_memory: FairSemaphore,
 }
 
 impl IoLimits {
@@ -41,6 +52,8 @@ impl IoLimits {
             listings: semaphore("listing", LISTINGS),
             large_bodies: semaphore("large_body", LARGE_BODIES),
             closures: semaphore("closure", CLOSURES),
+            bucket_files: semaphore("bucket_file", BUCKET_FILES),
+            decoder_memory: semaphore("bucket_decoder_memory", DECODER_MEMORY),
         }
     }
 
@@ -62,6 +75,17 @@ impl IoLimits {
     /// Acquires the permit for a walk through a closure or all names, which takes a second at most.
     pub(crate) async fn closure(&self, client: ClientId) -> Permit {
         self.closures.acquire(client, 1).await
+    }
+
+    /// Acquires the permit to send a file while it is read from the object store, to be held until the last byte is sent.
+    pub(crate) async fn bucket_file(&self, client: ClientId) -> Permit {
+        self.bucket_files.acquire(client, 1).await
+    }
+
+    /// Acquires the memory to decode a NAR of this size in bytes, to be held until the last byte is sent.
+    pub(crate) async fn nar_decoder(&self, client: ClientId, nar_size: u64) -> Permit {
+        let mebibytes = (nar_size >> 20).min(MAX_WINDOW) + 1 + DECODER_OVERHEAD;
+        self.decoder_memory.acquire(client, usize::try_from(mebibytes).unwrap_or(DECODER_MEMORY)).await
     }
 
     /// Returns the semaphore of which each read takes a permit.

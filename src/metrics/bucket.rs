@@ -5,6 +5,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use super::labels::ResultLabel;
+
 /// Kinds of requests.
 const KINDS: [&str; 6] = ["put", "multipart", "get", "head", "list", "delete"];
 
@@ -24,6 +26,8 @@ struct DirectionLabel {
 pub(crate) struct BucketMetrics {
     requests: Family<RequestLabels, Counter>,
     bytes: Family<DirectionLabel, Counter>,
+    redirected: Counter,
+    opened: Counter,
 }
 
 impl BucketMetrics {
@@ -41,7 +45,12 @@ impl BucketMetrics {
         for direction in ["sent", "received"] {
             bytes.get_or_create_owned(&DirectionLabel { direction });
         }
-        Self { requests, bytes }
+        let nars = Family::<ResultLabel, Counter>::default();
+        let help = "Files of NARs that clients were redirected to, or that were opened to be sent or kept";
+        registry.register("bucket_nars", help, nars.clone());
+        let [redirected, opened] =
+            ["redirected", "opened"].map(|result| nars.get_or_create_owned(&ResultLabel { result }));
+        Self { requests, bytes, redirected, opened }
     }
 
     /// Records the end of a request.
@@ -57,6 +66,16 @@ impl BucketMetrics {
     /// Records bytes of an object that were read.
     pub(crate) fn record_received(&self, bytes: u64) {
         self.bytes.get_or_create(&DirectionLabel { direction: "received" }).inc_by(bytes);
+    }
+
+    /// Records that a client was redirected to the file of a NAR.
+    pub(crate) fn record_redirect(&self) {
+        self.redirected.inc();
+    }
+
+    /// Records that the file of a NAR was opened.
+    pub(crate) fn record_opened(&self) {
+        self.opened.inc();
     }
 
     /// Returns the number of requests of this kind with this result.

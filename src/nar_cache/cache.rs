@@ -17,7 +17,9 @@ use super::disk::key::EntryKey;
 use super::encode::encoding::{Encoding, EncodingTag, FRAME_SIZE};
 use super::encode::threads::EncoderThreads;
 use super::error::FillError;
+use super::fetch::fetches::Fetches;
 use super::fill::fills::{Fills, Joined};
+use super::fill::nar_source::NarSource;
 use super::fill::progress::ActiveFill;
 use super::precompress::queue::PrecompressQueue;
 use super::serve::{CompressedNar, Source};
@@ -44,6 +46,7 @@ pub struct NarCache {
     tag: Arc<EncodingTag>,
     pub(super) disk: Arc<DiskCache>,
     pub(super) fills: Arc<Fills>,
+    pub(super) fetches: Arc<Fetches>,
     mode: config::Precompress,
     pub(super) precompress: Arc<PrecompressQueue>,
     /// Limits NARs that are precompressed at one time.
@@ -82,6 +85,9 @@ impl NarCache {
         let background = config.encoders.threads.saturating_sub(1).max(1);
         let dir = CacheDirectory::create_configured(&settings.dir, config)?;
         let disk = Arc::new(DiskCache::open(dir, max_size, Arc::clone(&metrics))?);
+        if config.bucket.is_some() {
+            disk.index_files();
+        }
         let scanned = Arc::clone(&disk);
         tokio::task::spawn_blocking(move || scan(&scanned, max_size, is_server));
         let encoding = Encoding::new(config.zstd);
@@ -89,9 +95,11 @@ impl NarCache {
         let tag = Arc::new(encoding.tag().clone());
         let precompress = Arc::new(PrecompressQueue::default());
         let fills = Fills::new(Arc::clone(&store), Arc::clone(&disk), encoding, threads, Arc::clone(&precompress));
+        let fetches = Arc::new(Fetches::new(Arc::clone(&disk), &metrics));
         Ok(Some(Arc::new(Self {
             store,
             tag,
+            fetches,
             disk,
             fills: Arc::new(fills),
             mode: settings.precompress,
@@ -153,9 +161,19 @@ impl NarCache {
         valid: &Arc<ValidPath>,
         client: ClientId,
     ) -> Result<CompressedNar, FillError> {
+        self.get_or_fill_from(valid, client, NarSource::Store).await
+    }
+
+    /// Finds the compressed NAR of a path, or starts or joins its fill from this source.
+    pub(super) async fn get_or_fill_from(
+        self: &Arc<Self>,
+        valid: &Arc<ValidPath>,
+        client: ClientId,
+        source: NarSource,
+    ) -> Result<CompressedNar, FillError> {
         let key = self.key(&valid.info.nar_hash);
         self.precompress.mark_fetched(&key);
-        let source = match self.find_or_fill(&key, valid, client).await {
+        let source = match self.find_or_fill_from(&key, valid, client, source).await {
             Ok(Joined::Finished(entry)) => Source::Disk(entry),
             Ok(Joined::Running(progress) | Joined::Started(progress)) => Source::Fill(progress),
             Err(error) => {
@@ -163,7 +181,7 @@ impl NarCache {
                 return Err(error);
             }
         };
-        Ok(CompressedNar { disk: Arc::clone(&self.disk), key, nar_size: valid.info.nar_size, source })
+        Ok(CompressedNar { disk: Arc::clone(&self.disk), key, nar_size: valid.info.nar_size, file_size: None, source })
     }
 
     /// Finds a compressed NAR that is in the cache, in any encoding, whether or not its path is still valid.
@@ -171,7 +189,8 @@ impl NarCache {
         let key = EntryKey { tag: Arc::new(tag.clone()), nar_hash: *nar_hash };
         let entry = self.find(&key).await.ok()??;
         let nar_size = entry.nar_size();
-        Some(CompressedNar { disk: Arc::clone(&self.disk), key, nar_size, source: Source::Disk(entry) })
+        let source = Source::Disk(entry);
+        Some(CompressedNar { disk: Arc::clone(&self.disk), key, nar_size, file_size: None, source })
     }
 
     /// Opens the uncompressed NAR from byte `first` on, decoded from its compressed form. `None` if that is not in the cache or
@@ -240,9 +259,19 @@ impl NarCache {
         valid: &Arc<ValidPath>,
         client: ClientId,
     ) -> Result<Joined, FillError> {
+        self.find_or_fill_from(key, valid, client, NarSource::Store).await
+    }
+
+    async fn find_or_fill_from(
+        &self,
+        key: &EntryKey,
+        valid: &Arc<ValidPath>,
+        client: ClientId,
+        source: NarSource,
+    ) -> Result<Joined, FillError> {
         let joined = match self.find(key).await? {
             Some(entry) => Joined::Finished(entry),
-            None => self.fills.join_or_start(key, valid, client)?,
+            None => self.fills.join_or_start(key, valid, client, source)?,
         };
         if client != ClientId::Server {
             self.metrics.nar_cache.record(match &joined {
@@ -254,7 +283,7 @@ impl NarCache {
         Ok(joined)
     }
 
-    async fn find(&self, key: &EntryKey) -> Result<Option<Arc<Entry>>, FillError> {
+    pub(super) async fn find(&self, key: &EntryKey) -> Result<Option<Arc<Entry>>, FillError> {
         if let Ok(found) = self.disk.find_in_memory(key) {
             return Ok(found);
         }

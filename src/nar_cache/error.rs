@@ -16,6 +16,9 @@ pub enum FillError {
     /// The disk failed, does not answer, or has too little space.
     #[error("compressed NAR unavailable: {0}")]
     Disk(String),
+    /// A file cannot be got from elsewhere.
+    #[error("cannot get the file of a NAR: {0}")]
+    Fetch(String),
     /// The fill was dropped because the server stops.
     #[error("compression of a NAR was abandoned")]
     Abandoned,
@@ -24,6 +27,10 @@ pub enum FillError {
 impl FillError {
     pub(super) fn encoder(cause: &io::Error) -> Self {
         Self::Encoder(cause.to_string())
+    }
+
+    pub(crate) fn fetch(cause: &io::Error) -> Self {
+        Self::Fetch(cause.to_string())
     }
 
     pub(super) fn disk(cause: &io::Error) -> Self {

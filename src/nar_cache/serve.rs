@@ -45,6 +45,8 @@ pub struct CompressedNar {
     pub(super) key: EntryKey,
     /// Size of the NAR itself, in bytes.
     pub(super) nar_size: u64,
+    /// Size of the file in bytes, if it is known before the fill ends.
+    pub(super) file_size: Option<u64>,
     pub(super) source: Source,
 }
 
@@ -56,7 +58,7 @@ impl CompressedNar {
             Source::Disk(entry) => Some(entry.info().size),
             Source::Fill(progress) => match &progress.borrow().end {
                 Some(Ok(entry)) => Some(entry.info().size),
-                _ => None,
+                _ => self.file_size,
             },
         }
     }
@@ -65,6 +67,7 @@ impl CompressedNar {
     pub async fn length(&mut self) -> Result<u64, FillError> {
         let progress = match &mut self.source {
             Source::Disk(entry) => return Ok(entry.info().size),
+            Source::Fill(_) if self.file_size.is_some() => return Ok(self.file_size.unwrap_or_default()),
             Source::Fill(progress) => progress,
         };
         let step = Deadline::Compressing;

@@ -74,7 +74,7 @@ fn fill(disk: &Arc<DiskCache>, nar: &[u8]) -> Vec<u8> {
         writer.append(&piece).unwrap();
         served.extend(piece);
     }
-    let info = writer.finish(key(nar).nar_hash, nar.len() as u64, &path_of(nar)).unwrap();
+    let info = writer.finish(key(nar).nar_hash, nar.len() as u64, path_of(nar).base_name()).unwrap();
     assert_eq!(info.sha256[..], *digest(&SHA256, &served).as_ref());
     disk.publish(unnamed, &key(nar), info, true, reservation).unwrap();
     served

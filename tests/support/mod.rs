@@ -17,6 +17,7 @@ pub(crate) mod log_file;
 pub(crate) mod metrics;
 pub(crate) mod nar_cache;
 pub(crate) mod narinfo;
+pub(crate) mod object_server;
 pub(crate) mod probes;
 pub(crate) mod s3;
 pub(crate) mod s3_proxy;

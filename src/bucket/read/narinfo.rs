@@ -126,6 +126,7 @@ impl Bucket {
                 self.record(BucketLookup::Found);
                 let narinfo = Arc::new(narinfo);
                 self.narinfos.insert(&narinfo);
+                self.files.insert(&narinfo);
                 Ok(Some(narinfo))
             }
             Err(error) => {

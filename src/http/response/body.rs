@@ -13,6 +13,7 @@ use crate::http::response::file_body::FileBody;
 use crate::http::response::listing_body::ListingBody;
 use crate::http::response::nar_body::NarBody;
 use crate::http::response::raw_zstd::RawZstd;
+use crate::http::response::stream_body::StreamBody;
 use crate::nar_cache::{CompressedBody, FillError};
 
 /// Error that ends a body early. The client learns only that it ended.
@@ -35,6 +36,8 @@ pub(crate) enum Body {
     File(Box<FileBody>),
     /// The listing of a NAR, rendered while it is sent.
     Listing(Box<ListingBody>),
+    /// A file that is read from elsewhere while it is sent, or the NAR in it.
+    Stream(Box<StreamBody>),
 }
 
 impl Body {
@@ -52,6 +55,7 @@ impl Body {
             Self::Raw(nar) => see(nar.nar().permit()),
             Self::File(file) => file.permits().iter().for_each(see),
             Self::Listing(listing) => listing.each_permit(see),
+            Self::Stream(stream) => stream.permits().iter().for_each(see),
         }
     }
 }
@@ -72,6 +76,7 @@ impl HttpBody for Body {
             Self::Raw(nar) => Pin::new(&mut **nar).poll_frame(context).map_err(FillError::Store),
             Self::File(file) => Pin::new(&mut **file).poll_frame(context).map_err(FillError::Store),
             Self::Listing(listing) => Pin::new(&mut **listing).poll_frame(context).map_err(FillError::Store),
+            Self::Stream(stream) => Pin::new(&mut **stream).poll_frame(context),
         }
     }
 
@@ -83,6 +88,7 @@ impl HttpBody for Body {
             Self::Raw(nar) => nar.is_end_stream(),
             Self::File(file) => file.is_end_stream(),
             Self::Listing(listing) => listing.is_end_stream(),
+            Self::Stream(stream) => stream.is_end_stream(),
         }
     }
 
@@ -94,6 +100,7 @@ impl HttpBody for Body {
             Self::Raw(nar) => nar.size_hint(),
             Self::File(file) => file.size_hint(),
             Self::Listing(listing) => listing.size_hint(),
+            Self::Stream(stream) => stream.size_hint(),
         }
     }
 }

@@ -12,4 +12,5 @@ pub(crate) mod partial;
 pub(crate) mod raw_zstd;
 pub(crate) mod reclaimable_body;
 pub(crate) mod status;
+pub(crate) mod stream_body;
 pub(crate) mod text;

@@ -11,7 +11,7 @@ use ring::digest;
 
 use crate::nar_cache::disk::decode::NarDecoder;
 use crate::nar_cache::disk::directory::CacheDirectory;
-use crate::nar_cache::disk::entry::Entry;
+use crate::nar_cache::disk::entry::{Entry, NO_NAR};
 use crate::nar_cache::disk::layout::entries;
 
 /// Size of the buffer for decoded bytes.
@@ -55,6 +55,13 @@ fn verify_file(file: File, nar_hash: NarHash) -> io::Result<()> {
     }
     if sha256.finish().as_ref() != entry.info().sha256 {
         return wrong("SHA-256 mismatch");
+    }
+    if entry.nar_size() == NO_NAR {
+        return if entry.info().sha256 == *nar_hash.as_bytes() {
+            Ok(())
+        } else {
+            wrong("SHA-256 does not match the file name")
+        };
     }
     let read = {
         let entry = Arc::clone(&entry);

@@ -128,6 +128,16 @@ impl DiskCache {
         self.lru.lock().info(key)
     }
 
+    /// Lets entries be found by the hash of their file. To be called before [`Self::scan`].
+    pub(crate) fn index_files(&self) {
+        self.lru.lock().index_files();
+    }
+
+    /// Returns the key of an entry whose file has this hash. Needs no disk access.
+    pub(crate) fn find_by_file(&self, sha256: &[u8; 32]) -> Option<EntryKey> {
+        self.lru.lock().find_by_file(sha256)
+    }
+
     /// Returns an entry whose file is open, or `None` if the entry certainly does not exist. Needs no disk access.
     pub(crate) fn find_in_memory(&self, key: &EntryKey) -> Result<Option<Arc<Entry>>, NeedsDisk> {
         if let Some((entry, _)) = self.open_files.find(key) {

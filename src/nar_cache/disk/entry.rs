@@ -37,6 +37,9 @@ const FOOTER: usize = 8 + 8 + 8 + 32 + 32 + 8 + 8 + 8;
 const MAX_NAME: u64 = 32 + 1 + 211;
 const CHECKSUM_LEN: usize = 8;
 
+/// Size of the NAR of an entry that is a file from elsewhere, of whose NAR nothing is known: it has no frames to decode.
+pub(crate) const NO_NAR: u64 = 0;
+
 /// `FileHash` and `FileSize` of a narinfo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileInfo {
@@ -78,6 +81,9 @@ impl Entry {
             .filter_map(|checksum| Some(u64::from_le_bytes(checksum.try_into().ok()?)))
             .collect();
         let mut entry = Self { info: footer.info, nar_hash, nar_size, frames: Vec::new(), checksums };
+        if nar_size == NO_NAR {
+            return Ok(entry);
+        }
         let table = frame_count(nar_size).map(seek_table_len).filter(|table| *table as u64 <= length);
         let table = table.ok_or_else(|| corrupt("too short for its seek table"))?;
         let table = entry.read_verified(file, length - table as u64, table)?;
@@ -279,15 +285,15 @@ impl EntryWriter {
         Ok(self.written)
     }
 
-    /// Writes the trailer. Does not sync: a file that a power failure cuts is found to be corrupt like any other.
-    pub(crate) fn finish(mut self, nar_hash: NarHash, nar_size: u64, path: &StorePath) -> io::Result<FileInfo> {
+    /// Writes the trailer, with the base name of a store path, which may be empty. Does not sync: a file that a power failure cuts is found to be corrupt like any other.
+    pub(crate) fn finish(mut self, nar_hash: NarHash, nar_size: u64, name: &str) -> io::Result<FileInfo> {
         if self.in_block > 0 {
             self.end_block();
         }
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(self.sha256.finish().as_ref());
         let info = FileInfo { sha256, size: self.written };
-        let name = path.base_name().as_bytes();
+        let name = name.as_bytes();
         self.checksums.extend(name);
         let footer = Footer {
             info,

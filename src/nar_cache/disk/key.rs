@@ -14,6 +14,16 @@ pub(crate) struct EntryKey {
     pub(crate) nar_hash: NarHash,
 }
 
+/// Tag of files from elsewhere. It is no encoding of this program: none has a release without a digit.
+const FETCHED: &str = "zstd-fetched";
+
+impl EntryKey {
+    /// Returns the key of a file from elsewhere, which is under its own hash.
+    pub(crate) fn of_file(sha256: &[u8; 32]) -> Self {
+        Self { tag: Arc::new(EncodingTag::fixed(FETCHED)), nar_hash: NarHash::from_digest(*sha256) }
+    }
+}
+
 impl Hash for EntryKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Few NARs exist in two encodings, and each request for a narinfo computes this.

@@ -29,6 +29,8 @@ pub(crate) struct Lru {
     /// Entries that were precompressed and that nobody has fetched, and their bytes.
     unfetched: BTreeMap<u64, EntryKey>,
     unfetched_bytes: u64,
+    /// Entries by the hash of their file, if they are looked up by that.
+    by_file: Option<HashMap<[u8; 32], EntryKey>>,
     clock: u64,
     bytes: u64,
     /// Bytes that running fills may write, and bytes that they have written.
@@ -57,7 +59,20 @@ impl Lru {
         } else {
             self.fetched.insert(self.clock, key.clone());
         }
+        if let Some(by_file) = &mut self.by_file {
+            by_file.insert(info.sha256, key.clone());
+        }
         self.entries.insert(key.clone(), Slot { info, used: self.clock, is_unfetched });
+    }
+
+    /// Lets entries that are inserted from now on be found by the hash of their file.
+    pub(crate) fn index_files(&mut self) {
+        self.by_file.get_or_insert_default();
+    }
+
+    /// Returns the key of an entry with this file.
+    pub(crate) fn find_by_file(&self, sha256: &[u8; 32]) -> Option<EntryKey> {
+        self.by_file.as_ref()?.get(sha256).cloned()
     }
 
     /// Returns hash and size of an entry.
@@ -93,6 +108,9 @@ impl Lru {
     /// Removes an entry.
     pub(crate) fn remove(&mut self, key: &EntryKey) {
         if let Some(slot) = self.entries.remove(key) {
+            if let Some(by_file) = self.by_file.as_mut().filter(|it| it.get(&slot.info.sha256) == Some(key)) {
+                by_file.remove(&slot.info.sha256);
+            }
             self.bytes -= charge(slot.info);
             if slot.is_unfetched {
                 self.unfetched.remove(&slot.used);

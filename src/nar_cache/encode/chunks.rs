@@ -4,14 +4,15 @@ use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 
 use super::frame_encoder::CHUNK_SIZE;
-use crate::store::{StoreError, VerifyingNar};
+use crate::nar_cache::error::FillError;
+use crate::nar_cache::fill::nar_source::Nar;
 
 /// A chunk of a NAR, empty at its end, or the reason why reading failed.
-pub(crate) type Chunk = Result<Vec<u8>, StoreError>;
+pub(crate) type Chunk = Result<Vec<u8>, FillError>;
 
 /// Reads a NAR in chunks of [`CHUNK_SIZE`].
 pub(crate) struct NarChunks {
-    nar: VerifyingNar,
+    nar: Nar,
     /// Size of the NAR, and bytes that were read, both in bytes.
     size: u64,
     read: u64,
@@ -23,7 +24,7 @@ pub(crate) struct NarChunks {
 
 impl NarChunks {
     /// Reads a NAR of `size` bytes from its start.
-    pub(crate) const fn new(nar: VerifyingNar, size: u64) -> Self {
+    pub(crate) fn new(nar: Nar, size: u64) -> Self {
         Self { nar, size, read: 0, chunk: Vec::new(), rest: Bytes::new() }
     }
 

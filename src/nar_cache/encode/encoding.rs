@@ -18,6 +18,11 @@ const MAX_TAG: usize = 48;
 pub struct EncodingTag(Box<str>);
 
 impl EncodingTag {
+    /// Creates a tag that is no encoding of this program.
+    pub(crate) fn fixed(text: &'static str) -> Self {
+        Self(text.into())
+    }
+
     /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {

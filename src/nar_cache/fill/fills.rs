@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, watch};
 
+use super::nar_source::NarSource;
 use super::progress::{ActiveFill, Fill, Filler, Progress};
 use super::writer::{EntryFill, QUEUED_CHUNKS};
 use crate::fairness::{ClientId, Permit};
@@ -21,7 +22,7 @@ use crate::nar_cache::encode::encoding::Encoding;
 use crate::nar_cache::encode::threads::EncoderThreads;
 use crate::nar_cache::error::FillError;
 use crate::nar_cache::precompress::queue::PrecompressQueue;
-use crate::store::{NarOptions, Store, ValidPath};
+use crate::store::{Store, ValidPath};
 use crate::sync::Mutex;
 
 /// All fills of one cache, and what they need.
@@ -65,6 +66,7 @@ impl Fills {
         key: &EntryKey,
         valid: &Arc<ValidPath>,
         client: ClientId,
+        source: NarSource,
     ) -> Result<Joined, FillError> {
         // A running fill would make no progress either.
         if self.disk.threads().is_stalled() {
@@ -84,7 +86,7 @@ impl Fills {
         let (fill, filler) = Fill::new(Arc::clone(valid));
         let progress = fill.join(client);
         active.insert(key.clone(), fill);
-        tokio::spawn(Arc::clone(self).run(filler, key.clone(), Arc::clone(valid)));
+        tokio::spawn(Arc::clone(self).run(filler, key.clone(), Arc::clone(valid), source));
         Ok(Joined::Started(progress))
     }
 
@@ -104,7 +106,7 @@ impl Fills {
     }
 
     /// Runs a fill and removes it at its end.
-    async fn run(self: Arc<Self>, filler: Filler, key: EntryKey, valid: Arc<ValidPath>) {
+    async fn run(self: Arc<Self>, filler: Filler, key: EntryKey, valid: Arc<ValidPath>, source: NarSource) {
         let Filler { progress, clients } = filler;
         let turn = self.threads.acquire(valid.info.nar_size, clients);
         tokio::pin!(turn);
@@ -122,7 +124,7 @@ impl Fills {
             }
         };
         // In its own task, so that a panic ends the fill for those who wait, and not only the task.
-        let writing = Arc::clone(&self).write(key.clone(), valid, Arc::clone(&progress), permit);
+        let writing = Arc::clone(&self).write(key.clone(), (valid, source), Arc::clone(&progress), permit);
         let end = tokio::spawn(writing).await.unwrap_or_else(|_| Err(panicked()));
         self.log_failure(&end);
         // The entry was published before the fill is removed here.
@@ -136,7 +138,7 @@ impl Fills {
     async fn write(
         self: Arc<Self>,
         key: EntryKey,
-        valid: Arc<ValidPath>,
+        (valid, source): (Arc<ValidPath>, NarSource),
         progress: Arc<watch::Sender<Progress>>,
         permit: Permit,
     ) -> Result<Arc<Entry>, FillError> {
@@ -144,8 +146,7 @@ impl Fills {
         assert!(!valid.path.base_name().ends_with("-panics"), "on purpose");
         let size = valid.info.nar_size;
         let reservation = self.disk.reserve(size).await?;
-        // It is read as fast as it is encoded, whoever waits for it, and uses nothing of a client's share.
-        let nar = self.store.nar(&valid, NarOptions::for_cache(), ClientId::Server).await?;
+        let nar = source.open(&self.store, &valid).await?;
         let mut chunks = NarChunks::new(nar, size);
         let (sender, queued) = mpsc::channel(QUEUED_CHUNKS);
         // Starts the thread only when it has something to do; the channel has capacity for this chunk.

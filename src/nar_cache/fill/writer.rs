@@ -65,7 +65,7 @@ impl EntryFill {
         }
         match file.filter(|_| encoder.is_finished()) {
             Some((file, writer)) => disk.threads().run_here(|| {
-                let info = writer.finish(key.nar_hash, size, &path)?;
+                let info = writer.finish(key.nar_hash, size, path.base_name())?;
                 disk.publish(file, &key, info, !precompress.is_unfetched(&key), reservation)
             }),
             None => return Err(FillError::Abandoned),

@@ -96,11 +96,12 @@ const PACKAGES: [(&str, &[&str]); 24] = [
 
 /// Files that may spawn tasks, which end on their own. All other tasks belong to `supervisor`, so that a panic does not end
 /// them silently.
-const SPAWNING: [&str; 17] = [
+const SPAWNING: [&str; 18] = [
     "src/admin/nar_cache.rs",
     "src/bucket/engine/http_client.rs",
     "src/bucket/read/narinfo.rs",
     "src/commands/serve/mod.rs",
+    "src/nar_cache/fetch/fetches.rs",
     "src/nar_cache/fill/fills.rs",
     "src/nar_cache/precompress/run.rs",
     "src/nar_cache/warm/run.rs",

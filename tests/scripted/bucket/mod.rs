@@ -1,7 +1,9 @@
-//! A bucket in a directory, with what another host has published.
+//! A bucket in a directory, or on a server that plays a script, with what another host has published.
 
+mod files;
 mod gateway;
 mod misses;
 mod narinfo;
+mod nars;
 mod other_host;
 mod texts;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use harmonia_protocol::HashPart;
 use harmonia_protocol::hash::NarHash;
-use hyper::header::{ACCEPT_RANGES, CONTENT_TYPE, ETAG, HeaderValue, RANGE};
+use hyper::header::{CONTENT_TYPE, ETAG, RANGE};
 use hyper::{Method, StatusCode};
 
-use super::compressed_body::{complete, resumable};
+use super::bucket_path;
+use super::compressed_body::{complete, not_resumable, resumable};
 use super::lookup::{NAR_TYPE, lookup};
 use super::plain;
 use crate::http::app::App;
@@ -36,8 +37,27 @@ pub(crate) async fn respond(
     nar_hash: NarHash,
     tag: Option<&EncodingTag>,
 ) -> Result<Response, HandlerError> {
-    let valid = lookup(app, hash, Some(nar_hash), cx).await;
     let is_resumed = cx.headers().contains_key(RANGE) && cx.parts.method == Method::GET;
+    let valid = match lookup(app, hash, Some(nar_hash), cx).await {
+        Err(why) if app.bucket.is_some() => {
+            match Box::pin(bucket_path::find(app, cx, hash, Some(nar_hash), why)).await {
+                Ok((bucket, narinfo)) if !is_resumed => {
+                    return Box::pin(bucket_path::compressed(app, cx, bucket, narinfo)).await;
+                }
+                Ok((bucket, narinfo)) => match app.nar_cache.as_ref().filter(|cache| Some(cache.tag()) == tag) {
+                    Some(cache) => {
+                        let etag = nar_etag(hash, &nar_hash.to_nix32(), Some(cache.tag().as_str()));
+                        let again = bucket_path::compressed_again(app, cx, bucket, &narinfo, (cache, &etag));
+                        return Box::pin(again).await;
+                    }
+                    // The bytes that the client has are those of another encoder.
+                    None => Err(NotFound::NoCompressedNar.into()),
+                },
+                Err(why) => Err(why),
+            }
+        }
+        valid => valid,
+    };
     let Some(tag) = tag else {
         let valid = valid?;
         return if is_resumed { Err(NotFound::NoCompressedNar.into()) } else { in_any_encoding(app, cx, &valid).await };
@@ -124,10 +144,4 @@ async fn raw_zstd(app: &App, valid: &Arc<ValidPath>, cx: RequestCx<'_>) -> Resul
     let mut response = new_response(StatusCode::OK, CacheControl::NoStore, body);
     set_content_length(&mut response, raw_zstd::length(size));
     Ok(not_resumable(response))
-}
-
-fn not_resumable(mut response: Response) -> Response {
-    set(&mut response, ACCEPT_RANGES, HeaderValue::from_static("none"));
-    set(&mut response, CONTENT_TYPE, NAR_TYPE);
-    response
 }

@@ -1,13 +1,14 @@
 //! Responses with bytes of a compressed NAR.
 
 use hyper::StatusCode;
-use hyper::header::HeaderValue;
+use hyper::header::{ACCEPT_RANGES, CONTENT_TYPE, HeaderValue};
 
+use super::lookup::NAR_TYPE;
 use crate::http::request::context::RequestCx;
 use crate::http::request::range::{Selection, applicable_range, resolve};
 use crate::http::response::body::{Body, Response};
 use crate::http::response::cache_control::CacheControl;
-use crate::http::response::headers::{new_response, set_content_length};
+use crate::http::response::headers::{new_response, set, set_content_length};
 use crate::http::response::partial::{partial_content, range_not_satisfiable};
 use crate::nar_cache::{CompressedNar, FillError};
 
@@ -46,4 +47,11 @@ pub(crate) async fn complete(
         set_content_length(&mut response, length);
     }
     Ok(response)
+}
+
+/// Says that the body must not be resumed: another request may get other bytes.
+pub(super) fn not_resumable(mut response: Response) -> Response {
+    set(&mut response, ACCEPT_RANGES, HeaderValue::from_static("none"));
+    set(&mut response, CONTENT_TYPE, NAR_TYPE);
+    response
 }

@@ -7,6 +7,7 @@ use harmonia_protocol::hash::NarHash;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue, RANGE};
 use hyper::{Method, StatusCode};
 
+use super::bucket_path;
 use super::compressed_body::complete;
 use super::lookup::{NAR_TYPE, lookup};
 use super::plain;
@@ -35,7 +36,11 @@ pub(crate) async fn respond(
     nar_hash: Option<NarHash>,
 ) -> Result<Response, HandlerError> {
     let cache_control = if nar_hash.is_some() { CacheControl::Immutable } else { CacheControl::NoStore };
-    let valid = lookup(app, hash, nar_hash, cx).await?;
+    let valid = match lookup(app, hash, nar_hash, cx).await {
+        Ok(valid) => valid,
+        Err(why) if app.bucket.is_some() => return Box::pin(bucket_path::plain(app, cx, hash, nar_hash, why)).await,
+        Err(why) => return Err(why),
+    };
     let Selected { representation, tag } = Selected::new(app, cx, &valid);
     let size = valid.info.nar_size;
     let mut response = match representation {
