@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use harmonia_protocol::hash::NarHash;
@@ -14,7 +15,13 @@ use harmonia_protocol::{HashPart, StorePath};
 use crate::config::Config;
 use crate::fairness::ClientId;
 use crate::metrics::Metrics;
-use crate::nar_cache::FileSource;
+use crate::nar_cache::{EncodingTag, FileSource, NarCache};
+use crate::signing::Signer;
+use crate::store::Store;
+
+#[path = "bucket/publish/progress.rs"]
+mod progress;
+pub(crate) use progress::PublishProgress;
 
 /// A bucket, of which there is none.
 #[derive(Debug)]
@@ -102,6 +109,10 @@ impl BucketNarInfo {
     }
 }
 
+/// Reason why paths are not queued, of which there is none.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum QueueError {}
+
 impl Bucket {
     pub(crate) const fn serves_reads(&self) -> bool {
         match *self {}
@@ -170,6 +181,50 @@ impl Bucket {
 
     #[allow(clippy::unused_async, reason = "the bucket's is async")]
     pub(crate) async fn run_index(&self) {
+        match *self {}
+    }
+
+    #[allow(clippy::unused_async, reason = "the bucket's is async")]
+    pub(crate) async fn run_publishing(&self, _: &Arc<Store>, _: &Arc<NarCache>, _: impl Fn() -> Arc<Signer>) {
+        match *self {}
+    }
+
+    #[allow(clippy::unused_async, reason = "the bucket's is async")]
+    pub(crate) async fn publish_new_paths(&self, _: &Arc<Store>) {
+        match *self {}
+    }
+
+    #[allow(clippy::unused_async, reason = "the bucket's is async")]
+    pub(crate) async fn announce_host(&self, _: &EncodingTag) {
+        match *self {}
+    }
+
+    pub(crate) fn publish(&self, _: &[HashPart]) -> Result<u64, QueueError> {
+        match *self {}
+    }
+
+    #[allow(clippy::unused_async, reason = "the bucket's is async")]
+    pub(crate) async fn publish_progress(&self, _: u64) -> Option<PublishProgress> {
+        match *self {}
+    }
+
+    pub(crate) fn record_served(&self, _: &HashPart) {
+        match *self {}
+    }
+
+    pub(crate) fn queued(&self) -> (usize, Duration) {
+        match *self {}
+    }
+
+    pub(crate) const fn host(&self) -> &str {
+        match *self {}
+    }
+
+    pub(crate) fn irreproducible(&self) -> Vec<HashPart> {
+        match *self {}
+    }
+
+    pub(crate) fn update_metrics(&self) {
         match *self {}
     }
 }

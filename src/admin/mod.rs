@@ -8,6 +8,7 @@
 //! - `socket`: binds it and accepts connections, each for one request;
 //! - `requests`: dispatches a request to its handler;
 //! - `nar_cache`: requests about the NAR cache;
+//! - `bucket`: requests about what is published;
 //! - `hidden`: requests about hidden paths;
 //! - `pins`: requests about pins;
 //! - [`report`]: the types of the status, which `status` collects;
@@ -22,6 +23,7 @@
 //!
 //! A response must be complete within `limits::MAX_TIME`. Longer work is started by one request and polled by others.
 
+mod bucket;
 pub(crate) mod client;
 mod hidden;
 mod limits;

@@ -118,15 +118,8 @@ impl Index {
         if starts_over {
             new.extend(there);
         }
-        // The last segment of a host first, so that what it has removed is known before it is added.
-        new.sort_unstable_by(|a, b| b.cmp(a));
-        let reads =
-            stream::iter(new).map(|name| async move { read(store, &name).await.map(|segment| (name, segment)) });
-        let mut reads = reads.buffered(READS);
         let mut changes = Changes { is_whole, ..Changes::default() };
-        while let Some((name, segment)) = reads.try_next().await? {
-            changes.apply(name, segment);
-        }
+        changes.read(store, new).await?;
         // Made outside of the lock: a million paths take a tenth of a second.
         let anew = starts_over.then(|| {
             let mut filter = Filter::new(changes.paths.len() + changes.paths.len() / 4, self.seed);
@@ -155,6 +148,14 @@ impl Index {
     }
 }
 
+/// Reads the segments of all hosts, and returns the paths in them, some of them more than once.
+pub(super) async fn indexed_paths(store: &BucketStore) -> Result<Vec<HashPart>, BucketError> {
+    let listed = store.list(&format!("{OWN}index/"), None, MAX_SEGMENTS).await?;
+    let mut changes = Changes::default();
+    changes.read(store, listed.into_iter().map(|(name, _)| name).collect()).await?;
+    Ok(changes.paths)
+}
+
 /// Contents of segments, from the last to the first of each host.
 #[derive(Default)]
 struct Changes {
@@ -168,6 +169,18 @@ struct Changes {
 }
 
 impl Changes {
+    async fn read(&mut self, store: &BucketStore, mut names: Vec<ObjectName>) -> Result<(), BucketError> {
+        // The last segment of a host first, so that what it has removed is known before it is added.
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        let reads =
+            stream::iter(names).map(|name| async move { read(store, &name).await.map(|segment| (name, segment)) });
+        let mut reads = reads.buffered(READS);
+        while let Some((name, segment)) = reads.try_next().await? {
+            self.apply(name, segment);
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, name: ObjectName, segment: Option<Segment>) {
         let ObjectName::Segment(host, _) = &name else { return };
         if self.host.as_deref() != Some(host.as_str()) {

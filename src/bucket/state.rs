@@ -2,13 +2,14 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use harmonia_protocol::StoreDir;
 use harmonia_protocol::signature::PublicKey;
 
 use super::engine::{BucketStore, OpenError};
 use super::index::Index;
+use super::publish::publishing::Publishing;
 use super::read::{KnownFiles, NarInfos};
 use crate::config::{BucketConfig, Config};
 use crate::metrics::Metrics;
@@ -27,6 +28,9 @@ pub(crate) struct Bucket {
     pub(in crate::bucket) metrics: Arc<Metrics>,
     pub(in crate::bucket) narinfos: NarInfos,
     pub(in crate::bucket) files: KnownFiles,
+    pub(in crate::bucket) publishing: Publishing,
+    /// Priority of the bucket as a cache of its own: that of this server.
+    pub(in crate::bucket) priority: u32,
     trusted: Mutex<Arc<[PublicKey]>>,
 }
 
@@ -35,12 +39,22 @@ impl Bucket {
     pub(crate) async fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Self>>, OpenError> {
         let Some(bucket) = &config.bucket else { return Ok(None) };
         let store = BucketStore::open(bucket, Arc::clone(metrics)).await?;
-        Ok(Some(Arc::new(Self::new(store, bucket.clone(), config.virtual_nix_store.clone(), metrics))))
+        let mut opened = Self::new(store, bucket.clone(), config.virtual_nix_store.clone(), metrics);
+        let (store, directory) = (Arc::clone(&opened.store), opened.directory.clone());
+        opened.publishing =
+            Publishing::open(store, directory, bucket.host.clone(), milliseconds(), config.state_dir.as_deref());
+        opened.priority = config.priority;
+        Ok(Some(Arc::new(opened)))
     }
 
     fn new(store: BucketStore, config: BucketConfig, directory: StoreDir, metrics: &Arc<Metrics>) -> Self {
+        let store = Arc::new(store);
+        let publishing =
+            Publishing::open(Arc::clone(&store), directory.clone(), config.host.clone(), milliseconds(), None);
         Self {
-            store: Arc::new(store),
+            store,
+            publishing,
+            priority: 0,
             index: Index::new(RandomState::new().hash_one(0)),
             narinfos: NarInfos::new(metrics),
             files: KnownFiles::default(),
@@ -87,4 +101,10 @@ impl Bucket {
             tokio::time::sleep(REFRESH_EVERY).await;
         }
     }
+}
+
+/// Returns the time in milliseconds since 1970.
+fn milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -13,6 +13,11 @@ use crate::config::{BucketLocation, BucketUrlError, HttpUrl, HttpUrlError, durat
 /// Actions of `bucket`.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum BucketAction {
+    /// Publish store paths with all that they refer to, and wait until they are in the bucket
+    ///
+    /// Has the running server publish them before all else. If that restarts meanwhile, it goes on. Exit status: 0 if the paths
+    /// are in the bucket, 65 if one of them cannot be published.
+    Publish(BucketPublish),
     /// Show which hosts publish into the bucket, and how much is in it
     ///
     /// Lists the whole bucket: a request for each thousand objects.

@@ -63,6 +63,14 @@ impl Bar {
         self.shown.inc(bytes);
     }
 
+    /// Sets all of it anew: NARs that are done and all, and their bytes.
+    #[cfg(feature = "bucket")]
+    pub(super) fn set(&self, done: u64, all: u64, bytes_done: u64, bytes: u64) {
+        self.shown.set_length(bytes);
+        self.shown.set_position(bytes_done);
+        self.shown.set_message(format!("{done} of {all} NARs"));
+    }
+
     fn update(&self) {
         self.shown.set_message(format!("{} of {} NARs", self.done.get(), self.all));
     }

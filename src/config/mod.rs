@@ -62,6 +62,8 @@ pub(crate) use audit::{AuditConfig, OnFailure};
 pub(crate) use bind::BindAddress;
 #[cfg(feature = "bucket")]
 pub(crate) use bucket::{BucketConfig, Credentials};
+#[cfg(any(test, feature = "bucket"))]
+pub(crate) use bucket_table::Publish;
 #[cfg(feature = "bucket")]
 pub(crate) use bucket_table::{RedirectFrom, Unreachable};
 #[cfg(feature = "bucket")]

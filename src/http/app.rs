@@ -191,6 +191,9 @@ impl App {
         if let Some(uploads) = &self.uploads {
             uploads.update_metrics();
         }
+        if let Some(bucket) = &self.bucket {
+            bucket.update_metrics();
+        }
     }
 
     /// Applies the settings that take effect without a restart, other than keys: how long path infos are cached, and the

@@ -54,6 +54,21 @@ impl App {
         }
     }
 
+    /// Publishes queued paths, and with `bucket.publish = "all"` new ones.
+    pub(crate) async fn publish(&self) {
+        if let (Some(bucket), Some(nars)) = (&self.bucket, &self.nar_cache) {
+            let signer = || self.signer.load_full();
+            tokio::join!(bucket.run_publishing(&self.store, nars, signer), bucket.publish_new_paths(&self.store));
+        }
+    }
+
+    /// Tells other hosts that this one is there.
+    pub(crate) async fn announce_host(&self) {
+        if let (Some(bucket), Some(nars)) = (&self.bucket, &self.nar_cache) {
+            bucket.announce_host(nars.tag()).await;
+        }
+    }
+
     /// Precompresses the NAR of every new path in the store.
     async fn expect_new_paths(&self, cache: &NarCache) {
         let mut known: Option<HashSet<HashPart>> = None;

@@ -9,6 +9,8 @@ mod audit_log;
 mod bucket;
 #[cfg(feature = "bucket")]
 mod bucket_lookups;
+#[cfg(feature = "bucket")]
+mod bucket_publishing;
 mod certificate;
 mod client_certificates;
 mod connections;

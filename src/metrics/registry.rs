@@ -11,6 +11,8 @@ use super::audit_log::AuditLogMetrics;
 use super::bucket::BucketMetrics;
 #[cfg(feature = "bucket")]
 use super::bucket_lookups::BucketLookupMetrics;
+#[cfg(feature = "bucket")]
+use super::bucket_publishing::PublishingMetrics;
 use super::certificate::CertificateExpiry;
 use super::client_certificates::ClientCertificateMetrics;
 use super::connections::ConnectionGauges;
@@ -39,6 +41,8 @@ pub struct Metrics {
     pub(crate) bucket: BucketMetrics,
     #[cfg(feature = "bucket")]
     pub(crate) bucket_lookups: BucketLookupMetrics,
+    #[cfg(feature = "bucket")]
+    pub(crate) publishing: PublishingMetrics,
     pub(crate) certificate: CertificateExpiry,
     pub(crate) client_certificates: ClientCertificateMetrics,
     pub(crate) connections: ConnectionGauges,
@@ -67,6 +71,8 @@ impl Default for Metrics {
         let bucket = BucketMetrics::register(harmonia);
         #[cfg(feature = "bucket")]
         let bucket_lookups = BucketLookupMetrics::register(harmonia);
+        #[cfg(feature = "bucket")]
+        let publishing = PublishingMetrics::register(harmonia);
         let certificate = CertificateExpiry::register(harmonia);
         let client_certificates = ClientCertificateMetrics::register(harmonia);
         let http = HttpMetrics::register(harmonia);
@@ -92,6 +98,8 @@ impl Default for Metrics {
             bucket,
             #[cfg(feature = "bucket")]
             bucket_lookups,
+            #[cfg(feature = "bucket")]
+            publishing,
             certificate,
             client_certificates,
             connections,

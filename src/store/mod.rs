@@ -35,6 +35,7 @@ pub(crate) use hidden::file::HiddenError;
 pub(crate) use hidden::hidden_path::{HiddenPath, MAX_TEXT};
 pub(crate) use index::build_id::BuildId;
 pub(crate) use nar::events::NarEvents;
+pub(crate) use nar::listing::ListingRenderer;
 pub(crate) use nar::options::NarOptions;
 pub(crate) use nar::quarantine::QuarantinedPath;
 pub(crate) use nar::verifying::VerifyingNar;
@@ -49,4 +50,7 @@ pub(crate) use pins::name::PinName;
 pub(crate) use pins::pin::{Generation, Pin};
 pub(crate) use realisation::NoRealisation;
 pub(crate) use state::Store;
-pub(crate) use state_files::now as unix_time;
+pub(crate) use state_files::{
+    create_directory as create_state_directory, now as unix_time, read as read_state_file,
+    replace as replace_state_file,
+};

@@ -14,6 +14,7 @@ mod object_stores;
 mod operations;
 mod project;
 mod proxies;
+mod publishing;
 mod push;
 mod soak;
 #[allow(dead_code, reason = "the scripted tests use the rest")]

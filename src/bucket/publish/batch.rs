@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use harmonia_protocol::{HashPart, StorePath};
 
-use super::plan::Item;
+use super::plan::{Item, Withheld};
 use crate::bucket::narinfo::BucketNarInfo;
 
 /// A path to publish, with what belongs to it.
@@ -44,6 +44,8 @@ pub(crate) struct Published {
     pub(crate) nar_bytes: u64,
     /// Paths that are in the bucket with another NAR, which another host has built. Theirs counts.
     pub(crate) irreproducible: Vec<HashPart>,
+    /// Paths that this host has added to the index.
+    pub(crate) indexed: Vec<HashPart>,
     /// Paths that are not in the bucket now: a reference of theirs is missing, or their file is.
-    pub(crate) withheld: Vec<HashPart>,
+    pub(crate) withheld: Vec<Withheld>,
 }

@@ -1,12 +1,31 @@
-//! Publishing: what is missing in the bucket, in which order it is put, and putting it.
+//! Publishing: what is to be published, what of it is missing in the bucket, in which order it is put, and putting it.
+//!
+//! - `commands`, `served`, `new_paths`: what is to be published; `queue` and its `journal` keep it;
+//! - `run`: takes it from the queue, by `closures` and `gather`;
+//! - `plan`, `publisher`, `put_nar`: put a batch in order;
+//! - `cache_info`, `host`: objects of the bucket and of this host that are no paths.
 
 pub(in crate::bucket) mod batch;
+mod cache_info;
 mod cached_nars;
+mod closures;
+mod commands;
+mod gather;
+mod host;
+mod jobs;
+mod journal;
 mod kept_uploads;
 mod nar_source;
+mod new_paths;
+mod obstacle;
 pub(in crate::bucket) mod plan;
+mod presence;
+pub(in crate::bucket) mod progress;
 pub(in crate::bucket) mod publisher;
+pub(in crate::bucket) mod publishing;
 mod put_nar;
+mod queue;
+mod run;
 #[cfg(test)]
 pub(in crate::bucket) mod tests;
 

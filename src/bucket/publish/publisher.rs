@@ -7,7 +7,6 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -19,10 +18,11 @@ use super::batch::{Publication, Published};
 use super::kept_uploads::KeptUploads;
 use super::nar_source::NarSource;
 use super::plan::{Item, Known, Plan};
+use super::presence::{Found, Presence};
 use super::put_nar::{NarPut, put_nar};
-use crate::bucket::engine::{BucketError, BucketStore, Operation, Patience, Put, Replace};
+use crate::bucket::engine::{BucketError, BucketStore, Operation, Put, Replace};
+use crate::bucket::file_hash::NarFile;
 use crate::bucket::gc::{Condemned, PUT_TIME, Runs};
-use crate::bucket::narinfo::{BucketNarInfo, MAX_NARINFO};
 use crate::bucket::object_name::{ObjectName, SegmentId};
 use crate::bucket::segment::{MAX_PATHS, Segment};
 use crate::config::HostName;
@@ -37,8 +37,6 @@ const MAX_TAKEN: usize = 100;
 const PUTS_OF_A_LOOK: usize = 64;
 /// Attempts of a batch, each of which a garbage collection or a slow server may end.
 const MAX_ATTEMPTS: usize = 10;
-/// Age from which on a narinfo that is published again is put again: well within the time for which young ones are kept.
-const OLD: Duration = Duration::from_secs(86_400);
 
 /// Publishes for one host.
 #[derive(Debug)]
@@ -53,6 +51,16 @@ pub(crate) struct Publisher {
     runs: Mutex<Option<Runs>>,
 }
 
+/// What a host knows of a batch beforehand.
+pub(super) struct Seen {
+    /// Garbage collections, when it looked.
+    pub(super) runs: Runs,
+    /// What has been there since.
+    pub(super) known: Known,
+    /// Narinfos that are old, and have to be put again.
+    pub(super) old: Vec<(HashPart, Bytes)>,
+}
+
 /// End of an attempt to publish a batch.
 enum Attempt {
     Done,
@@ -60,21 +68,6 @@ enum Attempt {
     Overtaken,
     /// A garbage collection that has not ended condemns what the batch needs.
     Blocked,
-}
-
-/// What a narinfo in the bucket says about a path that is to be published.
-enum Found {
-    Absent,
-    /// It has this NAR.
-    Same(Stored),
-    /// It has another NAR.
-    Other(Stored),
-}
-
-/// A narinfo as it is in the bucket.
-struct Stored {
-    bytes: Bytes,
-    is_old: bool,
 }
 
 impl Publisher {
@@ -110,12 +103,33 @@ impl Publisher {
         source: &S,
         indexed: impl Fn(&HashPart) -> bool,
     ) -> Result<Published, BucketError> {
+        self.publish_rest(
+            batch,
+            source,
+            indexed,
+            Seen { runs: self.look().await?, known: Known::default(), old: Vec::new() },
+        )
+        .await
+    }
+
+    /// Publishes what is missing of these paths, and returns when the index has them. `indexed` says whether the index has a
+    /// path already, and `seen` what else is there.
+    pub(super) async fn publish_rest<S: NarSource>(
+        &self,
+        batch: &[Publication],
+        source: &S,
+        indexed: impl Fn(&HashPart) -> bool,
+        seen: Seen,
+    ) -> Result<Published, BucketError> {
         let mut published = Published::default();
         let by_path: HashMap<HashPart, &Publication> = batch.iter().map(|it| (it.path(), it)).collect();
         let items: Vec<Item> = by_path.values().map(|publication| publication.item()).collect();
+        let Seen { mut runs, known, old } = seen;
+        let mut seen = Some((known, old));
         for _ in 0..MAX_ATTEMPTS {
-            let mut runs = self.runs().await?;
-            match self.attempt(&by_path, &items, source, &indexed, &mut runs, &mut published).await? {
+            // What was seen before a garbage collection that touches it may be gone.
+            let (known, old) = seen.take().unwrap_or_default();
+            match self.attempt(&by_path, &items, source, &indexed, (&mut runs, known, old), &mut published).await? {
                 Attempt::Done => return Ok(published),
                 Attempt::Overtaken => {}
                 Attempt::Blocked => {
@@ -123,12 +137,28 @@ impl Publisher {
                     runs.wait(&self.store).await?;
                 }
             }
+            runs = self.look().await?;
         }
         Err(BucketError::timeout(Operation::Put, "narinfos".to_owned()))
     }
 
+    /// Puts the file of a NAR, unless the bucket has it.
+    pub(super) async fn put_nar<S: NarSource>(
+        &self,
+        source: &S,
+        file: NarFile,
+        size: u64,
+    ) -> Result<NarPut, BucketError> {
+        put_nar(&self.store, source, file, size, self.kept.as_ref()).await
+    }
+
+    /// Returns requests for what is there.
+    pub(super) fn presence(&self) -> Presence<'_> {
+        Presence { store: &self.store, directory: &self.directory }
+    }
+
     /// Looks at the garbage collections.
-    async fn runs(&self) -> Result<Runs, BucketError> {
+    pub(super) async fn look(&self) -> Result<Runs, BucketError> {
         let mut kept = self.runs.lock().await;
         let runs = match kept.take() {
             Some(mut runs) => {
@@ -152,20 +182,22 @@ impl Publisher {
         items: &[Item],
         source: &S,
         indexed: &impl Fn(&HashPart) -> bool,
-        runs: &mut Runs,
+        (runs, known, mut old): (&mut Runs, Known, Vec<(HashPart, Bytes)>),
         published: &mut Published,
     ) -> Result<Attempt, BucketError> {
         if runs.open().is_some_and(|condemned| needs_any(items, condemned)) {
             return Ok(Attempt::Blocked);
         }
         published.irreproducible.clear();
-        let (mut known, old) = self.known(by_path, items, indexed, published).await?;
+        let mut known = self.presence().look_up(by_path, items, indexed, (known, &mut old), published).await?;
         let mut unavailable = HashSet::new();
         let plan = Plan::new(items, &known, &unavailable);
-        let puts = stream::iter(plan.nars).map(|(file, size)| async move {
-            put_nar(&self.store, source, file, size, self.kept.as_ref()).await.map(|put| (file, put))
-        });
-        let mut puts = puts.buffer_unordered(NARS);
+        // Collected, as below: a stream that holds a closure cannot be sent to another thread.
+        let puts = plan
+            .nars
+            .into_iter()
+            .map(|(file, size)| async move { self.put_nar(source, file, size).await.map(|put| (file, put)) });
+        let mut puts = stream::iter(puts.collect::<Vec<_>>()).buffer_unordered(NARS);
         while let Some((file, put)) = puts.try_next().await? {
             match put {
                 NarPut::Sent(bytes) => {
@@ -181,8 +213,8 @@ impl Publisher {
             }
         }
         let plan = Plan::new(items, &known, &unavailable);
-        let placed = || plan.rounds.iter().flatten().filter_map(|path| by_path.get(path).copied());
-        self.put_extras(placed()).await?;
+        let placed = plan.rounds.iter().flatten().filter_map(|path| by_path.get(path).copied());
+        self.put_extras(placed.collect()).await?;
         if self.is_overtaken(items, runs).await? {
             return Ok(Attempt::Overtaken);
         }
@@ -190,20 +222,22 @@ impl Publisher {
         let new = |round: &Vec<HashPart>| {
             round.iter().filter_map(|path| by_path.get(path).copied()).map(NarInfoPut::New).collect()
         };
-        for puts in std::iter::once(old).chain(plan.rounds.iter().map(new)) {
+        let rounds: Vec<Vec<NarInfoPut<'_>>> = std::iter::once(old).chain(plan.rounds.iter().map(new)).collect();
+        for puts in rounds {
             for puts in puts.chunks(PUTS_OF_A_LOOK) {
                 if !runs.is_current() && self.is_overtaken(items, runs).await? {
                     return Ok(Attempt::Overtaken);
                 }
-                let puts = stream::iter(puts).map(|put| self.put_narinfo(put)).buffer_unordered(SMALL);
+                let puts: Vec<_> = puts.iter().map(|put| self.put_narinfo(put)).collect();
+                let puts = stream::iter(puts).buffer_unordered(SMALL);
                 let Ok(results) = timeout(PUT_TIME, puts.try_collect::<Vec<_>>()).await else {
                     return Ok(Attempt::Overtaken);
                 };
-                for (path, found) in results? {
-                    match found {
-                        Found::Absent => published.narinfos += 1,
-                        Found::Same(_) => {}
-                        Found::Other(_) => published.irreproducible.push(path),
+                for (path, build) in results? {
+                    match build {
+                        Build::Put => published.narinfos += 1,
+                        Build::Same => {}
+                        Build::Other => published.irreproducible.push(path),
                     }
                 }
             }
@@ -218,7 +252,8 @@ impl Publisher {
             debug_assert!(has_room, "chunks are of a segment's size");
             self.put_segment(&segment).await?;
         }
-        published.withheld = plan.withheld.into_iter().map(|withheld| withheld.path).collect();
+        published.indexed = plan.indexed;
+        published.withheld = plan.withheld;
         Ok(Attempt::Done)
     }
 
@@ -245,100 +280,58 @@ impl Publisher {
         Err(error(*next, &"another host has the same name\n  help: set bucket.host"))
     }
 
-    /// Looks up what the bucket has: the narinfos of paths that the index has, and those of references outside of the batch.
-    /// Returns the old ones among the former too.
-    async fn known(
-        &self,
-        by_path: &HashMap<HashPart, &Publication>,
-        items: &[Item],
-        indexed: &impl Fn(&HashPart) -> bool,
-        published: &mut Published,
-    ) -> Result<(Known, Vec<(HashPart, Bytes)>), BucketError> {
-        let mut known =
-            Known { indexed: items.iter().map(|item| item.path).filter(indexed).collect(), ..Known::default() };
-        let there: Vec<_> = known.indexed.iter().filter_map(|path| by_path.get(path).copied()).collect();
-        let found = stream::iter(there)
-            .map(|publication| async move { self.find(publication).await.map(|found| (publication.path(), found)) });
-        let found: Vec<_> = found.buffer_unordered(SMALL).try_collect().await?;
-        let mut old = Vec::new();
-        for (path, found) in found {
-            let stored = match found {
-                Found::Absent => {
-                    known.indexed.remove(&path);
-                    continue;
-                }
-                Found::Same(stored) => stored,
-                Found::Other(stored) => {
-                    published.irreproducible.push(path);
-                    stored
-                }
-            };
-            known.narinfos.insert(path);
-            if stored.is_old {
-                old.push((path, stored.bytes));
-            }
-        }
-        let outside: HashSet<_> = items.iter().flat_map(|item| &item.references).copied().collect();
-        let outside = outside.into_iter().filter(|reference| !by_path.contains_key(reference));
-        let heads = stream::iter(outside).map(|reference| async move {
-            let head = self.store.head(&ObjectName::NarInfo(reference), Patience::Background).await;
-            head.map(|head| head.map(|_| reference))
-        });
-        let heads: Vec<_> = heads.buffer_unordered(SMALL).try_collect().await?;
-        known.narinfos.extend(heads.into_iter().flatten());
-        Ok((known, old))
-    }
-
-    /// Returns whether the bucket has the narinfo of a path, and with the same NAR. One that cannot be used counts as absent.
-    async fn find(&self, publication: &Publication) -> Result<Found, BucketError> {
-        let path = publication.path();
-        let got = self.store.get_dated(&ObjectName::NarInfo(path), MAX_NARINFO, Patience::Background).await?;
-        let Some((bytes, modified)) = got else { return Ok(Found::Absent) };
-        let Ok(found) = BucketNarInfo::parse(&bytes, path, &self.directory) else { return Ok(Found::Absent) };
-        let is_old = SystemTime::now().duration_since(modified).is_ok_and(|age| age > OLD);
-        let stored = Stored { bytes, is_old };
-        let is_same = found.nar_hash() == publication.narinfo.nar_hash();
-        Ok(if is_same { Found::Same(stored) } else { Found::Other(stored) })
-    }
-
     /// Puts listings and build logs.
-    async fn put_extras(&self, placed: impl Iterator<Item = &Publication>) -> Result<(), BucketError> {
-        let extras = placed.flat_map(|publication| {
+    async fn put_extras(&self, placed: Vec<&Publication>) -> Result<(), BucketError> {
+        let extras = placed.into_iter().flat_map(|publication| {
             let listing = publication.listing.clone().map(|listing| (ObjectName::Listing(publication.path()), listing));
             let log = publication.log.clone().map(|(drv, log)| (ObjectName::Log(drv), log));
             listing.into_iter().chain(log)
         });
-        let puts = stream::iter(extras)
-            .map(|(name, bytes)| async move { self.store.put(&name, bytes, Replace::IfAbsent).await });
-        puts.buffer_unordered(SMALL).try_for_each(|_| std::future::ready(Ok(()))).await
+        let puts =
+            extras.map(|(name, bytes)| async move { self.store.put(&name, bytes, Replace::IfAbsent).await.map(drop) });
+        let puts = stream::iter(puts.collect::<Vec<_>>());
+        puts.buffer_unordered(SMALL).try_for_each(|()| std::future::ready(Ok(()))).await
     }
 
-    /// Puts a narinfo, unless another host was faster; `Absent` if it was not.
-    async fn put_narinfo(&self, put: &NarInfoPut<'_>) -> Result<(HashPart, Found), BucketError> {
+    /// Puts a narinfo, unless another host was faster, and returns whose build the bucket has.
+    async fn put_narinfo(&self, put: &NarInfoPut<'_>) -> Result<(HashPart, Build), BucketError> {
         let publication = match put {
             NarInfoPut::New(publication) => publication,
             NarInfoPut::Again((path, bytes)) => {
                 self.store.put(&ObjectName::NarInfo(*path), bytes.clone(), Replace::Always).await?;
-                return Ok((*path, Found::Same(Stored { bytes: bytes.clone(), is_old: false })));
+                return Ok((*path, Build::Same));
             }
         };
         let path = publication.path();
         let name = ObjectName::NarInfo(path);
         let text = Bytes::from(publication.narinfo.render(&self.directory));
         if self.store.put(&name, text.clone(), Replace::IfAbsent).await? == Put::Written {
-            return Ok((path, Found::Absent));
+            return Ok((path, Build::Put));
         }
-        let found = self.find(publication).await?;
-        match &found {
+        let (build, stored) = match self.presence().find(path, publication.narinfo.nar_hash()).await? {
             // It is there, but of no use: it was cut short, or is of something else.
-            Found::Absent => drop(self.store.put(&name, text, Replace::Always).await?),
-            Found::Same(stored) | Found::Other(stored) if stored.is_old => {
-                self.store.put(&name, stored.bytes.clone(), Replace::Always).await?;
+            Found::Absent => {
+                self.store.put(&name, text, Replace::Always).await?;
+                return Ok((path, Build::Put));
             }
-            Found::Same(_) | Found::Other(_) => {}
+            Found::Same(stored) => (Build::Same, stored),
+            Found::Other(stored) => (Build::Other, stored),
+        };
+        if stored.is_old {
+            self.store.put(&name, stored.bytes, Replace::Always).await?;
         }
-        Ok((path, found))
+        Ok((path, build))
     }
+}
+
+/// The build of a path that the bucket has.
+enum Build {
+    /// That of this host, which has put it.
+    Put,
+    /// One with the same NAR.
+    Same,
+    /// Another one.
+    Other,
 }
 
 /// A narinfo to put.

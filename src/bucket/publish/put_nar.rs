@@ -57,7 +57,10 @@ pub(super) async fn put_nar<S: NarSource>(
             Put::Existed => NarPut::Existed,
         });
     }
-    let before = kept.and_then(|kept| kept.find(file));
+    let before = match kept {
+        Some(kept) => kept.find(file).await,
+        None => None,
+    };
     let is_resumed = before.is_some();
     let upload = store.begin_upload(&name, size, before).await?;
     let sent = size - upload.sent().min(size);
@@ -67,7 +70,7 @@ pub(super) async fn put_nar<S: NarSource>(
         // The server has forgotten the upload; the next attempt begins anew.
         Err(error) if is_resumed && error.kind == FailureKind::NotFound => {
             if let Some(kept) = kept {
-                kept.forget(file);
+                kept.forget(file).await;
             }
             return Err(error);
         }
@@ -102,7 +105,7 @@ async fn put_parts<C: Chunks>(
         }
         store.put_part(&mut upload, part).await?;
         if let (Some(kept), Some(parts)) = (kept, upload.parts()) {
-            if let Err(cause) = kept.keep(file, parts) {
+            if let Err(cause) = kept.keep(file, parts).await {
                 tracing::debug!("a restart will upload {file} anew: {cause}");
             }
         }
@@ -112,7 +115,7 @@ async fn put_parts<C: Chunks>(
         None => store.complete_upload(upload).await?,
     }
     if let Some(kept) = kept {
-        kept.forget(file);
+        kept.forget(file).await;
     }
     Ok(unavailable)
 }

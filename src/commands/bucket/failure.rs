@@ -74,6 +74,9 @@ pub(crate) enum BucketFailure {
     /// A path that was pinned is not there.
     #[error("{0} is pinned, but not in the bucket\n  help: publish it")]
     NotPublished(String),
+    /// Paths are not published, for reasons that were logged.
+    #[error("{0} of the paths are not in the bucket")]
+    Refused(usize),
 }
 
 impl BucketFailure {
@@ -98,6 +101,7 @@ impl BucketFailure {
             | Self::NotPutBack(_)
             | Self::NoSuchPin(_)
             | Self::NotPublished(_)
+            | Self::Refused(_)
             | Self::Gc(GcError::Object { .. } | GcError::TooMany(..)) => DATA,
             Self::Roots { .. } | Self::Spool(_) => OS_ERROR,
             Self::Gc(GcError::Busy(..) | GcError::Lost(_) | GcError::Unfinished(_)) => TEMPORARY,

@@ -1,6 +1,6 @@
 //! `harmonia bucket`: publishes into the object store, and maintains it.
 //!
-//! Each action has a file. It gets what is configured, and opens the object store without the running server.
+//! Each action has a file. It gets what is configured, and opens the object store without the running server, but for `publish`.
 
 mod failure;
 mod gc;
@@ -8,6 +8,7 @@ mod mirror;
 mod nar_proof;
 mod pin;
 mod place;
+mod publish;
 mod status;
 #[cfg(test)]
 mod test_bucket;
@@ -24,6 +25,7 @@ pub(super) use place::environment;
 pub(super) async fn run(config: Config, action: BucketAction) -> Result<(), Error> {
     match action {
         BucketAction::Mirror(options) => mirror::run(&config, &options).await,
+        BucketAction::Publish(options) => publish::run(&config, options).await,
         BucketAction::Status(options) => status::run(&config, &options).await,
         BucketAction::Gc(options) => gc::run(&config, &options).await,
         BucketAction::Pin(options) => pin::pin(&config, &options).await,

@@ -242,6 +242,8 @@ fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
             let bucket = Arc::clone(&bucket);
             async move { bucket.run_index().await }
         });
+        supervise_with(app, "publishing", |app| async move { app.publish().await });
+        supervise_with(app, "bucket host", |app| async move { app.announce_host().await });
     }
     supervise_with(app, "prefetched narinfos", |app| async move { app.sign_prefetched().await });
 }

@@ -3,11 +3,9 @@
 //! Nix stores logs compressed, but not all clients decode that (bzip2 as `Content-Encoding` fails since 2.34), so logs are
 //! sent decompressed.
 
-use std::fs::File;
-use std::io::{self, Read, Seek as _};
+use std::io::{self, Seek as _};
 use std::sync::Arc;
 
-use bzip2::read::MultiBzDecoder;
 use harmonia_protocol::HashPart;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue};
@@ -26,9 +24,6 @@ use crate::http::response::file_body::FileBody;
 use crate::http::response::headers::{PLAIN_TEXT, new_response, set, set_content_length, set_nosniff};
 use crate::http::response::status::not_modified;
 use crate::store::{BuildLog, LogCompression, RegularFile, StoreError};
-
-/// Upper bound of the window of a zstd frame, as a power of two: 8 MiB, which levels up to 19 use.
-const MAX_WINDOW_LOG: u32 = 23;
 
 /// Answers with the log of the derivation with this hash part, or of the build of the output with it.
 pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, hash: HashPart) -> Result<Response, HandlerError> {
@@ -84,7 +79,7 @@ async fn decoded(
         let permit = Arc::clone(app.io_limits.reads()).acquire_owned().await;
         let counted = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let length = io::copy(&mut decoder(file.try_clone()?, form)?, &mut io::sink())?;
+            let length = io::copy(&mut form.decoder(file.try_clone()?)?, &mut io::sink())?;
             file.rewind()?;
             Ok((file, length))
         });
@@ -92,18 +87,7 @@ async fn decoded(
         (file, length) = counted.await.map_err(io::Error::other).and_then(|counted| counted).map_err(failed)?;
         set_content_length(&mut response, length);
     }
-    let text = decoder(file, form).map_err(failed)?;
+    let text = form.decoder(file).map_err(failed)?;
     let body = FileBody::new(text, path, None, Arc::clone(app.io_limits.reads()), permits);
     Ok(response.map(|_| Body::File(Box::new(body))))
-}
-
-fn decoder(file: File, form: LogCompression) -> io::Result<Box<dyn Read + Send>> {
-    Ok(match form {
-        LogCompression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::new(file)?;
-            decoder.window_log_max(MAX_WINDOW_LOG)?;
-            Box::new(decoder)
-        }
-        LogCompression::Plain | LogCompression::Bzip2 => Box::new(MultiBzDecoder::new(file)),
-    })
 }

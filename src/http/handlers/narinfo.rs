@@ -40,6 +40,9 @@ pub(crate) async fn respond(
         Err(why) => return Box::pin(of_another_host(app, cx, hash, as_json, why)).await,
     };
     app.store.record_served(&valid);
+    if let Some(bucket) = &app.bucket {
+        bucket.record_served(&hash);
+    }
     let signed = signed(app, &valid, cx.client).await?;
     let cache = app.nar_cache_for(&valid).filter(|_| accepts_zstd_nars(cx.headers()));
     let file = cache.and_then(|cache| cache.file_info(&valid.info.nar_hash));

@@ -6,10 +6,12 @@
 //! symlinks.
 
 use std::ffi::OsStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use bzip2::read::MultiBzDecoder;
 use harmonia_protocol::{HashPart, StorePath};
 use rustix::fs::Dir;
 
@@ -19,6 +21,8 @@ use crate::store::files::regular_file::{RegularFile, open_configured, open_direc
 /// Upper bound of entries examined in a directory. Nix spreads logs over 1024 directories, so that this is enough for a
 /// hundred million builds.
 const MAX_ENTRIES: usize = 100_000;
+/// Upper bound of the window of a zstd frame, as a power of two: 8 MiB, which levels up to 19 use.
+const MAX_WINDOW_LOG: u32 = 23;
 /// Compressions and their file name suffixes, in order of preference.
 const FORMS: [(LogCompression, &str); 3] =
     [(LogCompression::Plain, ""), (LogCompression::Zstd, ".zst"), (LogCompression::Bzip2, ".bz2")];
@@ -41,6 +45,21 @@ pub enum LogCompression {
     Zstd,
     /// bzip2, which is Nix's default.
     Bzip2,
+}
+
+impl LogCompression {
+    /// Returns the text of a file with this compression.
+    pub(crate) fn decoder(self, file: File) -> io::Result<Box<dyn Read + Send>> {
+        Ok(match self {
+            Self::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::new(file)?;
+                decoder.window_log_max(MAX_WINDOW_LOG)?;
+                Box::new(decoder)
+            }
+            Self::Plain => Box::new(file),
+            Self::Bzip2 => Box::new(MultiBzDecoder::new(file)),
+        })
+    }
 }
 
 /// Opens the log of the derivation with this hash part. Blocks on the disk.

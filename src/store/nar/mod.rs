@@ -5,6 +5,7 @@ pub(super) mod digest;
 pub(super) mod events;
 pub(super) mod expected;
 pub(super) mod files;
+pub(super) mod listing;
 pub(super) mod open;
 pub(super) mod opener;
 pub(super) mod options;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::fairness::ClientId;
 use crate::store::error::StoreError;
+use crate::store::index::change_time::ChangeTime;
 use crate::store::path_info::valid_path::SignatureLines;
 use crate::store::path_info::valid_path::ValidPath;
 use crate::store::state::Store;
@@ -60,10 +61,19 @@ impl Store {
         self.path_infos.next_prefetched().await
     }
 
+    /// Returns all valid paths.
+    pub(crate) async fn all_paths(&self) -> Result<Vec<StorePath>, StoreError> {
+        self.pool.call(ClientId::Server, &QueryAllValidPaths).await
+    }
+
     /// Returns the hash parts of all valid paths.
     pub async fn all_hash_parts(&self) -> Result<Vec<HashPart>, StoreError> {
-        let paths = self.pool.call(ClientId::Server, &QueryAllValidPaths).await?;
-        Ok(paths.iter().map(StorePath::hash_part).collect())
+        Ok(self.all_paths().await?.iter().map(StorePath::hash_part).collect())
+    }
+
+    /// Returns when an entry of the store directory was last added or removed; `None` if that is not visible.
+    pub(crate) async fn changed(&self) -> Result<Option<ChangeTime>, StoreError> {
+        self.on_disk(ChangeTime::of_store).await
     }
 
     /// Returns the base name of the path with this hash part, if it is cached.

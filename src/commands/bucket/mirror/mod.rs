@@ -152,7 +152,7 @@ async fn publish(
         copied.bytes += done.nar_bytes;
         copied.paths += done.narinfos;
         if done.withheld.is_empty() || attempt >= ATTEMPTS {
-            break done.withheld;
+            break done.withheld.iter().map(|withheld| withheld.path).collect::<Vec<_>>();
         }
         attempt += 1;
     };

@@ -1,0 +1,186 @@
+//! State of publishing: what waits, what is done, and how far the work is.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use harmonia_protocol::{HashPart, StoreDir};
+use tokio::sync::watch;
+
+use super::jobs::Jobs;
+use super::obstacle::Obstacle;
+use super::progress::PublishProgress;
+use super::publisher::Publisher;
+use super::queue::Queue;
+use crate::bucket::engine::BucketStore;
+use crate::bucket::object_name::RunId;
+use crate::config::HostName;
+use crate::sync::Mutex;
+
+/// Upper bound of paths that are remembered as published, of some fifty bytes. Others are looked up once more.
+const MAX_DONE: usize = 1 << 20;
+/// Upper bound of paths that are remembered as refused, and the time for which.
+const MAX_REFUSED: usize = 10_000;
+const REFUSED_FOR: Duration = Duration::from_secs(600);
+/// Time after which `nix-cache-info` is looked for again: the bucket may have been emptied.
+const CACHE_INFO_FOR: Duration = Duration::from_secs(120);
+/// Upper bound of paths that are listed as not reproducible.
+const MAX_IRREPRODUCIBLE: usize = 10_000;
+
+/// Publishing by this host.
+#[derive(Debug)]
+pub(in crate::bucket) struct Publishing {
+    pub(in crate::bucket) publisher: Publisher,
+    pub(super) queue: Queue,
+    pub(super) done: Mutex<Done>,
+    pub(super) jobs: Mutex<Jobs>,
+    /// Work that goes on. Whoever waits for progress is woken by its changes.
+    pub(super) work: watch::Sender<Work>,
+    irreproducible: Mutex<BTreeSet<HashPart>>,
+    /// Last garbage collection.
+    last_run: Mutex<RunId>,
+    /// When `nix-cache-info` was last seen in the bucket.
+    cache_info: Mutex<Option<Instant>>,
+}
+
+/// What was found out about paths.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// Paths that are in the bucket, with their closures.
+    published: HashSet<HashPart>,
+    /// Paths that cannot be published, and since when that is known.
+    refused: HashMap<HashPart, Instant>,
+}
+
+/// Work that goes on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Work {
+    pub(super) paths: u64,
+    pub(super) paths_done: u64,
+    pub(super) nar_bytes: u64,
+    pub(super) nar_bytes_done: u64,
+    pub(super) sent: u64,
+    pub(super) waiting_for: Option<String>,
+}
+
+impl Publishing {
+    /// Opens the state of this host, with the queue that a process before has left in a directory below `state`. Blocks on the
+    /// disk.
+    pub(in crate::bucket) fn open(
+        store: Arc<BucketStore>,
+        directory: StoreDir,
+        host: HostName,
+        epoch: u64,
+        state: Option<&Path>,
+    ) -> Self {
+        let state = state.map(|state| state.join("bucket"));
+        let queue = Queue::open(state.as_deref());
+        let publisher = Publisher::new(store, directory, host, epoch, state.as_deref());
+        Self {
+            publisher,
+            queue,
+            done: Mutex::default(),
+            jobs: Mutex::default(),
+            work: watch::Sender::default(),
+            irreproducible: Mutex::default(),
+            last_run: Mutex::default(),
+            cache_info: Mutex::default(),
+        }
+    }
+
+    /// Notes that a path is published, with its closure.
+    pub(super) fn published(&self, path: HashPart) {
+        let mut done = self.done.lock();
+        if done.published.len() >= MAX_DONE {
+            done.published.clear();
+        }
+        done.published.insert(path);
+    }
+
+    /// Notes that a path cannot be published.
+    pub(super) fn refused(&self, path: HashPart) {
+        let mut done = self.done.lock();
+        if done.refused.len() >= MAX_REFUSED {
+            done.refused.clear();
+        }
+        done.refused.insert(path, Instant::now());
+    }
+
+    /// Returns whether a path was published, by this host or another.
+    pub(super) fn is_done(&self, path: &HashPart) -> bool {
+        self.done.lock().published.contains(path)
+    }
+
+    /// Returns whether a path was published, or could not be a few minutes ago.
+    pub(super) fn is_settled(&self, path: &HashPart) -> bool {
+        let done = self.done.lock();
+        let is_refused = || done.refused.get(path).is_some_and(|since| since.elapsed() < REFUSED_FOR);
+        done.published.contains(path) || is_refused()
+    }
+
+    /// Notes the last garbage collection. Forgets what is published if it is a new one, which may delete that.
+    pub(super) fn look(&self, last: RunId) {
+        let is_new = std::mem::replace(&mut *self.last_run.lock(), last) != last;
+        if is_new {
+            self.forget();
+        }
+    }
+
+    /// Forgets what is published, which was deleted perhaps.
+    pub(super) fn forget(&self) {
+        self.done.lock().published.clear();
+    }
+
+    /// Returns the number of paths that are published.
+    pub(super) fn count(&self) -> usize {
+        self.done.lock().published.len()
+    }
+
+    /// Removes a path from the queue, and tells the commands that wait for it. Returns the time for which it was queued, in
+    /// seconds, and whether a command has waited.
+    pub(super) fn finish(&self, path: &HashPart, obstacle: Option<&Obstacle>, now: u64) -> (Option<u64>, bool) {
+        let since = self.queue.remove(path);
+        let is_awaited = self.jobs.lock().done(path, obstacle);
+        self.work.send_modify(|_| {});
+        (since.map(|since| now.saturating_sub(since)), is_awaited)
+    }
+
+    /// Returns the progress of a command, as soon as there is some, within a time; `None` if there is no such command.
+    pub(super) async fn ask(&self, number: u64, within: Duration) -> Option<PublishProgress> {
+        let mut work = self.work.subscribe();
+        work.borrow_and_update();
+        let (mut left, mut refused) = self.jobs.lock().ask(number)?;
+        if left > 0 && tokio::time::timeout(within, work.changed()).await.is_ok() {
+            (left, refused) = self.jobs.lock().ask(number)?;
+        }
+        let Work { paths, paths_done, nar_bytes, nar_bytes_done, sent, waiting_for } = work.borrow().clone();
+        Some(PublishProgress { left, refused, paths, paths_done, nar_bytes, nar_bytes_done, sent, waiting_for })
+    }
+
+    /// Returns whether the bucket had `nix-cache-info` lately.
+    pub(super) fn has_cache_info(&self) -> bool {
+        self.cache_info.lock().is_some_and(|seen| seen.elapsed() < CACHE_INFO_FOR)
+    }
+
+    /// Notes that the bucket has `nix-cache-info`.
+    pub(super) fn set_cache_info(&self) {
+        *self.cache_info.lock() = Some(Instant::now());
+    }
+
+    /// Notes a path of which the bucket has another build. Returns whether that is new.
+    pub(super) fn note_irreproducible(&self, path: HashPart) -> bool {
+        let mut paths = self.irreproducible.lock();
+        paths.len() < MAX_IRREPRODUCIBLE && paths.insert(path)
+    }
+
+    /// Returns whether the bucket has another build of a path than this host.
+    pub(in crate::bucket) fn is_irreproducible(&self, path: &HashPart) -> bool {
+        self.irreproducible.lock().contains(path)
+    }
+
+    /// Returns the paths of which the bucket has other builds.
+    pub(in crate::bucket) fn irreproducible(&self) -> Vec<HashPart> {
+        self.irreproducible.lock().iter().copied().collect()
+    }
+}
