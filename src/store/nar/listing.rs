@@ -17,6 +17,7 @@ use crate::store::state::Store;
 
 impl Store {
     /// Returns the listing of a path whose NAR was verified; `None` if it is longer than `max` bytes.
+    #[cfg_attr(not(feature = "bucket"), allow(dead_code, reason = "the bucket needs it"))]
     pub(crate) async fn listing(
         &self,
         valid: &Arc<ValidPath>,

@@ -72,6 +72,7 @@ impl Store {
     }
 
     /// Returns when an entry of the store directory was last added or removed; `None` if that is not visible.
+    #[cfg_attr(not(feature = "bucket"), allow(dead_code, reason = "the bucket needs it"))]
     pub(crate) async fn changed(&self) -> Result<Option<ChangeTime>, StoreError> {
         self.on_disk(ChangeTime::of_store).await
     }
