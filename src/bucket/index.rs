@@ -4,7 +4,7 @@
 //! stays in the filter until it is made anew, soon after segments were put together into fewer. The index denies a path only if it has read every segment that was listed lately;
 //! otherwise whoever asks has to look into the bucket.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -12,8 +12,9 @@ use harmonia_protocol::HashPart;
 
 use super::engine::{BucketError, BucketStore, Patience};
 use super::filter::Filter;
-use super::object_name::{OWN, ObjectName};
+use super::object_name::{OWN, ObjectName, SegmentId};
 use super::segment::{MAX_SEGMENT, Segment};
+use crate::config::HostName;
 use crate::sync::Mutex;
 
 /// Upper bound of segments, of which hosts make few large ones now and then. More are not read, and nothing is denied.
@@ -28,6 +29,13 @@ const REMOVED_PART: usize = 10;
 /// Time after which what this host has published is in the segments that it reads, and the upper bound of such paths.
 const RECENT: Duration = Duration::from_secs(600);
 const MAX_RECENT: usize = 100_000;
+
+/// Time after a host's last segment in which its next one is asked for by name, because listings lag: in Swift by about a minute
+/// after a storage node was away.
+const ACTIVE: Duration = Duration::from_secs(120);
+/// Hosts whose next segments are asked for, and segments of each in one refresh.
+const MAX_ACTIVE: usize = 16;
+const MAX_AHEAD: usize = 8;
 
 /// What the index knows about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +64,8 @@ struct State {
     removed: usize,
     /// Paths that were added otherwise than by a segment, with their times.
     recent: VecDeque<(Instant, HashPart)>,
+    /// Last segments of hosts, and when they were read.
+    active: HashMap<HostName, (SegmentId, Instant)>,
     /// When the last complete refresh began.
     refreshed: Option<Instant>,
 }
@@ -64,7 +74,14 @@ impl Index {
     /// Creates an index that knows nothing. The seed is secret.
     pub(crate) fn new(seed: u64) -> Self {
         let filter = Filter::new(0, seed);
-        let state = State { filter, applied: HashSet::new(), removed: 0, recent: VecDeque::new(), refreshed: None };
+        let state = State {
+            filter,
+            applied: HashSet::new(),
+            removed: 0,
+            recent: VecDeque::new(),
+            active: HashMap::new(),
+            refreshed: None,
+        };
         Self { state: Mutex::new(state), seed }
     }
 
@@ -101,6 +118,11 @@ impl Index {
     /// Reads segments that are new. After an error the index is as before, but for its age.
     pub(crate) async fn refresh(&self, store: &BucketStore) -> Result<(), BucketError> {
         let began = Instant::now();
+        self.read_listed(store, began).await?;
+        self.read_ahead(store, began).await
+    }
+
+    async fn read_listed(&self, store: &BucketStore, began: Instant) -> Result<(), BucketError> {
         let listed = store.list(&format!("{OWN}index/"), None, MAX_SEGMENTS).await?;
         let is_whole = listed.len() < MAX_SEGMENTS;
         let names: HashSet<_> = listed.into_iter().map(|(name, _)| name).collect();
@@ -139,12 +161,54 @@ impl Index {
             changes.paths.iter().for_each(|path| filter.insert(path));
             *removed = if gone.is_empty() { removed.saturating_add(changes.removed) } else { usize::MAX };
         }
+        // Segments that were there before this program say nothing about who is active.
+        if state.refreshed.is_some() {
+            let new = changes.applied.iter().filter(|name| !state.applied.contains(*name));
+            let new: Vec<_> = new.cloned().collect();
+            for name in new {
+                state.note_active(name, began);
+            }
+        }
         state.applied.extend(changes.applied);
         state.applied.retain(|name| !gone.contains(name));
         if changes.is_whole {
             state.refreshed = Some(began);
         }
         Ok(())
+    }
+
+    /// Reads segments that the listing does not have yet, by the numbers that follow those of hosts that are active.
+    async fn read_ahead(&self, store: &BucketStore, now: Instant) -> Result<(), BucketError> {
+        let active: Vec<_> = {
+            let mut state = self.state.lock();
+            state.active.retain(|_, (_, read)| now.saturating_duration_since(*read) <= ACTIVE);
+            state.active.iter().map(|(host, (id, _))| (host.clone(), *id)).collect()
+        };
+        for (host, last) in active {
+            let ahead = std::iter::successors(last.next(), |id| id.next()).take(MAX_AHEAD);
+            for id in ahead {
+                let name = ObjectName::Segment(host.clone(), id);
+                let Some(segment) = read(store, &name).await? else { break };
+                // It counts as read when the listing has it.
+                segment.published().for_each(|path| self.insert(path));
+                self.state.lock().note_active(name, now);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Notes that a host has written a segment lately.
+    fn note_active(&mut self, name: ObjectName, now: Instant) {
+        let ObjectName::Segment(host, id) = name else { return };
+        if let Some((last, read)) = self.active.get_mut(&host) {
+            if id > *last {
+                (*last, *read) = (id, now);
+            }
+        } else if self.active.len() < MAX_ACTIVE {
+            self.active.insert(host, (id, now));
+        }
     }
 }
 
@@ -274,6 +338,26 @@ mod tests {
         let later = Instant::now() + FRESH * 2;
         assert_eq!(index.look_up_at(&part(9), later), Indexed::Unknown);
         assert_eq!(index.look_up_at(&part(1), later), Indexed::Maybe);
+    }
+
+    #[tokio::test]
+    async fn the_next_segments_of_an_active_host_are_read_before_a_listing_has_them() {
+        let (store, index, now) = (store(), Index::new(1), Instant::now());
+        put(&store, "a", 0, &[1], &[]).await;
+        index.refresh(&store).await.unwrap();
+        let requests = || store.metrics().bucket.requests("get", "not_found");
+        assert_eq!(requests(), 0, "a host that has done nothing since");
+        put(&store, "a", 1, &[2], &[]).await;
+        index.refresh(&store).await.unwrap();
+        assert_eq!(requests(), 1);
+        for sequence in 2..4 {
+            put(&store, "a", sequence, &[u64::from(sequence) + 1], &[]).await;
+        }
+        index.read_ahead(&store, now).await.unwrap();
+        assert_eq!(found(&index, 0..10), [1, 2, 3, 4]);
+        let before = requests();
+        index.read_ahead(&store, Instant::now() + ACTIVE * 2).await.unwrap();
+        assert_eq!(requests(), before, "a host that has been quiet");
     }
 
     #[tokio::test]
