@@ -56,6 +56,10 @@ impl App {
         if !self.store.hides_referrers() {
             return Ok(false);
         }
+        let (changes, is_known) = self.store.knows_nothing_hides(narinfo.path().hash_part());
+        if is_known {
+            return Ok(false);
+        }
         let mut pending: VecDeque<_> = narinfo.references().collect();
         let mut seen: HashSet<_> = pending.iter().copied().collect();
         seen.insert(narinfo.path().hash_part());
@@ -67,6 +71,7 @@ impl App {
                 PathStatus::Hidden(Some(valid)) => valid.info.reference_paths().map(|it| it.hash_part()).collect(),
                 // It would be hidden, if its closure had one.
                 PathStatus::Valid(_) | PathStatus::Quarantined(_) => Vec::new(),
+                PathStatus::NotValid | PathStatus::Hidden(None) if self.store.knows_nothing_hides(hash).1 => Vec::new(),
                 PathStatus::NotValid | PathStatus::Hidden(None) => {
                     let found = bucket.narinfo(hash, cx.client).await?;
                     found.iter().flat_map(|it| it.references()).collect()
@@ -74,6 +79,7 @@ impl App {
             };
             pending.extend(references.into_iter().filter(|reference| seen.insert(*reference)));
         }
+        self.store.remember_nothing_hides(changes, seen);
         Ok(false)
     }
 }

@@ -31,6 +31,12 @@ impl Bucket {
         self.config.read
     }
 
+    /// Updates the gauges of the index.
+    pub(crate) fn update_metrics(&self) {
+        let (bytes, age) = self.index.usage();
+        self.metrics.bucket_lookups.set_index(bytes, age);
+    }
+
     /// Fails unless the bucket was reached a moment ago.
     pub(crate) fn check_reached(&self) -> Result<(), Unreachable> {
         let (_, age) = self.index.usage();

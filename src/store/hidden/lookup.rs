@@ -69,6 +69,18 @@ impl Store {
         self.has_hidden() && self.hidden.state().follows_referrers()
     }
 
+    /// Returns the number of changes of what is hidden, and whether nothing in the closure of a path of another host is known to
+    /// hide it.
+    pub(crate) fn knows_nothing_hides(&self, hash: HashPart) -> (u64, bool) {
+        let state = self.hidden.state();
+        (state.changes, state.verdict(hash) == Verdict::NotHidden)
+    }
+
+    /// Remembers that nothing in the closures of these paths hides them, unless there was a change since.
+    pub(crate) fn remember_nothing_hides(&self, changes: u64, paths: impl IntoIterator<Item = HashPart>) {
+        self.hidden.state().remember(changes, paths, None);
+    }
+
     /// Returns whether the path with this hash part hides those that refer to it.
     pub(crate) fn hides_referrers_of(&self, hash: HashPart) -> bool {
         self.has_hidden() && self.hidden.state().hides_referrers_of(hash)

@@ -178,3 +178,17 @@ fn a_reference_that_a_client_was_told_of_is_no_404_while_it_is_on_its_way() {
     other.delete(&theirs.narinfo_url()[1..]);
     assert_eq!(harmonia.http().get(&theirs.narinfo_url()).status, 200);
 }
+
+#[test]
+fn a_path_that_this_host_has_and_does_not_trust_is_served_as_another_host_has_signed_it() {
+    let (other, theirs, untrusted) = (OtherHost::new(), item(2, &[]), item(3, &[]));
+    other.publish(&[&theirs]);
+    let items = [theirs.clone(), untrusted.clone()];
+    let daemon = ScriptedDaemon::start(Script::replying(move |query| {
+        StoreItem::reply_among(&items, query).unwrap_or_else(|| items[0].reply(query))
+    }));
+    let keys = "sign = \"trusted\"\nserve_untrusted = false\n";
+    let harmonia = Harmonia::start(&format!("{}{keys}{}", daemon.config(), other.table()));
+    assert!(body(&harmonia.http().get(&theirs.narinfo_url())).contains("\nSig: elsewhere.test-1:"));
+    assert_eq!(harmonia.http().get(&untrusted.narinfo_url()).status, 404);
+}
