@@ -49,7 +49,7 @@ impl AccessLogEntry {
         }
         let cache = match route {
             Route::NarInfo { .. } => Cache::PathInfo,
-            Route::Nar { .. } | Route::CompressedNar { .. } => Cache::Nar,
+            Route::Nar { .. } | Route::CompressedNar { .. } | Route::UploadedNar { .. } => Cache::Nar,
             _ => Cache::None,
         };
         Self { log: Arc::clone(log), record, cache, path: route.hash(), started: Instant::now() }

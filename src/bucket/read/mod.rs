@@ -2,6 +2,7 @@
 
 mod breaker;
 mod file_reader;
+mod known_files;
 mod narinfo;
 mod narinfos;
 mod nars;
@@ -11,6 +12,6 @@ mod text;
 mod told;
 mod unreachable;
 
+pub(in crate::bucket) use known_files::KnownFiles;
 pub(in crate::bucket) use narinfos::NarInfos;
-pub(in crate::bucket) use nars::KnownFiles;
 pub(crate) use unreachable::Unreachable;

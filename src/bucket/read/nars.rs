@@ -14,32 +14,11 @@ use crate::bucket::file_hash::NarFile;
 use crate::bucket::narinfo::BucketNarInfo;
 use crate::bucket::object_name::ObjectName;
 use crate::bucket::state::Bucket;
-use crate::clock_cache::ClockCache;
 use crate::config::{Credentials, RedirectFrom};
 use crate::nar_cache::FileSource;
-use crate::sync::Mutex;
 
-/// Upper bound of the memory of narinfos by their files, in bytes. Most are in memory by their paths too.
-const MAX_BYTES: usize = 16 << 20;
 /// Time for which a signed URL is good. A download has to begin within it.
 const URL_TIME: Duration = Duration::from_secs(3600);
-
-/// Narinfos by the names of their files.
-#[derive(Debug)]
-pub(in crate::bucket) struct KnownFiles(Mutex<ClockCache<NarFile, Arc<BucketNarInfo>>>);
-
-impl Default for KnownFiles {
-    fn default() -> Self {
-        Self(Mutex::new(ClockCache::new(MAX_BYTES)))
-    }
-}
-
-impl KnownFiles {
-    /// Remembers the file of a narinfo that a trusted key signed.
-    pub(super) fn insert(&self, narinfo: &Arc<BucketNarInfo>) {
-        self.0.lock().insert(narinfo.file(), Arc::clone(narinfo), narinfo.memory());
-    }
-}
 
 impl Bucket {
     /// Parses the name of a file below `nar/`.
@@ -50,7 +29,7 @@ impl Bucket {
 
     /// Returns a narinfo that names this file, if one was read lately.
     pub(crate) fn narinfo_of_file(&self, file: NarFile) -> Option<Arc<BucketNarInfo>> {
-        self.files.0.lock().find(&file).map(|narinfo| Arc::clone(narinfo))
+        self.files.find(&file)
     }
 
     /// Returns the size of a file in bytes, as its narinfo has it if that is known; `None` if the bucket has no such file.

@@ -6,12 +6,12 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use harmonia_protocol::hash::NarHash;
 use ring::digest;
 
 use crate::nar_cache::disk::decode::NarDecoder;
 use crate::nar_cache::disk::directory::CacheDirectory;
-use crate::nar_cache::disk::entry::{Entry, NO_NAR};
+use crate::nar_cache::disk::entry::Entry;
+use crate::nar_cache::disk::key::EntryKey;
 use crate::nar_cache::disk::layout::entries;
 
 /// Size of the buffer for decoded bytes.
@@ -30,9 +30,9 @@ pub struct FileCheck {
 
 /// Verifies every file: reads it whole, decodes the NAR and compares its hash with the file name. Removes corrupt files.
 pub fn verify(dir: &CacheDirectory) -> io::Result<impl Iterator<Item = FileCheck>> {
-    let check = |nar_hash, path: PathBuf| {
+    let check = |key: &EntryKey, path: PathBuf| {
         let bytes = path.metadata().map_or(0, |metadata| metadata.len());
-        let fault = File::open(&path).and_then(|file| verify_file(file, nar_hash)).err();
+        let fault = File::open(&path).and_then(|file| verify_file(file, key)).err();
         // A file that was evicted meanwhile is not corrupt.
         let fault = fault.filter(|cause| cause.kind() != io::ErrorKind::NotFound);
         if fault.is_some() {
@@ -40,12 +40,12 @@ pub fn verify(dir: &CacheDirectory) -> io::Result<impl Iterator<Item = FileCheck
         }
         FileCheck { path, bytes, fault }
     };
-    Ok(entries(dir)?.into_iter().map(move |(key, path)| check(key.nar_hash, path)))
+    Ok(entries(dir)?.into_iter().map(move |(key, path)| check(&key, path)))
 }
 
-fn verify_file(file: File, nar_hash: NarHash) -> io::Result<()> {
+fn verify_file(file: File, key: &EntryKey) -> io::Result<()> {
     let wrong = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
-    let entry = Arc::new(Entry::read_trailer(&file, nar_hash)?);
+    let entry = Arc::new(Entry::read_trailer(&file, key)?);
     let mut sha256 = digest::Context::new(&digest::SHA256);
     let mut at = 0;
     while at < entry.info().size {
@@ -56,8 +56,8 @@ fn verify_file(file: File, nar_hash: NarHash) -> io::Result<()> {
     if sha256.finish().as_ref() != entry.info().sha256 {
         return wrong("SHA-256 mismatch");
     }
-    if entry.nar_size() == NO_NAR {
-        return if entry.info().sha256 == *nar_hash.as_bytes() {
+    if key.is_fetched() {
+        return if entry.info().sha256 == *key.nar_hash.as_bytes() {
             Ok(())
         } else {
             wrong("SHA-256 does not match the file name")

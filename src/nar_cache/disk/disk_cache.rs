@@ -182,7 +182,7 @@ impl DiskCache {
         })?;
         // Preserves the order of uses across a restart. A failure does no harm.
         let _ = file.set_modified(SystemTime::now());
-        let entry = Arc::new(Entry::read_trailer(&file, key.nar_hash)?);
+        let entry = Arc::new(Entry::read_trailer(&file, key)?);
         let file = Arc::new(DiskFile::new(file, self.closer.clone()));
         self.open_files.insert(key, &entry, &file);
         let mut lru = self.lru.lock();

@@ -27,6 +27,7 @@ use twox_hash::XxHash3_64;
 
 use super::buffer_pool::{BUFFER_SIZE, Buffer};
 use super::file::DiskFile;
+use super::key::EntryKey;
 use crate::nar_cache::encode::seek_table::{Frame, frame_count, parse_seek_table, seek_table_len};
 
 /// Bytes under one checksum, which are read at once.
@@ -61,10 +62,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Reads and verifies the trailer and the seek table of the compressed NAR with this hash.
-    pub(crate) fn read_trailer(file: &File, nar_hash: NarHash) -> io::Result<Self> {
+    /// Reads and verifies the trailer of the entry with this key, and the seek table if it has one.
+    pub(crate) fn read_trailer(file: &File, key: &EntryKey) -> io::Result<Self> {
         let whole = file.metadata()?.len();
         let footer = Footer::read(file, whole)?;
+        let nar_hash = key.nar_hash;
         if footer.nar_hash != nar_hash {
             return Err(corrupt("NAR hash does not match the file name"));
         }
@@ -81,8 +83,8 @@ impl Entry {
             .filter_map(|checksum| Some(u64::from_le_bytes(checksum.try_into().ok()?)))
             .collect();
         let mut entry = Self { info: footer.info, nar_hash, nar_size, frames: Vec::new(), checksums };
-        if nar_size == NO_NAR {
-            return Ok(entry);
+        if key.is_fetched() {
+            return if nar_size == NO_NAR { Ok(entry) } else { Err(corrupt("it has a NAR")) };
         }
         let table = frame_count(nar_size).map(seek_table_len).filter(|table| *table as u64 <= length);
         let table = table.ok_or_else(|| corrupt("too short for its seek table"))?;

@@ -22,6 +22,11 @@ impl EntryKey {
     pub(crate) fn of_file(sha256: &[u8; 32]) -> Self {
         Self { tag: Arc::new(EncodingTag::fixed(FETCHED)), nar_hash: NarHash::from_digest(*sha256) }
     }
+
+    /// Returns whether it is that of a file from elsewhere.
+    pub(crate) fn is_fetched(&self) -> bool {
+        self.tag.as_str() == FETCHED
+    }
 }
 
 impl Hash for EntryKey {

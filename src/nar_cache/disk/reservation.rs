@@ -55,7 +55,7 @@ impl DiskCache {
         fetched: bool,
         reservation: Reservation,
     ) -> io::Result<Arc<Entry>> {
-        let entry = Arc::new(Entry::read_trailer(file.file.get()?, key.nar_hash)?);
+        let entry = Arc::new(Entry::read_trailer(file.file.get()?, key)?);
         if let Some(path) = file.path.take() {
             if let Err(cause) = layout::rename(&path, &self.path(key)) {
                 file.path = Some(path);
