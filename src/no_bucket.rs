@@ -118,7 +118,7 @@ impl Bucket {
         match *self {}
     }
 
-    pub(crate) fn update_metrics(&self) {
+    pub(crate) fn update_index_metrics(&self) {
         match *self {}
     }
 

@@ -193,6 +193,7 @@ impl App {
         }
         if let Some(bucket) = &self.bucket {
             bucket.update_metrics();
+            bucket.update_index_metrics();
         }
     }
 

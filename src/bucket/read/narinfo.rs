@@ -32,7 +32,7 @@ impl Bucket {
     }
 
     /// Updates the gauges of the index.
-    pub(crate) fn update_metrics(&self) {
+    pub(crate) fn update_index_metrics(&self) {
         let (bytes, age) = self.index.usage();
         self.metrics.bucket_lookups.set_index(bytes, age);
     }
@@ -75,7 +75,12 @@ impl Bucket {
                 self.narinfos.forget(&path);
                 Ok(None)
             }
-            (Ok(None) | Err(_), Some(narinfo)) => {
+            // Nobody is told of its references again: if it was removed for good, it fades out before its NAR is deleted.
+            (Ok(None), Some(narinfo)) => {
+                self.record(BucketLookup::Stale);
+                Ok(Some(narinfo))
+            }
+            (Err(_), Some(narinfo)) => {
                 self.record(BucketLookup::Stale);
                 self.narinfos.tell(&narinfo);
                 Ok(Some(narinfo))

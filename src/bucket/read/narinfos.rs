@@ -117,6 +117,12 @@ impl NarInfos {
         }
         *self.absent.lock() = ClockCache::new(MAX_ABSENT_BYTES);
     }
+    /// Returns whether clients were told of the references of a path since [`Self::age`].
+    #[cfg(test)]
+    pub(super) fn is_told_again(&self, path: &HashPart) -> bool {
+        self.cached.lock().peek(path).is_some_and(|it| it.told.is_some())
+    }
+
     /// Forgets what clients were told of.
     #[cfg(test)]
     pub(super) fn forget_told(&self) {

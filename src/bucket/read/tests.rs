@@ -154,6 +154,7 @@ async fn a_client_that_was_told_of_a_path_is_not_told_that_there_is_none() {
     fleet.host.narinfos.age();
     assert_eq!(fleet.look_up(1).await.ok(), Some(true), "deleted since");
     assert_eq!(fleet.lookups(BucketLookup::Stale), 1);
+    assert!(!fleet.host.narinfos.is_told_again(&path(1).hash_part()), "it would be served for ever");
 }
 
 #[tokio::test]
@@ -163,7 +164,9 @@ async fn what_was_removed_is_gone_when_no_client_can_ask_for_it_any_more() {
     assert_eq!(fleet.look_up(1).await.ok(), Some(true));
     fleet.other.delete(&name(1)).await.unwrap();
     fleet.host.narinfos.age();
+    assert_eq!(fleet.look_up(1).await.ok(), Some(true));
     fleet.host.narinfos.forget_told();
+    fleet.host.narinfos.age();
     assert_eq!(fleet.look_up(1).await.ok(), Some(false));
 }
 
