@@ -201,7 +201,7 @@ pub(crate) enum Error {
     /// A command about the object store failed.
     #[cfg(feature = "bucket")]
     #[error(transparent)]
-    BucketCommand(#[from] crate::commands::BucketFailure),
+    BucketCommand(#[from] crate::commands::bucket::failure::BucketFailure),
     /// The combination of arguments is not supported.
     #[error("{0}")]
     Usage(&'static str),

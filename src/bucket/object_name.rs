@@ -54,6 +54,8 @@ pub(crate) enum ObjectName {
     Roots(HostName),
     /// `harmonia/v1/used/DAY/HOST.zst`: paths that a host has served on a day.
     Used(Day, HostName),
+    /// `harmonia/v1/probes/HOST`: put and deleted by a check.
+    Probe(HostName),
     /// `harmonia/v1/gc/RUN/…`: an object of a garbage collection.
     Gc(RunId, GcObject),
 }
@@ -118,6 +120,7 @@ impl ObjectName {
     fn parse_own(name: &str) -> Option<Self> {
         let (folder, rest) = name.split_once('/')?;
         match folder {
+            "probes" => rest.parse().ok().map(Self::Probe),
             "hosts" => rest.strip_suffix(".json")?.parse().ok().map(Self::Host),
             "index" => {
                 let (host, segment) = rest.split_once('/')?;
@@ -259,6 +262,7 @@ impl fmt::Display for ObjectName {
             Self::Pin(name) => write!(f, "{OWN}pins/{name}.json"),
             Self::Roots(host) => write!(f, "{OWN}roots/{host}.zst"),
             Self::Used(day, host) => write!(f, "{OWN}used/{day}/{host}.zst"),
+            Self::Probe(host) => write!(f, "{OWN}probes/{host}"),
             Self::Gc(run, object) => write!(f, "{OWN}gc/{run}/{}", object.file_name()),
         }
     }
@@ -283,6 +287,7 @@ mod tests {
             format!("log/{PART}-a?b+c=1.drv"),
             "debuginfo/0123456789abcdef0123456789abcdef01234567".to_owned(),
             "harmonia/v1/hosts/builder-1.json".to_owned(),
+            "harmonia/v1/probes/builder-1".to_owned(),
             "harmonia/v1/index/builder-1/1799999999999-00000012.zst".to_owned(),
             "harmonia/v1/pins/release-26.05.json".to_owned(),
             "harmonia/v1/roots/builder-1.zst".to_owned(),

@@ -1,7 +1,7 @@
 //! The commands of the program, a file or folder each.
 
 #[cfg(feature = "bucket")]
-mod bucket;
+pub(crate) mod bucket;
 mod cache;
 mod check;
 mod hide;
@@ -15,9 +15,6 @@ mod status;
 mod store_paths;
 mod times;
 mod user;
-
-#[cfg(feature = "bucket")]
-pub(crate) use bucket::BucketFailure;
 
 use crate::cli::{Check, Cli, Command};
 use crate::config::{CliOverrides, Config, Environment};
@@ -51,7 +48,10 @@ pub(crate) fn run(cli: Cli, recent: RecentLines) -> Result<(), Error> {
         }
         #[cfg(feature = "bucket")]
         Some(Command::Bucket { action }) => {
-            let config = load_config(overrides, &bucket::environment(&environment)?)?;
+            if overrides.config_file.is_none() {
+                environment = bucket::environment(&environment)?;
+            }
+            let config = load_config(overrides, &environment)?;
             block_on(config.workers, bucket::run(config, action))
         }
         Some(Command::User { action }) => {

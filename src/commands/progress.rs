@@ -5,6 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Format of the bar, whose positions are bytes of NARs.
 const TEMPLATE: &str = "{wide_bar} {bytes} of {total_bytes}, {msg}, {eta} left";
 /// Format of a counter.
+#[cfg(feature = "bucket")]
 const COUNTER: &str = "{wide_bar} {pos} of {len} {msg}, {eta} left";
 
 /// A progress bar that disappears when it is dropped.
@@ -26,9 +27,11 @@ pub(super) fn bar(all: usize, bytes: u64) -> Bar {
 }
 
 /// A progress bar of things without a size, which disappears when it is dropped.
+#[cfg(feature = "bucket")]
 pub(super) struct Counter(ProgressBar);
 
 /// Shows a bar for so many things of this name.
+#[cfg(feature = "bucket")]
 pub(super) fn counter(all: usize, noun: &'static str) -> Counter {
     let bar = ProgressBar::new(all as u64).with_message(noun);
     if let Ok(style) = ProgressStyle::with_template(COUNTER) {
@@ -37,6 +40,7 @@ pub(super) fn counter(all: usize, noun: &'static str) -> Counter {
     Counter(bar)
 }
 
+#[cfg(feature = "bucket")]
 impl Counter {
     /// Counts one more as done.
     pub(super) fn done(&self) {
@@ -49,6 +53,7 @@ impl Counter {
     }
 }
 
+#[cfg(feature = "bucket")]
 impl Drop for Counter {
     fn drop(&mut self) {
         self.0.finish_and_clear();

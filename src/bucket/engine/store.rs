@@ -360,8 +360,10 @@ fn content_type(name: &ObjectName) -> &'static str {
         | ObjectName::Host(_)
         | ObjectName::Pin(_)
         | ObjectName::Gc(_, GcObject::Lease) => "application/json",
-        ObjectName::Segment(..) | ObjectName::Roots(_) | ObjectName::Used(..) | ObjectName::Gc(..) => {
-            "application/octet-stream"
-        }
+        ObjectName::Probe(_)
+        | ObjectName::Segment(..)
+        | ObjectName::Roots(_)
+        | ObjectName::Used(..)
+        | ObjectName::Gc(..) => "application/octet-stream",
     }
 }

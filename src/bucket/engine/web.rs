@@ -1,10 +1,11 @@
 //! Files of other caches, got by plain HTTP: no signatures, but redirects.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream::{BoxStream, StreamExt as _};
-use hyper::header::{ACCEPT, CONTENT_LENGTH, HeaderValue, LOCATION};
+use hyper::header::{ACCEPT, CONTENT_LENGTH, HeaderValue, LOCATION, RANGE};
 use hyper::{HeaderMap, Method, Uri};
 use object_store::client::{HttpError, HttpRequest, HttpRequestBody};
 use tokio::sync::Semaphore;
@@ -22,6 +23,8 @@ const HEAD_TIME: Duration = Duration::from_secs(60);
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
 const ATTEMPTS: u32 = 5;
+/// Upper bound of a file that is read whole, in bytes.
+const MAX_SMALL: usize = 64 << 10;
 /// Requests at a time until their heads.
 const MAX_REQUESTS: usize = 24;
 
@@ -58,6 +61,21 @@ impl WebCache {
         Ok(Self { http, base, requests: Semaphore::new(MAX_REQUESTS) })
     }
 
+    /// Gets a part of a small file as clients do; all of it if the server sends no parts.
+    pub(crate) async fn get_part(&self, url: &str, part: Range<u64>) -> Result<Bytes, BucketError> {
+        let mut whole = BytesMut::new();
+        if let Answer::Body(mut body) = self.request(url, Some(part)).await? {
+            while let Some(bytes) = body.next().await? {
+                whole.extend_from_slice(&bytes);
+                if whole.len() > MAX_SMALL {
+                    return Err(failed(url, &format_args!("more than {MAX_SMALL} bytes")));
+                }
+            }
+            return Ok(whole.freeze());
+        }
+        Err(failed(url, &"no object and no error"))
+    }
+
     /// Gets a file by its URL, which is relative to that of the cache unless it has a scheme; `None` if there is none.
     pub(crate) async fn get(&self, url: &str) -> Result<Option<WebBody>, BucketError> {
         let mut url = resolve(&format!("{}/", self.base), url).ok_or_else(|| failed(url, &"not a URL"))?;
@@ -80,7 +98,7 @@ impl WebCache {
     async fn attempts(&self, url: &str) -> Result<Answer, BucketError> {
         let mut attempt = 1;
         loop {
-            match self.request(url).await {
+            match self.request(url, None).await {
                 Err(error) if error.kind.may_pass() && attempt < ATTEMPTS => {
                     tracing::debug!("attempt {attempt}: {error}");
                     sleep(backoff(attempt)).await;
@@ -91,12 +109,16 @@ impl WebCache {
         }
     }
 
-    async fn request(&self, url: &str) -> Result<Answer, BucketError> {
+    async fn request(&self, url: &str, part: Option<Range<u64>>) -> Result<Answer, BucketError> {
         let uri: Uri = url.parse().map_err(|cause| failed(url, &cause))?;
         let mut request = HttpRequest::new(HttpRequestBody::empty());
         *request.method_mut() = Method::GET;
         *request.uri_mut() = uri;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
+        if let Some(Range { start, end }) = part {
+            let range = HeaderValue::from_str(&format!("bytes={start}-{}", end.saturating_sub(1)));
+            request.headers_mut().insert(RANGE, range.map_err(|cause| failed(url, &cause))?);
+        }
         let _permit = self.requests.acquire().await;
         let response = match timeout(HEAD_TIME, self.http.send(request)).await {
             Ok(Ok(response)) => response,
@@ -105,7 +127,7 @@ impl WebCache {
         };
         let status = response.status().as_u16();
         match status {
-            200 => {
+            200 | 206 => {
                 let (head, body) = response.into_parts();
                 Ok(Answer::Body(WebBody { url: url.into(), left: length(&head.headers), bytes: body.bytes_stream() }))
             }

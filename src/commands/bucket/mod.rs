@@ -2,7 +2,7 @@
 //!
 //! Each action has a file. It gets what is configured, and opens the object store without the running server, but for `publish`.
 
-mod failure;
+pub(crate) mod failure;
 mod gc;
 mod mirror;
 mod nar_proof;
@@ -18,7 +18,6 @@ use crate::cli::BucketAction;
 use crate::config::Config;
 use crate::error::Error;
 
-pub(crate) use failure::BucketFailure;
 pub(super) use place::environment;
 
 /// Runs an action.

@@ -1,6 +1,8 @@
 //! `harmonia check`: tests whether the server could start and serve with a configuration.
 
 mod access;
+#[cfg(feature = "bucket")]
+mod bucket;
 mod certificate;
 mod listening;
 mod report;
@@ -55,6 +57,8 @@ pub(super) async fn run(config: &Config, listening: bool) -> Result<(), Error> {
     access_log(config, &mut report);
     audit_log(config, &mut report);
     directories(config, &mut report);
+    #[cfg(feature = "bucket")]
+    bucket::check(config, &mut report).await;
     let store = Store::new(config, &Arc::default());
     hidden(&store, &mut report);
     views::check(config, &store);

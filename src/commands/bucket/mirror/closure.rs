@@ -8,10 +8,11 @@ use harmonia_protocol::signature::PublicKey;
 use harmonia_protocol::{HashPart, StoreDir, StorePath};
 use tokio::task::JoinSet;
 
-use super::Target;
 use super::source::Source;
+use super::target::Target;
 use crate::bucket::{BucketError, BucketNarInfo, ObjectName, Patience, is_signed};
 use crate::commands::progress;
+use crate::push::nar_check::Expected;
 
 /// Narinfos that are read at a time.
 const READS: usize = 24;
@@ -37,6 +38,12 @@ impl Mirrored {
     /// Returns the size of the NAR, in bytes.
     pub(super) const fn nar_size(&self) -> u64 {
         self.narinfo.nar_size
+    }
+
+    /// Returns what the narinfo says about the NAR.
+    pub(super) fn expected(&self) -> Expected {
+        let NarInfo { nar_size, nar_hash, content_address, .. } = &self.narinfo;
+        Expected { nar_size: *nar_size, nar_hash: *nar_hash, content_address: content_address.clone() }
     }
 
     fn references(&self) -> impl Iterator<Item = &StorePath> {

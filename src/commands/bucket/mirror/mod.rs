@@ -9,13 +9,14 @@ mod nars;
 mod roots;
 mod source;
 mod spool;
+mod target;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use harmonia_protocol::StoreDir;
+use harmonia_protocol::StorePath;
 use harmonia_protocol::signature::PublicKey;
 
 use super::failure::BucketFailure;
@@ -31,6 +32,7 @@ use crate::store::unix_time;
 use closure::{Closure, Mirrored};
 use nars::MirrorNars;
 use source::Source;
+use target::Target;
 
 /// Paths that are published together.
 const BATCH_PATHS: usize = 500;
@@ -38,13 +40,6 @@ const BATCH_PATHS: usize = 500;
 const BATCH_BYTES: u64 = 1 << 30;
 /// Attempts to publish a batch, since a transfer may break.
 const ATTEMPTS: u32 = 3;
-
-/// Where paths go.
-struct Target {
-    store: Arc<BucketStore>,
-    directory: StoreDir,
-    host: HostName,
-}
 
 /// Result of a mirror.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -68,7 +63,7 @@ pub(super) async fn run(config: &Config, options: &BucketMirror) -> Result<(), E
     if keys.is_empty() {
         return Err(BucketFailure::NoKeys.into());
     }
-    let place = target(config, options.to.as_ref())?;
+    let place = settings(config, options.to.as_ref())?;
     let location = place.location.clone();
     let store = BucketStore::open(&place, Arc::default()).await.map_err(BucketFailure::from)?;
     let target = Target { store: Arc::new(store), directory, host: place.host };
@@ -83,7 +78,7 @@ pub(super) async fn run(config: &Config, options: &BucketMirror) -> Result<(), E
 }
 
 /// Returns the settings of where paths go: the bucket of the configuration, another one of the same server, or a directory.
-fn target(config: &Config, to: Option<&MirrorTarget>) -> Result<BucketConfig, BucketFailure> {
+fn settings(config: &Config, to: Option<&MirrorTarget>) -> Result<BucketConfig, BucketFailure> {
     let directory = |path: &PathBuf| {
         let host = config.bucket.as_ref().map_or_else(HostName::mirror, |bucket| bucket.host.clone());
         BucketConfig::directory(path.clone(), host)
@@ -101,7 +96,7 @@ fn target(config: &Config, to: Option<&MirrorTarget>) -> Result<BucketConfig, Bu
 async fn mirror(
     source: Arc<Source>,
     target: &Target,
-    roots: Vec<harmonia_protocol::StorePath>,
+    roots: Vec<StorePath>,
     keys: Vec<PublicKey>,
 ) -> Result<Copied, BucketFailure> {
     source.check(&target.directory).await?;

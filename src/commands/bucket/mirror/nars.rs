@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use harmonia_protocol::hash::Algorithm;
-use harmonia_protocol::narinfo::NarInfo;
 
 use super::closure::{Mirrored, renamed};
 use super::source::{Source, SourceBody};
@@ -14,7 +13,6 @@ use super::spool::{Spool, SpooledFile};
 use crate::bucket::{BucketNarInfo, Chunks, NarFile, NarSource};
 use crate::commands::bucket::failure::BucketFailure;
 use crate::commands::bucket::nar_proof::NarProof;
-use crate::push::nar_check::Expected;
 
 /// Files of some paths.
 pub(super) struct MirrorNars {
@@ -33,12 +31,6 @@ enum Origin {
 pub(super) enum MirrorChunks {
     Source { body: SourceBody, proof: Option<NarProof> },
     Spool(SpooledFile),
-}
-
-/// Returns what a narinfo says about its NAR.
-pub(super) fn expected(narinfo: &NarInfo) -> Expected {
-    let NarInfo { nar_size, nar_hash, content_address, .. } = narinfo;
-    Expected { nar_size: *nar_size, nar_hash: *nar_hash, content_address: content_address.clone() }
 }
 
 impl MirrorNars {
@@ -91,7 +83,7 @@ impl NarSource for MirrorNars {
         };
         let body = self.source.open_nar(&path.url).await.map_err(io::Error::other)?;
         let body = body.ok_or_else(|| io::Error::other("the other cache does not have it"))?;
-        let proof = NarProof::start(path.narinfo.compression, expected(&path.narinfo));
+        let proof = NarProof::start(path.narinfo.compression, path.expected());
         Ok(MirrorChunks::Source { body, proof: Some(proof) })
     }
 }

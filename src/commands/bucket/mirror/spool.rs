@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::closure::Mirrored;
-use super::nars::expected;
 use super::source::Source;
 use crate::bucket::BucketError;
 use crate::commands::bucket::failure::BucketFailure;
@@ -64,7 +63,7 @@ impl Spool {
             Err(error) => return Ok(Err(error)),
         };
         let mut file = self.create().map_err(BucketFailure::Spool)?;
-        let mut proof = NarProof::start(path.narinfo.compression, expected(&path.narinfo));
+        let mut proof = NarProof::start(path.narinfo.compression, path.expected());
         loop {
             match body.next().await {
                 Ok(Some(bytes)) => {

@@ -3,6 +3,8 @@ use std::collections::HashMap;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use harmonia_protocol::StoreDir;
+
 use super::*;
 use crate::cli::MirrorSource;
 use crate::commands::bucket::test_bucket::{TestBucket, path};

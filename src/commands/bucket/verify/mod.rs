@@ -3,6 +3,7 @@
 //! First all narinfos: name, signature, references, size of the file of the NAR. Then those files: their hash, and the NAR that
 //! each decodes to. What was deleted meanwhile is no fault.
 
+mod against;
 mod listed;
 mod narinfos;
 mod nars;
@@ -23,16 +24,8 @@ use crate::error::Error;
 use crate::human_size::human_size;
 use crate::output::{self, counted};
 use crate::signing::SigningKeys;
+use against::Against;
 use listed::Listed;
-
-/// What narinfos are checked against.
-struct Against {
-    store: Arc<BucketStore>,
-    directory: StoreDir,
-    /// Keys of which one has to have signed; empty if signatures are not checked.
-    keys: Vec<PublicKey>,
-    listed: Listed,
-}
 
 /// Result of verifying a bucket.
 #[derive(Debug, Default, PartialEq, Eq)]

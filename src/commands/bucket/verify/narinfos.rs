@@ -6,7 +6,7 @@ use std::sync::Arc;
 use harmonia_protocol::HashPart;
 use tokio::task::JoinSet;
 
-use super::Against;
+use super::against::Against;
 use crate::bucket::{BucketError, BucketNarInfo, MAX_NARINFO, NarFile, ObjectName, Patience};
 use crate::commands::bucket::place::MAX_CACHE_INFO;
 use crate::commands::progress;

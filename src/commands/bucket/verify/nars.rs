@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::Against;
+use super::against::Against;
 use super::narinfos::Files;
 use crate::bucket::{BucketError, BucketNarInfo, BucketStore, NarFile, ObjectName, Patience};
 use crate::commands::bucket::nar_proof::NarProof;

@@ -1,0 +1,16 @@
+//! Where paths are copied to.
+
+use std::sync::Arc;
+
+use harmonia_protocol::StoreDir;
+
+use crate::bucket::BucketStore;
+use crate::config::HostName;
+
+/// A bucket or directory, of this store directory.
+pub(super) struct Target {
+    pub(super) store: Arc<BucketStore>,
+    pub(super) directory: StoreDir,
+    /// Name under which paths are entered in the index.
+    pub(super) host: HostName,
+}
