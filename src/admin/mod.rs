@@ -34,6 +34,8 @@ mod requests;
 mod socket;
 mod status;
 
+#[cfg(feature = "bucket")]
+pub(crate) use bucket::Publishing;
 pub(crate) use client::{Client, ClientError};
 pub(crate) use hidden::{Hide, Unhidden};
 pub(crate) use nar_cache::{ClosurePath, Paths, Queued, WarmProgress};

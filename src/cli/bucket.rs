@@ -18,9 +18,9 @@ pub enum BucketAction {
     /// Has the running server publish them before all else. If that restarts meanwhile, it goes on. Exit status: 0 if the paths
     /// are in the bucket, 65 if one of them cannot be published.
     Publish(BucketPublish),
-    /// Show which hosts publish into the bucket, and how much is in it
+    /// Show what waits to be published, which hosts publish into the bucket, and how much is in it
     ///
-    /// Lists the whole bucket: a request for each thousand objects.
+    /// Asks the running server, if there is one, how many paths wait and for how long. Lists the whole bucket: a request for each thousand objects.
     Status(BucketStatus),
     /// Delete from the bucket what nobody needs
     ///

@@ -1,9 +1,10 @@
-//! `harmonia bucket status`: which hosts publish into the bucket, and how much is in it.
+//! `harmonia bucket status`: what the running server has to publish, which hosts publish into the bucket, and how much is in it.
 
 use serde::Serialize;
 
 use super::failure::BucketFailure;
 use super::place;
+use crate::admin::{Client, Publishing};
 use crate::bucket::{Amount, Census, HostFile, hosts};
 use crate::cli::BucketStatus;
 use crate::commands::times::ago;
@@ -17,6 +18,8 @@ use crate::output::{self, counted};
 struct Report {
     url: String,
     endpoint: Option<String>,
+    /// What the running server says; `None` if none is there, or it publishes nothing.
+    server: Option<Publishing>,
     hosts: Vec<HostFile>,
     objects: Census,
 }
@@ -39,14 +42,29 @@ async fn report(config: &Config) -> Result<Report, BucketFailure> {
     Ok(Report {
         url: bucket.location.to_string(),
         endpoint: bucket.endpoint.as_ref().map(ToString::to_string),
+        server: publishing(config).await,
         hosts: hosts(&store).await?,
         objects: Census::count(&store).await?,
     })
 }
 
+/// Asks the running server what it has to publish.
+async fn publishing(config: &Config) -> Option<Publishing> {
+    let server = Client::find(config.admin_socket.as_deref()).await;
+    let asked = async { server?.get("/bucket/publishing").await };
+    asked.await.inspect_err(|error| tracing::debug!("nothing is known of a running server: {error}")).ok()
+}
+
 fn print(report: &Report) {
     let endpoint = report.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
     output::line(format_args!("{}{endpoint}", report.url));
+    if let Some(Publishing { host, queued, lag, irreproducible }) = &report.server {
+        let waiting = if *queued == 0 { String::new() } else { format!(", the first for {lag} s") };
+        let differ = counted(irreproducible.len() as u64, "path");
+        output::line(format_args!(
+            "the running server, {host}: {queued} queued{waiting}, {differ} built otherwise than in the bucket"
+        ));
+    }
     output::line("");
     if report.hosts.is_empty() {
         output::line("no host has published yet");
