@@ -216,6 +216,19 @@ impl Bucket {
         match *self {}
     }
 
+    #[allow(clippy::unused_async, reason = "the bucket's is async")]
+    pub(crate) async fn has(&self, _: &HashPart) -> Option<bool> {
+        match *self {}
+    }
+
+    pub(crate) fn is_queued(&self, _: &HashPart) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn has_other_build(&self, _: &HashPart) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn queued(&self) -> (usize, Duration) {
         match *self {}
     }
@@ -228,7 +241,7 @@ impl Bucket {
         match *self {}
     }
 
-    pub(crate) fn update_metrics(&self) {
+    pub(crate) fn update_queue_metrics(&self) {
         match *self {}
     }
 }

@@ -192,8 +192,8 @@ impl App {
             uploads.update_metrics();
         }
         if let Some(bucket) = &self.bucket {
-            bucket.update_metrics();
             bucket.update_index_metrics();
+            bucket.update_queue_metrics();
         }
     }
 

@@ -28,6 +28,16 @@ impl App {
         (sees_all && may_be_elsewhere(why)).then_some(bucket)
     }
 
+    /// Returns the build of a path in the bucket, if that is another one than this host's: all hosts serve the same. While the
+    /// bucket is unreachable this host serves its own, which is as valid.
+    pub(crate) async fn other_build(&self, hash: HashPart, cx: RequestCx<'_>) -> Option<Arc<BucketNarInfo>> {
+        let bucket = self.bucket.as_ref().filter(|bucket| bucket.serves_reads() && bucket.has_other_build(&hash))?;
+        if !matches!(cx.granted.views, Visible::All) {
+            return None;
+        }
+        bucket.narinfo(hash, cx.client).await.ok()?
+    }
+
     /// Returns a path that the store has failed with this error to serve, if the bucket has it; else this error.
     pub(crate) async fn path_in_bucket(
         &self,

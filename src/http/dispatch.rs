@@ -221,7 +221,7 @@ impl App {
             Route::PublicKeys => handlers::public_keys::respond(self, cx),
             Route::Version => Ok(handlers::version::respond()),
             Route::Health => Ok(status::plain_line("OK")),
-            Route::Ready => Ok(Box::pin(handlers::ready::respond(self)).await),
+            Route::Ready { path } => Ok(Box::pin(handlers::ready::respond(self, cx, path)).await),
             Route::Metrics => Ok(handlers::metrics::respond(self, cx)),
             Route::LandingPage => Ok(Box::pin(handlers::landing_page::respond(self, cx)).await),
             Route::PathPage { path } => Box::pin(handlers::path_page::respond(self, cx, &path)).await,

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::local::LocalFileSystem;
@@ -19,7 +20,8 @@ use crate::config::{BucketConfig, BucketLocation, Credentials, HttpUrl};
 #[derive(Debug)]
 pub(super) enum Engine {
     S3(Box<AmazonS3>),
-    Directory(Box<LocalFileSystem>),
+    /// Files, which are written at this rate.
+    Directory(Box<LocalFileSystem>, Option<UploadRate>),
     #[cfg(test)]
     Memory(Arc<object_store::memory::InMemory>),
 }
@@ -59,7 +61,8 @@ impl Engine {
                 std::fs::create_dir_all(path).map_err(error)?;
                 let store = LocalFileSystem::new_with_prefix(path).map_err(|cause| error(io::Error::other(cause)))?;
                 // As durable as a bucket: what is published may be deleted elsewhere.
-                return Ok(Self::Directory(Box::new(store.with_fsync(true))));
+                let rate = config.max_upload_rate.map(|rate| UploadRate::new(rate.bytes()));
+                return Ok(Self::Directory(Box::new(store.with_fsync(true)), rate));
             }
         };
         let is_tls = config.endpoint.as_ref().is_none_or(HttpUrl::is_tls);
@@ -97,7 +100,7 @@ impl Engine {
     pub(super) fn objects(&self) -> &dyn ObjectStore {
         match self {
             Self::S3(store) => &**store,
-            Self::Directory(store) => &**store,
+            Self::Directory(store, _) => &**store,
             #[cfg(test)]
             Self::Memory(store) => store,
         }
@@ -107,7 +110,7 @@ impl Engine {
     pub(super) fn parts(&self) -> Option<&dyn MultipartStore> {
         match self {
             Self::S3(store) => Some(&**store),
-            Self::Directory(_) => None,
+            Self::Directory(..) => None,
             #[cfg(test)]
             Self::Memory(store) => Some(&**store),
         }
@@ -117,9 +120,16 @@ impl Engine {
     pub(super) fn signer(&self) -> Option<&AmazonS3> {
         match self {
             Self::S3(store) => Some(store),
-            Self::Directory(_) => None,
+            Self::Directory(..) => None,
             #[cfg(test)]
             Self::Memory(_) => None,
+        }
+    }
+
+    /// Waits until so many bytes may be written to a file. Those that are sent to a server are paced on their way.
+    pub(super) async fn wait_to_write(&self, bytes: usize) {
+        if let Self::Directory(_, Some(rate)) = self {
+            tokio::time::sleep_until(rate.reserve(bytes, Instant::now()).into()).await;
         }
     }
 
@@ -128,6 +138,6 @@ impl Engine {
     }
 
     pub(super) const fn lists_in_order(&self) -> bool {
-        !matches!(self, Self::Directory(_))
+        !matches!(self, Self::Directory(..))
     }
 }

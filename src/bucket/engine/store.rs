@@ -122,6 +122,7 @@ impl BucketStore {
     async fn put_mode(&self, name: &ObjectName, bytes: Bytes, mode: PutMode) -> Result<(), BucketError> {
         let path = self.path(name)?;
         let time = upload_time(bytes.len() as u64);
+        self.engine.wait_to_write(bytes.len()).await;
         let run = || {
             let mut options = PutOptions::from(mode.clone());
             if self.engine.has_content_types() {

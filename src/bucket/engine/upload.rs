@@ -99,6 +99,7 @@ impl BucketStore {
         let time = upload_time(size);
         match &mut upload.state {
             State::Stream(stream) => {
+                self.engine.wait_to_write(part.len()).await;
                 // A file on this machine: another attempt would write the part twice.
                 let written = stream.put_part(PutPayload::from(part)).await;
                 written

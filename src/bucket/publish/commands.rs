@@ -6,7 +6,7 @@ use harmonia_protocol::HashPart;
 
 use super::progress::PublishProgress;
 use super::queue::Urgency;
-use crate::bucket::engine::{BucketError, Patience};
+use crate::bucket::engine::Patience;
 use crate::bucket::index::Indexed;
 use crate::bucket::object_name::ObjectName;
 use crate::bucket::state::Bucket;
@@ -49,16 +49,16 @@ impl Bucket {
         }
     }
 
-    /// Returns whether a path is in the bucket, and so its closure is.
-    pub(crate) async fn has(&self, path: &HashPart) -> Result<bool, BucketError> {
+    /// Returns whether a path is in the bucket, and so its closure is; `None` if that cannot be found out now.
+    pub(crate) async fn has(&self, path: &HashPart) -> Option<bool> {
         if self.is_published(path) {
-            return Ok(true);
+            return Some(true);
         }
         // A narinfo may be there before the index has it, but not long; nobody is told of it until then.
         if self.index.look_up(path) == Indexed::No {
-            return Ok(false);
+            return Some(false);
         }
-        Ok(self.store.head(&ObjectName::NarInfo(*path), Patience::Client).await?.is_some())
+        Some(self.store.head(&ObjectName::NarInfo(*path), Patience::Client).await.ok()?.is_some())
     }
 
     /// Returns the number of paths that wait to be published, and the time for which the first one has been waiting.
@@ -82,7 +82,7 @@ impl Bucket {
     }
 
     /// Updates the gauges of the queue.
-    pub(crate) fn update_metrics(&self) {
+    pub(crate) fn update_queue_metrics(&self) {
         let (queued, lag) = self.queued();
         self.metrics.publishing.set_queue(queued, lag);
     }

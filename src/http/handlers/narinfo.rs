@@ -7,6 +7,7 @@ use harmonia_protocol::narinfo::{Compression, NarInfo, NarInfoError, RawFields};
 use harmonia_protocol::{HashPart, StoreDir};
 use serde_json::json;
 
+use crate::bucket::BucketNarInfo;
 use crate::fairness::ClientId;
 use crate::http::app::App;
 use crate::http::error::HandlerError;
@@ -42,6 +43,11 @@ pub(crate) async fn respond(
     app.store.record_served(&valid);
     if let Some(bucket) = &app.bucket {
         bucket.record_served(&hash);
+        if bucket.has_other_build(&hash) {
+            if let Some(found) = Box::pin(app.other_build(hash, cx)).await {
+                return of_bucket(app, cx, hash, as_json, &found);
+            }
+        }
     }
     let signed = signed(app, &valid, cx.client).await?;
     let cache = app.nar_cache_for(&valid).filter(|_| accepts_zstd_nars(cx.headers()));
@@ -64,6 +70,16 @@ async fn of_another_host(
     why: HandlerError,
 ) -> Result<Response, HandlerError> {
     let found = app.path_in_bucket(hash, cx, why).await?;
+    of_bucket(app, cx, hash, as_json, &found)
+}
+
+fn of_bucket(
+    app: &App,
+    cx: RequestCx<'_>,
+    hash: HashPart,
+    as_json: bool,
+    found: &BucketNarInfo,
+) -> Result<Response, HandlerError> {
     let plain = (!accepts_zstd_nars(cx.headers())).then(|| nar_url(hash, &found.nar_hash().to_nix32())).transpose()?;
     let narinfo = found.for_client(plain);
     let text =

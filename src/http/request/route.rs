@@ -36,8 +36,11 @@ pub enum Route {
     Version,
     /// `/health`: whether this program is running.
     Health,
-    /// `/ready`: whether nix-daemon responds.
-    Ready,
+    /// `/ready`: whether nix-daemon responds; with `?path=` of a store path or its hash, whether that is in the bucket.
+    Ready {
+        /// Hash part of the path.
+        path: Option<HashPart>,
+    },
     /// `/metrics`
     Metrics,
     /// `/pubkey`: the public keys for `trusted-public-keys` of clients.
@@ -184,7 +187,7 @@ impl Route {
             Self::CacheInfo => "/nix-cache-info",
             Self::Version => "/version",
             Self::Health => "/health",
-            Self::Ready => "/ready",
+            Self::Ready { .. } => "/ready",
             Self::Metrics => "/metrics",
             Self::PublicKeys => "/pubkey",
             Self::NarInfo { .. } => Self::NARINFO,
@@ -247,7 +250,11 @@ impl Route {
             ["nix-cache-info"] => Some(Self::CacheInfo),
             ["version"] => Some(Self::Version),
             ["health"] => Some(Self::Health),
-            ["ready"] => Some(Self::Ready),
+            ["ready"] => match field(uri, "path") {
+                None => Some(Self::Ready { path: None }),
+                // Of a store path, the last part counts.
+                Some(text) => Some(Self::Ready { path: Some(hash_part_of(text.rsplit('/').next()?)?) }),
+            },
             ["metrics"] => Some(Self::Metrics),
             ["pubkey"] => Some(Self::PublicKeys),
             ["lookup"] => Some(Self::Lookup { text: field(uri, "q") }),

@@ -12,7 +12,7 @@ const MAX_LINES: usize = 400;
 const ARROWS: [(&str, &[&str]); 21] = [
     ("access", &["client_tls", "clock_cache", "config", "fairness", "metrics", "process", "sync"]),
     ("access_log", &["config", "log_lines", "metrics", "sync"]),
-    ("admin", &["config", "fairness", "http", "metrics", "nar_cache", "net", "process", "store", "sync"]),
+    ("admin", &["bucket", "config", "fairness", "http", "metrics", "nar_cache", "net", "process", "store", "sync"]),
     ("audit_log", &["config", "fairness", "log_lines", "metrics", "sync"]),
     (
         "bucket",
@@ -56,7 +56,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("log_lines", &[]),
     ("metrics", &["sync"]),
     ("nar_cache", &["config", "fairness", "human_size", "metrics", "store", "sync"]),
-    ("no_bucket", &["config", "fairness", "metrics", "nar_cache", "store"]),
+    ("no_bucket", &["config", "fairness", "metrics", "nar_cache", "signing", "store"]),
     ("net", &["config", "fairness", "metrics", "sync"]),
     ("process", &["sync"]),
     ("push", &["clock_cache", "config", "fairness", "human_size", "nar_cache", "store", "sync"]),

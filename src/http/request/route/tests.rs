@@ -69,7 +69,7 @@ fn urls_about_the_server_have_one_segment() {
     assert_eq!(parse("/%2f"), Route::Unknown);
     assert_eq!(parse("/version"), Route::Version);
     assert_eq!(parse("/health?from=probe"), Route::Health);
-    assert_eq!(parse("//ready/"), Route::Ready);
+    assert_eq!(parse("//ready/"), Route::Ready { path: None });
     assert_eq!(parse("/metrics"), Route::Metrics);
     assert_eq!(parse("/pubkey"), Route::PublicKeys);
     assert_eq!(parse("/Health"), Route::Unknown);
