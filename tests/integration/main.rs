@@ -8,6 +8,7 @@ mod clients;
 mod daemons;
 mod endpoints;
 mod faults;
+mod fleet;
 mod nar_cache;
 mod nix;
 mod object_stores;

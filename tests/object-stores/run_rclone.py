@@ -18,13 +18,14 @@ def main(directory):
     def server(name, *options):
         address = ("127.0.0.1", ports.reserve(["127.0.0.1"]))
         command = [rclone, "serve", "s3", data, "--addr", "{}:{}".format(*address), *options]
-        # Objects are seen at once by the other server too.
-        command += ["--vfs-cache-mode", "off", "--dir-cache-time", "0s", "--config", ""]
+        command += ["--vfs-cache-mode", "off", "--config", ""]
         settings = {"PATH": "/usr/bin:/bin", "HOME": directory}
         return Server(name, address, lambda: os.execve(rclone, command, settings))
 
-    signed = server("front", "--auth-key", f"{KEY},{SECRET}")
-    public = server("public")
+    # It remembers what it has written. Without that it hangs now and then, if it lists a directory while it writes to it.
+    signed = server("front", "--auth-key", f"{KEY},{SECRET}", "--dir-cache-time", "1h")
+    # What the other server writes is seen at once.
+    public = server("public", "--dir-cache-time", "0s")
     told = environment(
         "http://{}:{}".format(*signed.address), KEY, SECRET, BUCKET, "http://{}:{}/".format(*public.address) + BUCKET
     )

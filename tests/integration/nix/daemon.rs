@@ -142,6 +142,20 @@ impl Daemon {
         let _ = self.prefix.run_with_input(&["nix-store", "--register-validity"], registration).stdout();
     }
 
+    /// Registers paths with their references, in order, without the daemon. Their files are in the store directory.
+    pub(crate) fn register_all(&self, paths: &[(String, Vec<String>)]) {
+        let mut registration = String::new();
+        for (path, references) in paths {
+            // Path, deriver, number of references, and every reference.
+            let (count, references) = (references.len().to_string(), references.iter().map(String::as_str));
+            for line in [path.as_str(), "", &count].into_iter().chain(references) {
+                registration.push_str(line);
+                registration.push('\n');
+            }
+        }
+        let _ = self.prefix.run_with_input(&["nix-store", "--register-validity"], registration.into_bytes()).stdout();
+    }
+
     /// Signs a path of the store without the daemon.
     pub(crate) fn sign(&self, key: &Key, path: &str) {
         content::sign(&self.prefix, key, path);

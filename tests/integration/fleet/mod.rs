@@ -1,0 +1,13 @@
+//! Several hosts, each with its own store, nix-daemon and harmonia, that share a bucket of a real object store.
+
+mod clients;
+mod cost;
+mod crashes;
+mod faults;
+mod host;
+mod load;
+mod nars;
+mod publishing;
+mod reading;
+mod shared_bucket;
+mod soak;
