@@ -81,6 +81,8 @@ impl Bucket {
         self.check_cache_info().await?;
         let runs = publishing.publisher.look().await?;
         publishing.look(runs.last());
+        // What another host has published a moment ago is not sent again.
+        self.index.refresh(&self.store).await?;
         let closures = origin.closures(roots, |path| self.is_published(path)).await?;
         publishing.work.send_modify(|work| *work = Work::new(&closures.paths));
         let mut obstacles = closures.obstacles;
