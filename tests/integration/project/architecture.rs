@@ -96,7 +96,7 @@ const PACKAGES: [(&str, &[&str]); 24] = [
 
 /// Files that may spawn tasks, which end on their own. All other tasks belong to `supervisor`, so that a panic does not end
 /// them silently.
-const SPAWNING: [&str; 18] = [
+const SPAWNING: [&str; 19] = [
     "src/admin/nar_cache.rs",
     "src/bucket/engine/http_client.rs",
     "src/bucket/read/narinfo.rs",
@@ -108,6 +108,7 @@ const SPAWNING: [&str; 18] = [
     "src/net/accept.rs",
     "src/process/supervisor.rs",
     "src/store/daemon/dialer.rs",
+    "src/store/daemon/empty_store.rs",
     "src/store/path_info/prefetch.rs",
     "src/store/path_info/query.rs",
     "src/store/path_info/store_names.rs",
