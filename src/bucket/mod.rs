@@ -22,6 +22,8 @@ mod publish;
 mod read;
 mod segment;
 mod state;
+mod upkeep;
+mod used;
 
 pub(crate) use census::{Amount, Census};
 pub(crate) use engine::{

@@ -212,7 +212,8 @@ impl Day {
         Self(time::Date::from_julian_day(day).unwrap_or(time::Date::MAX))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Parses `2026-11-27`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
         let mut part = |digits| fixed_number(parts.next()?, digits);
         let (year, month, day) = (part(4)?, part(2)?, part(2)?);

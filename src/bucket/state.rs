@@ -11,6 +11,7 @@ use super::engine::{BucketStore, OpenError};
 use super::index::Index;
 use super::publish::publishing::Publishing;
 use super::read::{KnownFiles, NarInfos};
+use super::used::Used;
 use crate::config::{BucketConfig, Config};
 use crate::metrics::Metrics;
 use crate::sync::Mutex;
@@ -31,6 +32,7 @@ pub(crate) struct Bucket {
     pub(in crate::bucket) publishing: Publishing,
     /// Priority of the bucket as a cache of its own: that of this server.
     pub(in crate::bucket) priority: u32,
+    pub(in crate::bucket) used: Used,
     trusted: Mutex<Arc<[PublicKey]>>,
 }
 
@@ -61,6 +63,7 @@ impl Bucket {
             config,
             directory,
             metrics: Arc::clone(metrics),
+            used: Used::default(),
             trusted: Mutex::default(),
         }
     }

@@ -17,6 +17,7 @@ mod path_info;
 mod pins;
 mod realisation;
 mod report;
+mod rooted;
 mod state;
 mod state_files;
 #[cfg(test)]

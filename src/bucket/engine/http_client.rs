@@ -192,7 +192,7 @@ impl Server {
 
 /// Returns whether a GET answers with names instead of an object.
 fn is_list(url: &Uri) -> bool {
-    url.query().is_some_and(|query| query.split('&').any(|part| part == "list-type=2"))
+    url.query().is_some_and(|query| query.split('&').any(|part| part == "list-type=2" || part == "uploads="))
 }
 
 /// Replaces the URL by the path that goes into the request line, and adds the header that the signature covers.

@@ -12,6 +12,7 @@ use object_store::{ObjectStore, RetryConfig, StaticCredentialProvider};
 
 use super::credentials::{self, CredentialsError, FileCredentials};
 use super::http_client::Http;
+use super::old_uploads::UploadList;
 use super::upload_rate::UploadRate;
 use crate::client_tls::system_roots;
 use crate::config::{BucketConfig, BucketLocation, Credentials, HttpUrl};
@@ -19,7 +20,8 @@ use crate::config::{BucketConfig, BucketLocation, Credentials, HttpUrl};
 /// Where objects are.
 #[derive(Debug)]
 pub(super) enum Engine {
-    S3(Box<AmazonS3>),
+    /// A server, and where its uploads are listed if there is an access key.
+    S3(Box<AmazonS3>, Option<Box<UploadList>>),
     /// Files, which are written at this rate.
     Directory(Box<LocalFileSystem>, Option<UploadRate>),
     #[cfg(test)]
@@ -77,7 +79,7 @@ impl Engine {
             .with_unsigned_payload(true)
             // Not all servers can delete several objects at once, and one is mostly all there is.
             .with_disable_bulk_delete(true)
-            .with_http_connector(http)
+            .with_http_connector(http.clone())
             // Attempts are counted and paused in `store`.
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() });
         if let Some(endpoint) = &config.endpoint {
@@ -93,13 +95,20 @@ impl Engine {
             }
             Credentials::Anonymous => builder.with_skip_signature(true),
         };
-        builder.build().map(|store| Self::S3(Box::new(store))).map_err(OpenError::Settings)
+        let endpoint = config.endpoint.as_ref().map_or_else(
+            || format!("https://s3.{}.amazonaws.com", config.region),
+            |endpoint| endpoint.as_str().trim_end_matches('/').to_owned(),
+        );
+        let url = format!("{endpoint}/{bucket}");
+        let uploads = (config.credentials != Credentials::Anonymous)
+            .then(|| Box::new(UploadList { http, url, region: config.region.clone() }));
+        builder.build().map(|store| Self::S3(Box::new(store), uploads)).map_err(OpenError::Settings)
     }
 
     /// Returns what all engines can do.
     pub(super) fn objects(&self) -> &dyn ObjectStore {
         match self {
-            Self::S3(store) => &**store,
+            Self::S3(store, _) => &**store,
             Self::Directory(store, _) => &**store,
             #[cfg(test)]
             Self::Memory(store) => store,
@@ -109,7 +118,7 @@ impl Engine {
     /// Returns uploads in parts that survive a restart, if the engine has them.
     pub(super) fn parts(&self) -> Option<&dyn MultipartStore> {
         match self {
-            Self::S3(store) => Some(&**store),
+            Self::S3(store, _) => Some(&**store),
             Self::Directory(..) => None,
             #[cfg(test)]
             Self::Memory(store) => Some(&**store),
@@ -119,7 +128,17 @@ impl Engine {
     /// Returns what signs URLs, if the engine has an access key.
     pub(super) fn signer(&self) -> Option<&AmazonS3> {
         match self {
-            Self::S3(store) => Some(store),
+            Self::S3(store, _) => Some(store),
+            Self::Directory(..) => None,
+            #[cfg(test)]
+            Self::Memory(_) => None,
+        }
+    }
+
+    /// Returns the server and where its uploads are listed, if it has such a list.
+    pub(super) fn upload_list(&self) -> Option<(&AmazonS3, &UploadList)> {
+        match self {
+            Self::S3(store, list) => list.as_ref().map(|list| (&**store, &**list)),
             Self::Directory(..) => None,
             #[cfg(test)]
             Self::Memory(_) => None,
@@ -134,7 +153,7 @@ impl Engine {
     }
 
     pub(super) const fn has_content_types(&self) -> bool {
-        matches!(self, Self::S3(_))
+        matches!(self, Self::S3(..))
     }
 
     pub(super) const fn lists_in_order(&self) -> bool {

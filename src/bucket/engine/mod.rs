@@ -9,6 +9,7 @@ mod kind;
 #[cfg(test)]
 mod memory;
 mod object_body;
+mod old_uploads;
 mod open;
 mod pace;
 mod patience;

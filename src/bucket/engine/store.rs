@@ -71,7 +71,7 @@ impl From<ObjectMeta> for ObjectInfo {
 pub(crate) struct BucketStore {
     pub(super) engine: Engine,
     /// Empty, or a folder with a slash at its end.
-    prefix: String,
+    pub(super) prefix: String,
     pace: Pace,
     requests: Semaphore,
     client_requests: Semaphore,

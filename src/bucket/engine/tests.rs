@@ -212,3 +212,42 @@ async fn a_directory_is_a_bucket() {
     assert!(store.head(&names[0], Patience::Client).await.unwrap().is_none());
     assert_eq!(store.sign_get(&names[1], std::time::Duration::from_secs(60)).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn uploads_that_began_long_ago_are_aborted() {
+    let list = "<R><IsTruncated>false</IsTruncated>\
+        <Upload><Key>nix/nar/HASH.nar.zst</Key><UploadId>old</UploadId><Initiated>2026-11-01T10:00:00Z</Initiated></Upload>\
+        <Upload><Key>nix/nar/HASH.nar.zst</Key><UploadId>new</UploadId><Initiated>2026-11-26T10:00:00Z</Initiated></Upload>\
+        <Upload><Key>nix/other</Key><UploadId>other</UploadId><Initiated>2026-11-01T10:00:00Z</Initiated></Upload></R>";
+    let list = list.replace("HASH", &"0".repeat(52));
+    let deleted = "HTTP/1.1 204 No Content\r\n\r\n";
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = address.local_addr().unwrap();
+    let requests = Arc::<crate::sync::Mutex<Vec<String>>>::default();
+    let noted = Arc::clone(&requests);
+    let mut answers = vec![ok(&list), deleted.to_owned()].into_iter();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = address.accept().await {
+            answer(stream, &mut answers, &noted).await;
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let credentials = directory.path().join("key");
+    std::fs::write(&credentials, "[default]\naws_access_key_id = a\naws_secret_access_key = b\n").unwrap();
+    let text = format!(
+        "[bucket]\nurl = \"s3://cache/nix\"\nendpoint = \"http://{endpoint}\"\nallow_http = true\nhost = \"a\"\ncredentials_file = \"{}\"\n",
+        credentials.display()
+    );
+    let store = BucketStore::open(&loaded(&text).0.bucket.unwrap(), Arc::default()).await.unwrap();
+    let now = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_795_737_600);
+    let age = std::time::Duration::from_secs(7 * 86_400);
+    assert_eq!(store.abort_old_uploads(now, age).await.unwrap(), 1);
+    let requests = requests.lock();
+    let begins = |number: usize, text: &str| requests[number].starts_with(text);
+    assert!(begins(0, "GET /cache?uploads=&prefix=nix%2Fnar%2F HTTP/1.1\r\n"), "{requests:?}");
+    assert!(requests[0].to_ascii_lowercase().contains("\r\nauthorization: aws4-hmac-sha256 credential=a/"));
+    assert!(
+        begins(1, &format!("DELETE /cache/nix/nar/{}.nar.zst?uploadId=old HTTP/1.1\r\n", "0".repeat(52))),
+        "{requests:?}"
+    );
+}

@@ -34,6 +34,8 @@ const DELETIONS: usize = 16;
 const STALE: Duration = Duration::from_secs(1_800);
 /// Time for which the objects of a run are kept: longer than it can be undone.
 const KEEP_RUNS: Duration = Duration::from_secs(60 * 86_400);
+/// Time after which nobody goes on with an upload.
+const UPLOAD_AGE: Duration = Duration::from_secs(7 * 86_400);
 /// Segments from which on they are put together.
 const MIN_SEGMENTS: usize = 2;
 
@@ -152,6 +154,12 @@ impl Collector {
         self.delete(&stored.plan, &second.snapshot, progress).await?;
         self.compact(&second, &stored.plan.narinfos, milliseconds(planned)).await?;
         self.delete_old(&second, run, planned).await?;
+        // They cost space alone, and not all servers list them.
+        match self.store.abort_old_uploads(planned, UPLOAD_AGE).await {
+            Ok(0) => {}
+            Ok(aborted) => tracing::info!("aborted {aborted} uploads that nobody went on with"),
+            Err(error) => tracing::info!("uploads that nobody goes on with may remain: {error}"),
+        }
         self.put_done(run, &stored).await?;
         Ok(report)
     }

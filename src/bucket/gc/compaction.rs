@@ -5,13 +5,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use harmonia_protocol::HashPart;
 use tokio::time::sleep;
 
-use super::error::GcError;
-use crate::bucket::engine::{BucketError, BucketStore, Patience, Put, Replace};
+use crate::bucket::engine::{BucketError, BucketStore, Operation, Patience, Put, Replace};
 use crate::bucket::object_name::{ObjectName, SegmentId};
 use crate::bucket::segment::{MAX_PATHS, MAX_SEGMENT, Segment};
 use crate::config::HostName;
@@ -55,36 +53,33 @@ impl Merged {
         Ok(merged)
     }
 
-    /// Renders the segments that replace those that were read.
-    pub(crate) fn render(&self) -> Result<Vec<Bytes>, GcError> {
-        let paths: Vec<_> = self.paths.iter().copied().collect();
-        let render = |paths: &[HashPart]| {
-            let mut segment = Segment::default();
-            let has_room = paths.iter().all(|path| segment.publish(*path));
-            debug_assert!(has_room, "chunks are of a segment's size");
-            segment.encode().map(Bytes::from).map_err(|cause| GcError::System(cause.to_string()))
-        };
-        paths.chunks(MAX_PATHS).map(render).collect()
+    /// Returns the number of segments that replace those that were read.
+    pub(crate) fn segment_count(&self) -> usize {
+        self.paths.len().div_ceil(MAX_PATHS)
     }
 
     /// Puts them as a series of a host that begins now, in milliseconds since 1970. Returns whether that is done: not if another
     /// process has begun one in the same millisecond.
-    pub(crate) async fn put(&self, store: &BucketStore, host: &HostName, now: u64) -> Result<bool, GcError> {
-        let mut id = SegmentId { epoch: now, sequence: 0 };
-        for bytes in self.render()? {
-            let name = ObjectName::Segment(host.clone(), id);
-            if store.put(&name, bytes, Replace::IfAbsent).await? == Put::Existed {
+    pub(crate) async fn put(&self, store: &BucketStore, host: &HostName, now: u64) -> Result<bool, BucketError> {
+        let paths: Vec<_> = self.paths.iter().copied().collect();
+        for (paths, sequence) in paths.chunks(MAX_PATHS).zip(0..) {
+            let name = ObjectName::Segment(host.clone(), SegmentId { epoch: now, sequence });
+            let mut segment = Segment::default();
+            let has_room = paths.iter().all(|path| segment.publish(*path));
+            debug_assert!(has_room, "chunks are of a segment's size");
+            let bytes = segment.encode();
+            let bytes = bytes.map_err(|cause| BucketError::other(Operation::Put, name.to_string(), cause))?;
+            if store.put(&name, bytes.into(), Replace::IfAbsent).await? == Put::Existed {
                 return Ok(false);
             }
-            id = id.next().ok_or_else(|| GcError::System("too many segments".to_owned()))?;
         }
         Ok(true)
     }
 
     /// Deletes the segments that were read, after some time.
-    pub(crate) async fn delete(&self, store: &BucketStore) -> Result<(), GcError> {
+    pub(crate) async fn delete(&self, store: &BucketStore) -> Result<(), BucketError> {
         sleep(LAG).await;
-        let deletions = stream::iter(&self.segments).map(|name| store.delete(name)).buffer_unordered(REQUESTS);
-        Ok(deletions.try_for_each(|()| std::future::ready(Ok(()))).await?)
+        let deletions = stream::iter(self.segments.clone()).map(|name| async move { store.delete(&name).await });
+        deletions.buffer_unordered(REQUESTS).try_for_each(|()| std::future::ready(Ok(()))).await
     }
 }

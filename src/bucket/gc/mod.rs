@@ -4,7 +4,7 @@ mod collector;
 mod compaction;
 mod contents;
 mod error;
-mod hash_list;
+pub(in crate::bucket) mod hash_list;
 mod keep;
 mod lease;
 mod pin_file;
@@ -19,6 +19,7 @@ mod tests;
 mod timing;
 
 pub(crate) use collector::{Ages, Collector, Report as GcReport};
+pub(in crate::bucket) use compaction::Merged;
 pub(crate) use error::GcError;
 pub(crate) use pin_file::PinFile;
 pub(crate) use pins::{PinName as BucketPinName, PinNameError as BucketPinNameError, pin, pins, unpin};

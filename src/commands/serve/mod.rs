@@ -244,6 +244,11 @@ fn supervise_tasks(app: &Arc<App>, reload: Reload, hangup: Signal) {
         });
         supervise_with(app, "publishing", |app| async move { app.publish().await });
         supervise_with(app, "bucket host", |app| async move { app.announce_host().await });
+        supervise_with(app, "bucket upkeep", |app| async move {
+            if let Some(bucket) = app.bucket() {
+                bucket.run_upkeep(app.store()).await;
+            }
+        });
     }
     supervise_with(app, "prefetched narinfos", |app| async move { app.sign_prefetched().await });
 }

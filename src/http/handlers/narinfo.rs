@@ -43,6 +43,7 @@ pub(crate) async fn respond(
     app.store.record_served(&valid);
     if let Some(bucket) = &app.bucket {
         bucket.record_served(&hash);
+        bucket.record_used(&hash);
         if bucket.has_other_build(&hash) {
             if let Some(found) = Box::pin(app.other_build(hash, cx)).await {
                 return of_bucket(app, cx, hash, as_json, &found);
@@ -70,6 +71,9 @@ async fn of_another_host(
     why: HandlerError,
 ) -> Result<Response, HandlerError> {
     let found = app.path_in_bucket(hash, cx, why).await?;
+    if let Some(bucket) = app.bucket() {
+        bucket.record_used(&hash);
+    }
     of_bucket(app, cx, hash, as_json, &found)
 }
 

@@ -3,6 +3,7 @@
 
 mod commands;
 mod fault_proxy;
+mod garbage;
 mod moto;
 mod plain_nix;
 mod rclone;
