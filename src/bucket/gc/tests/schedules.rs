@@ -218,7 +218,7 @@ fn run_schedules(cases: u32) {
 
 #[test]
 fn no_schedule_of_requests_leaves_a_narinfo_without_its_nar_or_a_reference() {
-    run_schedules(500);
+    run_schedules(100);
 }
 
 #[test]
