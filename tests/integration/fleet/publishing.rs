@@ -119,6 +119,28 @@ fn of_a_path_that_two_hosts_have_built_with_different_contents_the_first_counts_
 }
 
 #[test]
+fn a_bucket_that_was_wiped_is_published_again_from_the_stores_by_hosts_that_start() {
+    let Some(fleet) = Fleet::shared(Kind::Rclone) else { return };
+    let mut hosts = ["owner", "other"].map(|name| fleet.host(name, "publish = \"all\"\n"));
+    let closures = ["wiped-one", "wiped-two"].map(|name| Item::closure(name, 10, 5000));
+    for (host, items) in hosts.iter().zip(&closures) {
+        host.add(items);
+    }
+    let is_whole = || closures.iter().flatten().all(|item| fleet.has(&item.path));
+    eventually("all is published", is_whole);
+    hosts.iter_mut().for_each(super::host::Host::kill);
+    fleet.wipe();
+    assert!(!is_whole());
+    hosts.iter_mut().for_each(super::host::Host::restart);
+    eventually("all is published again", is_whole);
+    let reader = fleet.gateway("reader", "");
+    for item in closures.iter().flatten() {
+        within(SOON, "the path is known", || narinfo(reader.http(), &item.path).status == 200);
+        gets(reader.http(), &item.path);
+    }
+}
+
+#[test]
 #[ignore = "a running host takes what it has published for present for ten minutes, whatever the index says"]
 fn a_bucket_that_was_wiped_is_published_again_from_the_stores() {
     let Some(fleet) = Fleet::shared(Kind::Rclone) else { return };
