@@ -12,7 +12,7 @@ use object_store::{ObjectStore, RetryConfig, StaticCredentialProvider};
 
 use super::credentials::{self, CredentialsError, FileCredentials};
 use super::http_client::Http;
-use super::old_uploads::UploadList;
+use super::upload_list::UploadList;
 use super::upload_rate::UploadRate;
 use crate::client_tls::system_roots;
 use crate::config::{BucketConfig, BucketLocation, Credentials, HttpUrl};

@@ -17,6 +17,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod upload_list;
 mod upload_rate;
 mod walk;
 mod web;

@@ -10,24 +10,15 @@ use tokio::time::timeout;
 
 use super::answer::noting;
 use super::failure::{BucketError, FailureKind, Operation};
-use super::http_client::Http;
 use super::patience::{Patience, REQUEST_TIME};
 use super::store::BucketStore;
+use super::upload_list::UploadList;
 use crate::bucket::object_name::{Day, ObjectName};
 
 /// Answers, of a thousand uploads each, that are read.
 const MAX_PAGES: usize = 100;
 /// Upper bound of an answer's size, in bytes.
 const MAX_PAGE: usize = 8 << 20;
-
-/// Where uploads of a bucket are listed.
-#[derive(Debug)]
-pub(super) struct UploadList {
-    pub(super) http: Http,
-    /// URL of the bucket.
-    pub(super) url: String,
-    pub(super) region: String,
-}
 
 /// A page of the list.
 #[derive(Debug, Default, PartialEq, Eq)]
