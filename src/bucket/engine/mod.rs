@@ -13,6 +13,8 @@ mod old_uploads;
 mod open;
 mod pace;
 mod patience;
+#[cfg(test)]
+mod request_limits;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -77,7 +77,7 @@ pub(crate) struct BucketStore {
     client_requests: Semaphore,
     pub(super) metrics: Arc<Metrics>,
     #[cfg(test)]
-    pub(super) limits: super::memory::Limits,
+    pub(super) limits: super::request_limits::Limits,
 }
 
 impl BucketStore {
@@ -92,7 +92,7 @@ impl BucketStore {
             client_requests: Semaphore::new(MAX_CLIENT_REQUESTS),
             metrics,
             #[cfg(test)]
-            limits: super::memory::Limits::default(),
+            limits: super::request_limits::Limits::default(),
         }
     }
 
