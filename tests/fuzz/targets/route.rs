@@ -60,9 +60,11 @@ fn rendered(route: &Route) -> Option<String> {
             format!("/{}", compressed_nar_url(*hash, &nar_hash.to_nix32(), tag).ok()?.as_str())
         }
         Route::UploadedNar { file } => format!("/nar/{file}"),
-        Route::Realisation(DerivationOutput::Hashed(id)) => format!("/realisations/{id}.doi"),
+        // A question mark in a name would begin a query.
+        Route::Realisation(DerivationOutput::Hashed(id)) => {
+            format!("/realisations/{}.doi", id.to_string().replace('?', "%3f"))
+        }
         Route::Realisation(DerivationOutput::Path(derivation, output)) => {
-            // A question mark in a name would begin a query.
             let [derivation, output] = [derivation.base_name(), output.as_str()].map(|name| name.replace('?', "%3f"));
             format!("/build-trace-v2/{derivation}/{output}.doi")
         }
