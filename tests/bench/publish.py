@@ -73,7 +73,12 @@ class Publishing:
         self.rows.setdefault(row, []).append((seconds, processor))
         print(f"{row}: {seconds:.1f} s, {processor:.1f} s of processors", file=sys.stderr, flush=True)
 
+    def _forget(self):
+        """Removes what Nix remembers of caches, by URLs that say nothing of the server."""
+        shutil.rmtree(self.source.directory / "home/.cache/nix", ignore_errors=True)
+
     def _nix_to_files(self):
+        self._forget()
         to = "file:///nix/publish-files?compression=zstd"
         costs = _timed(lambda: self.newer.run("nix", "copy", "--no-check-sigs", "--to", to, *self.tops))
         shutil.rmtree(self.source.directory / "publish-files")
@@ -87,6 +92,7 @@ class Publishing:
         return costs
 
     def _nix_to_server(self):
+        self._forget()
         return self._with_server(
             lambda address: _timed(
                 lambda: self.newer.run(
