@@ -20,7 +20,11 @@ struct Host {
 
 impl Host {
     fn start(more: &str) -> Self {
-        let (objects, daemon) = (ObjectServer::start(), ScriptedDaemon::start(Script::knowing_no_path()));
+        Self::start_before(ObjectServer::start(), more)
+    }
+
+    fn start_before(objects: ObjectServer, more: &str) -> Self {
+        let daemon = ScriptedDaemon::start(Script::knowing_no_path());
         let harmonia = Harmonia::start(&format!("{}{}{more}", daemon.config(), objects.config()));
         Self { harmonia, objects, _daemon: daemon }
     }
@@ -151,9 +155,10 @@ fn large_files_are_redirected_to_a_public_url_or_a_signed_one() {
 
 #[test]
 fn a_file_of_which_clients_were_told_is_no_404() {
-    let host = Host::start(NEVER);
-    let (http, item) = (host.harmonia.http(), StoreItem::file(b"of another host\n"));
-    let url = format!("/nar/{}", host.objects.publish(&item));
+    let (objects, item) = (ObjectServer::start(), StoreItem::file(b"of another host\n"));
+    let url = format!("/nar/{}", objects.publish(&item));
+    let host = Host::start_before(objects, NEVER);
+    let http = host.harmonia.http();
     assert_eq!(http.get(&item.narinfo_url()).status, 200);
     host.objects.play(Fault::Absent);
     let response = http.get(&url);
