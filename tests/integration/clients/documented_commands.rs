@@ -42,7 +42,9 @@ fn commands_of_harmonia(page: &str) -> Vec<&str> {
         lines.filter_map(|line| line.trim_start_matches("$ ").split(" | ").find_map(|it| it.strip_prefix("harmonia ")));
     // What status prints begins with the name too.
     let commands = commands.filter(|command| !command.starts_with(|it: char| it.is_ascii_digit()));
-    commands.map(|command| command.split_once(" #").map_or(command, |(before, _)| before)).collect()
+    let commands = commands.map(|command| command.split_once(" #").map_or(command, |(before, _)| before));
+    // A command may go on in the next line.
+    commands.map(|command| command.trim_end_matches('\\')).collect()
 }
 
 #[test]
