@@ -1,34 +1,30 @@
 //! Index of the fleet: which paths the bucket may have, by the segments of all hosts.
 //!
 //! A refresh lists the segments and reads those that are new, in whatever order they appear: listings lag. What hosts have removed
-//! stays in the filter until it is made anew, soon after segments were put together into fewer. The index denies a path only if it has read every segment that was listed lately;
-//! otherwise whoever asks has to look into the bucket.
+//! stays in the filter until it is made anew, as soon as segments have gone: put together into fewer, or deleted. So a path is in
+//! the index only as long as a segment that has it is in the bucket, also if this host has put that. The index denies a path only
+//! if it has read every segment that was listed lately; otherwise whoever asks has to look into the bucket.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use harmonia_protocol::HashPart;
 
-use super::engine::{BucketError, BucketStore, Patience};
+use super::engine::{BucketError, BucketStore};
 use super::filter::Filter;
 use super::object_name::{OWN, ObjectName, SegmentId};
-use super::segment::{MAX_SEGMENT, Segment};
 use crate::config::HostName;
 use crate::sync::Mutex;
+use segments::{Changes, read, split_by_presence};
+
+mod segments;
 
 /// Upper bound of segments, of which hosts make few large ones now and then. More are not read, and nothing is denied.
 const MAX_SEGMENTS: usize = 20_000;
-/// Segments that are read at a time, of a megabyte at most.
-const READS: usize = 8;
 /// Age up to which the filter is fresh. A path that another host publishes is found within this time.
 const FRESH: Duration = Duration::from_secs(5);
 /// Removed paths after which the filter is made anew, in parts of all paths.
 const REMOVED_PART: usize = 10;
-
-/// Time after which what this host has published is in the segments that it reads, and the upper bound of such paths.
-const RECENT: Duration = Duration::from_secs(600);
-const MAX_RECENT: usize = 100_000;
 
 /// Time after a host's last segment in which its next one is asked for by name, because listings lag: in Swift by about a minute
 /// after a storage node was away.
@@ -52,6 +48,8 @@ pub(crate) enum Indexed {
 #[derive(Debug)]
 pub(crate) struct Index {
     state: Mutex<State>,
+    /// Held by the refresh that runs.
+    refreshing: tokio::sync::Mutex<()>,
     seed: u64,
 }
 
@@ -62,8 +60,8 @@ struct State {
     applied: HashSet<ObjectName>,
     /// Paths that were removed since the filter was made.
     removed: usize,
-    /// Paths that were added otherwise than by a segment, with their times.
-    recent: VecDeque<(Instant, HashPart)>,
+    /// Segments that were added since the refresh that runs has begun, with their paths.
+    added: Vec<(ObjectName, Vec<HashPart>)>,
     /// Last segments of hosts, and when they were read.
     active: HashMap<HostName, (SegmentId, Instant)>,
     /// When the last complete refresh began.
@@ -78,11 +76,11 @@ impl Index {
             filter,
             applied: HashSet::new(),
             removed: 0,
-            recent: VecDeque::new(),
+            added: Vec::new(),
             active: HashMap::new(),
             refreshed: None,
         };
-        Self { state: Mutex::new(state), seed }
+        Self { state: Mutex::new(state), refreshing: tokio::sync::Mutex::default(), seed }
     }
 
     /// Returns what is known about a path. Takes less than a microsecond.
@@ -99,14 +97,12 @@ impl Index {
         if is_fresh { Indexed::No } else { Indexed::Unknown }
     }
 
-    /// Adds a path that this host has published, or has seen in the bucket.
-    pub(crate) fn insert(&self, path: &HashPart) {
+    /// Adds a segment that is in the bucket, with the paths in it, before a listing shows it.
+    pub(crate) fn insert(&self, segment: ObjectName, paths: Vec<HashPart>) {
         let mut state = self.state.lock();
-        state.filter.insert(path);
-        state.recent.push_back((Instant::now(), *path));
-        if state.recent.len() > MAX_RECENT {
-            state.recent.pop_front();
-        }
+        paths.iter().for_each(|path| state.filter.insert(path));
+        state.applied.insert(segment.clone());
+        state.added.push((segment, paths));
     }
 
     /// Returns the memory of the filter in bytes, and the time since its last refresh.
@@ -115,47 +111,63 @@ impl Index {
         (state.filter.bytes(), state.refreshed.map(|refreshed| refreshed.elapsed()))
     }
 
-    /// Reads segments that are new. After an error the index is as before, but for its age.
-    pub(crate) async fn refresh(&self, store: &BucketStore) -> Result<(), BucketError> {
+    /// Reads segments that are new. After an error the index is as before, but for its age. Returns the paths in all segments if
+    /// all were read: the first time, and after some have gone.
+    pub(crate) async fn refresh(&self, store: &BucketStore) -> Result<Option<Vec<HashPart>>, BucketError> {
+        let _alone = self.refreshing.lock().await;
         let began = Instant::now();
-        self.read_listed(store, began).await?;
-        self.read_ahead(store, began).await
+        let mut all = self.read_listed(store, began).await?;
+        if self.state.lock().is_worn() {
+            // What was put together is in a listing that begins now.
+            all = self.read_listed(store, Instant::now()).await?;
+        }
+        match (self.read_ahead(store, began).await, all) {
+            (Err(error), None) => Err(error),
+            (_, all) => Ok(all),
+        }
     }
 
-    async fn read_listed(&self, store: &BucketStore, began: Instant) -> Result<(), BucketError> {
+    async fn read_listed(&self, store: &BucketStore, began: Instant) -> Result<Option<Vec<HashPart>>, BucketError> {
+        let is_first = {
+            let mut state = self.state.lock();
+            state.added.clear();
+            state.refreshed.is_none()
+        };
         let listed = store.list(&format!("{OWN}index/"), None, MAX_SEGMENTS).await?;
         let is_whole = listed.len() < MAX_SEGMENTS;
         let names: HashSet<_> = listed.into_iter().map(|(name, _)| name).collect();
-        let (mut new, unlisted, starts_over) = {
+        let (mut new, unlisted, needs_all, is_worn) = {
             let state = self.state.lock();
             // The first time, all are new.
-            let starts_over = state.applied.is_empty() || state.removed > state.filter.len() / REMOVED_PART;
-            let is_new = |name: &&ObjectName| starts_over || !state.applied.contains(*name);
+            let is_worn = state.is_worn();
+            let needs_all = is_worn || state.applied.is_empty();
+            let is_new = |name: &&ObjectName| needs_all || !state.applied.contains(*name);
             let new = names.iter().filter(is_new).cloned().collect::<Vec<_>>();
             let unlisted = state.applied.iter().filter(|name| !names.contains(*name)).cloned().collect::<Vec<_>>();
-            (new, unlisted, starts_over)
+            (new, unlisted, needs_all, is_worn)
         };
-        // A listing may lack what is there; only what is gone was put together with others.
+        // A listing may lack what is there; only what is gone was put together with others, or deleted.
         let (there, gone) = split_by_presence(store, unlisted).await?;
-        if starts_over {
+        if needs_all {
             new.extend(there);
         }
-        let mut changes = Changes { is_whole, ..Changes::default() };
+        let mut changes = Changes::new(is_whole);
         changes.read(store, new).await?;
         // Made outside of the lock: a million paths take a tenth of a second.
-        let anew = starts_over.then(|| {
+        let anew = needs_all.then(|| {
             let mut filter = Filter::new(changes.paths.len() + changes.paths.len() / 4, self.seed);
-            changes.paths.drain(..).for_each(|path| filter.insert(&path));
+            changes.paths.iter().for_each(|path| filter.insert(path));
             filter
         });
         let mut state = self.state.lock();
-        let State { filter, recent, applied, removed, .. } = &mut *state;
+        let State { filter, added, applied, removed, .. } = &mut *state;
         if let Some(anew) = anew {
             (*filter, *removed) = (anew, 0);
             applied.clear();
-            recent.retain(|(added, _)| added.elapsed() <= RECENT);
-            for (_, path) in recent {
-                filter.insert(path);
+            for (segment, paths) in added.drain(..) {
+                paths.iter().for_each(|path| filter.insert(path));
+                applied.insert(segment);
+                changes.paths.extend(paths);
             }
         } else {
             changes.paths.iter().for_each(|path| filter.insert(path));
@@ -174,7 +186,7 @@ impl Index {
         if changes.is_whole {
             state.refreshed = Some(began);
         }
-        Ok(())
+        Ok((is_first || is_worn).then_some(changes.paths))
     }
 
     /// Reads segments that the listing does not have yet, by the numbers that follow those of hosts that are active.
@@ -189,8 +201,7 @@ impl Index {
             for id in ahead {
                 let name = ObjectName::Segment(host.clone(), id);
                 let Some(segment) = read(store, &name).await? else { break };
-                // It counts as read when the listing has it.
-                segment.published().for_each(|path| self.insert(path));
+                self.insert(name.clone(), segment.published().copied().collect());
                 self.state.lock().note_active(name, now);
             }
         }
@@ -199,6 +210,11 @@ impl Index {
 }
 
 impl State {
+    /// Returns whether the filter has many paths that were removed, or those of segments that have gone.
+    fn is_worn(&self) -> bool {
+        self.removed > self.filter.len() / REMOVED_PART
+    }
+
     /// Notes that a host has written a segment lately.
     fn note_active(&mut self, name: ObjectName, now: Instant) {
         let ObjectName::Segment(host, id) = name else { return };
@@ -210,75 +226,6 @@ impl State {
             self.active.insert(host, (id, now));
         }
     }
-}
-
-/// Reads the segments of all hosts, and returns the paths in them, some of them more than once.
-pub(super) async fn indexed_paths(store: &BucketStore) -> Result<Vec<HashPart>, BucketError> {
-    let listed = store.list(&format!("{OWN}index/"), None, MAX_SEGMENTS).await?;
-    let mut changes = Changes::default();
-    changes.read(store, listed.into_iter().map(|(name, _)| name).collect()).await?;
-    Ok(changes.paths)
-}
-
-/// Contents of segments, from the last to the first of each host.
-#[derive(Default)]
-struct Changes {
-    paths: Vec<HashPart>,
-    /// Paths that a later segment of the host removes.
-    gone: HashSet<HashPart>,
-    removed: usize,
-    host: Option<String>,
-    applied: HashSet<ObjectName>,
-    is_whole: bool,
-}
-
-impl Changes {
-    async fn read(&mut self, store: &BucketStore, mut names: Vec<ObjectName>) -> Result<(), BucketError> {
-        // The last segment of a host first, so that what it has removed is known before it is added.
-        names.sort_unstable_by(|a, b| b.cmp(a));
-        let reads =
-            stream::iter(names).map(|name| async move { read(store, &name).await.map(|segment| (name, segment)) });
-        let mut reads = reads.buffered(READS);
-        while let Some((name, segment)) = reads.try_next().await? {
-            self.apply(name, segment);
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, name: ObjectName, segment: Option<Segment>) {
-        let ObjectName::Segment(host, _) = &name else { return };
-        if self.host.as_deref() != Some(host.as_str()) {
-            self.host = Some(host.to_string());
-            self.gone.clear();
-        }
-        let Some(segment) = segment else {
-            self.is_whole = false;
-            return;
-        };
-        self.paths.extend(segment.published().filter(|path| !self.gone.contains(path)));
-        self.gone.extend(segment.removed());
-        self.removed += segment.removed().len();
-        self.applied.insert(name);
-    }
-}
-
-/// Looks segments up, and returns those that are there and those that are not.
-async fn split_by_presence(
-    store: &BucketStore,
-    segments: Vec<ObjectName>,
-) -> Result<(Vec<ObjectName>, HashSet<ObjectName>), BucketError> {
-    let heads = stream::iter(segments)
-        .map(|name| async move { store.head(&name, Patience::Background).await.map(|head| (name, head.is_some())) });
-    let found: Vec<_> = heads.buffer_unordered(READS).try_collect().await?;
-    let (there, gone): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, is_there)| *is_there);
-    Ok((there.into_iter().map(|(name, _)| name).collect(), gone.into_iter().map(|(name, _)| name).collect()))
-}
-
-/// Reads a segment; `None` if it cannot be used, or is gone since it was listed.
-async fn read(store: &BucketStore, name: &ObjectName) -> Result<Option<Segment>, BucketError> {
-    let Some(bytes) = store.get(name, MAX_SEGMENT, Patience::Background).await? else { return Ok(None) };
-    let segment = Segment::decode(&bytes);
-    Ok(segment.inspect_err(|error| tracing::warn!("{name} in the bucket cannot be used: {error}")).ok())
 }
 
 #[cfg(test)]

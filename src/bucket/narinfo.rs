@@ -19,6 +19,9 @@ use crate::nar_cache::FileInfo;
 /// Upper bound of a narinfo's size, in bytes: some ten thousand references.
 pub(crate) const MAX_NARINFO: usize = 1 << 20;
 
+/// Signatures that are taken over from a narinfo that is replaced.
+const MAX_ADDED: usize = 16;
+
 /// A narinfo of the bucket, about the path of its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BucketNarInfo {
@@ -104,6 +107,17 @@ impl BucketNarInfo {
         if is_signed(&self.narinfo, keys, store) { Ok(()) } else { Err(BucketNarInfoError::Untrusted) }
     }
 
+    /// Adds the signatures of another narinfo of the same path info by keys that have not signed this one.
+    pub(crate) fn add_signatures(&mut self, other: &Self, store: &StoreDir) {
+        let fingerprint = |it: &Self| it.path_info().fingerprint(it.path(), store);
+        if fingerprint(self) == fingerprint(other) {
+            let others = other.narinfo.signatures.iter().take(MAX_ADDED);
+            let new: Vec<_> =
+                others.filter(|it| self.narinfo.signatures.iter().all(|own| own.key() != it.key())).cloned().collect();
+            self.narinfo.signatures.extend(new);
+        }
+    }
+
     /// Renders the object.
     pub(crate) fn render(&self, store: &StoreDir) -> String {
         self.narinfo.render(store)
@@ -173,9 +187,20 @@ impl BucketNarInfo {
 
 /// Returns whether one of these keys has signed a narinfo. Verifies a bounded number of signatures for each key.
 pub(crate) fn is_signed(narinfo: &NarInfo, keys: &[PublicKey], store: &StoreDir) -> bool {
-    let fingerprint = path_info(narinfo).fingerprint(&narinfo.path, store);
+    is_signed_by(&narinfo.path, &path_info(narinfo), &narinfo.signatures, keys, store)
+}
+
+/// Returns whether one of these keys has made one of these signatures of a path. Verifies a bounded number for each key.
+pub(super) fn is_signed_by(
+    path: &StorePath,
+    info: &PathInfo,
+    signatures: &[Signature],
+    keys: &[PublicKey],
+    store: &StoreDir,
+) -> bool {
+    let fingerprint = info.fingerprint(path, store);
     let is_by = |key: &PublicKey| {
-        let named = narinfo.signatures.iter().filter(|signature| signature.key() == key.name());
+        let named = signatures.iter().filter(|signature| signature.key() == key.name());
         named.take(MAX_PER_KNOWN_KEY).any(|signature| key.verifies(fingerprint.as_bytes(), signature))
     };
     keys.iter().any(is_by)

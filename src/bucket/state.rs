@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use harmonia_protocol::StoreDir;
 use harmonia_protocol::signature::PublicKey;
 
-use super::engine::{BucketStore, OpenError};
+use super::engine::{BucketError, BucketStore, OpenError};
 use super::index::Index;
 use super::publish::publishing::Publishing;
 use super::read::{KnownFiles, NarInfos};
 use super::used::Used;
-use crate::config::{BucketConfig, Config};
+use crate::config::{BucketConfig, Config, Publish};
 use crate::metrics::Metrics;
 use crate::sync::Mutex;
 
@@ -81,7 +81,8 @@ impl Bucket {
 
     /// Sets the keys of this host, which are trusted like those of `bucket.trusted_public_keys`.
     pub(crate) fn set_own_keys<'a>(&self, own: impl Iterator<Item = &'a PublicKey>) {
-        let trusted = own.cloned().chain(self.config.trusted_public_keys.iter().cloned()).collect();
+        let trusted: Arc<[_]> = own.cloned().chain(self.config.trusted_public_keys.iter().cloned()).collect();
+        self.publishing.set_trusted(&trusted);
         *self.trusted.lock() = trusted;
     }
 
@@ -94,7 +95,7 @@ impl Bucket {
     pub(crate) async fn run_index(&self) {
         let mut was_reached = true;
         loop {
-            let result = self.index.refresh(&self.store).await;
+            let result = self.refresh_index().await;
             match &result {
                 Ok(()) if !was_reached => tracing::info!("the bucket {} is reached again", self.config.location),
                 Err(error) if was_reached => tracing::error!("cannot read the index of the bucket: {error}"),
@@ -103,6 +104,20 @@ impl Bucket {
             was_reached = result.is_ok();
             tokio::time::sleep(REFRESH_EVERY).await;
         }
+    }
+
+    /// Reads what other hosts have published, and forgets what this one has if it is there no more.
+    pub(in crate::bucket) async fn refresh_index(&self) -> Result<(), BucketError> {
+        if let Some(listed) = self.index.refresh(&self.store).await? {
+            let listed = listed.into_iter().collect();
+            if self.publishing.compare(&listed) {
+                tracing::info!("paths that this host has published were removed from the bucket");
+            }
+            if self.config.publish == Publish::All {
+                self.publishing.set_listed(listed);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -161,7 +161,7 @@ mod tests {
     async fn only_what_the_bucket_may_have_counts_as_used() {
         let bucket = Bucket::in_memory(&Arc::new(InMemory::new()), crate::config::Unreachable::Retry);
         bucket.index.refresh(&bucket.store).await.unwrap();
-        bucket.index.insert(&part(1));
+        bucket.index.insert(ObjectName::Host("a".parse().unwrap()), vec![part(1)]);
         bucket.record_used(&part(1));
         bucket.record_used(&part(2));
         bucket.used.write(&bucket.store, &bucket.config.host, SystemTime::now()).await.unwrap();

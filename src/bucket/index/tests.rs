@@ -9,6 +9,7 @@ use super::*;
 use crate::bucket::engine::Replace;
 use crate::bucket::narinfo::tests::path;
 use crate::bucket::object_name::SegmentId;
+use crate::bucket::segment::Segment;
 
 fn part(number: u64) -> HashPart {
     path(number).hash_part()
@@ -47,11 +48,6 @@ async fn what_any_host_publishes_is_found_in_whatever_order_it_appears() {
     put(&store, "a", 0, &[3], &[]).await;
     index.refresh(&store).await.unwrap();
     assert_eq!(found(&index, 0..10), [1, 2, 3]);
-    index.insert(&part(4));
-    assert_eq!(index.look_up(&part(4)), Indexed::Maybe);
-    index.state.lock().applied.clear();
-    index.refresh(&store).await.unwrap();
-    assert_eq!(found(&index, 0..10), [1, 2, 3, 4], "made anew before the segment is there");
     let later = Instant::now() + FRESH * 2;
     assert_eq!(index.look_up_at(&part(9), later), Indexed::Unknown);
     assert_eq!(index.look_up_at(&part(1), later), Indexed::Maybe);
@@ -113,6 +109,28 @@ async fn segments_that_were_put_together_into_one_are_as_before() {
     index.refresh(&store).await.unwrap();
     index.refresh(&store).await.unwrap();
     assert_eq!(found(&index, 0..10), [2, 3]);
+}
+
+#[tokio::test]
+async fn what_this_host_has_put_is_found_as_long_as_its_segment_is_there() {
+    let (store, index) = (store(), Index::new(1));
+    assert_eq!(index.refresh(&store).await.unwrap(), Some(vec![]));
+    put(&store, "a", 0, &[1], &[]).await;
+    index.insert(name("a", 0), vec![part(1)]);
+    assert_eq!(found(&index, 0..10), [1]);
+    put(&store, "b", 0, &[2], &[]).await;
+    assert_eq!(index.refresh(&store).await.unwrap(), None);
+    index.state.lock().removed = usize::MAX;
+    assert_eq!(index.refresh(&store).await.unwrap().unwrap().len(), 2, "made anew");
+    assert_eq!(found(&index, 0..10), [1, 2]);
+    // The bucket was emptied.
+    for host in ["a", "b"] {
+        store.delete(&name(host, 0)).await.unwrap();
+    }
+    assert_eq!(index.refresh(&store).await.unwrap(), Some(vec![]));
+    assert!(found(&index, 0..10).is_empty());
+    assert_eq!(index.look_up(&part(1)), Indexed::No);
+    assert_eq!(index.refresh(&store).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use harmonia_protocol::{HashPart, StorePath};
 
 use super::plan::{Item, Withheld};
 use crate::bucket::narinfo::BucketNarInfo;
+use crate::bucket::object_name::ObjectName;
 
 /// A path to publish, with what belongs to it.
 #[derive(Debug, Clone)]
@@ -44,8 +45,8 @@ pub(crate) struct Published {
     pub(crate) nar_bytes: u64,
     /// Paths that are in the bucket with another NAR, which another host has built. Theirs counts.
     pub(crate) irreproducible: Vec<HashPart>,
-    /// Paths that this host has added to the index.
-    pub(crate) indexed: Vec<HashPart>,
+    /// Segments of the index that this host has put, with the paths in them.
+    pub(crate) segments: Vec<(ObjectName, Vec<HashPart>)>,
     /// Paths that are not in the bucket now: a reference of theirs is missing, or their file is.
     pub(crate) withheld: Vec<Withheld>,
 }

@@ -8,7 +8,6 @@ use super::progress::PublishProgress;
 use super::queue::Urgency;
 use crate::bucket::engine::Patience;
 use crate::bucket::index::Indexed;
-use crate::bucket::object_name::ObjectName;
 use crate::bucket::state::Bucket;
 use crate::config::Publish;
 
@@ -49,16 +48,17 @@ impl Bucket {
         }
     }
 
-    /// Returns whether a path is in the bucket, and so its closure is; `None` if that cannot be found out now.
+    /// Returns whether the bucket has a path with its closure, so that any host serves it; `None` if that cannot be found out now.
+    ///
+    /// One request tells: a narinfo is put after those of its references, which are deleted after it. Only what empties the
+    /// bucket while a host publishes into it can leave a narinfo without a reference; that host sees it within seconds, and
+    /// looks everything up again.
     pub(crate) async fn has(&self, path: &HashPart) -> Option<bool> {
-        if self.is_published(path) {
-            return Some(true);
-        }
         // A narinfo may be there before the index has it, but not long; nobody is told of it until then.
         if self.index.look_up(path) == Indexed::No {
             return Some(false);
         }
-        Some(self.store.head(&ObjectName::NarInfo(*path), Patience::Client).await.ok()?.is_some())
+        self.publishing.publisher.presence().has(*path, Patience::Client).await.ok()
     }
 
     /// Returns the number of paths that wait to be published, and the time for which the first one has been waiting.

@@ -61,11 +61,16 @@ impl Origin {
         publisher: &Publisher,
         may_be_there: bool,
     ) -> Result<Result<Gathered, Obstacle>, Interruption> {
+        let info = valid.info.to_path_info();
+        let own = self.signer.sign_path(&valid.path, &info, self.store.directory());
         if may_be_there {
-            match publisher.presence().find(valid.path.hash_part(), valid.info.nar_hash).await? {
+            let presence = publisher.presence();
+            let is_trusted = |signatures| presence.trusts_signatures(&valid.path, &info, signatures);
+            let is_ours_trusted = || is_trusted(&own) || is_trusted(&info.signatures);
+            match presence.find(valid.path.hash_part(), valid.info.nar_hash, is_ours_trusted).await? {
                 Found::Same(stored) => return Ok(Ok(Gathered::Present(stored))),
                 Found::Other(stored) => return Ok(Ok(Gathered::Irreproducible(stored))),
-                Found::Absent => {}
+                Found::Absent | Found::Untrusted(_) => {}
             }
         }
         // Hidden or gone since the closure was found.
@@ -80,8 +85,6 @@ impl Origin {
         if !self.nars.fits(valid.info.nar_size) {
             return Ok(Err(Obstacle::TooLarge));
         }
-        let info = valid.info.to_path_info();
-        let own = self.signer.sign_path(&valid.path, &info, self.store.directory());
         if own.is_empty() && info.signatures.is_empty() {
             return Ok(Err(Obstacle::Unsigned));
         }

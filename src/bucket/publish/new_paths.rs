@@ -1,6 +1,7 @@
 //! `publish = "all"`: finds valid paths that are not in the bucket, by a comparison whenever the store directory has changed.
 //!
-//! What the segments of all hosts name is not looked up again after a restart. A bucket that was emptied names nothing.
+//! What the segments of all hosts name is not looked up again after a restart. A bucket that was emptied names nothing, and a
+//! host that runs sees that within seconds.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use harmonia_protocol::{HashPart, StorePath};
 
 use super::queue::Urgency;
-use crate::bucket::index::{Indexed, indexed_paths};
+use crate::bucket::index::Indexed;
 use crate::bucket::state::Bucket;
 use crate::config::Publish;
 use crate::store::Store;
@@ -31,16 +32,17 @@ impl Bucket {
         if self.config.publish != Publish::All {
             return std::future::pending().await;
         }
-        let listed: HashSet<HashPart> = loop {
-            match indexed_paths(&self.store).await {
-                Ok(paths) => break paths.into_iter().collect(),
-                // Logged where the index is refreshed.
-                Err(_) => tokio::time::sleep(RETRY).await,
+        let mut known = loop {
+            match self.publishing.take_listed() {
+                Some(listed) => break listed,
+                None => tokio::time::sleep(LOOK_EVERY).await,
             }
         };
-        let mut known = listed;
         let (mut stamp, mut changed, mut compared) = (None, Instant::now(), None::<Instant>);
         loop {
+            if let Some(listed) = self.publishing.take_listed() {
+                (known, compared) = (listed, None);
+            }
             // Whatever cannot be read is compared as if it had changed.
             let now = store.changed().await.ok().flatten();
             if now != stamp || now.is_none() {

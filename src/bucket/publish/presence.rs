@@ -1,17 +1,20 @@
 //! What the bucket has of a batch before it is put.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use harmonia_protocol::hash::NarHash;
-use harmonia_protocol::{HashPart, StoreDir};
+use harmonia_protocol::path_info::PathInfo;
+use harmonia_protocol::signature::{PublicKey, Signature};
+use harmonia_protocol::{HashPart, StoreDir, StorePath};
 
 use super::batch::{Publication, Published};
 use super::plan::{Item, Known};
 use crate::bucket::engine::{BucketError, BucketStore, Patience};
-use crate::bucket::narinfo::{BucketNarInfo, MAX_NARINFO};
+use crate::bucket::narinfo::{BucketNarInfo, MAX_NARINFO, is_signed_by};
 use crate::bucket::object_name::ObjectName;
 
 /// Age from which on a narinfo that is published again is put again: well within the time for which young ones are kept.
@@ -27,6 +30,8 @@ pub(super) enum Found {
     Same(Box<Stored>),
     /// It has another NAR.
     Other(Box<Stored>),
+    /// No key that is trusted has signed it, so that no host serves it: it is replaced.
+    Untrusted(Box<Stored>),
 }
 
 /// A narinfo as it is in the bucket.
@@ -38,10 +43,11 @@ pub(super) struct Stored {
 }
 
 /// Requests for what is there.
-#[derive(Clone, Copy)]
 pub(super) struct Presence<'a> {
     pub(super) store: &'a BucketStore,
     pub(super) directory: &'a StoreDir,
+    /// Keys of which one has to have signed a narinfo; none if that does not matter.
+    pub(super) trusted: Arc<[PublicKey]>,
 }
 
 impl Presence<'_> {
@@ -59,14 +65,14 @@ impl Presence<'_> {
         known.indexed = unseen.collect();
         let there = known.indexed.iter().filter_map(|path| by_path.get(path).copied());
         let found = there.map(|publication| async move {
-            let path = publication.path();
-            self.find(path, publication.narinfo.nar_hash()).await.map(|found| (path, found))
+            let (path, ours) = (publication.path(), &publication.narinfo);
+            self.find(path, ours.nar_hash(), || self.trusts(ours)).await.map(|found| (path, found))
         });
         let found = stream::iter(found.collect::<Vec<_>>());
         let found: Vec<_> = found.buffer_unordered(SMALL).try_collect().await?;
         for (path, found) in found {
             let stored = match found {
-                Found::Absent => {
+                Found::Absent | Found::Untrusted(_) => {
                     known.indexed.remove(&path);
                     continue;
                 }
@@ -93,14 +99,41 @@ impl Presence<'_> {
         Ok(known)
     }
 
-    /// Returns whether the bucket has the narinfo of a path, and with the same NAR. One that cannot be used counts as absent.
-    pub(super) async fn find(&self, path: HashPart, nar_hash: NarHash) -> Result<Found, BucketError> {
+    /// Returns whether the bucket has a narinfo of a path that a trusted key has signed.
+    pub(super) async fn has(&self, path: HashPart, patience: Patience) -> Result<bool, BucketError> {
+        let bytes = self.store.get(&ObjectName::NarInfo(path), MAX_NARINFO, patience).await?;
+        let narinfo = bytes.and_then(|bytes| BucketNarInfo::parse(&bytes, path, self.directory).ok());
+        Ok(narinfo.is_some_and(|narinfo| self.trusts(&narinfo)))
+    }
+
+    /// Returns what the narinfo of a path in the bucket says. One that cannot be used counts as absent. One that no trusted key
+    /// has signed is replaced if one has signed ours.
+    pub(super) async fn find(
+        &self,
+        path: HashPart,
+        nar_hash: NarHash,
+        is_ours_trusted: impl FnOnce() -> bool,
+    ) -> Result<Found, BucketError> {
         let got = self.store.get_dated(&ObjectName::NarInfo(path), MAX_NARINFO, Patience::Background).await?;
         let Some((bytes, modified)) = got else { return Ok(Found::Absent) };
         let Ok(found) = BucketNarInfo::parse(&bytes, path, self.directory) else { return Ok(Found::Absent) };
         let is_old = SystemTime::now().duration_since(modified).is_ok_and(|age| age > OLD);
-        let is_same = found.nar_hash() == nar_hash;
+        let (is_same, is_trusted) = (found.nar_hash() == nar_hash, self.trusts(&found));
         let stored = Box::new(Stored { narinfo: found, bytes, is_old });
-        Ok(if is_same { Found::Same(stored) } else { Found::Other(stored) })
+        Ok(match is_same {
+            _ if !is_trusted && is_ours_trusted() => Found::Untrusted(stored),
+            true => Found::Same(stored),
+            false => Found::Other(stored),
+        })
+    }
+
+    /// Returns whether a trusted key has signed a narinfo, or that does not matter.
+    pub(super) fn trusts(&self, narinfo: &BucketNarInfo) -> bool {
+        self.trusted.is_empty() || narinfo.check_signed(&self.trusted, self.directory).is_ok()
+    }
+
+    /// Returns whether a trusted key has made one of these signatures, or that does not matter.
+    pub(super) fn trusts_signatures(&self, path: &StorePath, info: &PathInfo, signatures: &[Signature]) -> bool {
+        self.trusted.is_empty() || is_signed_by(path, info, signatures, &self.trusted, self.directory)
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use harmonia_protocol::signature::PublicKey;
 use harmonia_protocol::{HashPart, StoreDir};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -49,6 +50,7 @@ pub(crate) struct Publisher {
     kept: Option<KeptUploads>,
     /// Garbage collections, when there was a batch.
     runs: Mutex<Option<Runs>>,
+    trusted: crate::sync::Mutex<Arc<[PublicKey]>>,
 }
 
 /// What a host knows of a batch beforehand.
@@ -93,7 +95,15 @@ impl Publisher {
             next: Mutex::new(SegmentId { epoch, sequence: 0 }),
             kept,
             runs: Mutex::default(),
+            trusted: crate::sync::Mutex::default(),
         }
+    }
+
+    /// Sets the keys of which one has to have signed a narinfo that is not replaced. Without any, all narinfos stay. Returns
+    /// whether they are other ones than before.
+    pub(crate) fn set_trusted(&self, keys: Arc<[PublicKey]>) -> bool {
+        let before = std::mem::replace(&mut *self.trusted.lock(), Arc::clone(&keys));
+        before != keys
     }
 
     /// Publishes paths, and returns when the index has them. `indexed` says whether the index has a path already.
@@ -154,7 +164,7 @@ impl Publisher {
 
     /// Returns requests for what is there.
     pub(super) fn presence(&self) -> Presence<'_> {
-        Presence { store: &self.store, directory: &self.directory }
+        Presence { store: &self.store, directory: &self.directory, trusted: Arc::clone(&self.trusted.lock()) }
     }
 
     /// Looks at the garbage collections.
@@ -250,17 +260,17 @@ impl Publisher {
             let mut segment = Segment::default();
             let has_room = paths.iter().all(|path| segment.publish(*path));
             debug_assert!(has_room, "chunks are of a segment's size");
-            self.put_segment(&segment).await?;
+            let name = self.put_segment(&segment).await?;
+            published.segments.extend(name.map(|name| (name, paths.to_vec())));
         }
-        published.indexed = plan.indexed;
         published.withheld = plan.withheld;
         Ok(Attempt::Done)
     }
 
-    /// Puts the changes of this host as its next segment, unless there are none.
-    pub(crate) async fn put_segment(&self, segment: &Segment) -> Result<(), BucketError> {
+    /// Puts the changes of this host as its next segment, unless there are none, and returns its name.
+    pub(crate) async fn put_segment(&self, segment: &Segment) -> Result<Option<ObjectName>, BucketError> {
         if segment.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let mut next = self.next.lock().await;
         let error = |id, cause: &dyn std::fmt::Display| {
@@ -268,13 +278,11 @@ impl Publisher {
         };
         let bytes = Bytes::from(segment.encode().map_err(|cause| error(*next, &cause))?);
         for _ in 0..MAX_TAKEN {
-            let put = self
-                .store
-                .put(&ObjectName::Segment(self.host.clone(), *next), bytes.clone(), Replace::IfAbsent)
-                .await?;
+            let name = ObjectName::Segment(self.host.clone(), *next);
+            let put = self.store.put(&name, bytes.clone(), Replace::IfAbsent).await?;
             *next = next.next().ok_or_else(|| error(*next, &"there is no number left"))?;
             if put == Put::Written {
-                return Ok(());
+                return Ok(Some(name));
             }
         }
         Err(error(*next, &"another host has the same name\n  help: set bucket.host"))
@@ -308,10 +316,17 @@ impl Publisher {
         if self.store.put(&name, text.clone(), Replace::IfAbsent).await? == Put::Written {
             return Ok((path, Build::Put));
         }
-        let (build, stored) = match self.presence().find(path, publication.narinfo.nar_hash()).await? {
+        let (presence, ours) = (self.presence(), &publication.narinfo);
+        let (build, stored) = match presence.find(path, ours.nar_hash(), || presence.trusts(ours)).await? {
             // It is there, but of no use: it was cut short, or is of something else.
             Found::Absent => {
                 self.store.put(&name, text, Replace::Always).await?;
+                return Ok((path, Build::Put));
+            }
+            Found::Untrusted(stored) => {
+                let mut both = ours.clone();
+                both.add_signatures(&stored.narinfo, &self.directory);
+                self.store.put(&name, both.render(&self.directory).into(), Replace::Always).await?;
                 return Ok((path, Build::Put));
             }
             Found::Same(stored) => (Build::Same, stored),

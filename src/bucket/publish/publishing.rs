@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use harmonia_protocol::signature::PublicKey;
 use harmonia_protocol::{HashPart, StoreDir};
 use tokio::sync::watch;
 
@@ -38,6 +39,8 @@ pub(in crate::bucket) struct Publishing {
     /// Work that goes on. Whoever waits for progress is woken by its changes.
     pub(super) work: watch::Sender<Work>,
     irreproducible: Mutex<BTreeSet<HashPart>>,
+    /// Paths that all hosts name, when all segments were read.
+    listed: Mutex<Option<HashSet<HashPart>>>,
     /// Last garbage collection.
     last_run: Mutex<RunId>,
     /// When `nix-cache-info` was last seen in the bucket.
@@ -84,8 +87,16 @@ impl Publishing {
             jobs: Mutex::default(),
             work: watch::Sender::default(),
             irreproducible: Mutex::default(),
+            listed: Mutex::default(),
             last_run: Mutex::default(),
             cache_info: Mutex::default(),
+        }
+    }
+
+    /// Sets the keys of which one has to have signed what is published. Forgets what is published if they are other ones.
+    pub(in crate::bucket) fn set_trusted(&self, keys: &Arc<[PublicKey]>) {
+        if self.publisher.set_trusted(Arc::clone(keys)) {
+            self.forget();
         }
     }
 
@@ -130,6 +141,27 @@ impl Publishing {
     /// Forgets what is published, which was deleted perhaps.
     pub(super) fn forget(&self) {
         self.done.lock().published.clear();
+    }
+
+    /// Forgets what is published if some of it is not among these paths, which all hosts name. Returns whether that is so.
+    pub(in crate::bucket) fn compare(&self, listed: &HashSet<HashPart>) -> bool {
+        let mut done = self.done.lock();
+        let is_lost = !done.published.is_subset(listed);
+        if is_lost {
+            // All of it: what was published meanwhile may refer to what is gone.
+            done.published.clear();
+        }
+        is_lost
+    }
+
+    /// Notes the paths that all hosts name, for a comparison with the store.
+    pub(in crate::bucket) fn set_listed(&self, listed: HashSet<HashPart>) {
+        *self.listed.lock() = Some(listed);
+    }
+
+    /// Returns the paths that all hosts name, if they are other ones than the last time.
+    pub(super) fn take_listed(&self) -> Option<HashSet<HashPart>> {
+        self.listed.lock().take()
     }
 
     /// Returns the number of paths that are published.

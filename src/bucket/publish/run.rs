@@ -16,6 +16,7 @@ use super::obstacle::{Interruption, Obstacle};
 use super::plan::{Known, Withheld};
 use super::publisher::Seen;
 use super::publishing::{Publishing, Work};
+use crate::bucket::engine::Patience;
 use crate::bucket::gc::Runs;
 use crate::bucket::index::Indexed;
 use crate::bucket::state::Bucket;
@@ -72,8 +73,27 @@ impl Bucket {
 
     /// Returns whether a path is known to be in the bucket with its closure.
     pub(super) fn is_published(&self, path: &HashPart) -> bool {
-        // A bucket that was emptied has an empty index.
+        // What was deleted is not in the index.
         self.publishing.is_done(path) && self.index.look_up(path) != Indexed::No
+    }
+
+    /// Looks up those of these paths that count as published, and publishes everything again if one is not there. That
+    /// of a path proves its closure: no narinfo is without its references.
+    async fn prove_published(&self, roots: &[HashPart]) -> Result<(), Interruption> {
+        let presence = &self.publishing.publisher.presence();
+        let published = roots.iter().filter(|root| self.is_published(root));
+        let looks = published.map(|root| async move {
+            presence.has(*root, Patience::Background).await.map(|is_there| (root, is_there))
+        });
+        let looks = stream::iter(looks.collect::<Vec<_>>());
+        let found: Vec<_> = looks.buffer_unordered(GATHERED).try_collect().await?;
+        if let Some((lost, _)) = found.iter().find(|(_, is_there)| !is_there) {
+            tracing::warn!(
+                "{lost} is not in the bucket any more, or no trusted key has signed it: publishing it again"
+            );
+            self.publishing.forget();
+        }
+        Ok(())
     }
 
     async fn publish_closures(&self, origin: &Origin, roots: &[HashPart]) -> Result<(), Interruption> {
@@ -82,7 +102,8 @@ impl Bucket {
         let runs = publishing.publisher.look().await?;
         publishing.look(runs.last());
         // What another host has published a moment ago is not sent again.
-        self.index.refresh(&self.store).await?;
+        self.refresh_index().await?;
+        self.prove_published(roots).await?;
         let closures = origin.closures(roots, |path| self.is_published(path)).await?;
         publishing.work.send_modify(|work| *work = Work::new(&closures.paths));
         let mut obstacles = closures.obstacles;
@@ -169,9 +190,10 @@ impl Bucket {
         let (source, seen) =
             (CachedNars::new(Arc::clone(&origin.nars), files), Seen { runs: runs.clone(), known, old });
         let published = publisher.publish_rest(&publications, &source, |path| was_there.contains(path), seen).await?;
-        for path in published.indexed {
-            self.index.insert(&path);
-            self.publishing.published(path);
+        for (segment, paths) in published.segments {
+            // First, so that a comparison finds in it what is published.
+            self.index.insert(segment, paths.clone());
+            paths.into_iter().for_each(|path| self.publishing.published(path));
         }
         published.irreproducible.into_iter().for_each(|path| self.note_irreproducible(path));
         for Withheld { path, reference } in published.withheld {

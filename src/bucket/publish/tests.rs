@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use harmonia_protocol::hash::NarHash;
+use harmonia_protocol::path_info::PathInfo;
+use harmonia_protocol::signature::{KeyName, SecretKey};
 use harmonia_protocol::{HashPart, StoreDir};
 use object_store::memory::InMemory;
 use ring::digest::{SHA256, digest};
@@ -61,6 +63,18 @@ impl Host {
         let narinfo = BucketNarInfo::new(&path(number), &info, &StoreDir::default(), file, Vec::new()).unwrap();
         self.files.0.insert(NarFile::zstd(FileHash::from_digest(sha256)), contents.into());
         self.batch.push(Publication { narinfo, listing: Some(Bytes::from_static(b"{}")), log: None });
+    }
+
+    /// Signs the paths with this key, and no other one.
+    fn sign(&mut self, key: &SecretKey) {
+        let store = StoreDir::default();
+        for publication in &mut self.batch {
+            let (path, info) = (publication.narinfo.path().clone(), publication.narinfo.path_info());
+            let info = PathInfo { signatures: vec![key.sign(info.fingerprint(&path, &store).as_bytes())], ..info };
+            let (file, size) = (publication.narinfo.file(), publication.narinfo.file_size());
+            let file = FileInfo { sha256: *file.hash().as_bytes(), size };
+            publication.narinfo = BucketNarInfo::new(&path, &info, &store, file, Vec::new()).unwrap();
+        }
     }
 
     /// A chain of paths, each of which refers to all before it.
@@ -186,6 +200,34 @@ async fn the_first_build_of_a_path_that_is_not_reproducible_stays() {
         let contents = contents(&memory).await;
         assert_eq!(contents.narinfos[&path(1).hash_part()].nar_hash(), first.batch[0].narinfo.nar_hash());
         assert_eq!(contents.narinfos.len(), 2, "what refers to it is published");
+    }
+}
+
+#[tokio::test]
+async fn a_narinfo_that_no_trusted_key_has_signed_is_put_again_with_both_signatures() {
+    let memory = Arc::new(InMemory::new());
+    let key = |name: &str| SecretKey::generate(KeyName::new(name).unwrap()).unwrap().0;
+    let (before, after) = (key("before-1"), key("after-1"));
+    let publish = async |key: &SecretKey, trusted: &[&SecretKey], is_indexed: bool| {
+        let mut host = Host::chain(3);
+        host.sign(key);
+        let publisher = publisher("a", 1, BucketStore::in_memory(&memory, ALIVE), None);
+        publisher.set_trusted(trusted.iter().map(|key| key.public_key().clone()).collect());
+        let published = publisher.publish(&host.batch, &host.files, |_| is_indexed).await.unwrap();
+        (published.narinfos, published.nar_bytes)
+    };
+    assert_eq!(publish(&before, &[&before], false).await, (3, 3_000));
+    assert_eq!(publish(&after, &[&before, &after], true).await, (0, 0), "the old key is trusted");
+    assert_eq!(publish(&after, &[], true).await, (0, 0), "nothing is known about keys");
+    assert_eq!(publish(&before, &[&after], true).await, (0, 0), "ours is no better");
+    assert_eq!(publish(&after, &[&after], true).await, (3, 0));
+    for narinfo in contents(&memory).await.narinfos.values() {
+        for key in [&before, &after] {
+            assert_eq!(narinfo.check_signed(&[key.public_key().clone()], &StoreDir::default()), Ok(()));
+        }
+    }
+    for key in [&before, &after] {
+        assert_eq!(publish(key, &[key], true).await, (0, 0), "two hosts do not replace each other's");
     }
 }
 

@@ -101,12 +101,14 @@ async fn mirror(
 ) -> Result<Copied, BucketFailure> {
     source.check(&target.directory).await?;
     place::put_cache_info(&target.store, &target.directory).await?;
+    let trusted: Arc<[_]> = keys.clone().into();
     let Closure { paths, faults } = closure::read(&source, target, roots, keys).await?;
     let index = Index::new(0);
     index.refresh(&target.store).await?;
     let (store, directory) = (Arc::clone(&target.store), target.directory.clone());
     let epoch = unix_time() * 1000;
     let publisher = Publisher::new(store, directory, target.host.clone(), epoch, None);
+    publisher.set_trusted(trusted);
     let mut copied = Copied { faults, ..Copied::default() };
     let bar = progress::bar(paths.len(), paths.iter().map(Mirrored::nar_size).sum());
     let mut paths = paths.into_iter().peekable();
