@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use object_store::aws::{AmazonS3, AwsAuthorizer};
 use object_store::client::{HttpRequest, HttpRequestBody, HttpService as _};
-use object_store::path::Path;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::answer::noting;
@@ -17,16 +17,27 @@ use crate::bucket::object_name::{Day, ObjectName};
 
 /// Answers, of a thousand uploads each, that are read.
 const MAX_PAGES: usize = 100;
-/// Upper bound of an answer's size, in bytes.
-const MAX_PAGE: usize = 8 << 20;
 
-/// A page of the list.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// A page of the list, `ListMultipartUploadsResult` of S3.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 struct Page {
-    /// Keys, identifiers, and the days on which they began.
-    uploads: Vec<(String, String, Option<Day>)>,
-    /// Key and identifier after which the next page begins.
-    next: Option<(String, String)>,
+    #[serde(default, rename = "Upload")]
+    uploads: Vec<Upload>,
+    #[serde(default)]
+    is_truncated: bool,
+    next_key_marker: Option<String>,
+    next_upload_id_marker: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Upload {
+    key: String,
+    #[serde(rename = "UploadId")]
+    id: String,
+    /// When it began, in UTC as RFC 3339 has it.
+    initiated: Option<String>,
 }
 
 impl BucketStore {
@@ -38,21 +49,22 @@ impl BucketStore {
         let (mut aborted, mut after) = (0, None);
         for _ in 0..MAX_PAGES {
             let page = self.list_uploads(store, list, after.as_ref()).await?;
-            for (key, id, began) in page.uploads {
-                let is_old = began.is_some_and(|day| now.duration_since(day.end()).is_ok_and(|past| past > age));
-                let name = key.strip_prefix(self.prefix.as_str()).and_then(ObjectName::parse);
+            for upload in &page.uploads {
+                let is_old = upload.day().is_some_and(|day| now.duration_since(day.end()).is_ok_and(|past| past > age));
+                let name = upload.key.strip_prefix(self.prefix.as_str()).and_then(ObjectName::parse);
                 let (Some(name @ ObjectName::Nar(_)), true) = (name, is_old) else { continue };
                 let path = self.path(&name)?;
-                let run = || engine.abort_multipart(&path, &id);
+                let run = || engine.abort_multipart(&path, &upload.id);
                 match self.attempts(Operation::Multipart, &name, Patience::Background, REQUEST_TIME, run).await {
                     Err(error) if error.kind != FailureKind::NotFound => return Err(error),
                     Ok(()) | Err(_) => aborted += 1,
                 }
             }
-            after = page.next;
-            if after.is_none() {
+            let next = page.next();
+            if next.is_none() || next == after {
                 break;
             }
+            after = next;
         }
         Ok(aborted)
     }
@@ -82,43 +94,48 @@ impl BucketStore {
             let cause = answer.and_then(|answer| answer.code).unwrap_or_else(|| response.status().to_string());
             return Err(error(&cause));
         }
+        // The client bounds what is no object.
         let bytes = response.into_body().bytes().await.map_err(|cause| error(&cause))?;
-        Ok(parse(&String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_PAGE)])))
+        quick_xml::de::from_reader(&*bytes).map_err(|cause| error(&cause))
     }
 }
 
-/// Parses an answer. Keys with escaped characters are of others.
-fn parse(text: &str) -> Page {
-    let uploads = text.split("<Upload>").skip(1).filter_map(|upload| {
-        let began = element(upload, "Initiated").and_then(|time| Day::parse(time.get(..10)?));
-        Some((element(upload, "Key")?.to_owned(), element(upload, "UploadId")?.to_owned(), began))
-    });
-    let uploads = uploads.filter(|(key, ..)| !key.contains('&') && Path::parse(key).is_ok()).collect();
-    let head = text.split("<Upload>").next().unwrap_or_default();
-    let next = element(head, "NextKeyMarker").zip(element(head, "NextUploadIdMarker"));
-    let next = next.filter(|_| element(head, "IsTruncated") == Some("true"));
-    Page { uploads, next: next.map(|(key, id)| (key.to_owned(), id.to_owned())) }
+impl Page {
+    /// Returns the key and the identifier after which the next page begins.
+    fn next(self) -> Option<(String, String)> {
+        self.next_key_marker.zip(self.next_upload_id_marker).filter(|_| self.is_truncated)
+    }
 }
 
-fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
-    let (_, rest) = text.split_once(&format!("<{name}>"))?;
-    rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
+impl Upload {
+    fn day(&self) -> Option<Day> {
+        Day::parse(self.initiated.as_ref()?.get(..10)?)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Option<Page> {
+        quick_xml::de::from_reader(text.as_bytes()).ok()
+    }
+
     #[test]
     fn an_answer_lists_uploads_and_where_to_go_on() {
-        let text = "<ListMultipartUploadsResult><Bucket>b</Bucket><NextKeyMarker>nar/y</NextKeyMarker><NextUploadIdMarker>u2\
-            </NextUploadIdMarker><IsTruncated>true</IsTruncated><Upload><Key>nar/x</Key><UploadId>u1</UploadId><Initiator>\
-            <ID>i</ID></Initiator><Initiated>2026-11-10T10:00:00.000Z</Initiated></Upload><Upload><Key>nar/a&amp;b</Key>\
+        let text = "<?xml version='1.0' encoding='UTF-8'?>\n<ListMultipartUploadsResult xmlns='http://s3.amazonaws.com/doc/2006-03-01/'>\
+            <Bucket>b</Bucket><NextKeyMarker>nar/y</NextKeyMarker><NextUploadIdMarker>u2</NextUploadIdMarker>\
+            <IsTruncated>true</IsTruncated><Upload><Key>nar/x</Key><UploadId>u1</UploadId><Initiator><ID>i</ID></Initiator>\
+            <Initiated>2026-11-10T10:00:00.000Z</Initiated></Upload><CommonPrefixes/><Upload><Key>nar/a&amp;b</Key>\
             <UploadId>u2</UploadId></Upload></ListMultipartUploadsResult>";
-        let page = parse(text);
-        assert_eq!(page.uploads, [("nar/x".to_owned(), "u1".to_owned(), Day::parse("2026-11-10"))]);
-        assert_eq!(page.next, Some(("nar/y".to_owned(), "u2".to_owned())));
-        assert_eq!(parse(&text.replace("true", "false")).next, None);
-        assert_eq!(parse("<Upload><Key>"), Page::default());
+        let page = parse(text).unwrap();
+        let uploads: Vec<_> = page.uploads.iter().map(|it| (&*it.key, &*it.id, it.day())).collect();
+        assert_eq!(uploads, [("nar/x", "u1", Day::parse("2026-11-10")), ("nar/a&b", "u2", None)]);
+        assert_eq!(page.next(), Some(("nar/y".to_owned(), "u2".to_owned())));
+        assert_eq!(parse(&text.replace("true", "false")).unwrap().next(), None);
+        assert_eq!(parse("<ListMultipartUploadsResult/>"), Some(Page::default()));
+        for malformed in ["", "<Upload><Key>", "<ListMultipartUploadsResult><Upload/></ListMultipartUploadsResult>"] {
+            assert_eq!(parse(malformed), None, "{malformed}");
+        }
     }
 }
