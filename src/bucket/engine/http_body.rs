@@ -80,12 +80,15 @@ type GiveBack = Box<dyn FnOnce(Sender) + Send + Sync>;
 pub(super) struct PooledBody {
     body: Incoming,
     connection: Option<(Sender, GiveBack)>,
+    /// End of the time that the server has. It begins when somebody waits for it: a client may be slow to take what has come.
     stall: Pin<Box<Sleep>>,
+    is_awaited: bool,
 }
 
 impl PooledBody {
     pub(super) fn new(body: Incoming, sender: Sender, give_back: GiveBack) -> Self {
-        let mut pooled = Self { body, connection: Some((sender, give_back)), stall: Box::pin(sleep(STALL)) };
+        let mut pooled =
+            Self { body, connection: Some((sender, give_back)), stall: Box::pin(sleep(STALL)), is_awaited: false };
         if pooled.body.is_end_stream() {
             pooled.end();
         }
@@ -106,12 +109,15 @@ impl Body for PooledBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let this = &mut *self;
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            if !std::mem::replace(&mut this.is_awaited, true) {
+                this.stall.as_mut().reset(tokio::time::Instant::now() + STALL);
+            }
             ready!(this.stall.as_mut().poll(cx));
             this.connection = None;
             let error = io::Error::new(io::ErrorKind::TimedOut, "the server has paused within a response");
             return Poll::Ready(Some(Err(HttpError::new(HttpErrorKind::Timeout, error))));
         };
-        this.stall.as_mut().reset(tokio::time::Instant::now() + STALL);
+        this.is_awaited = false;
         match frame {
             None => this.end(),
             Some(Err(_)) => this.connection = None,

@@ -180,6 +180,21 @@ async fn an_object_that_is_too_large_is_not_read() {
 }
 
 #[tokio::test]
+async fn a_server_that_lists_the_same_names_again_is_not_asked_for_ever() {
+    let object = |number: usize| {
+        format!(
+            "<Contents><Key>nix/{number:032}.narinfo</Key><Size>1</Size><LastModified>2026-11-27T09:00:00.000Z</LastModified></Contents>"
+        )
+    };
+    let all: String = (0..10_000).map(object).collect();
+    let page = ok(&format!("<ListBucketResult><IsTruncated>false</IsTruncated>{all}</ListBucketResult>"));
+    let server = Server::start(&[&*page; 4]).await;
+    let mut visited = 0;
+    let error = server.store.walk("", |_, _| visited += 1).await.unwrap_err();
+    assert!(error.to_string().contains("again") && visited == 10_000, "{visited}: {error}");
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable_within_two_attempts() {
     let server = Server::start(&[]).await;
     let error = server.store.head(&name(), Patience::Client).await.unwrap_err();

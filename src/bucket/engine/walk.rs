@@ -26,6 +26,14 @@ impl BucketStore {
         let mut after = None;
         loop {
             let page = self.list(folder, after.as_ref(), PAGE).await?;
+            // Otherwise this would never end.
+            let is_again = after
+                .zip(page.first())
+                .is_some_and(|(last, (name, _)): (ObjectName, _)| name.to_string() <= last.to_string());
+            if is_again {
+                let cause = "the server lists again what it has listed";
+                return Err(BucketError::other(Operation::List, folder.to_owned(), cause));
+            }
             let is_last = page.len() < PAGE;
             after = page.last().map(|(name, _)| name.clone());
             for (name, info) in page {
