@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use harmonia_protocol::HashPart;
+use harmonia_protocol::{HashPart, StorePath};
 
 use crate::access::Visible;
 use crate::bucket::{Bucket, BucketNarInfo};
@@ -54,6 +54,14 @@ impl App {
             return Err(NotFound::Hidden.into());
         }
         Ok(narinfo)
+    }
+
+    /// Returns the path with this hash part that this host serves, whether the store has it or the bucket.
+    pub(crate) async fn path_anywhere(&self, hash: HashPart, cx: RequestCx<'_>) -> Result<StorePath, HandlerError> {
+        match self.valid_path(hash, cx).await {
+            Ok(valid) => Ok(valid.path.clone()),
+            Err(why) => Ok(self.path_in_bucket(hash, cx, why).await?.path().clone()),
+        }
     }
 
     /// Returns whether the closure of a path has one that hides its referrers.

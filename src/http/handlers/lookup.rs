@@ -21,9 +21,9 @@ pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, query: Option<&str>) -
     let store = app.store.directory();
     let found = match LookupQuery::parse(query, store) {
         LookupQuery::Path(hash, names) => app
-            .valid_path(hash, cx)
+            .path_anywhere(hash, cx)
             .await
-            .map(|valid| if names.is_empty() { page_link(&valid.path) } else { files_link(hash, &names) }),
+            .map(|path| if names.is_empty() { page_link(&path) } else { files_link(hash, &names) }),
         LookupQuery::Nar(nar_hash) => app.path_with_nar(&nar_hash, cx).await.map(|valid| page_link(&valid.path)),
         LookupQuery::Empty => return Ok(answer(app, StatusCode::OK, query, None)),
         LookupQuery::OtherStore => {

@@ -4,6 +4,7 @@
 //! returns the response, or an error that has a status.
 
 pub(crate) mod browse;
+mod bucket_page;
 pub(crate) mod build_log;
 pub(crate) mod cache_info;
 pub(crate) mod debug_info;

@@ -21,7 +21,7 @@ pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, pasted: &PastedPath) -
     let link = match &pasted.name {
         PathName::Full(path) if pasted.names.is_empty() => page_link(path),
         PathName::Full(path) => files_link(path.hash_part(), &pasted.names),
-        PathName::Hash(hash) => page_link(&app.valid_path(*hash, cx).await?.path),
+        PathName::Hash(hash) => page_link(&app.path_anywhere(*hash, cx).await?),
     };
     Ok(redirect(StatusCode::FOUND, CacheControl::NoStore, &pasted.relative(&link)))
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use harmonia_protocol::{HashPart, StorePath};
 use hyper::StatusCode;
 
+use super::bucket_page;
 use crate::http::app::App;
 use crate::http::error::HandlerError;
 use crate::http::html::escape::escape;
@@ -35,7 +36,10 @@ struct Links {
 
 /// Answers with the page about the path, or redirects to it if the name after the hash part differs.
 pub(crate) async fn respond(app: &App, cx: RequestCx<'_>, path: &StorePath) -> Result<Response, HandlerError> {
-    let valid = app.valid_path(path.hash_part(), cx).await?;
+    let valid = match app.valid_path(path.hash_part(), cx).await {
+        Ok(valid) => valid,
+        Err(why) => return bucket_page::respond(app, cx, path, why).await,
+    };
     if valid.path != *path {
         return Ok(redirect(
             StatusCode::FOUND,
@@ -117,12 +121,12 @@ fn signed_by(signatures: &[SignatureReport]) -> String {
 }
 
 /// Renders text that scrolls instead of being broken into lines.
-fn nowrap(text: &str) -> String {
+pub(super) fn nowrap(text: &str) -> String {
     format!("<code class=\"nowrap\">{}</code>", escape(text))
 }
 
 /// Renders a number of bytes, rounded and exact.
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     if bytes < 1024 { human_size(bytes) } else { format!("{} ({} bytes)", human_size(bytes), number(bytes)) }
 }
 
@@ -135,7 +139,8 @@ fn closure_size(closure: &ClosureReport) -> String {
     }
 }
 
-fn copy_commands(path: &str, url: &str, keys: &[String]) -> [String; 2] {
+/// Renders the commands that copy a path.
+pub(super) fn copy_commands(path: &str, url: &str, keys: &[String]) -> [String; 2] {
     let option = |name: &str, value: &str| format!(" \\\n  --option {name} '{value}'");
     let of_keys = |name| if keys.is_empty() { String::new() } else { option(name, &keys.join(" ")) };
     // Nix 2.3 cannot add to this setting.
@@ -171,7 +176,8 @@ fn closure(main: &mut String, closure: &ClosureReport) {
     main.push_str("</table>\n</section>\n");
 }
 
-fn references(main: &mut String, own: &str, references: &[String]) {
+/// Renders the references of a path by their base names.
+pub(super) fn references(main: &mut String, own: &str, references: &[String]) {
     let others: Vec<_> = references.iter().filter(|name| *name != own).collect();
     let itself = if others.len() < references.len() { ", and to itself" } else { "" };
     let lead = match others.len() {

@@ -7,4 +7,5 @@ mod misses;
 mod narinfo;
 mod nars;
 mod other_host;
+mod pages;
 mod texts;
