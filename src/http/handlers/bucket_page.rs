@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use harmonia_protocol::StorePath;
 use hyper::StatusCode;
 
-use super::path_page::{bytes, copy_commands, nowrap, references};
+use super::path_facts::{bytes, copy_commands, nowrap, references};
 use crate::http::app::App;
 use crate::http::error::HandlerError;
 use crate::http::html::page::{Facts, HTML, breakable, code_box, page, section};

@@ -15,6 +15,7 @@ pub(crate) mod metrics;
 pub(crate) mod nar;
 pub(crate) mod narinfo;
 pub(crate) mod pasted_path;
+mod path_facts;
 pub(crate) mod path_page;
 pub(crate) mod public_keys;
 pub(crate) mod push;

@@ -10,6 +10,7 @@ use harmonia_protocol::{HashPart, StorePath};
 use hyper::StatusCode;
 
 use super::bucket_page;
+use super::path_facts::{bytes, copy_commands, nowrap, references};
 use crate::http::app::App;
 use crate::http::error::HandlerError;
 use crate::http::html::escape::escape;
@@ -24,9 +25,6 @@ use crate::http::response::text::text;
 use crate::human_size::human_size;
 use crate::signing::{SignatureReport, SignatureStatus, Trust};
 use crate::store::ValidPath;
-
-/// Upper bound of references that are shown: a hundred kilobytes, and more than all but a few paths have.
-const MAX_REFERENCES: usize = 500;
 
 /// Links that only some paths have.
 struct Links {
@@ -120,16 +118,6 @@ fn signed_by(signatures: &[SignatureReport]) -> String {
     if signatures.is_empty() { "no key".to_owned() } else { signatures.iter().map(of).collect::<Vec<_>>().join("<br>") }
 }
 
-/// Renders text that scrolls instead of being broken into lines.
-pub(super) fn nowrap(text: &str) -> String {
-    format!("<code class=\"nowrap\">{}</code>", escape(text))
-}
-
-/// Renders a number of bytes, rounded and exact.
-pub(super) fn bytes(bytes: u64) -> String {
-    if bytes < 1024 { human_size(bytes) } else { format!("{} ({} bytes)", human_size(bytes), number(bytes)) }
-}
-
 fn closure_size(closure: &ClosureReport) -> String {
     let (size, paths) = (human_size(closure.nar_size), number(closure.paths as u64));
     let noun = if closure.paths == 1 { "path" } else { "paths" };
@@ -137,18 +125,6 @@ fn closure_size(closure: &ClosureReport) -> String {
         None => format!("{size} in {paths} {noun}"),
         Some(_) => format!("at least {size} in {paths} {noun}; the count is incomplete"),
     }
-}
-
-/// Renders the commands that copy a path.
-pub(super) fn copy_commands(path: &str, url: &str, keys: &[String]) -> [String; 2] {
-    let option = |name: &str, value: &str| format!(" \\\n  --option {name} '{value}'");
-    let of_keys = |name| if keys.is_empty() { String::new() } else { option(name, &keys.join(" ")) };
-    // Nix 2.3 cannot add to this setting.
-    let (more, all) = (of_keys("extra-trusted-public-keys"), of_keys("trusted-public-keys"));
-    [
-        format!("nix --extra-experimental-features nix-command copy \\\n  --from {url}{more} \\\n  {path}"),
-        format!("nix-store --realise{}{all} \\\n  {path}", option("extra-substituters", url)),
-    ]
 }
 
 /// Renders a table of the largest paths, each with a bar of its share.
@@ -176,27 +152,6 @@ fn closure(main: &mut String, closure: &ClosureReport) {
     main.push_str("</table>\n</section>\n");
 }
 
-/// Renders the references of a path by their base names.
-pub(super) fn references(main: &mut String, own: &str, references: &[String]) {
-    let others: Vec<_> = references.iter().filter(|name| *name != own).collect();
-    let itself = if others.len() < references.len() { ", and to itself" } else { "" };
-    let lead = match others.len() {
-        0 if itself.is_empty() => "It has no references.".to_owned(),
-        0 => "It refers only to itself.".to_owned(),
-        1 => format!("It refers to one other path{itself}:"),
-        many => format!("It refers to {} other paths{itself}:", number(many as u64)),
-    };
-    let _ = writeln!(main, "<section>\n<h2>References</h2>\n<p>{lead}</p>\n<ul>");
-    for name in others.iter().take(MAX_REFERENCES) {
-        let _ = writeln!(main, "<li>{}</li>", link(name));
-    }
-    main.push_str("</ul>\n");
-    if others.len() > MAX_REFERENCES {
-        let _ = writeln!(main, "<p>Only {MAX_REFERENCES} of them are shown; the narinfo lists all.</p>");
-    }
-    main.push_str("</section>\n");
-}
-
 fn footer(hash: HashPart, path: &StorePath, links: &Links) -> String {
     let mut footer = String::new();
     if links.files {
@@ -207,11 +162,6 @@ fn footer(hash: HashPart, path: &StorePath, links: &Links) -> String {
         let _ = writeln!(footer, "<a href=\"../log/{}\">build log</a>", encode_segment(path.base_name().as_bytes()));
     }
     footer
-}
-
-/// Renders a base name as a link to the page about its path.
-fn link(name: &str) -> String {
-    format!("<a href=\"./{}\">{}</a>", encode_segment(name.as_bytes()), breakable(name))
 }
 
 /// Renders the name of a path, without its hash part, as a link to the page about it.
@@ -227,6 +177,7 @@ fn sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::handlers::path_facts::MAX_REFERENCES;
     use crate::http::path_report::PathSize;
 
     const HASH: &str = "lq7lf2dg0c05ibn8r201m1cgdcj5i60a";
