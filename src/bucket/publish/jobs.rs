@@ -16,7 +16,7 @@ const GONE: Duration = Duration::from_secs(300);
 const MAX_REFUSED: usize = 100;
 
 /// Commands that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Jobs {
     jobs: BTreeMap<u64, Job>,
     last: u64,
@@ -30,6 +30,12 @@ struct Job {
 }
 
 impl Jobs {
+    /// Creates a list whose numbers begin after this one: no command that waits through a restart is told of another's paths, as
+    /// long as each process begins with a number that is higher than those of the one before, such as the time.
+    pub(super) const fn new(last: u64) -> Self {
+        Self { jobs: BTreeMap::new(), last }
+    }
+
     /// Adds a command that waits for these paths, and returns its number; `None` if there are too many.
     pub(super) fn add(&mut self, paths: impl IntoIterator<Item = HashPart>) -> Option<u64> {
         self.jobs.retain(|_, job| job.asked.elapsed() < GONE);
@@ -75,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_command_is_told_of_its_paths() {
-        let mut jobs = Jobs::default();
+        let mut jobs = Jobs::new(0);
         let (one, two) = (jobs.add([part(1), part(2)]).unwrap(), jobs.add([part(2)]).unwrap());
         assert!(jobs.done(&part(2), Some(&Obstacle::Hidden)));
         assert!(!jobs.done(&part(9), None));
@@ -89,8 +95,16 @@ mod tests {
 
     #[test]
     fn there_is_a_bounded_number_of_commands() {
-        let mut jobs = Jobs::default();
+        let mut jobs = Jobs::new(0);
         assert!((0..MAX_JOBS).all(|_| jobs.add([part(1)]).is_some()));
         assert_eq!(jobs.add([part(1)]), None);
+    }
+
+    #[test]
+    fn after_a_restart_no_command_is_told_of_the_paths_of_another() {
+        let (mut before, mut after) = (Jobs::new(1_000), Jobs::new(2_000));
+        let numbers: Vec<_> = (0..10).map(|path| before.add([part(path)]).unwrap()).collect();
+        assert!((0..10).all(|path| after.add([part(path)]).is_some()));
+        assert!(numbers.into_iter().all(|number| after.ask(number).is_none()));
     }
 }

@@ -84,7 +84,7 @@ impl Publishing {
             publisher,
             queue,
             done: Mutex::default(),
-            jobs: Mutex::default(),
+            jobs: Mutex::new(Jobs::new(epoch)),
             work: watch::Sender::default(),
             irreproducible: Mutex::default(),
             listed: Mutex::default(),

@@ -44,25 +44,37 @@ pub(super) async fn run(config: &Config, options: BucketPublish) -> Result<(), E
     Ok(())
 }
 
+/// Publishes paths, through restarts of the server.
 async fn publish(server: &Client, paths: &[HashPart], bar: &Bar) -> Result<PublishProgress, ClientError> {
     let paths: Vec<_> = paths.iter().map(ToString::to_string).collect();
-    let mut number: u64 = server.post("/bucket/publish", &paths).await?;
+    let mut number: Option<u64> = Some(server.post("/bucket/publish", &paths).await?);
     let (mut waiting_for, mut away) = (None::<String>, 0);
     loop {
-        let progress: PublishProgress = match server.post("/bucket/published", &number).await {
-            Err(ClientError::NoServer { .. } | ClientError::Failed { .. }) if away < RESTART_SECONDS => {
+        let answer = match number {
+            Some(number) => server.post("/bucket/published", &number).await.map(Some),
+            None => server.post("/bucket/publish", &paths).await.map(|new| {
+                number = Some(new);
+                None
+            }),
+        };
+        let progress: Option<PublishProgress> = match answer {
+            Err(error @ (ClientError::NoServer { .. } | ClientError::Failed { .. })) if away < RESTART_SECONDS => {
+                if away == 0 {
+                    tracing::warn!("waiting {RESTART_SECONDS} s for the server to come back: {error}");
+                }
                 away += 1;
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             }
             // It has restarted. What it has published is found, so that nothing is sent twice.
             Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => {
-                number = server.post("/bucket/publish", &paths).await?;
+                number = None;
                 continue;
             }
             answer => answer?,
         };
         away = 0;
+        let Some(progress) = progress else { continue };
         bar.set(progress.paths_done, progress.paths, progress.nar_bytes_done, progress.nar_bytes);
         if progress.left == 0 {
             return Ok(progress);

@@ -1,10 +1,12 @@
 //! Several hosts, each with its own store, nix-daemon and harmonia, that share a bucket of a real object store.
 
 mod clients;
+mod commands;
 mod cost;
 mod crashes;
 mod faults;
 mod host;
+mod keys;
 mod load;
 mod nars;
 mod publishing;
