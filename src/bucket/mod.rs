@@ -6,6 +6,7 @@
 //! can read it; everything else is below `harmonia/v1/`. Nothing that is read from it is trusted: narinfos have to be signed,
 //! all else is bounded and parsed. Leaves HTTP to `http`, and NARs to `nar_cache`.
 
+mod cache_info;
 pub mod canonical;
 mod census;
 mod engine;
@@ -25,9 +26,10 @@ mod state;
 mod upkeep;
 mod used;
 
+pub(crate) use cache_info::{MAX_CACHE_INFO, OtherStoreDir, check_cache_info};
 pub(crate) use census::{Amount, Census};
 pub(crate) use engine::{
-    BucketError, BucketStore, FailureKind, ObjectBody, OpenError, Patience, Put, Replace, WebBody, WebCache,
+    BucketError, BucketStore, FailureKind, ObjectBody, OpenError, Patience, Replace, WebBody, WebCache,
 };
 pub(crate) use file_hash::NarFile;
 pub(crate) use gc::{

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::cache_info::MAX_CACHE_INFO;
 use super::engine::{BucketError, BucketStore, Patience, Put, Replace, WebCache};
 use super::object_name::{OWN, ObjectName};
 use crate::config::{HostName, HttpUrl, RedirectFrom};
 
 /// Size of the object that is put, in bytes.
 const SIZE: usize = 4096;
-/// Upper bound of `nix-cache-info`, in bytes.
-const MAX_CACHE_INFO: usize = 64 << 10;
 /// Part of it that is got.
 const PART: std::ops::Range<u64> = 1000..1100;
 /// Time for which a URL is signed.

@@ -15,12 +15,13 @@ use crate::config::{BucketLocation, BucketUrlError, HttpUrl, HttpUrlError, durat
 pub enum BucketAction {
     /// Publish store paths with all that they refer to, and wait until they are in the bucket
     ///
-    /// Has the running server publish them before all else. If that restarts meanwhile, it goes on. Exit status: 0 if the paths
-    /// are in the bucket, 65 if one of them cannot be published.
+    /// Has the running server publish them before all else. Goes on if that restarts, and waits for as long as the bucket cannot
+    /// be reached. Exit status: 0 if the paths are in the bucket, 65 if one of them cannot be published.
     Publish(BucketPublish),
     /// Show what waits to be published, which hosts publish into the bucket, and how much is in it
     ///
-    /// Asks the running server, if there is one, how many paths wait and for how long. Lists the whole bucket: a request for each thousand objects.
+    /// Asks the running server, if there is one, how many paths wait and for how long. Lists the whole bucket: a request for each
+    /// thousand objects.
     Status(BucketStatus),
     /// Delete from the bucket what nobody needs
     ///
@@ -45,7 +46,7 @@ pub enum BucketAction {
     ///
     /// Copies what is missing of the closures of the paths in a file, so that clients of the target need no other cache. Files
     /// stay as the other cache has compressed them. Each narinfo has to be signed by a trusted key, and each NAR is proven.
-    /// Shows a progress bar on a terminal. What was interrupted goes on when it is run again. Exit status: 65 if a path is
+    /// Listings are copied too, build logs are not. Shows a progress bar on a terminal. What was interrupted goes on when it is run again. Exit status: 65 if a path is
     /// missing.
     Mirror(BucketMirror),
 }

@@ -2,6 +2,7 @@
 
 use harmonia_protocol::{HashPart, StoreDir};
 
+use crate::bucket::cache_info::OtherStoreDir;
 use crate::bucket::engine::BucketError;
 use crate::nar_cache::FillError;
 use crate::store::StoreError;
@@ -59,7 +60,7 @@ pub(in crate::bucket) enum Interruption {
     #[error("the bucket is of {theirs}, not of {ours}\n  help: set bucket.url to another bucket or prefix")]
     OtherStore {
         /// Its store directory.
-        theirs: Box<str>,
+        theirs: OtherStoreDir,
         /// Store directory of this host.
         ours: StoreDir,
     },

@@ -3,7 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::bucket::{BucketError, BucketPinNameError, FailureKind, GcError, OpenError, RunId};
+use harmonia_protocol::StoreDir;
+
+use crate::bucket::{BucketError, BucketPinNameError, FailureKind, GcError, OpenError, OtherStoreDir, RunId};
 
 /// Reason why a command about the object store fails.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +18,7 @@ pub(crate) enum BucketFailure {
     Open(#[from] OpenError),
     /// Number of faults that `bucket verify` found, and printed.
     #[error(
-        "the bucket has {0} faults\n  help: delete the objects that are named, and publish the paths again from a host that has them"
+        "the bucket has {0} faults\n  help: delete the objects that are named, restart the hosts, and publish the paths again on one that has them"
     )]
     Faulty(usize),
     /// No key says which narinfos may be mirrored.
@@ -41,9 +43,9 @@ pub(crate) enum BucketFailure {
     )]
     OtherStore {
         /// Its store directory.
-        found: String,
+        found: OtherStoreDir,
         /// Ours.
-        expected: String,
+        expected: StoreDir,
     },
     /// Files cannot be kept on this machine.
     #[error(

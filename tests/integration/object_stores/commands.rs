@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use crate::nix::client::Client;
 use crate::nix::content::Content;
+use crate::nix::daemon::Daemon;
 use crate::nix::prefix::Prefix;
 use crate::nix::release::Release;
 use crate::support::engine::{Engine, Kind};
@@ -13,6 +15,7 @@ use crate::support::exit::{CONFIG, DATA, NO_PERMISSION, OK};
 use crate::support::keys;
 use crate::support::scratch;
 use crate::support::server::Harmonia;
+use crate::support::tls::{Authority, Tls};
 
 const NAMES: [&str; 3] = ["self-reference", "deep-tree", "text-with-reference"];
 
@@ -38,13 +41,24 @@ static WRITTEN: LazyLock<Written> = LazyLock::new(|| {
     Written { layout: prefix.on_host("/nix/mirrored"), content }
 });
 
-/// Runs the program with a configuration file of this text.
-fn run(config: &str, arguments: &[&str]) -> Ended {
+/// Returns the program with a configuration file of this text.
+fn program(config: &str) -> Command {
     let file = scratch::fresh_dir().join("config.toml");
     fs::write(&file, config).unwrap();
     let mut program = Harmonia::program();
-    program.arg("--config").arg(file).args(arguments);
-    let ended = program.stdout(std::process::Stdio::piped()).output().unwrap();
+    program.arg("--config").arg(file).stdout(Stdio::piped());
+    program
+}
+
+/// Runs the program with a configuration file of this text.
+fn run(config: &str, arguments: &[&str]) -> Ended {
+    let mut program = program(config);
+    program.args(arguments);
+    ended(program)
+}
+
+fn ended(mut program: Command) -> Ended {
+    let ended = program.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { code: ended.status.code(), output: text(ended.stdout), log: text(ended.stderr) }
 }
@@ -133,6 +147,47 @@ fn a_mirror_in_a_directory_is_a_binary_cache() {
     assert_eq!(done.code, Some(OK), "{}{}", done.output, done.log);
     let mut names = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(names.any(|name| name == "nix-cache-info"));
+}
+
+#[test]
+fn a_cache_with_tls_is_mirrored_if_its_certificate_is_trusted() {
+    let daemon = Daemon::shared(Release::Nix2_34);
+    let tls = Tls::new(&Authority::new());
+    let cache = Harmonia::start(&format!(
+        "daemon_socket = \"{}\"\nsign_key_paths = [\"{}\"]\n{}",
+        daemon.socket().display(),
+        keys::OURS.secret.display(),
+        tls.config
+    ));
+    let certificate = scratch::fresh_dir().join("ca.pem");
+    fs::write(&certificate, &tls.server_pem).unwrap();
+    let (from, directory) = (format!("https://{}", cache.address()), scratch::fresh_dir().join("mirror"));
+    let paths = NAMES.map(|name| daemon.content().path(name));
+    let list = scratch::fresh_dir().join("paths");
+    fs::write(&list, paths.join("\n")).unwrap();
+    let mirror = |variables: &[(&str, &PathBuf)]| {
+        let mut program = program("");
+        program.args(["bucket", "mirror", "--from", &from, "--trusted-public-key", &keys::OURS.public]);
+        program.arg("--store-paths").arg(&list).arg("--to").arg(&directory);
+        program.envs(variables.iter().copied());
+        ended(program)
+    };
+    let refused = mirror(&[]);
+    assert_ne!(refused.code, Some(OK), "{}", refused.log);
+    assert!(refused.log.contains("certificate"), "{}", refused.log);
+    for variable in ["NIX_SSL_CERT_FILE", "SSL_CERT_FILE"] {
+        let _ = fs::remove_dir_all(&directory);
+        let done = mirror(&[(variable, &certificate)]);
+        assert_eq!(done.code, Some(OK), "{}{}", done.output, done.log);
+        assert!(
+            done.output.contains("copied 4 paths, sent ") && done.output.ends_with(", 0 missing\n"),
+            "{}",
+            done.output
+        );
+    }
+    let client = Client::new(Release::Nix2_26, &format!("file://{}", directory.display()), &[&keys::OURS]);
+    let _ = client.copy(&paths).stdout();
+    let _ = client.verified_closure(&paths);
 }
 
 #[test]

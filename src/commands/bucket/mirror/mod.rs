@@ -1,10 +1,11 @@
 //! `harmonia bucket mirror`: copies closures from any Nix binary cache into the bucket or a directory.
 //!
 //! Narinfos are read first, from the roots on; a path that is there already has its closure there too. Then paths go in batches,
-//! references first, as a host publishes: NARs before narinfos. Files are as the other cache has compressed them, and each is
+//! references first, as a host publishes: listings and NARs before narinfos. Files are as the other cache has compressed them, and each is
 //! proven on its way: its hash, and that of the NAR in it.
 
 mod closure;
+mod listings;
 mod nars;
 mod roots;
 mod source;
@@ -66,7 +67,7 @@ pub(super) async fn run(config: &Config, options: &BucketMirror) -> Result<(), E
     let place = settings(config, options.to.as_ref())?;
     let location = place.location.clone();
     let store = BucketStore::open(&place, Arc::default()).await.map_err(BucketFailure::from)?;
-    let target = Target { store: Arc::new(store), directory, host: place.host };
+    let target = Target { store: Arc::new(store), directory, priority: config.priority, host: place.host };
     let source = Source::open(&options.from, config.bucket.as_ref()).await?;
     let copied = mirror(Arc::new(source), &target, roots, keys).await?;
     for fault in &copied.faults {
@@ -100,7 +101,8 @@ async fn mirror(
     keys: Vec<PublicKey>,
 ) -> Result<Copied, BucketFailure> {
     source.check(&target.directory).await?;
-    place::put_cache_info(&target.store, &target.directory).await?;
+    let claimed = target.store.claim(&target.directory, target.priority).await?;
+    claimed.map_err(|found| BucketFailure::OtherStore { found, expected: target.directory.clone() })?;
     let trusted: Arc<[_]> = keys.clone().into();
     let Closure { paths, faults } = closure::read(&source, target, roots, keys).await?;
     let index = Index::new(0);
@@ -119,16 +121,15 @@ async fn mirror(
             bytes += path.nar_size();
             batch.push(path);
         }
-        publish(&publisher, &source, &index, batch, &mut copied, &bar).await?;
+        publish((&publisher, &index, target), &source, batch, &mut copied, &bar).await?;
     }
     Ok(copied)
 }
 
 /// Publishes a batch whose references are in it or were published before.
 async fn publish(
-    publisher: &Publisher,
+    (publisher, index, target): (&Publisher, &Index, &Target),
     source: &Arc<Source>,
-    index: &Index,
     batch: Vec<Mirrored>,
     copied: &mut Copied,
     bar: &progress::Bar,
@@ -142,6 +143,8 @@ async fn publish(
             Err(fault) => copied.faults.push(fault),
         }
     }
+    let paths = publications.iter().map(|publication| publication.narinfo.path().hash_part());
+    listings::copy(source, &target.store, paths.collect()).await?;
     let mut attempt = 1;
     let withheld = loop {
         let indexed = |path: &_| index.look_up(path) != Indexed::No;

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use harmonia_protocol::{HashPart, StoreDir};
 
-use crate::bucket::{BucketError, BucketStore, NarFile, ObjectBody, ObjectName, Patience, WebBody, WebCache};
+use crate::bucket::{
+    BucketError, BucketStore, NarFile, ObjectBody, ObjectName, Patience, WebBody, WebCache, check_cache_info,
+};
 use crate::cli::MirrorSource;
 use crate::commands::bucket::failure::BucketFailure;
 use crate::config::{BucketConfig, BucketLocation, HostName};
 
-/// Upper bound of what is read whole, in bytes.
-pub(super) const MAX_SMALL: usize = 1 << 20;
+/// Upper bound of a narinfo and of `nix-cache-info`, in bytes.
+const MAX_INFO: usize = 1 << 20;
 
 /// A binary cache.
 #[derive(Debug)]
@@ -44,20 +46,14 @@ impl Source {
     /// Checks that it is a cache of this store directory.
     pub(super) async fn check(&self, directory: &StoreDir) -> Result<(), BucketFailure> {
         let name = ObjectName::CacheInfo;
-        let bytes = self.small(&name).await?.ok_or(BucketFailure::NoCache)?;
-        let text = String::from_utf8_lossy(&bytes);
-        let found = text.lines().find_map(|line| line.strip_prefix("StoreDir:")).map(str::trim);
-        match found {
-            Some(found) if found != directory.as_str() => {
-                Err(BucketFailure::OtherStore { found: found.to_owned(), expected: directory.to_string() })
-            }
-            _ => Ok(()),
-        }
+        let bytes = self.small(&name, MAX_INFO).await?.ok_or(BucketFailure::NoCache)?;
+        let expected = directory.clone();
+        check_cache_info(&bytes, directory).map_err(|found| BucketFailure::OtherStore { found, expected })
     }
 
     /// Gets the narinfo of a path; `None` if there is none.
     pub(super) async fn narinfo(&self, path: HashPart) -> Result<Option<Bytes>, BucketError> {
-        self.small(&ObjectName::NarInfo(path)).await
+        self.small(&ObjectName::NarInfo(path), MAX_INFO).await
     }
 
     /// Opens the file at the URL of a narinfo; `None` if there is none.
@@ -72,17 +68,19 @@ impl Source {
         }
     }
 
-    async fn small(&self, name: &ObjectName) -> Result<Option<Bytes>, BucketError> {
+    /// Gets an object that is read whole; `None` if there is none. One of more than `max` bytes is an error, or cut off somewhere
+    /// behind them.
+    pub(super) async fn small(&self, name: &ObjectName, max: usize) -> Result<Option<Bytes>, BucketError> {
         let cache = match self {
             Self::Web(cache) => cache,
-            Self::Objects(store) => return store.get(name, MAX_SMALL, Patience::Background).await,
+            Self::Objects(store) => return store.get(name, max, Patience::Background).await,
         };
         let Some(mut body) = cache.get(&name.to_string()).await? else { return Ok(None) };
         let mut whole = BytesMut::new();
         while let Some(bytes) = body.next().await? {
             whole.extend_from_slice(&bytes);
-            if whole.len() > MAX_SMALL {
-                // Refused by whoever parses it.
+            if whole.len() > max {
+                // Refused by whoever reads it.
                 break;
             }
         }

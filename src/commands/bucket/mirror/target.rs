@@ -11,6 +11,8 @@ use crate::config::HostName;
 pub(super) struct Target {
     pub(super) store: Arc<BucketStore>,
     pub(super) directory: StoreDir,
+    /// Priority of the target as a cache of its own.
+    pub(super) priority: u32,
     /// Name under which paths are entered in the index.
     pub(super) host: HostName,
 }

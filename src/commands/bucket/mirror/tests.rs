@@ -12,7 +12,8 @@ use crate::commands::bucket::test_bucket::{TestBucket, path};
 /// Mirrors the last of so many paths of a bucket.
 async fn copy(from: &MirrorSource, keys: &TestBucket, to: &TestBucket, last: u8) -> Copied {
     let source = Arc::new(Source::open(from, None).await.unwrap());
-    let target = Target { store: to.open().await, directory: StoreDir::default(), host: HostName::mirror() };
+    let target =
+        Target { store: to.open().await, directory: StoreDir::default(), priority: 30, host: HostName::mirror() };
     let keys = vec![keys.key.public_key().clone()];
     mirror(source, &target, vec![path(last)], keys).await.unwrap()
 }
@@ -28,6 +29,10 @@ fn has(bucket: &TestBucket, source: &TestBucket) -> Vec<bool> {
 #[tokio::test]
 async fn a_closure_is_copied_once_and_byte_for_byte() {
     let (source, target) = (TestBucket::new(5), TestBucket::new(0));
+    let listing = "{\"version\":1}";
+    let listings = [0, 1].map(|number| source.names[number].replace(".narinfo", ".ls"));
+    std::fs::write(source.path(&listings[0]), listing).unwrap();
+    std::fs::write(source.path(&listings[1]), zstd::encode_all(listing.as_bytes(), 3).unwrap()).unwrap();
     let copied = copy(&directory(&source), &source, &target, 3).await;
     let size = |name: &String| source.path(name).metadata().unwrap().len();
     let bytes = source.files[..4].iter().map(size).sum();
@@ -36,6 +41,7 @@ async fn a_closure_is_copied_once_and_byte_for_byte() {
         assert!(std::fs::read(target.path(name)).unwrap() == std::fs::read(source.path(name)).unwrap(), "{name}");
     }
     assert_eq!(has(&target, &source), [true, true, true, true, false]);
+    assert!(listings.iter().all(|name| std::fs::read_to_string(target.path(name)).unwrap() == listing));
     assert_eq!(copy(&directory(&source), &source, &target, 3).await, Copied::default());
     assert_eq!(copy(&directory(&source), &source, &target, 4).await.paths, 1);
 }
@@ -117,6 +123,5 @@ async fn a_cache_of_another_store_is_refused() {
     assert!(matches!(error, BucketFailure::OtherStore { .. }), "{error}");
     std::fs::write(target.path("nix-cache-info"), "StoreDir: /other\n").unwrap();
     let store = target.open().await;
-    let error = place::put_cache_info(&store, &StoreDir::default()).await.unwrap_err();
-    assert!(matches!(error, BucketFailure::OtherStore { .. }), "{error}");
+    assert_eq!(store.claim(&StoreDir::default(), 30).await.unwrap().unwrap_err().to_string(), "/other");
 }

@@ -7,8 +7,9 @@ use harmonia_protocol::HashPart;
 use tokio::task::JoinSet;
 
 use super::against::Against;
-use crate::bucket::{BucketError, BucketNarInfo, MAX_NARINFO, NarFile, ObjectName, Patience};
-use crate::commands::bucket::place::MAX_CACHE_INFO;
+use crate::bucket::{
+    BucketError, BucketNarInfo, MAX_CACHE_INFO, MAX_NARINFO, NarFile, ObjectName, Patience, check_cache_info,
+};
 use crate::commands::progress;
 
 /// Narinfos that are read at a time.
@@ -32,10 +33,8 @@ pub(super) async fn cache_info(against: &Against) -> Result<Option<String>, Buck
         let is_empty = against.listed.paths(Some(1)).is_empty();
         return Ok((!is_empty).then(|| format!("{name}: it is not there, so that Nix does not use the bucket")));
     };
-    let text = String::from_utf8_lossy(&bytes);
-    let directory = text.lines().find_map(|line| line.strip_prefix("StoreDir:")).map(str::trim);
-    let is_ours = directory == Some(against.directory.as_str());
-    Ok((!is_ours).then(|| format!("{name}: it is not about {}", against.directory)))
+    let other = check_cache_info(&bytes, &against.directory).err();
+    Ok(other.map(|other| format!("{name}: it is of {other}, not of {}", against.directory)))
 }
 
 /// Checks these narinfos. Returns the files that the good ones name, and the faults.

@@ -47,7 +47,7 @@ async fn each_fault_is_found_and_names_its_object() {
 async fn a_bucket_needs_the_info_of_this_store() {
     let bucket = TestBucket::new(1);
     std::fs::write(bucket.path("nix-cache-info"), "StoreDir: /other\n").unwrap();
-    assert_eq!(check(&bucket, None).await.faults, ["nix-cache-info: it is not about /nix/store"]);
+    assert_eq!(check(&bucket, None).await.faults, ["nix-cache-info: it is of /other, not of /nix/store"]);
     std::fs::remove_file(bucket.path("nix-cache-info")).unwrap();
     assert!(check(&bucket, None).await.faults[0].starts_with("nix-cache-info: it is not there"));
 }
