@@ -13,7 +13,6 @@ mod access_log;
 mod admin;
 mod audit_log;
 #[cfg(feature = "bucket")]
-#[allow(dead_code, reason = "what publishes and serves comes next")]
 pub mod bucket;
 #[cfg(not(feature = "bucket"))]
 #[path = "no_bucket.rs"]

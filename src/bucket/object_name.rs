@@ -186,12 +186,6 @@ impl GcObject {
 }
 
 impl RunId {
-    /// Parses the number, with or without zeros before it.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let is_number = !text.is_empty() && text.len() <= RUN_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
-        if is_number { text.parse().ok().map(Self) } else { None }
-    }
-
     /// Returns the number of the run that follows.
     pub(crate) const fn next(self) -> Self {
         Self(self.0 + 1)

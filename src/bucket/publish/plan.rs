@@ -108,7 +108,8 @@ impl Plan {
     }
 
     /// Returns the number of puts, without that of the segment.
-    pub(crate) fn puts(&self) -> usize {
+    #[cfg(test)]
+    fn puts(&self) -> usize {
         self.nars.len() + self.rounds.iter().map(Vec::len).sum::<usize>()
     }
 }
