@@ -22,7 +22,7 @@ use crate::nar_cache::disk::key::EntryKey;
 use crate::nar_cache::disk::reservation::{Reservation, TempFile};
 use crate::nar_cache::error::FillError;
 use crate::nar_cache::fill::fills::Joined;
-use crate::nar_cache::fill::progress::Progress;
+use crate::nar_cache::fill::progress::{Progress, while_awaited};
 use crate::sync::Mutex;
 
 /// Files that are fetched at a time: as many as keep a network busy. Each has a connection, and a piece in memory.
@@ -106,20 +106,7 @@ impl Fetches {
         F: Future<Output = io::Result<Box<dyn FileSource>>> + Send + 'static,
     {
         let turn = self.turns.acquire_for_any(clients, 1);
-        tokio::pin!(turn);
-        let permit = loop {
-            tokio::select! {
-                permit = &mut turn => break permit,
-                () = progress.closed() => {
-                    let mut active = self.active.lock();
-                    // Whoever joins holds this lock.
-                    if progress.is_closed() {
-                        active.remove(&key);
-                        return;
-                    }
-                }
-            }
-        };
+        let Some(permit) = while_awaited(turn, &progress, &self.active, &key).await else { return };
         // In its own task, so that a panic ends the fetch for those who wait, and not only the task.
         let writing = fetch(Arc::clone(&self.disk), key.clone(), file, Arc::clone(&progress), open);
         let end = tokio::spawn(writing).await.unwrap_or(Err(FillError::Abandoned));

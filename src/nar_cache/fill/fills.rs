@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, watch};
 
 use super::nar_source::NarSource;
-use super::progress::{ActiveFill, Fill, Filler, Progress};
+use super::progress::{ActiveFill, Fill, Filler, Progress, while_awaited};
 use super::writer::{EntryFill, QUEUED_CHUNKS};
 use crate::fairness::{ClientId, Permit};
 use crate::nar_cache::disk::disk_cache::DiskCache;
@@ -109,20 +109,7 @@ impl Fills {
     async fn run(self: Arc<Self>, filler: Filler, key: EntryKey, valid: Arc<ValidPath>, source: NarSource) {
         let Filler { progress, clients } = filler;
         let turn = self.threads.acquire(valid.info.nar_size, clients);
-        tokio::pin!(turn);
-        let permit = loop {
-            tokio::select! {
-                permit = &mut turn => break permit,
-                () = progress.closed() => {
-                    let mut active = self.active.lock();
-                    // Whoever joins holds this lock.
-                    if progress.is_closed() {
-                        active.remove(&key);
-                        return;
-                    }
-                }
-            }
-        };
+        let Some(permit) = while_awaited(turn, &progress, &self.active, &key).await else { return };
         // In its own task, so that a panic ends the fill for those who wait, and not only the task.
         let writing = Arc::clone(&self).write(key.clone(), (valid, source), Arc::clone(&progress), permit);
         let end = tokio::spawn(writing).await.unwrap_or_else(|_| Err(panicked()));

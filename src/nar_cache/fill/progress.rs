@@ -1,5 +1,7 @@
 //! The state of one fill, as those who wait for it or read along see it.
 
+use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,8 +10,10 @@ use tokio::sync::{mpsc, watch};
 use crate::fairness::ClientId;
 use crate::nar_cache::disk::entry::Entry;
 use crate::nar_cache::disk::file::DiskFile;
+use crate::nar_cache::disk::key::EntryKey;
 use crate::nar_cache::error::FillError;
 use crate::store::ValidPath;
+use crate::sync::Mutex;
 
 /// Bytes of a NAR that have been written, and the result of its fill.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +24,29 @@ pub(crate) struct Progress {
     pub(crate) file: Option<Arc<DiskFile>>,
     /// The entry that is on disk now, or the reason why there is none.
     pub(crate) end: Option<Result<Arc<Entry>, FillError>>,
+}
+
+/// Waits for the turn of a fill or fetch. Returns `None` if everyone who waits for it has left before that, and removes it then.
+pub(crate) async fn while_awaited<T, F>(
+    turn: impl Future<Output = T>,
+    progress: &watch::Sender<Progress>,
+    active: &Mutex<HashMap<EntryKey, F>>,
+    key: &EntryKey,
+) -> Option<T> {
+    let mut turn = std::pin::pin!(turn);
+    loop {
+        tokio::select! {
+            permit = &mut turn => return Some(permit),
+            () = progress.closed() => {
+                let mut active = active.lock();
+                // Whoever joins holds this lock.
+                if progress.is_closed() {
+                    active.remove(key);
+                    return None;
+                }
+            }
+        }
+    }
 }
 
 /// A fill that runs or waits for an encoder.
