@@ -1,5 +1,23 @@
 //! Reproducible random numbers: every actor of a soak has its own sequence, derived from the seed.
 
+use std::env;
+use std::time::{Duration, SystemTime};
+
+/// Returns the seed of a soak: `HARMONIA_SOAK_SEED`, or another one each time.
+pub(crate) fn soak_seed() -> u64 {
+    let now = || u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() % 1_000_000).unwrap();
+    variable("HARMONIA_SOAK_SEED").unwrap_or_else(now)
+}
+
+/// Returns the length of a soak, if `HARMONIA_SOAK_SECONDS` says one.
+pub(crate) fn soak_length() -> Option<Duration> {
+    variable("HARMONIA_SOAK_SECONDS").map(Duration::from_secs)
+}
+
+fn variable(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
+}
+
 /// Random number generator (splitmix64).
 pub(crate) struct Dice(u64);
 

@@ -11,15 +11,14 @@
 //!         cargo test --test integration fleet::soak -- --ignored --nocapture
 
 use std::collections::BTreeMap;
-use std::env;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::host::{Host, Item};
 use super::load::{Load, Running};
 use super::nars::gets;
 use super::shared_bucket::{narinfo, within};
-use crate::support::dice::Dice;
+use crate::support::dice::{Dice, soak_length, soak_seed};
 use crate::support::engine::Node;
 use crate::support::footprint::memory;
 use crate::support::http::Http;
@@ -79,16 +78,11 @@ fn for_a_while_a_fleet_suffers_every_fault_once() {
 #[test]
 #[ignore = "takes ten minutes"]
 fn for_long_a_fleet_suffers_faults_at_random() {
-    soak(Some(variable("HARMONIA_SOAK_SECONDS").map_or(LONG, Duration::from_secs)));
-}
-
-fn variable(name: &str) -> Option<u64> {
-    env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
+    soak(Some(soak_length().unwrap_or(LONG)));
 }
 
 fn soak(length: Option<Duration>) {
-    let now = || u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() % 1_000_000).unwrap();
-    let seed = variable("HARMONIA_SOAK_SEED").unwrap_or_else(now);
+    let seed = soak_seed();
     eprintln!("a soak of a fleet: HARMONIA_SOAK_SEED={seed}");
     // Small NARs pass through hosts, large ones are redirected.
     let Some(mut running) = Running::start("redirect_from = \"1 MiB\"\n") else { return };

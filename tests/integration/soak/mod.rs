@@ -16,7 +16,6 @@ mod pushers;
 mod truth;
 
 use std::collections::{BTreeMap, HashMap};
-use std::env;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -24,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use self::clients::{Tally, Visitor, count};
 use self::faults::{Fault, Plant, add_paths, files};
@@ -35,7 +34,7 @@ use crate::nix::content::Content;
 use crate::nix::daemon::Daemon;
 use crate::nix::prefix::Prefix;
 use crate::nix::release::Release;
-use crate::support::dice::Dice;
+use crate::support::dice::{Dice, soak_length, soak_seed};
 use crate::support::footprint::{await_descriptors, descriptors, memory, most_memory};
 use crate::support::http::Http;
 use crate::support::keys;
@@ -110,17 +109,12 @@ fn for_a_while_nobody_gets_what_is_wrong_and_then_everybody_gets_everything() {
 #[test]
 #[ignore = "takes ten minutes"]
 fn for_long_nobody_gets_what_is_wrong_and_then_everybody_gets_everything() {
-    soak(Some(variable("HARMONIA_SOAK_SECONDS").map_or(LONG, Duration::from_secs)));
-}
-
-fn variable(name: &str) -> Option<u64> {
-    env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
+    soak(Some(soak_length().unwrap_or(LONG)));
 }
 
 /// Causes every fault once, or repeatedly for this long.
 fn soak(length: Option<Duration>) {
-    let now = || u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() % 1_000_000).unwrap();
-    let seed = variable("HARMONIA_SOAK_SEED").unwrap_or_else(now);
+    let seed = soak_seed();
     let mut dice = Dice::of(seed, 0);
     let release = *dice.pick(&Release::ALL);
     eprintln!("a soak before {release}: HARMONIA_SOAK_SEED={seed}");
