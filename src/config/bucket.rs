@@ -264,6 +264,19 @@ mod tests {
     }
 
     #[test]
+    fn the_access_key_is_a_systemd_credential_unless_a_file_is_named() {
+        let credentials = tempfile::tempdir().unwrap();
+        let aws = AwsVariables { id: Some("i".into()), secret: Some("s".into()), ..AwsVariables::default() };
+        let environment = Environment { aws, credentials_directory: Some(credentials.path().into()), ..environment() };
+        let found = |text: &str| loaded_in(text, &environment).bucket.unwrap().credentials;
+        assert!(matches!(found(URL), Credentials::Variables(_)), "there is no such credential");
+        let path = credentials.path().join("bucket-credentials");
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(found(URL), Credentials::File(path));
+        assert_eq!(found(&format!("{URL}credentials_file = \"/c\"")), Credentials::File("/c".into()));
+    }
+
+    #[test]
     fn variables_of_aws_serve_where_the_file_says_nothing() {
         let variable = |text: &str| Some(text.into());
         let aws = AwsVariables {
@@ -283,6 +296,9 @@ mod tests {
         let text = format!("{URL}region = \"x\"\ncredentials_file = \"/c\"");
         let bucket = loaded_in(&text, &environment).bucket.unwrap();
         assert_eq!((bucket.region.as_str(), bucket.credentials), ("x", Credentials::File("/c".into())));
+        let shared = AwsVariables { shared_file: variable("/shared"), ..AwsVariables::default() };
+        let bucket = loaded_in(URL, &Environment { aws: shared, ..environment.clone() }).bucket.unwrap();
+        assert_eq!(bucket.credentials, Credentials::File("/shared".into()));
         let directory = URL.replace("s3://cache", "file:///d");
         assert_eq!(loaded_in(&directory, &environment).bucket.unwrap().credentials, Credentials::Anonymous);
     }
