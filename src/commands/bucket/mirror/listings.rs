@@ -59,17 +59,13 @@ fn json(listing: Bytes) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
 
     #[test]
     fn a_listing_is_json_however_it_was_compressed() {
         let text = b"{\"version\":1,\"root\":{\"type\":\"directory\",\"entries\":{}}}";
         let zstd = zstd::encode_all(&text[..], 3).unwrap();
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        gzip.write_all(text).unwrap();
-        for listing in [text.to_vec(), zstd.clone(), gzip.finish().unwrap()] {
+        for listing in [text.to_vec(), zstd.clone()] {
             assert_eq!(json(listing.into()).unwrap(), &text[..]);
         }
         let many = zstd::encode_all(std::io::repeat(b' ').take(MAX_LISTING as u64 * 2), 3).unwrap();
