@@ -18,7 +18,7 @@ pub(crate) enum BucketFailure {
     Open(#[from] OpenError),
     /// Number of faults that `bucket verify` found, and printed.
     #[error(
-        "the bucket has {0} faults\n  help: delete the objects that are named, restart the hosts, and publish the paths again on one that has them"
+        "the bucket has {0} faults\n  help: delete the objects that are named, and publish the paths again from a host that has them"
     )]
     Faulty(usize),
     /// No key says which narinfos may be mirrored.
