@@ -3,12 +3,13 @@
 //! Nobody has signed them, and caches have them as they are or compressed, which only some say. The target gets JSON.
 
 use std::io::{Cursor, Read as _};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use harmonia_protocol::HashPart;
 use harmonia_protocol::narinfo::Compression;
 use serde::de::IgnoredAny;
+use tokio::task::JoinSet;
 
 use super::source::Source;
 use crate::bucket::{BucketError, BucketStore, ObjectName, Replace};
@@ -22,25 +23,37 @@ const MAX_LISTING: usize = 8 << 20;
 const COMPRESSIONS: [Compression; 4] = [Compression::Zstd, Compression::Xz, Compression::Brotli, Compression::Gzip];
 
 /// Copies the listings of these paths, as far as there are any.
-pub(super) async fn copy(source: &Source, target: &BucketStore, paths: Vec<HashPart>) -> Result<(), BucketError> {
-    let copies = paths.into_iter().map(|path| async move {
-        let name = ObjectName::Listing(path);
-        let found = match source.small(&name, MAX_LISTING).await {
-            Err(error) if !error.kind.may_pass() => {
-                tracing::debug!("{error}");
-                None
-            }
-            found => found?,
-        };
-        let Some(found) = found.filter(|found| found.len() <= MAX_LISTING) else { return Ok(()) };
-        let Ok(Some(listing)) = tokio::task::spawn_blocking(move || json(found)).await else { return Ok(()) };
-        target.put(&name, listing, Replace::IfAbsent).await.map(drop)
-    });
-    // Collected: a stream that holds a closure cannot be sent to another thread.
-    stream::iter(copies.collect::<Vec<_>>())
-        .buffer_unordered(COPIED)
-        .try_for_each(|()| std::future::ready(Ok(())))
-        .await
+pub(super) async fn copy(
+    source: &Arc<Source>,
+    target: &Arc<BucketStore>,
+    paths: Vec<HashPart>,
+) -> Result<(), BucketError> {
+    let (mut paths, mut running) = (paths.into_iter(), JoinSet::new());
+    loop {
+        while running.len() < COPIED {
+            let Some(path) = paths.next() else { break };
+            let (source, target) = (Arc::clone(source), Arc::clone(target));
+            running.spawn(async move { copy_one(&source, &target, &ObjectName::Listing(path)).await });
+        }
+        match running.join_next().await {
+            Some(Ok(copied)) => copied?,
+            Some(Err(panicked)) => tracing::debug!("{panicked}"),
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn copy_one(source: &Source, target: &BucketStore, name: &ObjectName) -> Result<(), BucketError> {
+    let found = match source.small(name, MAX_LISTING).await {
+        Err(error) if !error.kind.may_pass() => {
+            tracing::debug!("{error}");
+            None
+        }
+        found => found?,
+    };
+    let Some(found) = found.filter(|found| found.len() <= MAX_LISTING) else { return Ok(()) };
+    let Ok(Some(listing)) = tokio::task::spawn_blocking(move || json(found)).await else { return Ok(()) };
+    target.put(name, listing, Replace::IfAbsent).await.map(drop)
 }
 
 /// Returns the JSON of a listing that may be compressed; `None` if it is none.
