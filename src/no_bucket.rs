@@ -21,7 +21,7 @@ use crate::store::Store;
 
 #[path = "bucket/publish/progress.rs"]
 mod progress;
-pub(crate) use progress::PublishProgress;
+pub(crate) use progress::{PublishProgress, Refused};
 
 /// A bucket, of which there is none.
 #[derive(Debug)]
@@ -243,6 +243,10 @@ impl Bucket {
     }
 
     pub(crate) const fn host(&self) -> &str {
+        match *self {}
+    }
+
+    pub(crate) fn faults(&self) -> Vec<(HashPart, String)> {
         match *self {}
     }
 

@@ -5,7 +5,7 @@ use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::requests::{Refusal, Server};
-use crate::bucket::{Bucket, PublishProgress};
+use crate::bucket::{Bucket, PublishProgress, Refused};
 
 /// What a server publishes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub(crate) struct Publishing {
     pub(crate) lag: u64,
     /// Hash parts of paths of which the bucket has another build than this server.
     pub(crate) irreproducible: Vec<String>,
+    /// Paths that are not published because something is wrong, with the reasons. Older servers do not say.
+    #[serde(default)]
+    pub(crate) failed: Vec<Refused>,
 }
 
 impl Server {
@@ -44,7 +47,9 @@ impl Server {
         let bucket = self.bucket()?;
         let (queued, lag) = bucket.queued();
         let irreproducible = bucket.irreproducible().iter().map(ToString::to_string).collect();
-        Ok(Publishing { host: bucket.host().to_owned(), queued, lag: lag.as_secs(), irreproducible })
+        let failed =
+            bucket.faults().into_iter().map(|(path, reason)| Refused { path: path.to_string(), reason }).collect();
+        Ok(Publishing { host: bucket.host().to_owned(), queued, lag: lag.as_secs(), irreproducible, failed })
     }
 
     fn bucket(&self) -> Result<&Bucket, Refusal> {

@@ -42,7 +42,7 @@ pub(crate) use index::{Index, Indexed};
 pub(crate) use narinfo::{BucketNarInfo, MAX_NARINFO, is_signed};
 pub(crate) use object_name::{ObjectName, RunId};
 pub(crate) use probe::{Probed, Trial};
-pub(crate) use publish::progress::PublishProgress;
+pub(crate) use publish::progress::{PublishProgress, Refused};
 pub(crate) use publish::{Chunks, NarSource, Publication, Publisher};
 pub(crate) use read::Unreachable;
 pub(crate) use state::Bucket;

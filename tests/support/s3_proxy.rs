@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Refuse,
     /// 503 with the code `SlowDown`.
     SlowDown,
+    /// 403 with the code `AccessDenied`.
+    Forbid,
     /// The answer comes later.
     Delay(Duration),
     /// The connection is closed after this many bytes of the request's body, of which the server stores nothing.
@@ -46,6 +48,8 @@ pub(crate) enum Fault {
 struct Rule {
     method: &'static str,
     kind: Option<Kind>,
+    /// The object, or any.
+    key: Option<String>,
     /// Whether only requests that hosts have signed for themselves fail, and not those of redirected clients.
     is_of_hosts: bool,
     fault: Fault,
@@ -106,13 +110,20 @@ impl S3Proxy {
         fault: Fault,
         times: impl Into<Option<usize>>,
     ) {
-        let rule = Rule { method, kind: kind.into(), is_of_hosts: false, fault, times: times.into() };
+        let rule = Rule { method, kind: kind.into(), key: None, is_of_hosts: false, fault, times: times.into() };
+        self.shared.state.lock().unwrap().rules.push(rule);
+    }
+
+    /// Fails further requests with this method for the object with this key.
+    pub(crate) fn fail_key(&self, method: &'static str, key: String, fault: Fault) {
+        let rule = Rule { method, kind: None, key: Some(key), is_of_hosts: false, fault, times: None };
         self.shared.state.lock().unwrap().rules.push(rule);
     }
 
     /// Corrupts a byte of all objects but for clients that were redirected, who check them themselves.
     pub(crate) fn corrupt_unless_presigned(&self, at: u64) {
-        let rule = Rule { method: "GET", kind: None, is_of_hosts: true, fault: Fault::Corrupt(at), times: None };
+        let rule =
+            Rule { method: "GET", kind: None, key: None, is_of_hosts: true, fault: Fault::Corrupt(at), times: None };
         self.shared.state.lock().unwrap().rules.push(rule);
     }
 
@@ -239,7 +250,11 @@ impl Shared {
 
     fn fault(&self, request: &S3Request) -> Option<Fault> {
         let mut state = self.state.lock().unwrap();
-        let fails = |rule: &Rule| request.is(rule.method, rule.kind) && !(rule.is_of_hosts && request.is_presigned());
+        let fails = |rule: &Rule| {
+            request.is(rule.method, rule.kind)
+                && rule.key.as_ref().is_none_or(|key| *key == request.key)
+                && !(rule.is_of_hosts && request.is_presigned())
+        };
         let at = state.rules.iter().position(fails)?;
         let rule = &mut state.rules[at];
         let fault = rule.fault;
@@ -262,11 +277,12 @@ impl Shared {
     ) -> io::Result<()> {
         match fault {
             Some(Fault::Refuse) => return client.shutdown(Shutdown::Both),
-            Some(Fault::SlowDown) => {
+            Some(fault @ (Fault::SlowDown | Fault::Forbid)) => {
                 io::copy(&mut body.take(request.length), &mut io::sink())?;
-                request.status = 503;
+                let (status, code) = if fault == Fault::Forbid { (403, "AccessDenied") } else { (503, "SlowDown") };
+                request.status = status;
                 self.record(request);
-                return client.write_all(slow_down().as_bytes());
+                return client.write_all(error(status, code).as_bytes());
             }
             Some(Fault::Delay(time)) => thread::sleep(time),
             _ => {}
@@ -349,10 +365,10 @@ fn list_without(unlisted: &BTreeSet<String>, answer: &mut impl Read, client: &mu
     client.write_all([&head, body].concat().as_bytes())
 }
 
-fn slow_down() -> String {
-    let body = "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
+fn error(status: u16, code: &str) -> String {
+    let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>As the test asks.</Message></Error>");
     format!(
-        "HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
 }

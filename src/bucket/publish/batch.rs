@@ -4,6 +4,7 @@ use bytes::Bytes;
 use harmonia_protocol::{HashPart, StorePath};
 
 use super::plan::{Item, Withheld};
+use crate::bucket::engine::BucketError;
 use crate::bucket::narinfo::BucketNarInfo;
 use crate::bucket::object_name::ObjectName;
 
@@ -36,7 +37,7 @@ impl Publication {
 }
 
 /// Result of publishing a batch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Published {
     /// Paths whose narinfo this host has put.
     pub(crate) narinfos: usize,
@@ -47,6 +48,8 @@ pub(crate) struct Published {
     pub(crate) irreproducible: Vec<HashPart>,
     /// Segments of the index that this host has put, with the paths in them.
     pub(crate) segments: Vec<(ObjectName, Vec<HashPart>)>,
+    /// Paths whose narinfo could not be put, with the errors, which do not pass by waiting.
+    pub(crate) failed: Vec<(HashPart, BucketError)>,
     /// Paths that are not in the bucket now: a reference of theirs is missing, or their file is.
     pub(crate) withheld: Vec<Withheld>,
 }

@@ -76,9 +76,14 @@ impl Bucket {
         self.publishing.irreproducible()
     }
 
+    /// Returns paths that are not published because something is wrong, in ascending order, with the reasons.
+    pub(crate) fn faults(&self) -> Vec<(HashPart, String)> {
+        self.publishing.faults()
+    }
+
     /// Returns whether the bucket has another build of a path than this host, which is served instead of this host's.
     pub(crate) fn has_other_build(&self, path: &HashPart) -> bool {
-        self.publishing.is_irreproducible(path)
+        self.publishing.irreproducible.contains(path)
     }
 
     /// Updates the gauges of the queue.

@@ -63,6 +63,7 @@ impl Origin {
     ) -> Result<Result<Gathered, Obstacle>, Interruption> {
         let info = valid.info.to_path_info();
         let own = self.signer.sign_path(&valid.path, &info, self.store.directory());
+        let mut replaced = None;
         if may_be_there {
             let presence = publisher.presence();
             let is_trusted = |signatures| presence.trusts_signatures(&valid.path, &info, signatures);
@@ -70,7 +71,8 @@ impl Origin {
             match presence.find(valid.path.hash_part(), valid.info.nar_hash, is_ours_trusted).await? {
                 Found::Same(stored) => return Ok(Ok(Gathered::Present(stored))),
                 Found::Other(stored) => return Ok(Ok(Gathered::Irreproducible(stored))),
-                Found::Absent | Found::Untrusted(_) => {}
+                Found::Untrusted(stored) => replaced = Some(stored.narinfo),
+                Found::Absent => {}
             }
         }
         // Hidden or gone since the closure was found.
@@ -93,10 +95,13 @@ impl Origin {
             Ok(file) => file,
             Err(error) => return Ok(Err(of_fill(error)?)),
         };
-        let narinfo = match BucketNarInfo::new(&valid.path, &info, self.store.directory(), file, own) {
+        let mut narinfo = match BucketNarInfo::new(&valid.path, &info, self.store.directory(), file, own) {
             Ok(narinfo) => narinfo,
             Err(error) => return Ok(Err(Obstacle::Unreadable(error.to_string()))),
         };
+        if let Some(replaced) = replaced {
+            narinfo.add_signatures(&replaced, self.store.directory());
+        }
         let sent = match publisher.put_nar(&nar, narinfo.file(), file.size).await? {
             NarPut::Sent(bytes) => bytes,
             NarPut::Existed => 0,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::bucket::engine::Replace;
+use crate::bucket::engine::{BucketError, Operation, Replace};
 use crate::bucket::host_file::HostFile;
 use crate::bucket::object_name::ObjectName;
 use crate::bucket::state::Bucket;
@@ -24,22 +24,22 @@ impl Bucket {
             return std::future::pending().await;
         }
         loop {
-            let host = &self.config.host;
-            let mut file = HostFile::new(host, encoding.to_string(), unix_time());
-            file.paths = self.publishing.count() as u64;
-            file.queued = self.publishing.queue.len() as u64;
-            let put = match file.render() {
-                Ok(text) => self.store.put(&ObjectName::Host(host.clone()), Bytes::from(text), Replace::Always).await,
-                Err(error) => {
-                    tracing::error!("cannot write the host file: {error}");
-                    return std::future::pending().await;
-                }
-            };
+            let put = self.put_host_file(encoding).await;
             let pause = if put.is_ok() { EVERY } else { RETRY };
             if let Err(error) = put {
                 tracing::debug!("{error}");
             }
             tokio::time::sleep(pause).await;
         }
+    }
+    /// Puts the host file once.
+    pub(super) async fn put_host_file(&self, encoding: &EncodingTag) -> Result<(), BucketError> {
+        let host = &self.config.host;
+        let mut file = HostFile::new(host, encoding.to_string(), unix_time());
+        file.paths = self.publishing.count() as u64;
+        file.queued = self.publishing.queue.len() as u64;
+        let name = ObjectName::Host(host.clone());
+        let text = file.render().map_err(|cause| BucketError::other(Operation::Put, name.to_string(), cause))?;
+        self.store.put(&name, Bytes::from(text), Replace::Always).await.map(drop)
     }
 }

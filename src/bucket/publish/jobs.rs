@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use harmonia_protocol::HashPart;
 
-use super::obstacle::Obstacle;
 use super::progress::Refused;
 
 /// Upper bound of commands that wait.
@@ -60,14 +59,14 @@ impl Jobs {
         Some(progress)
     }
 
-    /// Notes that a path is done. Returns whether a command has waited for it.
-    pub(super) fn done(&mut self, path: &HashPart, obstacle: Option<&Obstacle>) -> bool {
+    /// Notes that a path is done, or not published for this reason. Returns whether a command has waited for it.
+    pub(super) fn done(&mut self, path: &HashPart, reason: Option<&str>) -> bool {
         let mut is_awaited = false;
         for job in self.jobs.values_mut().filter(|job| job.left.contains(path)) {
             job.left.remove(path);
             is_awaited = true;
-            if let Some(obstacle) = obstacle.filter(|_| job.refused.len() < MAX_REFUSED) {
-                job.refused.push(Refused { path: path.to_string(), reason: obstacle.to_string() });
+            if let Some(reason) = reason.filter(|_| job.refused.len() < MAX_REFUSED) {
+                job.refused.push(Refused { path: path.to_string(), reason: reason.to_owned() });
             }
         }
         is_awaited
@@ -83,7 +82,7 @@ mod tests {
     fn a_command_is_told_of_its_paths() {
         let mut jobs = Jobs::new(0);
         let (one, two) = (jobs.add([part(1), part(2)]).unwrap(), jobs.add([part(2)]).unwrap());
-        assert!(jobs.done(&part(2), Some(&Obstacle::Hidden)));
+        assert!(jobs.done(&part(2), Some("it is hidden")));
         assert!(!jobs.done(&part(9), None));
         let (left, refused) = jobs.ask(one).unwrap();
         assert_eq!((left, refused.len()), (1, 1));

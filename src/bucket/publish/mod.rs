@@ -2,7 +2,7 @@
 //!
 //! - `commands`, `served`, `new_paths`: what is to be published; `queue` and its `journal` keep it;
 //! - `run`: takes it from the queue, by `closures` and `gather`;
-//! - `plan`, `publisher`, `put_nar`: put a batch in order;
+//! - `plan`, `publisher`, `put_nar`, `put_narinfo`: put a batch in order;
 //! - `cache_info`, `host`: objects of the bucket and of this host that are no paths.
 
 pub(in crate::bucket) mod batch;
@@ -10,8 +10,10 @@ mod cache_info;
 mod cached_nars;
 mod closures;
 mod commands;
+mod faults;
 mod gather;
 mod host;
+mod irreproducible;
 mod jobs;
 mod journal;
 mod kept_uploads;
@@ -24,8 +26,10 @@ pub(in crate::bucket) mod progress;
 pub(in crate::bucket) mod publisher;
 pub(in crate::bucket) mod publishing;
 mod put_nar;
+mod put_narinfo;
 mod queue;
 mod run;
+mod state_list;
 #[cfg(test)]
 pub(in crate::bucket) mod tests;
 

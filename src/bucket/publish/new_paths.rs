@@ -1,7 +1,8 @@
 //! `publish = "all"`: finds valid paths that are not in the bucket, by a comparison whenever the store directory has changed.
 //!
 //! What the segments of all hosts name is not looked up again after a restart. A bucket that was emptied names nothing, and a
-//! host that runs sees that within seconds.
+//! host that runs sees that within seconds. After the trusted keys have changed all narinfos are looked up once: what none of
+//! them has signed is published again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -38,6 +39,10 @@ impl Bucket {
                 None => tokio::time::sleep(LOOK_EVERY).await,
             }
         };
+        let mut checked = self.publishing.checked_keys().await;
+        if checked != self.publishing.trusted_keys() && self.publishing.keys.is_kept() {
+            known.clear();
+        }
         let (mut stamp, mut changed, mut compared) = (None, Instant::now(), None::<Instant>);
         loop {
             if let Some(listed) = self.publishing.take_listed() {
@@ -63,6 +68,11 @@ impl Bucket {
                         tokio::time::sleep(RETRY).await;
                     }
                 }
+            }
+            let trusted = self.publishing.trusted_keys();
+            if compared == Some(began) && checked != trusted && self.publishing.queue.len() == 0 {
+                self.publishing.keys.write(trusted.clone()).await;
+                checked = trusted;
             }
             tokio::time::sleep(LOOK_EVERY.max(began.elapsed() * BUSY)).await;
         }

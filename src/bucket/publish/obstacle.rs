@@ -1,5 +1,7 @@
 //! Reasons why a path is not published, and why publishing stops for now.
 
+use std::collections::BTreeMap;
+
 use harmonia_protocol::{HashPart, StoreDir};
 
 use crate::bucket::cache_info::OtherStoreDir;
@@ -7,7 +9,7 @@ use crate::bucket::engine::BucketError;
 use crate::nar_cache::FillError;
 use crate::store::StoreError;
 
-/// Reason why a path is not published. It does not pass by waiting.
+/// Reason why a path is not published, while others are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(in crate::bucket) enum Obstacle {
     /// nix-daemon says that it is not valid.
@@ -33,12 +35,37 @@ pub(in crate::bucket) enum Obstacle {
     /// Its NAR cannot be read.
     #[error("its NAR cannot be read: {0}")]
     Unreadable(String),
+    /// A request for one of its objects fails, while others succeed. It is tried again.
+    #[error("{0}")]
+    Failed(String),
     /// A path that it refers to is not in the bucket.
     #[error("{0}, which it refers to, is not in the bucket")]
     Reference(HashPart),
     /// The closure has more paths than are published at a time.
     #[error("its closure has more than {0} paths")]
     TooManyPaths(usize),
+}
+
+impl Obstacle {
+    /// Returns whether something is wrong that a person has to know of; else it is what somebody has decided.
+    pub(super) const fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::Quarantined | Self::TooLarge | Self::Unreadable(_) | Self::Failed(_) | Self::TooManyPaths(_)
+        )
+    }
+}
+
+/// Returns the path for which another one is not published, and the reason: that of a reference, which may have one itself.
+pub(super) fn cause(path: HashPart, obstacles: &BTreeMap<HashPart, Obstacle>) -> Option<(HashPart, &Obstacle)> {
+    let mut cause = (path, obstacles.get(&path)?);
+    // Each step leads to another path.
+    for _ in 0..obstacles.len() {
+        let Obstacle::Reference(reference) = cause.1 else { break };
+        let Some(obstacle) = obstacles.get(reference) else { break };
+        cause = (*reference, obstacle);
+    }
+    Some(cause)
 }
 
 /// Reason why nothing is published now. It passes by waiting.

@@ -18,9 +18,10 @@ use tokio::time::timeout;
 use super::batch::{Publication, Published};
 use super::kept_uploads::KeptUploads;
 use super::nar_source::NarSource;
-use super::plan::{Item, Known, Plan};
-use super::presence::{Found, Presence};
+use super::plan::{Item, Known, Plan, Withheld};
+use super::presence::Presence;
 use super::put_nar::{NarPut, put_nar};
+use super::put_narinfo::{Build, NarInfoPut, put_narinfo};
 use crate::bucket::engine::{BucketError, BucketStore, Operation, Put, Replace};
 use crate::bucket::file_hash::NarFile;
 use crate::bucket::gc::{Condemned, PUT_TIME, Runs};
@@ -99,11 +100,15 @@ impl Publisher {
         }
     }
 
-    /// Sets the keys of which one has to have signed a narinfo that is not replaced. Without any, all narinfos stay. Returns
-    /// whether they are other ones than before.
-    pub(crate) fn set_trusted(&self, keys: Arc<[PublicKey]>) -> bool {
-        let before = std::mem::replace(&mut *self.trusted.lock(), Arc::clone(&keys));
-        before != keys
+    /// Sets the keys of which one has to have signed a narinfo that is not replaced, and returns those before. Without any, all
+    /// narinfos stay.
+    pub(crate) fn set_trusted(&self, keys: Arc<[PublicKey]>) -> Arc<[PublicKey]> {
+        std::mem::replace(&mut *self.trusted.lock(), keys)
+    }
+
+    /// Returns these keys.
+    pub(super) fn trusted(&self) -> Arc<[PublicKey]> {
+        Arc::clone(&self.trusted.lock())
     }
 
     /// Publishes paths, and returns when the index has them. `indexed` says whether the index has a path already.
@@ -164,7 +169,7 @@ impl Publisher {
 
     /// Returns requests for what is there.
     pub(super) fn presence(&self) -> Presence<'_> {
-        Presence { store: &self.store, directory: &self.directory, trusted: Arc::clone(&self.trusted.lock()) }
+        Presence { store: &self.store, directory: &self.directory, trusted: self.trusted() }
     }
 
     /// Looks at the garbage collections.
@@ -199,6 +204,7 @@ impl Publisher {
             return Ok(Attempt::Blocked);
         }
         published.irreproducible.clear();
+        published.failed.clear();
         let mut known = self.presence().look_up(by_path, items, indexed, (known, &mut old), published).await?;
         let mut unavailable = HashSet::new();
         let plan = Plan::new(items, &known, &unavailable);
@@ -232,22 +238,30 @@ impl Publisher {
         let new = |round: &Vec<HashPart>| {
             round.iter().filter_map(|path| by_path.get(path).copied()).map(NarInfoPut::New).collect()
         };
+        let (mut failed, presence) = (HashSet::new(), &self.presence());
         let rounds: Vec<Vec<NarInfoPut<'_>>> = std::iter::once(old).chain(plan.rounds.iter().map(new)).collect();
         for puts in rounds {
             for puts in puts.chunks(PUTS_OF_A_LOOK) {
                 if !runs.is_current() && self.is_overtaken(items, runs).await? {
                     return Ok(Attempt::Overtaken);
                 }
-                let puts: Vec<_> = puts.iter().map(|put| self.put_narinfo(put)).collect();
-                let puts = stream::iter(puts).buffer_unordered(SMALL);
-                let Ok(results) = timeout(PUT_TIME, puts.try_collect::<Vec<_>>()).await else {
+                let (above, puts): (Vec<_>, Vec<_>) = puts.iter().partition(|put| put.refers_to(&failed));
+                failed.extend(above.into_iter().map(NarInfoPut::path));
+                let puts = puts.into_iter().map(|put| async move { (put.path(), put_narinfo(presence, put).await) });
+                let puts = stream::iter(puts.collect::<Vec<_>>()).buffer_unordered(SMALL);
+                let Ok(results) = timeout(PUT_TIME, puts.collect::<Vec<_>>()).await else {
                     return Ok(Attempt::Overtaken);
                 };
-                for (path, build) in results? {
-                    match build {
-                        Build::Put => published.narinfos += 1,
-                        Build::Same => {}
-                        Build::Other => published.irreproducible.push(path),
+                for (path, result) in results {
+                    match result {
+                        Ok(Build::Put) => published.narinfos += 1,
+                        Ok(Build::Same) => {}
+                        Ok(Build::Other) => published.irreproducible.push(path),
+                        Err(error) if error.kind.may_pass() => return Err(error),
+                        Err(error) => {
+                            failed.insert(path);
+                            published.failed.push((path, error));
+                        }
                     }
                 }
             }
@@ -256,7 +270,8 @@ impl Publisher {
         if !runs.was_in_time() && self.is_overtaken(items, runs).await? {
             return Ok(Attempt::Overtaken);
         }
-        for paths in plan.indexed.chunks(MAX_PATHS) {
+        let (above, indexed): (Vec<_>, Vec<_>) = plan.indexed.into_iter().partition(|path| failed.contains(path));
+        for paths in indexed.chunks(MAX_PATHS) {
             let mut segment = Segment::default();
             let has_room = paths.iter().all(|path| segment.publish(*path));
             debug_assert!(has_room, "chunks are of a segment's size");
@@ -264,6 +279,11 @@ impl Publisher {
             published.segments.extend(name.map(|name| (name, paths.to_vec())));
         }
         published.withheld = plan.withheld;
+        let references = |path| by_path.get(path).into_iter().flat_map(|it| it.narinfo.references());
+        let reference = |path| references(path).find(|reference| failed.contains(reference));
+        let above =
+            above.iter().filter_map(|path| reference(path).map(|it| Withheld { path: *path, reference: Some(it) }));
+        published.withheld.extend(above);
         Ok(Attempt::Done)
     }
 
@@ -295,66 +315,17 @@ impl Publisher {
             let log = publication.log.clone().map(|(drv, log)| (ObjectName::Log(drv), log));
             listing.into_iter().chain(log)
         });
-        let puts =
-            extras.map(|(name, bytes)| async move { self.store.put(&name, bytes, Replace::IfAbsent).await.map(drop) });
+        let puts = extras.map(|(name, bytes)| async move {
+            match self.store.put(&name, bytes, Replace::IfAbsent).await {
+                // Nothing depends on it.
+                Err(error) if !error.kind.may_pass() => tracing::warn!("a path is published without it: {error}"),
+                result => drop(result?),
+            }
+            Ok(())
+        });
         let puts = stream::iter(puts.collect::<Vec<_>>());
         puts.buffer_unordered(SMALL).try_for_each(|()| std::future::ready(Ok(()))).await
     }
-
-    /// Puts a narinfo, unless another host was faster, and returns whose build the bucket has.
-    async fn put_narinfo(&self, put: &NarInfoPut<'_>) -> Result<(HashPart, Build), BucketError> {
-        let publication = match put {
-            NarInfoPut::New(publication) => publication,
-            NarInfoPut::Again((path, bytes)) => {
-                self.store.put(&ObjectName::NarInfo(*path), bytes.clone(), Replace::Always).await?;
-                return Ok((*path, Build::Same));
-            }
-        };
-        let path = publication.path();
-        let name = ObjectName::NarInfo(path);
-        let text = Bytes::from(publication.narinfo.render(&self.directory));
-        if self.store.put(&name, text.clone(), Replace::IfAbsent).await? == Put::Written {
-            return Ok((path, Build::Put));
-        }
-        let (presence, ours) = (self.presence(), &publication.narinfo);
-        let (build, stored) = match presence.find(path, ours.nar_hash(), || presence.trusts(ours)).await? {
-            // It is there, but of no use: it was cut short, or is of something else.
-            Found::Absent => {
-                self.store.put(&name, text, Replace::Always).await?;
-                return Ok((path, Build::Put));
-            }
-            Found::Untrusted(stored) => {
-                let mut both = ours.clone();
-                both.add_signatures(&stored.narinfo, &self.directory);
-                self.store.put(&name, both.render(&self.directory).into(), Replace::Always).await?;
-                return Ok((path, Build::Put));
-            }
-            Found::Same(stored) => (Build::Same, stored),
-            Found::Other(stored) => (Build::Other, stored),
-        };
-        if stored.is_old {
-            self.store.put(&name, stored.bytes, Replace::Always).await?;
-        }
-        Ok((path, build))
-    }
-}
-
-/// The build of a path that the bucket has.
-enum Build {
-    /// That of this host, which has put it.
-    Put,
-    /// One with the same NAR.
-    Same,
-    /// Another one.
-    Other,
-}
-
-/// A narinfo to put.
-enum NarInfoPut<'a> {
-    /// One of this host.
-    New(&'a Publication),
-    /// An old one, as it was.
-    Again((HashPart, Bytes)),
 }
 
 /// Returns whether a garbage collection condemns any of these paths, their references, or their files.

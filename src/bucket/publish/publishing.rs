@@ -1,6 +1,6 @@
 //! State of publishing: what waits, what is done, and how far the work is.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,15 +9,17 @@ use harmonia_protocol::signature::PublicKey;
 use harmonia_protocol::{HashPart, StoreDir};
 use tokio::sync::watch;
 
+use super::faults::Faults;
+use super::irreproducible::Irreproducible;
 use super::jobs::Jobs;
-use super::obstacle::Obstacle;
 use super::progress::PublishProgress;
 use super::publisher::Publisher;
 use super::queue::Queue;
+use super::state_list::StateList;
 use crate::bucket::engine::BucketStore;
 use crate::bucket::object_name::RunId;
 use crate::config::HostName;
-use crate::sync::Mutex;
+use crate::sync::{LogThrottle, Mutex};
 
 /// Upper bound of paths that are remembered as published, of some fifty bytes. Others are looked up once more.
 const MAX_DONE: usize = 1 << 20;
@@ -26,8 +28,6 @@ const MAX_REFUSED: usize = 10_000;
 const REFUSED_FOR: Duration = Duration::from_secs(600);
 /// Time after which `nix-cache-info` is looked for again: the bucket may have been emptied.
 const CACHE_INFO_FOR: Duration = Duration::from_secs(120);
-/// Upper bound of paths that are listed as not reproducible.
-const MAX_IRREPRODUCIBLE: usize = 10_000;
 
 /// Publishing by this host.
 #[derive(Debug)]
@@ -38,9 +38,13 @@ pub(in crate::bucket) struct Publishing {
     pub(super) jobs: Mutex<Jobs>,
     /// Work that goes on. Whoever waits for progress is woken by its changes.
     pub(super) work: watch::Sender<Work>,
-    irreproducible: Mutex<BTreeSet<HashPart>>,
+    pub(super) irreproducible: Irreproducible,
+    /// Keys by which all that is published was signed when it was last compared.
+    pub(super) keys: StateList,
     /// Paths that all hosts name, when all segments were read.
     listed: Mutex<Option<HashSet<HashPart>>>,
+    faults: Mutex<Faults>,
+    fault_log: LogThrottle<()>,
     /// Last garbage collection.
     last_run: Mutex<RunId>,
     /// When `nix-cache-info` was last seen in the bucket.
@@ -86,8 +90,11 @@ impl Publishing {
             done: Mutex::default(),
             jobs: Mutex::new(Jobs::new(epoch)),
             work: watch::Sender::default(),
-            irreproducible: Mutex::default(),
+            irreproducible: Irreproducible::open(state.as_deref()),
+            keys: StateList::new(state.as_deref(), "trusted-keys"),
             listed: Mutex::default(),
+            faults: Mutex::default(),
+            fault_log: LogThrottle::default(),
             last_run: Mutex::default(),
             cache_info: Mutex::default(),
         }
@@ -95,8 +102,11 @@ impl Publishing {
 
     /// Sets the keys of which one has to have signed what is published. Forgets what is published if they are other ones.
     pub(in crate::bucket) fn set_trusted(&self, keys: &Arc<[PublicKey]>) {
-        if self.publisher.set_trusted(Arc::clone(keys)) {
+        let before = self.publisher.set_trusted(Arc::clone(keys));
+        if !before.is_empty() && before != *keys {
             self.forget();
+            // All is looked up again.
+            self.set_listed(HashSet::new());
         }
     }
 
@@ -116,6 +126,19 @@ impl Publishing {
             done.refused.clear();
         }
         done.refused.insert(path, Instant::now());
+    }
+
+    /// Returns the keys that are trusted, as texts.
+    pub(super) fn trusted_keys(&self) -> Vec<String> {
+        let mut keys: Vec<_> = self.publisher.trusted().iter().map(ToString::to_string).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Returns the keys that were trusted when all that is published was last compared with them.
+    pub(super) async fn checked_keys(&self) -> Vec<String> {
+        let list = self.keys.clone();
+        tokio::task::spawn_blocking(move || list.read()).await.unwrap_or_default()
     }
 
     /// Returns whether a path was published, by this host or another.
@@ -171,11 +194,37 @@ impl Publishing {
 
     /// Removes a path from the queue, and tells the commands that wait for it. Returns the time for which it was queued, in
     /// seconds, and whether a command has waited.
-    pub(super) fn finish(&self, path: &HashPart, obstacle: Option<&Obstacle>, now: u64) -> (Option<u64>, bool) {
+    pub(super) fn finish(&self, path: &HashPart, reason: Option<&str>, now: u64) -> (Option<u64>, bool) {
         let since = self.queue.remove(path);
-        let is_awaited = self.jobs.lock().done(path, obstacle);
+        let is_awaited = self.jobs.lock().done(path, reason);
         self.work.send_modify(|_| {});
         (since.map(|since| now.saturating_sub(since)), is_awaited)
+    }
+
+    /// Puts a path off that has failed for this reason, and tells the commands that wait for it. Returns whether one has waited.
+    pub(super) fn put_off(&self, path: &HashPart, reason: &str) -> bool {
+        self.queue.put_off(path);
+        let is_awaited = self.jobs.lock().done(path, Some(reason));
+        self.work.send_modify(|_| {});
+        is_awaited
+    }
+
+    /// Notes and logs what is wrong with a path.
+    pub(super) fn note_fault(&self, path: HashPart, reason: &str) {
+        self.faults.lock().note(path, reason);
+        if let Some(more) = self.fault_log.admit(()) {
+            tracing::warn!("not publishing {path}: {reason}{more}");
+        }
+    }
+
+    /// Notes that a path is published.
+    pub(super) fn resolved(&self, path: &HashPart) {
+        self.faults.lock().resolved(path);
+    }
+
+    /// Returns paths with which something is wrong, and what.
+    pub(in crate::bucket) fn faults(&self) -> Vec<(HashPart, String)> {
+        self.faults.lock().list(|path| self.queue.contains(path))
     }
 
     /// Returns the progress of a command, as soon as there is some, within a time; `None` if there is no such command.
@@ -200,19 +249,8 @@ impl Publishing {
         *self.cache_info.lock() = Some(Instant::now());
     }
 
-    /// Notes a path of which the bucket has another build. Returns whether that is new.
-    pub(super) fn note_irreproducible(&self, path: HashPart) -> bool {
-        let mut paths = self.irreproducible.lock();
-        paths.len() < MAX_IRREPRODUCIBLE && paths.insert(path)
-    }
-
-    /// Returns whether the bucket has another build of a path than this host.
-    pub(in crate::bucket) fn is_irreproducible(&self, path: &HashPart) -> bool {
-        self.irreproducible.lock().contains(path)
-    }
-
     /// Returns the paths of which the bucket has other builds.
     pub(in crate::bucket) fn irreproducible(&self) -> Vec<HashPart> {
-        self.irreproducible.lock().iter().copied().collect()
+        self.irreproducible.list()
     }
 }

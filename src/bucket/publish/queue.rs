@@ -1,16 +1,17 @@
 //! The queue of paths that are to be published with their closures, in memory and on disk.
 //!
 //! A path stays in it until it is published or cannot be. What a command waits for comes first, then paths of which clients
-//! have a narinfo, then new ones. These are not on disk: a comparison with the bucket finds them again. If the disk cannot be
+//! have a narinfo, then new ones. One that has failed is put off, for longer each time, so that the others go on. New ones are not on disk: a comparison with the bucket finds them again. If the disk cannot be
 //! written, the queue goes on in memory, and is written as a whole when that succeeds again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harmonia_protocol::HashPart;
 use tokio::sync::Notify;
+use tokio::time::timeout_at;
 
 use super::journal::{Journal, Line, MAX_QUEUED};
 use crate::store::unix_time;
@@ -18,6 +19,9 @@ use crate::sync::{LogThrottle, Mutex};
 
 /// Pause after the disk could not be written.
 const DISK_PAUSE: Duration = Duration::from_secs(5);
+/// Time for which a path is put off at first, and the longest one.
+const FIRST_DELAY: Duration = Duration::from_secs(10);
+const MAX_DELAY: Duration = Duration::from_secs(1280);
 
 /// Order of paths in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +49,8 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     waiting: BTreeMap<(Urgency, u64), HashPart>,
+    /// Paths that are put off, with the times until when.
+    put_off: BTreeMap<(Instant, u64), HashPart>,
     by_path: HashMap<HashPart, Place>,
     next: u64,
     unsaved: Vec<Line>,
@@ -58,6 +64,10 @@ struct Place {
     number: u64,
     /// When it was queued, in seconds since 1970.
     since: u64,
+    /// Number of attempts that have failed.
+    failures: u32,
+    /// Time until which it is put off.
+    until: Option<Instant>,
 }
 
 impl Queue {
@@ -105,19 +115,32 @@ impl Queue {
     /// remain in the queue.
     pub(super) async fn first(&self, max: usize) -> Vec<HashPart> {
         loop {
-            let first = self.state.lock().first(max);
+            let (first, next) = {
+                let mut state = self.state.lock();
+                state.resume(Instant::now());
+                (state.first(max), state.put_off.first_key_value().map(|((until, _), _)| *until))
+            };
             if !first.is_empty() {
                 return first;
             }
-            self.filled.notified().await;
+            let filled = self.filled.notified();
+            match next {
+                Some(until) => drop(timeout_at(until.into(), filled).await),
+                None => filled.await,
+            }
         }
+    }
+
+    /// Puts a path off that could not be published, for longer each time. One that a command was told of comes after others.
+    pub(super) fn put_off(&self, path: &HashPart) {
+        self.state.lock().put_off(path, Instant::now());
     }
 
     /// Removes a path that is published, or cannot be. Returns when it was queued, in seconds since 1970.
     pub(super) fn remove(&self, path: &HashPart) -> Option<u64> {
         let mut state = self.state.lock();
         let place = state.by_path.remove(path)?;
-        state.waiting.remove(&(place.urgency, place.number));
+        state.take(&place);
         if place.urgency != Urgency::New {
             state.unsaved.push(Line::Done(*path));
             self.changed.notify_one();
@@ -127,7 +150,7 @@ impl Queue {
 
     /// Returns the number of queued paths.
     pub(super) fn len(&self) -> usize {
-        self.state.lock().waiting.len()
+        self.state.lock().by_path.len()
     }
 
     /// Returns whether a path is queued.
@@ -173,20 +196,61 @@ impl State {
         if before.is_none() && self.by_path.len() >= MAX_QUEUED {
             return false;
         }
-        if before.is_some_and(|before| before.urgency <= urgency) {
+        let is_ahead =
+            |before: Place| before.urgency <= urgency && (before.until.is_none() || urgency != Urgency::Command);
+        if before.is_some_and(is_ahead) {
             return true;
         }
         if let Some(before) = before {
-            self.waiting.remove(&(before.urgency, before.number));
+            self.take(&before);
         }
         if urgency != Urgency::New && before.is_none_or(|before| before.urgency == Urgency::New) {
             self.unsaved.push(Line::Queued(path, since));
         }
-        let number = self.next;
+        let failures = before.map_or(0, |before| before.failures);
+        let since = before.map_or(since, |before| before.since);
+        self.place(path, Place { urgency, number: self.next, since, failures, until: None });
         self.next += 1;
-        self.waiting.insert((urgency, number), path);
-        self.by_path.insert(path, Place { urgency, number, since: before.map_or(since, |before| before.since) });
         true
+    }
+
+    /// Enters a path that is nowhere.
+    fn place(&mut self, path: HashPart, place: Place) {
+        match place.until {
+            Some(until) => self.put_off.insert((until, place.number), path),
+            None => self.waiting.insert((place.urgency, place.number), path),
+        };
+        self.by_path.insert(path, place);
+    }
+
+    /// Removes a path from where it waits.
+    fn take(&mut self, place: &Place) {
+        match place.until {
+            Some(until) => self.put_off.remove(&(until, place.number)),
+            None => self.waiting.remove(&(place.urgency, place.number)),
+        };
+    }
+
+    fn put_off(&mut self, path: &HashPart, now: Instant) {
+        let Some(place) = self.by_path.get(path).copied() else { return };
+        self.take(&place);
+        let delay = FIRST_DELAY.saturating_mul(1 << place.failures.min(16)).min(MAX_DELAY);
+        let urgency = place.urgency.max(Urgency::Served);
+        self.place(*path, Place { urgency, failures: place.failures + 1, until: Some(now + delay), ..place });
+    }
+
+    /// Returns those to the queue that were put off until now.
+    fn resume(&mut self, now: Instant) {
+        while let Some(((until, _), path)) = self.put_off.first_key_value() {
+            let (until, path) = (*until, *path);
+            if until > now {
+                break;
+            }
+            if let Some(place) = self.by_path.get(&path).copied() {
+                self.take(&place);
+                self.place(path, Place { until: None, ..place });
+            }
+        }
     }
 
     fn first(&self, max: usize) -> Vec<HashPart> {
@@ -203,9 +267,9 @@ impl State {
         let is_all = self.is_unsaved || Journal::is_stale(size, self.by_path.len());
         let mut lines = std::mem::take(&mut self.unsaved);
         if is_all {
-            let queued = self.waiting.iter().filter(|((urgency, _), _)| *urgency != Urgency::New);
-            let since = |path: &HashPart| self.by_path.get(path).map_or(0, |place| place.since);
-            lines = queued.map(|(_, path)| Line::Queued(*path, since(path))).collect();
+            let mut queued: Vec<_> = self.by_path.iter().filter(|(_, place)| place.urgency != Urgency::New).collect();
+            queued.sort_unstable_by_key(|(_, place)| (place.urgency, place.number));
+            lines = queued.into_iter().map(|(path, place)| Line::Queued(*path, place.since)).collect();
             self.is_unsaved = false;
         }
         Some((lines, is_all))
@@ -269,6 +333,35 @@ mod tests {
         assert!(queue.push(part(2), Urgency::Served));
         saved(&queue, 0);
         assert_eq!(Queue::open(Some(directory.path())).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_has_failed_is_put_off_for_longer_each_time_and_the_others_go_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let queue = Queue::open(Some(directory.path()));
+        assert!(queue.push(part(1), Urgency::Command) && queue.push(part(2), Urgency::New));
+        queue.put_off(&part(1));
+        assert_eq!((queue.first(9).await, queue.len()), (vec![part(2)], 2));
+        assert!(queue.push(part(1), Urgency::Served), "asking does not end the pause");
+        saved(&queue, 0);
+        assert_eq!(Queue::open(Some(directory.path())).len(), 1, "it is queued after a restart");
+        queue.remove(&part(2));
+        let first = |after: Duration| {
+            let mut state = queue.state.lock();
+            state.resume(Instant::now() + after);
+            state.first(9)
+        };
+        assert_eq!(first(FIRST_DELAY / 2), []);
+        assert_eq!(first(FIRST_DELAY), [part(1)]);
+        queue.put_off(&part(1));
+        assert_eq!((first(FIRST_DELAY), first(FIRST_DELAY * 2)), (vec![], vec![part(1)]));
+        (0..40).for_each(|_| queue.put_off(&part(1)));
+        assert_eq!((first(MAX_DELAY / 2), first(MAX_DELAY)), (vec![], vec![part(1)]));
+        queue.put_off(&part(1));
+        assert!(queue.push(part(1), Urgency::Command), "a command does");
+        assert_eq!(queue.first(9).await, [part(1)]);
+        assert!(queue.remove(&part(1)).is_some());
+        assert_eq!(queue.len(), 0);
     }
 
     #[test]

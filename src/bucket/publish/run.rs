@@ -1,6 +1,7 @@
 //! Publishes what is queued: whole closures, in batches whose NARs fit into the NAR cache.
 //!
-//! While the bucket or nix-daemon cannot be used, everything stays in the queue, and attempts follow after growing pauses.
+//! While the bucket or nix-daemon cannot be used, everything stays in the queue, and attempts follow after growing pauses. A
+//! path for which requests fail while others succeed is put off with what refers to it, and the others go on.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use harmonia_protocol::HashPart;
 use super::batch::Publication;
 use super::cached_nars::CachedNars;
 use super::gather::{Gathered, Origin};
-use super::obstacle::{Interruption, Obstacle};
+use super::obstacle::{Interruption, Obstacle, cause};
 use super::plan::{Known, Withheld};
 use super::publisher::Seen;
 use super::publishing::{Publishing, Work};
-use crate::bucket::engine::Patience;
+use crate::bucket::engine::{BucketError, Patience};
 use crate::bucket::gc::Runs;
 use crate::bucket::index::Indexed;
 use crate::bucket::state::Bucket;
@@ -68,7 +69,7 @@ impl Bucket {
                 }
             }
         };
-        tokio::join!(work, publishing.queue.save());
+        tokio::join!(work, publishing.queue.save(), publishing.irreproducible.save());
     }
 
     /// Returns whether a path is known to be in the bucket with its closure.
@@ -117,18 +118,44 @@ impl Bucket {
         }
         publishing.work.send_modify(|work| work.waiting_for = None);
         for root in roots {
-            let obstacle = obstacles.get(root);
-            let (waited, is_awaited) = publishing.finish(root, obstacle, unix_time());
-            if let Some(obstacle) = obstacle {
-                publishing.refused(*root);
-                if !is_awaited {
-                    tracing::debug!("not publishing {root}: {obstacle}");
-                }
-            } else if let Some(waited) = waited {
-                self.metrics.publishing.record_published(Duration::from_secs(waited));
-            }
+            self.finish(*root, cause(*root, &obstacles));
         }
         Ok(())
+    }
+
+    /// Ends an attempt to publish a path with its closure, which has failed for this path and reason if there is one.
+    fn finish(&self, root: HashPart, cause: Option<(HashPart, &Obstacle)>) {
+        let publishing = &self.publishing;
+        let Some((path, obstacle)) = cause else {
+            publishing.resolved(&root);
+            if let (Some(waited), _) = publishing.finish(&root, None, unix_time()) {
+                self.metrics.publishing.record_published(Duration::from_secs(waited));
+            }
+            return;
+        };
+        let reason = match path == root {
+            true => obstacle.to_string(),
+            false => format!("{path}, which it refers to, is not in the bucket: {obstacle}"),
+        };
+        let is_awaited = if matches!(obstacle, Obstacle::Failed(_)) {
+            publishing.put_off(&root, &reason)
+        } else {
+            publishing.refused(root);
+            publishing.finish(&root, Some(&reason), unix_time()).1
+        };
+        if obstacle.is_fault() {
+            publishing.note_fault(root, &reason);
+        } else if !is_awaited {
+            tracing::debug!("not publishing {root}: {reason}");
+        }
+    }
+
+    /// Returns the obstacle that the failure of a request for one object is, if others succeed; else publishing has to wait.
+    async fn of_object(&self, error: BucketError, origin: &Origin) -> Result<Obstacle, Interruption> {
+        match self.put_host_file(origin.nars.tag()).await {
+            Ok(()) => Ok(Obstacle::Failed(error.to_string())),
+            Err(_) => Err(error.into()),
+        }
     }
 
     async fn publish_batch(
@@ -145,7 +172,10 @@ impl Bucket {
         let gathering = largest_first.into_iter().map(|valid| async move {
             let path = valid.path.hash_part();
             let may_be_there = self.index.look_up(&path) != Indexed::No;
-            let gathered = origin.gather(&valid, publisher, may_be_there).await?;
+            let gathered = match origin.gather(&valid, publisher, may_be_there).await {
+                Err(Interruption::Bucket(error)) => Err(self.of_object(error, origin).await?),
+                gathered => gathered?,
+            };
             work.send_modify(|work| {
                 work.nar_bytes_done += valid.info.nar_size;
                 if let Ok(Gathered::Ready(_, sent)) = &gathered {
@@ -163,6 +193,7 @@ impl Bucket {
             let stored = match gathered {
                 Ok(Gathered::Ready(publication, _)) => {
                     known.nars.insert(publication.narinfo.file());
+                    self.publishing.irreproducible.remove(&path);
                     files.insert(publication.narinfo.file(), valid);
                     publications.push(*publication);
                     continue;
@@ -196,6 +227,9 @@ impl Bucket {
             paths.into_iter().for_each(|path| self.publishing.published(path));
         }
         published.irreproducible.into_iter().for_each(|path| self.note_irreproducible(path));
+        for (path, error) in published.failed {
+            obstacles.insert(path, self.of_object(error, origin).await?);
+        }
         for Withheld { path, reference } in published.withheld {
             let obstacle = reference.map_or_else(|| Obstacle::Unreadable("it is gone".to_owned()), Obstacle::Reference);
             obstacles.insert(path, obstacle);
@@ -205,7 +239,7 @@ impl Bucket {
     }
 
     fn note_irreproducible(&self, path: HashPart) {
-        if self.publishing.note_irreproducible(path) {
+        if self.publishing.irreproducible.insert(path) {
             self.metrics.publishing.record_irreproducible();
             tracing::info!("the bucket has another build of {path}");
         }

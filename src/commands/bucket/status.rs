@@ -5,13 +5,16 @@ use serde::Serialize;
 use super::failure::BucketFailure;
 use super::place;
 use crate::admin::{Client, Publishing};
-use crate::bucket::{Amount, Census, HostFile, hosts};
+use crate::bucket::{Amount, Census, HostFile, Refused, hosts};
 use crate::cli::BucketStatus;
 use crate::commands::times::ago;
 use crate::config::Config;
 use crate::error::Error;
 use crate::human_size::human_size;
 use crate::output::{self, counted};
+
+/// Upper bound of the paths that are not published and shown to a person.
+const MAX_FAILED: usize = 10;
 
 /// What is shown.
 #[derive(Debug, Serialize)]
@@ -58,12 +61,18 @@ async fn publishing(config: &Config) -> Option<Publishing> {
 fn print(report: &Report) {
     let endpoint = report.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
     output::line(format_args!("{}{endpoint}", report.url));
-    if let Some(Publishing { host, queued, lag, irreproducible }) = &report.server {
+    if let Some(Publishing { host, queued, lag, irreproducible, failed }) = &report.server {
         let waiting = if *queued == 0 { String::new() } else { format!(", the first for {lag} s") };
         let differ = counted(irreproducible.len() as u64, "path");
         output::line(format_args!(
             "the running server, {host}: {queued} queued{waiting}, {differ} built otherwise than in the bucket"
         ));
+        for Refused { path, reason } in failed.iter().take(MAX_FAILED) {
+            output::line(format_args!("  not published: {path}: {}", reason.replace('\n', "\n  ")));
+        }
+        if failed.len() > MAX_FAILED {
+            output::line(format_args!("  and {} more, which --json lists", failed.len() - MAX_FAILED));
+        }
     }
     output::line("");
     if report.hosts.is_empty() {

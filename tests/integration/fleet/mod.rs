@@ -1,5 +1,6 @@
 //! Several hosts, each with its own store, nix-daemon and harmonia, that share a bucket of a real object store.
 
+mod builds;
 mod clients;
 mod commands;
 mod cost;

@@ -151,6 +151,9 @@ async fn publish(
         let done = publisher.publish(&publications, &nars, indexed).await?;
         copied.bytes += done.nar_bytes;
         copied.paths += done.narinfos;
+        if let Some((_, error)) = done.failed.into_iter().next() {
+            return Err(error.into());
+        }
         if done.withheld.is_empty() || attempt >= ATTEMPTS {
             break done.withheld.iter().map(|withheld| withheld.path).collect::<Vec<_>>();
         }
