@@ -100,7 +100,9 @@ impl Index {
     /// Adds a segment that is in the bucket, with the paths in it, before a listing shows it.
     pub(crate) fn insert(&self, segment: ObjectName, paths: Vec<HashPart>) {
         let mut state = self.state.lock();
-        paths.iter().for_each(|path| state.filter.insert(path));
+        for path in &paths {
+            state.filter.insert(path);
+        }
         state.applied.insert(segment.clone());
         state.added.push((segment, paths));
     }
@@ -165,7 +167,9 @@ impl Index {
             (*filter, *removed) = (anew, 0);
             applied.clear();
             for (segment, paths) in added.drain(..) {
-                paths.iter().for_each(|path| filter.insert(path));
+                for path in &paths {
+                    filter.insert(path);
+                }
                 applied.insert(segment);
                 changes.paths.extend(paths);
             }

@@ -133,9 +133,10 @@ impl Bucket {
             }
             return;
         };
-        let reason = match path == root {
-            true => obstacle.to_string(),
-            false => format!("{path}, which it refers to, is not in the bucket: {obstacle}"),
+        let reason = if path == root {
+            obstacle.to_string()
+        } else {
+            format!("{path}, which it refers to, is not in the bucket: {obstacle}")
         };
         let is_awaited = if matches!(obstacle, Obstacle::Failed(_)) {
             publishing.put_off(&root, &reason)
@@ -224,7 +225,9 @@ impl Bucket {
         for (segment, paths) in published.segments {
             // First, so that a comparison finds in it what is published.
             self.index.insert(segment, paths.clone());
-            paths.into_iter().for_each(|path| self.publishing.published(path));
+            for path in paths {
+                self.publishing.published(path);
+            }
         }
         published.irreproducible.into_iter().for_each(|path| self.note_irreproducible(path));
         for (path, error) in published.failed {

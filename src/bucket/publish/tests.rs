@@ -213,8 +213,8 @@ async fn a_narinfo_that_no_trusted_key_has_signed_is_put_again_with_both_signatu
         host.sign(key);
         let publisher = publisher("a", 1, BucketStore::in_memory(&memory, ALIVE), None);
         publisher.set_trusted(trusted.iter().map(|key| key.public_key().clone()).collect());
-        let published = publisher.publish(&host.batch, &host.files, |_| is_indexed).await.unwrap();
-        (published.narinfos, published.nar_bytes)
+        let done = publisher.publish(&host.batch, &host.files, |_| is_indexed).await.unwrap();
+        (done.narinfos, done.nar_bytes)
     };
     assert_eq!(publish(&before, &[&before], false).await, (3, 3_000));
     assert_eq!(publish(&after, &[&before, &after], true).await, (0, 0), "the old key is trusted");
