@@ -26,7 +26,7 @@ pub enum BucketAction {
     /// Delete from the bucket what nobody needs
     ///
     /// Keeps the closures of pins, of what hosts root, and of what was published or served within --keep. Narinfos are deleted
-    /// at once, NARs 30 days later. Takes some minutes; it can be stopped and run again.
+    /// at once, NARs by a run that is --keep-nars later. Takes some minutes; it can be stopped and run again.
     Gc(BucketGc),
     /// Keep paths and their closures in the bucket
     ///
@@ -155,11 +155,14 @@ pub struct BucketGc {
     /// Keep what was used or published within this time, such as 90d
     #[arg(long, value_name = "DURATION", value_parser = duration, required_unless_present = "undo")]
     pub keep: Option<Duration>,
+    /// Keep NARs for this time after their narinfos: as long as clients remember those
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d")]
+    pub keep_nars: Duration,
     /// Print the hash parts of the paths that would be deleted, and delete nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Put back the paths that a run has deleted, whose number it has printed, if their NARs are still there
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["keep", "dry_run"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["keep", "keep_nars", "dry_run"])]
     pub undo: Option<u32>,
 }
 

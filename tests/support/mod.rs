@@ -3,6 +3,7 @@
 //!
 //! Nothing outlives the test binary, however it ends: see [`scratch`] for files and [`server`] for the program.
 
+pub(crate) mod clock;
 pub(crate) mod debug_info;
 pub(crate) mod dice;
 pub(crate) mod disk;
@@ -25,7 +26,6 @@ pub(crate) mod s3_request;
 pub(crate) mod scratch;
 pub(crate) mod scripted_daemon;
 pub(crate) mod server;
-pub(crate) mod skewed_clock;
 pub(crate) mod store_item;
 pub(crate) mod tls;
 pub(crate) mod users;

@@ -2,6 +2,7 @@
 
 use ring::digest::{SHA256, digest};
 
+use super::keys::Key;
 use super::scripted_daemon::{Query, Reply, Script};
 use super::wire::{LAST, Wire};
 
@@ -78,6 +79,27 @@ impl StoreItem {
     pub(crate) fn fingerprint(&self) -> String {
         let (hash, references) = (self.nar_hash_in_nix32(), self.references.join(","));
         format!("1;{};sha256:{hash};{};{references}", self.path, self.nar_size)
+    }
+
+    /// Returns the objects of the path in a bucket, signed by this key, with their names: its NAR and its narinfo.
+    pub(crate) fn objects(&self, key: &Key) -> [(String, Vec<u8>); 2] {
+        let file = zstd::bulk::compress(&self.nar, 3).unwrap();
+        let hash = harmonia_protocol::nix32::encode(digest(&SHA256, &file).as_ref());
+        let url = format!("nar/{hash}.nar.zst");
+        let names: Vec<_> = self.references.iter().map(|path| &path["/nix/store/".len()..]).collect();
+        let deriver = self.deriver.strip_prefix("/nix/store/").map(|name| format!("Deriver: {name}\n"));
+        let narinfo = format!(
+            "StorePath: {}\nURL: {url}\nCompression: zstd\nFileHash: sha256:{hash}\nFileSize: {}\nNarHash: sha256:{}\nNarSize: {}\n\
+             References: {}\n{}Sig: {}\n",
+            self.path,
+            file.len(),
+            self.nar_hash_in_nix32(),
+            self.nar_size,
+            names.join(" "),
+            deriver.unwrap_or_default(),
+            key.sign(self.fingerprint().as_bytes())
+        );
+        [(url, file), (format!("{}.narinfo", self.hash_part()), narinfo.into_bytes())]
     }
 
     /// Returns the reply to `QueryPathFromHashPart`.
@@ -165,6 +187,15 @@ impl StoreItem {
             Query::Nar(_) => reply(),
             _ => item.reply(query),
         })
+    }
+}
+
+/// Returns the numbered path, a file with these references.
+pub(crate) fn item(number: u32, references: &[&StoreItem]) -> StoreItem {
+    StoreItem {
+        path: format!("/nix/store/{number:032}-item"),
+        references: references.iter().map(|item| item.path.clone()).collect(),
+        ..StoreItem::file(format!("contents of {number}").as_bytes())
     }
 }
 

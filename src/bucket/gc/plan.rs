@@ -82,8 +82,10 @@ impl GcPlan {
         let condemned: BTreeSet<_> = snapshot.narinfos.keys().filter(|path| !kept.contains(path)).copied().collect();
         let mut plan = Self { narinfos: referrers_first(snapshot, &condemned), ..Self::default() };
         let named: BTreeSet<_> = kept.iter().filter_map(|path| snapshot.narinfos.get(path)).map(|it| it.file).collect();
+        // Until now, whatever the last run has left: a run may have been undone, or a path published again.
+        let was_named: BTreeSet<_> = snapshot.narinfos.values().map(|narinfo| narinfo.file).collect();
         for (file, modified) in snapshot.nars.iter().filter(|(file, _)| !named.contains(file)) {
-            let since = unnamed.get(file).copied().unwrap_or(policy.now);
+            let since = unnamed.get(file).filter(|_| !was_named.contains(file)).copied().unwrap_or(policy.now);
             if within(since, policy.keep_unnamed) || within(*modified, policy.keep_unnamed) {
                 plan.unnamed.insert(*file, since);
             } else {

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use harmonia_protocol::HashPart;
 use tokio::time::{Instant, sleep};
 
+use super::plan::GcPlan;
 use super::stored_plan::{MAX_PLAN, StoredPlan};
 use super::timing::{ABANDONED, LOOK_AGAIN, POLL, PUT_TIME};
 use crate::bucket::engine::{BucketError, BucketStore, Operation, Patience};
@@ -34,6 +35,11 @@ pub(crate) struct Condemned {
 }
 
 impl Condemned {
+    /// Returns what the plan of a run deletes.
+    pub(super) fn new(run: RunId, plan: GcPlan) -> Self {
+        Self { run, paths: plan.narinfos.into_iter().collect(), files: plan.nars.into_iter().collect() }
+    }
+
     /// Returns whether the narinfo of a path is deleted.
     pub(crate) fn has_path(&self, path: &HashPart) -> bool {
         self.paths.contains(path)
@@ -80,8 +86,7 @@ impl Runs {
         while new.len() < MAX_NEW {
             let run = self.last.next();
             let Some(stored) = read_plan(store, run).await? else { break };
-            let (paths, files) = (stored.plan.narinfos.into_iter().collect(), stored.plan.nars.into_iter().collect());
-            let condemned = Arc::new(Condemned { run, paths, files });
+            let condemned = Arc::new(Condemned::new(run, stored.plan));
             self.last = run;
             self.open = Some(Arc::clone(&condemned));
             new.push(condemned);
@@ -164,7 +169,6 @@ mod tests {
 
     use super::*;
     use crate::bucket::engine::Replace;
-    use crate::bucket::gc::plan::GcPlan;
     use crate::bucket::publish::plan::tests::{file, part};
 
     async fn put(store: &BucketStore, run: u64, object: GcObject, number: u64) {

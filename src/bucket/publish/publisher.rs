@@ -329,7 +329,7 @@ impl Publisher {
 }
 
 /// Returns whether a garbage collection condemns any of these paths, their references, or their files.
-fn needs_any(items: &[Item], condemned: &Condemned) -> bool {
+pub(in crate::bucket) fn needs_any(items: &[Item], condemned: &Condemned) -> bool {
     items.iter().any(|item| {
         condemned.has_path(&item.path)
             || condemned.has_file(&item.file)

@@ -28,7 +28,7 @@ const ALIVE: usize = 1_000_000;
 
 /// Files in memory.
 #[derive(Clone, Default)]
-pub(in crate::bucket) struct Files(HashMap<NarFile, Bytes>);
+pub(in crate::bucket) struct Files(pub(in crate::bucket) HashMap<NarFile, Bytes>);
 
 pub(in crate::bucket) struct Pieces(Bytes);
 

@@ -1,7 +1,5 @@
 //! `harmonia bucket gc`: deletes from the bucket what nobody needs, and undoes that.
 
-use std::time::Duration;
-
 use indicatif::ProgressBar;
 
 use super::failure::BucketFailure;
@@ -11,9 +9,6 @@ use crate::cli::BucketGc;
 use crate::config::Config;
 use crate::error::Error;
 use crate::output::{self, counted};
-
-/// Time for which Nix remembers a narinfo, and so for which its NAR stays (`narinfo-cache-positive-ttl`).
-const UNNAMED: Duration = Duration::from_secs(30 * 86_400);
 
 /// Runs a garbage collection, plans one, or undoes one.
 pub(super) async fn run(config: &Config, options: &BucketGc) -> Result<(), Error> {
@@ -34,7 +29,7 @@ async fn collect(config: &Config, options: &BucketGc) -> Result<(), BucketFailur
     let bar = ProgressBar::new_spinner();
     let tell = |step: GcStep| bar.set_message(text(step));
     let progress = GcProgress::new(&tell);
-    let ages = Ages::new(options.keep.unwrap_or_default(), UNNAMED);
+    let ages = Ages::new(options.keep.unwrap_or_default(), options.keep_nars);
     let collector = Collector { store, directory, host, ages };
     let report = if options.dry_run { collector.dry_run(&progress).await? } else { collector.run(&progress).await? };
     bar.finish_and_clear();
@@ -65,6 +60,6 @@ fn print(report: &GcReport) {
     }
     if report.unnamed > 0 {
         let unnamed = counted(report.unnamed as u64, "NAR");
-        output::line(format_args!("{unnamed} without a narinfo, for a run in 30 days"));
+        output::line(format_args!("{unnamed} without a narinfo, for a later run"));
     }
 }

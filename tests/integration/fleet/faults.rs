@@ -6,11 +6,11 @@ use super::crashes::all_is_there;
 use super::host::Item;
 use super::nars::gets;
 use super::shared_bucket::{Fleet, eventually, narinfo};
+use crate::support::clock;
 use crate::support::disk::Disk;
 use crate::support::engine::Kind;
 use crate::support::s3_proxy::Fault;
 use crate::support::s3_request::Kind as Object;
-use crate::support::skewed_clock;
 use crate::support::store_item::noise;
 
 const ALL: &str = "publish = \"all\"\n";
@@ -77,7 +77,7 @@ fn a_host_whose_clock_is_twenty_minutes_off_serves_its_own_and_publishes_once_th
     let mut host = fleet.host("late", ALL);
     host.kill();
     let mut program = host.program();
-    skewed_clock::set(&mut program, -20 * 60);
+    clock::set_ahead(&mut program, -20 * 60);
     host.restart_as(crate::support::server::Harmonia::launch(program));
     let items = Item::closure("late", 6, 3000);
     host.add(&items);

@@ -2,10 +2,12 @@
 
 mod builds;
 mod clients;
+mod collections;
 mod commands;
 mod cost;
 mod crashes;
 mod faults;
+mod garbage;
 mod host;
 mod keys;
 mod load;

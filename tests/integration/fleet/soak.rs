@@ -3,9 +3,10 @@
 //! at random from a seed that is printed.
 //!
 //! No body is ever wrong, no path of the fleet is ever missing, and no client waits in vain. Afterwards all that was built is
-//! in the bucket and at every host.
+//! in the bucket and at every host, and the bucket is verified.
 //!
-//! The short form is one of the tests. The long one is started manually, configured by environment variables:
+//! The short form is one of the tests. The long one, in which garbage is collected too, is started manually, configured by
+//! environment variables:
 //!
 //!     HARMONIA_SOAK_SECONDS=600 HARMONIA_SOAK_SEED=1 \
 //!         cargo test --test integration fleet::soak -- --ignored --nocapture
@@ -14,6 +15,8 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::collections::{Collections, pin};
+use super::garbage::verify;
 use super::host::{Host, Item};
 use super::load::{Load, Running};
 use super::nars::gets;
@@ -49,6 +52,13 @@ enum Fault {
     ListsStale,
     KeyWrong,
     Built,
+}
+
+impl Fault {
+    /// Returns whether storage nodes are not there.
+    const fn is_of_nodes(self) -> bool {
+        matches!(self, Self::StorageNodeKilled | Self::StorageNodePaused | Self::TwoStorageNodesKilled)
+    }
 }
 
 const FAULTS: [Fault; 16] = [
@@ -90,13 +100,19 @@ fn soak(length: Option<Duration>) {
     let load = Load::new(&https, &paths);
     let mut dice = Dice::of(seed, 0);
     let (mut built, mut faults) = (Vec::new(), BTreeMap::new());
+    let mut collections = length.map(|_| Collections::new(&running));
     let begin = Instant::now();
     load.during(|| {
         let mut suffer = |fault: Fault, dice: &mut Dice| {
+            let is_collected = collections.as_mut().is_some_and(|collections| collections.go_on(&running, dice));
+            let fault = if is_collected && fault.is_of_nodes() { Fault::Built } else { fault };
             *faults.entry(format!("{fault:?}")).or_insert(0) += 1;
-            let number = built.len();
-            if let Some(items) = happens(&mut running, fault, dice, number, &load) {
+            if let Fault::Built = fault {
+                let name = format!("soak-{}", built.len());
+                let items = builds(&running, dice, &name, collections.as_ref());
                 built.push(items);
+            } else {
+                happens(&mut running, fault, dice, &load);
             }
             load.goes_on(20);
         };
@@ -109,6 +125,10 @@ fn soak(length: Option<Duration>) {
         }
     });
     eprintln!("{:?}: {faults:?}\n{:?}", begin.elapsed(), load.tally);
+    if let Some(collections) = &mut collections {
+        collections.end();
+        eprintln!("{}", collections.summary());
+    }
     let built: Vec<Item> = built.into_iter().flatten().collect();
     within(RECOVERY, "all that was built is published", || built.iter().all(|item| running.fleet.has(&item.path)));
     for host in &running.hosts {
@@ -120,10 +140,23 @@ fn soak(length: Option<Duration>) {
         eprintln!("{}: {} MiB", host.name, memory >> 20);
         assert!(memory <= MEMORY, "{}: {memory} bytes of memory", host.name);
     }
+    running.fleet.engine().repair();
+    eprintln!("{}", verify(&running.hosts[0]));
 }
 
-/// Lets a fault happen and end; returns paths that were built meanwhile.
-fn happens(running: &mut Running, fault: Fault, dice: &mut Dice, built: usize, load: &Load<'_>) -> Option<Vec<Item>> {
+/// Builds a closure at a host, which refers to what may be garbage by now, and is not.
+fn builds(running: &Running, dice: &mut Dice, name: &str, collections: Option<&Collections>) -> Vec<Item> {
+    let mut items = Item::closure(name, 2 + dice.below(8), 1000 + dice.below(100_000));
+    items.last_mut().unwrap().references.extend(collections.and_then(|collections| collections.old(dice)));
+    dice.pick(&running.hosts).add(&items);
+    if collections.is_some() {
+        pin(running, name, &items.iter().map(|item| item.path.as_str()).collect::<Vec<_>>());
+    }
+    items
+}
+
+/// Lets a fault happen and end.
+fn happens(running: &mut Running, fault: Fault, dice: &mut Dice, load: &Load<'_>) {
     let while_it_lasts = |dice: &mut Dice| {
         load.goes_on(20 + dice.below(60));
         thread::sleep(Duration::from_millis(dice.below(2000) as u64));
@@ -193,14 +226,8 @@ fn happens(running: &mut Running, fault: Fault, dice: &mut Dice, built: usize, l
             thread::sleep(pause);
             running.fleet.write_secret_key(running.fleet.engine().secret_key());
         }
-        Fault::Built => {
-            let host = dice.pick(&running.hosts);
-            let items = Item::closure(&format!("soak-{built}"), 2 + dice.below(8), 1000 + dice.below(100_000));
-            host.add(&items);
-            return Some(items);
-        }
+        Fault::Built => {}
     }
-    None
 }
 
 /// Corrupts answers to a host, but for those that clients get by redirects, which they check themselves.

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ring::digest::{SHA256, digest};
-
 use crate::support::keys::{FOREIGN, Key};
 use crate::support::scratch;
 use crate::support::store_item::StoreItem;
+pub(super) use crate::support::store_item::item;
 
 /// A bucket that another host writes to.
 pub(super) struct OtherHost {
@@ -37,25 +36,11 @@ impl OtherHost {
 
     /// Puts the objects of a path, signed by this key. Returns the URL of its NAR.
     pub(super) fn put_signed(&self, item: &StoreItem, key: &Key) -> String {
-        let file = zstd::bulk::compress(&item.nar, 3).unwrap();
-        let hash = harmonia_protocol::nix32::encode(digest(&SHA256, &file).as_ref());
-        let url = format!("nar/{hash}.nar.zst");
-        self.put(&url, &file);
-        let names: Vec<_> = item.references.iter().map(|path| &path["/nix/store/".len()..]).collect();
-        let deriver = item.deriver.strip_prefix("/nix/store/").map(|name| format!("Deriver: {name}\n"));
-        let narinfo = format!(
-            "StorePath: {}\nURL: {url}\nCompression: zstd\nFileHash: sha256:{hash}\nFileSize: {}\nNarHash: sha256:{}\nNarSize: {}\n\
-             References: {}\n{}Sig: {}\n",
-            item.path,
-            file.len(),
-            item.nar_hash_in_nix32(),
-            item.nar_size,
-            names.join(" "),
-            deriver.unwrap_or_default(),
-            key.sign(item.fingerprint().as_bytes())
-        );
-        self.put(&format!("{}.narinfo", item.hash_part()), narinfo.as_bytes());
-        url
+        let [nar, narinfo] = item.objects(key);
+        for (name, bytes) in [&nar, &narinfo] {
+            self.put(name, bytes);
+        }
+        nar.0
     }
 
     /// Adds paths to the index.
@@ -83,15 +68,6 @@ impl OtherHost {
     /// Deletes an object.
     pub(super) fn delete(&self, name: &str) {
         fs::remove_file(self.bucket.join(name)).unwrap();
-    }
-}
-
-/// Returns the numbered path, a file with these references.
-pub(super) fn item(number: u32, references: &[&StoreItem]) -> StoreItem {
-    StoreItem {
-        path: format!("/nix/store/{number:032}-item"),
-        references: references.iter().map(|item| item.path.clone()).collect(),
-        ..StoreItem::file(format!("contents of {number}").as_bytes())
     }
 }
 
