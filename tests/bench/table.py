@@ -19,6 +19,8 @@ def text(result):
         parts.append(connections(result))
     if "paths" in result:
         parts.append(paths(result))
+    if "publish" in result:
+        parts.append(publishing(result["publish"]))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -106,6 +108,18 @@ def paths(result):
         memory = _median(by_name["harmonia warm"][count], lambda it: it["peak_mib"])
         lines.append([count, *(f"{value:.1f}" for value in each), f"{memory:.0f}"])
     return _table(("paths", *(f"{name}, µs each" for name in by_name), "peak memory, MiB"), lines)
+
+
+def publishing(result):
+    """Returns the table of publishing beside `nix copy`, with ratios of the medians."""
+    lines = []
+    for row, runs in result["rows"].items():
+        cells = [f"{statistics.median(values):.2f}" for values in zip(*runs)]
+        kind = row.rsplit(" ", 1)[1]
+        ratios = [result[f"{what}_ratios"][kind] if row.startswith("publish") else "" for what in ("seconds", "processor")]
+        lines.append([row, cells[0], ratios[0], cells[1], ratios[1]])
+    table = _table(("what", "s", "ratio", "CPU of all programs, s", "ratio"), lines)
+    return f"{table}\n\nPeak memory of harmonia: {result['peak_memory']:.0f} MiB."
 
 
 def _compared(by_name, of, digits):

@@ -29,5 +29,5 @@ pub(crate) use kind::OpenError;
 pub(crate) use object_body::ObjectBody;
 pub(crate) use patience::Patience;
 pub(crate) use store::{BucketStore, ObjectInfo, Put, Replace};
-pub(crate) use upload::{PARTS_FROM, Parts, Upload};
+pub(crate) use upload::{PARTS_FROM, Parts, Upload, part_size};
 pub(crate) use web::{WebBody, WebCache};

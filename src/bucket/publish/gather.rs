@@ -1,13 +1,14 @@
-//! Gathers what belongs to a path: its narinfo with our signatures, its NAR, which is put at once, its listing and build log.
+//! Gathers what belongs to a path: its narinfo with our signatures, and its NAR, listing and build log, which are put at once.
 //!
-//! `sign` decides which paths may be published. A NAR goes first and alone: whatever happens afterwards, it is a file without a
-//! narinfo, which the garbage collection removes. The NAR cache has verified it.
+//! `sign` decides which paths may be published. A NAR goes first: whatever happens afterwards, it is a file without a
+//! narinfo, which the garbage collection removes, as it does listings. The NAR cache has verified it.
 
 use std::io::Read as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use harmonia_protocol::{HashPart, StoreDir, StorePath};
+use tokio::sync::Semaphore;
 
 use super::batch::Publication;
 use super::cached_nars::CachedNar;
@@ -15,6 +16,7 @@ use super::obstacle::{Interruption, Obstacle, of_fill, of_store};
 use super::presence::{Found, Stored};
 use super::publisher::Publisher;
 use super::put_nar::NarPut;
+use crate::bucket::engine::BucketError;
 use crate::bucket::narinfo::BucketNarInfo;
 use crate::fairness::ClientId;
 use crate::nar_cache::NarCache;
@@ -23,6 +25,8 @@ use crate::store::{PathStatus, Store, StoreError, ValidPath};
 
 /// Upper bound of a listing and of a build log, in bytes. Larger ones are not published.
 const MAX_EXTRA: usize = 8 << 20;
+/// Paths whose listings and build logs are in memory at a time.
+const EXTRAS: usize = 8;
 
 /// What this host publishes from.
 #[derive(Clone)]
@@ -30,6 +34,8 @@ pub(super) struct Origin {
     pub(super) store: Arc<Store>,
     pub(super) nars: Arc<NarCache>,
     pub(super) signer: Arc<Signer>,
+    /// Limits listings and build logs in memory.
+    extras: Arc<Semaphore>,
 }
 
 /// A path that may be published.
@@ -43,6 +49,12 @@ pub(super) enum Gathered {
 }
 
 impl Origin {
+    /// Creates an origin.
+    pub(super) fn new(store: &Arc<Store>, nars: &Arc<NarCache>, signer: Arc<Signer>) -> Self {
+        let extras = Arc::new(Semaphore::new(EXTRAS));
+        Self { store: Arc::clone(store), nars: Arc::clone(nars), signer, extras }
+    }
+
     /// Looks up a path that may be published.
     pub(super) async fn find(&self, path: HashPart) -> Result<Result<Arc<ValidPath>, Obstacle>, Interruption> {
         Ok(match self.store.path_status(path, ClientId::Server).await {
@@ -54,12 +66,13 @@ impl Origin {
         })
     }
 
-    /// Gathers a path and puts its NAR. `may_be_there` says whether the bucket may have its narinfo.
+    /// Gathers a path, and puts its NAR, listing and build log. `may_be_there` says whether the bucket may have its narinfo, and
+    /// `keeps_extras` whether listing and log have to be put again, as a garbage collection may delete the former.
     pub(super) async fn gather(
         &self,
         valid: &Arc<ValidPath>,
         publisher: &Publisher,
-        may_be_there: bool,
+        (may_be_there, keeps_extras): (bool, bool),
     ) -> Result<Result<Gathered, Obstacle>, Interruption> {
         let info = valid.info.to_path_info();
         let own = self.signer.sign_path(&valid.path, &info, self.store.directory());
@@ -107,15 +120,36 @@ impl Origin {
             NarPut::Existed => 0,
             NarPut::Unavailable(reason) => return Ok(Err(Obstacle::Unreadable(reason))),
         };
-        let listing = match self.store.listing(valid, MAX_EXTRA, ClientId::Server).await {
-            Ok(listing) => listing.map(Bytes::from),
+        let publication = match self.with_extras(valid, narinfo, publisher, keeps_extras).await? {
+            Ok(publication) => publication,
             Err(error) => return Ok(Err(of_store(error)?)),
         };
-        let log = match info.deriver {
+        Ok(Ok(Gathered::Ready(Box::new(publication), sent)))
+    }
+
+    /// Reads listing and build log, and puts them unless they are kept.
+    async fn with_extras(
+        &self,
+        valid: &Arc<ValidPath>,
+        narinfo: BucketNarInfo,
+        publisher: &Publisher,
+        keeps_extras: bool,
+    ) -> Result<Result<Publication, StoreError>, BucketError> {
+        let _permit = self.extras.acquire().await;
+        let listing = match self.store.listing(valid, MAX_EXTRA, ClientId::Server).await {
+            Ok(listing) => listing.map(Bytes::from),
+            Err(error) => return Ok(Err(error)),
+        };
+        let log = match valid.info.to_path_info().deriver {
             Some(derivation) => self.build_log(derivation).await,
             None => None,
         };
-        Ok(Ok(Gathered::Ready(Box::new(Publication { narinfo, listing, log }), sent)))
+        let mut publication = Publication { narinfo, listing, log };
+        if !keeps_extras {
+            publisher.put_extras(vec![&publication]).await?;
+            (publication.listing, publication.log) = (None, None);
+        }
+        Ok(Ok(publication))
     }
 
     /// Returns whether the signer trusts a path, and keeps that with its path info.

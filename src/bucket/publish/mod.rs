@@ -1,11 +1,12 @@
 //! Publishing: what is to be published, what of it is missing in the bucket, in which order it is put, and putting it.
 //!
 //! - `commands`, `served`, `new_paths`: what is to be published; `queue` and its `journal` keep it;
-//! - `run`: takes it from the queue, by `closures` and `gather`;
+//! - `run`: takes it from the queue, by `closures`; `batches` and `gather` do it in parts;
 //! - `plan`, `publisher`, `put_nar`, `put_narinfo`: put a batch in order;
 //! - `cache_info`, `host`: objects of the bucket and of this host that are no paths.
 
 pub(in crate::bucket) mod batch;
+mod batches;
 mod cache_info;
 mod cached_nars;
 mod closures;

@@ -20,7 +20,7 @@ use super::kept_uploads::KeptUploads;
 use super::nar_source::NarSource;
 use super::plan::{Item, Known, Plan, Withheld};
 use super::presence::Presence;
-use super::put_nar::{NarPut, put_nar};
+use super::put_nar::{NarPut, UploadMemory, put_nar};
 use super::put_narinfo::{Build, NarInfoPut, put_narinfo};
 use crate::bucket::engine::{BucketError, BucketStore, Operation, Put, Replace};
 use crate::bucket::file_hash::NarFile;
@@ -29,7 +29,7 @@ use crate::bucket::object_name::{ObjectName, SegmentId};
 use crate::bucket::segment::{MAX_PATHS, Segment};
 use crate::config::HostName;
 
-/// Files of NARs that are put at a time. Each has a part of some megabytes in memory.
+/// Files of NARs that are put at a time.
 const NARS: usize = 4;
 /// Small objects that are put or looked up at a time.
 const SMALL: usize = 16;
@@ -49,6 +49,7 @@ pub(crate) struct Publisher {
     /// Number of the next segment.
     next: Mutex<SegmentId>,
     kept: Option<KeptUploads>,
+    memory: UploadMemory,
     /// Garbage collections, when there was a batch.
     runs: Mutex<Option<Runs>>,
     trusted: crate::sync::Mutex<Arc<[PublicKey]>>,
@@ -95,6 +96,7 @@ impl Publisher {
             host,
             next: Mutex::new(SegmentId { epoch, sequence: 0 }),
             kept,
+            memory: UploadMemory::default(),
             runs: Mutex::default(),
             trusted: crate::sync::Mutex::default(),
         }
@@ -164,7 +166,7 @@ impl Publisher {
         file: NarFile,
         size: u64,
     ) -> Result<NarPut, BucketError> {
-        put_nar(&self.store, source, file, size, self.kept.as_ref()).await
+        put_nar(&self.store, source, file, size, self.kept.as_ref(), &self.memory).await
     }
 
     /// Returns requests for what is there.
@@ -309,7 +311,7 @@ impl Publisher {
     }
 
     /// Puts listings and build logs.
-    async fn put_extras(&self, placed: Vec<&Publication>) -> Result<(), BucketError> {
+    pub(super) async fn put_extras(&self, placed: Vec<&Publication>) -> Result<(), BucketError> {
         let extras = placed.into_iter().flat_map(|publication| {
             let listing = publication.listing.clone().map(|listing| (ObjectName::Listing(publication.path()), listing));
             let log = publication.log.clone().map(|(drv, log)| (ObjectName::Log(drv), log));

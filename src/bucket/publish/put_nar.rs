@@ -3,15 +3,44 @@
 
 use bytes::{Bytes, BytesMut};
 use ring::digest::{Context, SHA256};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::kept_uploads::KeptUploads;
 use super::nar_source::{Chunks, NarSource};
-use crate::bucket::engine::{BucketError, BucketStore, FailureKind, PARTS_FROM, Patience, Put, Replace, Upload};
+use crate::bucket::engine::{
+    BucketError, BucketStore, FailureKind, PARTS_FROM, Patience, Put, Replace, Upload, part_size,
+};
 use crate::bucket::file_hash::NarFile;
 use crate::bucket::object_name::ObjectName;
 
 /// Size from which on the server is asked whether it has the file, in bytes: below, sending it costs less.
 const LOOK_FROM: u64 = 64 << 10;
+
+/// Memory of all files and parts that are put at a time, in bytes.
+const MEMORY: u64 = 64 << 20;
+/// Unit of that memory, in bytes.
+const GRAIN: u64 = 1 << 10;
+
+/// Memory for what is put.
+#[derive(Debug)]
+pub(super) struct UploadMemory(Semaphore);
+
+impl Default for UploadMemory {
+    fn default() -> Self {
+        Self(Semaphore::new(usize::try_from(MEMORY / GRAIN).unwrap_or_default()))
+    }
+}
+
+impl UploadMemory {
+    /// Waits for the memory that a file of this size takes: that of one part at most. A part that is larger than all of the
+    /// memory takes all of it.
+    async fn acquire(&self, size: u64) -> Option<SemaphorePermit<'_>> {
+        let part = if size < PARTS_FROM { size } else { part_size(size) };
+        let grains = u32::try_from(part.clamp(1, MEMORY).div_ceil(GRAIN)).ok()?;
+        // It is never closed.
+        self.0.acquire_many(grains).await.ok()
+    }
+}
 
 /// Result of putting a file.
 #[derive(Debug)]
@@ -31,6 +60,7 @@ pub(super) async fn put_nar<S: NarSource>(
     file: NarFile,
     size: u64,
     kept: Option<&KeptUploads>,
+    memory: &UploadMemory,
 ) -> Result<NarPut, BucketError> {
     let name = ObjectName::Nar(file);
     if size >= LOOK_FROM {
@@ -40,6 +70,7 @@ pub(super) async fn put_nar<S: NarSource>(
             return Ok(NarPut::Existed);
         }
     }
+    let _memory = memory.acquire(size).await;
     let mut reader = match source.open(file).await {
         Ok(chunks) => Reader { chunks, hash: Context::new(&SHA256), left: size, rest: Bytes::new() },
         Err(cause) => return Ok(NarPut::Unavailable(cause.to_string())),
@@ -159,5 +190,27 @@ impl<C: Chunks> Reader<C> {
         } else {
             Err("it has another hash".to_owned())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn files_wait_for_memory_that_others_hold_and_the_largest_get_all_of_it() {
+        let memory = UploadMemory::default();
+        let is_free = |size: u64| memory.0.available_permits() as u64 * GRAIN >= size;
+        let small = memory.acquire(0).await;
+        let parts: Vec<_> = [memory.acquire(PARTS_FROM).await, memory.acquire(20 << 30).await].into();
+        assert!(is_free(MEMORY - 2 * part_size(PARTS_FROM) - GRAIN), "one part of each");
+        let wanting = memory.acquire(5 << 40);
+        tokio::pin!(wanting);
+        assert!(futures_util::poll!(wanting.as_mut()).is_pending());
+        drop((small, parts));
+        let all = wanting.await;
+        assert!(!is_free(GRAIN));
+        drop(all);
+        assert!(is_free(MEMORY));
     }
 }
