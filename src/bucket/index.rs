@@ -1,23 +1,26 @@
 //! Index of the fleet: which paths the bucket may have, by the segments of all hosts.
 //!
-//! A refresh lists the segments and reads those that are new, in whatever order they appear: listings lag. What hosts have removed
-//! stays in the filter until it is made anew, as soon as segments have gone: put together into fewer, or deleted. So a path is in
-//! the index only as long as a segment that has it is in the bucket, also if this host has put that. The index denies a path only
-//! if it has read every segment that was listed lately; otherwise whoever asks has to look into the bucket.
+//! A refresh gets the object that names the last segments (`latest`), and reads those that are new. Now and then, and whenever
+//! something is missing, it lists all segments, in whatever order they appear: listings lag. What hosts have removed
+//! stays in the filter until it is made anew, as soon as a listing shows that segments have gone: put together into fewer, or deleted.
+//! So a path is in the index only as long as a segment that has it is in the bucket, also if this host has put that. The index denies
+//! a path only if it has read every segment that it knows of; otherwise whoever asks has to look into the bucket.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use harmonia_protocol::HashPart;
 
+use self::segments::{Changes, split_by_presence};
 use super::engine::{BucketError, BucketStore};
 use super::filter::Filter;
 use super::object_name::{OWN, ObjectName, SegmentId};
-use crate::config::HostName;
 use crate::sync::Mutex;
-use segments::{Changes, read, split_by_presence};
 
+mod latest;
 mod segments;
+
+pub(super) use latest::Latest;
 
 /// Upper bound of segments, of which hosts make few large ones now and then. More are not read, and nothing is denied.
 const MAX_SEGMENTS: usize = 20_000;
@@ -26,12 +29,12 @@ const FRESH: Duration = Duration::from_secs(5);
 /// Removed paths after which the filter is made anew, in parts of all paths.
 const REMOVED_PART: usize = 10;
 
-/// Time after a host's last segment in which its next one is asked for by name, because listings lag: in Swift by about a minute
-/// after a storage node was away.
-const ACTIVE: Duration = Duration::from_secs(120);
-/// Hosts whose next segments are asked for, and segments of each in one refresh.
-const MAX_ACTIVE: usize = 16;
-const MAX_AHEAD: usize = 8;
+/// Time between two listings. They find segments whose lines were lost, and which segments are gone.
+const LIST_EVERY: Duration = Duration::from_secs(300);
+/// Time between them while a segment cannot be read.
+const LIST_AGAIN: Duration = Duration::from_secs(30);
+/// Segments of a series before its last one that are read without a listing.
+const MAX_BEFORE: usize = 8;
 
 /// What the index knows about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +51,8 @@ pub(crate) enum Indexed {
 #[derive(Debug)]
 pub(crate) struct Index {
     state: Mutex<State>,
-    /// Held by the refresh that runs.
-    refreshing: tokio::sync::Mutex<()>,
+    /// Held by the one refresh that runs.
+    turn: tokio::sync::Mutex<()>,
     seed: u64,
 }
 
@@ -58,12 +61,17 @@ struct State {
     filter: Filter,
     /// Segments that are in the filter.
     applied: HashSet<ObjectName>,
-    /// Paths that were removed since the filter was made.
+    /// Paths that segments have removed since the filter was made.
     removed: usize,
-    /// Segments that were added since the refresh that runs has begun, with their paths.
+    /// Segments that could not be read when all were listed, and are not asked for until the next time.
+    skipped: HashSet<ObjectName>,
+    /// Segments that were added since the last refresh has begun, with their paths.
     added: Vec<(ObjectName, Vec<HashPart>)>,
-    /// Last segments of hosts, and when they were read.
-    active: HashMap<HostName, (SegmentId, Instant)>,
+    latest: Latest,
+    /// When all segments were listed; `None` if they have to be again.
+    listed: Option<Instant>,
+    /// All segments that were listed or told of are read.
+    is_whole: bool,
     /// When the last complete refresh began.
     refreshed: Option<Instant>,
 }
@@ -71,16 +79,18 @@ struct State {
 impl Index {
     /// Creates an index that knows nothing. The seed is secret.
     pub(crate) fn new(seed: u64) -> Self {
-        let filter = Filter::new(0, seed);
         let state = State {
-            filter,
+            filter: Filter::new(0, seed),
             applied: HashSet::new(),
             removed: 0,
+            skipped: HashSet::new(),
             added: Vec::new(),
-            active: HashMap::new(),
+            latest: Latest::default(),
+            listed: None,
+            is_whole: false,
             refreshed: None,
         };
-        Self { state: Mutex::new(state), refreshing: tokio::sync::Mutex::default(), seed }
+        Self { state: Mutex::new(state), turn: tokio::sync::Mutex::default(), seed }
     }
 
     /// Returns what is known about a path. Takes less than a microsecond.
@@ -97,7 +107,7 @@ impl Index {
         if is_fresh { Indexed::No } else { Indexed::Unknown }
     }
 
-    /// Adds a segment that is in the bucket, with the paths in it, before a listing shows it.
+    /// Adds a segment that is in the bucket, with the paths in it, before this host reads it.
     pub(crate) fn insert(&self, segment: ObjectName, paths: Vec<HashPart>) {
         let mut state = self.state.lock();
         for path in &paths {
@@ -113,122 +123,127 @@ impl Index {
         (state.filter.bytes(), state.refreshed.map(|refreshed| refreshed.elapsed()))
     }
 
+    /// Returns the last segments that hosts have written, as of the last refresh.
+    pub(super) fn latest(&self) -> Latest {
+        self.state.lock().latest.clone()
+    }
+
     /// Reads segments that are new. After an error the index is as before, but for its age. Returns the paths in all segments if
     /// all were read: the first time, and after some have gone.
     pub(crate) async fn refresh(&self, store: &BucketStore) -> Result<Option<Vec<HashPart>>, BucketError> {
-        let _alone = self.refreshing.lock().await;
+        let _turn = self.turn.lock().await;
         let began = Instant::now();
-        let mut all = self.read_listed(store, began).await?;
-        if self.state.lock().is_worn() {
-            // What was put together is in a listing that begins now.
-            all = self.read_listed(store, Instant::now()).await?;
+        self.state.lock().added.clear();
+        let latest = Latest::get(store).await?;
+        let is_read = self.read_announced(store, &latest, began).await?;
+        let all = if is_read { None } else { self.read_listed(store, &latest, began).await? };
+        let mut state = self.state.lock();
+        state.latest = latest;
+        if state.is_whole {
+            state.refreshed = Some(began);
         }
-        match (self.read_ahead(store, began).await, all) {
-            (Err(error), None) => Err(error),
-            (_, all) => Ok(all),
-        }
+        Ok(all)
     }
 
-    async fn read_listed(&self, store: &BucketStore, began: Instant) -> Result<Option<Vec<HashPart>>, BucketError> {
-        let is_first = {
-            let mut state = self.state.lock();
-            state.added.clear();
-            state.refreshed.is_none()
-        };
-        let listed = store.list(&format!("{OWN}index/"), None, MAX_SEGMENTS).await?;
-        let is_whole = listed.len() < MAX_SEGMENTS;
-        let names: HashSet<_> = listed.into_iter().map(|(name, _)| name).collect();
-        let (mut new, unlisted, needs_all, is_worn) = {
+    /// Reads the segments that hosts have told of. Returns whether that is all there is to read, as far as one can tell without a
+    /// listing.
+    async fn read_announced(&self, store: &BucketStore, latest: &Latest, now: Instant) -> Result<bool, BucketError> {
+        let new = {
             let state = self.state.lock();
-            // The first time, all are new.
-            let is_worn = state.is_worn();
-            let needs_all = is_worn || state.applied.is_empty();
-            let is_new = |name: &&ObjectName| needs_all || !state.applied.contains(*name);
-            let new = names.iter().filter(is_new).cloned().collect::<Vec<_>>();
-            let unlisted = state.applied.iter().filter(|name| !names.contains(*name)).cloned().collect::<Vec<_>>();
-            (new, unlisted, needs_all, is_worn)
+            let every = if state.is_whole { LIST_EVERY } else { LIST_AGAIN };
+            let is_due = state.listed.is_none_or(|listed| now.saturating_duration_since(listed) >= every);
+            if is_due || latest.has_lost(&state.latest) { None } else { state.announced(latest) }
         };
-        // A listing may lack what is there; only what is gone was put together with others, or deleted.
+        let Some(new) = new else { return Ok(false) };
+        let changes = Changes::read(store, new).await?;
+        let is_all = changes.missing.is_empty() && changes.broken.is_empty();
+        let mut state = self.state.lock();
+        state.add(changes);
+        Ok(is_all)
+    }
+
+    async fn read_listed(
+        &self,
+        store: &BucketStore,
+        latest: &Latest,
+        began: Instant,
+    ) -> Result<Option<Vec<HashPart>>, BucketError> {
+        let listed = store.list(&format!("{OWN}index/"), None, MAX_SEGMENTS).await?;
+        let is_all = listed.len() < MAX_SEGMENTS;
+        let listed: HashSet<_> = listed.into_iter().map(|(name, _)| name).collect();
+        let unlisted = {
+            let state = self.state.lock();
+            state.applied.iter().filter(|name| !listed.contains(*name)).cloned().collect::<Vec<_>>()
+        };
+        // A listing may lack what is there.
         let (there, gone) = split_by_presence(store, unlisted).await?;
-        if needs_all {
-            new.extend(there);
-        }
-        let mut changes = Changes::new(is_whole);
-        changes.read(store, new).await?;
+        let announced = latest.segments().map(|(host, id)| ObjectName::Segment(host.clone(), *id));
+        let mut new: HashSet<_> = listed.iter().cloned().chain(announced).chain(there).collect();
+        new.retain(|name| !gone.contains(name));
+        let starts_over = {
+            let state = self.state.lock();
+            let starts_over =
+                state.refreshed.is_none() && state.applied.is_empty() || !gone.is_empty() || state.is_worn();
+            new.retain(|name| starts_over || !state.applied.contains(name));
+            starts_over
+        };
+        let mut changes = Changes::read(store, new.into_iter().collect()).await?;
         // Made outside of the lock: a million paths take a tenth of a second.
-        let anew = needs_all.then(|| {
+        let anew = starts_over.then(|| {
             let mut filter = Filter::new(changes.paths.len() + changes.paths.len() / 4, self.seed);
             changes.paths.iter().for_each(|path| filter.insert(path));
             filter
         });
+        // Put together with others since they were listed.
+        let is_stale = changes.missing.iter().any(|name| listed.contains(name));
         let mut state = self.state.lock();
-        let State { filter, added, applied, removed, .. } = &mut *state;
-        if let Some(anew) = anew {
-            (*filter, *removed) = (anew, 0);
-            applied.clear();
-            for (segment, paths) in added.drain(..) {
-                for path in &paths {
-                    filter.insert(path);
-                }
-                applied.insert(segment);
-                changes.paths.extend(paths);
-            }
-        } else {
-            changes.paths.iter().for_each(|path| filter.insert(path));
-            *removed = if gone.is_empty() { removed.saturating_add(changes.removed) } else { usize::MAX };
-        }
-        // Segments that were there before this program say nothing about who is active.
-        if state.refreshed.is_some() {
-            let new = changes.applied.iter().filter(|name| !state.applied.contains(*name));
-            let new: Vec<_> = new.cloned().collect();
-            for name in new {
-                state.note_active(name, began);
-            }
-        }
-        state.applied.extend(changes.applied);
-        state.applied.retain(|name| !gone.contains(name));
-        if changes.is_whole {
-            state.refreshed = Some(began);
-        }
-        Ok((is_first || is_worn).then_some(changes.paths))
-    }
-
-    /// Reads segments that the listing does not have yet, by the numbers that follow those of hosts that are active.
-    async fn read_ahead(&self, store: &BucketStore, now: Instant) -> Result<(), BucketError> {
-        let active: Vec<_> = {
-            let mut state = self.state.lock();
-            state.active.retain(|_, (_, read)| now.saturating_duration_since(*read) <= ACTIVE);
-            state.active.iter().map(|(host, (id, _))| (host.clone(), *id)).collect()
+        state.is_whole = is_all && !is_stale && changes.broken.is_empty();
+        state.skipped = changes.missing.drain().chain(changes.broken.drain()).chain(gone.iter().cloned()).collect();
+        state.listed = Some(began).filter(|_| !is_stale);
+        let Some(anew) = anew else {
+            state.add(changes);
+            return Ok(None);
         };
-        for (host, last) in active {
-            let ahead = std::iter::successors(last.next(), |id| id.next()).take(MAX_AHEAD);
-            for id in ahead {
-                let name = ObjectName::Segment(host.clone(), id);
-                let Some(segment) = read(store, &name).await? else { break };
-                self.insert(name.clone(), segment.published().copied().collect());
-                self.state.lock().note_active(name, now);
+        (state.filter, state.removed, state.applied) = (anew, 0, changes.applied);
+        for (segment, paths) in std::mem::take(&mut state.added) {
+            for path in &paths {
+                state.filter.insert(path);
             }
+            state.applied.insert(segment);
+            changes.paths.extend(paths);
         }
-        Ok(())
+        Ok(Some(changes.paths))
     }
 }
 
 impl State {
-    /// Returns whether the filter has many paths that were removed, or those of segments that have gone.
-    fn is_worn(&self) -> bool {
-        self.removed > self.filter.len() / REMOVED_PART
+    /// Returns the segments that hosts have told of and that are not read, with those before them; `None` if those are many.
+    fn announced(&self, latest: &Latest) -> Option<Vec<ObjectName>> {
+        let mut new = Vec::new();
+        for (host, last) in latest.segments() {
+            let name = |sequence| ObjectName::Segment(host.clone(), SegmentId { sequence, ..*last });
+            let is_known = |name: &ObjectName| self.applied.contains(name) || self.skipped.contains(name);
+            let mut unknown = (0..=last.sequence).rev().map(name).take_while(|name| !is_known(name));
+            new.extend(unknown.by_ref().take(MAX_BEFORE));
+            if unknown.next().is_some() {
+                return None;
+            }
+        }
+        Some(new)
     }
 
-    /// Notes that a host has written a segment lately.
-    fn note_active(&mut self, name: ObjectName, now: Instant) {
-        let ObjectName::Segment(host, id) = name else { return };
-        if let Some((last, read)) = self.active.get_mut(&host) {
-            if id > *last {
-                (*last, *read) = (id, now);
-            }
-        } else if self.active.len() < MAX_ACTIVE {
-            self.active.insert(host, (id, now));
+    fn add(&mut self, changes: Changes) {
+        changes.paths.iter().for_each(|path| self.filter.insert(path));
+        self.removed += changes.removed;
+        self.applied.extend(changes.applied);
+        if self.is_worn() {
+            self.listed = None;
         }
+    }
+
+    /// Returns whether the filter has many paths that were removed.
+    fn is_worn(&self) -> bool {
+        self.removed > self.filter.len() / REMOVED_PART
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) enum ObjectName {
     Host(HostName),
     /// `harmonia/v1/index/HOST/EPOCH-SEQ.zst`: what a host has published and removed.
     Segment(HostName, SegmentId),
+    /// `harmonia/v1/latest`: the last segments of hosts.
+    Latest,
     /// `harmonia/v1/pins/NAME.json`: roots that are kept.
     Pin(Box<str>),
     /// `harmonia/v1/roots/HOST.zst`: what the garbage collector of a host keeps.
@@ -118,6 +120,9 @@ impl ObjectName {
     }
 
     fn parse_own(name: &str) -> Option<Self> {
+        if name == "latest" {
+            return Some(Self::Latest);
+        }
         let (folder, rest) = name.split_once('/')?;
         match folder {
             "probes" => rest.parse().ok().map(Self::Probe),
@@ -254,6 +259,7 @@ impl fmt::Display for ObjectName {
             Self::DebugInfo(id) => write!(f, "debuginfo/{id}"),
             Self::Host(host) => write!(f, "{OWN}hosts/{host}.json"),
             Self::Segment(host, id) => write!(f, "{OWN}index/{host}/{id}.zst"),
+            Self::Latest => write!(f, "{OWN}latest"),
             Self::Pin(name) => write!(f, "{OWN}pins/{name}.json"),
             Self::Roots(host) => write!(f, "{OWN}roots/{host}.zst"),
             Self::Used(day, host) => write!(f, "{OWN}used/{day}/{host}.zst"),

@@ -102,6 +102,9 @@ impl Bucket {
                 Ok(()) | Err(_) => {}
             }
             was_reached = result.is_ok();
+            if was_reached {
+                self.publishing.publisher.series.announce_again(&self.store, &self.index.latest()).await;
+            }
             tokio::time::sleep(REFRESH_EVERY).await;
         }
     }

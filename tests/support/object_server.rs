@@ -96,7 +96,9 @@ impl ObjectServer {
         );
         self.put(&format!("nar/{name}"), file);
         self.put(&format!("{}.narinfo", item.hash_part()), narinfo);
-        self.put(&format!("harmonia/v1/index/a/1700000000000-{:08}.zst", self.published()), segment(item.hash_part()));
+        let last = format!("a/1700000000000-{:08}", self.published());
+        self.put(&format!("harmonia/v1/index/{last}.zst"), segment(item.hash_part()));
+        self.put("harmonia/v1/latest", format!("{last}\n"));
         name
     }
 

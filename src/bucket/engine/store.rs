@@ -355,7 +355,7 @@ fn content_type(name: &ObjectName) -> &'static str {
         ObjectName::CacheInfo => "text/x-nix-cache-info",
         ObjectName::NarInfo(_) => "text/x-nix-narinfo",
         ObjectName::Nar(_) => "application/x-nix-nar",
-        ObjectName::Log(_) => "text/plain; charset=utf-8",
+        ObjectName::Log(_) | ObjectName::Latest => "text/plain; charset=utf-8",
         ObjectName::Listing(_)
         | ObjectName::DebugInfo(_)
         | ObjectName::Host(_)

@@ -10,6 +10,7 @@ use harmonia_protocol::HashPart;
 use tokio::time::sleep;
 
 use crate::bucket::engine::{BucketError, BucketStore, Operation, Patience, Put, Replace};
+use crate::bucket::index::Latest;
 use crate::bucket::object_name::{ObjectName, SegmentId};
 use crate::bucket::segment::{MAX_PATHS, MAX_SEGMENT, Segment};
 use crate::config::HostName;
@@ -58,12 +59,13 @@ impl Merged {
         self.paths.len().div_ceil(MAX_PATHS)
     }
 
-    /// Puts them as a series of a host that begins now, in milliseconds since 1970. Returns whether that is done: not if another
+    /// Puts them as a series of a host that begins now, in milliseconds since 1970, and tells the other hosts. Returns whether that is done: not if another
     /// process has begun one in the same millisecond.
     pub(crate) async fn put(&self, store: &BucketStore, host: &HostName, now: u64) -> Result<bool, BucketError> {
-        let paths: Vec<_> = self.paths.iter().copied().collect();
+        let (paths, mut last) = (self.paths.iter().copied().collect::<Vec<_>>(), None);
         for (paths, sequence) in paths.chunks(MAX_PATHS).zip(0..) {
-            let name = ObjectName::Segment(host.clone(), SegmentId { epoch: now, sequence });
+            let id = SegmentId { epoch: now, sequence };
+            let name = ObjectName::Segment(host.clone(), id);
             let mut segment = Segment::default();
             let has_room = paths.iter().all(|path| segment.publish(*path));
             debug_assert!(has_room, "chunks are of a segment's size");
@@ -72,6 +74,10 @@ impl Merged {
             if store.put(&name, bytes.into(), Replace::IfAbsent).await? == Put::Existed {
                 return Ok(false);
             }
+            last = Some(id);
+        }
+        if let Some(last) = last {
+            Latest::announce(store, host, last).await?;
         }
         Ok(true)
     }

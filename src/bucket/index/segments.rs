@@ -1,4 +1,4 @@
-//! Reads segments, and looks up which ones are there.
+//! Reads segments of the index from the bucket.
 
 use std::collections::HashSet;
 
@@ -15,52 +15,58 @@ const READS: usize = 8;
 /// Contents of segments, from the last to the first of each host.
 #[derive(Default)]
 pub(super) struct Changes {
-    /// Paths that were published, some of them more than once.
+    /// Published paths, some of them more than once.
     pub(super) paths: Vec<HashPart>,
-    /// Number of paths that were removed.
+    /// Paths that the segments remove.
     pub(super) removed: usize,
     /// Segments that were read.
     pub(super) applied: HashSet<ObjectName>,
-    /// Whether all segments could be read.
-    pub(super) is_whole: bool,
+    /// Segments that are not there.
+    pub(super) missing: HashSet<ObjectName>,
+    /// Segments that cannot be used.
+    pub(super) broken: HashSet<ObjectName>,
+    /// The host whose segments are read, and the paths that a later one of them removes.
     host: Option<String>,
-    /// Paths that a later segment of the host removes.
     gone: HashSet<HashPart>,
 }
 
-impl Changes {
-    /// Creates the changes of no segment yet. The argument says whether all names of segments are known.
-    pub(super) fn new(is_whole: bool) -> Self {
-        Self { is_whole, ..Self::default() }
-    }
+/// Result of a read.
+enum Read {
+    Segment(Segment),
+    Missing,
+    Broken,
+}
 
-    /// Reads these segments.
-    pub(super) async fn read(&mut self, store: &BucketStore, mut names: Vec<ObjectName>) -> Result<(), BucketError> {
+impl Changes {
+    /// Reads segments.
+    pub(super) async fn read(store: &BucketStore, mut names: Vec<ObjectName>) -> Result<Self, BucketError> {
         // The last segment of a host first, so that what it has removed is known before it is added.
         names.sort_unstable_by(|a, b| b.cmp(a));
-        let reads =
-            stream::iter(names).map(|name| async move { read(store, &name).await.map(|segment| (name, segment)) });
+        let reads = stream::iter(names).map(|name| async move { read(store, &name).await.map(|read| (name, read)) });
         let mut reads = reads.buffered(READS);
-        while let Some((name, segment)) = reads.try_next().await? {
-            self.apply(name, segment);
+        let mut changes = Self::default();
+        while let Some((name, read)) = reads.try_next().await? {
+            changes.add(name, read);
         }
-        Ok(())
+        Ok(changes)
     }
 
-    fn apply(&mut self, name: ObjectName, segment: Option<Segment>) {
+    fn add(&mut self, name: ObjectName, read: Read) {
         let ObjectName::Segment(host, _) = &name else { return };
         if self.host.as_deref() != Some(host.as_str()) {
             self.host = Some(host.to_string());
             self.gone.clear();
         }
-        let Some(segment) = segment else {
-            self.is_whole = false;
-            return;
-        };
-        self.paths.extend(segment.published().filter(|path| !self.gone.contains(path)));
-        self.gone.extend(segment.removed());
-        self.removed += segment.removed().len();
-        self.applied.insert(name);
+        match read {
+            Read::Segment(segment) => {
+                self.paths.extend(segment.published().filter(|path| !self.gone.contains(path)));
+                self.gone.extend(segment.removed());
+                self.removed += segment.removed().len();
+                self.applied.insert(name);
+            }
+            Read::Missing => drop(self.missing.insert(name)),
+            Read::Broken => drop(self.broken.insert(name)),
+        }
     }
 }
 
@@ -76,9 +82,13 @@ pub(super) async fn split_by_presence(
     Ok((there.into_iter().map(|(name, _)| name).collect(), gone.into_iter().map(|(name, _)| name).collect()))
 }
 
-/// Reads a segment; `None` if it cannot be used, or is gone since it was listed.
-pub(super) async fn read(store: &BucketStore, name: &ObjectName) -> Result<Option<Segment>, BucketError> {
-    let Some(bytes) = store.get(name, MAX_SEGMENT, Patience::Background).await? else { return Ok(None) };
-    let segment = Segment::decode(&bytes);
-    Ok(segment.inspect_err(|error| tracing::warn!("{name} in the bucket cannot be used: {error}")).ok())
+async fn read(store: &BucketStore, name: &ObjectName) -> Result<Read, BucketError> {
+    let Some(bytes) = store.get(name, MAX_SEGMENT, Patience::Background).await? else { return Ok(Read::Missing) };
+    Ok(Segment::decode(&bytes).map_or_else(
+        |error| {
+            tracing::warn!("{name} in the bucket cannot be used: {error}");
+            Read::Broken
+        },
+        Read::Segment,
+    ))
 }

@@ -27,6 +27,21 @@ async fn put(store: &BucketStore, host: &str, sequence: u32, published: &[u64], 
     store.put(&name(host, sequence), bytes, Replace::Always).await.unwrap();
 }
 
+/// Tells hosts of a segment.
+async fn announce(store: &BucketStore, host: &str, sequence: u32) {
+    Latest::announce(store, &host.parse().unwrap(), SegmentId { epoch: 1, sequence }).await.unwrap();
+}
+
+/// Lists all segments, as happens now and then.
+async fn list(index: &Index, store: &BucketStore) -> Option<Vec<HashPart>> {
+    index.state.lock().listed = None;
+    index.refresh(store).await.unwrap()
+}
+
+fn lists(store: &BucketStore) -> u64 {
+    store.metrics().bucket.requests("list", "ok")
+}
+
 fn store() -> BucketStore {
     BucketStore::in_memory(&Arc::new(InMemory::new()), 1_000)
 }
@@ -43,10 +58,10 @@ async fn what_any_host_publishes_is_found_in_whatever_order_it_appears() {
     assert_eq!(index.look_up(&part(1)), Indexed::No);
     put(&store, "a", 1, &[1], &[]).await;
     put(&store, "b", 0, &[2], &[]).await;
-    index.refresh(&store).await.unwrap();
+    list(&index, &store).await;
     // A listing has shown the second of two segments first.
     put(&store, "a", 0, &[3], &[]).await;
-    index.refresh(&store).await.unwrap();
+    list(&index, &store).await;
     assert_eq!(found(&index, 0..10), [1, 2, 3]);
     let later = Instant::now() + FRESH * 2;
     assert_eq!(index.look_up_at(&part(9), later), Indexed::Unknown);
@@ -54,23 +69,65 @@ async fn what_any_host_publishes_is_found_in_whatever_order_it_appears() {
 }
 
 #[tokio::test]
-async fn the_next_segments_of_an_active_host_are_read_before_a_listing_has_them() {
-    let (store, index, now) = (store(), Index::new(1), Instant::now());
+async fn a_segment_that_hosts_are_told_of_is_found_without_a_listing() {
+    let (store, index) = (store(), Index::new(1));
     put(&store, "a", 0, &[1], &[]).await;
     index.refresh(&store).await.unwrap();
-    let requests = || store.metrics().bucket.requests("get", "not_found");
-    assert_eq!(requests(), 0, "a host that has done nothing since");
-    put(&store, "a", 1, &[2], &[]).await;
-    index.refresh(&store).await.unwrap();
-    assert_eq!(requests(), 1);
-    for sequence in 2..4 {
+    assert_eq!(lists(&store), 1);
+    for sequence in 1..4 {
         put(&store, "a", sequence, &[u64::from(sequence) + 1], &[]).await;
     }
-    index.read_ahead(&store, now).await.unwrap();
-    assert_eq!(found(&index, 0..10), [1, 2, 3, 4]);
-    let before = requests();
-    index.read_ahead(&store, Instant::now() + ACTIVE * 2).await.unwrap();
-    assert_eq!(requests(), before, "a host that has been quiet");
+    put(&store, "b", 0, &[5], &[]).await;
+    announce(&store, "b", 0).await;
+    // It has overwritten those before.
+    announce(&store, "a", 3).await;
+    index.refresh(&store).await.unwrap();
+    assert_eq!(found(&index, 0..10), [1, 2, 3, 4, 5]);
+    let gets = store.metrics().bucket.requests("get", "ok");
+    index.refresh(&store).await.unwrap();
+    assert_eq!((lists(&store), store.metrics().bucket.requests("get", "ok")), (1, gets + 1), "one request");
+}
+
+#[tokio::test]
+async fn segments_are_listed_when_hosts_are_told_of_what_is_not_there_or_of_many() {
+    let (store, index) = (store(), Index::new(1));
+    index.refresh(&store).await.unwrap();
+    // Put together with others.
+    announce(&store, "a", 7).await;
+    put(&store, "b", 0, &[1], &[]).await;
+    index.refresh(&store).await.unwrap();
+    assert_eq!((lists(&store), found(&index, 0..10)), (2, vec![1]));
+    index.refresh(&store).await.unwrap();
+    assert_eq!(lists(&store), 2, "it is known to be gone");
+    put(&store, "a", 8, &[2], &[]).await;
+    announce(&store, "a", 8).await;
+    index.refresh(&store).await.unwrap();
+    assert_eq!((lists(&store), found(&index, 0..10)), (2, vec![1, 2]));
+    for sequence in 9..30 {
+        put(&store, "a", sequence, &[u64::from(sequence)], &[]).await;
+    }
+    announce(&store, "a", 29).await;
+    index.refresh(&store).await.unwrap();
+    assert_eq!((lists(&store), found(&index, 0..40).len()), (3, 23));
+}
+
+#[tokio::test]
+async fn a_bucket_that_was_emptied_is_noticed_at_once() {
+    let (store, index) = (store(), Index::new(1));
+    for host in ["a", "b"] {
+        put(&store, host, 0, &[1, 2], &[]).await;
+        announce(&store, host, 0).await;
+    }
+    index.refresh(&store).await.unwrap();
+    for host in ["a", "b"] {
+        store.delete(&name(host, 0)).await.unwrap();
+    }
+    store.delete(&ObjectName::Latest).await.unwrap();
+    // One has published something again meanwhile.
+    put(&store, "b", 1, &[3], &[]).await;
+    announce(&store, "b", 1).await;
+    index.refresh(&store).await.unwrap();
+    assert_eq!(found(&index, 0..10), [3]);
 }
 
 #[tokio::test]
@@ -85,7 +142,7 @@ async fn what_its_host_has_removed_is_gone_and_what_another_has_is_not() {
     assert_eq!(found(&index, 0..10), [2, 3, 4, 5]);
     // Made anew when much was removed.
     put(&store, "a", 3, &[], &[4, 3]).await;
-    index.refresh(&store).await.unwrap();
+    list(&index, &store).await;
     index.refresh(&store).await.unwrap();
     assert_eq!(found(&index, 0..10), [2, 5]);
 }
@@ -100,13 +157,13 @@ async fn segments_that_were_put_together_into_one_are_as_before() {
     for sequence in 0..2 {
         store.delete(&name("a", sequence)).await.unwrap();
     }
-    index.refresh(&store).await.unwrap();
+    list(&index, &store).await;
     assert_eq!(found(&index, 0..10), [1, 2, 3]);
     assert_eq!(index.state.lock().applied.len(), 1);
     // Without one that a garbage collection has deleted.
     put(&store, "b", 0, &[2, 3], &[]).await;
     store.delete(&name("a", 2)).await.unwrap();
-    index.refresh(&store).await.unwrap();
+    list(&index, &store).await;
     index.refresh(&store).await.unwrap();
     assert_eq!(found(&index, 0..10), [2, 3]);
 }
@@ -119,18 +176,18 @@ async fn what_this_host_has_put_is_found_as_long_as_its_segment_is_there() {
     index.insert(name("a", 0), vec![part(1)]);
     assert_eq!(found(&index, 0..10), [1]);
     put(&store, "b", 0, &[2], &[]).await;
-    assert_eq!(index.refresh(&store).await.unwrap(), None);
+    assert_eq!(list(&index, &store).await, None);
     index.state.lock().removed = usize::MAX;
-    assert_eq!(index.refresh(&store).await.unwrap().unwrap().len(), 2, "made anew");
+    assert_eq!(list(&index, &store).await.unwrap().len(), 2, "made anew");
     assert_eq!(found(&index, 0..10), [1, 2]);
     // The bucket was emptied.
     for host in ["a", "b"] {
         store.delete(&name(host, 0)).await.unwrap();
     }
-    assert_eq!(index.refresh(&store).await.unwrap(), Some(vec![]));
+    assert_eq!(list(&index, &store).await, Some(vec![]));
     assert!(found(&index, 0..10).is_empty());
     assert_eq!(index.look_up(&part(1)), Indexed::No);
-    assert_eq!(index.refresh(&store).await.unwrap(), None);
+    assert_eq!(list(&index, &store).await, None);
 }
 
 #[tokio::test]
@@ -140,7 +197,8 @@ async fn nothing_is_denied_while_a_segment_cannot_be_read() {
     store.put(&name("a", 1), Bytes::from_static(b"broken"), Replace::Always).await.unwrap();
     index.refresh(&store).await.unwrap();
     assert_eq!((index.look_up(&part(1)), index.look_up(&part(2))), (Indexed::Maybe, Indexed::Unknown));
+    assert_eq!(list(&index, &store).await, None, "not all are read");
     put(&store, "a", 1, &[2], &[]).await;
-    index.refresh(&store).await.unwrap();
+    list(&index, &store).await;
     assert_eq!((index.look_up(&part(2)), index.look_up(&part(3))), (Indexed::Maybe, Indexed::No));
 }

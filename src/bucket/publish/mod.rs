@@ -2,7 +2,7 @@
 //!
 //! - `commands`, `served`, `new_paths`: what is to be published; `queue` and its `journal` keep it;
 //! - `run`: takes it from the queue, by `closures`; `batches` and `gather` do it in parts;
-//! - `plan`, `publisher`, `put_nar`, `put_narinfo`: put a batch in order;
+//! - `plan`, `publisher`, `put_nar`, `put_narinfo`, `series`: put a batch in order, and enter it in the index;
 //! - `cache_info`, `host`: objects of the bucket and of this host that are no paths.
 
 pub(in crate::bucket) mod batch;
@@ -30,6 +30,7 @@ mod put_nar;
 mod put_narinfo;
 mod queue;
 mod run;
+mod series;
 mod state_list;
 #[cfg(test)]
 pub(in crate::bucket) mod tests;

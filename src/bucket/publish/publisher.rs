@@ -22,10 +22,11 @@ use super::plan::{Item, Known, Plan, Withheld};
 use super::presence::Presence;
 use super::put_nar::{NarPut, UploadMemory, put_nar};
 use super::put_narinfo::{Build, NarInfoPut, put_narinfo};
-use crate::bucket::engine::{BucketError, BucketStore, Operation, Put, Replace};
+use super::series::Series;
+use crate::bucket::engine::{BucketError, BucketStore, Operation, Replace};
 use crate::bucket::file_hash::NarFile;
 use crate::bucket::gc::{Condemned, PUT_TIME, Runs};
-use crate::bucket::object_name::{ObjectName, SegmentId};
+use crate::bucket::object_name::ObjectName;
 use crate::bucket::segment::{MAX_PATHS, Segment};
 use crate::config::HostName;
 
@@ -33,8 +34,6 @@ use crate::config::HostName;
 const NARS: usize = 4;
 /// Small objects that are put or looked up at a time.
 const SMALL: usize = 16;
-/// Numbers that are tried for a segment. Others are taken only if two hosts have the same name.
-const MAX_TAKEN: usize = 100;
 /// Narinfos that are put after one look at the garbage collections.
 const PUTS_OF_A_LOOK: usize = 64;
 /// Attempts of a batch, each of which a garbage collection or a slow server may end.
@@ -45,9 +44,7 @@ const MAX_ATTEMPTS: usize = 10;
 pub(crate) struct Publisher {
     store: Arc<BucketStore>,
     directory: StoreDir,
-    host: HostName,
-    /// Number of the next segment.
-    next: Mutex<SegmentId>,
+    pub(in crate::bucket) series: Series,
     kept: Option<KeptUploads>,
     memory: UploadMemory,
     /// Garbage collections, when there was a batch.
@@ -93,8 +90,7 @@ impl Publisher {
         Self {
             store,
             directory,
-            host,
-            next: Mutex::new(SegmentId { epoch, sequence: 0 }),
+            series: Series::new(host, epoch),
             kept,
             memory: UploadMemory::default(),
             runs: Mutex::default(),
@@ -277,7 +273,7 @@ impl Publisher {
             let mut segment = Segment::default();
             let has_room = paths.iter().all(|path| segment.publish(*path));
             debug_assert!(has_room, "chunks are of a segment's size");
-            let name = self.put_segment(&segment).await?;
+            let name = self.series.put(&self.store, &segment).await?;
             published.segments.extend(name.map(|name| (name, paths.to_vec())));
         }
         published.withheld = plan.withheld;
@@ -287,27 +283,6 @@ impl Publisher {
             above.iter().filter_map(|path| reference(path).map(|it| Withheld { path: *path, reference: Some(it) }));
         published.withheld.extend(above);
         Ok(Attempt::Done)
-    }
-
-    /// Puts the changes of this host as its next segment, unless there are none, and returns its name.
-    pub(crate) async fn put_segment(&self, segment: &Segment) -> Result<Option<ObjectName>, BucketError> {
-        if segment.is_empty() {
-            return Ok(None);
-        }
-        let mut next = self.next.lock().await;
-        let error = |id, cause: &dyn std::fmt::Display| {
-            BucketError::other(Operation::Put, ObjectName::Segment(self.host.clone(), id).to_string(), cause)
-        };
-        let bytes = Bytes::from(segment.encode().map_err(|cause| error(*next, &cause))?);
-        for _ in 0..MAX_TAKEN {
-            let name = ObjectName::Segment(self.host.clone(), *next);
-            let put = self.store.put(&name, bytes.clone(), Replace::IfAbsent).await?;
-            *next = next.next().ok_or_else(|| error(*next, &"there is no number left"))?;
-            if put == Put::Written {
-                return Ok(Some(name));
-            }
-        }
-        Err(error(*next, &"another host has the same name\n  help: set bucket.host"))
     }
 
     /// Puts listings and build logs.

@@ -53,8 +53,9 @@ impl OtherHost {
         let mut compressor = zstd::bulk::Compressor::new(1).unwrap();
         compressor.include_checksum(true).unwrap();
         let segments = fs::read_dir(self.bucket.join("harmonia/v1/index/other")).map_or(0, Iterator::count);
-        let name = format!("harmonia/v1/index/other/1799999999999-{segments:08}.zst");
-        self.put(&name, &compressor.compress(&plain).unwrap());
+        let name = format!("other/1799999999999-{segments:08}");
+        self.put(&format!("harmonia/v1/index/{name}.zst"), &compressor.compress(&plain).unwrap());
+        self.put("harmonia/v1/latest", format!("{name}\n").as_bytes());
     }
 
     /// Puts an object, at once.
