@@ -6,7 +6,9 @@
 use harmonia_protocol::signature::PublicKey;
 use harmonia_protocol::{HashPart, StoreDir};
 
+use super::gc::{PinFile, StoredPlan, hash_list, holder};
 use super::host_file::HostFile;
+use super::index::Latest;
 use super::narinfo::BucketNarInfo;
 use super::object_name::ObjectName;
 use super::segment::Segment;
@@ -43,4 +45,34 @@ pub fn segment(bytes: &[u8]) -> Option<Vec<u8>> {
 #[must_use]
 pub fn host_file(bytes: &[u8], host: &str) -> Option<Vec<u8>> {
     HostFile::parse(bytes, &host.parse().ok()?).ok()?.render().ok()
+}
+
+/// Reads the last segments of hosts. Nothing is refused.
+#[must_use]
+pub fn latest(bytes: &[u8]) -> String {
+    Latest::parse(bytes).render()
+}
+
+/// Reads a list of hash parts: what a host's garbage collector keeps, or what it has served on a day.
+#[must_use]
+pub fn hash_list(bytes: &[u8]) -> Option<Vec<u8>> {
+    hash_list::encode(&hash_list::decode(bytes)?).ok()
+}
+
+/// Reads the plan of a garbage collection.
+#[must_use]
+pub fn gc_plan(bytes: &[u8]) -> Option<Vec<u8>> {
+    StoredPlan::decode(bytes).ok()?.encode().ok()
+}
+
+/// Reads who holds the lease of a garbage collection.
+#[must_use]
+pub fn gc_lease(bytes: &[u8]) -> String {
+    holder(bytes)
+}
+
+/// Reads a pin.
+#[must_use]
+pub fn pin(bytes: &[u8]) -> Option<Vec<u8>> {
+    PinFile::parse(bytes).ok()?.render().ok()
 }

@@ -183,7 +183,7 @@ fn token(bytes: &[u8]) -> Option<String> {
 }
 
 /// Returns the host that holds a lease, if that can be printed.
-fn holder(bytes: &[u8]) -> String {
+pub(in crate::bucket) fn holder(bytes: &[u8]) -> String {
     let host = serde_json::from_slice::<LeaseFile>(bytes).ok().and_then(|file| file.host.parse::<HostName>().ok());
     host.map_or_else(|| "another host".to_owned(), |host| host.to_string())
 }

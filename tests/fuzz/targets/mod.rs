@@ -8,6 +8,7 @@
 mod accept_encoding;
 mod authorization;
 mod bucket;
+mod bucket_upkeep;
 mod handshake;
 mod htpasswd;
 mod jwt;
@@ -25,10 +26,11 @@ mod wire;
 /// Panics if a property does not hold for these bytes.
 pub(crate) type Property = fn(&[u8]);
 
-pub(crate) const TARGETS: [(&str, Property); 16] = [
+pub(crate) const TARGETS: [(&str, Property); 17] = [
     ("accept_encoding", accept_encoding::property),
     ("authorization", authorization::property),
     ("bucket", bucket::property),
+    ("bucket_upkeep", bucket_upkeep::property),
     ("handshake", handshake::property),
     ("htpasswd", htpasswd::property),
     ("jwt", jwt::property),
