@@ -96,7 +96,9 @@ fn a_file_written_for_harmonia_works_unchanged_with_a_warning_for_what_has_no_ef
     assert_eq!(but_for_the_nar(narinfo), but_for_the_nar(&sample::narinfo("regular")));
     assert!(narinfo.contains("\nCompression: zstd\n"), "{narinfo}");
     let log = harmonia.log();
-    let warnings: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+    // The disk of a test machine may be smaller than the NAR cache may become.
+    let is_about_keys = |line: &&str| line.contains(" WARN ") && !line.contains(" nar_cache.max_size is ");
+    let warnings: Vec<_> = log.lines().filter(is_about_keys).collect();
     // The guest's store is not on this machine.
     let [key, files] = &warnings[..] else { panic!("{log}") };
     assert!(key.contains("nix_db_path has no effect") && files.contains("not visible in /guest/nix/store"), "{log}");
