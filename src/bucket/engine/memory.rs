@@ -1,7 +1,7 @@
 //! A bucket in memory for tests, whose processes die after some writes, or take turns.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use object_store::memory::InMemory;
 use tokio::sync::Semaphore;
@@ -18,10 +18,14 @@ impl BucketStore {
         store
     }
 
-    /// Creates a store in memory whose requests wait for a permit each.
-    pub(in crate::bucket) fn in_turns(memory: &Arc<InMemory>, turns: &Arc<Semaphore>) -> Self {
+    /// Creates a store in memory whose requests wait for a permit each, and whose writes are counted.
+    pub(in crate::bucket) fn in_turns(
+        memory: &Arc<InMemory>,
+        turns: &Arc<Semaphore>,
+        writes: &Arc<AtomicUsize>,
+    ) -> Self {
         let mut store = Self::in_memory(memory, usize::MAX);
-        store.limits.turns = Some(Arc::clone(turns));
+        (store.limits.turns, store.limits.writes) = (Some(Arc::clone(turns)), Arc::clone(writes));
         store
     }
 

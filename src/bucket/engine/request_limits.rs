@@ -14,11 +14,13 @@ pub(super) struct Limits {
     pub(super) writes_left: AtomicUsize,
     /// Permits of requests, which a test gives out one by one.
     pub(super) turns: Option<Arc<Semaphore>>,
+    /// Writes of all processes that share this.
+    pub(super) writes: Arc<AtomicUsize>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { writes_left: usize::MAX.into(), turns: None }
+        Self { writes_left: usize::MAX.into(), turns: None, writes: Arc::default() }
     }
 }
 
@@ -29,6 +31,7 @@ impl Limits {
             turns.acquire().await.map(SemaphorePermit::forget).unwrap_or_default();
         }
         let is_write = matches!(operation, Operation::Put | Operation::Multipart | Operation::Delete);
+        self.writes.fetch_add(is_write.into(), Relaxed);
         let less = |left: usize| if is_write { left.checked_sub(1) } else { Some(left).filter(|left| *left > 0) };
         self.writes_left.fetch_update(Relaxed, Relaxed, less).is_err()
     }
