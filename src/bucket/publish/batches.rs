@@ -143,6 +143,7 @@ impl Bucket {
             }
             publications.push(Publication { narinfo: stored.narinfo, listing: None, log: None });
         }
+        let gathered: HashSet<_> = files.values().map(|valid| valid.path.hash_part()).collect();
         let references = publications.iter().flat_map(|it| it.narinfo.references());
         known.narinfos.extend(references.filter(|reference| self.is_published(reference)));
         // If a garbage collection begins meanwhile, all of it is looked up again.
@@ -162,6 +163,11 @@ impl Bucket {
             obstacles.insert(path, self.of_object(error, origin).await?);
         }
         for Withheld { path, reference } in published.withheld {
+            if reference.is_none() && !gathered.contains(&path) {
+                // Its narinfo was there, so that nobody has compressed its NAR, and is deleted now.
+                self.publishing.forget();
+                return Err(Interruption::Deleted);
+            }
             let obstacle = reference.map_or_else(|| Obstacle::Unreadable("it is gone".to_owned()), Obstacle::Reference);
             obstacles.insert(path, obstacle);
         }
