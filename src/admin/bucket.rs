@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::requests::{Refusal, Server};
 use crate::bucket::{Bucket, PublishProgress, Refused};
 
-/// What a server publishes.
+/// State of publishing by a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Publishing {
     /// Name of the server in the bucket.

@@ -4,13 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::http::path_report::PathReport;
 use crate::process::log::LogLine;
-use crate::store::HiddenPath;
+use crate::store::{HiddenPath, seconds_since_epoch};
 
 /// The status of a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -274,9 +273,4 @@ impl From<LogLine> for LoggedLine {
             message: line.message,
         }
     }
-}
-
-/// Returns a time in seconds of the Unix epoch.
-pub(crate) fn seconds_since_epoch(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -9,7 +9,7 @@ pub(crate) const MAX_HOST_FILE: usize = 16 << 10;
 /// Longest text in a file, in bytes.
 const MAX_TEXT: usize = 128;
 
-/// What a host says about itself. Unknown fields are ignored, so that later releases can add some.
+/// Description of a host by itself. Unknown fields are ignored, so that later releases can add some.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HostFile {
     /// Name, which is also that of the object.

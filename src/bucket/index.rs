@@ -36,7 +36,7 @@ const LIST_AGAIN: Duration = Duration::from_secs(30);
 /// Segments of a series before its last one that are read without a listing.
 const MAX_BEFORE: usize = 8;
 
-/// What the index knows about a path.
+/// Knowledge of the index about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Indexed {
     /// No host has published it.

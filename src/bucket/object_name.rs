@@ -11,6 +11,7 @@ use harmonia_protocol::{HashPart, StorePath};
 
 use super::file_hash::NarFile;
 use crate::config::HostName;
+use crate::store::seconds_since_epoch;
 
 /// Folder of everything that Nix does not know.
 pub(crate) const OWN: &str = "harmonia/v1/";
@@ -163,6 +164,12 @@ pub(crate) fn is_pin_name(name: &str) -> bool {
 }
 
 impl SegmentId {
+    /// Returns the epoch of a series that begins at this time.
+    pub(crate) fn epoch_of(time: SystemTime) -> u64 {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Parses `EPOCH-SEQ`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (epoch, sequence) = text.split_once('-')?;
@@ -206,7 +213,7 @@ impl fmt::Display for RunId {
 impl Day {
     /// Returns the day of a time.
     pub(crate) fn of(time: SystemTime) -> Self {
-        let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let seconds = seconds_since_epoch(time);
         let day = i32::try_from(seconds / SECONDS_OF_DAY).unwrap_or(i32::MAX).saturating_add(FIRST_DAY);
         Self(time::Date::from_julian_day(day).unwrap_or(time::Date::MAX))
     }

@@ -18,7 +18,7 @@ const SIGNED: Duration = Duration::from_secs(60);
 /// Names that are listed.
 const LISTED: usize = 1_000;
 
-/// What is tried.
+/// Settings of a trial.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Trial<'a> {
     /// Host whose object is put.
@@ -36,9 +36,9 @@ pub(crate) struct Trial<'a> {
 pub(crate) struct Probed {
     /// Requests that worked.
     pub(crate) works: Vec<&'static str>,
-    /// What the server lacks, and what that means.
+    /// Features that the server lacks, with the consequences.
     pub(crate) lacks: Vec<String>,
-    /// Why clients cannot be redirected to the server, though they would be.
+    /// Reason why clients cannot be redirected to the server, though they would be.
     pub(crate) refused: Option<String>,
 }
 

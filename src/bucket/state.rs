@@ -2,13 +2,14 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use harmonia_protocol::StoreDir;
 use harmonia_protocol::signature::PublicKey;
 
 use super::engine::{BucketError, BucketStore, OpenError};
 use super::index::Index;
+use super::object_name::SegmentId;
 use super::publish::publishing::Publishing;
 use super::read::{KnownFiles, NarInfos};
 use super::used::Used;
@@ -43,16 +44,26 @@ impl Bucket {
         let store = BucketStore::open(bucket, Arc::clone(metrics)).await?;
         let mut opened = Self::new(store, bucket.clone(), config.virtual_nix_store.clone(), metrics);
         let (store, directory) = (Arc::clone(&opened.store), opened.directory.clone());
-        opened.publishing =
-            Publishing::open(store, directory, bucket.host.clone(), milliseconds(), config.state_dir.as_deref());
+        opened.publishing = Publishing::open(
+            store,
+            directory,
+            bucket.host.clone(),
+            SegmentId::epoch_of(SystemTime::now()),
+            config.state_dir.as_deref(),
+        );
         opened.priority = config.priority;
         Ok(Some(Arc::new(opened)))
     }
 
     fn new(store: BucketStore, config: BucketConfig, directory: StoreDir, metrics: &Arc<Metrics>) -> Self {
         let store = Arc::new(store);
-        let publishing =
-            Publishing::open(Arc::clone(&store), directory.clone(), config.host.clone(), milliseconds(), None);
+        let publishing = Publishing::open(
+            Arc::clone(&store),
+            directory.clone(),
+            config.host.clone(),
+            SegmentId::epoch_of(SystemTime::now()),
+            None,
+        );
         Self {
             store,
             publishing,
@@ -122,10 +133,4 @@ impl Bucket {
         }
         Ok(())
     }
-}
-
-/// Returns the time in milliseconds since 1970.
-fn milliseconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

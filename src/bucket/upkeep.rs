@@ -1,4 +1,4 @@
-//! What a running host writes for the garbage collection of the bucket: paths that it serves, and those that its own garbage
+//! Records that a running host writes for the garbage collection of the bucket: paths that it serves, and those that its own garbage
 //! collector keeps. It also puts its many segments of the index together into few.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use super::engine::{BucketError, Operation, Replace};
 use super::gc::Merged;
 use super::gc::hash_list;
 use super::index::Indexed;
-use super::object_name::ObjectName;
+use super::object_name::{ObjectName, SegmentId};
 use super::state::Bucket;
 use crate::config::BucketLocation;
 use crate::config::Credentials;
@@ -100,17 +100,12 @@ impl Bucket {
         let merged = Merged::read(&self.store, listed.into_iter().map(|(name, _)| name).collect()).await?;
         // Full segments do not become fewer.
         if merged.segment_count() * 2 < merged.segments.len()
-            && merged.put(&self.store, &self.config.host, milliseconds()).await?
+            && merged.put(&self.store, &self.config.host, SegmentId::epoch_of(SystemTime::now())).await?
         {
             merged.delete(&self.store).await?;
         }
         Ok(())
     }
-}
-
-fn milliseconds() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

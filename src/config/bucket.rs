@@ -16,7 +16,7 @@ use super::file::ConfigFile;
 use super::host_name::HostName;
 
 const TABLE: &str = "bucket";
-/// What S3 calls its first region, and servers that have none accept.
+/// Name of the first region of S3, which servers that have none accept.
 const DEFAULT_REGION: &str = "us-east-1";
 /// Name of the systemd credential with the access key: `LoadCredential=bucket-credentials:...`.
 const CREDENTIAL: &str = "bucket-credentials";

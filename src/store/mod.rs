@@ -51,8 +51,8 @@ pub(crate) use pins::name::PinName;
 pub(crate) use pins::pin::{Generation, Pin};
 pub(crate) use realisation::NoRealisation;
 pub(crate) use state::Store;
-pub(crate) use state_files::now as unix_time;
 #[cfg(feature = "bucket")]
 pub(crate) use state_files::{
     create_directory as create_state_directory, read as read_state_file, replace as replace_state_file,
 };
+pub(crate) use state_files::{now as unix_time, seconds_since_epoch};

@@ -11,7 +11,12 @@ pub(crate) const INCOMPLETE: &str = ".tmp";
 
 /// Returns the time in seconds since 1970.
 pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    seconds_since_epoch(SystemTime::now())
+}
+
+/// Returns a time in seconds since 1970; zero before that.
+pub(crate) fn seconds_since_epoch(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Creates a directory and those above it, if they are missing.

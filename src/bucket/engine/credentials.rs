@@ -43,7 +43,7 @@ pub(crate) enum CredentialsError {
     Malformed {
         /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         cause: AccessKeyError,
     },
 }

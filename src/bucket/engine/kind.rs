@@ -17,7 +17,7 @@ use super::upload_rate::UploadRate;
 use crate::client_tls::system_roots;
 use crate::config::{BucketConfig, BucketLocation, Credentials, HttpUrl};
 
-/// Where objects are.
+/// Place of the objects.
 #[derive(Debug)]
 pub(super) enum Engine {
     /// A server, and where its uploads are listed if there is an access key.

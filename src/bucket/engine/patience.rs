@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Upper bound of the time of a request without its body.
 pub(super) const REQUEST_TIME: Duration = Duration::from_secs(30);
 
-/// How long a caller waits for a server that fails.
+/// Time for which a caller waits for a server that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
     /// A client waits for the answer: two attempts, within a few seconds.

@@ -31,7 +31,7 @@ enum State {
     Stream(Box<dyn MultipartUpload>),
 }
 
-/// What has to be kept to go on with an upload after a restart.
+/// Record of an upload, by which it goes on after a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Parts {
     /// Identifier that the server gave it.

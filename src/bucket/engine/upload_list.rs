@@ -2,7 +2,7 @@
 
 use super::http_client::Http;
 
-/// Where uploads of a bucket are listed.
+/// Address at which uploads of a bucket are listed.
 #[derive(Debug)]
 pub(super) struct UploadList {
     pub(super) http: Http,

@@ -13,7 +13,7 @@ use harmonia_protocol::{HashPart, StoreDir};
 use tokio::time::sleep;
 
 use super::compaction::Merged;
-use super::contents::{Contents, milliseconds, seconds};
+use super::contents::Contents;
 use super::error::GcError;
 use super::keep::Keep;
 use super::lease::Lease;
@@ -25,8 +25,9 @@ use super::stored_plan::{MAX_PLAN, StoredPlan};
 use super::timing::WAIT;
 use crate::bucket::engine::{BucketStore, Patience, Put, Replace};
 use crate::bucket::file_hash::NarFile;
-use crate::bucket::object_name::{GcObject, ObjectName, RunId};
+use crate::bucket::object_name::{GcObject, ObjectName, RunId, SegmentId};
 use crate::config::HostName;
+use crate::store::seconds_since_epoch;
 
 /// Deletions at a time.
 const DELETIONS: usize = 16;
@@ -63,7 +64,7 @@ impl Ages {
     }
 }
 
-/// What a run deletes, or would.
+/// Report of what a run deletes, or would.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     /// Paths whose narinfos go.
@@ -152,7 +153,7 @@ impl Collector {
         stored.plan.nars.retain(|file| !second.is_put_since(&ObjectName::Nar(*file), planned));
         let report = Report::of(&stored.plan, &second.snapshot, planned_paths, Some(run));
         self.delete(&stored.plan, &second.snapshot, progress).await?;
-        self.compact(&second, &stored.plan.narinfos, milliseconds(planned)).await?;
+        self.compact(&second, &stored.plan.narinfos, SegmentId::epoch_of(planned)).await?;
         self.delete_old(&second, run, planned).await?;
         // They cost space alone, and not all servers list them.
         match self.store.abort_old_uploads(planned, UPLOAD_AGE).await {
@@ -198,12 +199,12 @@ impl Collector {
     #[cfg(not(test))]
     #[allow(clippy::unused_self, reason = "tests have a clock of their own")]
     fn policy_time(&self, now: SystemTime) -> u64 {
-        seconds(now)
+        seconds_since_epoch(now)
     }
 
     #[cfg(test)]
     fn policy_time(&self, now: SystemTime) -> u64 {
-        seconds(now) + self.ages.ahead
+        seconds_since_epoch(now) + self.ages.ahead
     }
 
     /// Puts the narinfos that will be deleted, and the plan. From then on publishers leave alone what it condemns.

@@ -17,6 +17,7 @@ use crate::bucket::engine::{BucketError, BucketStore, ObjectInfo, Patience};
 use crate::bucket::file_hash::NarFile;
 use crate::bucket::narinfo::MAX_NARINFO;
 use crate::bucket::object_name::ObjectName;
+use crate::store::seconds_since_epoch;
 
 /// Objects after which progress is told.
 const TELL_EVERY: usize = 10_000;
@@ -65,7 +66,7 @@ impl Contents {
             }
             match &name {
                 ObjectName::Nar(file) => {
-                    contents.snapshot.nars.insert(*file, seconds(info.modified));
+                    contents.snapshot.nars.insert(*file, seconds_since_epoch(info.modified));
                     contents.times.insert(name, info.modified);
                 }
                 ObjectName::NarInfo(_) => drop(contents.times.insert(name, info.modified)),
@@ -156,7 +157,7 @@ impl Contents {
             match parse(&bytes, directory) {
                 Some((references, Some(file))) => {
                     let references = references.into_iter().filter(|reference| *reference != path).collect();
-                    let stored = StoredNarInfo { references, file, modified: seconds(modified) };
+                    let stored = StoredNarInfo { references, file, modified: seconds_since_epoch(modified) };
                     self.snapshot.narinfos.insert(path, stored);
                     self.times.insert(ObjectName::NarInfo(path), modified);
                 }
@@ -173,15 +174,4 @@ fn parse(bytes: &[u8], directory: &StoreDir) -> Option<(Vec<HashPart>, Option<Na
     let narinfo = NarInfo::parse(std::str::from_utf8(bytes).ok()?, directory).ok()?;
     let references = narinfo.references.iter().map(StorePath::hash_part).collect();
     Some((references, NarFile::from_url(narinfo.url.as_str())))
-}
-
-/// Returns a time in seconds since 1970.
-pub(crate) fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// Returns a time in milliseconds since 1970, as segments are numbered by.
-pub(crate) fn milliseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -28,7 +28,7 @@ pub(crate) enum GcError {
     Object {
         /// Name of the object.
         object: String,
-        /// Why not.
+        /// The reason.
         cause: String,
     },
     /// More than one run can hold in memory.

@@ -1,4 +1,4 @@
-//! What is kept: pins, what hosts root, and what was used lately, as the objects in the bucket have it.
+//! Paths that are kept: pins, what hosts root, and what was used lately, as the objects in the bucket have it.
 //!
 //! An object that cannot be read ends the run: what it keeps is not known.
 
@@ -7,17 +7,18 @@ use std::time::{Duration, SystemTime};
 
 use harmonia_protocol::HashPart;
 
-use super::contents::{Contents, seconds};
+use super::contents::Contents;
 use super::error::GcError;
 use super::hash_list::{self, MAX_HASH_LIST};
 use super::pin_file::{MAX_PIN_FILE, PinFile};
 use crate::bucket::engine::{BucketStore, Patience};
 use crate::bucket::object_name::ObjectName;
+use crate::store::seconds_since_epoch;
 
 /// Time for which the roots of a host are kept after it has last written them. It writes them each hour.
 const LIVE: Duration = Duration::from_secs(14 * 86_400);
 
-/// What is kept apart from what is young.
+/// Paths that are kept, apart from young ones.
 #[derive(Debug, Default)]
 pub(crate) struct Keep {
     /// Roots of pins, and of hosts.
@@ -41,7 +42,7 @@ impl Keep {
                 ObjectName::Pin(_) => {
                     let Some(bytes) = store.get(name, MAX_PIN_FILE, Patience::Background).await? else { continue };
                     let pin = PinFile::parse(&bytes).map_err(|cause| refuse(name, cause))?;
-                    if pin.is_in_force(seconds(now)) {
+                    if pin.is_in_force(seconds_since_epoch(now)) {
                         kept.roots.extend(pin.hash_parts());
                     }
                 }
@@ -55,7 +56,7 @@ impl Keep {
                 }
                 ObjectName::Used(day, _) if now.duration_since(day.end()).unwrap_or_default() <= keep => {
                     if let Some(bytes) = store.get(name, MAX_HASH_LIST, Patience::Background).await? {
-                        let end = seconds(day.end());
+                        let end = seconds_since_epoch(day.end());
                         for hash in hashes(name, &bytes)? {
                             let last = kept.used.entry(hash).or_default();
                             *last = end.max(*last);

@@ -30,7 +30,7 @@ pub(crate) struct StoredNarInfo {
     pub(crate) modified: u64,
 }
 
-/// What is in the bucket.
+/// Narinfos and files of NARs in the bucket.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
     /// Narinfos by the hash part of their path.
@@ -39,7 +39,7 @@ pub(crate) struct Snapshot {
     pub(crate) nars: BTreeMap<NarFile, u64>,
 }
 
-/// What is kept apart from pins and roots; times in seconds.
+/// Times in seconds for which paths and files are kept, apart from pins and roots.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Policy {
     /// Time of the snapshot, since 1970.
@@ -52,7 +52,7 @@ pub(crate) struct Policy {
     pub(crate) keep_unnamed: u64,
 }
 
-/// What a run deletes, and what a later one may.
+/// Objects that a run deletes, and those that a later one may.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct GcPlan {
     /// Paths whose narinfos are deleted, referrers before references.

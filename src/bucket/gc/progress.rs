@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a run does.
+/// Step of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// It lists objects, of which there are so many so far.

@@ -26,7 +26,7 @@ pub(crate) const MAX_OBJECTS: usize = 4_000;
 /// Plans that are read in one look. Each run takes minutes.
 const MAX_NEW: usize = 16;
 
-/// What a run deletes, unless somebody still needs it.
+/// Objects that a run deletes, unless somebody still needs them.
 #[derive(Debug, Default)]
 pub(crate) struct Condemned {
     run: RunId,
@@ -56,7 +56,7 @@ impl Condemned {
 pub(crate) struct Runs {
     /// The last one with a plan; zero if there is none.
     last: RunId,
-    /// What it condemns, unless it has ended.
+    /// Objects that it condemns, unless it has ended.
     open: Option<Arc<Condemned>>,
     /// When the last look began.
     looked: Instant,

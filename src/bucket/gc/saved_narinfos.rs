@@ -9,14 +9,13 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use harmonia_protocol::{HashPart, StoreDir};
 
 use super::compaction::Merged;
-use super::contents::milliseconds;
 use super::error::GcError;
 use super::lease::Lease;
 use super::plan::GcPlan;
 use super::runs::is_there;
 use crate::bucket::engine::{BucketError, BucketStore, Patience, Put, Replace};
 use crate::bucket::narinfo::{BucketNarInfo, MAX_NARINFO};
-use crate::bucket::object_name::{GcObject, ObjectName, RunId};
+use crate::bucket::object_name::{GcObject, ObjectName, RunId, SegmentId};
 use crate::config::HostName;
 
 /// Upper bound of the size of all narinfos of a run, in bytes. What does not fit is deleted by the next one.
@@ -67,7 +66,7 @@ pub(crate) async fn undo(
     run: RunId,
 ) -> Result<Option<Undone>, GcError> {
     let lease = Lease::acquire(store, host).await?;
-    let (taken, now) = (lease.run(), milliseconds(lease.server_time()));
+    let (taken, now) = (lease.run(), SegmentId::epoch_of(lease.server_time()));
     if is_there(store, taken, GcObject::Plan).await? {
         return Err(GcError::Unfinished(taken));
     }

@@ -1,4 +1,4 @@
-//! What commands and requests ask of publishing: publish these paths, how far is that, is this path in the bucket.
+//! Questions of commands and requests to publishing: publish these paths, how far is that, is this path in the bucket.
 
 use std::time::Duration;
 

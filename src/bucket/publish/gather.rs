@@ -28,7 +28,7 @@ const MAX_EXTRA: usize = 8 << 20;
 /// Paths whose listings and build logs are in memory at a time.
 const EXTRAS: usize = 8;
 
-/// What this host publishes from.
+/// Sources of what this host publishes.
 #[derive(Clone)]
 pub(super) struct Origin {
     pub(super) store: Arc<Store>,

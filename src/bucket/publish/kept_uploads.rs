@@ -1,11 +1,12 @@
 //! Uploads in parts that a restart goes on with: a file for each in the state directory.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::bucket::engine::Parts;
 use crate::bucket::file_hash::NarFile;
+use crate::store::{create_state_directory, read_state_file, replace_state_file};
 
 /// Upper bound of a file's size, in bytes: nine thousand entity tags.
 const MAX_FILE: u64 = 1 << 20;
@@ -17,30 +18,21 @@ pub(crate) struct KeptUploads(PathBuf);
 impl KeptUploads {
     /// Opens the directory, and creates it. Blocks on the disk.
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        create_state_directory(directory, 0o700)?;
         Ok(Self(directory.to_owned()))
     }
 
     /// Returns the upload of this file, if one has begun. What cannot be read begins anew.
     pub(crate) async fn find(&self, file: NarFile) -> Option<Parts> {
         let path = self.path(file);
-        let read = move || {
-            let is_bounded = path.metadata().is_ok_and(|metadata| metadata.len() <= MAX_FILE);
-            if is_bounded { serde_json::from_slice(&fs::read(path).ok()?).ok() } else { None }
-        };
+        let read = move || serde_json::from_slice(&read_state_file(&path, MAX_FILE).ok()??).ok();
         tokio::task::spawn_blocking(read).await.ok()?
     }
 
     /// Keeps an upload. A crash leaves what was kept before, or this.
     pub(crate) async fn keep(&self, file: NarFile, parts: &Parts) -> io::Result<()> {
-        let (path, new) = (self.path(file), self.path(file).with_extension("new"));
-        let json = serde_json::to_vec(parts)?;
-        let write = move || {
-            let mut written = fs::File::create(&new)?;
-            written.write_all(&json)?;
-            written.sync_data()?;
-            fs::rename(new, path)
-        };
+        let (directory, name, json) = (self.0.clone(), name(file), serde_json::to_vec(parts)?);
+        let write = move || replace_state_file(&directory, &name, &json);
         tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
     }
 
@@ -52,8 +44,12 @@ impl KeptUploads {
     }
 
     fn path(&self, file: NarFile) -> PathBuf {
-        self.0.join(format!("{}.json", file.hash()))
+        self.0.join(name(file))
     }
+}
+
+fn name(file: NarFile) -> String {
+    format!("{}.json", file.hash())
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ pub(in crate::bucket) enum Interruption {
     /// The NAR cache cannot be used.
     #[error(transparent)]
     NarCache(FillError),
-    /// What was in the bucket is there no more.
+    /// An object that was in the bucket is there no more.
     #[error("a garbage collection has deleted what is referred to, which is published again")]
     Deleted,
     /// The bucket has paths of another store directory.

@@ -1,4 +1,4 @@
-//! What the bucket has of a batch before it is put.
+//! Lookup of what the bucket has of a batch before that is put.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const OLD: Duration = Duration::from_secs(86_400);
 /// Objects that are looked up at a time.
 const SMALL: usize = 16;
 
-/// What a narinfo in the bucket says about a path that is to be published.
+/// State in the bucket of a path that is to be published.
 pub(super) enum Found {
     /// There is none that can be used.
     Absent,

@@ -52,11 +52,11 @@ pub(crate) struct Publisher {
     trusted: crate::sync::Mutex<Arc<[PublicKey]>>,
 }
 
-/// What a host knows of a batch beforehand.
+/// Knowledge of a host about a batch beforehand.
 pub(super) struct Seen {
     /// Garbage collections, when it looked.
     pub(super) runs: Runs,
-    /// What has been there since.
+    /// Objects that have been there since.
     pub(super) known: Known,
     /// Narinfos that are old, and have to be put again.
     pub(super) old: Vec<(HashPart, Bytes)>,

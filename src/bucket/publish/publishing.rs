@@ -51,7 +51,7 @@ pub(in crate::bucket) struct Publishing {
     cache_info: Mutex<Option<Instant>>,
 }
 
-/// What was found out about paths.
+/// Paths about which something was found out.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     /// Paths that are in the bucket, with their closures.

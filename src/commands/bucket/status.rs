@@ -16,12 +16,12 @@ use crate::output::{self, counted};
 /// Upper bound of the paths that are not published and shown to a person.
 const MAX_FAILED: usize = 10;
 
-/// What is shown.
+/// Status that is shown.
 #[derive(Debug, Serialize)]
 struct Report {
     url: String,
     endpoint: Option<String>,
-    /// What the running server says; `None` if none is there, or it publishes nothing.
+    /// Report of the running server; `None` if none is there, or it publishes nothing.
     server: Option<Publishing>,
     hosts: Vec<HostFile>,
     objects: Census,

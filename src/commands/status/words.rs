@@ -1,8 +1,6 @@
 //! Durations and percentages for people.
 
-use std::time::SystemTime;
-
-use crate::admin::report::seconds_since_epoch;
+use crate::store::unix_time;
 
 /// Renders a duration in its two largest units: `12 s`, `3 min`, `3 h 12 min`, `12 d 3 h`.
 pub(super) fn duration(seconds: u64) -> String {
@@ -18,16 +16,12 @@ pub(super) fn duration(seconds: u64) -> String {
 
 /// Returns the seconds since a time in seconds of the Unix epoch.
 pub(super) fn seconds_since(time: u64) -> u64 {
-    now().saturating_sub(time)
+    unix_time().saturating_sub(time)
 }
 
 /// Returns the seconds until a time in seconds of the Unix epoch.
 pub(super) fn seconds_until(time: u64) -> u64 {
-    time.saturating_sub(now())
-}
-
-fn now() -> u64 {
-    seconds_since_epoch(SystemTime::now())
+    time.saturating_sub(unix_time())
 }
 
 /// Renders a part of a whole: `42 %`, or `-` of nothing.

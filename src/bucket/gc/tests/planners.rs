@@ -76,7 +76,7 @@ fn a_nar_goes_when_no_narinfo_has_named_it_for_a_month() {
     assert_eq!(plan(&snapshot, &[1], &second.unnamed, 131 * DAY).nars, []);
 }
 
-/// What a publisher does next.
+/// Next step of a publisher.
 #[derive(Debug, Clone)]
 enum Phase {
     /// Reads what is there and which plans are, and puts files of NARs.
@@ -93,7 +93,7 @@ struct Publisher {
     phase: Phase,
 }
 
-/// What the garbage collection does next.
+/// Next step of the garbage collection.
 #[derive(Debug, Clone)]
 enum Run {
     Idle,

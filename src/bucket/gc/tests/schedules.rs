@@ -84,7 +84,7 @@ impl Graph {
     }
 }
 
-/// What happens next.
+/// Next event.
 #[derive(Debug, Clone, Copy)]
 enum Next {
     /// The actor of this number sends a request.

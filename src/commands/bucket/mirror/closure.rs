@@ -17,7 +17,7 @@ use crate::push::nar_check::Expected;
 /// Narinfos that are read at a time.
 const READS: usize = 24;
 
-/// What is copied.
+/// Paths that are copied.
 #[derive(Debug, Default)]
 pub(super) struct Closure {
     /// Paths, references before referrers.

@@ -21,7 +21,7 @@ pub(super) struct MirrorNars {
     spool: Spool,
 }
 
-/// Where a file comes from.
+/// Origin of a file.
 enum Origin {
     Source(Box<Mirrored>),
     Spool(u64),

@@ -1,4 +1,4 @@
-//! Where paths are copied to.
+//! Target that paths are copied to.
 
 use std::sync::Arc;
 

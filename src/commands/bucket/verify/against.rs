@@ -1,4 +1,4 @@
-//! What narinfos are checked against.
+//! Bucket whose narinfos are checked, and what has to be true of them.
 
 use std::sync::Arc;
 
