@@ -117,11 +117,14 @@ impl Bucket {
         let paths = batch.len() as u64;
         let (mut known, mut old, mut publications, mut files) =
             (Known::default(), Vec::new(), Vec::new(), HashMap::new());
+        // Not the paths of `files`, of which several may share one.
+        let mut with_nars = HashSet::new();
         for (valid, gathered) in batch {
             let path = valid.path.hash_part();
             let stored = match gathered {
                 Ok(Gathered::Ready(publication, _)) => {
                     known.nars.insert(publication.narinfo.file());
+                    with_nars.insert(path);
                     self.publishing.irreproducible.remove(&path);
                     files.insert(publication.narinfo.file(), valid);
                     publications.push(*publication);
@@ -143,7 +146,6 @@ impl Bucket {
             }
             publications.push(Publication { narinfo: stored.narinfo, listing: None, log: None });
         }
-        let gathered: HashSet<_> = files.values().map(|valid| valid.path.hash_part()).collect();
         let references = publications.iter().flat_map(|it| it.narinfo.references());
         known.narinfos.extend(references.filter(|reference| self.is_published(reference)));
         // If a garbage collection begins meanwhile, all of it is looked up again.
@@ -163,7 +165,7 @@ impl Bucket {
             obstacles.insert(path, self.of_object(error, origin).await?);
         }
         for Withheld { path, reference } in published.withheld {
-            if reference.is_none() && !gathered.contains(&path) {
+            if reference.is_none() && !with_nars.contains(&path) {
                 // Its narinfo was there, so that nobody has compressed its NAR, and is deleted now.
                 self.publishing.forget();
                 return Err(Interruption::Deleted);
